@@ -1,0 +1,1 @@
+"""Strongroom: moves old PostgreSQL rows into proved archives. Plain Python, no Airflow."""

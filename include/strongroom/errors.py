@@ -1,0 +1,91 @@
+"""Errors that say what, where, expected and found, and then what is safe and what to do."""
+
+from __future__ import annotations
+
+
+class StrongroomError(Exception):
+    """Base of every error that Strongroom raises on purpose.
+
+    Args:
+        what: One sentence without a final full stop; names the thing and its place.
+        hint: What is safe first, then what to do next.
+        expected: What should have been there, if that can be said in a few words.
+        found: What was there instead.
+    """
+
+    retryable = False
+    """Whether the same call may succeed later without anybody changing anything."""
+
+    def __init__(self, what: str, *, hint: str, expected: object = None, found: object = None) -> None:
+        self.what = what
+        self.hint = hint
+        self.expected = expected
+        self.found = found
+        super().__init__(what, hint, expected, found)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.what, self.hint, self.expected, self.found)
+
+    def __str__(self) -> str:
+        compared = ", ".join(
+            f"{word} {value}"
+            for word, value in (("expected", self.expected), ("found", self.found))
+            if value is not None
+        )
+        return f"{self.what}{': ' + compared if compared else ''}\nHINT: {self.hint}"
+
+
+def _rebuild(kind: type[StrongroomError], what: str, hint: str, expected: object, found: object) -> StrongroomError:
+    return kind(what, hint=hint, expected=expected, found=found)
+
+
+class ConfigurationError(StrongroomError):
+    """The settings are wrong; nothing was started."""
+
+
+class PartitionError(StrongroomError):
+    """A partition key is missing, malformed, or names a window that may not be archived yet."""
+
+
+class UnarchivableError(StrongroomError):
+    """A table, column or row cannot be archived without loss or without touching other rows."""
+
+
+class IdentityError(StrongroomError):
+    """The archive store belongs to another database."""
+
+
+class ContendedError(StrongroomError):
+    """Somebody else holds the claim on this partition."""
+
+    retryable = True
+
+
+class SourceError(StrongroomError):
+    """The source database refused or broke off."""
+
+    retryable = True
+
+
+class SourceAccessError(StrongroomError):
+    """The source database let nobody in, or lacks a right; a retry changes nothing."""
+
+
+class StoreError(StrongroomError):
+    """The archive store refused or broke off."""
+
+    retryable = True
+
+
+class StoreAccessError(StrongroomError):
+    """The archive store let nobody in, or lacks a bucket or a right; a retry changes nothing."""
+
+
+class StagingError(StrongroomError):
+    """Staging is full, missing or unreadable."""
+
+    retryable = True
+
+
+class IntegrityError(StrongroomError):
+    """Bytes, sums or counts do not agree. Nothing is deleted after this error."""
