@@ -29,7 +29,7 @@ def session_folder() -> Iterator[Path]:
     """A folder for the servers of this test session; what sessions that were killed left behind is swept away."""
     SESSIONS.mkdir(parents=True, exist_ok=True)
     with exclusively(SESSIONS):
-        _sweep_dead_sessions()
+        sweep_dead_sessions()
         folder = SESSIONS / secrets.token_hex(4)
         folder.mkdir()
         lock = _try_lock(folder)
@@ -82,15 +82,15 @@ def bucket(object_store: ObjectStore) -> str:
     return name
 
 
-def _sweep_dead_sessions() -> None:
+def sweep_dead_sessions() -> None:
     """Stop the servers and remove the folders of sessions whose pytest was killed; a living session holds its lock."""
     for folder in filter(Path.is_dir, list(SESSIONS.iterdir())):
         lock = _try_lock(folder)
         if lock is None:
             continue
-        for state in folder.glob("**/postgres.json"):
+        for state in list(folder.glob("**/postgres.json")):
             PostgresServer(state.parent).destroy()
-        for state in folder.glob("**/store.json"):
+        for state in list(folder.glob("**/store.json")):
             ObjectStore(state.parent).destroy()
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)

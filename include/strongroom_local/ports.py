@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import socket
+import time
+from collections.abc import Iterable
 from contextlib import closing
 
 from strongroom.errors import StrongroomError
@@ -31,6 +33,17 @@ def is_free(port: int) -> bool:
         return True
 
 
+def come_free(ports: Iterable[int], patience_seconds: float = 1.0) -> bool:
+    """Say whether all the ports are free, or become so soon: a killed process closes its sockets a little later."""
+    deadline = time.monotonic() + patience_seconds
+    wanted = list(ports)
+    while not all(is_free(port) for port in wanted):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
 def choose_ports(count: int) -> list[int]:
     """Find so many different free ports; a server may still lose one to a neighbour and then asks again."""
     chosen: list[int] = []
@@ -55,7 +68,7 @@ def require_free(port: int, server: str) -> None:
     Raises:
         PortTakenError: The port is in use; names the server that wanted it.
     """
-    if not is_free(port):
+    if not come_free([port]):
         raise PortTakenError(
             f"port {port}, which {server} was told to use, is taken by another process",
             hint=f"nothing was started; see who it is with 'ss -ltnp sport = :{port}', or leave the port to be chosen",

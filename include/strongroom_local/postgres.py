@@ -17,7 +17,7 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from strongroom_local.ports import LOOPBACK, choose_ports, is_free, require_free
+from strongroom_local.ports import LOOPBACK, choose_ports, come_free, require_free
 from strongroom_local.processes import (
     Account,
     ServerError,
@@ -188,7 +188,7 @@ class PostgresServer:
         port = self._demanded_port or int(known["port"])
         if self._demanded_port is not None:
             require_free(port, "PostgreSQL")
-        elif port == 0 or not is_free(port):
+        elif port == 0 or not come_free([port]):
             [port] = choose_ports(1)
         write_private(self._state_file, json.dumps({**known, "port": str(port), "home": known.get("home", str(home))}))
 
@@ -245,7 +245,7 @@ class PostgresServer:
                     hint=f"the data was not touched; the whole story is in {self.log}",
                 )
             time.sleep(0.3)
-            if self._demanded_port is None and not is_free(self.port):
+            if self._demanded_port is None:
                 self._write_state(self._data.parent)
 
     def _start_once(self, programs: Path, account: Account | None) -> bool:

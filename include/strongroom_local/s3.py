@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from strongroom_local.ports import LOOPBACK, choose_ports, is_free, require_free
+from strongroom_local.ports import LOOPBACK, choose_ports, come_free, is_free, require_free
 from strongroom_local.processes import (
     ServerError,
     bare_environment,
@@ -210,7 +210,7 @@ class ObjectStore:
         if self._demanded_port is not None:
             require_free(self._demanded_port, "the S3 server")
             state["ports"]["s3.port"] = self._demanded_port
-        if not state["ports"] or not all(is_free(port) for port in state["ports"].values()):
+        if not state["ports"] or not come_free(state["ports"].values()):
             state["ports"] = _choose_ports(self._demanded_port)
         write_private(self._state_file, json.dumps(state))
 
