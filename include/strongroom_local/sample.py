@@ -1,0 +1,351 @@
+"""Sample data: five tables of a telecom operator's anti-fraud platform, filled by the server itself.
+
+The rows look like such a platform's and belong to nobody. Tables, volumes and rules: docs/sample-data.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from itertools import accumulate
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from strongroom.errors import ConfigurationError, SourceError
+
+log = logging.getLogger(__name__)
+
+ROLES = ("telecom_app", "strongroom_archiver")
+
+SQL_FOLDER = Path(__file__).parent / "sql"
+
+LAGOS = timezone(timedelta(hours=1))
+"""Nigeria keeps UTC+1 all the year; the rhythm of a day follows its clocks."""
+
+SETTINGS = {
+    "client_encoding": "UTF8",
+    "client_min_messages": "warning",
+    "datestyle": "ISO, YMD",
+    "extra_float_digits": "1",
+    "intervalstyle": "postgres",
+    "jit": "off",  # compiling these wide expressions takes longer than running them
+    "lock_timeout": "60s",
+    "search_path": "public",
+    "standard_conforming_strings": "on",
+    "statement_timeout": "0",
+    "timezone": "UTC",
+    "work_mem": "64MB",  # the moments of a month are sorted
+}
+"""What the statements here rely on, whatever the server, the database or the role set by default."""
+
+# One weight an hour, from 00:00 to 23:00 in Lagos, and one a weekday, from Monday to Sunday.
+CALLS_BY_HOUR = (4, 2, 1, 1, 2, 5, 12, 22, 30, 34, 35, 34, 33, 32, 32, 33, 35, 38, 42, 45, 44, 36, 22, 10)
+FRAUD_BY_HOUR = (30, 34, 36, 34, 28, 18, 10, 9, 10, 12, 13, 13, 12, 12, 13, 14, 15, 16, 18, 20, 22, 24, 26, 28)
+OFFICE_BY_HOUR = (2, 1, 1, 1, 1, 2, 6, 20, 44, 50, 50, 46, 34, 40, 48, 48, 42, 24, 10, 6, 5, 4, 3, 2)
+CALLS_BY_WEEKDAY = (10, 10, 10, 10, 11, 9, 7)
+FRAUD_BY_WEEKDAY = (8, 8, 8, 9, 10, 13, 13)
+OFFICE_BY_WEEKDAY = (10, 10, 10, 10, 9, 2, 1)
+
+
+@dataclass(frozen=True)
+class SampleTable:
+    """How many rows one table gets, and when they happen.
+
+    Args:
+        name: Table in schema public; `sql/<name>.sql` makes its rows.
+        per_hundred_calls: Rows a month for each hundred call records a month.
+        by_hour: 24 weights, Lagos time.
+        by_weekday: 7 weights, Monday first.
+    """
+
+    name: str
+    per_hundred_calls: int
+    by_hour: tuple[int, ...]
+    by_weekday: tuple[int, ...]
+
+    def wanted_rows(self, call_records_per_month: int) -> int:
+        """Say how many rows a full month of this table has; at least one."""
+        return -(-call_records_per_month * self.per_hundred_calls // 100)
+
+
+TABLES = (
+    SampleTable("acm_alerts", 10, FRAUD_BY_HOUR, FRAUD_BY_WEEKDAY),
+    SampleTable("audit_events", 40, OFFICE_BY_HOUR, OFFICE_BY_WEEKDAY),
+    SampleTable("call_detail_records", 100, CALLS_BY_HOUR, CALLS_BY_WEEKDAY),
+    SampleTable("gateway_blacklist_history", 4, FRAUD_BY_HOUR, FRAUD_BY_WEEKDAY),
+    SampleTable("fraud_investigations", 4, OFFICE_BY_HOUR, OFFICE_BY_WEEKDAY),
+)
+"""The five tables, in the order that the platform's documents list them."""
+
+CALLS, CASES = TABLES[2:3], TABLES[:2] + TABLES[3:]
+"""What two sessions fill side by side: call records are half the work; cases look up the alerts made before them."""
+
+
+def create_schema(conninfo: str) -> None:
+    """Create the five tables, their types and indexes in schema public; what exists already is left as it is.
+
+    Args:
+        conninfo: Connection string of a role that may create in the database.
+
+    Raises:
+        ConfigurationError: The server is older than PostgreSQL 13, or the database is not in UTF-8.
+        SourceError: The database cannot be reached.
+    """
+    with _connect(conninfo) as connection, connection.transaction():
+        _require_suitable_database(connection)
+        _wait_for_turn(connection, "schema")
+        connection.execute(_read_sql("schema"))
+
+
+def create_roles(conninfo: str, passwords: Mapping[str, str]) -> None:
+    """Create or update the platform's role and the archiver's, with exactly the rights that each needs.
+
+    `telecom_app` owns the tables. `strongroom_archiver` may log in, read the five tables, delete from them and make
+    temporary tables; a repeat takes every other right on schema public away from it.
+
+    Args:
+        conninfo: Connection string of a superuser; `create_schema` ran in that database.
+        passwords: One password for each of `ROLES`; only its SCRAM verifier is sent to the server.
+
+    Raises:
+        ConfigurationError: A password is missing or empty, or a role is unknown; nothing was changed.
+        SourceError: The database cannot be reached.
+    """
+    _require_passwords(passwords)
+    with _connect(conninfo) as connection, connection.transaction():
+        _wait_for_turn(connection, "schema")
+        for role in ROLES:
+            _create_role(connection, role, passwords[role])
+        connection.execute(_read_sql("roles"))
+        _limit_database_rights(connection)
+
+
+def load(
+    conninfo: str, *, call_records_per_month: int = 50_000, months: int = 14, now: datetime, seed: int = 7
+) -> dict[str, int]:
+    """Fill each of the last months, up to now, to its volume; what an earlier call made is never made again.
+
+    The current month counts as one of them and gets the share of its rows that lies before `now`. A repeat with the
+    same volume adds nothing, a repeat with a higher volume adds the difference, a repeat at a later time adds what
+    happened since. Rows that were archived meanwhile do not come back: the database remembers what was made. Each
+    table's month is one transaction, so a call that broke off is finished by the next.
+
+    Args:
+        conninfo: Connection string of a role that may write the tables; `create_schema` ran in that database.
+        call_records_per_month: Call records of a full month; the other tables keep their proportion to it.
+        months: Calendar months (UTC), the current one included.
+        now: Aware instant that no row's date column reaches.
+        seed: Equal seeds give equal rows, on any server version.
+
+    Returns:
+        Rows added by this call, by table name, in the order of `TABLES`.
+
+    Raises:
+        ConfigurationError: A number is below one, or `now` has no time zone; nothing was changed.
+        SourceError: The database cannot be reached.
+    """
+    _require_volume(call_records_per_month, months, now)
+    now = now.astimezone(timezone.utc)
+
+    def fill(tables: tuple[SampleTable, ...]) -> dict[str, int]:
+        return _fill_tables(
+            conninfo, tables, call_records_per_month=call_records_per_month, months=months, now=now, seed=seed
+        )
+
+    with ThreadPoolExecutor(max_workers=2) as sessions:
+        calls, cases = sessions.map(fill, (CALLS, CASES))
+    added = {**calls, **cases}
+    return {table.name: added[table.name] for table in TABLES}
+
+
+def _fill_tables(
+    conninfo: str,
+    tables: tuple[SampleTable, ...],
+    *,
+    call_records_per_month: int,
+    months: int,
+    now: datetime,
+    seed: int,
+) -> dict[str, int]:
+    """Fill some tables month by month, oldest first, in a session of its own; then refresh their statistics."""
+    added = dict.fromkeys((table.name for table in tables), 0)
+    with _connect(conninfo) as connection:
+        connection.execute(_read_sql("helpers"))
+        for month in _last_months(now, months):
+            for table in tables:
+                wanted = table.wanted_rows(call_records_per_month)
+                added[table.name] += _fill_month(connection, table, month, wanted=wanted, now=now, seed=seed)
+        for name in (name for name, rows in added.items() if rows):
+            connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier("public", name)))
+    return added
+
+
+def _fill_month(
+    connection: psycopg.Connection, table: SampleTable, month: datetime, *, wanted: int, now: datetime, seed: int
+) -> int:
+    """Add the rows that one month of one table still lacks, and note what it has now; one transaction."""
+    next_month = _next_month(month)
+    with connection.transaction():
+        _wait_for_turn(connection, table.name)
+        made, filled_until = _read_progress(connection, table, month)
+        wanted, until = max(wanted, made), max(filled_until, min(now, next_month))
+        if (wanted, until) == (made, filled_until):
+            return 0
+        hour_marks, total = _mark_hours(month, table)
+        rows = connection.execute(
+            _read_sql(table.name),
+            {
+                "stream": _name_stream(seed, table, month),
+                "month": month,
+                "next_month": next_month,
+                "wanted": wanted,
+                "made": made,
+                "filled_until": filled_until,
+                "until": until,
+                "now": now,
+                "hour_marks": hour_marks,
+                "total": total,
+            },
+        ).rowcount
+        connection.execute(
+            "INSERT INTO strongroom_sample.progress (table_name, month, made_rows, filled_until)"
+            " VALUES (%s, %s, %s, %s) ON CONFLICT (table_name, month)"
+            " DO UPDATE SET made_rows = excluded.made_rows, filled_until = excluded.filled_until",
+            (table.name, month.date(), wanted, until),
+        )
+    log.info("Added %d rows to %s of %s", rows, table.name, month.strftime("%Y-%m"))
+    return rows
+
+
+def _read_progress(connection: psycopg.Connection, table: SampleTable, month: datetime) -> tuple[int, datetime]:
+    """Say how many ordinals of a month were made, and up to which instant; none and the month's start at first."""
+    row = connection.execute(
+        "SELECT made_rows, filled_until FROM strongroom_sample.progress WHERE table_name = %s AND month = %s",
+        (table.name, month.date()),
+    ).fetchone()
+    return (row[0], row[1]) if row else (0, month)
+
+
+def _mark_hours(month: datetime, table: SampleTable) -> tuple[list[int], int]:
+    """Weigh the hours of a month: the running sums after each hour but the last, and the sum of them all."""
+    hours = (_next_month(month) - month) // timedelta(hours=1)
+    clocks = (month.astimezone(LAGOS) + timedelta(hours=hour) for hour in range(hours))
+    *marks, total = accumulate(table.by_hour[clock.hour] * table.by_weekday[clock.weekday()] for clock in clocks)
+    return marks, total
+
+
+def _name_stream(seed: int, table: SampleTable, month: datetime) -> int:
+    """Give one seed, table and month a 64-bit number of its own; signed, as PostgreSQL's bigint is."""
+    name = f"{seed}/{table.name}/{month:%Y-%m}"
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+
+
+def _last_months(now: datetime, months: int) -> list[datetime]:
+    """List the starts of the last months, oldest first; the month of `now` is the last of them."""
+    current = now.year * 12 + now.month - 1
+    return [
+        datetime(number // 12, number % 12 + 1, 1, tzinfo=timezone.utc)
+        for number in range(current - months + 1, current + 1)
+    ]
+
+
+def _next_month(month: datetime) -> datetime:
+    return (month + timedelta(days=31)).replace(day=1)
+
+
+def _create_role(connection: psycopg.Connection, role: str, password: str) -> None:
+    """Create a role that may log in and nothing else, or bring an existing one back to that; set its password."""
+    if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone():
+        connection.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
+    # The server's log may show statements: it gets the verifier that it would store anyway, not the password.
+    verifier = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
+    connection.execute(
+        sql.SQL("ALTER ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD {}").format(
+            sql.Identifier(role), sql.Literal(verifier)
+        )
+    )
+
+
+def _limit_database_rights(connection: psycopg.Connection) -> None:
+    """Let both roles connect and make temporary tables in this database; the delete step joins to one."""
+    connection.execute(
+        sql.SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO {}").format(
+            sql.Identifier(connection.info.dbname), sql.SQL(", ").join(map(sql.Identifier, ROLES))
+        )
+    )
+
+
+@contextmanager
+def _connect(conninfo: str) -> Iterator[psycopg.Connection]:
+    """Open a session with settings of its own; it commits by itself outside `transaction()` blocks."""
+    try:
+        with psycopg.connect(conninfo, autocommit=True, prepare_threshold=None) as connection:
+            for name, value in SETTINGS.items():
+                connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+            yield connection
+    except psycopg.OperationalError as error:
+        raise SourceError(
+            "the database for the sample data refused or broke off",
+            hint="Rows are only ever added, a table's month at a time; see to the server, then run the same again.",
+            found=str(error).strip(),
+        ) from error
+
+
+def _wait_for_turn(connection: psycopg.Connection, name: str) -> None:
+    """Keep two calls that make the same thing in one database apart until the end of the transaction."""
+    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('strongroom_sample.' || %s, 0))", (name,))
+
+
+def _read_sql(name: str) -> bytes:
+    """Give the text of a file of `sql/`; bytes, because psycopg takes a str only if it stands in the code."""
+    return (SQL_FOLDER / f"{name}.sql").read_bytes()
+
+
+def _require_suitable_database(connection: psycopg.Connection) -> None:
+    if connection.info.server_version < 130000:
+        raise ConfigurationError(
+            "the server for the sample data is too old",
+            hint="Nothing was changed; use PostgreSQL 13 or later.",
+            expected="13 or later",
+            found=connection.info.parameter_status("server_version"),
+        )
+    if (encoding := connection.info.parameter_status("server_encoding")) != "UTF8":
+        raise ConfigurationError(
+            f"database {connection.info.dbname} cannot hold the names of the sample data",
+            hint="Nothing was changed; create the database with ENCODING 'UTF8'.",
+            expected="UTF8",
+            found=encoding,
+        )
+
+
+def _require_passwords(passwords: Mapping[str, str]) -> None:
+    given = {role for role, password in passwords.items() if password}
+    if given != set(ROLES):
+        raise ConfigurationError(
+            "the roles of the sample database need one password each",
+            hint="Nothing was changed; give a password that is not empty for each of these roles and for no other.",
+            expected=", ".join(sorted(ROLES)),
+            found=", ".join(sorted(given)) or "none",
+        )
+
+
+def _require_volume(call_records_per_month: int, months: int, now: datetime) -> None:
+    if call_records_per_month < 1 or months < 1:
+        raise ConfigurationError(
+            "sample data has at least one call record a month and one month",
+            hint="Nothing was changed; give whole numbers above zero.",
+            found=f"{call_records_per_month} call records a month, {months} months",
+        )
+    if now.tzinfo is None:
+        raise ConfigurationError(
+            "the end of the sample data has no time zone",
+            hint="Nothing was changed; give an aware instant such as datetime.now(timezone.utc).",
+            found=now.isoformat(),
+        )
