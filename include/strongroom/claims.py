@@ -1,0 +1,70 @@
+"""A claim keeps two runs of one partition apart, on any number of machines.
+
+It is one small object in the archive store, changed only by compare-and-swap. It runs out by itself when its owner died.
+The promise does not rest on it (the delete's own comparison does); it keeps two runs from doing the same work twice.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from strongroom.errors import ContendedError
+from strongroom.object_keys import ArchiveId, claim_key
+from strongroom.records import Claim
+from strongroom.store import Store
+
+
+def take_claim(store: Store, key: str, *, owner: str, now: datetime, ttl: timedelta) -> Claim:
+    """Take or renew the claim under a key.
+
+    Args:
+        store: The archive store.
+        key: From :func:`strongroom.object_keys.claim_key`.
+        owner: Names the run; a run may take its own claim as often as it likes.
+        now: Aware instant.
+        ttl: How long the claim holds without being renewed.
+
+    Raises:
+        ContendedError: Another run holds it.
+    """
+    present = store.read(key)
+    if present is not None:
+        held = Claim.model_validate_json(present[0])
+        if held.owner != owner and held.state == "held" and held.expires_at > now:
+            raise _contended(key, held)
+        if held.owner == owner and held.state == "held" and held.expires_at - now > ttl / 2:
+            return held
+    claim = Claim(owner=owner, state="held", taken_at=now, expires_at=now + ttl)
+    if store.swap(key, claim.model_dump_json().encode(), etag=present[1] if present else None):
+        return claim
+    faster = store.read(key)
+    winner = Claim.model_validate_json(faster[0]) if faster else claim
+    if winner.owner == owner and winner.state == "held":  # two parts of this very run renewed at once
+        return winner
+    raise _contended(key, winner)
+
+
+def renew_claim(store: Store, archive: ArchiveId, *, owner: str, now: datetime, ttl: timedelta) -> Claim:
+    """Take or renew the claim on an archive's partition; each step does so before it changes anything."""
+    key = claim_key(archive.schema_name, archive.table_name, archive.partition_key)
+    return take_claim(store, key, owner=owner, now=now, ttl=ttl)
+
+
+def release_claim(store: Store, key: str, *, owner: str, now: datetime) -> None:
+    """Give the claim back; does nothing if it is not, or no longer, the owner's."""
+    present = store.read(key)
+    if present is None:
+        return
+    held = Claim.model_validate_json(present[0])
+    if held.owner == owner and held.state == "held":
+        released = held.model_copy(update={"state": "released", "expires_at": now})
+        store.swap(key, released.model_dump_json().encode(), etag=present[1])
+
+
+def _contended(key: str, held: Claim) -> ContendedError:
+    return ContendedError(
+        f"contended: {key} is held by {held.owner}",
+        expected="no other run on this partition",
+        found=f"a claim from {held.taken_at:%Y-%m-%d %H:%M:%S} UTC that runs out at {held.expires_at:%Y-%m-%d %H:%M:%S} UTC",
+        hint="Nothing was changed. Wait for that run to end; if it is dead, its claim runs out by itself and a retry takes it.",
+    )

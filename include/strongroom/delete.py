@@ -1,0 +1,277 @@
+"""Step 8, delete: take out of the table the rows that are proved, and only those that still equal their archived form.
+
+There is no way in without a verification record, and the record must agree with a sealed manifest. Each batch is one
+short transaction by primary key. The DELETE itself compares the SHA-256 of the row's text with the one taken when the
+row was archived; under READ COMMITTED the server evaluates that comparison again on the newest version of a row that
+somebody changed meanwhile, so there is no moment between looking and deleting.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from itertools import islice
+from typing import Any, NamedTuple
+
+from psycopg import IsolationLevel, errors, sql
+
+from strongroom.errors import IntegrityError
+from strongroom.extract_to_staging import inspect_unchanged
+from strongroom.manifest import require_manifest
+from strongroom.partitions import Partition, refuse_if_hot
+from strongroom.plan import in_window, refers
+from strongroom.records import DeletedPart, Record, RunIdentity, Sha256, VerifiedPart
+from strongroom.seal import require_part_of
+from strongroom.settings import TableSettings
+from strongroom.shape import InspectedTable, row_digest
+from strongroom.source import Connection
+from strongroom.staging import Staging
+from strongroom.store import Store
+from strongroom.verify import restore_keys
+
+LISTED_KEYS = 10_000
+"""How many keys of rows that stayed one part's evidence lists; it always counts them all."""
+
+_BATCH = sql.Identifier("pg_temp", "strongroom_batch")
+_TRIES = 5
+_TRANSIENT = (errors.SerializationFailure, errors.DeadlockDetected, errors.LockNotAvailable, errors.ForeignKeyViolation)
+
+
+class KeptRow(Record):
+    """A row of the archive that is still in the table, by its primary key as text."""
+
+    reason: str
+    key: tuple[str, ...]
+
+
+class DeleteProgress(VerifiedPart):
+    """How far the delete of a part has come; kept in staging after each batch."""
+
+    done_rows: int = 0
+    deleted: int = 0
+    gone: int = 0
+    changed: int = 0
+    referenced: int = 0
+    batches: int = 0
+    longest_batch_seconds: float = 0.0
+    kept: tuple[KeptRow, ...] = ()
+
+
+class DeleteEvidence(DeletedPart):
+    """What lies in the store under ``evidence/`` for each part whose rows were deleted."""
+
+    object_key: str
+    version_id: str | None
+    sha256: Sha256
+    verified_at: datetime
+    kept: tuple[KeptRow, ...]
+    dag_id: str
+    run_id: str
+
+
+class _Outcome(NamedTuple):
+    deleted: int
+    gone: int
+    kept: list[KeptRow]
+
+
+def delete_part(
+    connection: Connection,
+    store: Store,
+    staging: Staging,
+    settings: TableSettings,
+    partition: Partition,
+    part: VerifiedPart,
+    *,
+    run: RunIdentity,
+    now: datetime,
+) -> DeletedPart:
+    """Delete a part's rows and leave the evidence in the store.
+
+    Rows that changed since they were archived stay and are listed; so do rows that others have come to refer to.
+    A repeat after success returns the evidence; after a crash it goes on behind the last batch.
+
+    Args:
+        connection: A session in autocommit mode.
+        part: The verification record.
+        run: Which Airflow run this is.
+
+    Raises:
+        IntegrityError: Record, manifest, object or keys do not agree; nothing was deleted.
+        UnarchivableError: The table changed since it was planned.
+    """
+    refuse_if_hot(partition, settings.hot_retention, now)
+    archive = part.archive
+    manifest = require_manifest(store, archive)
+    require_part_of(manifest, part)
+    evidence_key = archive.delete_evidence_key(part.number)
+    present = store.read(evidence_key)
+    if present is not None:
+        return _summary(DeleteEvidence.model_validate_json(present[0]))
+    _require_object(store, part)
+    table = inspect_unchanged(connection, settings, part)
+    restore_keys(store, staging, connection, table.shape, part)
+
+    progress = _delete_rows(connection, staging, settings, table, part)
+    evidence = DeleteEvidence(
+        archive_id=part.archive_id,
+        number=part.number,
+        rows=part.rows,
+        evidence_key=evidence_key,
+        deleted_at=now,
+        object_key=part.object_key,
+        version_id=part.version_id,
+        sha256=part.sha256,
+        verified_at=part.verified_at,
+        deleted=progress.deleted,
+        gone=progress.gone,
+        changed=progress.changed,
+        referenced=progress.referenced,
+        batches=progress.batches,
+        longest_batch_seconds=progress.longest_batch_seconds,
+        kept=progress.kept,
+        dag_id=run.dag_id,
+        run_id=run.run_id,
+    )
+    store.put_bytes(evidence_key, evidence.model_dump_json(indent=2).encode() + b"\n")
+    return _summary(evidence)
+
+
+def _summary(evidence: DeleteEvidence) -> DeletedPart:
+    return DeletedPart.model_validate(evidence.model_dump(include=set(DeletedPart.model_fields)))
+
+
+def _require_object(store: Store, part: VerifiedPart) -> None:
+    found = store.head(part.object_key, part.version_id)
+    if found is None or (found.etag, found.size_bytes) != (part.etag, part.compressed_size_bytes):
+        raise IntegrityError(
+            f"{store}{part.object_key} is no longer the object that was verified",
+            expected=f"version {part.version_id}, {part.compressed_size_bytes} bytes, ETag {part.etag}",
+            found="nothing" if found is None else f"{found.size_bytes} bytes, ETag {found.etag}",
+            hint="No row was deleted. Find out who changed the store before anything else; then run the partition again.",
+        )
+
+
+def _delete_rows(
+    connection: Connection, staging: Staging, settings: TableSettings, table: InspectedTable, part: VerifiedPart
+) -> DeleteProgress:
+    progress = staging.load(DeleteProgress, part.number)
+    if progress is None or progress.keys_sha256 != part.keys_sha256:
+        progress = DeleteProgress(**part.model_dump())
+    connection.isolation_level = IsolationLevel.READ_COMMITTED
+    connection.execute(_batch_table(table))
+    with staging.keys(part.number).open("rb") as keys:
+        remaining = islice(keys, progress.done_rows, None)
+        while batch := list(islice(remaining, settings.delete_batch_rows)):
+            started = time.monotonic()
+            outcome = _delete_batch(connection, table, part, batch)
+            progress = _advance(progress, len(batch), outcome, time.monotonic() - started)
+            staging.save(progress)
+    if (
+        progress.done_rows != part.rows
+        or progress.deleted + progress.gone + progress.changed + progress.referenced != part.rows
+    ):
+        raise IntegrityError(
+            f"the delete of {part.archive_id} part {part.number} does not add up",
+            expected=f"{part.rows} rows",
+            found=f"{progress.done_rows} seen: {progress.deleted} deleted, {progress.gone} gone, "
+            f"{progress.changed} changed, {progress.referenced} referenced",
+            hint="Every deleted row was compared with its archived form and lies in the archive. Clear this task.",
+        )
+    return progress
+
+
+def _advance(progress: DeleteProgress, rows: int, outcome: _Outcome, seconds: float) -> DeleteProgress:
+    changed = sum(row.reason == "changed" for row in outcome.kept)
+    room = max(0, LISTED_KEYS - len(progress.kept))
+    return progress.model_copy(
+        update={
+            "done_rows": progress.done_rows + rows,
+            "deleted": progress.deleted + outcome.deleted,
+            "gone": progress.gone + outcome.gone,
+            "changed": progress.changed + changed,
+            "referenced": progress.referenced + len(outcome.kept) - changed,
+            "batches": progress.batches + 1,
+            "longest_batch_seconds": round(max(progress.longest_batch_seconds, seconds), 3),
+            "kept": (*progress.kept, *outcome.kept[:room]),
+        }
+    )
+
+
+def _batch_table(table: InspectedTable) -> sql.Composed:
+    keys = sql.SQL(", ").join(
+        sql.SQL("{} {}").format(sql.Identifier(f"k{position}"), sql.SQL(type_))
+        for position, type_ in enumerate(table.key_types)
+    )
+    return sql.SQL(
+        "CREATE TEMPORARY TABLE IF NOT EXISTS strongroom_batch ({}, digest text) ON COMMIT DELETE ROWS"
+    ).format(keys)
+
+
+def _delete_batch(connection: Connection, table: InspectedTable, part: VerifiedPart, batch: list[bytes]) -> _Outcome:
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            return _try_batch(connection, table, part, batch)
+        except _TRANSIENT:
+            # Rolled back whole. A foreign key violation means that a row began to refer to one of ours after the
+            # statement had looked; the next look sees it.
+            if not tries_left:
+                raise
+            time.sleep(0.2 * (_TRIES - tries_left))
+    raise AssertionError("unreachable")
+
+
+def _try_batch(connection: Connection, table: InspectedTable, part: VerifiedPart, batch: list[bytes]) -> _Outcome:
+    with connection.transaction():
+        # A batch is small beside the table, whatever the planner believes of it: always by the index of the key.
+        connection.execute("SET LOCAL enable_seqscan = off")
+        connection.execute("SET LOCAL enable_hashjoin = off")
+        connection.execute("SET LOCAL enable_mergejoin = off")
+        with connection.cursor() as cursor, cursor.copy(sql.SQL("COPY {} FROM STDIN").format(_BATCH)) as copy:
+            copy.write(b"".join(batch))
+        deleted = connection.execute(_delete_statement(table, part)).rowcount
+        kept: list[KeptRow] = []
+        if deleted < len(batch):
+            kept = list(_kept_rows(connection, table))
+        return _Outcome(deleted, len(batch) - deleted - len(kept), kept)
+
+
+def _same_key(table: InspectedTable, batch_alias: str) -> sql.Composed:
+    return sql.SQL(" AND ").join(
+        sql.SQL("t.{} = {}.{}").format(
+            sql.Identifier(name), sql.Identifier(batch_alias), sql.Identifier(f"k{position}")
+        )
+        for position, name in enumerate(table.shape.primary_key)
+    )
+
+
+def _delete_statement(table: InspectedTable, part: VerifiedPart) -> sql.Composed:
+    """Delete what is still equal, and take it off the batch; the row count is that of the deleted rows."""
+    conditions = [
+        _same_key(table, "b"),
+        in_window(table, part.window),
+        sql.SQL("{} = b.digest").format(row_digest(sql.SQL("t"))),
+        *(sql.SQL("NOT ") + refers(reference) for reference in table.references),
+    ]
+    positions = range(len(table.shape.primary_key))
+    names = sql.SQL(", ").join(sql.Identifier("b", f"k{position}") for position in positions)
+    same = sql.SQL(" AND ").join(
+        sql.SQL("done.{0} = gone.{0}").format(sql.Identifier(f"k{position}")) for position in positions
+    )
+    return sql.SQL(
+        "WITH gone AS (DELETE FROM {table} AS t USING {batch} AS b WHERE {conditions} RETURNING {names}) "
+        "DELETE FROM {batch} AS done USING gone WHERE {same}"
+    ).format(table=table.name, batch=_BATCH, conditions=sql.SQL(" AND ").join(conditions), names=names, same=same)
+
+
+def _kept_rows(connection: Connection, table: InspectedTable) -> Iterator[KeptRow]:
+    keys = sql.SQL(", ").join(
+        sql.SQL("b.{}::text").format(sql.Identifier(f"k{p}")) for p in range(len(table.key_types))
+    )
+    query = sql.SQL("SELECT ARRAY[{}], {} = b.digest FROM {} AS b JOIN {} AS t ON {}").format(
+        keys, row_digest(sql.SQL("t")), _BATCH, table.name, _same_key(table, "b")
+    )
+    rows: list[Any] = connection.execute(query).fetchall()
+    for key, unchanged in rows:
+        yield KeptRow(reason="referenced" if unchanged else "changed", key=tuple(key))

@@ -1,0 +1,137 @@
+"""Where things lie in the archive store: the one place that writes and reads object keys.
+
+Names of schemas and tables may hold any character in PostgreSQL. In a key each byte outside ``A-Z a-z 0-9 _ -`` is
+percent-encoded, so that a dot or slash in a name can neither leave its prefix nor be taken for a separator.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from strongroom.errors import StrongroomError
+
+_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
+_ARCHIVE_ID = re.compile(r"(?P<schema>[^./]+)\.(?P<table>[^./]+)\.(?P<key>\d{4}-[0-9W-]+)\.(?P<sequence>\d{4,})")
+
+SOURCE_IDENTITY = "metadata/source.json"
+"""Which database the store belongs to."""
+
+SUFFIXES = {"zstd": ".jsonl.zst", "gzip": ".jsonl.gz", "none": ".jsonl"}
+"""File name endings of a part by compression type."""
+
+
+class ArchiveIdError(StrongroomError):
+    """A text is not an archive id."""
+
+
+@dataclass(frozen=True, order=True)
+class ArchiveId:
+    """Names one archive: ``public.audit_events.2026-07.0001``.
+
+    ``str()`` writes it and :meth:`parse` reads it back; the names inside are encoded as the module says.
+    """
+
+    schema_name: str
+    table_name: str
+    partition_key: str
+    sequence: int
+
+    def __str__(self) -> str:
+        return f"{table_folder(self.schema_name, self.table_name)}.{self.partition_key}.{self.sequence:04d}"
+
+    @classmethod
+    def parse(cls, text: str) -> ArchiveId:
+        """Read an archive id as :meth:`__str__` writes it.
+
+        Raises:
+            ArchiveIdError: The text has another form.
+        """
+        found = _ARCHIVE_ID.fullmatch(text)
+        if found is None:
+            raise ArchiveIdError(
+                f"{text!r} is not an archive id",
+                expected="<schema>.<table>.<partition key>.<sequence>, such as public.audit_events.2026-07.0001",
+                hint="Nothing was read. `airflow strongroom list` prints the ids that exist.",
+            )
+        return cls(unquote(found["schema"]), unquote(found["table"]), found["key"], int(found["sequence"]))
+
+    @property
+    def table_folder(self) -> str:
+        """``public.audit_events``, encoded."""
+        return table_folder(self.schema_name, self.table_name)
+
+    @property
+    def archive_prefix(self) -> str:
+        """Key prefix of the archive's parts and SHA256SUMS, with its final slash."""
+        return f"{partition_prefix(self.schema_name, self.table_name, self.partition_key)}{self}/"
+
+    @property
+    def manifest_key(self) -> str:
+        """Key of the manifest."""
+        return f"{manifest_prefix(self.schema_name, self.table_name, self.partition_key)}{self}.json"
+
+    @property
+    def sums_key(self) -> str:
+        """Key of the file that ``sha256sum -c`` reads."""
+        return f"{self.archive_prefix}SHA256SUMS"
+
+    @property
+    def report_key(self) -> str:
+        """Key of the run's report."""
+        return f"reports/{self.table_folder}/{self.partition_key}/{self}.json"
+
+    def part_key(self, number: int, compression_type: str) -> str:
+        """Key of one part."""
+        return f"{self.archive_prefix}{part_name(number)}{SUFFIXES[compression_type]}"
+
+    def delete_evidence_key(self, number: int) -> str:
+        """Key of the record that one part's rows were deleted."""
+        return f"evidence/{self.table_folder}/{self.partition_key}/{self}/delete-{part_name(number)}.json"
+
+
+def part_name(number: int) -> str:
+    """File name of a part without its ending: ``part-00000``."""
+    return f"part-{number:05d}"
+
+
+def encode_name(name: str) -> str:
+    """Percent-encode a PostgreSQL name for a key."""
+    return "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in name.encode())
+
+
+def table_folder(schema_name: str, table_name: str) -> str:
+    """``schema.table`` for a key."""
+    return f"{encode_name(schema_name)}.{encode_name(table_name)}"
+
+
+def partition_prefix(schema_name: str, table_name: str, partition_key: str) -> str:
+    """Key prefix of all archives of one partition, sealed or not."""
+    return f"archives/{table_folder(schema_name, table_name)}/partition={partition_key}/"
+
+
+def manifest_prefix(
+    schema_name: str | None = None, table_name: str | None = None, partition_key: str | None = None
+) -> str:
+    """Key prefix of manifests: of all, of one table, or of one partition."""
+    prefix = "metadata/"
+    if schema_name is not None and table_name is not None:
+        prefix += f"{table_folder(schema_name, table_name)}/"
+        if partition_key is not None:
+            prefix += f"{partition_key}/"
+    return prefix
+
+
+def manifest_archive_id(key: str) -> ArchiveId | None:
+    """The archive whose manifest a key below ``metadata/`` is, or None for any other object there."""
+    folder, _, name = key.rpartition("/")
+    if not folder or not name.endswith(".json") or _ARCHIVE_ID.fullmatch(name.removesuffix(".json")) is None:
+        return None
+    archive_id = ArchiveId.parse(name.removesuffix(".json"))
+    return archive_id if archive_id.manifest_key == key else None
+
+
+def claim_key(schema_name: str, table_name: str, partition_key: str) -> str:
+    """Key of the claim on one partition."""
+    return f"claims/{table_folder(schema_name, table_name)}/{partition_key}.json"

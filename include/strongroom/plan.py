@@ -1,0 +1,277 @@
+"""Step 1, plan: what is due, what stays and why, and into which parts the window is cut."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta, timezone
+from typing import Any
+
+from psycopg import sql
+
+from strongroom.errors import StagingError, UnarchivableError
+from strongroom.identity import claim_store
+from strongroom.manifest import Manifest, archive_ids, require_manifest
+from strongroom.object_keys import ArchiveId, partition_prefix
+from strongroom.partitions import Partition, Window, refuse_if_hot
+from strongroom.records import ArchivePlan, Exclusion, PlannedPart
+from strongroom.settings import TableSettings
+from strongroom.shape import InspectedTable, Reference, inspect_table, json_line, shape_sha256
+from strongroom.source import Connection, qualified, read_identity
+from strongroom.staging import Staging
+from strongroom.store import Store
+
+MOST_PARTS = 1000
+"""Airflow maps a task over at most 1024 values (``max_map_length``)."""
+
+_SAMPLE_ROWS = 1000
+_BUCKETS = ("hour", "minute", "second")
+
+
+@dataclass(frozen=True)
+class _Slice:
+    start: datetime
+    rows: int
+
+
+def plan_archive(
+    connection: Connection, store: Store, settings: TableSettings, partition: Partition, *, now: datetime
+) -> ArchivePlan:
+    """Decide what one run archives. Writes nothing but the store's owner record.
+
+    An archive of this partition that was sealed but whose rows are not all deleted is taken up again
+    (``resumed``); else every due row that is still in the table goes into a new archive (``planned``);
+    where there is none, the outcome is ``nothing_due``.
+
+    Raises:
+        PartitionError: The window is open or inside hot retention.
+        UnarchivableError: The table cannot be archived without loss.
+        IdentityError: The store belongs to another database.
+        StagingError: Staging cannot hold the parts.
+    """
+    refuse_if_hot(partition, settings.hot_retention, now)
+    store.prepare()
+    table = inspect_table(connection, settings)
+    source = read_identity(connection)
+    claim_store(store, source)
+
+    earlier = sorted(archive_ids(store, settings.schema_name, settings.table_name, partition.key))
+    unfinished = _first_unfinished(store, earlier)
+    window = partition.window
+    if unfinished is not None:
+        archive_id = unfinished.archive_id
+        exclusions: tuple[Exclusion, ...] = ()
+        parts = tuple(_planned(unfinished, number) for number in range(len(unfinished.parts)))
+    else:
+        sequence = _next_sequence(store, settings, partition, earlier)
+        archive_id = str(ArchiveId(settings.schema_name, settings.table_name, partition.key, sequence))
+        exclusions = _exclusions(connection, table, window)
+        parts = _cut(connection, table, window, settings, archive_id)
+    return ArchivePlan(
+        outcome="resumed" if unfinished else "planned" if parts else "nothing_due",
+        table=settings.qualified_name,
+        partition_key=partition.key,
+        start_at=window.start,
+        end_at=window.end,
+        archive_id=archive_id if parts else None,
+        shape=table.shape,
+        source=source,
+        parts=parts,
+        due_rows=sum(part.expected_rows for part in parts),
+        exclusions=exclusions,
+        earlier_archives=tuple(map(str, earlier)),
+        planned_at=now,
+    )
+
+
+def due_rows(table: InspectedTable, window: Window) -> sql.Composed:
+    """A condition on the row ``t``: dated inside the window, and nothing refers to it."""
+    conditions = [in_window(table, window), *(sql.SQL("NOT ") + refers(one) for one in table.references)]
+    return sql.SQL(" AND ").join(conditions)
+
+
+def in_window(table: InspectedTable, window: Window) -> sql.Composed:
+    """A condition on the row ``t``: dated inside the half-open window."""
+    column = sql.Identifier(table.shape.date_column)
+    start, end = (_dated(instant, table.shape.date_type) for instant in (window.start, window.end))
+    return sql.SQL("(t.{column} >= {start} AND t.{column} < {end})").format(column=column, start=start, end=end)
+
+
+def refers(reference: Reference) -> sql.Composed:
+    """A condition on the row ``t``: some row of the referring table points at it."""
+    pairs = sql.SQL(" AND ").join(
+        sql.SQL("r.{} = t.{}").format(sql.Identifier(referring), sql.Identifier(referred))
+        for referring, referred in zip(reference.referring, reference.referred, strict=True)
+    )
+    return sql.SQL("EXISTS (SELECT FROM {} AS r WHERE {})").format(
+        qualified(reference.schema_name, reference.table_name), pairs
+    )
+
+
+def _dated(instant: datetime, date_type: str) -> sql.Composed:
+    if date_type == "date":
+        return sql.SQL("{}::date").format(sql.Literal(instant.date().isoformat()))
+    if date_type == "timestamp":
+        return sql.SQL("{}::timestamp").format(sql.Literal(instant.replace(tzinfo=None).isoformat()))
+    return sql.SQL("{}::timestamptz").format(sql.Literal(instant.isoformat()))
+
+
+def _first_unfinished(store: Store, earlier: Sequence[ArchiveId]) -> Manifest | None:
+    for archive in earlier:
+        manifest = require_manifest(store, archive)
+        done = set(store.keys(archive.delete_evidence_key(0).rpartition("/")[0] + "/"))
+        if any(archive.delete_evidence_key(part.number) not in done for part in manifest.parts):
+            return manifest
+    return None
+
+
+def _planned(manifest: Manifest, number: int) -> PlannedPart:
+    part = manifest.verified_part(number)
+    return PlannedPart.model_validate(part.model_dump(include=set(PlannedPart.model_fields)))
+
+
+def _next_sequence(store: Store, settings: TableSettings, partition: Partition, earlier: Sequence[ArchiveId]) -> int:
+    """One more than the highest that was ever begun; what a broken run left keeps its number."""
+    prefix = partition_prefix(settings.schema_name, settings.table_name, partition.key)
+    begun = {key.removeprefix(prefix).partition("/")[0] for key in store.keys(prefix)}
+    sequences = [archive.sequence for archive in (*earlier, *map(ArchiveId.parse, begun))]
+    return max(sequences, default=0) + 1
+
+
+def _exclusions(connection: Connection, table: InspectedTable, window: Window) -> tuple[Exclusion, ...]:
+    exclusions = []
+    for reference in table.references:
+        condition = sql.SQL(" AND ").join([in_window(table, window), refers(reference)])
+        rows = _count(connection, table, condition)
+        if rows:
+            detail = f"{reference.schema_name}.{reference.table_name} refers to them ({reference.name})"
+            exclusions.append(Exclusion(reason="referenced", detail=detail, rows=rows))
+    if table.date_nullable:
+        column = sql.Identifier(table.shape.date_column)
+        rows = _count(connection, table, sql.SQL("t.{} IS NULL").format(column))
+        if rows:
+            detail = f"their {table.shape.date_column} is NULL; they belong to no partition"
+            exclusions.append(Exclusion(reason="no_date", detail=detail, rows=rows))
+    return tuple(exclusions)
+
+
+def _count(connection: Connection, table: InspectedTable, condition: sql.Composed) -> int:
+    query = sql.SQL("SELECT count(*) FROM {} AS t WHERE {}").format(table.name, condition)
+    row: Any = connection.execute(query).fetchone()
+    return int(row[0])
+
+
+def _cut(
+    connection: Connection, table: InspectedTable, window: Window, settings: TableSettings, archive_id: str
+) -> tuple[PlannedPart, ...]:
+    """Cut the window into parts of at most ``part_rows`` rows and about ``part_bytes`` bytes, at whole seconds."""
+    slices = _count_by_time(connection, table, window, _BUCKETS[0])
+    total = sum(one.rows for one in slices)
+    if total == 0:
+        return ()
+    line_bytes = _line_bytes(connection, table, window)
+    rows_a_part = max(
+        1, min(settings.part_rows, int(settings.part_bytes / line_bytes)), math.ceil(total / MOST_PARTS * 1.1)
+    )
+    for finer in _BUCKETS[1:]:
+        slices = _refine(connection, table, window, slices, rows_a_part, finer)
+    groups = _group(slices, rows_a_part)
+    if len(groups) > MOST_PARTS:
+        raise UnarchivableError(
+            f"{settings.qualified_name} {archive_id.rsplit('.', 2)[1]} falls into {len(groups)} parts",
+            expected=f"at most {MOST_PARTS}",
+            hint="Nothing was read and no row was deleted. Raise `part_rows` and `part_bytes`.",
+        )
+    _check_room(settings, archive_id, max(sum(one.rows for one in group) for group in groups), total, line_bytes)
+    starts = [window.start, *(group[0].start for group in groups[1:])]
+    ends = [*starts[1:], window.end]
+    digest = shape_sha256(table.shape)
+    return tuple(
+        PlannedPart(
+            archive_id=archive_id,
+            number=number,
+            start_at=start,
+            end_at=end,
+            expected_rows=sum(one.rows for one in group),
+            shape_sha256=digest,
+        )
+        for number, (start, end, group) in enumerate(zip(starts, ends, groups, strict=True))
+    )
+
+
+def _count_by_time(connection: Connection, table: InspectedTable, window: Window, bucket: str) -> list[_Slice]:
+    column = sql.Identifier(table.shape.date_column)
+    bucketed = (
+        sql.SQL("t.{}").format(column)
+        if table.shape.date_type == "date"
+        else sql.SQL("date_trunc({}, t.{})").format(sql.Literal(bucket), column)
+    )
+    query = sql.SQL("SELECT {}, count(*) FROM {} AS t WHERE {} GROUP BY 1 ORDER BY 1").format(
+        bucketed, table.name, due_rows(table, window)
+    )
+    rows: list[Any] = connection.execute(query).fetchall()
+    return [_Slice(_instant(start), int(count)) for start, count in rows]
+
+
+def _refine(
+    connection: Connection, table: InspectedTable, window: Window, slices: list[_Slice], most: int, bucket: str
+) -> list[_Slice]:
+    if table.shape.date_type == "date":
+        return slices
+    refined: list[_Slice] = []
+    for position, one in enumerate(slices):
+        following = slices[position + 1].start if position + 1 < len(slices) else window.end
+        if one.rows > most and following > one.start:
+            refined += _count_by_time(connection, table, Window(one.start, following), bucket)
+        else:
+            refined.append(one)
+    return refined
+
+
+def _group(slices: Sequence[_Slice], most: int) -> list[list[_Slice]]:
+    groups: list[list[_Slice]] = [[]]
+    rows = 0
+    for one in slices:
+        if groups[-1] and rows + one.rows > most:
+            groups.append([])
+            rows = 0
+        groups[-1].append(one)
+        rows += one.rows
+    return groups
+
+
+def _line_bytes(connection: Connection, table: InspectedTable, window: Window) -> float:
+    query = sql.SQL(
+        "SELECT coalesce(avg(octet_length(line::text)) + 1, 1) FROM (SELECT {} AS line FROM {} AS t WHERE {} LIMIT {}) AS lines"
+    ).format(json_line(table.shape), table.name, due_rows(table, window), sql.Literal(_SAMPLE_ROWS))
+    row: Any = connection.execute(query).fetchone()
+    return float(row[0])
+
+
+def _check_room(settings: TableSettings, archive_id: str, largest_part: int, total: int, line_bytes: float) -> None:
+    """Staging holds the originals of the parts in flight, and of all parts the keys and at worst half the bytes."""
+    free = Staging(settings.staging, archive_id).free_bytes()
+    in_flight = largest_part * line_bytes * min(settings.max_parallel_parts, math.ceil(total / largest_part))
+    needed = int(in_flight * 1.5 + total * 120)
+    if needed > free:
+        raise StagingError(
+            f"staging at {settings.staging} cannot hold the parts of {archive_id}",
+            expected=f"about {needed:,} bytes free",
+            found=f"{free:,} bytes free",
+            hint="Nothing was read and no row was deleted. Free space, or point `staging` at a larger disk, "
+            "or lower `part_rows` or `max_parallel_parts`.",
+        )
+
+
+def _instant(value: object) -> datetime:
+    if isinstance(value, datetime):
+        return value.astimezone(timezone.utc) if value.tzinfo else value.replace(tzinfo=timezone.utc)
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day, tzinfo=timezone.utc)
+    raise TypeError(f"a date column gave {type(value).__name__}")
+
+
+def claim_ttl(settings: TableSettings) -> timedelta:
+    """How long a claim of this table holds without being renewed."""
+    return timedelta(seconds=settings.claim_ttl_seconds)

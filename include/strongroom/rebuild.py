@@ -1,0 +1,64 @@
+"""Rebuild rows from archived JSON lines inside the server, to compare them or to load them.
+
+The server itself parses each line into the column types and writes its text again; equal digests then prove that the
+line holds the row without loss. Needs only the right to make temporary tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+from psycopg import sql
+
+from strongroom.records import TableShape
+from strongroom.shape import read_columns, read_value, row_digest
+from strongroom.source import Connection
+
+_BATCH_LINES = 2000
+
+LINES = sql.Identifier("pg_temp", "strongroom_lines")
+
+
+def stage_lines(connection: Connection, lines: Iterable[bytes]) -> None:
+    """Put JSON lines (without their newlines) into an empty temporary table, numbered in their order."""
+    # pg_temp takes no part in name look-up unless it is named, so nobody's table can stand in for it.
+    connection.execute("CREATE TEMPORARY TABLE IF NOT EXISTS strongroom_lines (n bigint NOT NULL, line text NOT NULL)")
+    connection.execute(sql.SQL("TRUNCATE {}").format(LINES))
+    with connection.cursor() as cursor, cursor.copy(sql.SQL("COPY {} FROM STDIN").format(LINES)) as copy:
+        for number, line in enumerate(lines):
+            copy.write(b"%d\t%s\n" % (number, line.replace(b"\\", b"\\\\")))
+
+
+def rebuilt_rows(shape: TableShape) -> sql.Composed:
+    """A SELECT of all columns, in the table's order, over the staged lines; its rows are called ``r``."""
+    values = sql.SQL(", ").join(
+        sql.SQL("{} AS {}").format(read_value(column), sql.Identifier(column.name)) for column in shape.columns
+    )
+    return sql.SQL("SELECT {} FROM {} AS l, LATERAL json_to_record(l.line::json) AS r({}) ORDER BY l.n").format(
+        values, LINES, read_columns(shape)
+    )
+
+
+def rebuilt_keys(connection: Connection, shape: TableShape, lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Primary key and row digest of each archived line, byte for byte as extract_to_staging wrote them.
+
+    Args:
+        connection: Any session of the server, outside a transaction or in a writable one.
+        shape: From the manifest or the plan.
+        lines: JSON lines without their newlines.
+
+    Yields:
+        One line a row, with its newline.
+    """
+    keys = sql.SQL(", ").join(sql.Identifier("t", name) for name in shape.primary_key)
+    whole = sql.SQL("ROW({})").format(sql.SQL(", ").join(sql.Identifier("t", column.name) for column in shape.columns))
+    query = sql.SQL("COPY (SELECT {}, {} FROM ({}) AS t) TO STDOUT").format(
+        keys, row_digest(whole), rebuilt_rows(shape)
+    )
+    remaining = iter(lines)
+    while batch := list(islice(remaining, _BATCH_LINES)):
+        stage_lines(connection, batch)
+        with connection.cursor() as cursor, cursor.copy(query) as copy:
+            answer = b"".join(map(bytes, copy))
+        yield from answer.splitlines(keepends=True)

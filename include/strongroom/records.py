@@ -1,0 +1,203 @@
+"""The small records that travel between the steps of one run.
+
+Each step returns the record of the step before it with its own findings added, so the type of a record says how far a
+part has come: only :class:`VerifiedPart` opens the way to a DELETE. All of them go through XCom as JSON and hold no row.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from strongroom.object_keys import ArchiveId
+from strongroom.partitions import Window
+
+Sha256 = str
+"""A SHA-256 in lower-case hex, 64 characters."""
+
+
+class Record(BaseModel):
+    """A frozen record that refuses unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RunIdentity(Record):
+    """Which Airflow run does the work; the claim's owner and a field of all evidence."""
+
+    dag_id: str
+    run_id: str
+
+    def __str__(self) -> str:
+        return f"{self.dag_id} {self.run_id}"
+
+
+class Column(Record):
+    """One column as the archive holds it."""
+
+    name: str
+    type: str = Field(description="The type as format_type() writes it, domains included, with its modifier.")
+    base_type: str = Field(
+        description="The same with domains replaced by what they stand on; the value is read back as this."
+    )
+    encoding: Literal["json", "jsonb", "array", "text"] = Field(
+        description="How a JSON line holds the value: see docs/archive-format.md."
+    )
+    nullable: bool = True
+    generated: bool = False
+    identity: bool = False
+
+
+class TableShape(Record):
+    """What the archive must know of a table to read its rows back."""
+
+    schema_name: str
+    table_name: str
+    date_column: str
+    date_type: Literal["date", "timestamp", "timestamptz"]
+    primary_key: tuple[str, ...]
+    columns: tuple[Column, ...]
+    well_known_types: bool = Field(
+        description="False when a type from outside PostgreSQL occurs; then each row is proved, not a sample."
+    )
+
+
+class SourceIdentity(Record):
+    """Which database the rows come from."""
+
+    system_identifier: str | None = Field(
+        description="From pg_control_system(); None where the server has none to tell."
+    )
+    database: str
+    database_oid: int
+    server_version: str
+
+
+class Exclusion(Record):
+    """Rows of the window that stay where they are, and why."""
+
+    reason: Literal["referenced", "no_date"]
+    detail: str
+    rows: int
+
+
+class PlannedPart(Record):
+    """One slice ``[start, end)`` of the window, to become one object."""
+
+    archive_id: str
+    number: int
+    start_at: AwareDatetime
+    end_at: AwareDatetime
+    expected_rows: int
+    shape_sha256: Sha256 = Field(description="Digest of the table's shape at planning time.")
+
+    @property
+    def window(self) -> Window:
+        """The slice as a window."""
+        return Window(self.start_at, self.end_at)
+
+    @property
+    def archive(self) -> ArchiveId:
+        """The archive it belongs to."""
+        return ArchiveId.parse(self.archive_id)
+
+
+class ExtractedPart(PlannedPart):
+    """A part whose rows lie in staging as JSON lines, and beside them their keys and digests."""
+
+    rows: int
+    original_size_bytes: int
+    original_sha256: Sha256
+    keys_sha256: Sha256 = Field(
+        description="Of the file of primary keys and row digests, one line a row, in row order."
+    )
+    snapshot: str = Field(description="pg_current_snapshot() of the transaction that read the rows.")
+    extracted_at: AwareDatetime
+
+
+class CompressedPart(ExtractedPart):
+    """A part whose compressed form lies in staging."""
+
+    compression_type: Literal["zstd", "gzip", "none"]
+    compression_level: int | None
+    compressed_size_bytes: int
+
+    @property
+    def ratio(self) -> float:
+        """Original over compressed size."""
+        return self.original_size_bytes / max(self.compressed_size_bytes, 1)
+
+
+class ChecksummedPart(CompressedPart):
+    """A part whose compressed form was decompressed again and gave the original bytes."""
+
+    sha256: Sha256
+
+
+class UploadedPart(ChecksummedPart):
+    """A part that lies in the store, not yet read back."""
+
+    object_key: str
+    version_id: str | None
+    etag: str
+
+
+class VerifiedPart(UploadedPart):
+    """The verification record: this very version was downloaded, hashed, decompressed, hashed and counted."""
+
+    verified_at: AwareDatetime
+    proved_rows: int = Field(description="How many archived rows the server rebuilt and found equal to their digest.")
+
+
+class Claim(Record):
+    """Who works on a partition."""
+
+    owner: str
+    state: Literal["held", "released"]
+    taken_at: datetime
+    expires_at: datetime
+
+
+class ArchivePlan(Record):
+    """What one run will do."""
+
+    outcome: Literal["planned", "resumed", "nothing_due"]
+    table: str
+    partition_key: str
+    start_at: AwareDatetime
+    end_at: AwareDatetime
+    archive_id: str | None
+    shape: TableShape
+    source: SourceIdentity
+    parts: tuple[PlannedPart, ...]
+    due_rows: int
+    exclusions: tuple[Exclusion, ...] = ()
+    earlier_archives: tuple[str, ...] = Field(default=(), description="Sealed archives of the same partition.")
+    planned_at: AwareDatetime
+
+
+class SealedArchive(Record):
+    """An archive that exists: its manifest lies in the store."""
+
+    archive_id: str
+    manifest_key: str
+    manifest_sha256: Sha256
+    parts: tuple[VerifiedPart, ...]
+
+
+class DeletedPart(Record):
+    """What became of the rows of one part. ``deleted + gone + changed + referenced == rows``."""
+
+    archive_id: str
+    number: int
+    rows: int
+    deleted: int
+    gone: int = Field(description="No longer in the table when this try came to them.")
+    changed: int = Field(description="Differ from their archived form; they stay.")
+    referenced: int = Field(default=0, description="Unchanged, but other rows have come to refer to them; they stay.")
+    batches: int
+    longest_batch_seconds: float
+    evidence_key: str
+    deleted_at: AwareDatetime

@@ -1,0 +1,119 @@
+"""Step 9, report: one summary of a run, in the store and for the log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import AwareDatetime
+
+from strongroom.object_keys import ArchiveId
+from strongroom.records import ArchivePlan, DeletedPart, Exclusion, Record, SealedArchive
+from strongroom.staging import Staging
+from strongroom.store import Store
+
+
+class RunReport(Record):
+    """What one run did. ``archived_rows == deleted_rows + gone_rows + changed_rows + referenced_rows``."""
+
+    outcome: str
+    table: str
+    partition_key: str
+    archive_id: str | None
+    archived_rows: int = 0
+    deleted_rows: int = 0
+    gone_rows: int = 0
+    changed_rows: int = 0
+    referenced_rows: int = 0
+    excluded_rows: int = 0
+    original_size_bytes: int = 0
+    compressed_size_bytes: int = 0
+    parts: int = 0
+    sha256: tuple[str, ...] = ()
+    exclusions: tuple[Exclusion, ...] = ()
+    earlier_archives: tuple[str, ...] = ()
+    planned_at: AwareDatetime
+    finished_at: AwareDatetime
+
+    @property
+    def seconds(self) -> float:
+        """From plan to report."""
+        return (self.finished_at - self.planned_at).total_seconds()
+
+    @property
+    def ratio(self) -> float:
+        """Original over compressed size."""
+        return self.original_size_bytes / max(1, self.compressed_size_bytes)
+
+    def sentence(self) -> str:
+        """The one line that a reader of the log needs."""
+        where = f"{self.table} {self.partition_key}"
+        if self.archive_id is None:
+            before = f"; archived before as {', '.join(self.earlier_archives)}" if self.earlier_archives else ""
+            excluded = f"; {self.excluded_rows} rows stay: see exclusions" if self.excluded_rows else ""
+            return f"{self.outcome}: {where} has no row to archive{before}{excluded}"
+        kept = [
+            f"{rows} {why}"
+            for rows, why in (
+                (self.gone_rows, "were gone before this try came to them"),
+                (self.changed_rows, "changed meanwhile and stay"),
+                (self.referenced_rows, "came to be referred to and stay"),
+                (self.excluded_rows, "were excluded by plan and stay"),
+            )
+            if rows
+        ]
+        return (
+            f"{self.outcome}: {where} as {self.archive_id}: {self.archived_rows} rows archived in {self.parts} parts, "
+            f"{self.original_size_bytes} bytes to {self.compressed_size_bytes} ({self.ratio:.1f}x), "
+            f"{self.deleted_rows} rows deleted" + ("; " + "; ".join(kept) if kept else "")
+        )
+
+
+def report_run(
+    store: Store,
+    staging: Staging | None,
+    plan: ArchivePlan,
+    sealed: SealedArchive | None,
+    deleted: Sequence[DeletedPart],
+    *,
+    now: AwareDatetime,
+) -> RunReport:
+    """Sum up a run, keep the summary under ``reports/`` and clear its staging folder.
+
+    A run that found nothing to do leaves no object. A repeat returns the report that is there.
+    """
+    report = RunReport(
+        outcome=_outcome(plan, deleted),
+        table=plan.table,
+        partition_key=plan.partition_key,
+        archive_id=plan.archive_id,
+        archived_rows=sum(part.rows for part in sealed.parts) if sealed else 0,
+        deleted_rows=sum(part.deleted for part in deleted),
+        gone_rows=sum(part.gone for part in deleted),
+        changed_rows=sum(part.changed for part in deleted),
+        referenced_rows=sum(part.referenced for part in deleted),
+        excluded_rows=sum(exclusion.rows for exclusion in plan.exclusions),
+        original_size_bytes=sum(part.original_size_bytes for part in sealed.parts) if sealed else 0,
+        compressed_size_bytes=sum(part.compressed_size_bytes for part in sealed.parts) if sealed else 0,
+        parts=len(plan.parts),
+        sha256=tuple(part.sha256 for part in sealed.parts) if sealed else (),
+        exclusions=plan.exclusions,
+        earlier_archives=plan.earlier_archives,
+        planned_at=plan.planned_at,
+        finished_at=now,
+    )
+    if plan.archive_id is None or staging is None:
+        return report
+    archive = ArchiveId.parse(plan.archive_id)
+    present = store.read(archive.report_key)
+    if present is None:
+        store.put_bytes(archive.report_key, report.model_dump_json(indent=2).encode() + b"\n")
+    else:
+        report = RunReport.model_validate_json(present[0])
+    staging.clear()
+    return report
+
+
+def _outcome(plan: ArchivePlan, deleted: Sequence[DeletedPart]) -> str:
+    if plan.outcome == "nothing_due":
+        return "nothing_due"
+    return "changed" if any(part.changed or part.referenced for part in deleted) else "archived"

@@ -1,0 +1,137 @@
+"""Step 7, seal: write SHA256SUMS and then the manifest. From here on the archive exists."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+
+from strongroom.errors import IntegrityError
+from strongroom.manifest import Manifest, manifest_part, read_manifest, sha256_sums
+from strongroom.object_keys import ArchiveId
+from strongroom.partitions import Window
+from strongroom.records import ArchivePlan, RunIdentity, SealedArchive, VerifiedPart
+from strongroom.settings import TableSettings
+from strongroom.shape import shape_sha256
+from strongroom.store import Store
+
+_SOFTWARE = ("strongroom", "apache-airflow", "psycopg", "zstandard", "boto3")
+
+
+def seal_archive(
+    store: Store,
+    settings: TableSettings,
+    plan: ArchivePlan,
+    parts: Sequence[VerifiedPart],
+    *,
+    run: RunIdentity,
+    now: datetime,
+) -> SealedArchive:
+    """Write the manifest of an archive whose parts are all verified; a repeat finds the one that is there.
+
+    Args:
+        run: Which Airflow run this is.
+
+    Raises:
+        IntegrityError: Parts are missing, or a manifest of other parts is there already.
+    """
+    archive = ArchiveId.parse(str(plan.archive_id))
+    parts = sorted(parts, key=lambda part: part.number)
+    _require_complete(plan, parts)
+    present = read_manifest(store, archive)
+    if present is None:
+        body = _manifest(settings, plan, parts, run, now)
+        store.put_bytes(archive.sums_key, sha256_sums(body.parts), content_type="text/plain")
+        store.put_bytes(archive.manifest_key, body.to_json())
+        present = body
+    _require_same(present, parts)
+    return SealedArchive(
+        archive_id=str(archive),
+        manifest_key=archive.manifest_key,
+        manifest_sha256=hashlib.sha256(present.to_json()).hexdigest(),
+        parts=tuple(parts),
+    )
+
+
+def _manifest(
+    settings: TableSettings,
+    plan: ArchivePlan,
+    parts: Sequence[VerifiedPart],
+    run: RunIdentity,
+    now: datetime,
+) -> Manifest:
+    window = Window(plan.start_at, plan.end_at)
+    described = tuple(manifest_part(part) for part in parts)
+    return Manifest(
+        archive_id=str(plan.archive_id),
+        table_name=plan.table,
+        partition_key=plan.partition_key,
+        window_start=window.start,
+        window_end=window.end,
+        table=plan.shape,
+        shape_sha256=shape_sha256(plan.shape),
+        source=plan.source,
+        record_count=sum(part.rows for part in parts),
+        original_size=sum(part.original_size_bytes for part in parts),
+        compressed_size=sum(part.compressed_size_bytes for part in parts),
+        compression_type=parts[0].compression_type,
+        compression_level=parts[0].compression_level,
+        checksum=hashlib.sha256(sha256_sums(described)).hexdigest(),
+        parts=described,
+        created_at=now,
+        retention_until=settings.cold_retention.after(window.end),
+        legal_basis=settings.legal_basis,
+        storage_class=settings.store.storage_class,
+        encryption=settings.store.sse,
+        dag_id=run.dag_id,
+        run_id=run.run_id,
+        software={"python": platform.python_version(), **_versions()},
+    )
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in _SOFTWARE:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def _require_complete(plan: ArchivePlan, parts: Sequence[VerifiedPart]) -> None:
+    expected = [(str(plan.archive_id), part.number) for part in plan.parts]
+    found = [(part.archive_id, part.number) for part in parts]
+    if not expected or expected != found or len({part.compression_type for part in parts}) != 1:
+        raise IntegrityError(
+            f"the parts of {plan.archive_id} are not complete",
+            expected=f"{len(expected)} verified parts of one compression type",
+            found=f"{len(found)}: {', '.join(f'{archive} {number}' for archive, number in found[:5])}",
+            hint="Nothing was sealed and no row was deleted. Clear the part tasks that failed.",
+        )
+
+
+def _require_same(manifest: Manifest, parts: Sequence[VerifiedPart]) -> None:
+    for part in parts:
+        require_part_of(manifest, part)
+
+
+def require_part_of(manifest: Manifest, part: VerifiedPart) -> None:
+    """See that a verification record speaks of the part that the manifest lists.
+
+    Raises:
+        IntegrityError: Object, version, sums or counts differ.
+    """
+    sealed = manifest.verified_part(part.number) if part.number < len(manifest.parts) else None
+    volatile = {"verified_at", "proved_rows", "expected_rows"}
+    if sealed is None or sealed.model_dump(exclude=volatile) != part.model_dump(exclude=volatile):
+        raise IntegrityError(
+            f"the verification record of {part.archive_id} part {part.number} does not agree with its manifest",
+            expected="no such part"
+            if sealed is None
+            else f"{sealed.object_key} version {sealed.version_id} {sealed.sha256}",
+            found=f"{part.object_key} version {part.version_id} {part.sha256}",
+            hint="No row was deleted. Clear 'plan' and the tasks after it.",
+        )

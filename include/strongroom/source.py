@@ -1,0 +1,164 @@
+"""The source database: how to connect, what every session is set to, and what its errors become.
+
+Values leave and enter the server as text, so each session pins every setting that changes how a value is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg import errors, sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from strongroom.errors import ConfigurationError, SourceAccessError, SourceError, StrongroomError
+from strongroom.records import SourceIdentity
+from strongroom.store import is_loopback
+
+Connection = psycopg.Connection[tuple[object, ...]]
+
+PINNED = {
+    "bytea_output": "hex",
+    "client_encoding": "UTF8",
+    "datestyle": "ISO, YMD",
+    "extra_float_digits": "3",  # the shortest text that reads back to the same bits
+    "intervalstyle": "postgres",
+    "lc_monetary": "C",
+    "row_security": "off",  # an error instead of silently missing rows
+    "search_path": "pg_catalog",  # names in values come out qualified, and nobody's function stands in for a built-in
+    "standard_conforming_strings": "on",
+    "synchronize_seqscans": "off",  # the same query gives the same order
+    "timezone": "UTC",
+    "xmloption": "content",
+    "idle_in_transaction_session_timeout": "0",
+}
+"""Session settings that decide how values are written, and what is visible."""
+
+_NOT_TLS = frozenset({"disable", "allow", "prefer"})
+
+# Classes of SQLSTATE whose messages speak of the server and not of anybody's row.
+_HARMLESS = frozenset({"08", "28", "3D", "42", "53", "55", "57", "58"})
+_FINAL = frozenset({"28", "3D", "42"})
+
+
+@contextmanager
+def open_source(
+    conninfo: str,
+    *,
+    application_name: str,
+    tls_required: bool = True,
+    connect_timeout_seconds: int = 10,
+    statement_timeout_seconds: int = 3600,
+    lock_timeout_seconds: int = 30,
+) -> Iterator[Connection]:
+    """Open a session on the source database and close it at the end, whatever happens.
+
+    Args:
+        conninfo: libpq connection string.
+        application_name: What ``pg_stat_activity`` shows; names the step and the part.
+        tls_required: Refuse to talk unencrypted to any host but this one.
+        connect_timeout_seconds: Longest wait for the server.
+        statement_timeout_seconds: Longest run of one statement.
+        lock_timeout_seconds: Longest wait for one lock.
+
+    Raises:
+        ConfigurationError: The connection would not be encrypted.
+        SourceAccessError: Wrong password, no such database, a right is missing.
+        SourceError: The server cannot be reached, or broke off.
+    """
+    parameters: dict[str, Any] = {**conninfo_to_dict(conninfo)}
+    if tls_required:
+        _require_tls(parameters)
+    parameters |= {"application_name": application_name[:63], "connect_timeout": connect_timeout_seconds}
+    with (
+        translated_errors(_where(parameters)),
+        psycopg.connect(make_conninfo("", **parameters), autocommit=True) as connection,
+    ):
+        pinned = PINNED | {
+            "statement_timeout": f"{statement_timeout_seconds}s",
+            "lock_timeout": f"{lock_timeout_seconds}s",
+        }
+        for name, value in pinned.items():
+            connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+        yield connection
+
+
+def _require_tls(parameters: dict[str, Any]) -> None:
+    host = str(parameters.get("hostaddr") or parameters.get("host") or "")
+    if host == "" or host.startswith(("/", "@")) or all(is_loopback(one) for one in host.split(",")):
+        return
+    if parameters.get("sslmode") in _NOT_TLS:
+        raise ConfigurationError(
+            f"the connection to {_where(parameters)} is not encrypted",
+            expected="sslmode verify-full, verify-ca or require",
+            found=f"sslmode {parameters['sslmode']}",
+            hint="Nothing was sent. Take sslmode out of the connection; `tls_required: false` allows it on a network you trust.",
+        )
+    if "sslmode" not in parameters:
+        parameters["sslmode"] = "verify-full"
+        parameters.setdefault("sslrootcert", "system")
+
+
+def _where(parameters: dict[str, Any]) -> str:
+    host = parameters.get("host") or parameters.get("hostaddr") or "the local socket"
+    return f"{parameters.get('user', '?')}@{host}:{parameters.get('port', 5432)}/{parameters.get('dbname', '?')}"
+
+
+@contextmanager
+def translated_errors(where: str) -> Iterator[None]:
+    """Turn the driver's errors into ours, without the row contents that some of the server's messages carry."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise _translate(error, where) from None
+
+
+def _translate(error: psycopg.Error, where: str) -> StrongroomError:
+    state = error.sqlstate or ""
+    said = f"{type(error).__name__} (SQLSTATE {state or 'none'})"
+    if state[:2] in _HARMLESS or (not state and isinstance(error, psycopg.OperationalError)):
+        said = " ".join(str(error.diag.message_primary or error).split())
+    # Without a state libpq itself is speaking: the server said no to a login, or nobody answered.
+    refused = state[:2] in _FINAL or any(
+        sign in said
+        for sign in ("authentication failed", "no pg_hba.conf entry", "does not exist", "certificate", "password")
+    )
+    if refused and not isinstance(error, (errors.LockNotAvailable, errors.QueryCanceled)):
+        return SourceAccessError(
+            f"the source database {where} refused",
+            found=said,
+            hint="No row was deleted by this step. Check the source connection (host, database, user, password) "
+            "and the rights of its role, then clear the task.",
+        )
+    return SourceError(
+        f"the source database {where} failed",
+        found=said,
+        hint="What was deleted before lies in a verified archive; nothing else was. See whether the server is up; "
+        "the task tries again by itself and goes on where it stopped.",
+    )
+
+
+def read_identity(connection: Connection) -> SourceIdentity:
+    """Say which database this is."""
+    row = connection.execute(
+        "SELECT current_database(), oid::bigint, current_setting('server_version') FROM pg_database "
+        "WHERE datname = current_database()"
+    ).fetchone()
+    assert row is not None  # noqa: S101 - one database is always the current one
+    try:
+        system = connection.execute("SELECT system_identifier::text FROM pg_control_system()").fetchone()
+    except (errors.UndefinedFunction, errors.InsufficientPrivilege, errors.FeatureNotSupported):
+        system = None  # YugabyteDB has none; some hosted servers hide it
+    return SourceIdentity(
+        database=str(row[0]),
+        database_oid=int(str(row[1])),
+        server_version=str(row[2]),
+        system_identifier=str(system[0]) if system else None,
+    )
+
+
+def qualified(schema_name: str, table_name: str) -> sql.Identifier:
+    """The table's name for a statement, quoted."""
+    return sql.Identifier(schema_name, table_name)

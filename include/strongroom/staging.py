@@ -1,0 +1,144 @@
+"""Scratch space between the steps of a run: a folder per archive, a few files per part.
+
+A file appears under its final name only when it is complete and on disk; what a killed task leaves is a ``.partial``
+file that the next try overwrites. The record of a finished step lies beside the files, so that a repeat of the step
+finds it and does not work twice.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TypeVar
+
+from strongroom.errors import StagingError
+from strongroom.object_keys import SUFFIXES, part_name
+from strongroom.records import PlannedPart
+
+PartRecord = TypeVar("PartRecord", bound=PlannedPart)
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class Staging:
+    """The staging folder of one archive.
+
+    Args:
+        root: Folder that holds all staging; made when missing, readable by its owner only.
+        archive_id: The archive.
+    """
+
+    def __init__(self, root: str | Path, archive_id: str) -> None:
+        self.root = Path(root)
+        self.folder = self.root / archive_id
+
+    def original(self, number: int) -> Path:
+        """JSON lines of one part."""
+        return self.folder / f"{part_name(number)}.jsonl"
+
+    def compressed(self, number: int, compression_type: str) -> Path:
+        """Compressed JSON lines of one part; the originals themselves when compression is off."""
+        return self.folder / f"{part_name(number)}{SUFFIXES[compression_type]}"
+
+    def keys(self, number: int) -> Path:
+        """Primary keys and row digests of one part, as COPY reads them, in the order of the JSON lines."""
+        return self.folder / f"{part_name(number)}.keys"
+
+    def free_bytes(self) -> int:
+        """Room left on the disk that staging lies on."""
+        with self._translated("look at", self.root):
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            return shutil.disk_usage(self.root).free
+
+    @contextmanager
+    def writing(self, *paths: Path) -> Iterator[list[IO[bytes]]]:
+        """Open files for writing; they appear under their names, synced, only if the block ends well.
+
+        Raises:
+            StagingError: The disk is full, or the folder cannot be written.
+        """
+        partial = [path.with_name(f"{path.name}.partial") for path in paths]
+        with self._translated("write", paths[0]):
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            handles: list[IO[bytes]] = []
+            try:
+                handles.extend(path.open("wb", buffering=1 << 20) for path in partial)
+                yield handles
+                for handle in handles:
+                    handle.flush()
+                    os.fsync(handle.fileno())
+            except BaseException:
+                for handle in handles:
+                    _close_quietly(handle)
+                for path in partial:
+                    path.unlink(missing_ok=True)
+                raise
+            for handle in handles:
+                handle.close()
+            for path, final in zip(partial, paths, strict=True):
+                path.replace(final)
+            self._sync_folder()
+
+    def save(self, record: PlannedPart) -> None:
+        """Keep the record of a finished step."""
+        with self.writing(self._record(type(record), record.number)) as [handle]:
+            handle.write(record.model_dump_json(indent=2).encode())
+
+    def load(self, kind: type[PartRecord], number: int) -> PartRecord | None:
+        """The record of a step that is already finished, or None."""
+        path = self._record(kind, number)
+        with self._translated("read", path):
+            return kind.model_validate_json(path.read_bytes()) if path.exists() else None
+
+    def discard(self, path: Path) -> None:
+        """Remove one file if it is there."""
+        with self._translated("remove", path):
+            path.unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Remove the folder of this archive."""
+        with self._translated("remove", self.folder):
+            if self.folder.exists():
+                shutil.rmtree(self.folder)
+
+    def _record(self, kind: type[PlannedPart], number: int) -> Path:
+        return self.folder / f"{part_name(number)}.{kind.__name__.removesuffix('Part').lower()}.json"
+
+    def _sync_folder(self) -> None:
+        descriptor = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def _translated(self, doing: str, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.filename is None and error.errno not in _NO_ROOM:
+                raise  # not about a file of ours: a connection, for example
+            if error.errno in _NO_ROOM:
+                raise StagingError(
+                    f"staging has no room left to {doing} {path}",
+                    found=f"{shutil.disk_usage(self.root).free} bytes free on its disk" if self.root.exists() else None,
+                    hint="No row was deleted; the unfinished file was removed. Free space, or point `staging` at a larger "
+                    "disk, or lower `part_rows`, `part_bytes` or `max_parallel_parts`; the task then tries again.",
+                ) from None
+            raise StagingError(
+                f"staging could not {doing} {path}",
+                found=error.strerror,
+                hint="No row was deleted. See that `staging` names a folder that the Airflow worker may write.",
+            ) from None
+
+
+def _close_quietly(handle: IO[bytes]) -> None:
+    # Closing flushes, and flushing to a full disk fails once more; the first error is the one to tell.
+    try:
+        handle.close()
+    except OSError:
+        return

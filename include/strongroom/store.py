@@ -1,0 +1,366 @@
+"""The archive store: create-only writes, reads of one version, listings. Nothing here can delete.
+
+Works against S3 and servers that speak it. The store needs conditional writes (``If-None-Match: *`` and
+``If-Match``), which S3 has had since November 2024.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
+
+from strongroom.errors import ConfigurationError, IntegrityError, StoreAccessError, StoreError
+from strongroom.settings import StoreSettings
+
+CHUNK_BYTES = 1 << 20
+"""How much of an object is in memory at a time."""
+
+LARGEST_PUT_BYTES = 5 * 1024**3
+"""S3 takes no larger body in one PUT."""
+
+_REFUSED = frozenset(
+    {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "401", "403"}
+    | {"NoSuchBucket", "InvalidBucketName", "PermanentRedirect", "AuthorizationHeaderMalformed", "AccountProblem"}
+)
+_ABSENT = frozenset({"NoSuchKey", "NoSuchVersion", "404"})
+_TAKEN = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412"})
+
+
+@dataclass(frozen=True)
+class ObjectVersion:
+    """One version of one object.
+
+    Attributes:
+        key: Object key without the store's prefix.
+        sha256: What the writer said of the content, hex; None for an object that Strongroom did not write.
+    """
+
+    key: str
+    version_id: str | None
+    etag: str
+    size_bytes: int
+    sha256: str | None
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether a host name or address is this machine; plain connections are allowed to nothing else."""
+    if host is None:
+        return False
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def make_client(
+    settings: StoreSettings,
+    *,
+    session: boto3.Session,
+    endpoint_url: str | None = None,
+    tls_required: bool = True,
+) -> Any:
+    """Make the S3 client that :class:`Store` talks through.
+
+    Args:
+        settings: Region, endpoint, time-outs, pool size and retries.
+        session: Holds the credentials.
+        endpoint_url: Used when the settings name none; None means Amazon's own.
+        tls_required: Refuse plain HTTP to any host but this one.
+
+    Raises:
+        ConfigurationError: The endpoint is plain HTTP and not on this machine.
+    """
+    endpoint_url = settings.endpoint_url or endpoint_url
+    if endpoint_url and tls_required:
+        address = urlsplit(endpoint_url)
+        if address.scheme != "https" and not is_loopback(address.hostname):
+            raise ConfigurationError(
+                f"the store's endpoint {endpoint_url} is not encrypted",
+                expected="https",
+                found=address.scheme,
+                hint="Nothing was sent. Use an https endpoint; `tls_required: false` allows plain HTTP on a network you trust.",
+            )
+    return session.client(
+        "s3",
+        region_name=settings.region,
+        endpoint_url=endpoint_url,
+        config=Config(
+            connect_timeout=settings.connect_timeout_seconds,
+            read_timeout=settings.read_timeout_seconds,
+            max_pool_connections=settings.max_connections,
+            retries={"total_max_attempts": settings.max_attempts + 1, "mode": "adaptive"},
+            s3={"addressing_style": "path" if endpoint_url else "auto"},
+            # A response may be checked against whatever checksum it carries; whole-object sums are compared by us.
+            response_checksum_validation="when_required",
+            request_checksum_calculation="when_required",
+        ),
+    )
+
+
+class Store:
+    """One bucket and prefix.
+
+    Keys given and returned are without the prefix.
+
+    Args:
+        client: An S3 client from :func:`make_client`.
+        settings: Bucket, prefix, encryption and storage class.
+    """
+
+    def __init__(self, client: Any, settings: StoreSettings) -> None:
+        self._client = client
+        self._settings = settings
+        self._prefix = f"{settings.prefix.strip('/')}/" if settings.prefix.strip("/") else ""
+
+    def __str__(self) -> str:
+        return f"s3://{self._settings.bucket}/{self._prefix}"
+
+    def prepare(self) -> None:
+        """See that the bucket is there and lets us in; make it where the settings say so.
+
+        Raises:
+            StoreAccessError: There is no such bucket, or it is not ours to use.
+            StoreError: The store did not answer.
+        """
+        bucket = self._settings.bucket
+        try:
+            with self._translated("look for the bucket", ""):
+                self._client.head_bucket(Bucket=bucket)
+        except _AbsentError:
+            if not self._settings.create_bucket:
+                raise StoreAccessError(
+                    f"there is no bucket {bucket}",
+                    hint="Nothing was written and no row was deleted. Create the bucket with versioning on, "
+                    "or set `store.create_bucket: true`.",
+                ) from None
+            with self._translated("create the bucket", ""):
+                self._create_bucket()
+
+    def _create_bucket(self) -> None:
+        bucket, region = self._settings.bucket, self._settings.region
+        elsewhere = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        self._client.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True, **elsewhere)
+        self._client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+
+    def put_file(
+        self, key: str, path: Path, *, sha256: str, content_type: str, metadata: Mapping[str, str]
+    ) -> ObjectVersion:
+        """Write a file under a key that nothing has yet; the store checks the SHA-256 on arrival.
+
+        A repeat with the same content returns the version that is there.
+
+        Raises:
+            IntegrityError: The key holds something else.
+            StoreError: The store failed, or the file is over 5 GiB.
+        """
+        size_bytes = path.stat().st_size
+        if size_bytes > LARGEST_PUT_BYTES:
+            raise StoreAccessError(
+                f"{path.name} is too large for one object",
+                expected=f"at most {LARGEST_PUT_BYTES} bytes",
+                found=f"{size_bytes} bytes",
+                hint="Nothing was uploaded and no row was deleted. Lower `part_bytes` or `part_rows` and clear 'plan'.",
+            )
+        with path.open("rb") as body:
+            return self._put_once(
+                key, body, size_bytes, sha256, content_type, metadata, storage_class=self._settings.storage_class
+            )
+
+    def put_bytes(self, key: str, body: bytes, *, content_type: str = "application/json") -> ObjectVersion:
+        """Write a small object under a key that nothing has yet; a repeat with the same bytes changes nothing.
+
+        Raises:
+            IntegrityError: The key holds something else.
+        """
+        sha256 = hashlib.sha256(body).hexdigest()
+        return self._put_once(key, body, len(body), sha256, content_type, {}, storage_class="STANDARD")
+
+    def _put_once(
+        self,
+        key: str,
+        body: Any,
+        size_bytes: int,
+        sha256: str,
+        content_type: str,
+        metadata: Mapping[str, str],
+        *,
+        storage_class: str,
+    ) -> ObjectVersion:
+        try:
+            with self._translated("write", key):
+                answer = self._client.put_object(
+                    **self._named(key),
+                    Body=body,
+                    ContentLength=size_bytes,
+                    ContentType=content_type,
+                    IfNoneMatch="*",
+                    Metadata={**metadata, "sha256": sha256},
+                    **self._checksum(sha256),
+                    **self._encryption(),
+                    **({} if storage_class == "STANDARD" else {"StorageClass": storage_class}),
+                )
+        except _TakenError:
+            return self._same_or_raise(key, size_bytes, sha256)
+        return ObjectVersion(key, answer.get("VersionId"), answer["ETag"].strip('"'), size_bytes, sha256)
+
+    def _same_or_raise(self, key: str, size_bytes: int, sha256: str) -> ObjectVersion:
+        present = self.head(key)
+        if present is not None and (present.size_bytes, present.sha256) == (size_bytes, sha256):
+            return present
+        raise IntegrityError(
+            f"{self}{key} is taken by other content",
+            expected=f"{size_bytes} bytes with SHA-256 {sha256}",
+            found="nothing" if present is None else f"{present.size_bytes} bytes with SHA-256 {present.sha256}",
+            hint="Nothing was overwritten and no row was deleted. Clear 'plan' and the tasks after it: "
+            "the run then takes the next archive id.",
+        )
+
+    def swap(self, key: str, body: bytes, *, etag: str | None) -> bool:
+        """Write a small object only if it is still the one that was read: compare and swap.
+
+        Args:
+            key: Object key.
+            body: New content.
+            etag: ETag of the version that was read; None when there was none.
+
+        Returns:
+            False if somebody else was faster.
+        """
+        condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": f'"{etag}"'}
+        sha256 = hashlib.sha256(body).hexdigest()
+        try:
+            with self._translated("write", key):
+                self._client.put_object(
+                    **self._named(key),
+                    Body=body,
+                    ContentType="application/json",
+                    **condition,
+                    **self._checksum(sha256),
+                    **self._encryption(),
+                )
+        except (_TakenError, _AbsentError):
+            return False
+        return True
+
+    def head(self, key: str, version_id: str | None = None) -> ObjectVersion | None:
+        """Say what lies under a key, or None."""
+        try:
+            with self._translated("look at", key):
+                answer = self._client.head_object(**self._named(key, version_id))
+        except _AbsentError:
+            return None
+        return ObjectVersion(
+            key,
+            answer.get("VersionId"),
+            answer["ETag"].strip('"'),
+            answer["ContentLength"],
+            answer["Metadata"].get("sha256"),
+        )
+
+    def read(self, key: str) -> tuple[bytes, str] | None:
+        """Read a small object whole, with its ETag, or None if there is none."""
+        try:
+            with self._translated("read", key):
+                answer = self._client.get_object(**self._named(key))
+                body: bytes = answer["Body"].read()
+                return body, answer["ETag"].strip('"')
+        except _AbsentError:
+            return None
+
+    def chunks(self, key: str, version_id: str | None) -> Iterator[bytes]:
+        """Stream the content of one version.
+
+        Raises:
+            IntegrityError: There is no such version any more.
+        """
+        try:
+            with self._translated("read", key):
+                body = self._client.get_object(**self._named(key, version_id))["Body"]
+                yield from body.iter_chunks(CHUNK_BYTES)
+        except _AbsentError:
+            raise IntegrityError(
+                f"{self}{key} version {version_id} is not in the store",
+                hint="No row was deleted because of this object. Find out who removed it; "
+                "if the rows are still in the table, run the partition again.",
+            ) from None
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """All keys below a prefix, in the store's order (by UTF-8 bytes), however many there are."""
+        with self._translated("list", prefix):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._settings.bucket, Prefix=self._prefix + prefix
+            )
+            for page in pages:
+                for entry in page.get("Contents", ()):
+                    yield entry["Key"].removeprefix(self._prefix)
+
+    def _named(self, key: str, version_id: str | None = None) -> dict[str, str]:
+        named = {"Bucket": self._settings.bucket, "Key": self._prefix + key}
+        return named if version_id is None else {**named, "VersionId": version_id}
+
+    @staticmethod
+    def _checksum(sha256: str) -> dict[str, str]:
+        return {"ChecksumSHA256": b64encode(bytes.fromhex(sha256)).decode()}
+
+    def _encryption(self) -> dict[str, str]:
+        if self._settings.sse == "none":
+            return {}
+        encryption = {"ServerSideEncryption": str(self._settings.sse)}
+        return encryption | ({"SSEKMSKeyId": self._settings.kms_key_id} if self._settings.kms_key_id else {})
+
+    @contextmanager
+    def _translated(self, doing: str, key: str) -> Iterator[None]:
+        """Turn what the client raises into errors that say what, where and what to do."""
+        where = f"{self}{key}"
+        try:
+            yield
+        except ClientError as error:
+            code = str(error.response.get("Error", {}).get("Code", "unknown"))
+            if code in _ABSENT:
+                raise _AbsentError from None
+            if code in _TAKEN:
+                raise _TakenError from None
+            said = f"{code}: {error.response.get('Error', {}).get('Message', '')}".strip(": ")
+            if code in _REFUSED:
+                raise StoreAccessError(
+                    f"the store refused to {doing} {where}",
+                    found=said,
+                    hint="Nothing was overwritten and no row was deleted. Check the store connection's keys, "
+                    "the bucket's name and the rights of this identity, then clear the task.",
+                ) from None
+            raise _failed(doing, where, said) from None
+        except NoCredentialsError:
+            raise StoreAccessError(
+                f"no credentials to {doing} {where}",
+                hint="Nothing was written and no row was deleted. Fill in the store connection.",
+            ) from None
+        except (BotoCoreError, HTTPClientError) as error:
+            raise _failed(doing, where, str(error)) from None
+
+
+def _failed(doing: str, where: str, said: str) -> StoreError:
+    return StoreError(
+        f"the store failed to {doing} {where}",
+        found=said,
+        hint="Nothing was overwritten and no row was deleted. See whether the store is up and reachable; "
+        "the task tries again by itself, and can be cleared when its tries are used up.",
+    )
+
+
+class _AbsentError(Exception):
+    """There is no such object, version or bucket."""
+
+
+class _TakenError(Exception):
+    """The condition of a conditional write does not hold."""

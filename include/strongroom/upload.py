@@ -1,0 +1,41 @@
+"""Step 5, upload: stream the compressed file to a key that nothing has yet."""
+
+from __future__ import annotations
+
+from strongroom.errors import IntegrityError
+from strongroom.records import ChecksummedPart, UploadedPart
+from strongroom.staging import Staging
+from strongroom.store import Store
+
+CONTENT_TYPES = {"zstd": "application/zstd", "gzip": "application/gzip", "none": "application/x-ndjson"}
+
+
+def upload_part(staging: Staging, store: Store, part: ChecksummedPart) -> UploadedPart:
+    """Write a part to the store; a repeat finds the version that is there.
+
+    The store compares the SHA-256 on arrival. That is no proof yet: verify reads the version back.
+
+    Raises:
+        IntegrityError: The key holds other content, or staging lost the file.
+        StoreError: The store failed.
+    """
+    finished = staging.load(UploadedPart, part.number)
+    if finished is not None and finished.sha256 == part.sha256:
+        return finished
+    path = staging.compressed(part.number, part.compression_type)
+    if not path.exists():
+        raise IntegrityError(f"{path} is gone", hint="No row was deleted. Clear 'plan' and the tasks after it.")
+    key = part.archive.part_key(part.number, part.compression_type)
+    metadata = {
+        "archive-id": part.archive_id,
+        "part": str(part.number),
+        "rows": str(part.rows),
+        "original-size": str(part.original_size_bytes),
+        "original-sha256": part.original_sha256,
+    }
+    version = store.put_file(
+        key, path, sha256=part.sha256, content_type=CONTENT_TYPES[part.compression_type], metadata=metadata
+    )
+    uploaded = UploadedPart(**part.model_dump(), object_key=key, version_id=version.version_id, etag=version.etag)
+    staging.save(uploaded)
+    return uploaded

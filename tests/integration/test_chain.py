@@ -1,0 +1,170 @@
+"""The whole chain against a real PostgreSQL and a real S3 store."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+
+import psycopg
+import pytest
+import zstandard
+
+from strongroom.errors import IdentityError, PartitionError, UnarchivableError
+from strongroom.manifest import archive_ids, require_manifest
+from strongroom.object_keys import ArchiveId
+from tests.chain import Chain, some_settings
+
+AUDIT = """
+CREATE TABLE audit (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz NOT NULL, who text, cost numeric);
+CREATE INDEX ON audit (at);
+INSERT INTO audit (at, who, cost)
+SELECT '2026-04-30 22:00+00'::timestamptz + n * interval '1 hour', 'agent ' || n || E' \\\\ "x" \t', n / 7.0
+FROM generate_series(1, 800) AS n;
+"""
+
+
+def scalar(conninfo, query, *parameters):
+    with psycopg.connect(conninfo) as connection:
+        return connection.execute(query, parameters).fetchone()[0]
+
+
+def execute(conninfo, query):
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute(query)
+
+
+@pytest.fixture
+def chain(source, object_store, bucket, tmp_path) -> Chain:
+    execute(source, AUDIT)
+    return Chain(source, object_store.client("archiver"), some_settings(bucket, tmp_path, part_rows=300))
+
+
+def test_rows_of_the_window_move_and_all_others_stay(chain):
+    """744 hours of May go to the archive in parts; April's and June's rows are not touched."""
+    report = chain.run()
+
+    assert (report.outcome, report.archived_rows, report.deleted_rows, report.parts) == ("archived", 744, 744, 3)
+    assert scalar(chain.conninfo, "SELECT count(*) FROM audit") == 800 - 744
+    assert scalar(chain.conninfo, "SELECT count(*) FROM audit WHERE at >= '2026-05-01' AND at < '2026-06-01'") == 0
+
+
+def test_a_second_run_finds_nothing_due_and_changes_nothing(chain):
+    chain.run()
+    before = list(chain.store.keys(""))
+
+    report = chain.run()
+
+    assert report.outcome == "nothing_due"
+    assert report.earlier_archives == ("public.audit.2026-05.0001",)
+    assert list(chain.store.keys("")) == before
+
+
+def test_late_rows_become_a_further_archive(chain):
+    chain.run()
+    execute(chain.conninfo, "INSERT INTO audit (at, who) VALUES ('2026-05-11', 'late')")
+
+    report = chain.run()
+
+    assert (report.archive_id, report.archived_rows) == ("public.audit.2026-05.0002", 1)
+
+
+def test_a_row_changed_after_it_was_read_stays_and_is_listed(chain):
+    plan = chain.plan()
+    sealed = chain.seal(plan)
+    execute(chain.conninfo, "UPDATE audit SET cost = 0.10 WHERE id = 10")
+    execute(chain.conninfo, "DELETE FROM audit WHERE id = 11")
+
+    deleted = [chain.delete(part) for part in sealed.parts]
+
+    assert [(part.deleted, part.changed, part.gone) for part in deleted][0] == (deleted[0].rows - 2, 1, 1)
+    evidence = json.loads(chain.store.read(deleted[0].evidence_key)[0])
+    assert evidence["kept"] == [{"reason": "changed", "key": ["10"]}]
+    assert scalar(chain.conninfo, "SELECT array_agg(id) FROM audit WHERE at >= '2026-05-01' AND at < '2026-06-01'") == [
+        10
+    ]
+
+
+def test_a_column_added_between_reading_and_deleting_stops_the_delete(chain):
+    sealed = chain.seal(chain.plan())
+    execute(chain.conninfo, "ALTER TABLE audit ADD note text")
+
+    with pytest.raises(UnarchivableError, match="changed its columns"):
+        chain.delete(sealed.parts[0])
+
+    assert scalar(chain.conninfo, "SELECT count(*) FROM audit") == 800
+
+
+def test_a_run_that_stopped_after_seal_is_taken_up_again_even_without_its_staging(chain):
+    """The keys are made anew from the archive; they must be what the extraction wrote, byte for byte."""
+    sealed = chain.seal(chain.plan())
+    chain.staging(sealed.archive_id).clear()
+
+    plan = chain.plan()
+    assert (plan.outcome, plan.archive_id) == ("resumed", sealed.archive_id)
+    deleted = [chain.delete(part) for part in sealed.parts]
+
+    assert sum(part.deleted for part in deleted) == 744
+
+
+def test_a_run_that_stopped_before_seal_leaves_its_number_unused(chain):
+    plan = chain.plan()
+    chain.verified(plan, plan.parts[0])
+
+    assert chain.run().archive_id == "public.audit.2026-05.0002"
+    assert [str(archive) for archive in archive_ids(chain.store)] == ["public.audit.2026-05.0002"]
+
+
+def test_the_archive_can_be_checked_with_sha256sum_zstd_and_a_json_parser(chain, tmp_path):
+    expected = scalar(
+        chain.conninfo,
+        "SELECT json_agg(row_to_json(a) ORDER BY id)::text FROM audit a WHERE at >= '2026-05-01' AND at < '2026-06-01'",
+    )
+    report = chain.run()
+    archive = ArchiveId.parse(report.archive_id)
+    folder = tmp_path / "download"
+    folder.mkdir()
+    for key in chain.store.keys(archive.archive_prefix):
+        Path(folder / key.rpartition("/")[2]).write_bytes(b"".join(chain.store.chunks(key, None)))
+
+    assert (
+        subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=folder, capture_output=True).returncode
+        == 0
+    )
+    lines = b"".join(
+        zstandard.ZstdDecompressor().decompressobj().decompress(path.read_bytes())
+        for path in sorted(folder.glob("*.zst"))
+    )
+    rows = [json.loads(line, parse_float=str) for line in lines.splitlines()]
+    assert sorted(rows, key=lambda row: row["id"]) == json.loads(expected, parse_float=str)
+    manifest = require_manifest(chain.store, archive)
+    assert hashlib.sha256((folder / "SHA256SUMS").read_bytes()).hexdigest() == manifest.checksum
+    assert manifest.retention_until.isoformat() == "2033-06-01T00:00:00+00:00"
+
+
+def test_a_window_inside_hot_retention_is_refused_with_the_day_it_falls_due(chain):
+    chain.key = "2026-09"
+
+    with pytest.raises(PartitionError, match="2026-12-30"):
+        chain.plan()
+
+
+def test_a_store_that_belongs_to_another_database_is_refused(chain, postgres):
+    chain.plan()
+    execute(chain.conninfo, 'CREATE DATABASE "clone of it"')
+    clone = postgres.conninfo("clone of it")
+    execute(clone, AUDIT)
+    chain.conninfo = clone
+
+    with pytest.raises(IdentityError, match="belongs to another database"):
+        chain.plan()
+
+
+@pytest.mark.parametrize("compression", [{"type": "gzip"}, {"type": "none"}, {"type": "zstd", "level": 19}])
+def test_every_compression_comes_back(chain, bucket, tmp_path, compression):
+    chain.settings = some_settings(bucket, tmp_path, compression=compression)
+
+    report = chain.run()
+
+    assert (report.outcome, report.deleted_rows) == ("archived", 744)
