@@ -1,0 +1,136 @@
+"""What Strongroom tells Airflow as an installed provider, and the commands that it adds to `airflow`.
+
+Every Airflow process reads this module, so it imports nothing heavy; a command's own module is loaded when it is called.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import SUPPRESS, Action, ArgumentParser
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
+
+GONE_OPTIONS = {
+    ("-m", "--mark-success"): "mark runs in the UI or with `airflow tasks`; nothing was archived by marking",
+    ("-l", "--local"): "the scheduler's executor runs the tasks; leave it out",
+    ("-x", "--donot-pickle"): "DAGs are never pickled any more; leave it out",
+    ("-i", "--ignore-dependencies"): "every step depends on the proof of the one before it; leave it out",
+    ("-I", "--ignore-first-depends-on-past"): "no archive step depends on a past run; leave it out",
+    ("--continue-on-failures",): "a failed run never stops the others; leave it out",
+    ("--disable-retry",): "retries are set in the DAG; leave it out",
+    ("--treat-dag-id-as-regex",): "name one DAG a call",
+    ("--treat-dag-as-regex",): "name one DAG a call",
+}
+"""Switches of Airflow 2's `dags backfill` that Airflow 3 has no counterpart for, and what to do instead."""
+
+GONE_OPTIONS_WITH_VALUE = {
+    ("-t", "--task-regex"): "a run always has all its tasks; clear single tasks with `airflow tasks clear`",
+    ("-S", "--subdir"): "the DAG is read from the metadata database; leave it out",
+    ("--pool",): "pools are set in the DAG; leave it out",
+    ("--delay-on-limit",): "the scheduler waits by itself; use --max-active-runs to limit the runs",
+}
+
+
+def get_provider_info() -> dict[str, Any]:
+    """The entry point `apache_airflow_provider` of the distribution."""
+    return {
+        "package-name": "strongroom",
+        "name": "Strongroom",
+        "description": "Archives old PostgreSQL rows to S3, and deletes only what it has proved.",
+        "cli": ["strongroom_airflow.provider.get_cli_commands"],
+    }
+
+
+def get_cli_commands() -> list[GroupCommand]:
+    """The command groups that Strongroom adds to `airflow`. Airflow calls this while it builds its parser.
+
+    `airflow dags backfill` belongs to a group of Airflow's own and a second group of that name is refused, so it is put
+    into that group on the way.
+    """
+    _bring_back_dags_backfill()
+    return []
+
+
+def _bring_back_dags_backfill() -> None:
+    """Give Airflow's group `dags` the command `backfill` that Airflow 3 removed from it.
+
+    The list of groups is the one that the parser's module is filling at this moment. In a process that builds no parser
+    there is nothing to do.
+    """
+    parser_module = sys.modules.get("airflow.cli.cli_parser")
+    if parser_module is None:
+        return
+    groups = parser_module.airflow_commands
+    for position, group in enumerate(groups):
+        if group.name == "dags":
+            others = tuple(command for command in group.subcommands if command.name != "backfill")
+            groups[position] = group._replace(subcommands=(*others, _dags_backfill()))
+
+
+def _dags_backfill() -> ActionCommand:
+    from airflow.cli.cli_config import ActionCommand, lazy_load_command
+
+    return ActionCommand(
+        name="backfill",
+        help="Run a DAG for past dates, as in Airflow 2",
+        description=(
+            "Create runs for the dates from --start-date to --end-date, both included, and follow them to their end. "
+            "The scheduler runs them, as it does for `airflow backfill create`. Dates that already have a run are left "
+            "alone; partitions inside hot retention never get one."
+        ),
+        func=lazy_load_command("strongroom_airflow.commands.backfill.backfill"),
+        args=(*_options(), *_gone_options()),
+        epilog="Exit code: 0 when all runs succeeded or there was nothing to do, 1 otherwise, 2 for wrong options.",
+    )
+
+
+def _options() -> tuple[Arg, ...]:
+    from airflow.cli.cli_config import ARG_DAG_ID, Arg, parsedate, positive_int
+
+    return (
+        ARG_DAG_ID,
+        Arg(("-s", "--start-date"), help="First date (inclusive); without it the end date alone", type=parsedate),
+        Arg(("-e", "--end-date"), help="Last date (inclusive); without it the start date alone", type=parsedate),
+        Arg(("-n", "--dry-run"), help="Say what would be done and do nothing", action="store_true"),
+        Arg(("-B", "--run-backwards"), help="Newest date first", action="store_true"),
+        Arg(("-c", "--conf"), help="JSON that the runs get as their configuration"),
+        Arg(
+            ("--max-active-runs",),
+            help="Runs at the same time; default: the DAG's own",
+            type=positive_int(allow_zero=False),
+        ),
+        Arg(("--rerun-failed-tasks",), help="Run dates again whose last run failed", action="store_true"),
+        Arg(("--reset-dagruns",), help="Run all dates again, whatever their last run was", action="store_true"),
+        Arg(("--no-wait",), help="Return as soon as the runs are created", action="store_true"),
+        Arg(("-y", "--yes"), help="Accepted for old scripts; nothing is asked", action="store_true"),
+        Arg(("-v", "--verbose"), help="Show Airflow's own log lines too", action="store_true"),
+    )
+
+
+def _gone_options() -> tuple[Arg, ...]:
+    from airflow.cli.cli_config import Arg
+
+    switches = (
+        Arg(flags, help=SUPPRESS, action=partial(_RefuseOption, hint=hint, nargs=0))
+        for flags, hint in GONE_OPTIONS.items()
+    )
+    valued = (
+        Arg(flags, help=SUPPRESS, action=partial(_RefuseOption, hint=hint))
+        for flags, hint in GONE_OPTIONS_WITH_VALUE.items()
+    )
+    return (*switches, *valued)
+
+
+class _RefuseOption(Action):
+    """An option that is recognised only to say what to do without it."""
+
+    def __init__(self, *args: Any, hint: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.hint = hint
+
+    def __call__(self, parser: ArgumentParser, *_: object) -> None:
+        option = self.option_strings[-1]
+        parser.exit(2, f"Airflow 3 has no {option} for backfills\nHINT: Nothing was created; {self.hint}.\n")

@@ -1,0 +1,64 @@
+"""An Airflow of the tests' own: its settings before Airflow is imported, its metadata in the embedded PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+import pytest
+from cryptography.fernet import Fernet
+
+from strongroom_local.postgres import PostgresServer
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+HOME = tempfile.TemporaryDirectory(prefix="strongroom-airflow-")
+DAGS = Path(HOME.name) / "dags"
+DAGS.mkdir()
+
+if "airflow" in sys.modules:
+    raise RuntimeError(
+        "Airflow was imported before its settings were made; no test outside tests/airflow may import it"
+    )
+
+os.environ.update(
+    AIRFLOW_HOME=HOME.name,
+    AIRFLOW__CORE__DAGS_FOLDER=str(DAGS),
+    AIRFLOW__CORE__PLUGINS_FOLDER=str(REPOSITORY / "plugins"),
+    AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    AIRFLOW__CORE__FERNET_KEY=Fernet.generate_key().decode(),
+    AIRFLOW__API_AUTH__JWT_SECRET=Fernet.generate_key().decode(),
+    AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{HOME.name}/unused.db",
+)
+
+
+def airflow(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
+    """Run the real `airflow` command of this interpreter to its end; its output is text."""
+    command = [sys.executable, "-m", "airflow", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)
+
+
+@pytest.fixture(scope="session")
+def metadata(postgres: PostgresServer) -> Iterator[str]:
+    """Airflow's metadata database, migrated, for this process and those it starts: its libpq connection string."""
+    with psycopg.connect(postgres.conninfo(), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE airflow_metadata")
+    os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = (
+        f"postgresql+psycopg2://{postgres.superuser}:{quote(postgres.password, safe='')}"
+        f"@{postgres.host}:{postgres.port}/airflow_metadata"
+    )
+    migrated = airflow("db", "migrate")
+    assert migrated.returncode == 0, migrated.stderr
+
+    from airflow import settings
+
+    settings.dispose_orm()
+    settings.configure_vars()
+    settings.configure_orm()
+    yield postgres.conninfo("airflow_metadata")
+    settings.dispose_orm()
