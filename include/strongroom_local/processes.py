@@ -157,6 +157,20 @@ def stop(record: ProcessRecord, *, signal_number: int = signal.SIGTERM, timeout_
     kill_group(record)
 
 
+def stop_group(record: ProcessRecord, *, timeout_seconds: float) -> None:
+    """Ask every member of a recorded group to end, wait, then kill what is left.
+
+    Args:
+        record: The group's leader, which may be gone already.
+        timeout_seconds: How long they may take before they are killed.
+    """
+    for pid in _members_of(record):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: not _members_of(record), timeout_seconds)
+    kill_group(record)
+
+
 def kill_group(record: ProcessRecord) -> None:
     """Kill what remains of a recorded process's group, orphans included."""
     for pid in _members_of(record):
@@ -227,10 +241,10 @@ def exclusively(folder: Path) -> Iterator[None]:
 
 
 def _members_of(record: ProcessRecord) -> list[int]:
-    """List the living members of a recorded group: started in this boot, and no earlier than its leader.
+    """List the living members of the session that a recorded process leads, process groups made in it included.
 
-    A pid is not given out again while a group with that number has members, so a group whose leader is gone is still
-    the recorded one, and a new leader with another start time shows that it is not.
+    A pid is not given out again while a session with that number has members, so a session whose leader is gone is
+    still the recorded one, and a new leader with another start time shows that it is not.
     """
     if record.boot_id != _boot_id():
         return []
@@ -241,7 +255,7 @@ def _members_of(record: ProcessRecord) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             fields = _stat_of(int(entry.name))
-            if fields is not None and int(fields[2]) == record.pid and int(fields[19]) >= record.started_ticks:
+            if fields is not None and int(fields[3]) == record.pid and int(fields[19]) >= record.started_ticks:
                 members.append(int(entry.name))
     return members
 

@@ -1,0 +1,142 @@
+"""``python -m strongroom_local``: the commands behind the Makefile."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from strongroom.errors import StrongroomError
+from strongroom_local.stack import DEFAULT_FOLDER, Stack
+
+DEFAULT_ROWS = 50_000
+
+# What people read goes to stderr, so that what machines read (`env`) has stdout to itself.
+_console = Console(stderr=True, highlight=False)
+_INTERRUPTED = 130
+_COLOURS = {"healthy": "green", "stopped": "dim", "unknown": "yellow"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit status; errors end in one message with a hint."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[Stack, argparse.Namespace], int] = options.command
+    try:
+        return command(Stack(options.folder), options)
+    except StrongroomError as error:
+        what, _, hint = str(error).partition("\nHINT: ")
+        _console.print(f"[bold red]error:[/] {escape(what)}", soft_wrap=True)
+        _console.print(f"[bold]hint:[/] {escape(hint)}", soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        _console.print("\ninterrupted; 'make status' shows what runs, 'make down' stops it")
+        return _INTERRUPTED
+
+
+def up(stack: Stack, _: argparse.Namespace) -> int:
+    """Start the stack and say where it is."""
+    with _console.status("starting") as spinner:
+        stack.up(lambda doing: spinner.update(doing))
+    show_addresses(stack)
+    return 0
+
+
+def down(stack: Stack, _: argparse.Namespace) -> int:
+    """Stop the stack; all data stay."""
+    with _console.status("stopping"):
+        stack.down()
+    _console.print("stopped; data and archives stay, 'make up' finds them again")
+    return 0
+
+
+def status(stack: Stack, _: argparse.Namespace) -> int:
+    """Show every component; exit status 1 when one of them is not healthy."""
+    table = Table("component", "pid", "address", "health")
+    parts = stack.status()
+    for part in parts:
+        colour = _COLOURS.get(part.health, "red")
+        table.add_row(part.name, str(part.pid or ""), part.address, f"[{colour}]{part.health}[/]")
+    Console(highlight=False).print(table)
+    return 0 if all(part.health == "healthy" for part in parts) else 1
+
+
+def env(stack: Stack, _: argparse.Namespace) -> int:
+    """Print export lines for ``eval``; the stack need not run, but must have been started once."""
+    for name, value in stack.environment().items():
+        sys.stdout.write(f"export {name}={shlex.quote(value)}\n")
+    if not stack.running:
+        _console.print("the stack is not running; start it with 'make up'")
+    return 0
+
+
+def sample(stack: Stack, options: argparse.Namespace) -> int:
+    """Fill the source database up to a volume; starts PostgreSQL when it does not run and leaves it running."""
+    from strongroom_local import sample as sample_data
+
+    stack.start_source()
+    with _console.status(f"filling the tables up to {options.rows:,} call records a month"):
+        added = sample_data.load(
+            stack.source_conninfo(), call_records_per_month=options.rows, now=datetime.now(timezone.utc)
+        )
+    table = Table("table", "rows added")
+    table.columns[1].justify = "right"
+    for name, rows in added.items():
+        table.add_row(name, f"{rows:,}")
+    Console(highlight=False).print(table)
+    return 0
+
+
+def demo(stack: Stack, options: argparse.Namespace) -> int:
+    """Run the demonstration from sample data to proved deletion."""
+    from strongroom_local import demo as demonstration
+
+    return demonstration.run(stack, keep=options.keep, rows=options.rows)
+
+
+def destroy(stack: Stack, _: argparse.Namespace) -> int:
+    """Stop the stack and remove all that it stored."""
+    with _console.status("removing"):
+        stack.destroy()
+    return 0
+
+
+def show_addresses(stack: Stack) -> None:
+    """Say where the running stack is and how to log in."""
+    user, password = stack.login
+    _console.print(f"Airflow    {stack.api_url}  user {user}, password {escape(password)}", soft_wrap=True)
+    _console.print(f"PostgreSQL {stack.postgres.host}:{stack.postgres.port}")
+    _console.print(f"S3         {stack.object_store.endpoint_url}")
+    _console.print("""psql, aws and airflow: eval "$(make -s env)\"""")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m strongroom_local", description="The local stack of Strongroom.")
+    parser.add_argument(
+        "--folder", type=Path, default=DEFAULT_FOLDER, help="where the stack lives (default: .strongroom here)"
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for function in (up, down, status, env, sample, demo, destroy):
+        summary = (function.__doc__ or "").splitlines()[0]
+        subparser = commands.add_parser(function.__name__, help=summary, description=summary)
+        subparser.set_defaults(command=function)
+        if function in (sample, demo):
+            subparser.add_argument(
+                "--rows",
+                type=int,
+                default=DEFAULT_ROWS,
+                help=f"call records a month; the other tables follow in proportion (default: {DEFAULT_ROWS:,})",
+            )
+        if function is demo:
+            subparser.add_argument("--keep", action="store_true", help="leave the stack up at the end")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""Airflow's part of the local stack: its settings, its four processes, and its API."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from strongroom_local.ports import LOOPBACK
+from strongroom_local.processes import ServerError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SHARED_SETTINGS = REPOSITORY / "deploy" / "airflow.env"
+USER = "admin"
+
+_PARALLELISM = 4
+_API_SECONDS = 10
+
+# What a caller's shell must not decide for the stack: another Airflow, another database, another store.
+_FOREIGN_PREFIXES = ("AIRFLOW_", "AIRFLOW__", "AWS_", "PG", "_AIRFLOW")
+# Without bytecode files every Airflow process compiles a thousand modules again: 129 s to the first healthy answer.
+_FOREIGN_NAMES = ("PYTHONDONTWRITEBYTECODE", "PYTHONHOME", "VIRTUAL_ENV")
+
+
+@dataclass(frozen=True)
+class Component:
+    """One Airflow process.
+
+    Args:
+        name: Its airflow command.
+        health_key: Its name in the answer of ``/api/v2/monitor/health``.
+        options: Further words of the command line.
+    """
+
+    name: str
+    health_key: str
+    options: tuple[str, ...] = ()
+
+    def command(self) -> list[str]:
+        """Give the command line, run by this very Python."""
+        return [sys.executable, "-m", "airflow", self.name, *self.options]
+
+
+# Logs are read from the folder that all of them share, so nobody needs to serve them over HTTP (on every interface).
+COMPONENTS = (
+    Component("api-server", "metadatabase"),
+    Component("scheduler", "scheduler", ("--skip-serve-logs",)),
+    Component("dag-processor", "dag_processor"),
+    Component("triggerer", "triggerer", ("--skip-serve-logs",)),
+)
+
+
+def read_shared_settings(path: Path = SHARED_SETTINGS) -> dict[str, str]:
+    """Read the settings that both stacks share, one KEY=VALUE a line, in the order of the file.
+
+    Raises:
+        ServerError: A line is neither a setting nor a comment.
+    """
+    settings = {}
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        key, equals, value = line.partition("=")
+        if not equals or key.strip() != key:
+            raise ServerError(
+                f"{path} line {number} is not a setting",
+                expected="KEY=VALUE",
+                found=line,
+                hint="nothing was started; mend that line",
+            )
+        settings[key] = value
+    return settings
+
+
+def local_settings(
+    home: Path, *, port: int, database_url: str, secrets: Mapping[str, str], staging: Path
+) -> dict[str, str]:
+    """Give every variable that Airflow needs in this stack, shared settings included; connections are added elsewhere.
+
+    Args:
+        home: AIRFLOW_HOME.
+        port: Port of API and UI.
+        database_url: SQLAlchemy address of the metadata database.
+        secrets: ``jwt``, ``fernet`` and ``api``.
+        staging: Scratch space of the archive runs.
+    """
+    address = f"http://{LOOPBACK}:{port}"
+    return {
+        **read_shared_settings(),
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": str(_PARALLELISM),
+        "AIRFLOW__CORE__FERNET_KEY": secrets["fernet"],
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database_url,
+        "AIRFLOW__API__HOST": LOOPBACK,
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__BASE_URL": address,
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__API__SECRET_KEY": secrets["api"],
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets["jwt"],
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
+        "STRONGROOM__STAGING": str(staging),
+    }
+
+
+def inherited_environment() -> dict[str, str]:
+    """Give the caller's environment without what belongs to other Airflows, databases and stores."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_FOREIGN_PREFIXES) and name not in _FOREIGN_NAMES
+    }
+    # A proxy of the caller's network has no way to this machine's loopback.
+    exceptions = ",".join(filter(None, [kept.get("no_proxy"), LOOPBACK, "localhost"]))
+    return {**kept, "no_proxy": exceptions, "NO_PROXY": exceptions, "PYTHONUNBUFFERED": "1"}
+
+
+def read_health(api_url: str) -> dict[str, str]:
+    """Ask Airflow how its parts are: ``healthy``, ``unhealthy`` or ``unknown`` by health key; empty when nobody answers."""
+    try:
+        answer = call_api(api_url, "GET", "/api/v2/monitor/health")
+    except ServerError:
+        return {}
+    return {name: str(part.get("status") or "unknown") for name, part in answer.items()}
+
+
+def call_api(api_url: str, method: str, path: str, *, body: object = None, token: str | None = None) -> dict[str, Any]:
+    """Call Airflow's REST API and give its JSON answer.
+
+    Args:
+        api_url: Address without a final slash.
+        method: HTTP method.
+        path: Path and query.
+        body: What to send as JSON.
+        token: From POST /auth/token.
+
+    Raises:
+        ServerError: Nobody answers, or the answer is an error; `found` starts with the HTTP status.
+    """
+    headers = {"Content-Type": "application/json", "Accept": "application/json"}
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"{api_url}{path}", data=data, headers=headers, method=method)  # noqa: S310 (ours)
+    # No proxies: the address is this machine's loopback.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=_API_SECONDS) as response:
+            answer: dict[str, Any] = json.loads(response.read() or b"{}")
+            return answer
+    except urllib.error.HTTPError as error:
+        raise ServerError(
+            f"Airflow refused {method} {path}",
+            found=f"{error.code} {error.read().decode(errors='replace')[:400]}",
+            hint="nothing was changed by this call; read what was found",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ServerError(
+            f"Airflow does not answer {method} {path} at {api_url}",
+            found=str(error),
+            hint="nothing is lost; 'make status' shows what runs, 'make up' starts what does not",
+        ) from error
