@@ -30,9 +30,13 @@ SELECT m.at,
        END,
        CASE
            WHEN mod(m.ordinal, 40) = 3 THEN pg_temp.odd_text(m.ordinal / 40)
-           WHEN pg_temp.pick(m.stream, 15, m.ordinal, 2) = 0 THEN v.verb || ' of ' || v.entity || ' by way of the console'
+           WHEN pg_temp.pick(m.stream, 15, m.ordinal, 2) = 0
+           THEN v.verb || ' of ' || v.entity || ' by way of the console'
        END,
-       CASE WHEN pg_temp.pick(m.stream, 16, m.ordinal, 5) > 0 THEN pg_temp.pick_low(m.stream, 17, m.ordinal, 9000) / 7.0 END,
+       CASE
+           WHEN pg_temp.pick(m.stream, 16, m.ordinal, 5) > 0
+           THEN pg_temp.pick_low(m.stream, 17, m.ordinal, 9000) / 7.0
+       END,
        CASE
            WHEN pg_temp.pick(m.stream, 18, m.ordinal, 3) > 0
            THEN sha256(convert_to(m.stream || '/' || m.ordinal, 'UTF8'))

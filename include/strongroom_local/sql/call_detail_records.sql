@@ -5,7 +5,8 @@ INSERT INTO public.call_detail_records (
 SELECT pg_temp.key(m.stream, 10, m.ordinal),
        m.at,
        CASE
-           WHEN v.seconds > 0 THEN m.at + (1500 + pg_temp.pick_low(m.stream, 11, m.ordinal, 28000)) * interval '1 millisecond'
+           WHEN v.seconds > 0
+           THEN m.at + (1500 + pg_temp.pick_low(m.stream, 11, m.ordinal, 28000)) * interval '1 millisecond'
        END,
        v.seconds,
        v.direction,
@@ -57,8 +58,11 @@ FROM (
     )
 ) AS m
 CROSS JOIN LATERAL (
-    SELECT (CASE WHEN pg_temp.pick(m.stream, 21, m.ordinal, 100) < 62 THEN pg_temp.pick_low(m.stream, 22, m.ordinal, 1800)
-            ELSE 0 END)::integer AS seconds,
+    SELECT (CASE
+               WHEN pg_temp.pick(m.stream, 21, m.ordinal, 100) < 62
+               THEN pg_temp.pick_low(m.stream, 22, m.ordinal, 1800)
+               ELSE 0
+           END)::integer AS seconds,
            (ARRAY['on-net', 'off-net', 'international-in', 'international-out'])[
                1 + pg_temp.pick_low(m.stream, 23, m.ordinal, 4)
            ]::public.call_direction AS direction,

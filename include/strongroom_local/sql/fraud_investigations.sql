@@ -8,7 +8,8 @@ SELECT pg_temp.key(m.stream, 10, m.ordinal),
        m.at,
        a.alert_id,
        (CASE
-           WHEN v.closed_at IS NULL THEN (ARRAY['open', 'assigned', 'escalated'])[1 + pg_temp.pick(m.stream, 11, m.ordinal, 3)]
+           WHEN v.closed_at IS NULL
+           THEN (ARRAY['open', 'assigned', 'escalated'])[1 + pg_temp.pick(m.stream, 11, m.ordinal, 3)]
            ELSE (ARRAY['confirmed', 'unfounded'])[1 + pg_temp.pick(m.stream, 12, m.ordinal, 2)]
        END)::public.investigation_status,
        pg_temp.person_name(pg_temp.pick_low(m.stream, 13, m.ordinal, 60)),
@@ -27,7 +28,9 @@ SELECT pg_temp.key(m.stream, 10, m.ordinal),
        END,
        CASE
            WHEN pg_temp.pick(m.stream, 17, m.ordinal, 4) > 0
-           THEN jsonb_build_object('loss_ngn', v.loss, 'calls', jsonb_build_array(v.subject, 0.10, true), 'note', 'Ọ̀ràn 🔎')
+           THEN jsonb_build_object(
+               'loss_ngn', v.loss, 'calls', jsonb_build_array(v.subject, 0.10, true), 'note', 'Ọ̀ràn 🔎'
+           )
        END,
        CASE
            WHEN mod(m.ordinal, 40) = 3 THEN pg_temp.odd_text(m.ordinal / 40)
@@ -45,7 +48,8 @@ FROM (
 ) AS m
 CROSS JOIN LATERAL (
     SELECT pg_temp.pick(m.stream, 18, m.ordinal, 250000) AS subject,
-           m.at - interval '10 minutes' - pg_temp.pick_low(m.stream, 19, m.ordinal, 1814400) * interval '1 second' AS seen_at,
+           m.at - interval '10 minutes'
+               - pg_temp.pick_low(m.stream, 19, m.ordinal, 1814400) * interval '1 second' AS seen_at,
            CASE
                WHEN pg_temp.pick(m.stream, 20, m.ordinal, 10) > 0
                THEN round(pg_temp.pick_low(m.stream, 21, m.ordinal, 900000000) / 100.0, 2)
@@ -57,7 +61,10 @@ CROSS JOIN LATERAL (
     OFFSET 0  -- each value is computed once, not wherever it is used
 ) AS w
 CROSS JOIN LATERAL (
-    SELECT w.subject, w.seen_at, w.loss, CASE WHEN w.closing_at < %(now)s::timestamptz THEN w.closing_at END AS closed_at
+    SELECT w.subject,
+           w.seen_at,
+           w.loss,
+           CASE WHEN w.closing_at < %(now)s::timestamptz THEN w.closing_at END AS closed_at
 ) AS v
 LEFT JOIN LATERAL (
     SELECT alert_id

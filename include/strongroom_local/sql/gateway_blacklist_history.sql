@@ -30,7 +30,8 @@ SELECT pg_temp.gateway(v.gateway),
        CASE WHEN v.valid_for IS NULL AND v.action = 'listed' THEN 'infinity' ELSE m.at + v.valid_for END,
        CASE
            WHEN mod(m.ordinal, 40) = 3 THEN pg_temp.odd_text(m.ordinal / 40)
-           WHEN pg_temp.pick(m.stream, 13, m.ordinal, 3) > 0 THEN 'Masked numbers from ' || host(pg_temp.gateway(v.gateway))
+           WHEN pg_temp.pick(m.stream, 13, m.ordinal, 3) > 0
+           THEN 'Masked numbers from ' || host(pg_temp.gateway(v.gateway))
        END,
        CASE WHEN v.action = 'extended' THEN 'svc-blacklist' ELSE pg_temp.person_name(v.gateway * 3) END,
        CASE

@@ -11,13 +11,18 @@ $$;
 -- Like pick(), but small values are far more common than large ones (the square of an even spread).
 CREATE OR REPLACE FUNCTION pg_temp.pick_low(stream bigint, attribute bigint, ordinal bigint, sides bigint)
 RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT sides * pg_temp.pick(stream, attribute, ordinal, 32768) * pg_temp.pick(stream, attribute, ordinal, 32768) / 1073741824
+    SELECT sides
+           * pg_temp.pick(stream, attribute, ordinal, 32768)
+           * pg_temp.pick(stream, attribute, ordinal, 32768)
+           / 1073741824
 $$;
 
 -- A key that a repeat derives again; made to look like a version 4 UUID, as the column default would give.
 CREATE OR REPLACE FUNCTION pg_temp.key(stream bigint, attribute bigint, ordinal bigint)
 RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT overlay(overlay(md5(stream || '/' || attribute || '/' || ordinal) PLACING '4' FROM 13) PLACING 'a' FROM 17)::uuid
+    SELECT overlay(
+               overlay(md5(stream || '/' || attribute || '/' || ordinal) PLACING '4' FROM 13) PLACING 'a' FROM 17
+           )::uuid
 $$;
 
 -- +234 99… lies outside the mobile ranges 70, 80, 81, 90 and 91: it looks Nigerian and rings at nobody's.

@@ -144,4 +144,5 @@ CREATE TABLE IF NOT EXISTS strongroom_sample.progress (
     filled_until timestamptz NOT NULL,
     PRIMARY KEY (table_name, month)
 );
-COMMENT ON TABLE strongroom_sample.progress IS 'Sample rows made per table and month: ordinals 1..made_rows, up to filled_until';
+COMMENT ON TABLE strongroom_sample.progress IS
+    'Sample rows made per table and month: ordinals 1..made_rows, up to filled_until';
