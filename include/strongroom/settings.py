@@ -8,30 +8,22 @@ file and in the environment is told in one error. Nothing here opens a connectio
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
-from croniter import CroniterError, croniter  # type: ignore[import-untyped]
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
-    WrapValidator,
     field_validator,
 )
 from pydantic.fields import FieldInfo
@@ -41,6 +33,27 @@ from pydantic_settings.sources.utils import parse_env_vars
 
 from strongroom.errors import ConfigurationError
 from strongroom.partitions import Frequency, Term
+from strongroom.setting_values import (
+    BucketName,
+    Count,
+    Cron,
+    EndpointUrl,
+    Identifier,
+    Identifiers,
+    NetworkSeconds,
+    Prefix,
+    ProofRows,
+    RetentionTerm,
+    Retries,
+    StorageClass,
+    TableName,
+    Text,
+    TimeoutSeconds,
+    Whole,
+    fault,
+    is_exposed,
+    length,
+)
 from strongroom.strict_yaml import YamlError, parse_yaml
 
 DEFAULT_FILE = Path(__file__).resolve().parents[1] / "config" / "archive.yaml"
@@ -50,135 +63,13 @@ PREFIX = "STRONGROOM__"
 LEVELS: Mapping[str, tuple[int, int, int]] = {"zstd": (1, 22, 3), "gzip": (1, 9, 6)}
 """Lowest, highest and default level of each type that has levels."""
 
-STORAGE_CLASSES = (
-    "STANDARD",
-    "REDUCED_REDUNDANCY",
-    "STANDARD_IA",
-    "ONEZONE_IA",
-    "INTELLIGENT_TIERING",
-    "GLACIER",
-    "DEEP_ARCHIVE",
-    "OUTPOSTS",
-    "GLACIER_IR",
-    "SNOW",
-    "EXPRESS_ONEZONE",
-    "FSX_OPENZFS",
-    "FSX_ONTAP",
-)
-"""S3's own list, in its order."""
-
-_FROZEN_CLASSES = ("GLACIER", "DEEP_ARCHIVE")
-"""Classes whose objects cannot be read for hours: no archive in them could be read back before the delete."""
-
-_MAX_IDENTIFIER_BYTES = 63
-"""PostgreSQL cuts longer names silently (NAMEDATALEN - 1)."""
-
-_MAX_TIMEOUT_SECONDS = 2_147_483
-"""PostgreSQL keeps timeouts as milliseconds in 32 bits."""
-
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_BUCKET_PREFIXES = ("xn--", "sthree-", "amzn-s3-demo-")
-_BUCKET_SUFFIXES = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
 _SECRET = re.compile(
     r"pass(word|wd|phrase)|pwd|secret|token|credential|(access|private|api|account)_?key|dsn|connection_?(string|ur[il])",
     re.IGNORECASE,
 )
 
-_ANY_DAY = datetime(2025, 1, 1, tzinfo=timezone.utc)
-"""Where terms and schedules are tried out: any day would do, and this one makes P1Y as long as P365D."""
-
 Key = tuple[str | int, ...]
 """Where a value stands: ("tables", "audit_events", "compression", "level")."""
-
-
-# ---------------------------------------------------------------------------------------------------- kinds of values
-
-
-def _fault(
-    expected: str, *, found: str | None = None, at: str | None = None, mutual: bool = False
-) -> PydanticCustomError:
-    """Make the error of one value.
-
-    Args:
-        expected: What should stand there, in a few words.
-        found: What to show instead of the value itself, where that could hold a secret.
-        at: Key inside the value that is wrong, when the value is a section.
-        mutual: The value is wrong only together with another one; as a default it is a fault only where both arrive.
-    """
-    context = {"expected": expected, "found": found, "at": at, "mutual": mutual}
-    return PydanticCustomError("setting", "expected {expected}", context)
-
-
-def _refuse_bool(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise _fault("a number, not true or false", found=str(value).lower())
-    return value
-
-
-def _refuse_blank(text: str) -> str:
-    if not text.strip() or not text.isprintable():
-        raise _fault("printable text that is not empty")
-    return text
-
-
-def _check_identifier(name: str) -> str:
-    if not name or "\0" in name or not 0 < len(name.encode(errors="replace")) <= _MAX_IDENTIFIER_BYTES:
-        raise _fault(f"a name of 1 to {_MAX_IDENTIFIER_BYTES} bytes")
-    return name
-
-
-def _list_one(value: Any) -> Any:
-    """Let one name stand for the list of it."""
-    return [value] if isinstance(value, str) else value
-
-
-def _refuse_repeats(names: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(names)) < len(names):
-        raise _fault("each name once")
-    return names
-
-
-def _parse_term(value: Any) -> Any:
-    try:
-        return value if isinstance(value, Term) else Term.parse(value)
-    except ConfigurationError as error:
-        raise _fault(f"{error.expected}, counted in whole days, weeks, months or years") from None
-
-
-def _accept_all(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-    try:
-        return handler(value)
-    except ValidationError:
-        raise _fault("a whole number of rows above 0, or 'all'") from None
-
-
-Count = Annotated[int, BeforeValidator(_refuse_bool), Field(ge=1)]
-TermText = Annotated[Term, BeforeValidator(_parse_term)]
-Retries = Annotated[int, BeforeValidator(_refuse_bool), Field(ge=0)]
-TimeoutSeconds = Annotated[int, BeforeValidator(_refuse_bool), Field(ge=1, le=_MAX_TIMEOUT_SECONDS)]
-NetworkSeconds = Annotated[
-    float, BeforeValidator(_refuse_bool), Field(gt=0, le=_MAX_TIMEOUT_SECONDS, allow_inf_nan=False)
-]
-Text = Annotated[str, AfterValidator(_refuse_blank)]
-Identifier = Annotated[str, AfterValidator(_check_identifier)]
-Identifiers = Annotated[tuple[Identifier, ...], BeforeValidator(_list_one), AfterValidator(_refuse_repeats)]
-ProofRows = Annotated[Count | Literal["all"], WrapValidator(_accept_all)]
-
-
-@lru_cache(maxsize=1024)
-def _find_cron_fault(cron: str) -> str | None:
-    """Say what is expected instead of a cron expression that is wrong; None when it is right.
-
-    croniter's extras are refused: a random or hashed field (R, H) would move the schedule each time a file is parsed.
-    """
-    if len(cron.split()) != 5 or re.search(r"\b[hr]\b", cron, re.IGNORECASE):
-        return "a cron expression of 5 fields: minute, hour, day, month, weekday"
-    try:
-        croniter(cron, _ANY_DAY).get_next()
-    except (CroniterError, ValueError, KeyError, IndexError, OverflowError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return f"a cron expression that comes due ({reason})"
-    return None
 
 
 # ----------------------------------------------------------------------------------------------------------- sections
@@ -192,7 +83,7 @@ class Compression(_Frozen):
     """How the bytes of a part are made smaller."""
 
     type: Literal["zstd", "gzip", "none"] = "zstd"
-    level: Annotated[int, BeforeValidator(_refuse_bool)] | None = None
+    level: Whole | None = None
     allow_fallback: bool = True
 
     @field_validator("level")
@@ -202,10 +93,10 @@ class Compression(_Frozen):
         if level is None or kind is None:
             return level
         if kind not in LEVELS:
-            raise _fault(f"no level for {kind}", mutual=True)
+            raise fault(f"no level for {kind}", mutual=True)
         lowest, highest, _ = LEVELS[kind]
         if not lowest <= level <= highest:
-            raise _fault(f"{lowest} to {highest} for {kind}", mutual=True)
+            raise fault(f"{lowest} to {highest} for {kind}", mutual=True)
         return level
 
     @property
@@ -219,11 +110,11 @@ class Compression(_Frozen):
 class StoreSettings(_Frozen):
     """Where archives lie, and how S3 is spoken to. Who may speak to it is told by an Airflow connection."""
 
-    bucket: str = "strongroom-archive"
-    prefix: str = ""
+    bucket: BucketName = "strongroom-archive"
+    prefix: Prefix = ""
     region: Text = "us-east-1"
-    endpoint_url: str | None = None
-    storage_class: str = "STANDARD"
+    endpoint_url: EndpointUrl | None = None
+    storage_class: StorageClass = "STANDARD"
     sse: Literal["AES256", "aws:kms", "none"] = "AES256"
     kms_key_id: Text | None = Field(default=None, validate_default=True)
     create_bucket: bool = False
@@ -232,63 +123,14 @@ class StoreSettings(_Frozen):
     read_timeout_seconds: NetworkSeconds = 60
     max_attempts: Count = 3
 
-    @field_validator("bucket")
-    @classmethod
-    def _check_bucket(cls, bucket: str) -> str:
-        """Apply S3's rules for the names of general purpose buckets."""
-        if not _BUCKET.fullmatch(bucket):
-            raise _fault("3 to 63 lower-case letters, digits, dots and hyphens, a letter or digit at both ends")
-        if ".." in bucket or re.fullmatch(r"[0-9]+(\.[0-9]+){3}", bucket):
-            raise _fault("a bucket name without two dots in a row, and not an IP address")
-        if bucket.startswith(_BUCKET_PREFIXES) or bucket.endswith(_BUCKET_SUFFIXES):
-            raise _fault(f"a bucket name without S3's reserved {', '.join(_BUCKET_PREFIXES + _BUCKET_SUFFIXES)}")
-        return bucket
-
-    @field_validator("prefix")
-    @classmethod
-    def _check_prefix(cls, prefix: str) -> str:
-        """Keep the prefix without the final slash, so that `a` and `a/` are the same place."""
-        folders = prefix.removesuffix("/").split("/")
-        if prefix and (not prefix.isprintable() or not all(folders) or {".", ".."} & set(folders)):
-            raise _fault("printable folder names with single slashes between them, or nothing")
-        return prefix.removesuffix("/")
-
-    @field_validator("endpoint_url")
-    @classmethod
-    def _check_endpoint(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        expected = "an address such as https://s3.example.org:9000"
-        try:
-            parts = urlsplit(url)
-            host, _ = parts.hostname, parts.port
-        except ValueError:
-            raise _fault(expected, found="something else") from None
-        if "@" in url:
-            raise _fault("an address without a user or password", found="one with an @")
-        if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment or not url.isprintable():
-            raise _fault(expected)
-        return url
-
-    @field_validator("storage_class")
-    @classmethod
-    def _check_storage_class(cls, name: str) -> str:
-        if name not in STORAGE_CLASSES:
-            raise _fault(f"one of {', '.join(STORAGE_CLASSES)}")
-        if name in _FROZEN_CLASSES:
-            raise _fault(
-                "a class that can be read at once, as verify does; a lifecycle rule of the bucket may move objects on"
-            )
-        return name
-
     @field_validator("kms_key_id")
     @classmethod
     def _check_kms_key(cls, key_id: str | None, info: ValidationInfo) -> str | None:
         sse = info.data.get("sse")
         if sse == "aws:kms" and key_id is None:
-            raise _fault("the id or ARN of a key, because sse is aws:kms", mutual=True)
+            raise fault("the id or ARN of a key, because sse is aws:kms", mutual=True)
         if sse not in ("aws:kms", None) and key_id is not None:
-            raise _fault(f"no key, because sse is {sse}", mutual=True)
+            raise fault(f"no key, because sse is {sse}", mutual=True)
         return key_id
 
 
@@ -298,15 +140,15 @@ class TableSettings(_Frozen):
     Each field but `table` may stand in the table's section, or at the top of the file for all tables.
     """
 
-    table: str
+    table: TableName
     date_column: Identifier
     primary_key: Annotated[Identifiers, Field(min_length=1)] | None = None
     frequency: Frequency = Frequency.MONTHLY
-    cron: str = "0 2 1 * *"
-    hot_retention: TermText = Term.parse("P90D")
+    cron: Cron = "0 2 1 * *"
+    hot_retention: RetentionTerm = Term.parse("P90D")
     warm: bool = False
-    warm_retention: TermText = Field(default=Term.parse("P365D"), validate_default=True)
-    cold_retention: TermText = Field(default=Term.parse("P7Y"), validate_default=True)
+    warm_retention: RetentionTerm = Field(default=Term.parse("P365D"), validate_default=True)
+    cold_retention: RetentionTerm = Field(default=Term.parse("P7Y"), validate_default=True)
     legal_basis: Text
     compression: Compression = Compression()
     part_rows: Count = 500_000
@@ -326,23 +168,7 @@ class TableSettings(_Frozen):
     store_conn_id: Text = "strongroom_store"
     owner: Text = "strongroom"
     retries: Retries = 3
-
-    @field_validator("table")
-    @classmethod
-    def _check_table(cls, table: str) -> str:
-        names = table.split(".")
-        if len(names) > 2 or re.fullmatch(r'".*"', names[-1], re.DOTALL):
-            raise _fault("table or schema.table, each name as the catalogue has it, without quotes")
-        for name in names:
-            _check_identifier(name)
-        return table
-
-    @field_validator("cron")
-    @classmethod
-    def _check_cron(cls, cron: str) -> str:
-        if expected := _find_cron_fault(cron):
-            raise _fault(expected)
-        return cron
+    pool: Text = "default_pool"
 
     @field_validator("warm_retention", "cold_retention")
     @classmethod
@@ -353,8 +179,8 @@ class TableSettings(_Frozen):
             return term
         earlier = ["hot_retention", "warm_retention"] if warm else ["hot_retention"]
         for name in earlier:
-            if name in info.data and name != info.field_name and _length(term) <= _length(info.data[name]):
-                raise _fault(f"longer than {name} ({info.data[name]})", found=str(term), mutual=True)
+            if name in info.data and name != info.field_name and length(term) <= length(info.data[name]):
+                raise fault(f"longer than {name} ({info.data[name]})", found=str(term), mutual=True)
         return term
 
     @field_validator("staging")
@@ -362,13 +188,13 @@ class TableSettings(_Frozen):
     def _make_absolute(cls, staging: str, info: ValidationInfo) -> str:
         """Read a relative folder from AIRFLOW_HOME, which all processes of one machine share."""
         if not staging.strip() or not staging.isprintable() or "://" in staging:
-            raise _fault("a folder that every worker reaches under the same name")
+            raise fault("a folder that every worker reaches under the same name")
         environ = (info.context or {}).get("environ", os.environ)
         home = Path(environ.get("AIRFLOW_HOME") or "~/airflow")
         try:
             return str((home.expanduser() / Path(staging).expanduser()).absolute())
         except RuntimeError:
-            raise _fault("a folder of a user that this machine knows") from None
+            raise fault("a folder of a user that this machine knows") from None
 
     @field_validator("store", mode="wrap")
     @classmethod
@@ -376,7 +202,8 @@ class TableSettings(_Frozen):
         cls, value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo
     ) -> StoreSettings:
         """Ask for TLS beyond this machine, and tell that together with whatever else is wrong with the store."""
-        exposed = info.data.get("tls_required", False) and _is_exposed(value)
+        url = value.get("endpoint_url") if isinstance(value, dict) else getattr(value, "endpoint_url", None)
+        exposed = info.data.get("tls_required", False) and is_exposed(url)
         try:
             store: StoreSettings = handler(value)
         except ValidationError as error:
@@ -415,7 +242,7 @@ class Settings(_Frozen):
     @classmethod
     def _refuse_twins(cls, tables: Mapping[str, TableSettings]) -> Mapping[str, TableSettings]:
         for _, expected in _find_twins(tables):
-            raise _fault(expected)
+            raise fault(expected)
         return tables
 
     def table(self, name: str) -> TableSettings:
@@ -453,28 +280,12 @@ def _find_twins(names: Iterable[str]) -> list[tuple[str, str]]:
     return twins
 
 
-def _length(term: Term) -> datetime:
-    return term.after(_ANY_DAY)
-
-
-def _is_exposed(store: Any) -> bool:
-    """Whether a store, checked or as it was written, is spoken to without TLS over a network."""
-    url = store.get("endpoint_url") if isinstance(store, dict) else getattr(store, "endpoint_url", None)
-    try:
-        parts = urlsplit(url) if isinstance(url, str) else None
-        if parts is None or parts.scheme != "http" or not parts.hostname:
-            return False
-        return parts.hostname != "localhost" and not ipaddress.ip_address(parts.hostname).is_loopback
-    except ValueError:
-        return True
-
-
 def _plain_http_fault() -> PydanticCustomError:
     expected = "https, or http on this machine's loopback (tls_required: false lifts this)"
-    return _fault(expected, found="http to another host", at="endpoint_url", mutual=True)
+    return fault(expected, found="http to another host", at="endpoint_url", mutual=True)
 
 
-def _add_fault(error: ValidationError, fault: PydanticCustomError) -> ValidationError:
+def _add_fault(error: ValidationError, another: PydanticCustomError) -> ValidationError:
     lines = [
         InitErrorDetails(
             type=PydanticCustomError(each["type"], each["msg"], each.get("ctx")),
@@ -483,7 +294,9 @@ def _add_fault(error: ValidationError, fault: PydanticCustomError) -> Validation
         )
         for each in error.errors(include_url=False)
     ]
-    return ValidationError.from_exception_data(error.title, [*lines, InitErrorDetails(type=fault, loc=(), input=None)])
+    return ValidationError.from_exception_data(
+        error.title, [*lines, InitErrorDetails(type=another, loc=(), input=None)]
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ loading
@@ -540,8 +353,8 @@ class _Draft:
             return self._report_file(f"is not UTF-8 text, byte {error.start} is wrong")
         except (YamlError, ValueError) as error:
             return self._report_file(str(error))
-        for fault in faults:
-            self._report_file(fault)
+        for sentence in faults:
+            self._report_file(sentence)
         if not isinstance(document, dict):
             return self._report_file(f"expected a mapping of settings, found {_show(document)}")
         self.is_read = True
@@ -608,8 +421,8 @@ class _Draft:
             try:
                 checked[name] = TableSettings.model_validate({**merged, "table": name}, context=context)
             except ValidationError as error:
-                for fault in _list_faults(error):
-                    self._report_in_table(name, fault)
+                for finding in _list_findings(error):
+                    self._report_in_table(name, finding)
         return checked
 
     def _check_defaults(self, context: dict[str, Any]) -> None:
@@ -620,17 +433,17 @@ class _Draft:
         try:
             TableSettings.model_validate({**required, **self.document, "table": "table"}, context=context)
         except ValidationError as error:
-            for fault in _list_faults(error):
-                if _holds(self.document, fault.key) and not (fault.mutual and self.tables):
-                    self._report(fault.key, fault.text)
+            for finding in _list_findings(error):
+                if _holds(self.document, finding.key) and not (finding.mutual and self.tables):
+                    self._report(finding.key, finding.text)
 
-    def _report_in_table(self, name: str, fault: _Finding) -> None:
-        if fault.key == ("table",):
-            self._report(("tables", name), fault.text)
-        elif _holds(self.document, fault.key) and not _holds(self.tables[name], fault.key):
-            self._report(fault.key, fault.text, heir=name)
+    def _report_in_table(self, name: str, finding: _Finding) -> None:
+        if finding.key == ("table",):
+            self._report(("tables", name), finding.text)
+        elif _holds(self.document, finding.key) and not _holds(self.tables[name], finding.key):
+            self._report(finding.key, finding.text, heir=name)
         else:
-            self._report(("tables", name, *fault.key), fault.text)
+            self._report(("tables", name, *finding.key), finding.text)
 
     # -- telling
 
@@ -638,9 +451,9 @@ class _Draft:
         self._add(self.path.name, text)
 
     def _report(self, key: Key, text: str, heir: str | None = None) -> None:
-        for length in range(len(key), 0, -1):
-            if variable := self._variables.get(key[:length]):
-                inside = _show_key(key[length:])
+        for depth in range(len(key), 0, -1):
+            if variable := self._variables.get(key[:depth]):
+                inside = _show_key(key[depth:])
                 return self._add(f"{variable}: {inside}" if inside else variable, text, heir)
         return self._add(f"{self.path.name}: {_show_key(key)}", text, heir)
 
@@ -722,7 +535,7 @@ _EXPECTED = {
 }
 
 
-def _list_faults(error: ValidationError) -> list[_Finding]:
+def _list_findings(error: ValidationError) -> list[_Finding]:
     return [_tell(each) for each in error.errors(include_url=False)]
 
 

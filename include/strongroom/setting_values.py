@@ -1,0 +1,232 @@
+"""The kinds of values that settings are made of, each with its rule and the words that say what was expected."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from datetime import datetime, timezone
+from functools import lru_cache
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from croniter import CroniterError, croniter  # type: ignore[import-untyped]
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+from pydantic_core import PydanticCustomError
+
+from strongroom.errors import ConfigurationError
+from strongroom.partitions import Term
+
+STORAGE_CLASSES = (
+    "STANDARD",
+    "REDUCED_REDUNDANCY",
+    "STANDARD_IA",
+    "ONEZONE_IA",
+    "INTELLIGENT_TIERING",
+    "GLACIER",
+    "DEEP_ARCHIVE",
+    "OUTPOSTS",
+    "GLACIER_IR",
+    "SNOW",
+    "EXPRESS_ONEZONE",
+    "FSX_OPENZFS",
+    "FSX_ONTAP",
+    "AWS_BACKUP_WARM",
+    "AWS_BACKUP_LOW_COST_WARM",
+)
+"""S3's own list, in its order."""
+
+_FROZEN_CLASSES = ("GLACIER", "DEEP_ARCHIVE")
+"""Classes whose objects cannot be read for hours: no archive in them could be read back before the delete."""
+
+_MAX_IDENTIFIER_BYTES = 63
+"""PostgreSQL cuts longer names silently (NAMEDATALEN - 1)."""
+
+_MAX_TIMEOUT_SECONDS = 2_147_483
+"""PostgreSQL keeps timeouts as milliseconds in 32 bits."""
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_BUCKET_PREFIXES = ("xn--", "sthree-", "amzn-s3-demo-")
+_BUCKET_SUFFIXES = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
+
+_ANY_DAY = datetime(2025, 1, 1, tzinfo=timezone.utc)
+"""Where terms and schedules are tried out: any day would do, and this one makes P1Y as long as P365D."""
+
+
+def fault(
+    expected: str, *, found: str | None = None, at: str | None = None, mutual: bool = False
+) -> PydanticCustomError:
+    """Make the error of one value.
+
+    Args:
+        expected: What should stand there, in a few words.
+        found: What to show instead of the value itself, where that could hold a secret.
+        at: Key inside the value that is wrong, when the value is a section.
+        mutual: The value is wrong only together with another one; as a default it is a fault only where both arrive.
+    """
+    context = {"expected": expected, "found": found, "at": at, "mutual": mutual}
+    return PydanticCustomError("setting", "expected {expected}", context)
+
+
+def _refuse_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise fault("a number, not true or false", found=str(value).lower())
+    return value
+
+
+def _refuse_blank(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise fault("printable text that is not empty")
+    return text
+
+
+def _check_identifier(name: str) -> str:
+    name_bytes = name.encode(errors="ignore")
+    if not 0 < len(name_bytes) <= _MAX_IDENTIFIER_BYTES or name_bytes.decode() != name or "\0" in name:
+        raise fault(f"a name of 1 to {_MAX_IDENTIFIER_BYTES} bytes of UTF-8 without NUL")
+    return name
+
+
+def _list_one(value: Any) -> Any:
+    """Let one name stand for the list of it."""
+    return [value] if isinstance(value, str) else value
+
+
+def _refuse_repeats(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise fault("each name once")
+    return names
+
+
+def _parse_term(value: Any) -> Any:
+    try:
+        return value if isinstance(value, Term) else Term.parse(value)
+    except ConfigurationError as error:
+        raise fault(f"{error.expected}, counted in whole days, weeks, months or years") from None
+
+
+def _accept_all(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return handler(value)
+    except ValidationError:
+        raise fault("a whole number of rows above 0, or 'all'") from None
+
+
+@lru_cache(maxsize=1024)
+def _find_cron_fault(cron: str) -> str | None:
+    """Say what is expected instead of a cron expression that is wrong; None when it is right.
+
+    croniter's extras are refused: a random or hashed field (R, H) would move the schedule each time a file is parsed.
+    """
+    if len(cron.split()) != 5 or re.search(r"\b[hr]\b", cron, re.IGNORECASE):
+        return "a cron expression of 5 fields: minute, hour, day, month, weekday"
+    try:
+        croniter(cron, _ANY_DAY).get_next()
+    except (CroniterError, ValueError, KeyError, IndexError, OverflowError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return f"a cron expression that comes due ({reason})"
+    return None
+
+
+def _check_cron(cron: str) -> str:
+    if expected := _find_cron_fault(cron):
+        raise fault(expected)
+    return cron
+
+
+def _check_table(table: str) -> str:
+    names = table.split(".")
+    if len(names) > 2 or re.fullmatch(r'".*"', names[-1], re.DOTALL):
+        raise fault("table or schema.table, each name as the catalogue has it, without quotes")
+    for name in names:
+        _check_identifier(name)
+    return table
+
+
+def _check_bucket(bucket: str) -> str:
+    """Apply S3's rules for the names of general purpose buckets."""
+    if not _BUCKET.fullmatch(bucket):
+        raise fault("3 to 63 lower-case letters, digits, dots and hyphens, a letter or digit at both ends")
+    if ".." in bucket or re.fullmatch(r"[0-9]+(\.[0-9]+){3}", bucket):
+        raise fault("a bucket name without two dots in a row, and not an IP address")
+    if bucket.startswith(_BUCKET_PREFIXES) or bucket.endswith(_BUCKET_SUFFIXES):
+        raise fault(f"a bucket name without S3's reserved {', '.join(_BUCKET_PREFIXES + _BUCKET_SUFFIXES)}")
+    return bucket
+
+
+def _check_prefix(prefix: str) -> str:
+    """Keep the prefix without the final slash, so that `a` and `a/` are the same place."""
+    folders = prefix.removesuffix("/").split("/")
+    if prefix and (not prefix.isprintable() or not all(folders) or {".", ".."} & set(folders)):
+        raise fault("printable folder names with single slashes between them, or nothing")
+    return prefix.removesuffix("/")
+
+
+def _check_endpoint(url: str) -> str:
+    expected = "an address such as https://s3.example.org:9000"
+    if "@" in url:
+        raise fault("an address without a user or password", found="one with an @")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise fault(expected) from None
+    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment or not url.isprintable():
+        raise fault(expected)
+    return url
+
+
+def _check_storage_class(name: str) -> str:
+    if name not in STORAGE_CLASSES:
+        raise fault(f"one of {', '.join(STORAGE_CLASSES)}")
+    if name in _FROZEN_CLASSES:
+        raise fault("a class that can be read at once, as verify does (a lifecycle rule may move objects on later)")
+    return name
+
+
+def length(term: Term) -> datetime:
+    """Make terms comparable: where each would end that begins on one and the same day."""
+    return term.after(_ANY_DAY)
+
+
+def is_exposed(url: object) -> bool:
+    """Whether an endpoint is spoken to without TLS over a network; what is no address at all is not."""
+    try:
+        parts = urlsplit(url) if isinstance(url, str) else None
+        host = parts.hostname if parts and parts.scheme == "http" else None
+    except ValueError:
+        return False
+    return host is not None and host != "localhost" and not _is_loopback(host)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+Whole = Annotated[int, BeforeValidator(_refuse_bool)]
+Count = Annotated[Whole, Field(ge=1)]
+Retries = Annotated[Whole, Field(ge=0)]
+TimeoutSeconds = Annotated[Whole, Field(ge=1, le=_MAX_TIMEOUT_SECONDS)]
+NetworkSeconds = Annotated[
+    float, BeforeValidator(_refuse_bool), Field(gt=0, le=_MAX_TIMEOUT_SECONDS, allow_inf_nan=False)
+]
+ProofRows = Annotated[Count | Literal["all"], WrapValidator(_accept_all)]
+RetentionTerm = Annotated[Term, BeforeValidator(_parse_term)]
+Cron = Annotated[str, AfterValidator(_check_cron)]
+Text = Annotated[str, AfterValidator(_refuse_blank)]
+Identifier = Annotated[str, AfterValidator(_check_identifier)]
+Identifiers = Annotated[tuple[Identifier, ...], BeforeValidator(_list_one), AfterValidator(_refuse_repeats)]
+TableName = Annotated[str, AfterValidator(_check_table)]
+BucketName = Annotated[str, AfterValidator(_check_bucket)]
+Prefix = Annotated[str, AfterValidator(_check_prefix)]
+EndpointUrl = Annotated[str, AfterValidator(_check_endpoint)]
+StorageClass = Annotated[str, AfterValidator(_check_storage_class)]
