@@ -1,5 +1,6 @@
 -- Temporary functions of the generator; they go away with its session.
--- A value is a hash of (stream, attribute, ordinal), never random(): the same seed gives the same rows whatever the plan.
+-- A value is a hash of (stream, attribute, ordinal), never random():
+-- the same seed gives the same rows whatever the plan.
 -- A stream stands for one seed, table and month; an attribute is a small number that tells columns of one row apart.
 
 -- A whole number 0 <= n < sides. The ordinal is hashed, the rest seeds the hash.
