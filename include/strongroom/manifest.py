@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, Field, ValidationError
 
 from strongroom.errors import IntegrityError
 from strongroom.object_keys import ArchiveId, manifest_archive_id, manifest_prefix
-from strongroom.records import Record, Sha256, SourceIdentity, TableShape, VerifiedPart
+from strongroom.records import PlannedPart, Record, Sha256, SourceIdentity, TableShape, VerifiedPart
 from strongroom.store import Store
 
 FORMAT_VERSION: Literal[1] = 1
@@ -189,3 +189,9 @@ def require_manifest(store: Store, archive: ArchiveId) -> Manifest:
             hint="No row was deleted. `airflow strongroom list` prints the archives that exist.",
         )
     return manifest
+
+
+def sealed_part(store: Store, part: PlannedPart) -> VerifiedPart | None:
+    """The record of a part whose archive is sealed already, or None while it is not."""
+    manifest = read_manifest(store, part.archive)
+    return manifest.verified_part(part.number) if manifest is not None else None

@@ -1,0 +1,71 @@
+"""From Airflow connections to the domain's sessions and stores."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
+from psycopg import pq
+from psycopg.conninfo import make_conninfo
+
+from strongroom.errors import ConfigurationError
+from strongroom.settings import TableSettings
+from strongroom.source import Connection, open_source
+from strongroom.store import Store, make_client
+
+_LIBPQ_OPTIONS = frozenset(option.keyword.decode() for option in pq.Conninfo.get_defaults())
+
+
+def connect_source(settings: TableSettings, *, application_name: str) -> AbstractContextManager[Connection]:
+    """Open a session with the table's source connection.
+
+    Args:
+        settings: Name the connection and its time-outs.
+        application_name: What ``pg_stat_activity`` shows.
+    """
+    return open_source(
+        source_conninfo(settings.source_conn_id),
+        application_name=application_name,
+        tls_required=settings.tls_required,
+        connect_timeout_seconds=settings.connect_timeout_seconds,
+        statement_timeout_seconds=settings.statement_timeout_seconds,
+        lock_timeout_seconds=settings.lock_timeout_seconds,
+    )
+
+
+def source_conninfo(conn_id: str) -> str:
+    """An Airflow connection of type postgres as a libpq connection string; libpq options may stand in its extra."""
+    try:
+        connection = BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        raise _no_connection(conn_id, "postgres") from None
+    options = {key: value for key, value in connection.extra_dejson.items() if key in _LIBPQ_OPTIONS}
+    given = {
+        "host": connection.host,
+        "port": connection.port,
+        "dbname": connection.schema,
+        "user": connection.login,
+        "password": connection.password,
+    }
+    return make_conninfo("", **options, **{key: value for key, value in given.items() if value})
+
+
+def connect_store(settings: TableSettings) -> Store:
+    """The table's archive store, with the keys (or role, or profile) of its Airflow connection of type aws."""
+    hook = AwsGenericHook(aws_conn_id=settings.store_conn_id, client_type="s3")
+    try:
+        session, endpoint_url = hook.get_session(), hook.conn_config.get_service_endpoint_url("s3")
+    except AirflowNotFoundException:
+        raise _no_connection(settings.store_conn_id, "aws") from None
+    client = make_client(settings.store, session=session, endpoint_url=endpoint_url, tls_required=settings.tls_required)
+    return Store(client, settings.store)
+
+
+def _no_connection(conn_id: str, kind: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"Airflow has no connection {conn_id}",
+        expected=f"a connection of type {kind}",
+        hint=f"Nothing was started. Add it under Admin, Connections, or set AIRFLOW_CONN_{conn_id.upper()}.",
+    )

@@ -1,0 +1,117 @@
+"""What the steps share: settings, errors, the claim, and one line of evidence in the log."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowFailException
+
+from strongroom.errors import StrongroomError
+from strongroom.manifest import sealed_part
+from strongroom.records import PlannedPart, VerifiedPart
+from strongroom.settings import load_settings
+from strongroom_airflow.run import ArchiveRun
+
+
+class StrongroomOperator(BaseOperator):
+    """A step of one table's archive run.
+
+    An error that a retry cannot mend fails the task at once; the others are left to Airflow's retries.
+
+    :param table: Name of the table in archive.yaml.
+    """
+
+    ui_color = "#e8eef7"
+
+    def __init__(self, *, table: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.table = table
+
+    def execute(self, context: Context) -> Any:
+        run = None
+        started = time.monotonic()
+        try:
+            run = ArchiveRun(load_settings().table(self.table), context)
+            run.claim()
+            sentence, facts, result = self.step(run)
+        except StrongroomError as error:
+            last_try = context["ti"].try_number > (context["ti"].max_tries or 0)
+            if run is not None and (last_try or not error.retryable):
+                self._release(run)
+            if error.retryable:
+                raise error from None
+            raise AirflowFailException(str(error)) from None
+        self.log.info(sentence, **facts, seconds=round(time.monotonic() - started, 3))
+        return result
+
+    @abstractmethod
+    def step(self, run: ArchiveRun) -> tuple[str, dict[str, Any], Any]:
+        """Do the work.
+
+        :return: A sentence and structured facts for the log, and what goes into XCom.
+        """
+
+    def _release(self, run: ArchiveRun) -> None:
+        try:
+            run.release()
+        except StrongroomError as error:  # the error that brought us here matters more; a claim runs out by itself
+            self.log.warning("The claim could not be given back: %s", error.what)
+
+
+class PartOperator(StrongroomOperator):
+    """A step of one part. A part of an archive that is sealed already is taken from its manifest.
+
+    :param part: Record of the part, as the step before returned it. (templated)
+    """
+
+    template_fields: Sequence[str] = ("part",)
+    takes: ClassVar[type[PlannedPart]]
+    makes: ClassVar[type[PlannedPart]]
+    done: ClassVar[str]
+    """What was done, for the log."""
+
+    def __init__(self, *, part: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.part = part
+
+    def step(self, run: ArchiveRun) -> tuple[str, dict[str, Any], Any]:
+        part = self.takes.model_validate(self.part)
+        sealed = sealed_part(run.store, part)
+        record = self.work(run, part) if sealed is None else self.work_on_sealed(run, part, sealed)
+        done = self.done if sealed is None else f"{self.done} before, the archive is sealed"
+        return f"{done}: {part.archive_id} part {part.number}", _facts(record), record.model_dump(mode="json")
+
+    @abstractmethod
+    def work(self, run: ArchiveRun, part: Any) -> PlannedPart:
+        """Call the domain: one record in, the next one out."""
+
+    def work_on_sealed(self, run: ArchiveRun, part: Any, sealed: VerifiedPart) -> PlannedPart:  # noqa: ARG002 - verify needs both
+        """Take the record from the manifest."""
+        return self.makes.model_validate(sealed.model_dump(include=set(self.makes.model_fields)))
+
+
+def _facts(record: PlannedPart) -> dict[str, Any]:
+    """What an auditor must find in the log: the fields of the record that say which rows and bytes these are."""
+    return {
+        ("part" if name == "number" else name): getattr(record, name) for name in _EVIDENCE if hasattr(record, name)
+    }
+
+
+_EVIDENCE = (
+    "archive_id",
+    "number",
+    "rows",
+    "original_size_bytes",
+    "original_sha256",
+    "keys_sha256",
+    "compression_type",
+    "compressed_size_bytes",
+    "sha256",
+    "object_key",
+    "version_id",
+    "proved_rows",
+)

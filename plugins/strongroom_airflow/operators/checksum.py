@@ -1,0 +1,17 @@
+"""Step 4."""
+
+from __future__ import annotations
+
+from strongroom.checksum import checksum_part
+from strongroom.records import ChecksummedPart, CompressedPart
+from strongroom_airflow.operators.base import PartOperator
+from strongroom_airflow.run import ArchiveRun
+
+
+class ChecksumOperator(PartOperator):
+    """Sum a part's compressed file, and see that it gives the rows back."""
+
+    takes, makes, done = CompressedPart, ChecksummedPart, "Summed, and decompressed to the same bytes"
+
+    def work(self, run: ArchiveRun, part: CompressedPart) -> ChecksummedPart:
+        return checksum_part(run.staging(part.archive_id), part)

@@ -1,0 +1,18 @@
+"""Step 3."""
+
+from __future__ import annotations
+
+from strongroom.codecs import choose_codec
+from strongroom.compress import compress_part
+from strongroom.records import CompressedPart, ExtractedPart
+from strongroom_airflow.operators.base import PartOperator
+from strongroom_airflow.run import ArchiveRun
+
+
+class CompressOperator(PartOperator):
+    """Compress a part's JSON lines."""
+
+    takes, makes, done = ExtractedPart, CompressedPart, "Compressed"
+
+    def work(self, run: ArchiveRun, part: ExtractedPart) -> CompressedPart:
+        return compress_part(run.staging(part.archive_id), part, choose_codec(run.settings.compression))

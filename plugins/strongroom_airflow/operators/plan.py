@@ -1,0 +1,48 @@
+"""Step 1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from strongroom.plan import plan_archive
+from strongroom.records import ArchivePlan
+from strongroom_airflow.operators.base import StrongroomOperator
+from strongroom_airflow.run import ArchiveRun
+
+
+class PlanOperator(StrongroomOperator):
+    """Say what is due and cut it into parts; refuse what may not be archived.
+
+    Returns the parts, for Airflow to map over; the plan itself lies in XCom under the key ``plan``.
+    """
+
+    def step(self, run: ArchiveRun) -> tuple[str, dict[str, Any], Any]:
+        with run.source() as connection:
+            plan = plan_archive(connection, run.store, run.settings, run.partition, now=run.now())
+        for exclusion in plan.exclusions:
+            self.log.warning("Rows stay in the table: %s", exclusion.detail, **exclusion.model_dump(exclude={"detail"}))
+        run.context["ti"].xcom_push(key="plan", value=plan.model_dump(mode="json"))
+        facts = {
+            "archive_id": plan.archive_id,
+            "outcome": plan.outcome,
+            "table": plan.table,
+            "partition_key": plan.partition_key,
+            "start_at": plan.start_at.isoformat(),
+            "end_at": plan.end_at.isoformat(),
+            "due_rows": plan.due_rows,
+            "parts": len(plan.parts),
+            "excluded_rows": sum(exclusion.rows for exclusion in plan.exclusions),
+            "earlier_archives": list(plan.earlier_archives),
+            "database": plan.source.database,
+            "system_identifier": plan.source.system_identifier,
+        }
+        return _sentence(plan), facts, [part.model_dump(mode="json") for part in plan.parts]
+
+
+def _sentence(plan: ArchivePlan) -> str:
+    where = f"{plan.table} {plan.partition_key}"
+    if plan.outcome == "nothing_due":
+        return f"Nothing due in {where}"
+    if plan.outcome == "resumed":
+        return f"Going on with {plan.archive_id}: it is sealed, its rows are not all deleted"
+    return f"Planned {plan.archive_id}: {plan.due_rows} rows in {len(plan.parts)} parts"

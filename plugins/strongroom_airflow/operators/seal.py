@@ -1,0 +1,42 @@
+"""Step 7."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from strongroom.records import ArchivePlan, VerifiedPart
+from strongroom.seal import seal_archive
+from strongroom_airflow.operators.base import StrongroomOperator
+from strongroom_airflow.run import ArchiveRun
+
+
+class SealOperator(StrongroomOperator):
+    """Write SHA256SUMS and the manifest: from here on the archive exists.
+
+    Returns the verification records, for Airflow to map over; the sealed archive lies in XCom under the key ``sealed``.
+
+    :param plan: Record of the run's plan. (templated)
+    :param parts: Verification records of all parts. (templated)
+    """
+
+    template_fields: Sequence[str] = ("plan", "parts")
+
+    def __init__(self, *, plan: Any, parts: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.plan = plan
+        self.parts = parts
+
+    def step(self, run: ArchiveRun) -> tuple[str, dict[str, Any], Any]:
+        plan = ArchivePlan.model_validate(self.plan)
+        parts = [VerifiedPart.model_validate(part) for part in self.parts]
+        sealed = seal_archive(run.store, run.settings, plan, parts, run=run.identity, now=run.now())
+        facts = {
+            "archive_id": sealed.archive_id,
+            "manifest_key": sealed.manifest_key,
+            "manifest_sha256": sealed.manifest_sha256,
+            "parts": len(sealed.parts),
+            "rows": sum(part.rows for part in sealed.parts),
+        }
+        run.context["ti"].xcom_push(key="sealed", value=sealed.model_dump(mode="json"))
+        return f"Sealed {sealed.archive_id}: the archive exists", facts, [part.model_dump(mode="json") for part in sealed.parts]

@@ -1,0 +1,17 @@
+"""Step 5."""
+
+from __future__ import annotations
+
+from strongroom.records import ChecksummedPart, UploadedPart
+from strongroom.upload import upload_part
+from strongroom_airflow.operators.base import PartOperator
+from strongroom_airflow.run import ArchiveRun
+
+
+class UploadOperator(PartOperator):
+    """Write a part to a key of the store that nothing has yet."""
+
+    takes, makes, done = ChecksummedPart, UploadedPart, "Uploaded"
+
+    def work(self, run: ArchiveRun, part: ChecksummedPart) -> UploadedPart:
+        return upload_part(run.staging(part.archive_id), run.store, part)

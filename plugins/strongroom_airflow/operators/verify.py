@@ -1,0 +1,40 @@
+"""Step 6."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from strongroom.records import TableShape, UploadedPart, VerifiedPart
+from strongroom.verify import restore_keys, verify_part
+from strongroom_airflow.operators.base import PartOperator
+from strongroom_airflow.run import ArchiveRun
+
+
+class VerifyOperator(PartOperator):
+    """Download the very version that was uploaded, and prove that it is the part. Always done anew.
+
+    :param plan: Record of the run's plan. (templated)
+    """
+
+    template_fields = ("part", "plan")
+    takes, makes, done = UploadedPart, VerifiedPart, "Read back and matched"
+
+    def __init__(self, *, plan: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.plan = plan
+
+    def work(self, run: ArchiveRun, part: UploadedPart) -> VerifiedPart:
+        staging = run.staging(part.archive_id)
+        with run.source() as connection:
+            return verify_part(
+                run.store, staging, connection, self._shape, part, proof_rows=run.settings.proof_rows, now=run.now()
+            )
+
+    def work_on_sealed(self, run: ArchiveRun, part: UploadedPart, sealed: VerifiedPart) -> VerifiedPart:
+        with run.source() as connection:
+            restore_keys(run.store, run.staging(part.archive_id), connection, self._shape, sealed)
+        return self.work(run, part)
+
+    @property
+    def _shape(self) -> TableShape:
+        return TableShape.model_validate(self.plan["shape"])

@@ -1,0 +1,74 @@
+"""What every step of one run needs: the table's settings, the partition, the store, staging, the claim."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta, timezone
+from functools import cached_property
+
+from airflow.sdk import Context
+
+from strongroom.claims import release_claim, take_claim
+from strongroom.object_keys import claim_key
+from strongroom.partitions import Partition
+from strongroom.records import RunIdentity
+from strongroom.settings import TableSettings
+from strongroom.source import Connection
+from strongroom.staging import Staging
+from strongroom.store import Store
+from strongroom_airflow.connections import connect_source, connect_store
+
+
+class ArchiveRun:
+    """One run of a table's archive DAG, as one of its tasks sees it.
+
+    :param settings: Of the table.
+    :param context: Airflow's, of the task.
+    """
+
+    def __init__(self, settings: TableSettings, context: Context) -> None:
+        self.settings = settings
+        self.context = context
+        self._dag_run = context["dag_run"]
+
+    @cached_property
+    def partition(self) -> Partition:
+        """The partition of the run; a run without a key, or with one of another form, is refused."""
+        return Partition.parse(self.settings.frequency, self._dag_run.partition_key)
+
+    @property
+    def identity(self) -> RunIdentity:
+        """What names this run in claims and evidence."""
+        return RunIdentity(dag_id=self._dag_run.dag_id, run_id=self._dag_run.run_id)
+
+    @cached_property
+    def store(self) -> Store:
+        """The archive store."""
+        return connect_store(self.settings)
+
+    def source(self) -> AbstractContextManager[Connection]:
+        """A session on the source database, named after table and step."""
+        return connect_source(
+            self.settings, application_name=f"strongroom {self.settings.table} {self.context['ti'].task_id}"
+        )
+
+    def staging(self, archive_id: str) -> Staging:
+        """The staging folder of one archive."""
+        return Staging(self.settings.staging, archive_id)
+
+    def now(self) -> datetime:
+        """This instant, UTC."""
+        return datetime.now(timezone.utc)
+
+    def claim(self) -> None:
+        """Take the partition's claim, or renew it."""
+        ttl = timedelta(seconds=self.settings.claim_ttl_seconds)
+        take_claim(self.store, self._claim_key, owner=str(self.identity), now=self.now(), ttl=ttl)
+
+    def release(self) -> None:
+        """Give the partition's claim back, if this run has it."""
+        release_claim(self.store, self._claim_key, owner=str(self.identity), now=self.now())
+
+    @property
+    def _claim_key(self) -> str:
+        return claim_key(self.settings.schema_name, self.settings.table_name, self.partition.key)
