@@ -403,7 +403,7 @@ class Stack:
         """Create the pool that bounds the work against the source database; one that exists keeps its size."""
         settings = self._airflow_environment()
         pool = {
-            "name": settings["STRONGROOM_POOL"],
+            "name": settings["STRONGROOM__POOL"],
             "slots": int(settings["STRONGROOM_POOL_SLOTS"]),
             "description": "Tasks that work on the source database at the same time",
             "include_deferred": False,

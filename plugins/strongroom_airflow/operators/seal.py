@@ -29,7 +29,9 @@ class SealOperator(StrongroomOperator):
 
     def step(self, run: ArchiveRun) -> tuple[str, dict[str, Any], Any]:
         plan = ArchivePlan.model_validate(self.plan)
-        parts = [VerifiedPart.model_validate(part) for part in self.parts]
+        # Airflow hands over a list of the mapped tasks' results, but for a single task its result itself.
+        records = [self.parts] if isinstance(self.parts, dict) else self.parts
+        parts = [VerifiedPart.model_validate(part) for part in records]
         sealed = seal_archive(run.store, run.settings, plan, parts, run=run.identity, now=run.now())
         facts = {
             "archive_id": sealed.archive_id,
