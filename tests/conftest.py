@@ -17,6 +17,7 @@ from psycopg import sql
 from strongroom_local.postgres import PostgresServer
 from strongroom_local.processes import exclusively
 from strongroom_local.s3 import ObjectStore
+from strongroom_local.stack import Stack
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SESSIONS = REPOSITORY / ".strongroom" / "test"
@@ -82,12 +83,25 @@ def bucket(object_store: ObjectStore) -> str:
     return name
 
 
+@pytest.fixture(scope="session")
+def stack(session_folder: Path) -> Iterator[Stack]:
+    """The whole stack with Airflow, up and healthy; started when the first test asks for it."""
+    running = Stack(session_folder / "stack")
+    try:
+        running.up()
+        yield running
+    finally:
+        running.destroy()
+
+
 def sweep_dead_sessions() -> None:
     """Stop the servers and remove the folders of sessions whose pytest was killed; a living session holds its lock."""
     for folder in filter(Path.is_dir, list(SESSIONS.iterdir())):
         lock = _try_lock(folder)
         if lock is None:
             continue
+        for state in list(folder.glob("**/stack.json")):
+            Stack(state.parent).destroy()
         for state in list(folder.glob("**/postgres.json")):
             PostgresServer(state.parent).destroy()
         for state in list(folder.glob("**/store.json")):

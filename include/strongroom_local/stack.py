@@ -349,8 +349,10 @@ class Stack:
         marker.write_text(installed)
 
     def _start_component(self, component: Component) -> None:
+        """Start a component that does not run, after what a killed predecessor may have left behind is gone."""
         if self._pid_of(component) is not None:
             return
+        self._stop_component(component)
         process = spawn(
             component.command(),
             log=self._log_of(component),
@@ -401,18 +403,16 @@ class Stack:
 
     def _create_pool(self) -> None:
         """Create the pool that bounds the work against the source database; one that exists keeps its size."""
-        settings = self._airflow_environment()
-        pool = {
-            "name": settings["STRONGROOM__POOL"],
-            "slots": int(settings["STRONGROOM_POOL_SLOTS"]),
-            "description": "Tasks that work on the source database at the same time",
-            "include_deferred": False,
-        }
+        settings, token = self._airflow_environment(), self.token()
+        name = settings["STRONGROOM__POOL"]
         try:
-            call_api(self.api_url, "POST", "/api/v2/pools", body=pool, token=self.token())
+            call_api(self.api_url, "GET", f"/api/v2/pools/{name}", token=token)
         except ServerError as error:
-            if not str(error.found).startswith("409"):
+            if not str(error.found).startswith("404"):
                 raise
+            slots = int(settings["STRONGROOM_POOL_SLOTS"])
+            pool = {"name": name, "slots": slots, "description": "Work on the source database at the same time"}
+            call_api(self.api_url, "POST", "/api/v2/pools", body=pool, token=token)
 
     def _processes(self) -> list[ComponentStatus]:
         """List the servers and Airflow's processes; health is what can be told from their pids alone."""

@@ -1,0 +1,59 @@
+# Everything a newcomer needs, in two commands: make demo, make test. Set-up happens by itself, once.
+#
+#   PYTHON=python3.12   which Python makes .venv (default: the one that made it, or the first of 3.10 to 3.13 found)
+#   ROWS=200000         call records a month for demo and sample; the other tables follow in proportion
+#   KEEP=1              demo leaves its stack up
+#   ARGS="-k verify"    further words for pytest
+
+PYTHON ?=
+ROWS ?= 50000
+KEEP ?=
+ARGS ?=
+
+VENV := .venv/bin
+LOCAL := $(VENV)/python -m strongroom_local
+
+# With it, every start of an Airflow process would compile a thousand modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint up down status env sample lock clean setup
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: setup ## Archive two months of five tables through real Airflow, prove it, show it (ROWS=50000 KEEP=1)
+	@$(LOCAL) demo --rows $(ROWS) $(if $(KEEP),--keep)
+
+test: setup ## Run every test against real embedded servers (ARGS="-k ...")
+	@$(VENV)/python -m pytest $(ARGS)
+
+lint: setup ## Check style, formatting and types
+	@$(VENV)/ruff check .
+	@$(VENV)/ruff format --check .
+	@$(VENV)/mypy
+
+up: setup ## Start PostgreSQL, the S3 server and Airflow
+	@$(LOCAL) up
+
+down: setup ## Stop them; data and archives stay
+	@$(LOCAL) down
+
+status: setup ## Show what runs, where, and whether it is well
+	@$(LOCAL) status
+
+env: setup ## Print export lines for: eval "$(make -s env)", after which psql, aws and airflow just work
+	@$(LOCAL) env
+
+sample: setup ## Fill the source tables up to ROWS call records a month
+	@$(LOCAL) sample --rows $(ROWS)
+
+lock: ## Pin requirements-dev.txt anew, with hashes, into requirements.lock
+	@deploy/make-lock
+
+clean: ## Stop the stack and remove it, the virtual environment and caches
+	@if [ -x $(VENV)/python ]; then $(LOCAL) destroy; fi
+	@rm -rf .venv .strongroom .ruff_cache .mypy_cache .pytest_cache .hypothesis *.egg-info include/*.egg-info
+
+setup:
+	@PYTHON='$(PYTHON)' deploy/make-venv
