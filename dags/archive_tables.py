@@ -76,7 +76,7 @@ def archive_dag(name: str, table: TableSettings) -> DAG:
         report = ReportOperator(
             **step("report"),
             plan=planned,
-            sealed=seal.output["sealed"],
+            parts=seal.output,
             deleted=delete.output,
             asset=asset,
             trigger_rule="none_failed",

@@ -99,10 +99,10 @@ class Chain:
         """Plan to report."""
         plan = self.plan()
         if plan.archive_id is None:
-            return report_run(self.store, None, plan, None, [], now=self.now)
+            return report_run(self.store, None, plan, [], [], now=self.now)
         sealed = self.seal(plan)
         deleted = [self.delete(part) for part in sealed.parts]
-        return report_run(self.store, self.staging(plan.archive_id), plan, sealed, deleted, now=self.now)
+        return report_run(self.store, self.staging(plan.archive_id), plan, sealed.parts, deleted, now=self.now)
 
 
 def some_settings(bucket: str, staging: Path, table: str = "audit", **changes: Any) -> TableSettings:

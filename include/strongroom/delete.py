@@ -20,7 +20,7 @@ from strongroom.errors import IntegrityError
 from strongroom.extract_to_staging import inspect_unchanged
 from strongroom.manifest import require_manifest
 from strongroom.partitions import Partition, refuse_if_hot
-from strongroom.plan import in_window, refers
+from strongroom.plan import refers
 from strongroom.records import DeletedPart, Record, RunIdentity, Sha256, VerifiedPart
 from strongroom.seal import require_part_of
 from strongroom.settings import TableSettings
@@ -165,7 +165,7 @@ def _delete_rows(
         remaining = islice(keys, progress.done_rows, None)
         while batch := list(islice(remaining, settings.delete_batch_rows)):
             started = time.monotonic()
-            outcome = _delete_batch(connection, table, part, batch)
+            outcome = _delete_batch(connection, table, batch)
             progress = _advance(progress, len(batch), outcome, time.monotonic() - started)
             staging.save(progress)
     if (
@@ -209,10 +209,10 @@ def _batch_table(table: InspectedTable) -> sql.Composed:
     ).format(keys)
 
 
-def _delete_batch(connection: Connection, table: InspectedTable, part: VerifiedPart, batch: list[bytes]) -> _Outcome:
+def _delete_batch(connection: Connection, table: InspectedTable, batch: list[bytes]) -> _Outcome:
     for tries_left in reversed(range(_TRIES)):
         try:
-            return _try_batch(connection, table, part, batch)
+            return _try_batch(connection, table, batch)
         except _TRANSIENT:
             # Rolled back whole. A foreign key violation means that a row began to refer to one of ours after the
             # statement had looked; the next look sees it.
@@ -222,7 +222,7 @@ def _delete_batch(connection: Connection, table: InspectedTable, part: VerifiedP
     raise AssertionError("unreachable")
 
 
-def _try_batch(connection: Connection, table: InspectedTable, part: VerifiedPart, batch: list[bytes]) -> _Outcome:
+def _try_batch(connection: Connection, table: InspectedTable, batch: list[bytes]) -> _Outcome:
     with connection.transaction():
         # A batch is small beside the table, whatever the planner believes of it: always by the index of the key.
         connection.execute("SET LOCAL enable_seqscan = off")
@@ -230,7 +230,7 @@ def _try_batch(connection: Connection, table: InspectedTable, part: VerifiedPart
         connection.execute("SET LOCAL enable_mergejoin = off")
         with connection.cursor() as cursor, cursor.copy(sql.SQL("COPY {} FROM STDIN").format(_BATCH)) as copy:
             copy.write(b"".join(batch))
-        deleted = connection.execute(_delete_statement(table, part)).rowcount
+        deleted = connection.execute(_delete_statement(table)).rowcount
         kept: list[KeptRow] = []
         if deleted < len(batch):
             kept = list(_kept_rows(connection, table))
@@ -246,26 +246,20 @@ def _same_key(table: InspectedTable, batch_alias: str) -> sql.Composed:
     )
 
 
-def _delete_statement(table: InspectedTable, part: VerifiedPart) -> sql.Composed:
-    """Delete what is still equal, and take it off the batch; the row count is that of the deleted rows."""
+def _delete_statement(table: InspectedTable) -> sql.Composed:
+    """Delete what is still equal to its archived form and what nothing refers to."""
     conditions = [
         _same_key(table, "b"),
-        in_window(table, part.window),
         sql.SQL("{} = b.digest").format(row_digest(sql.SQL("t"))),
         *(sql.SQL("NOT ") + refers(reference) for reference in table.references),
     ]
-    positions = range(len(table.shape.primary_key))
-    names = sql.SQL(", ").join(sql.Identifier("b", f"k{position}") for position in positions)
-    same = sql.SQL(" AND ").join(
-        sql.SQL("done.{0} = gone.{0}").format(sql.Identifier(f"k{position}")) for position in positions
+    return sql.SQL("DELETE FROM {} AS t USING {} AS b WHERE {}").format(
+        table.name, _BATCH, sql.SQL(" AND ").join(conditions)
     )
-    return sql.SQL(
-        "WITH gone AS (DELETE FROM {table} AS t USING {batch} AS b WHERE {conditions} RETURNING {names}) "
-        "DELETE FROM {batch} AS done USING gone WHERE {same}"
-    ).format(table=table.name, batch=_BATCH, conditions=sql.SQL(" AND ").join(conditions), names=names, same=same)
 
 
 def _kept_rows(connection: Connection, table: InspectedTable) -> Iterator[KeptRow]:
+    """What of the batch is still in the table, after the DELETE."""
     keys = sql.SQL(", ").join(
         sql.SQL("b.{}::text").format(sql.Identifier(f"k{p}")) for p in range(len(table.key_types))
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import AwareDatetime
 
 from strongroom.object_keys import ArchiveId
-from strongroom.records import ArchivePlan, DeletedPart, Exclusion, Record, SealedArchive
+from strongroom.records import ArchivePlan, DeletedPart, Exclusion, Record, VerifiedPart
 from strongroom.staging import Staging
 from strongroom.store import Store
 
@@ -72,7 +72,7 @@ def report_run(
     store: Store,
     staging: Staging | None,
     plan: ArchivePlan,
-    sealed: SealedArchive | None,
+    parts: Sequence[VerifiedPart],
     deleted: Sequence[DeletedPart],
     *,
     now: AwareDatetime,
@@ -86,16 +86,16 @@ def report_run(
         table=plan.table,
         partition_key=plan.partition_key,
         archive_id=plan.archive_id,
-        archived_rows=sum(part.rows for part in sealed.parts) if sealed else 0,
+        archived_rows=sum(part.rows for part in parts),
         deleted_rows=sum(part.deleted for part in deleted),
         gone_rows=sum(part.gone for part in deleted),
         changed_rows=sum(part.changed for part in deleted),
         referenced_rows=sum(part.referenced for part in deleted),
         excluded_rows=sum(exclusion.rows for exclusion in plan.exclusions),
-        original_size_bytes=sum(part.original_size_bytes for part in sealed.parts) if sealed else 0,
-        compressed_size_bytes=sum(part.compressed_size_bytes for part in sealed.parts) if sealed else 0,
-        parts=len(plan.parts),
-        sha256=tuple(part.sha256 for part in sealed.parts) if sealed else (),
+        original_size_bytes=sum(part.original_size_bytes for part in parts),
+        compressed_size_bytes=sum(part.compressed_size_bytes for part in parts),
+        parts=len(parts),
+        sha256=tuple(part.sha256 for part in parts),
         exclusions=plan.exclusions,
         earlier_archives=plan.earlier_archives,
         planned_at=plan.planned_at,

@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk import Asset
 from airflow.sdk.observability.stats import Stats
 
-from strongroom.records import ArchivePlan, DeletedPart, SealedArchive
+from strongroom.records import ArchivePlan, DeletedPart, VerifiedPart
 from strongroom.report import RunReport, report_run
 from strongroom_airflow.operators.base import StrongroomOperator
 from strongroom_airflow.run import ArchiveRun
@@ -18,26 +18,26 @@ class ReportOperator(StrongroomOperator):
     """Sum the run up: a report in the store, an asset event, metrics, one line in the log. Gives the claim back.
 
     :param plan: Record of the run's plan. (templated)
-    :param sealed: Record of the sealed archive, or None. (templated)
+    :param parts: Verification records of the sealed parts, or None when nothing was due. (templated)
     :param deleted: Records of the deleted parts, or None. (templated)
     :param asset: Gets an event whose extra is the summary.
     """
 
-    template_fields: Sequence[str] = ("plan", "sealed", "deleted")
+    template_fields: Sequence[str] = ("plan", "parts", "deleted")
 
-    def __init__(self, *, plan: Any, sealed: Any, deleted: Any, asset: Asset, **kwargs: Any) -> None:
+    def __init__(self, *, plan: Any, parts: Any, deleted: Any, asset: Asset, **kwargs: Any) -> None:
         super().__init__(outlets=[asset], **kwargs)
         self.plan = plan
-        self.sealed = sealed
+        self.parts = parts
         self.deleted = deleted
         self.asset = asset
 
     def step(self, run: ArchiveRun) -> tuple[str, dict[str, Any], Any]:
         plan = ArchivePlan.model_validate(self.plan)
-        sealed = SealedArchive.model_validate(self.sealed) if self.sealed else None
+        parts = [VerifiedPart.model_validate(part) for part in self.parts or ()]
         deleted = [DeletedPart.model_validate(part) for part in self.deleted or ()]
         staging = run.staging(plan.archive_id) if plan.archive_id else None
-        report = report_run(run.store, staging, plan, sealed, deleted, now=run.now())
+        report = report_run(run.store, staging, plan, parts, deleted, now=run.now())
         run.release()
         summary = report.model_dump(mode="json")
         run.context["outlet_events"][self.asset].extra = summary

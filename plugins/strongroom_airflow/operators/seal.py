@@ -14,7 +14,7 @@ from strongroom_airflow.run import ArchiveRun
 class SealOperator(StrongroomOperator):
     """Write SHA256SUMS and the manifest: from here on the archive exists.
 
-    Returns the verification records, for Airflow to map over; the sealed archive lies in XCom under the key ``sealed``.
+    Returns the verification records, for Airflow to map over.
 
     :param plan: Record of the run's plan. (templated)
     :param parts: Verification records of all parts. (templated)
@@ -40,5 +40,4 @@ class SealOperator(StrongroomOperator):
             "parts": len(sealed.parts),
             "rows": sum(part.rows for part in sealed.parts),
         }
-        run.context["ti"].xcom_push(key="sealed", value=sealed.model_dump(mode="json"))
         return f"Sealed {sealed.archive_id}: the archive exists", facts, [part.model_dump(mode="json") for part in sealed.parts]
