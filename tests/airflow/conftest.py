@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -37,10 +37,22 @@ os.environ.update(
 )
 
 
-def airflow(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
+def run_airflow(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the real `airflow` command of this interpreter to its end; its output is text."""
     command = [sys.executable, "-m", "airflow", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.fixture(scope="session")
+def airflow(metadata: str) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The `airflow` command in a process of its own, on the metadata database of the tests."""
+    return run_airflow
+
+
+@pytest.fixture(scope="session")
+def dags_folder() -> Path:
+    """The folder that the tests' Airflow reads DAGs from."""
+    return DAGS
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +64,7 @@ def metadata(postgres: PostgresServer) -> Iterator[str]:
         f"postgresql+psycopg2://{postgres.superuser}:{quote(postgres.password, safe='')}"
         f"@{postgres.host}:{postgres.port}/airflow_metadata"
     )
-    migrated = airflow("db", "migrate")
+    migrated = run_airflow("db", "migrate")
     assert migrated.returncode == 0, migrated.stderr
 
     from airflow import settings
