@@ -184,16 +184,19 @@ class ObjectStore:
             record = read_record(self._pid_file)
             if record is not None:
                 stop(record, timeout_seconds=_STOP_SECONDS)
+                self._remove_sockets()
             self._pid_file.unlink(missing_ok=True)
 
     def destroy(self) -> None:
-        """Stop the server and remove its folder with every object, and the sockets it leaves in /tmp."""
+        """Stop the server and remove its folder with every object."""
         self.stop()
-        if self._state_file.exists():
-            for port in self._state()["ports"].values():
-                for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 (SeaweedFS's own choice)
-                    socket.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _remove_sockets(self) -> None:
+        """Remove the sockets that SeaweedFS makes in /tmp and leaves there."""
+        for port in self._state()["ports"].values():
+            for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 (SeaweedFS's own choice)
+                socket.unlink(missing_ok=True)
 
     def _state(self) -> dict[str, Any]:
         try:

@@ -286,7 +286,8 @@ def test_the_internal_ports_want_more_than_an_address(object_store):
     for listener in ("filer.port", "volume.port", "admin.port"):
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(f"http://{LOOPBACK}:{ports[listener]}/buckets/", timeout=5)
-        assert caught.value.code in {401, 404}
+        with closing(caught.value):
+            assert caught.value.code in {401, 404}
     for listener in ("master.port.grpc", "filer.port.grpc", "volume.port.grpc", "s3.port.grpc", "admin.port.grpc"):
         assert answer_to_plain_http2(ports[listener]) == b""
 
