@@ -33,7 +33,7 @@ def extract_part(
     A repeat finds the finished files and reads nothing.
 
     Raises:
-        UnarchivableError: The table changed since it was planned.
+        UnarchivableError: The table changed since it was planned, or holds bytes that are no characters.
         StagingError: The disk is full.
         SourceError: The server broke off; nothing is kept of the half-read part.
     """
@@ -45,7 +45,7 @@ def extract_part(
     with connection.transaction():
         table = inspect_unchanged(connection, settings, part)
         with staging.writing(staging.original(part.number), staging.keys(part.number)) as [lines, keys]:
-            written = _Writer(lines, keys)
+            written = _Writer(lines, keys, settings.qualified_name)
             for row in _copy_rows(connection, _extract_query(table, part)):
                 written.add(row)
             written.flush()
@@ -117,8 +117,9 @@ def _snapshot(connection: Connection) -> str:
 class _Writer:
     """Splits rows into the two files and sums them up, a batch at a time."""
 
-    def __init__(self, lines: IO[bytes], keys: IO[bytes]) -> None:
+    def __init__(self, lines: IO[bytes], keys: IO[bytes], table: str) -> None:
         self._lines, self._keys = lines, keys
+        self._table = table
         self._line_batch: list[bytes] = []
         self._key_batch: list[bytes] = []
         self.lines_sha256, self.keys_sha256 = hashlib.sha256(), hashlib.sha256()
@@ -137,6 +138,7 @@ class _Writer:
         if not self._line_batch:
             return
         lines = b"".join(self._line_batch)
+        self._require_characters(lines)
         keys = b"\n".join(self._key_batch) + b"\n"
         self._lines.write(lines)
         self._keys.write(keys)
@@ -146,3 +148,15 @@ class _Writer:
         self.size_bytes += len(lines)
         self._line_batch.clear()
         self._key_batch.clear()
+
+    def _require_characters(self, lines: bytes) -> None:
+        """A server checks text on its way in, not on its way out, and an old or damaged one may hold other bytes."""
+        try:
+            lines.decode()
+        except UnicodeDecodeError as error:
+            number = self.rows + lines.count(b"\n", 0, error.start)
+            raise UnarchivableError(
+                f"{self._table} cannot be archived: row {number} of this part holds bytes that are not UTF-8",
+                hint="No row was deleted and nothing was kept of this part. Find the row with "
+                "`convert_from(convert_to(column, 'UTF8'), 'UTF8')`, correct it, then clear the task.",
+            ) from None

@@ -15,7 +15,7 @@ from strongroom.identity import claim_store
 from strongroom.manifest import Manifest, archive_ids, require_manifest
 from strongroom.object_keys import ArchiveId, partition_prefix
 from strongroom.partitions import Partition, Window, refuse_if_hot
-from strongroom.records import ArchivePlan, Exclusion, PlannedPart
+from strongroom.records import ArchivePlan, Column, Exclusion, PlannedPart
 from strongroom.settings import TableSettings
 from strongroom.shape import InspectedTable, Reference, inspect_table, json_line, shape_sha256
 from strongroom.source import Connection, qualified, read_identity
@@ -66,6 +66,7 @@ def plan_archive(
     else:
         sequence = _next_sequence(store, settings, partition, earlier)
         archive_id = str(ArchiveId(settings.schema_name, settings.table_name, partition.key, sequence))
+        _refuse_unsteady_text(connection, table, window)
         exclusions = _exclusions(connection, table, window)
         parts = _cut(connection, table, window, settings, archive_id)
     return ArchivePlan(
@@ -86,8 +87,12 @@ def plan_archive(
 
 
 def due_rows(table: InspectedTable, window: Window) -> sql.Composed:
-    """A condition on the row ``t``: dated inside the window, and nothing refers to it."""
-    conditions = [in_window(table, window), *(sql.SQL("NOT ") + refers(one) for one in table.references)]
+    """A condition on the row ``t``: dated inside the window, nothing refers to it, and its text reads back as itself."""
+    conditions = [
+        in_window(table, window),
+        *(sql.SQL("NOT ") + refers(one) for one in table.references),
+        *(_reads_back(column) for column in table.text_to_try),
+    ]
     return sql.SQL(" AND ").join(conditions)
 
 
@@ -100,13 +105,29 @@ def in_window(table: InspectedTable, window: Window) -> sql.Composed:
 
 def refers(reference: Reference) -> sql.Composed:
     """A condition on the row ``t``: some row of the referring table points at it."""
-    pairs = sql.SQL(" AND ").join(
-        sql.SQL("r.{} = t.{}").format(sql.Identifier(referring), sql.Identifier(referred))
-        for referring, referred in zip(reference.referring, reference.referred, strict=True)
-    )
+    pairs = []
+    for referring, referred, operator, collation in zip(
+        reference.referring, reference.referred, reference.operators, reference.collations, strict=True
+    ):
+        collate = sql.SQL(" COLLATE {}").format(sql.Identifier(*collation)) if collation else sql.SQL("")
+        pairs.append(
+            sql.SQL("t.{ours}{collate} OPERATOR({schema}.{operator}) r.{theirs}{collate}").format(
+                ours=sql.Identifier(referred),
+                theirs=sql.Identifier(referring),
+                schema=sql.Identifier(operator[0]),
+                operator=sql.SQL(operator[1]),
+                collate=collate,
+            )
+        )
     return sql.SQL("EXISTS (SELECT FROM {} AS r WHERE {})").format(
-        qualified(reference.schema_name, reference.table_name), pairs
+        qualified(reference.schema_name, reference.table_name), sql.SQL(" AND ").join(pairs)
     )
+
+
+def _reads_back(column: Column) -> sql.Composed:
+    return sql.SQL(
+        "CASE WHEN t.{name} IS DISTINCT FROM NULL THEN t.{name} IS NOT DISTINCT FROM concat(t.{name})::{type} ELSE true END"
+    ).format(name=sql.Identifier(column.name), type=sql.SQL(column.base_type))
 
 
 def _dated(instant: datetime, date_type: str) -> sql.Composed:
@@ -139,10 +160,26 @@ def _next_sequence(store: Store, settings: TableSettings, partition: Partition, 
     return max(sequences, default=0) + 1
 
 
+def _refuse_unsteady_text(connection: Connection, table: InspectedTable, window: Window) -> None:
+    for column in table.text_to_try:
+        condition = sql.SQL(" AND NOT ").join([in_window(table, window), _reads_back(column)])
+        rows = _count(connection, table, condition)
+        if rows:
+            where = f"{table.shape.schema_name}.{table.shape.table_name}"
+            raise UnarchivableError(
+                f"{where} cannot be archived: the text of {rows} values in its column {column.name} ({column.type}) "
+                "reads back as other values",
+                hint="Nothing was read and no row was deleted. A tsquery that was put together as a & (b & c) is written "
+                "without its brackets; give such a column its own text as its value, and the two are the same.",
+            )
+
+
 def _exclusions(connection: Connection, table: InspectedTable, window: Window) -> tuple[Exclusion, ...]:
+    """Rows that stay, each counted once: under the first foreign key that holds it."""
     exclusions = []
-    for reference in table.references:
-        condition = sql.SQL(" AND ").join([in_window(table, window), refers(reference)])
+    for position, reference in enumerate(table.references):
+        earlier = (sql.SQL("NOT ") + refers(one) for one in table.references[:position])
+        condition = sql.SQL(" AND ").join([in_window(table, window), refers(reference), *earlier])
         rows = _count(connection, table, condition)
         if rows:
             detail = f"{reference.schema_name}.{reference.table_name} refers to them ({reference.name})"

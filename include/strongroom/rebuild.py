@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
+import psycopg
 from psycopg import sql
 
+from strongroom.errors import IntegrityError
 from strongroom.records import TableShape
 from strongroom.shape import read_columns, read_value, row_digest
 from strongroom.source import Connection
@@ -50,15 +52,32 @@ def rebuilt_keys(connection: Connection, shape: TableShape, lines: Iterable[byte
 
     Yields:
         One line a row, with its newline.
+
+    Raises:
+        IntegrityError: A line does not read back into the types of the columns.
     """
     keys = sql.SQL(", ").join(sql.Identifier("t", name) for name in shape.primary_key)
-    whole = sql.SQL("ROW({})").format(sql.SQL(", ").join(sql.Identifier("t", column.name) for column in shape.columns))
     query = sql.SQL("COPY (SELECT {}, {} FROM ({}) AS t) TO STDOUT").format(
-        keys, row_digest(whole), rebuilt_rows(shape)
+        keys, row_digest(sql.SQL("t")), rebuilt_rows(shape)
     )
     remaining = iter(lines)
     while batch := list(islice(remaining, _BATCH_LINES)):
-        stage_lines(connection, batch)
-        with connection.cursor() as cursor, cursor.copy(query) as copy:
-            answer = b"".join(map(bytes, copy))
+        try:
+            stage_lines(connection, batch)
+            with connection.cursor() as cursor, cursor.copy(query) as copy:
+                answer = b"".join(map(bytes, copy))
+        except (psycopg.DataError, psycopg.IntegrityError, psycopg.NotSupportedError) as error:
+            raise _unreadable(shape, error) from None
         yield from answer.splitlines(keepends=True)
+
+
+def _unreadable(shape: TableShape, error: psycopg.Error) -> IntegrityError:
+    """What the server said of a line, without its message: that may quote the row."""
+    about = error.diag.column_name or error.diag.constraint_name or error.diag.datatype_name
+    return IntegrityError(
+        f"archived rows of {shape.schema_name}.{shape.table_name} do not read back into their column types",
+        expected="lines that the server reads as the rows they were made of",
+        found=f"{type(error).__name__} (SQLSTATE {error.sqlstate}){f' about {about}' if about else ''}",
+        hint="No row was deleted by this step. A stored value breaks a rule of its own type, such as a domain's check "
+        "that was added NOT VALID: correct those rows, then clear 'plan' and the tasks after it.",
+    )

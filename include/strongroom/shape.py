@@ -14,6 +14,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Literal
 
 from psycopg import sql
@@ -118,6 +120,8 @@ _POINTERS = frozenset(
 
 DateType = Literal["date", "timestamp", "timestamptz"]
 
+_KNOWN = _AS_JSON | _AS_TEXT | {"jsonb"}
+
 _FOLLOWED = {"c": "also delete", "n": "set columns to NULL in", "d": "set columns to their default in"}
 """What a foreign key does to referring rows, by pg_constraint.confdeltype."""
 
@@ -134,7 +138,10 @@ class Reference:
         table_name: The referring table.
         referring: Its columns.
         referred: Our columns, in the same order.
+        operators: Schema and name of the equality that the constraint compares each pair by, ours on the left.
+        collations: Schema and name of our column's collation, where the two sides differ in it; else None.
         on_delete: pg_constraint.confdeltype.
+        temporal: Whether the last pair is a period, which need not be equal to be referred to.
     """
 
     name: str
@@ -142,7 +149,10 @@ class Reference:
     table_name: str
     referring: tuple[str, ...]
     referred: tuple[str, ...]
+    operators: tuple[tuple[str, str], ...]
+    collations: tuple[tuple[str, str] | None, ...]
     on_delete: str
+    temporal: bool
 
 
 @dataclass(frozen=True)
@@ -151,15 +161,17 @@ class InspectedTable:
 
     Attributes:
         shape: What goes into the manifest.
-        key_types: Type of each primary key column, in order.
+        key_types: Type of each primary key column without its domains, in order.
         references: Foreign keys that point at the table; rows they refer to stay.
         date_nullable: Whether rows without a date may exist.
+        text_to_try: Columns with a value somewhere in them whose text may read back as another value.
     """
 
     shape: TableShape
     key_types: tuple[str, ...]
     references: tuple[Reference, ...]
     date_nullable: bool
+    text_to_try: tuple[Column, ...]
 
     @property
     def name(self) -> sql.Identifier:
@@ -181,8 +193,9 @@ def inspect_table(connection: Connection, settings: TableSettings) -> InspectedT
     """
     where = settings.qualified_name
     oid = _find(connection, settings)
-    columns, faults = _columns(connection, oid)
-    by_name = {column.name: column for column in columns}
+    types = _column_types(connection, oid)
+    by_name = {one.column.name: one for one in types}
+    faults = _column_faults(connection, settings, types)
     faults += _table_faults(connection, oid)
     primary_key = settings.primary_key or _primary_key(connection, oid)
     if primary_key is None:
@@ -190,12 +203,16 @@ def inspect_table(connection: Connection, settings: TableSettings) -> InspectedT
         primary_key = ()
     elif settings.primary_key is not None and not _is_key(connection, oid, primary_key):
         faults.append(f"its configured primary key {', '.join(primary_key)} is not a unique index on NOT NULL columns")
+    else:
+        faults += _key_faults(by_name[name] for name in primary_key)
     date = by_name.get(settings.date_column)
-    date_type = _DATE_TYPES.get(_short(connection, oid, settings.date_column)) if date else None
+    date_type = _DATE_TYPES.get(date.leaf.name) if date is not None and date.leaf.builtin else None
     if date is None:
         faults.append(f"it has no column {settings.date_column} to date rows by")
     elif date_type is None:
-        faults.append(f"its date column {date.name} is {date.type}, not date, timestamp or timestamp with time zone")
+        faults.append(
+            f"its date column {date.column.name} is {date.column.type}, not date, timestamp or timestamp with time zone"
+        )
     faults += _trigger_faults(connection, oid, settings.accepted_delete_triggers)
     references = _references(connection, oid)
     faults += _reference_faults(references)
@@ -210,14 +227,19 @@ def inspect_table(connection: Connection, settings: TableSettings) -> InspectedT
     shape = TableShape(
         schema_name=settings.schema_name,
         table_name=settings.table_name,
-        date_column=date.name,
+        date_column=date.column.name,
         date_type=date_type,
         primary_key=tuple(primary_key),
-        columns=tuple(columns),
-        well_known_types=_well_known(connection, oid),
+        columns=tuple(one.column for one in types),
+        well_known_types=all(one.well_known for one in types),
     )
-    key_types = tuple(by_name[name].type for name in primary_key)
-    return InspectedTable(shape, key_types, references, date.nullable)
+    return InspectedTable(
+        shape=shape,
+        key_types=tuple(by_name[name].column.base_type for name in primary_key),
+        references=references,
+        date_nullable=date.column.nullable,
+        text_to_try=tuple(one.column for one in types if any(type_.unsteady for type_ in one.reached)),
+    )
 
 
 def _rows(connection: Connection, query: str, *parameters: object) -> list[tuple[Any, ...]]:
@@ -258,115 +280,193 @@ def _find(connection: Connection, settings: TableSettings) -> int:
     return int(oid)
 
 
-_TYPES = """
+@dataclass(frozen=True)
+class _Type:
+    """One entry of pg_type.
+
+    Attributes:
+        name: Its name, without a schema.
+        kind: pg_type.typtype.
+        builtin: Whether it is PostgreSQL's own.
+        array: Whether it is the array of another type.
+        cast_to_json: Whether somebody made a cast, which ``to_json`` would follow instead of writing the value.
+    """
+
+    name: str
+    kind: str
+    builtin: bool
+    array: bool
+    cast_to_json: bool
+
+    @property
+    def plain(self) -> bool:
+        """Whether ``to_json`` writes what the type reads back."""
+        return (self.kind == "e" and not self.cast_to_json) or (self.builtin and self.name in _AS_JSON)
+
+    @property
+    def well_known(self) -> bool:
+        """Whether we know its text form to be exact."""
+        return self.kind == "e" or (self.builtin and self.name in _KNOWN)
+
+    @property
+    def unsteady(self) -> bool:
+        """Whether its text may read back as another value: tsquery prints ``a & (b & c)`` without the brackets."""
+        return self.builtin and self.name == "tsquery"
+
+
+@dataclass(frozen=True)
+class _ColumnTypes:
+    """A column and the types it is made of.
+
+    Attributes:
+        column: What goes into the manifest.
+        leaf: Its type, without domains.
+        element: What an array holds, without domains; None for anything else, also for an array of arrays.
+        reached: Every type in it at any depth: behind domains, in arrays, composites and ranges.
+    """
+
+    column: Column
+    leaf: _Type
+    element: _Type | None
+    reached: frozenset[_Type]
+
+    @property
+    def well_known(self) -> bool:
+        return (self.element or self.leaf).well_known
+
+
+_COLUMNS = """
 WITH RECURSIVE base AS (
     SELECT a.attnum, a.atttypid AS typid, a.atttypmod AS typmod
     FROM pg_attribute a WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped
     UNION ALL
     SELECT b.attnum, t.typbasetype, CASE WHEN t.typtypmod >= 0 THEN t.typtypmod ELSE b.typmod END
     FROM base b JOIN pg_type t ON t.oid = b.typid WHERE t.typtype = 'd'
+), leaf AS (
+    SELECT b.* FROM base b JOIN pg_type t ON t.oid = b.typid WHERE t.typtype <> 'd'
+), element AS (
+    SELECT l.attnum, t.oid AS typid, l.typmod FROM leaf l JOIN pg_type t ON t.typarray = l.typid
+    UNION ALL
+    SELECT e.attnum, t.typbasetype, CASE WHEN t.typtypmod >= 0 THEN t.typtypmod ELSE e.typmod END
+    FROM element e JOIN pg_type t ON t.oid = e.typid WHERE t.typtype = 'd'
+), innermost AS (
+    SELECT e.attnum, e.typid, e.typmod, t.typarray FROM element e JOIN pg_type t ON t.oid = e.typid
+    WHERE t.typtype <> 'd' AND NOT EXISTS (SELECT FROM pg_type i WHERE i.typarray = e.typid)
 )
-"""
-
-_COLUMNS = (
-    _TYPES
-    + """
-SELECT a.attname, format_type(a.atttypid, a.atttypmod), format_type(b.typid, b.typmod), NOT a.attnotnull,
-       a.attgenerated::text <> '', a.attidentity::text <> '',
-       t.typname, t.typtype::text, t.typnamespace = 'pg_catalog'::regnamespace,
-       e.typname, e.typtype::text, e.typnamespace = 'pg_catalog'::regnamespace, dt.typname
-FROM base b
-JOIN pg_attribute a ON a.attrelid = %s AND a.attnum = b.attnum
-JOIN pg_type t ON t.oid = b.typid AND t.typtype <> 'd'
-JOIN pg_type dt ON dt.oid = a.atttypid
-LEFT JOIN pg_type e ON e.typarray = t.oid
+SELECT a.attname, format_type(a.atttypid, a.atttypmod),
+       coalesce(format_type(i.typarray, i.typmod), format_type(l.typid, l.typmod)),
+       NOT a.attnotnull, a.attgenerated::text <> '', a.attidentity::text <> '', l.typid::bigint, i.typid::bigint
+FROM pg_attribute a
+JOIN leaf l ON l.attnum = a.attnum
+LEFT JOIN innermost i ON i.attnum = a.attnum
+WHERE a.attrelid = %s
 ORDER BY a.attnum
 """
+
+_REACHED = """
+WITH RECURSIVE reached AS (
+    SELECT a.attname, a.atttypid AS typid
+    FROM pg_attribute a WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped
+    UNION
+    SELECT r.attname, inside.typid
+    FROM reached r JOIN pg_type t ON t.oid = r.typid
+    CROSS JOIN LATERAL (
+        SELECT t.typbasetype AS typid WHERE t.typtype = 'd'
+        UNION ALL SELECT t.typelem WHERE t.typelem <> 0
+        UNION ALL SELECT a.atttypid FROM pg_attribute a
+                  WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+        UNION ALL SELECT g.rngsubtype FROM pg_range g WHERE g.rngtypid = t.oid
+        UNION ALL SELECT g.rngtypid FROM pg_range g WHERE g.rngmultitypid = t.oid
+    ) AS inside
 )
+SELECT r.attname, t.oid::bigint, t.typname, t.typtype::text, t.typnamespace = 'pg_catalog'::regnamespace,
+       EXISTS (SELECT FROM pg_type e WHERE e.typarray = t.oid),
+       EXISTS (SELECT FROM pg_cast c WHERE c.castsource = t.oid AND c.casttarget = 'json'::regtype)
+FROM reached r JOIN pg_type t ON t.oid = r.typid
+"""
 
 
-def _columns(connection: Connection, oid: int) -> tuple[list[Column], list[str]]:
-    columns: list[Column] = []
-    faults: list[str] = []
-    for row in _rows(connection, _COLUMNS, oid, oid):
-        (
-            name,
-            type_,
-            base,
-            nullable,
-            generated,
-            identity,
-            typname,
-            kind,
-            builtin,
-            elem,
-            elem_kind,
-            elem_builtin,
-            declared,
-        ) = row
-        if "lo" in (typname, declared):
-            faults.append(f"its column {name} holds large objects, whose bytes lie outside the table")
-        elif builtin and typname == "oid" and _points_at_large_objects(connection, oid, name):
-            faults.append(f"its column {name} holds the oids of large objects, whose bytes lie outside the table")
-        elif (builtin and typname in _POINTERS) or (elem_builtin and elem in _POINTERS):
-            faults.append(f"its column {name} is {type_}, whose values mean something only inside this database")
-        elif kind == "p":
-            faults.append(f"its column {name} has the pseudo-type {type_}")
-        encoding: str
-        if elem is not None:
-            encoding = "array" if _plain(elem, elem_kind, elem_builtin) else "text"
-        elif builtin and typname == "jsonb":
-            encoding = "jsonb"
-        else:
-            encoding = "json" if _plain(typname, kind, builtin) else "text"
-        columns.append(
-            Column(
-                name=name,
-                type=type_,
-                base_type=base,
-                encoding=encoding,  # type: ignore[arg-type]
-                nullable=nullable,
-                generated=generated,
-                identity=identity,
-            )
+def _column_types(connection: Connection, oid: int) -> list[_ColumnTypes]:
+    types: dict[int, _Type] = {}
+    reached: dict[str, set[_Type]] = {}
+    for name, type_oid, *described in _rows(connection, _REACHED, oid):
+        types[type_oid] = _Type(*described)
+        reached.setdefault(name, set()).add(types[type_oid])
+    columns = []
+    for name, type_, base, nullable, generated, identity, leaf_oid, element_oid in _rows(
+        connection, _COLUMNS, oid, oid
+    ):
+        leaf, element = types[leaf_oid], types.get(element_oid)
+        column = Column(
+            name=name,
+            type=type_,
+            base_type=base,
+            encoding=_encoding(leaf, element),
+            nullable=nullable,
+            generated=generated,
+            identity=identity,
         )
-    if not columns:
-        faults.append("it has no columns")
-    return columns, faults
+        columns.append(_ColumnTypes(column, leaf, element, frozenset(reached[name])))
+    return columns
 
 
-def _plain(typname: str, kind: str, builtin: bool) -> bool:
-    return kind == "e" or (builtin and typname in _AS_JSON)
+def _encoding(leaf: _Type, element: _Type | None) -> Literal["json", "jsonb", "array", "text"]:
+    if element is not None:
+        return "array" if element.plain else "text"
+    if leaf.builtin and leaf.name == "jsonb":
+        return "jsonb"
+    return "json" if leaf.plain else "text"
 
 
-def _points_at_large_objects(connection: Connection, oid: int, column: str) -> bool:
-    [(schema_name, table_name)] = _rows(
-        connection,
-        "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = %s",
-        oid,
-    )
-    query = sql.SQL("SELECT EXISTS (SELECT FROM {} t JOIN pg_largeobject_metadata l ON l.oid = t.{})").format(
-        qualified(schema_name, table_name), sql.Identifier(column)
+def _column_faults(connection: Connection, settings: TableSettings, types: Sequence[_ColumnTypes]) -> list[str]:
+    faults = [] if types else ["it has no columns"]
+    for one in types:
+        what = f"its column {one.column.name} ({one.column.type})"
+        if any(type_.name == "lo" and not type_.builtin for type_ in one.reached):
+            faults.append(f"{what} holds large objects, whose bytes lie outside the table")
+        elif _points_at_large_objects(connection, settings, one):
+            faults.append(f"{what} holds the oids of large objects, whose bytes lie outside the table")
+        for type_ in sorted(one.reached, key=lambda type_: type_.name):
+            if type_.builtin and type_.name in _POINTERS:
+                faults.append(
+                    f"{what} holds values of type {type_.name}, which mean something only inside this database"
+                )
+            elif type_.kind == "p" or (
+                type_.builtin and type_.kind == "b" and not type_.array and type_.name not in _KNOWN
+            ):
+                faults.append(f"{what} holds values of type {type_.name}, whose text cannot be read back")
+    return faults
+
+
+def _points_at_large_objects(connection: Connection, settings: TableSettings, one: _ColumnTypes) -> bool:
+    """Whether a column has oids and one of them is that of a large object.
+
+    Where an oid lies deeper than in an array, any large object in the database is taken to be its target.
+    """
+    if not any(type_.builtin and type_.name == "oid" for type_ in one.reached):
+        return False
+    column = sql.Identifier("t", one.column.name)
+    innermost = (one.element or one.leaf).name
+    if one.element is None and innermost == "oid":
+        points = sql.SQL("l.oid = {}").format(column)
+    elif innermost in ("oid", "oidvector") and (one.element is None or innermost == "oid"):
+        points = sql.SQL("l.oid = ANY ({}::oid[])").format(column)
+    else:
+        points = sql.SQL("{} IS NOT NULL").format(column)
+    query = sql.SQL("SELECT EXISTS (SELECT FROM {} AS t JOIN pg_largeobject_metadata AS l ON {})").format(
+        qualified(settings.schema_name, settings.table_name), points
     )
     row = connection.execute(query).fetchone()
     return bool(row and row[0])
 
 
-def _well_known(connection: Connection, oid: int) -> bool:
-    """Whether each column stands on a type whose text form we know to be exact."""
-    for row in _rows(connection, _COLUMNS, oid, oid):
-        typname, kind, builtin, elem, elem_kind, elem_builtin = row[6:12]
-        name, kind, builtin = (elem, elem_kind, elem_builtin) if elem is not None else (typname, kind, builtin)
-        if kind != "e" and not (builtin and (name in _AS_JSON or name in _AS_TEXT or name == "jsonb")):
-            return False
-    return True
-
-
-def _short(connection: Connection, oid: int, column: str) -> str:
-    for row in _rows(connection, _COLUMNS, oid, oid):
-        if row[0] == column:
-            return str(row[6])
-    return ""
+def _key_faults(key: Iterable[_ColumnTypes]) -> list[str]:
+    """Sessions see no schema but pg_catalog, so an extension's own equality is not there to look a key up by."""
+    return [
+        f"its key column {one.column.name} is {one.column.type}, an extension's type that rows cannot be looked up by"
+        for one in key
+        if one.leaf.kind == "b" and not one.leaf.builtin and one.element is None
+    ]
 
 
 def _primary_key(connection: Connection, oid: int) -> tuple[str, ...] | None:
@@ -400,11 +500,13 @@ def _unique_indexes(connection: Connection, oid: int) -> list[tuple[str, ...]]:
 
 def _table_faults(connection: Connection, oid: int) -> list[str]:
     faults = []
-    [(row_security, forced, inherited, rules)] = _rows(
+    [(row_security, forced, inherited, foreign, rules)] = _rows(
         connection,
         """
         SELECT row_security_active(c.oid::oid), c.relrowsecurity AND c.relforcerowsecurity,
                c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid),
+               (SELECT string_agg(f.relname, ', ' ORDER BY f.relname) FROM pg_partition_tree(c.oid) AS p
+                JOIN pg_class f ON f.oid = p.relid AND f.relkind = 'f'),
                (SELECT string_agg(r.rulename, ', ' ORDER BY r.rulename) FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '4')
         FROM pg_class c WHERE c.oid = %s
         """,
@@ -415,9 +517,15 @@ def _table_faults(connection: Connection, oid: int) -> list[str]:
         faults.append(f"row-level security hides rows of it from this role{forced_too}")
     if inherited:
         faults.append("other tables inherit from it")
+    if foreign:
+        faults.append(f"its rows lie partly in foreign tables ({foreign})")
     if rules:
         faults.append(f"it has rules on DELETE ({rules})")
-    [(encoding,)] = _rows(connection, "SELECT current_setting('server_encoding')")
+    [(encoding, role)] = _rows(
+        connection, "SELECT current_setting('server_encoding'), current_setting('session_replication_role')"
+    )
+    if role != "origin":
+        faults.append(f"session_replication_role is {role} for this role, so the server watches over no foreign key")
     if encoding == "SQL_ASCII":
         faults.append("its database has the encoding SQL_ASCII, so nobody knows which characters its bytes are")
     return faults
@@ -436,52 +544,91 @@ def _trigger_faults(connection: Connection, oid: int, accepted: Iterable[str]) -
     return [f"a DELETE fires its trigger {name} (see accepted_delete_triggers)" for name in names]
 
 
+_REFERENCES = """
+SELECT f.conname::text, n.nspname::text, c.relname::text, f.confdeltype::text,
+       coalesce((to_jsonb(f) ->> 'conperiod')::boolean, false),
+       ours.attname::text, theirs.attname::text, operator_schema.nspname::text, o.oprname::text,
+       CASE WHEN ours.attcollation <> theirs.attcollation THEN collation_schema.nspname::text END, l.collname::text
+FROM pg_constraint f
+JOIN pg_class c ON c.oid = f.conrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN LATERAL unnest(f.conkey, f.confkey, f.conpfeqop) WITH ORDINALITY AS k(referring, referred, operator, position)
+JOIN pg_attribute ours ON ours.attrelid = f.confrelid AND ours.attnum = k.referred
+JOIN pg_attribute theirs ON theirs.attrelid = f.conrelid AND theirs.attnum = k.referring
+JOIN pg_operator o ON o.oid = k.operator
+JOIN pg_namespace operator_schema ON operator_schema.oid = o.oprnamespace
+LEFT JOIN pg_collation l ON l.oid = ours.attcollation
+LEFT JOIN pg_namespace collation_schema ON collation_schema.oid = l.collnamespace
+WHERE f.contype = 'f' AND f.conparentid = 0
+  AND f.confrelid IN (
+      SELECT %s::oid UNION SELECT relid FROM pg_partition_tree(%s) UNION SELECT relid FROM pg_partition_ancestors(%s)
+  )
+ORDER BY n.nspname, c.relname, f.conname, f.oid, k.position
+"""
+
+
 def _references(connection: Connection, oid: int) -> tuple[Reference, ...]:
-    rows = _rows(
-        connection,
-        """
-        SELECT f.conname::text, n.nspname::text, c.relname::text,
-               (SELECT array_agg(a.attname::text ORDER BY k.position) FROM unnest(f.conkey) WITH ORDINALITY k(attnum, position)
-                JOIN pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.attnum),
-               (SELECT array_agg(a.attname::text ORDER BY k.position) FROM unnest(f.confkey) WITH ORDINALITY k(attnum, position)
-                JOIN pg_attribute a ON a.attrelid = f.confrelid AND a.attnum = k.attnum),
-               f.confdeltype::text
-        FROM pg_constraint f JOIN pg_class c ON c.oid = f.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE f.contype = 'f' AND f.confrelid = %s AND f.conparentid = 0
-        ORDER BY 2, 3, 1
-        """,
-        oid,
-    )
-    return tuple(Reference(row[0], row[1], row[2], tuple(row[3]), tuple(row[4]), row[5]) for row in rows)
+    """Foreign keys that point at the table, at a partition of it, or at a table that it is a partition of."""
+    rows = _rows(connection, _REFERENCES, oid, oid, oid)
+    references = []
+    for (name, schema_name, table_name, on_delete, temporal), pairs in groupby(rows, key=itemgetter(0, 1, 2, 3, 4)):
+        referred, referring, *compared = zip(*(pair[5:] for pair in pairs), strict=True)
+        operator_schemas, operators, collation_schemas, collations = compared
+        references.append(
+            Reference(
+                name=name,
+                schema_name=schema_name,
+                table_name=table_name,
+                referring=referring,
+                referred=referred,
+                operators=tuple(zip(operator_schemas, operators, strict=True)),
+                collations=tuple(
+                    (schema, collation) if schema is not None else None
+                    for schema, collation in zip(collation_schemas, collations, strict=True)
+                ),
+                on_delete=on_delete,
+                temporal=temporal,
+            )
+        )
+    return tuple(references)
 
 
 def _reference_faults(references: Iterable[Reference]) -> list[str]:
     """Foreign keys that would change the referring rows. A new one could appear between looking and deleting, and the
     server would then not refuse the DELETE, as it does for NO ACTION and RESTRICT, but follow it."""
-    return [
-        f"a DELETE would {_FOLLOWED[one.on_delete]} rows of {one.schema_name}.{one.table_name} ({one.name})"
-        for one in references
-        if one.on_delete in _FOLLOWED
-    ]
+    faults = []
+    for one in references:
+        where = f"{one.schema_name}.{one.table_name} ({one.name})"
+        if one.on_delete in _FOLLOWED:
+            faults.append(f"a DELETE would {_FOLLOWED[one.on_delete]} rows of {where}")
+        elif one.temporal:
+            faults.append(f"periods of its rows are referred to by {where}")
+    return faults
 
 
 def _check_rights(connection: Connection, oid: int, where: str, references: Iterable[Reference]) -> None:
     missing = []
-    [(may_read, may_delete)] = _rows(
-        connection, "SELECT has_table_privilege(%s::oid, 'SELECT'), has_table_privilege(%s::oid, 'DELETE')", oid, oid
+    [(may_read, may_delete, may_stage)] = _rows(
+        connection,
+        "SELECT has_table_privilege(%s::oid, 'SELECT'), has_table_privilege(%s::oid, 'DELETE'), "
+        "has_database_privilege(current_database(), 'TEMPORARY')",
+        oid,
+        oid,
     )
     missing += [] if may_read else [f"SELECT on {where}"]
     missing += [] if may_delete else [f"DELETE on {where}"]
+    missing += [] if may_stage else ["TEMPORARY on the database"]
     for reference in references:
         name = f"{reference.schema_name}.{reference.table_name}"
-        [(may_look,)] = _rows(
+        [(may_look, may_see_all)] = _rows(
             connection,
-            "SELECT has_table_privilege(c.oid, 'SELECT') FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-            "WHERE n.nspname = %s AND c.relname = %s",
+            "SELECT has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'), NOT row_security_active(c.oid) "
+            "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s",
             reference.schema_name,
             reference.table_name,
         )
         missing += [] if may_look else [f"SELECT on {name}, which refers to {where}"]
+        missing += [] if may_see_all else [f"sight of all rows of {name}, which refers to {where}"]
     if missing:
         raise SourceAccessError(
             f"the source role lacks rights for {where}",
@@ -493,9 +640,14 @@ def _check_rights(connection: Connection, oid: int, where: str, references: Iter
 # The SQL that writes a row, and the SQL that rebuilds it.
 
 
-def row_digest(row: sql.Composable) -> sql.Composed:
-    """SHA-256 over the text of a whole row: every column that the table has at that moment, in order."""
-    return sql.SQL("encode(sha256(convert_to(({})::text, 'UTF8')), 'hex')").format(row)
+def row_digest(alias: sql.Composable) -> sql.Composed:
+    """SHA-256 over the text of a whole row: every column that the table has at that moment, in order.
+
+    Args:
+        alias: What the statement calls the row.
+    """
+    # Not alias::text: a column of that name would be taken for the row, and a cast of the row's type be followed.
+    return sql.SQL("encode(sha256(convert_to(concat({}.*), 'UTF8')), 'hex')").format(alias)
 
 
 def json_line(shape: TableShape) -> sql.Composed:
@@ -503,16 +655,19 @@ def json_line(shape: TableShape) -> sql.Composed:
     fields = sql.SQL(", ").join(
         sql.SQL("{} AS {}").format(_write(column), sql.Identifier(column.name)) for column in shape.columns
     )
-    return sql.SQL("(SELECT row_to_json(line) FROM (SELECT {}) AS line)").format(fields)
+    return sql.SQL("(SELECT row_to_json(line.*) FROM (SELECT {}) AS line)").format(fields)
 
 
 def _write(column: Column) -> sql.Composed:
     value = sql.SQL("t.{}").format(sql.Identifier(column.name))
+    # concat() calls the type's own output function; ::text would follow a cast that somebody made, and xml's output
+    # function would leave out the encoding that the document declares.
+    text = "{v}::text" if column.base_type == "xml" else "CASE WHEN {v} IS DISTINCT FROM NULL THEN concat({v}) END"
     forms = {
         "json": "{v}",
-        "text": "{v}::text",
+        "text": text,
         "jsonb": "CASE WHEN jsonb_typeof({v}) IN ('object', 'array') THEN {v} ELSE to_jsonb({v}::text) END",
-        "array": "CASE WHEN left({v}::text, 1) = '[' THEN to_json({v}::text) ELSE to_json({v}) END",
+        "array": "CASE WHEN left(concat({v}), 1) = '[' THEN to_json(concat({v})) ELSE to_json({v}) END",
     }
     return sql.SQL(forms[column.encoding]).format(v=value)
 
