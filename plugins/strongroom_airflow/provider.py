@@ -51,7 +51,40 @@ def get_cli_commands() -> list[GroupCommand]:
     into that group on the way.
     """
     _bring_back_dags_backfill()
-    return []
+    return [_strongroom()]
+
+
+def _strongroom() -> GroupCommand:
+    from airflow.cli.cli_config import ARG_VERBOSE, ActionCommand, Arg, GroupCommand, lazy_load_command
+
+    as_json = Arg(("--json",), help="Print JSON instead of a table", action="store_true")
+    archive_id = Arg(("archive_id",), help="Such as public.audit_events.2026-07.0001")
+    table = Arg(("table",), nargs="?", help="Name of a table in archive.yaml; without it, all of them")
+    return GroupCommand(
+        name="strongroom",
+        help="Look at archives and verify them",
+        subcommands=(
+            ActionCommand(
+                name="list",
+                help="List the sealed archives",
+                func=lazy_load_command("strongroom_airflow.commands.archives.list_archives"),
+                args=(table, as_json, ARG_VERBOSE),
+            ),
+            ActionCommand(
+                name="show",
+                help="Show one archive, its parts, and what became of its rows",
+                func=lazy_load_command("strongroom_airflow.commands.archives.show_archive"),
+                args=(archive_id, as_json, ARG_VERBOSE),
+            ),
+            ActionCommand(
+                name="verify",
+                help="Download one archive and compare it with its manifest",
+                func=lazy_load_command("strongroom_airflow.commands.archives.verify"),
+                args=(archive_id, as_json, ARG_VERBOSE),
+                epilog="Exit code: 0 when every object is sound, 1 otherwise.",
+            ),
+        ),
+    )
 
 
 def _bring_back_dags_backfill() -> None:

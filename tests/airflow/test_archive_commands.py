@@ -1,0 +1,102 @@
+"""`airflow strongroom list`, `show` and `verify`, as a user types them, on a real store."""
+
+from __future__ import annotations
+
+import json
+
+import psycopg
+import pytest
+from tests.chain import Chain, some_settings
+
+from strongroom.manifest import require_manifest
+from strongroom.object_keys import ArchiveId
+
+ARCHIVE = "public.audit.2026-05.0001"
+
+
+@pytest.fixture
+def chain(source, object_store, bucket, tmp_path, monkeypatch) -> Chain:
+    """One archived month, and an environment in which `airflow` finds it."""
+    with psycopg.connect(source, autocommit=True) as connection:
+        connection.execute("CREATE TABLE audit (id bigint PRIMARY KEY, at timestamptz NOT NULL)")
+        connection.execute(
+            "INSERT INTO audit SELECT n, '2026-05-02'::timestamptz + n * interval '1 s' FROM generate_series(1, 500) n"
+        )
+    config = tmp_path / "archive.yaml"
+    config.write_text(json.dumps({"legal_basis": "a test", "tables": {"audit": {"date_column": "at"}}}))
+    access_key, secret_key = object_store.keys("archiver")
+    monkeypatch.setenv("STRONGROOM_CONFIG", str(config))
+    monkeypatch.setenv("STRONGROOM__STORE__BUCKET", bucket)
+    monkeypatch.setenv("STRONGROOM__STORE__ENDPOINT_URL", object_store.endpoint_url)
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_STRONGROOM_STORE",
+        json.dumps({"conn_type": "aws", "login": access_key, "password": secret_key}),
+    )
+    chain = Chain(source, object_store.client("archiver"), some_settings(bucket, tmp_path))
+    assert chain.run().deleted_rows == 500
+    return chain
+
+
+def test_list_names_each_archive_on_a_narrow_terminal_and_as_json(chain, airflow, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    table = airflow("strongroom", "list")
+    document = airflow("strongroom", "list", "audit", "--json")
+
+    assert (table.returncode, document.returncode) == (0, 0), table.stderr + document.stderr
+    assert ARCHIVE in table.stdout
+    [entry] = json.loads(document.stdout)
+    assert (entry["archive_id"], entry["record_count"], entry["parts"]) == (ARCHIVE, 500, 1)
+
+
+def test_show_tells_the_sums_and_what_became_of_the_rows(chain, airflow):
+    manifest = require_manifest(chain.store, ArchiveId.parse(ARCHIVE))
+
+    shown = airflow("strongroom", "show", ARCHIVE)
+    document = json.loads(airflow("strongroom", "show", ARCHIVE, "--json").stdout)
+
+    assert manifest.parts[0].sha256 in shown.stdout
+    assert document["manifest"]["checksum"] == manifest.checksum
+    assert [deleted["deleted"] for deleted in document["deletions"]] == [500]
+
+
+def test_verify_says_sound_and_names_a_damaged_object(chain, airflow, object_store, bucket):
+    """The archiver cannot overwrite; an administrator's slip puts other bytes in place of SHA256SUMS."""
+    sound = airflow("strongroom", "verify", ARCHIVE)
+    sums_key = ArchiveId.parse(ARCHIVE).sums_key
+    object_store.client("admin").put_object(Bucket=bucket, Key=sums_key, Body=b"slip")
+
+    damaged = airflow("strongroom", "verify", ARCHIVE, "--json")
+
+    assert (sound.returncode, damaged.returncode) == (0, 1), sound.stderr + damaged.stderr
+    assert "is sound" in sound.stdout
+    verdicts = {one["object_key"]: one["result"] for one in json.loads(damaged.stdout)["objects"]}
+    assert verdicts[sums_key] == "corrupted"
+    assert set(verdicts.values()) == {"sound", "corrupted"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("verify", "public.audit.2026-05.0009"), "there is no archive"),
+        (("show", "nonsense"), "is not an archive id"),
+        (("list", "nope"), "is not configured"),
+    ],
+)
+def test_wrong_arguments_end_in_one_error_with_a_hint(chain, airflow, arguments, said):
+    ended = airflow("strongroom", *arguments)
+
+    assert ended.returncode == 1
+    assert said in ended.stderr
+    assert "HINT:" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_wrong_keys_of_the_store_are_told_without_the_keys(chain, airflow, monkeypatch):
+    wrong = {"conn_type": "aws", "login": "nobody", "password": "marked-secret"}
+    monkeypatch.setenv("AIRFLOW_CONN_STRONGROOM_STORE", json.dumps(wrong))
+
+    ended = airflow("strongroom", "list")
+
+    assert ended.returncode == 1
+    assert "the store refused to list" in ended.stderr
+    assert "marked-secret" not in ended.stderr + ended.stdout
