@@ -52,20 +52,14 @@ def list_archives(args: Namespace) -> int:
     if args.json:
         _print_json([_summary(manifest) for manifest in manifests])
         return 0
-    numbers = (
-        Column(name, justify="right", no_wrap=True) for name in ("rows", "parts", "original", "archived", "ratio")
-    )
-    dates = (Column(name, no_wrap=True) for name in ("sealed", "kept until"))
-    table = Table(Column("archive", overflow="fold"), *numbers, *dates, box=SIMPLE)
+    numbers = (Column(name, justify="right", no_wrap=True) for name in ("rows", "bytes", "ratio"))
+    table = Table(Column("archive", overflow="fold"), *numbers, Column("kept until", no_wrap=True), box=SIMPLE)
     for manifest in manifests:
         table.add_row(
             manifest.archive_id,
             f"{manifest.record_count:,}",
-            str(len(manifest.parts)),
-            decimal(manifest.original_size),
             decimal(manifest.compressed_size),
             f"{_ratio(manifest):.1f}x",
-            f"{manifest.created_at:%Y-%m-%d}",
             f"{manifest.retention_until:%Y-%m-%d}",
         )
     _print(table if manifests else "There is no archive yet.")
