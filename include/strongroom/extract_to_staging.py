@@ -37,7 +37,7 @@ def extract_part(
         StagingError: The disk is full.
         SourceError: The server broke off; nothing is kept of the half-read part.
     """
-    finished = staging.load(ExtractedPart, part.number)
+    finished = staging.finished(ExtractedPart, part)
     if finished is not None and staging.keys(part.number).exists():
         return finished
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -45,8 +45,8 @@ def extract_part(
     with connection.transaction():
         table = inspect_unchanged(connection, settings, part)
         with staging.writing(staging.original(part.number), staging.keys(part.number)) as [lines, keys]:
-            written = _Writer(lines, keys, settings.qualified_name)
-            for row in _copy_rows(connection, _extract_query(table, part)):
+            written = _Writer(lines, keys)
+            for row in _copy_rows(connection, _extract_query(table, part), settings.qualified_name):
                 written.add(row)
             written.flush()
         extracted = ExtractedPart(
@@ -89,19 +89,28 @@ def _extract_query(table: InspectedTable, part: PlannedPart) -> sql.Composed:
     )
 
 
-def _copy_rows(connection: Connection, query: sql.Composed) -> Iterator[bytes]:
+def _copy_rows(connection: Connection, query: sql.Composed, table: str) -> Iterator[bytes]:
     """Rows of a COPY in its text format, each with its newline. A message of the protocol need not be one row."""
     rest = b""
-    with connection.cursor() as cursor, cursor.copy(query) as copy:
-        for block in copy:
-            data = rest + bytes(block) if rest else bytes(block)
-            if data.endswith(b"\n") and data.count(b"\n") == 1:
-                rest = b""
-                yield data
-                continue
-            *rows, rest = data.split(b"\n")
-            for row in rows:
-                yield row + b"\n"
+    try:
+        with connection.cursor() as cursor, cursor.copy(query) as copy:
+            for block in copy:
+                data = rest + bytes(block) if rest else bytes(block)
+                if data.endswith(b"\n") and data.count(b"\n") == 1:
+                    rest = b""
+                    yield data
+                    continue
+                *rows, rest = data.split(b"\n")
+                for row in rows:
+                    yield row + b"\n"
+    except psycopg.DataError as error:
+        # A server checks text on its way in; taking the digest checks it again, and an old server may hold other bytes.
+        raise UnarchivableError(
+            f"{table} cannot be archived: not all of its text is text",
+            found=f"a value that the server cannot write: {type(error).__name__} (SQLSTATE {error.sqlstate})",
+            hint="No row was deleted and nothing was kept of this part. Find the damaged values with "
+            "`convert_from(convert_to(column, 'UTF8'), 'UTF8')`, which fails on them, correct them, then clear the task.",
+        ) from None
     if rest:
         raise IntegrityError(
             "the COPY stream ended inside a row",
@@ -117,9 +126,8 @@ def _snapshot(connection: Connection) -> str:
 class _Writer:
     """Splits rows into the two files and sums them up, a batch at a time."""
 
-    def __init__(self, lines: IO[bytes], keys: IO[bytes], table: str) -> None:
+    def __init__(self, lines: IO[bytes], keys: IO[bytes]) -> None:
         self._lines, self._keys = lines, keys
-        self._table = table
         self._line_batch: list[bytes] = []
         self._key_batch: list[bytes] = []
         self.lines_sha256, self.keys_sha256 = hashlib.sha256(), hashlib.sha256()
@@ -138,7 +146,6 @@ class _Writer:
         if not self._line_batch:
             return
         lines = b"".join(self._line_batch)
-        self._require_characters(lines)
         keys = b"\n".join(self._key_batch) + b"\n"
         self._lines.write(lines)
         self._keys.write(keys)
@@ -148,15 +155,3 @@ class _Writer:
         self.size_bytes += len(lines)
         self._line_batch.clear()
         self._key_batch.clear()
-
-    def _require_characters(self, lines: bytes) -> None:
-        """A server checks text on its way in, not on its way out, and an old or damaged one may hold other bytes."""
-        try:
-            lines.decode()
-        except UnicodeDecodeError as error:
-            number = self.rows + lines.count(b"\n", 0, error.start)
-            raise UnarchivableError(
-                f"{self._table} cannot be archived: row {number} of this part holds bytes that are not UTF-8",
-                hint="No row was deleted and nothing was kept of this part. Find the row with "
-                "`convert_from(convert_to(column, 'UTF8'), 'UTF8')`, correct it, then clear the task.",
-            ) from None

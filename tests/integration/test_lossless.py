@@ -753,15 +753,16 @@ def test_a_value_that_its_type_no_longer_reads_stops_the_run_before_anything_is_
     assert len(odd_rows(chain)[0]) == 1
 
 
-def test_bytes_that_are_no_characters_stop_the_run_before_anything_is_deleted(odd):
+@pytest.mark.parametrize("damaged", ["\\x61ff62", "\\xc3", "\\xeda080"])
+def test_bytes_that_are_no_characters_stop_the_run_before_anything_is_deleted(odd, damaged):
     """A server checks text as it comes in; what got past an old one is found before it is archived."""
-    chain = odd("""
+    chain = odd(f"""
         CREATE TABLE odd (k integer PRIMARY KEY, at date, name text);
         CREATE CAST (bytea AS text) WITHOUT FUNCTION;
-        INSERT INTO odd VALUES (1, '2026-05-01', 'é'), (2, '2026-05-01', '\xc3'::bytea::text);
+        INSERT INTO odd VALUES (1, '2026-05-01', 'é'), (2, '2026-05-01', '{damaged}'::bytea::text);
     """)
 
-    with pytest.raises(UnarchivableError, match="row 1 of this part holds bytes that are not UTF-8"):
+    with pytest.raises(UnarchivableError, match="a value that the server cannot write: CharacterNotInRepertoire"):
         chain.run()
 
     with psycopg.connect(chain.conninfo) as connection:
