@@ -1,0 +1,25 @@
+"""Create the archive's bucket, versioned and with Object Lock; one that exists already is left as it is.
+
+Everything comes from the environment: STRONGROOM__STORE__BUCKET, and what boto3 reads itself (AWS_ENDPOINT_URL,
+AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION, AWS_CA_BUNDLE).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import boto3
+from botocore.config import Config
+
+
+def create_bucket(name: str) -> None:
+    """Create one bucket. Twice is once."""
+    retries = {"mode": "standard", "total_max_attempts": 10}
+    client = boto3.client("s3", config=Config(s3={"addressing_style": "path"}, retries=retries))
+    with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists):
+        client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
+
+
+if __name__ == "__main__":
+    create_bucket(os.environ["STRONGROOM__STORE__BUCKET"])

@@ -1,0 +1,28 @@
+"""Create the sample tables and roles in the source database and fill them. Twice is once: see docs/sample-data.md.
+
+The superuser's connection comes from libpq's own variables (PGHOST, PGUSER, ...); SAMPLE_ROWS is the number of call
+records a month.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timezone
+
+from strongroom_local import sample  # noqa: TID251 (compose is for development too)
+
+CONNINFO = ""
+"""Nothing: libpq takes everything from the environment."""
+
+
+def fill_source() -> None:
+    """Create what is missing, set the roles' passwords, and add the rows that the volume lacks."""
+    sample.create_schema(CONNINFO)
+    passwords = {role: os.environ[f"{role.upper()}_PASSWORD"] for role in sample.ROLES}
+    sample.create_roles(CONNINFO, passwords)
+    rows = int(os.environ["SAMPLE_ROWS"])
+    sample.load(CONNINFO, call_records_per_month=rows, now=datetime.now(timezone.utc))
+
+
+if __name__ == "__main__":
+    fill_source()

@@ -1,0 +1,220 @@
+"""Make the volumes of docker-compose.yaml ready: certificates, the store's identities and keys, the UI's password.
+
+Runs as root in a container without a network, before everything else and at every start; a repeat keeps certificates
+that are still good and writes the rest anew from the environment. The certificates' authority signs them and is then
+forgotten: nobody can sign another one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta, timezone
+from ipaddress import ip_address
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+Give = Callable[[Path, int, int], None]
+"""Gives a file or folder to a user and group, as os.chown does."""
+
+POSTGRES = (999, 999)
+STORE = (1000, 1000)
+AIRFLOW = (50000, 0)
+"""User and group of the images of PostgreSQL, SeaweedFS and Airflow."""
+
+OWNERS = {
+    "trust": AIRFLOW,
+    "auth": AIRFLOW,
+    "staging": AIRFLOW,
+    "logs": AIRFLOW,
+    "source-tls": POSTGRES,
+    "store-config": STORE,
+    "store-data": STORE,
+}
+"""Each prepared volume and whose it is."""
+
+SERVERS = {"source": "source-tls", "store": "store-config"}
+"""Host name in the compose network, and the volume that gets its key."""
+
+GRPC_ROLES = ("client", "master", "volume", "filer", "s3", "admin", "worker", "mq", "msg_broker", "msg_agent")
+
+# Policies, because SeaweedFS's older per-identity action "Write" also grants delete.
+READ = [
+    "s3:GetObject",
+    "s3:GetObjectVersion",
+    "s3:ListBucket",
+    "s3:ListBucketVersions",
+    "s3:GetBucketLocation",
+    "s3:GetBucketVersioning",
+    "s3:GetBucketObjectLockConfiguration",
+]
+WRITE = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
+RIGHTS = {"archiver": READ + WRITE, "purger": [*READ, "s3:DeleteObjectVersion"]}
+
+GOOD_FOR = timedelta(days=3650)
+RENEW_BEFORE = timedelta(days=60)
+
+
+def prepare(root: Path, environ: Mapping[str, str], *, now: datetime, give: Give = os.chown) -> None:
+    """Fill the volumes and give them to those who use them.
+
+    Args:
+        root: Folder with one folder a volume, named as in `OWNERS`.
+        environ: STORE_<IDENTITY>_ACCESS_KEY and _SECRET_KEY for admin, archiver and purger, STORE_ENCRYPTION_KEY,
+            AIRFLOW_ADMIN_PASSWORD.
+        now: Aware instant that certificates are measured against.
+        give: How ownership is given.
+
+    Raises:
+        KeyError: A variable is missing.
+    """
+    if not are_good(root, now=now):
+        make_certificates(root, now=now)
+    config = root / "store-config"
+    write(config / "identities.json", json.dumps(describe_identities(environ), indent=2))
+    write(config / "security.toml", describe_security(environ["STORE_ENCRYPTION_KEY"]))
+    write(root / "auth" / "passwords.json", json.dumps({"admin": environ["AIRFLOW_ADMIN_PASSWORD"]}))
+    for volume, owner in OWNERS.items():
+        folder = root / volume
+        # The authority's certificate is for everybody who connects, whatever their user.
+        folder.chmod(0o755 if volume == "trust" else 0o700)
+        for path in (folder, *(own for own in folder.iterdir() if own.is_file())):
+            give(path, *owner)
+
+
+def are_good(root: Path, *, now: datetime) -> bool:
+    """Whether each server has a key and a certificate of the trusted authority that lasts a while yet."""
+    try:
+        authority = read_certificate(root / "trust" / "authority.crt")
+        for volume in SERVERS.values():
+            certificate = read_certificate(root / volume / "server.crt")
+            certificate.verify_directly_issued_by(authority)
+            if certificate.not_valid_after_utc - now < RENEW_BEFORE or not (root / volume / "server.key").exists():
+                return False
+    except (OSError, ValueError, InvalidSignature):
+        return False
+    return True
+
+
+def make_certificates(root: Path, *, now: datetime) -> None:
+    """Make an authority, and for each server a key and a certificate under its name in the network and as localhost."""
+    authority_key = ec.generate_private_key(ec.SECP256R1())
+    authority = issue("strongroom compose authority", authority_key, authority_key, None, now=now)
+    for host, volume in SERVERS.items():
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = issue(host, key, authority_key, authority, now=now)
+        encoded = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        write(root / volume / "server.key", encoded.decode())
+        write(root / volume / "server.crt", encode(certificate))
+    # SeaweedFS's own processes show each other the server's certificate and ask for one of this authority.
+    write(root / "store-config" / "authority.crt", encode(authority))
+    write(root / "trust" / "authority.crt", encode(authority), mode=0o644)
+
+
+def issue(
+    name: str,
+    key: ec.EllipticCurvePrivateKey,
+    signing_key: ec.EllipticCurvePrivateKey,
+    issuer: x509.Certificate | None,
+    *,
+    now: datetime,
+) -> x509.Certificate:
+    """Issue a server's certificate; without an issuer, an authority's that signs itself."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject if issuer is None else issuer.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + GOOD_FOR)
+        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signing_key.public_key()), critical=False)
+        .add_extension(describe_usage(signs=issuer is None), critical=True)
+    )
+    if issuer is not None:
+        names = [x509.DNSName(name), x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    return builder.sign(signing_key, hashes.SHA256())
+
+
+def describe_usage(*, signs: bool) -> x509.KeyUsage:
+    """What a key is for: signing certificates, or proving who a server is."""
+    return x509.KeyUsage(
+        digital_signature=not signs,
+        key_cert_sign=signs,
+        crl_sign=signs,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def describe_identities(environ: Mapping[str, str]) -> dict[str, object]:
+    """Say who may do what in the store; the admin needs no policy."""
+    identities = []
+    for name in ("admin", *RIGHTS):
+        keys = {
+            "accessKey": environ[f"STORE_{name.upper()}_ACCESS_KEY"],
+            "secretKey": environ[f"STORE_{name.upper()}_SECRET_KEY"],
+        }
+        rights = {"policyNames": [name]} if name in RIGHTS else {"actions": ["Admin"]}
+        identities.append({"name": name, "credentials": [keys], **rights})
+    policies = [{"name": name, "document": json.dumps(describe_policy(actions))} for name, actions in RIGHTS.items()]
+    return {"identities": identities, "policies": policies}
+
+
+def describe_policy(actions: list[str]) -> dict[str, object]:
+    """Allow some actions on every bucket."""
+    statement = {"Effect": "Allow", "Action": actions, "Resource": ["arn:aws:s3:::*", "arn:aws:s3:::*/*"]}
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
+def describe_security(encryption_key: str) -> str:
+    """Give SeaweedFS's security.toml, read from its working folder.
+
+    Its gRPC ports answer nobody without a certificate of the authority: whoever reaches them could add identities.
+    Objects are encrypted under a key that is derived from `encryption_key`; without it they cannot be read any more.
+    """
+    lines = ["[s3.sse]", f"key = {json.dumps(encryption_key)}", "[grpc]", 'ca = "authority.crt"']
+    for role in GRPC_ROLES:
+        lines += [f"[grpc.{role}]", 'cert = "server.crt"', 'key = "server.key"']
+    return "\n".join(lines) + "\n"
+
+
+def read_certificate(path: Path) -> x509.Certificate:
+    """Read a certificate in PEM."""
+    return x509.load_pem_x509_certificate(path.read_bytes())
+
+
+def encode(certificate: x509.Certificate) -> str:
+    """Give a certificate as PEM."""
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def write(path: Path, text: str, *, mode: int = 0o600) -> None:
+    """Write a file that only its owner may read, unless told otherwise; it appears whole or not at all."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as handle:
+        handle.write(text)
+    partial.chmod(mode)
+    partial.replace(path)
+
+
+if __name__ == "__main__":
+    prepare(Path(sys.argv[1]), os.environ, now=datetime.now(timezone.utc))

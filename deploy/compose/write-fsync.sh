@@ -1,0 +1,18 @@
+#!/bin/sh
+# Make an acknowledged PUT a PUT on disk, which is not what SeaweedFS does unless told. Runs beside the server, in its
+# network; the filer remembers it. Asks again for a minute, because the server's parts find each other after the start.
+set -eu
+master=${1:-127.0.0.1:9333.19333}
+filer=${2:-127.0.0.1:8888.18888}
+tries=30
+while [ "$tries" -gt 0 ]; do
+  answer=$(echo 'fs.configure -locationPrefix=/buckets/ -fsync=true -apply' \
+    | timeout 20 weed shell "-master=$master" "-filer=$filer" 2>&1) || true
+  case $answer in
+    *'"fsync":  true'*) exit 0 ;;
+  esac
+  tries=$((tries - 1))
+  sleep 2
+done
+printf 'SeaweedFS did not agree to write every object through to the disk; nothing was stored yet.\n%s\n' "$answer" >&2
+exit 1
