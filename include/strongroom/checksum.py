@@ -66,8 +66,8 @@ def checksum_part(staging: Staging, part: CompressedPart) -> ChecksummedPart:
     Raises:
         IntegrityError: The compressed file does not give the original back.
     """
-    finished = staging.load(ChecksummedPart, part.number)
-    if finished is not None and finished.original_sha256 == part.original_sha256:
+    finished = staging.finished(ChecksummedPart, part)
+    if finished is not None:
         return finished
     path = staging.compressed(part.number, part.compression_type)
     if not path.exists():

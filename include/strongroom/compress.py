@@ -15,8 +15,8 @@ def compress_part(staging: Staging, part: ExtractedPart, codec: Codec) -> Compre
         IntegrityError: The JSON lines are no longer in staging.
         StagingError: The disk is full.
     """
-    finished = staging.load(CompressedPart, part.number)
-    if finished is not None and finished.original_sha256 == part.original_sha256:
+    finished = staging.finished(CompressedPart, part)
+    if finished is not None:
         return finished
     original = staging.original(part.number)
     if not original.exists():

@@ -15,7 +15,7 @@ from strongroom.identity import claim_store
 from strongroom.manifest import Manifest, archive_ids, require_manifest
 from strongroom.object_keys import ArchiveId, partition_prefix
 from strongroom.partitions import Partition, Window, refuse_if_hot
-from strongroom.records import ArchivePlan, Column, Exclusion, PlannedPart
+from strongroom.records import ArchivePlan, Column, Exclusion, PlannedPart, narrow
 from strongroom.settings import TableSettings
 from strongroom.shape import InspectedTable, Reference, inspect_table, json_line, shape_sha256
 from strongroom.source import Connection, qualified, read_identity
@@ -62,7 +62,7 @@ def plan_archive(
     if unfinished is not None:
         archive_id = unfinished.archive_id
         exclusions: tuple[Exclusion, ...] = ()
-        parts = tuple(_planned(unfinished, number) for number in range(len(unfinished.parts)))
+        parts = tuple(narrow(unfinished.verified_part(number), PlannedPart) for number in range(len(unfinished.parts)))
     else:
         sequence = _next_sequence(store, settings, partition, earlier)
         archive_id = str(ArchiveId(settings.schema_name, settings.table_name, partition.key, sequence))
@@ -145,11 +145,6 @@ def _first_unfinished(store: Store, earlier: Sequence[ArchiveId]) -> Manifest | 
         if any(archive.delete_evidence_key(part.number) not in done for part in manifest.parts):
             return manifest
     return None
-
-
-def _planned(manifest: Manifest, number: int) -> PlannedPart:
-    part = manifest.verified_part(number)
-    return PlannedPart.model_validate(part.model_dump(include=set(PlannedPart.model_fields)))
 
 
 def _next_sequence(store: Store, settings: TableSettings, partition: Partition, earlier: Sequence[ArchiveId]) -> int:

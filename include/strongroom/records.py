@@ -7,7 +7,7 @@ part has come: only :class:`VerifiedPart` opens the way to a DELETE. All of them
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -149,6 +149,14 @@ class VerifiedPart(UploadedPart):
 
     verified_at: AwareDatetime
     proved_rows: int = Field(description="How many archived rows the server rebuilt and found equal to their digest.")
+
+
+PartKind = TypeVar("PartKind", bound=PlannedPart)
+
+
+def narrow(record: PlannedPart, kind: type[PartKind]) -> PartKind:
+    """The record of an earlier step, taken out of that of a later one."""
+    return kind.model_validate(record.model_dump(include=set(kind.model_fields)))
 
 
 class Claim(Record):

@@ -5,6 +5,7 @@ Values leave and enter the server as text, so each session pins every setting th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -86,8 +87,10 @@ def open_source(
 
 
 def _require_tls(parameters: dict[str, Any]) -> None:
-    host = str(parameters.get("hostaddr") or parameters.get("host") or "")
-    if host == "" or host.startswith(("/", "@")) or all(is_loopback(one) for one in host.split(",")):
+    named = (parameters.get("hostaddr"), os.environ.get("PGHOSTADDR"), parameters.get("host"), os.environ.get("PGHOST"))
+    hosts = str(next(filter(None, named), "")).split(",")
+    by_service = "service" in parameters or "PGSERVICE" in os.environ  # a file names the host
+    if not by_service and all(host == "" or host.startswith(("/", "@")) or is_loopback(host) for host in hosts):
         return
     if parameters.get("sslmode") in _NOT_TLS:
         raise ConfigurationError(

@@ -13,13 +13,11 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO
 
 from strongroom.errors import StagingError
 from strongroom.object_keys import SUFFIXES, part_name
-from strongroom.records import PlannedPart
-
-PartRecord = TypeVar("PartRecord", bound=PlannedPart)
+from strongroom.records import PartKind, PlannedPart, narrow
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -88,11 +86,19 @@ class Staging:
         with self.writing(self._record(type(record), record.number)) as [handle]:
             handle.write(record.model_dump_json(indent=2).encode())
 
-    def load(self, kind: type[PartRecord], number: int) -> PartRecord | None:
-        """The record of a step that is already finished, or None."""
+    def load(self, kind: type[PartKind], number: int) -> PartKind | None:
+        """The record that a step kept, or None."""
         path = self._record(kind, number)
         with self._translated("read", path):
             return kind.model_validate_json(path.read_bytes()) if path.exists() else None
+
+    def finished(self, kind: type[PartKind], part: PlannedPart) -> PartKind | None:
+        """The record of a step that is already finished for this very part, or None.
+
+        A plan that was made anew may have cut other parts under the same numbers; their records are not this part's.
+        """
+        record = self.load(kind, part.number)
+        return record if record is not None and narrow(record, type(part)) == part else None
 
     def discard(self, path: Path) -> None:
         """Remove one file if it is there."""

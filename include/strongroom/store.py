@@ -216,12 +216,14 @@ class Store:
 
     def _same_or_raise(self, key: str, size_bytes: int, sha256: str) -> ObjectVersion:
         present = self.head(key)
-        if present is not None and (present.size_bytes, present.sha256) == (size_bytes, sha256):
+        if present is None:  # somebody else is just writing it
+            raise _failed("write", f"{self}{key}", "another writer at the same moment")
+        if (present.size_bytes, present.sha256) == (size_bytes, sha256):
             return present
         raise IntegrityError(
             f"{self}{key} is taken by other content",
             expected=f"{size_bytes} bytes with SHA-256 {sha256}",
-            found="nothing" if present is None else f"{present.size_bytes} bytes with SHA-256 {present.sha256}",
+            found=f"{present.size_bytes} bytes with SHA-256 {present.sha256}",
             hint="Nothing was overwritten and no row was deleted. Clear 'plan' and the tasks after it: "
             "the run then takes the next archive id.",
         )

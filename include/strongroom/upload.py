@@ -19,8 +19,8 @@ def upload_part(staging: Staging, store: Store, part: ChecksummedPart) -> Upload
         IntegrityError: The key holds other content, or staging lost the file.
         StoreError: The store failed.
     """
-    finished = staging.load(UploadedPart, part.number)
-    if finished is not None and finished.sha256 == part.sha256:
+    finished = staging.finished(UploadedPart, part)
+    if finished is not None:
         return finished
     path = staging.compressed(part.number, part.compression_type)
     if not path.exists():

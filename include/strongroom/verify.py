@@ -17,7 +17,7 @@ from strongroom.checksum import ReadingBack, require_equal
 from strongroom.codecs import blocks
 from strongroom.errors import IntegrityError
 from strongroom.rebuild import rebuilt_keys
-from strongroom.records import TableShape, UploadedPart, VerifiedPart
+from strongroom.records import TableShape, UploadedPart, VerifiedPart, narrow
 from strongroom.source import Connection
 from strongroom.staging import Staging
 from strongroom.store import Store
@@ -53,7 +53,7 @@ def verify_part(
     require_equal(part, reading.result())
     # The compressed file has done its work; from here on the store's version is the only one.
     staging.discard(staging.compressed(part.number, part.compression_type))
-    return VerifiedPart(**part.model_dump(include=set(UploadedPart.model_fields)), verified_at=now, proved_rows=proved)
+    return VerifiedPart(**narrow(part, UploadedPart).model_dump(), verified_at=now, proved_rows=proved)
 
 
 def _prove(

@@ -10,11 +10,12 @@ from pathlib import Path
 import psycopg
 import pytest
 import zstandard
+from tests.chain import Chain, some_settings
 
 from strongroom.errors import IdentityError, PartitionError, UnarchivableError
+from strongroom.extract_to_staging import extract_part
 from strongroom.manifest import archive_ids, require_manifest
 from strongroom.object_keys import ArchiveId
-from tests.chain import Chain, some_settings
 
 AUDIT = """
 CREATE TABLE audit (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz NOT NULL, who text, cost numeric);
@@ -168,3 +169,16 @@ def test_every_compression_comes_back(chain, bucket, tmp_path, compression):
     report = chain.run()
 
     assert (report.outcome, report.deleted_rows) == ("archived", 744)
+
+
+def test_a_plan_made_anew_never_takes_up_parts_that_an_earlier_plan_cut(chain, bucket, tmp_path):
+    """Nothing was uploaded, so the archive id is free again; what lies in staging is of another cut."""
+    earlier = chain.plan()
+    with chain.source() as connection:
+        extract_part(connection, chain.staging(earlier.archive_id), chain.settings, earlier.parts[0], now=chain.now)
+    chain.settings = some_settings(bucket, tmp_path, part_rows=100)
+
+    report = chain.run()
+
+    assert (report.archive_id, report.parts, report.archived_rows) == (earlier.archive_id, 8, 744)
+    assert scalar(chain.conninfo, "SELECT count(*) FROM audit") == 800 - 744

@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from strongroom.errors import StrongroomError
 from strongroom.manifest import sealed_part
-from strongroom.records import PlannedPart, VerifiedPart
+from strongroom.records import PlannedPart, VerifiedPart, narrow
 from strongroom.settings import load_settings
 from strongroom_airflow.run import ArchiveRun
 
@@ -91,7 +91,7 @@ class PartOperator(StrongroomOperator):
 
     def work_on_sealed(self, run: ArchiveRun, part: Any, sealed: VerifiedPart) -> PlannedPart:  # noqa: ARG002 - verify needs both
         """Take the record from the manifest."""
-        return self.makes.model_validate(sealed.model_dump(include=set(self.makes.model_fields)))
+        return narrow(sealed, self.makes)
 
 
 def _facts(record: PlannedPart) -> dict[str, Any]:

@@ -19,6 +19,8 @@ class PlanOperator(StrongroomOperator):
     def step(self, run: ArchiveRun) -> tuple[str, dict[str, Any], Any]:
         with run.source() as connection:
             plan = plan_archive(connection, run.store, run.settings, run.partition, now=run.now())
+        if plan.outcome == "planned":
+            run.staging(str(plan.archive_id)).clear()  # of a run that broke off before it uploaded anything
         for exclusion in plan.exclusions:
             self.log.warning("Rows stay in the table: %s", exclusion.detail, **exclusion.model_dump(exclude={"detail"}))
         run.context["ti"].xcom_push(key="plan", value=plan.model_dump(mode="json"))
