@@ -20,10 +20,11 @@ from tests.chain import Chain, some_settings
 
 from strongroom.codecs import decompress
 from strongroom.errors import IntegrityError, UnarchivableError
-from strongroom.manifest import Manifest, require_manifest
+from strongroom.manifest import Manifest, ManifestPart, require_manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.rebuild import rebuilt_rows, stage_lines
-from strongroom.source import open_source
+from strongroom.records import Column, SourceIdentity, TableShape
+from strongroom.source import PINNED, open_source
 from strongroom.verify import split_lines
 
 EVERY_TYPE = Path(__file__).with_name("every_type.sql").read_text()
@@ -789,3 +790,58 @@ def test_a_database_of_another_encoding_survives(odd, source):
     restore(chain, report.archive_id, sql.Identifier("public", "restored"))
     assert odd_rows(chain, "restored") == before
     execute(source, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+# The format document.
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "archive-format.md").read_text()
+
+
+def example(language: str, containing: str) -> str:
+    """The one fenced example of the document that contains some words."""
+    [found] = [block for block in re.findall(rf"```{language}\n(.*?)```", DOCUMENT, re.DOTALL) if containing in block]
+    return found
+
+
+@pytest.mark.parametrize("record", [Manifest, ManifestPart, TableShape, Column, SourceIdentity])
+def test_the_format_document_tells_of_every_field(record):
+    assert [name for name in record.model_fields if f"`{name}`" not in DOCUMENT] == []
+
+
+def test_the_format_document_names_the_settings_that_values_depend_on():
+    """All that are pinned, but for those that decide what is seen and in which order."""
+    about_reading = {"row_security", "synchronize_seqscans", "idle_in_transaction_session_timeout"}
+
+    told = dict(re.findall(r"\| `(\w+)` \| `([^`]+)`", DOCUMENT))
+
+    assert {name: told.get(name) for name in PINNED.keys() - about_reading} == {
+        name: value for name, value in PINNED.items() if name not in about_reading
+    }
+
+
+def test_the_example_of_the_format_document_is_true(source, object_store, bucket, tmp_path):
+    """The table gives those lines, and the SQL brings its rows back."""
+    execute(source, example("sql", "CREATE TYPE direction"))
+    execute(
+        source,
+        """INSERT INTO calls (started_at, way, cost, hops, detail, signal) VALUES
+        ('2026-05-17 12:34:56.789+00', 'out', 66.40, '{10.0.0.1,NULL}', '{"cell": 1.10}', '{"a":1,  "a":2}'),
+        ('2026-05-31 23:59:59.999999+00', NULL, 'NaN', '[0:0]={::1}', 'null', NULL)""",
+    )
+    table = some_settings(bucket, tmp_path, "calls", date_column="started_at")
+    chain = Chain(source, object_store.client("archiver"), table)
+    before = odd_rows(chain, "calls", "id")
+
+    report = chain.run()
+
+    lines = list(download(chain, require_manifest(chain.store, ArchiveId.parse(report.archive_id))))
+    assert b"".join(line + b"\n" for line in lines).decode() == example("json", "10.0.0.1")
+    assert odd_rows(chain, "calls", "id")[0] == []
+    copy = re.compile(r"\\copy lines FROM PROGRAM '.*' (.*)\n")
+    first, options, last = copy.split(example("sql", "json_to_record"))
+    with psycopg.connect(source) as connection:
+        connection.execute(first)
+        with connection.cursor() as cursor, cursor.copy(f"COPY lines FROM STDIN {options}") as stream:
+            stream.write(b"".join(line + b"\n" for line in lines))
+        connection.execute(last)
+    assert odd_rows(chain, "calls", "id") == before
