@@ -1,0 +1,347 @@
+"""``make demo``: real Airflow archives two months of five tables, and SQL and S3 alone prove it.
+
+The demo counts, has Airflow archive, counts again, and compares. It works the way an operator does, through Airflow's
+API; it looks the way an auditor does, past the archiver's own records.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import psycopg
+from botocore.exceptions import BotoCoreError, ClientError
+
+from strongroom.errors import ConfigurationError, StrongroomError
+from strongroom.partitions import Frequency, Partition, newest_due
+from strongroom.settings import TableSettings, load_settings
+from strongroom_local import sample
+from strongroom_local.demo_proof import Check, Look, RowsByMonth, check, count_months, list_keys, look_at
+from strongroom_local.demo_runs import (
+    Airflow,
+    RunView,
+    Target,
+    follow,
+    require_quiet,
+    start_backfills,
+    unpause,
+    wait_for_dags,
+)
+from strongroom_local.demo_screen import RunsOnScreen, Screen, show_checks, show_results
+from strongroom_local.stack import BUCKET, Stack
+
+RESULT_FILE = "demo.json"
+
+_MONTHS = 2
+_INTERRUPTED = 130
+_WAITS_FOR = {"acm_alerts": "fraud_investigations"}
+"""An alert that a case refers to stays in its table; so the cases are archived first, and more alerts can go."""
+
+
+@dataclass
+class _Demo:
+    """One demonstration: what was found before, what Airflow did, what was found after."""
+
+    stack: Stack
+    screen: Screen
+    call_records_per_month: int
+    started_at: datetime
+    tables: Sequence[TableSettings]
+    seconds: dict[str, float] = field(default_factory=dict)
+    months: Sequence[Partition] = ()
+    before: Sequence[Look] = ()
+    after: Sequence[Look] = ()
+    months_before: RowsByMonth = field(default_factory=dict)
+    views: Sequence[RunView] = ()
+    checks: Sequence[Check] = ()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Measure a phase."""
+        started = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - started, 1)
+
+
+def run(stack: Stack, *, keep: bool, rows: int) -> int:
+    """Run the demonstration and give its exit status: 0 when every claim holds.
+
+    A stack that is up already is used and left up. Else everything that was started is stopped at the end, unless it
+    is to be kept; an interruption stops it in any case.
+
+    Args:
+        stack: Where it happens; the result is written to ``demo.json`` in its folder.
+        keep: Leave the stack up.
+        rows: Call records a month; the other tables follow in proportion.
+    """
+    screen = Screen()
+    found_up = stack.running
+    interrupted = False
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        return _demonstrate(stack, screen, keep=keep or found_up, rows=rows)
+    except StrongroomError as error:
+        what, _, hint = str(error).partition("\nHINT: ")
+        screen.say(f"{screen.cross} {what}", style="bold red")
+        screen.say(f"hint: {hint}", style="bold")
+        return 1
+    except (psycopg.Error, BotoCoreError, ClientError) as error:
+        screen.say(f"{screen.cross} a server of the demo broke off: {error}", style="bold red")
+        screen.say(
+            "hint: no row was deleted that is not in a proved archive; run the demo again to go on", style="bold"
+        )
+        return 1
+    except KeyboardInterrupt:
+        interrupted = True
+        screen.say("\ninterrupted: no row was deleted that is not in a proved archive; run it again to go on")
+        return _INTERRUPTED
+    finally:
+        _finish(stack, screen, stop=not found_up and (interrupted or not (keep and stack.running)))
+
+
+def _demonstrate(stack: Stack, screen: Screen, *, keep: bool, rows: int) -> int:
+    demo = _Demo(stack, screen, rows, datetime.now(timezone.utc), _read_tables())
+    _introduce(demo)
+    _prepare(demo)
+    if not demo.months:
+        screen.say("Every month of the sample data that is due is archived already: nothing was done.")
+        screen.say("'make clean' removes everything; the next 'make demo' starts over.")
+        return 0
+    _archive(demo)
+    _prove(demo)
+    result = _write_result(demo)
+    _conclude(demo, keep=keep)
+    return 0 if result["proved"] else 1
+
+
+def _read_tables() -> list[TableSettings]:
+    """Give the settings of the sample's tables.
+
+    Raises:
+        ConfigurationError: The caller's own settings make them something that the demo cannot show.
+    """
+    settings = load_settings()
+    tables = [settings.table(table.name) for table in sample.TABLES]
+    kinds = {(table.frequency, str(table.hot_retention)) for table in tables}
+    if len(kinds) > 1 or tables[0].frequency is not Frequency.MONTHLY:
+        raise ConfigurationError(
+            "the demo shows months of five tables that are due together",
+            expected="frequency monthly and one hot_retention for the five tables of the sample",
+            found=", ".join(f"{frequency.value} {hot}" for frequency, hot in sorted(kinds)),
+            hint="Nothing was started; unset STRONGROOM_CONFIG and the STRONGROOM__ variables for the demo.",
+        )
+    return tables
+
+
+def _introduce(demo: _Demo) -> None:
+    say, hot = demo.screen.say, demo.tables[0].hot_retention.in_words
+    say("Strongroom demo, about two minutes; Ctrl-C stops it and everything it started.", style="bold")
+    say(f"  1  start PostgreSQL, an S3 server and Airflow in {demo.stack.folder}, and load sample data")
+    say(f"  2  have Airflow archive the two newest months that are due ({hot} after they end) of five tables")
+    say("  3  count again with SQL and S3 alone: is each row that left its table in an archive, unchanged?")
+    say()
+
+
+def _prepare(demo: _Demo) -> None:
+    """Start the servers, load the sample, look at everything, and only then start Airflow.
+
+    In this order a run that an earlier demo left unfinished goes on after the look, not during it.
+    """
+    stack, screen = demo.stack, demo.screen
+    if stack.running:
+        require_quiet(Airflow(stack))
+    with demo.phase("servers"), screen.doing("starting PostgreSQL and the S3 server"):
+        stack.start_source()
+        stack.object_store.start()
+        stack.object_store.create_bucket(BUCKET)
+    with (
+        demo.phase("sample"),
+        screen.doing(f"loading sample data: {demo.call_records_per_month:,} call records a month"),
+    ):
+        added = sample.load(
+            stack.source_conninfo(), call_records_per_month=demo.call_records_per_month, now=demo.started_at
+        )
+    with (
+        demo.phase("first look"),
+        screen.doing("counting"),
+        psycopg.connect(stack.source_conninfo(), autocommit=True) as connection,
+    ):
+        demo.months = _choose_months(demo, connection)
+        demo.before = _look(demo, connection)
+        demo.months_before = {table.table_name: count_months(connection, table) for table in demo.tables}
+    in_tables = sum(sum(rows.values()) for rows in demo.months_before.values())
+    screen.log(f"sample data: {in_tables:,} rows in five tables, {sum(added.values()):,} of them new")
+    if not demo.months:
+        return
+    with demo.phase("Airflow"), screen.doing("starting") as progress:
+        stack.up(progress)
+        airflow = Airflow(stack)
+        wait_for_dags(airflow, [f"archive__{table.slug}" for table in demo.tables])
+    user, password = stack.login
+    screen.log(f"Airflow is up: {stack.api_url}  user {user}, password {password}")
+
+
+def _choose_months(demo: _Demo, connection: psycopg.Connection) -> list[Partition]:
+    """Choose the newest due months that the sample has and that no finished run archived, oldest first.
+
+    A month whose archiving broke off is chosen again, and finished.
+    """
+    made = {
+        f"{month:%Y-%m}"
+        for (month,) in connection.execute("SELECT DISTINCT month FROM strongroom_sample.progress").fetchall()
+    }
+    finished = _finished_months(demo)
+    month = newest_due(Frequency.MONTHLY, demo.tables[0].hot_retention, demo.started_at)
+    chosen: list[Partition] = []
+    while month is not None and month.key in made and len(chosen) < _MONTHS:
+        if month.key not in finished:
+            chosen.insert(0, month)
+        elif chosen:
+            break  # a backfill is one range
+        month = month.previous()
+    return chosen
+
+
+def _finished_months(demo: _Demo) -> set[str]:
+    """The months for which each table has the report that a run writes as its last act."""
+    client = demo.stack.object_store.client("archiver")
+    months = []
+    for table in demo.tables:
+        prefix = f"{table.store.prefix}/" if table.store.prefix else ""
+        folder = f"{prefix}reports/{table.qualified_name}/"
+        months.append({key.removeprefix(folder).partition("/")[0] for key in list_keys(client, BUCKET, folder)})
+    return set.intersection(*months)
+
+
+def _look(demo: _Demo, connection: psycopg.Connection) -> list[Look]:
+    client = demo.stack.object_store.client("archiver")
+    return [look_at(connection, client, table, month, bucket=BUCKET) for table in demo.tables for month in demo.months]
+
+
+def _archive(demo: _Demo) -> None:
+    """Let Airflow archive the months, and show how far it is."""
+    airflow, screen = Airflow(demo.stack), demo.screen
+    dag_ids = {table.table_name: f"archive__{table.slug}" for table in demo.tables}
+    waits_for = {dag_ids[table]: dag_ids[other] for table, other in _WAITS_FOR.items()}
+    targets = [
+        Target(table.table_name, dag_ids[table.table_name], month.key) for table in demo.tables for month in demo.months
+    ]
+    screen.log(f"archiving {' and '.join(month.key for month in demo.months)} of {len(dag_ids)} tables")
+    with demo.phase("backfills"), screen.doing("creating backfills"):
+        start_backfills(airflow, list(dag_ids.values()), demo.months)
+    with demo.phase("archiving"), RunsOnScreen(screen) as runs:
+        unpause(airflow, [dag_id for dag_id in dag_ids.values() if dag_id not in waits_for])
+        for views in follow(airflow, targets, waits_for):
+            runs.show(views)
+            demo.views = views
+    screen.log(f"all {len(targets)} runs succeeded")
+
+
+def _prove(demo: _Demo) -> None:
+    with (
+        demo.phase("proof"),
+        demo.screen.doing("downloading the archives and comparing"),
+        psycopg.connect(demo.stack.source_conninfo(), autocommit=True) as connection,
+    ):
+        demo.after = _look(demo, connection)
+        months_after = {table.table_name: count_months(connection, table) for table in demo.tables}
+    demo.checks = check(demo.before, demo.after, demo.months_before, months_after)
+
+
+def _write_result(demo: _Demo) -> dict[str, Any]:
+    """Write what was done and found as JSON, next to the stack."""
+    looks = {(look.table, look.month): look for look in demo.after}
+    result = {
+        "proved": all(one.holds for one in demo.checks),
+        "started_at": demo.started_at.isoformat(),
+        "finished_at": datetime.now(timezone.utc).isoformat(),
+        "call_records_per_month": demo.call_records_per_month,
+        "hot_retention": str(demo.tables[0].hot_retention),
+        "months": [month.key for month in demo.months],
+        "archives": [_describe(view, looks[view.target.table, view.target.month]) for view in demo.views],
+        "checks": [asdict(one) | {"holds": one.holds} for one in demo.checks],
+        "seconds": demo.seconds,
+    }
+    (demo.stack.folder / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def _describe(view: RunView, look: Look) -> dict[str, Any]:
+    report = view.report
+    assert report is not None, "a run that succeeded has a report"
+    return {
+        "table": view.target.table,
+        "month": view.target.month,
+        "outcome": report.outcome,
+        "archive_id": report.archive_id,
+        "archived_rows": report.archived_rows,
+        "deleted_rows": report.deleted_rows,
+        "left_rows": look.in_table.count,
+        "left_because": {
+            "excluded": [exclusion.model_dump() for exclusion in report.exclusions],
+            "changed": report.changed_rows,
+            "referenced": report.referenced_rows,
+        },
+        "original_size_bytes": report.original_size_bytes,
+        "compressed_size_bytes": report.compressed_size_bytes,
+        "ratio": round(report.ratio, 2),
+        "sha256": list(report.sha256),
+        "objects": [one.key for one in look.objects],
+        "seconds": round(view.seconds, 1),
+        "dag_id": view.target.dag_id,
+        "run_id": view.run_id,
+    }
+
+
+def _conclude(demo: _Demo, *, keep: bool) -> None:
+    """Show the result, the proof, and what to do next."""
+    screen, folder = demo.screen, demo.stack.folder
+    screen.say()
+    show_results(screen, demo.views, demo.after)
+    screen.say()
+    screen.say("Seen with SQL and S3 alone, past the archiver's own records:", style="bold")
+    show_checks(screen, demo.checks)
+    screen.say()
+    parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in demo.seconds.items())
+    screen.say(f"Took {sum(demo.seconds.values()):.0f} s: {parts}. The same as JSON: {folder / RESULT_FILE}")
+    if keep:
+        _suggest(demo)
+    else:
+        screen.say("Next: 'make demo KEEP=1' archives the two months before and leaves Airflow's UI up to look around.")
+
+
+def _suggest(demo: _Demo) -> None:
+    user, password = demo.stack.login
+    first, last = demo.months[0].window.start, demo.months[-1].window.end - timedelta(days=1)
+    biggest = max(demo.views, key=lambda view: view.rows or 0)
+    archive_id = biggest.report.archive_id if biggest.report else ""
+    table = next(table for table in demo.tables if table.table_name == biggest.target.table)
+    for line in (
+        f"The stack is up. Airflow: {demo.stack.api_url}  user {user}, password {password}",
+        "Three things to try:",
+        f"  1  In the UI, open {biggest.target.dag_id}, its last run, and the log of 'verify' or 'delete'",
+        """  2  eval "$(make -s env)", then archive the same months again and see that nothing changes:""",
+        f"     airflow dags backfill -s {first:%Y-%m-%d} -e {last:%Y-%m-%d} {biggest.target.dag_id}",
+        "  3  Look for yourself at what is left, and at what is in an archive:",
+        f"     psql -c 'SELECT min({table.date_column}), count(*) FROM {table.table}'",  # noqa: S608 (a line to read)
+        f"     airflow strongroom show {archive_id}",
+        "'make down' stops it; data and archives stay.",
+    ):
+        demo.screen.say(line)
+
+
+def _finish(stack: Stack, screen: Screen, *, stop: bool) -> None:
+    """Stop what was started; a second Ctrl-C must not leave half of it running."""
+    if not stop:
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with screen.doing("stopping everything"):
+        stack.down()
+    screen.say(f"Stopped everything that was started; data and archives stay in {stack.folder}.")

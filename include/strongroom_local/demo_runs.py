@@ -1,0 +1,322 @@
+"""Airflow's side of the demo: start backfills over the REST API, follow the runs to their end, read what they say."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from strongroom.errors import StrongroomError
+from strongroom.partitions import Partition
+from strongroom.report import RunReport
+from strongroom_local.airflow import call_api
+from strongroom_local.processes import ServerError
+from strongroom_local.stack import Stack
+
+STEPS = ("plan", "extract_to_staging", "compress", "checksum", "upload", "verify", "seal", "delete", "report")
+
+_POLL_SECONDS = 2.0
+"""A look costs the API server some 60 ms of a core that the tasks could have."""
+_SILENT_SECONDS = 60
+"""How long the API may leave requests unanswered; on two busy cores the first task keeps it from answering."""
+_STUCK_SECONDS = 300
+_APPEAR_SECONDS = 90
+_CLOSE_SECONDS = 90
+_ACTIVE = ("running", "queued", "scheduled", "up_for_retry", "restarting")
+_FINISHED = ("success", "failed")
+
+
+class RunFailedError(StrongroomError):
+    """A run did not do what the demo promised."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One run that is wanted: a table's DAG and a month."""
+
+    table: str
+    dag_id: str
+    month: str
+
+
+@dataclass(frozen=True)
+class RunView:
+    """How far one run has come.
+
+    Args:
+        state: Airflow's word; ``waiting`` while there is no run yet.
+        step: The step that is under way, or was last.
+        rows: Rows that plan found due; None before.
+        seconds: From the start of the run to now, or to its end.
+        report: What the run's last task said; None before.
+    """
+
+    target: Target
+    run_id: str = ""
+    state: str = "waiting"
+    step: str = ""
+    rows: int | None = None
+    seconds: float = 0.0
+    report: RunReport | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.state in _FINISHED
+
+
+@dataclass
+class Airflow:
+    """The API of a running stack, with a token; a request that nobody answers is repeated for a while."""
+
+    stack: Stack
+    _token: str = field(default="", init=False)
+
+    def get(self, path: str, **query: object) -> dict[str, Any]:
+        """Read something.
+
+        Raises:
+            ServerError: Airflow refused it, a process of the stack has ended, or nobody answered for long.
+        """
+        question = f"{path}?{urlencode(query, doseq=True)}" if query else path
+        deadline = time.monotonic() + _SILENT_SECONDS
+        while True:
+            try:
+                return self.call("GET", question)
+            except ServerError as error:
+                if status_of(error) is not None or time.monotonic() > deadline or not self.stack.running:
+                    raise
+            time.sleep(_POLL_SECONDS)
+
+    def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        """Make one request, once.
+
+        Raises:
+            ServerError: Airflow refused it, or does not answer.
+        """
+        if not self._token:
+            self._token = self.stack.token()
+        return call_api(self.stack.api_url, method, path, body=body, token=self._token)
+
+
+def status_of(error: ServerError) -> int | None:
+    """Give the HTTP status of a refused request; None when nobody answered."""
+    first = str(error.found).partition(" ")[0]
+    return int(first) if first.isdigit() and len(first) == 3 else None
+
+
+def wait_for_dags(airflow: Airflow, dag_ids: Sequence[str]) -> None:
+    """Wait until Airflow has read the DAG file.
+
+    Raises:
+        ServerError: A DAG did not appear; quotes Airflow's import errors.
+    """
+    deadline = time.monotonic() + _APPEAR_SECONDS
+    while missing := set(dag_ids) - {dag["dag_id"] for dag in airflow.get("/api/v2/dags", limit=100)["dags"]}:
+        if time.monotonic() > deadline:
+            errors = airflow.get("/api/v2/importErrors")["import_errors"]
+            raise ServerError(
+                f"Airflow does not know {', '.join(sorted(missing))}",
+                found="; ".join(str(error["stack_trace"])[-600:] for error in errors) or "no import error either",
+                hint="nothing was archived or deleted; mend the DAG file, then run the demo again",
+            )
+        time.sleep(0.5)
+
+
+def require_quiet(airflow: Airflow) -> None:
+    """Refuse to begin beside runs that are under way: the demo could not tell their rows from its own.
+
+    Raises:
+        RunFailedError: There are some.
+    """
+    runs = airflow.get("/api/v2/dags/~/dagRuns", state=["running", "queued"], limit=20)["dag_runs"]
+    if runs:
+        raise RunFailedError(
+            "the running stack is archiving already",
+            found=", ".join(f"{run['dag_id']} {run['partition_key']} {run['state']}" for run in runs),
+            hint="nothing was changed; wait until these runs are done (see the UI), then run the demo again.",
+        )
+
+
+def start_backfills(airflow: Airflow, dag_ids: Sequence[str], months: Sequence[Partition]) -> None:
+    """Create a backfill of the months for each DAG, oldest month first; the DAGs stay paused.
+
+    Airflow gives an unpaused DAG the run that its schedule has due. Paused, with the backfill's runs behind it, the
+    schedule has moved on when the DAG file has been read again, and no month is run twice.
+
+    Raises:
+        ServerError: Airflow refused one, or its schedule does not move on.
+    """
+    for dag_id in dag_ids:
+        airflow.call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": True})
+    for dag_id in dag_ids:
+        _create_backfill(airflow, dag_id, months)
+    token = airflow.get(f"/api/v2/dags/{dag_ids[0]}")["file_token"]
+    airflow.call("PUT", f"/api/v2/parseDagFile/{token}")
+    deadline = time.monotonic() + _APPEAR_SECONDS
+    while due := [dag_id for dag_id in dag_ids if _has_run_due(airflow, dag_id)]:
+        if time.monotonic() > deadline:
+            raise ServerError(
+                f"Airflow's schedule of {', '.join(due)} does not go on behind the backfill",
+                hint="nothing was archived or deleted; the log of the dag-processor may say why",
+            )
+        time.sleep(0.5)
+
+
+def unpause(airflow: Airflow, dag_ids: Sequence[str]) -> None:
+    """Let the scheduler begin."""
+    for dag_id in dag_ids:
+        airflow.call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
+
+
+def follow(airflow: Airflow, targets: Sequence[Target], after: Mapping[str, str]) -> Iterator[list[RunView]]:
+    """Yield how far the runs are, every other second, until all have succeeded; the last time with all reports.
+
+    Args:
+        airflow: The API.
+        targets: The runs to follow; views come in this order.
+        after: A DAG that waits, paused, for all runs of another one.
+
+    Raises:
+        RunFailedError: A run failed, with its task's own words; or nothing moved for long.
+    """
+    views = [RunView(target) for target in targets]
+    waiting = dict(after)
+    moved_at = time.monotonic()
+    while True:
+        known = views
+        views = _look(airflow, known)
+        yield views
+        if failed := [view for view in views if view.state == "failed"]:
+            raise _tell_failure(airflow, failed[0])
+        if all(view.finished for view in views):
+            return
+        for dag_id, first in list(waiting.items()):
+            if all(view.finished for view in views if view.target.dag_id == first):
+                unpause(airflow, [dag_id])
+                del waiting[dag_id]
+        if [(view.state, view.step) for view in views] != [(view.state, view.step) for view in known]:
+            moved_at = time.monotonic()
+        elif time.monotonic() - moved_at > _STUCK_SECONDS:
+            raise RunFailedError(
+                f"no task began or ended for {_STUCK_SECONDS} s",
+                found=", ".join(
+                    f"{view.target.dag_id} {view.state} {view.step}" for view in views if not view.finished
+                ),
+                hint="no row was deleted that is not in a proved archive; read the logs beside the stack.",
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def _create_backfill(airflow: Airflow, dag_id: str, months: Sequence[Partition]) -> None:
+    """Create one backfill; Airflow closes the last one of a DAG up to half a minute after its runs, and waits so long."""
+    body = {
+        "dag_id": dag_id,
+        "from_date": months[0].window.start.isoformat(),
+        "to_date": months[-1].window.start.isoformat(),
+        "reprocess_behavior": "failed",
+        "max_active_runs": 1,
+    }
+    deadline = time.monotonic() + _CLOSE_SECONDS
+    while True:
+        try:
+            airflow.call("POST", "/api/v2/backfills", body)
+        except ServerError as error:
+            if status_of(error) != 409 or time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL_SECONDS)
+        else:
+            return
+
+
+def _has_run_due(airflow: Airflow, dag_id: str) -> bool:
+    run_after = airflow.get(f"/api/v2/dags/{dag_id}")["next_dagrun_run_after"]
+    return run_after is not None and _read_instant(run_after) <= datetime.now(timezone.utc)
+
+
+def _look(airflow: Airflow, known: list[RunView]) -> list[RunView]:
+    """See how far the runs are in two requests, and one more for each plan or report that is new."""
+    runs = airflow.get("/api/v2/dags/~/dagRuns", limit=100, order_by="-id")["dag_runs"]
+    newest = {(run["dag_id"], run["partition_key"]): run for run in reversed(runs)}
+    active = airflow.get("/api/v2/dags/~/dagRuns/~/taskInstances", state=_ACTIVE, limit=100)["task_instances"]
+    views = []
+    for view in known:
+        run = newest.get((view.target.dag_id, view.target.month))
+        if run is None or view.finished:
+            views.append(view)
+            continue
+        seen = replace(
+            view,
+            run_id=run["dag_run_id"],
+            state=run["state"],
+            step=_step_of(run["dag_run_id"], active) or view.step,
+            seconds=_seconds_of(run),
+        )
+        views.append(_read_results(airflow, seen))
+    return views
+
+
+def _step_of(run_id: str, active: Sequence[Mapping[str, Any]]) -> str:
+    """Name the step of a run that is furthest on; a step that waits for another try says so."""
+    tasks = [task for task in active if task["dag_run_id"] == run_id]
+    steps = {task["task_id"].rpartition(".")[2]: task["state"] for task in tasks}
+    furthest = max(steps, key=STEPS.index, default="")
+    return f"{furthest} (again soon)" if steps.get(furthest) == "up_for_retry" else furthest
+
+
+def _seconds_of(run: Mapping[str, Any]) -> float:
+    if run["start_date"] is None:
+        return 0.0
+    end = _read_instant(run["end_date"]) if run["end_date"] else datetime.now(timezone.utc)
+    return (end - _read_instant(run["start_date"])).total_seconds()
+
+
+def _read_results(airflow: Airflow, view: RunView) -> RunView:
+    """Add what plan found due as soon as it is done, and the report when the run is."""
+    if view.rows is None and (view.state == "success" or view.step not in ("", "plan", "plan (again soon)")):
+        view = replace(view, rows=int(_xcom(airflow, view, "plan", "plan")["due_rows"]))
+    if view.state == "success":
+        report = RunReport.model_validate(_xcom(airflow, view, "report", "return_value"))
+        view = replace(view, step="", report=report)
+    return view
+
+
+def _xcom(airflow: Airflow, view: RunView, task_id: str, key: str) -> dict[str, Any]:
+    value: dict[str, Any] = airflow.get(f"{_run_path(view)}/taskInstances/{task_id}/xcomEntries/{key}")["value"]
+    return value
+
+
+def _run_path(view: RunView) -> str:
+    return f"/api/v2/dags/{view.target.dag_id}/dagRuns/{quote(view.run_id, safe='')}"
+
+
+def _tell_failure(airflow: Airflow, view: RunView) -> RunFailedError:
+    """Find the failed task of a run and what it said."""
+    tasks = airflow.get(f"{_run_path(view)}/taskInstances", state="failed", limit=10)["task_instances"]
+    where = f"{view.target.dag_id} {view.target.month}"
+    if not tasks:
+        return RunFailedError(f"{where} failed without a failed task", hint="nothing is lost; see the run in the UI.")
+    task = min(tasks, key=lambda one: str(one["end_date"]))
+    path = f"{_run_path(view)}/taskInstances/{task['task_id']}/logs/{task['try_number']}"
+    events = airflow.get(path, map_index=task["map_index"], full_content="true")["content"]
+    return RunFailedError(
+        f"{where} failed in {task['task_id']}",
+        found=_last_error(events),
+        hint="no row was deleted that is not in a proved archive; mend what the error names, then run the demo again.",
+    )
+
+
+def _last_error(events: Sequence[Any]) -> str:
+    """Give the words of the last exception in a task's log, or else its last lines."""
+    for event in reversed(events):
+        details = event.get("error_detail") if isinstance(event, dict) else None
+        if details:
+            return f"{details[0]['exc_type']}: {details[0]['exc_value']}"
+    lines = [str(event.get("event", "")) if isinstance(event, dict) else str(event) for event in events]
+    return "\n".join(lines[-10:])
+
+
+def _read_instant(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))

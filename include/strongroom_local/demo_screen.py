@@ -1,0 +1,226 @@
+"""What the demo shows: progress while it runs, a table at the end; plain lines where no terminal is."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from strongroom_local.demo_proof import Check, Look
+from strongroom_local.demo_runs import RunView
+
+_PLAIN_WIDTH = 100
+_SUMMARY_SECONDS = 15
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+class Screen:
+    """Writes to stdout; knows whether somebody watches it there."""
+
+    def __init__(self) -> None:
+        console = Console(highlight=False, emoji=False)
+        self.watched = console.is_terminal and not console.is_dumb_terminal
+        # Without a terminal rich takes 80 columns for granted; a file has room.
+        self.console = console if self.watched else Console(highlight=False, emoji=False, width=_PLAIN_WIDTH)
+        self._started = time.monotonic()
+
+    def say(self, text: str = "", style: str | None = None) -> None:
+        """Print a line as it stands; long ones are left to the terminal to wrap."""
+        self.console.print(text, style=style, soft_wrap=True, markup=False)
+
+    def log(self, text: str) -> None:
+        """Print a line behind the seconds since the demo began."""
+        self.say(f"{time.monotonic() - self._started:5.0f} s  {text}")
+
+    @contextmanager
+    def doing(self, text: str) -> Iterator[Callable[[str], None]]:
+        """Show that something takes its time; yields what to call with the next few words."""
+        if not self.watched:
+            yield self.log
+            return
+        with self.console.status(f"{escape(text)} …") as spinner:
+            yield lambda words: spinner.update(f"{escape(words)} …")
+
+    @property
+    def mark(self) -> str:
+        """What stands before a claim that holds, in the output's encoding."""
+        return "✓" if self.console.encoding.startswith("utf") else "ok"
+
+    @property
+    def cross(self) -> str:
+        """What stands before a claim that does not hold."""
+        return "✗" if self.console.encoding.startswith("utf") else "FAILED"
+
+
+class RunsOnScreen:
+    """A table that changes in place where somebody watches; elsewhere a line for each run that begins or ends."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._known: dict[tuple[str, str], RunView] = {}
+        self._told = time.monotonic()
+        self._live = Live(console=screen.console, auto_refresh=False, transient=True) if screen.watched else None
+
+    def __enter__(self) -> RunsOnScreen:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, views: Sequence[RunView]) -> None:
+        """Show how far the runs are."""
+        if self._live is not None:
+            self._live.update(self._table(views), refresh=True)
+        for view in views:
+            key = (view.target.table, view.target.month)
+            known, self._known[key] = self._known.get(key), view
+            if view.finished and not (known and known.finished):
+                self._tell(_sentence(view))
+            elif view.state == "running" and not (known and known.state == "running") and self._live is None:
+                self._tell(f"{view.target.table} {view.target.month}: begins")
+        if self._live is None and time.monotonic() - self._told > _SUMMARY_SECONDS:
+            done = sum(view.finished for view in views)
+            steps = Counter(view.step or "starting" for view in views if _runs(view))
+            running = (step if runs == 1 else f"{runs} x {step}" for step, runs in steps.items())
+            self._tell(f"{done} of {len(views)} runs done; under way: {', '.join(running) or 'nothing'}")
+
+    def _tell(self, text: str) -> None:
+        self._told = time.monotonic()
+        if self._live is None:
+            self._screen.log(text)
+
+    def _table(self, views: Sequence[RunView]) -> Table:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        table.add_column("table", min_width=25, no_wrap=True)
+        table.add_column("month", no_wrap=True)
+        table.add_column("step", min_width=24, no_wrap=True)
+        table.add_column("rows", justify="right", min_width=7)
+        table.add_column("s", justify="right", min_width=3)
+        for view in views:
+            rows = "" if view.rows is None else f"{view.rows:,}"
+            seconds = f"{view.seconds:.0f}" if view.seconds else ""
+            style = (
+                "green"
+                if view.state == "success"
+                else "red"
+                if view.state == "failed"
+                else ""
+                if _runs(view)
+                else "dim"
+            )
+            table.add_row(view.target.table, view.target.month, self._step(view), rows, seconds, style=style)
+        return table
+
+    def _step(self, view: RunView) -> str:
+        if view.state == "success":
+            return f"{self._screen.mark} {view.report.outcome if view.report else 'done'}"
+        return view.state if view.state == "failed" or not _runs(view) else view.step or "starting"
+
+
+def show_results(screen: Screen, views: Sequence[RunView], looks: Sequence[Look]) -> None:
+    """Print what became of each month of each table: 79 columns, and below why rows were left."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
+    for title in ("archived", "deleted", "left", "before", "after", "ratio", "SHA-256", "s"):
+        table.add_column(title, justify="left" if title == "SHA-256" else "right", no_wrap=True)
+    looked = {(look.table, look.month): look for look in looks}
+    named = ""
+    for view in views:
+        report = view.report
+        if report is None:
+            continue
+        if view.target.table != named:
+            named = view.target.table
+            table.add_row(f"[bold]{escape(named)}[/]", *[""] * 8)
+        table.add_row(
+            f"  {view.target.month}",
+            f"{report.archived_rows:,}",
+            f"{report.deleted_rows:,}",
+            f"{looked[named, view.target.month].in_table.count:,}",
+            write_bytes(report.original_size_bytes),
+            write_bytes(report.compressed_size_bytes),
+            f"{report.ratio:.1f}x",
+            report.sha256[0][:12] + ("+" if len(report.sha256) > 1 else "") if report.sha256 else "",
+            f"{view.seconds:.0f}",
+        )
+    table.add_row(*_totals(views, looks), style="bold")
+    screen.console.print(table)
+    for reason in sorted(set(_reasons(views))):
+        screen.say(f"  left: {reason}")
+
+
+def show_checks(screen: Screen, checks: Sequence[Check]) -> None:
+    """Print each claim with its numbers, and where it does not hold."""
+    for check in checks:
+        mark, style = (screen.mark, "green") if check.holds else (screen.cross, "bold red")
+        screen.say(f"  {mark} {check.claim}: {check.numbers}", style=style)
+        for fault in check.faults:
+            screen.say(f"      {fault}", style="red")
+
+
+def write_bytes(size_bytes: float) -> str:
+    """Write a size with three figures: ``27.1 MB``."""
+    unit = 0
+    while size_bytes >= 999.5 and unit < len(_UNITS) - 1:
+        size_bytes, unit = size_bytes / 1000, unit + 1
+    digits = 0 if unit == 0 or size_bytes >= 99.95 else 1
+    return f"{size_bytes:.{digits}f} {_UNITS[unit]}"
+
+
+def _totals(views: Sequence[RunView], looks: Sequence[Look]) -> list[Any]:
+    reports = [view.report for view in views if view.report]
+    original = sum(report.original_size_bytes for report in reports)
+    compressed = sum(report.compressed_size_bytes for report in reports)
+    return [
+        "in all",
+        f"{sum(report.archived_rows for report in reports):,}",
+        f"{sum(report.deleted_rows for report in reports):,}",
+        f"{sum(look.in_table.count for look in looks):,}",
+        write_bytes(original),
+        write_bytes(compressed),
+        f"{original / max(1, compressed):.1f}x",
+        "",
+        "",
+    ]
+
+
+def _reasons(views: Sequence[RunView]) -> Iterator[str]:
+    for view in views:
+        if view.report is None:
+            continue
+        where = f"of {view.target.table} {view.target.month}"
+        for exclusion in view.report.exclusions:
+            yield f"{exclusion.rows:,} {where}: {exclusion.detail}"
+        if view.report.changed_rows:
+            yield f"{view.report.changed_rows:,} {where}: they changed after they were archived"
+        if view.report.referenced_rows:
+            yield f"{view.report.referenced_rows:,} {where}: other rows came to refer to them meanwhile"
+
+
+def _sentence(view: RunView) -> str:
+    where = f"{view.target.table} {view.target.month}"
+    report = view.report
+    if report is None:
+        return f"{where}: {view.state}"
+    if report.archive_id is None:
+        return f"{where}: {report.outcome}"
+    sizes = f"{write_bytes(report.original_size_bytes)} to {write_bytes(report.compressed_size_bytes)}"
+    return (
+        f"{where}: {report.outcome} {report.archived_rows:,} rows, deleted {report.deleted_rows:,}, "
+        f"{sizes}, {view.seconds:.0f} s"
+    )
+
+
+def _runs(view: RunView) -> bool:
+    return view.state == "running"
