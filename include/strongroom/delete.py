@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from psycopg import IsolationLevel, errors, sql
 
+from strongroom.catalogue import InspectedTable
 from strongroom.errors import IntegrityError
 from strongroom.extract_to_staging import inspect_unchanged
 from strongroom.manifest import require_manifest
@@ -24,7 +25,7 @@ from strongroom.plan import refers
 from strongroom.records import DeletedPart, Record, RunIdentity, Sha256, VerifiedPart
 from strongroom.seal import require_part_of
 from strongroom.settings import TableSettings
-from strongroom.shape import InspectedTable, row_digest
+from strongroom.shape import row_digest
 from strongroom.source import Connection
 from strongroom.staging import Staging
 from strongroom.store import Store

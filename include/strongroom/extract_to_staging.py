@@ -14,11 +14,12 @@ from typing import IO, Any
 import psycopg
 from psycopg import sql
 
+from strongroom.catalogue import InspectedTable, inspect_table
 from strongroom.errors import IntegrityError, UnarchivableError
 from strongroom.plan import due_rows
 from strongroom.records import ExtractedPart, PlannedPart
 from strongroom.settings import TableSettings
-from strongroom.shape import InspectedTable, inspect_table, json_line, row_digest, shape_sha256
+from strongroom.shape import json_line, row_digest, shape_sha256
 from strongroom.source import Connection
 from strongroom.staging import Staging
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from psycopg import sql
 
+from strongroom.catalogue import InspectedTable, Reference, inspect_table
 from strongroom.errors import StagingError, UnarchivableError
 from strongroom.identity import claim_store
 from strongroom.manifest import Manifest, archive_ids, require_manifest
@@ -17,7 +18,7 @@ from strongroom.object_keys import ArchiveId, partition_prefix
 from strongroom.partitions import Partition, Window, refuse_if_hot
 from strongroom.records import ArchivePlan, Column, Exclusion, PlannedPart, narrow
 from strongroom.settings import TableSettings
-from strongroom.shape import InspectedTable, Reference, inspect_table, json_line, shape_sha256
+from strongroom.shape import json_line, shape_sha256
 from strongroom.source import Connection, qualified, read_identity
 from strongroom.staging import Staging
 from strongroom.store import Store

@@ -21,12 +21,14 @@ from strongroom.store import is_loopback
 Connection = psycopg.Connection[tuple[object, ...]]
 
 PINNED = {
+    "array_nulls": "on",
     "bytea_output": "hex",
     "client_encoding": "UTF8",
     "datestyle": "ISO, YMD",
     "extra_float_digits": "3",  # the shortest text that reads back to the same bits
     "intervalstyle": "postgres",
     "lc_monetary": "C",
+    "quote_all_identifiers": "off",
     "row_security": "off",  # an error instead of silently missing rows
     "search_path": "pg_catalog",  # names in values come out qualified, and nobody's function stands in for a built-in
     "standard_conforming_strings": "on",
@@ -165,3 +167,8 @@ def read_identity(connection: Connection) -> SourceIdentity:
 def qualified(schema_name: str, table_name: str) -> sql.Identifier:
     """The table's name for a statement, quoted."""
     return sql.Identifier(schema_name, table_name)
+
+
+def fetch_rows(connection: Connection, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+    """All rows of a query of the catalogue."""
+    return connection.execute(query, parameters).fetchall()
