@@ -1,0 +1,48 @@
+"""The stack of the end-to-end tests: the repository's tables and, beside them, tables to rehearse failures on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from strongroom.settings import DEFAULT_FILE, FILE_VARIABLE
+from strongroom_local.ports import LOOPBACK
+from strongroom_local.stack import Stack
+from tests.e2e.helpers import Airflow, HoldingProxy
+from tests.e2e.rehearsals import rehearsal_settings
+
+
+@pytest.fixture(scope="session")
+def proxy() -> Iterator[HoldingProxy]:
+    """A proxy in front of the stack's S3 server, which some of the rehearsal tables are told to use."""
+    with HoldingProxy() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def stack(configuration: Path, stack: Stack, proxy: HoldingProxy) -> Stack:
+    """The session's stack, with the rehearsal tables' DAGs in it and the proxy in front of its S3 server."""
+    proxy.forward_to(LOOPBACK, stack.object_store.port)
+    return stack
+
+
+@pytest.fixture(scope="session")
+def configuration(session_folder: Path, proxy: HoldingProxy) -> Iterator[Path]:
+    """An archive.yaml of the repository's tables and the rehearsals; the stack is started with it."""
+    document = yaml.safe_load(DEFAULT_FILE.read_text())
+    document["tables"] |= rehearsal_settings(proxy.endpoint_url)
+    path = session_folder / "archive.yaml"
+    path.write_text(yaml.safe_dump(document))
+    os.environ[FILE_VARIABLE] = str(path)
+    yield path
+    del os.environ[FILE_VARIABLE]
+
+
+@pytest.fixture(scope="session")
+def airflow(stack: Stack) -> Airflow:
+    """The stack's Airflow, logged in."""
+    return Airflow(stack)

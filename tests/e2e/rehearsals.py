@@ -1,0 +1,75 @@
+"""Small tables beside the sample's, each archived by a DAG of its own, on which the tests rehearse what goes wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from strongroom_local.stack import ARCHIVER_ROLE
+
+SCHEMA = "rehearsal"
+
+KILLS = (
+    "nothing",
+    "plan",
+    "extract_to_staging",
+    "compress",
+    "checksum",
+    "upload",
+    "uploaded",
+    "verify",
+    "seal",
+    "sealed",
+    "delete",
+    "deleted",
+    "report",
+)
+"""What is killed in the rehearsal of each table: the step in its middle, or (uploaded, sealed, deleted) at the moment
+between its effect and the note of it."""
+
+ERRORS = ("password", "missing")
+"""What is wrong in the rehearsal of each table."""
+
+
+def table_of(rehearsal: str) -> str:
+    """The table of a rehearsal, with its schema."""
+    return f"{SCHEMA}.{rehearsal}"
+
+
+def dag_of(rehearsal: str) -> str:
+    """The DAG of a rehearsal."""
+    return f"archive__{SCHEMA}__{rehearsal}"
+
+
+def rehearsal_settings(proxy_url: str) -> dict[str, Any]:
+    """Sections of archive.yaml: daily partitions, no retries (a killed task waits to be cleared), small batches."""
+    shared = {
+        "date_column": "at",
+        "frequency": "daily",
+        "cron": "0 2 * * *",
+        "retries": 0,
+        "delete_batch_rows": 500,
+        "owner": "rehearsal",
+    }
+    through_proxy = {"store": {"endpoint_url": proxy_url}}
+    sections = {table_of(kill): shared | through_proxy for kill in KILLS}
+    sections |= {table_of(error): shared for error in ERRORS}
+    sections[table_of("password")] = shared | {"source_conn_id": "rehearsal_password"}
+    return sections
+
+
+def create_table(rehearsal: str, day: str) -> str:
+    """SQL that makes the rehearsal's table: 1,440 rows of one day (its ids 1 to 1440), 60 before it and 60 behind it."""
+    table = table_of(rehearsal)
+    return f"""
+        CREATE SCHEMA IF NOT EXISTS {SCHEMA};
+        GRANT USAGE ON SCHEMA {SCHEMA} TO {ARCHIVER_ROLE};
+        CREATE TABLE {table} (
+            id bigint PRIMARY KEY, at timestamptz NOT NULL, who text, cost numeric, details jsonb
+        );
+        CREATE INDEX ON {table} (at);
+        INSERT INTO {table}
+        SELECT n, '{day} 00:00+00'::timestamptz + (n - 1) * interval '1 minute', md5(n::text) || ' Ọláńrewájú',
+               n / 7.0, jsonb_build_object('n', n, 'of', repeat(md5(n::text), 8))
+        FROM generate_series(-59, 1500) AS n;
+        GRANT SELECT, DELETE ON {table} TO {ARCHIVER_ROLE};
+    """
