@@ -2,55 +2,34 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator
-from functools import wraps
+from collections.abc import Iterator
 from typing import Any
 
-from airflow.cli.simple_table import AirflowConsole
-from airflow.utils.cli import suppress_logs_and_warning
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Column, Table
 
 from strongroom.audit import ArchiveVerdict, read_archives, read_deletions, verify_archive
-from strongroom.errors import IntegrityError, StrongroomError
+from strongroom.errors import IntegrityError
 from strongroom.manifest import Manifest, read_manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.settings import TableSettings, load_settings
 from strongroom.store import Store
+from strongroom_airflow.commands.terminal import command, print_json, print_out
 from strongroom_airflow.connections import connect_store
 
 _COLOURS = {"sound": "green", "corrupted": "red", "missing": "red"}
 
 
-def _command(function: Callable[[Namespace], int | None]) -> Callable[[Namespace], None]:
-    """Errors as one message with its hint, on standard error, and an exit code."""
-
-    @wraps(function)
-    @suppress_logs_and_warning
-    def run(args: Namespace) -> None:
-        try:
-            status = function(args)
-        except StrongroomError as error:
-            Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
-            status = 1
-        sys.exit(status or 0)
-
-    return run
-
-
-@_command
+@command
 def list_archives(args: Namespace) -> int:
     """List sealed archives, of one table or of all configured ones."""
     tables = load_settings().tables.values() if args.table is None else [load_settings().table(args.table)]
     manifests = [manifest for table in tables for manifest in _archives_of(table)]
     if args.json:
-        _print_json([_summary(manifest) for manifest in manifests])
+        print_json([_summary(manifest) for manifest in manifests])
         return 0
     numbers = (Column(name, justify="right", no_wrap=True) for name in ("rows", "bytes", "ratio"))
     table = Table(Column("archive", overflow="fold"), *numbers, Column("kept until", no_wrap=True), box=SIMPLE)
@@ -62,20 +41,20 @@ def list_archives(args: Namespace) -> int:
             f"{_ratio(manifest):.1f}x",
             f"{manifest.retention_until:%Y-%m-%d}",
         )
-    _print(table if manifests else "There is no archive yet.")
+    print_out(table if manifests else "There is no archive yet.")
     return 0
 
 
-@_command
+@command
 def show_archive(args: Namespace) -> int:
     """Show one archive: its manifest, its parts, what became of its rows in the table."""
-    store, archive = _find(args.archive_id)
+    store, archive = find_archive(args.archive_id)
     manifest = read_manifest(store, archive)
-    assert manifest is not None  # noqa: S101 - _find() has just read it
+    assert manifest is not None  # noqa: S101 - find_archive() has just read it
     deletions = read_deletions(store, manifest)
     if args.json:
         deleted = [evidence.model_dump(mode="json") if evidence else None for evidence in deletions]
-        _print_json({"manifest": manifest.model_dump(mode="json"), "deletions": deleted})
+        print_json({"manifest": manifest.model_dump(mode="json"), "deletions": deleted})
         return 0
     facts = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
     for name, value in (
@@ -111,19 +90,19 @@ def show_archive(args: Namespace) -> int:
             f"{evidence.deleted + evidence.gone:,}" if evidence else "not yet",
             f"{evidence.changed + evidence.referenced:,}" if evidence else "",
         )
-    _print(facts, parts)
+    print_out(facts, parts)
     return 0
 
 
-@_command
+@command
 def verify(args: Namespace) -> int:
     """Download one archive and compare each object with the manifest; exit code 1 if one is not sound."""
-    store, archive = _find(args.archive_id)
+    store, archive = find_archive(args.archive_id)
     verdict = verify_archive(store, archive)
     if args.json:
-        _print_json(verdict.model_dump(mode="json") | {"sound": verdict.sound})
+        print_json(verdict.model_dump(mode="json") | {"sound": verdict.sound})
     else:
-        _print(_verdict_table(verdict), _conclusion(verdict))
+        print_out(_verdict_table(verdict), _conclusion(verdict))
     return 0 if verdict.sound else 1
 
 
@@ -150,7 +129,7 @@ def _archives_of(table: TableSettings) -> Iterator[Manifest]:
     return read_archives(connect_store(table), table.schema_name, table.table_name)
 
 
-def _find(text: str) -> tuple[Store, ArchiveId]:
+def find_archive(text: str) -> tuple[Store, ArchiveId]:
     """The store in which an archive lies: its table's own first, then the others."""
     archive = ArchiveId.parse(text)
     tables = sorted(
@@ -181,13 +160,3 @@ def _summary(manifest: Manifest) -> dict[str, Any]:
 
 def _ratio(manifest: Manifest) -> float:
     return manifest.original_size / max(1, manifest.compressed_size)
-
-
-def _print(*things: Any) -> None:
-    console = AirflowConsole(highlight=False)
-    for thing in things:
-        console.print(thing, soft_wrap=isinstance(thing, str))
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
