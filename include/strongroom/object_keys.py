@@ -7,16 +7,22 @@ percent-encoded, so that a dot or slash in a name can neither leave its prefix n
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from urllib.parse import unquote
 
 from strongroom.errors import StrongroomError
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
+_PURGE_INTENT, _DESTRUCTION = "purge-intent.json", "destruction.json"
 _ARCHIVE_ID = re.compile(r"(?P<schema>[^./]+)\.(?P<table>[^./]+)\.(?P<key>\d{4}-[0-9W-]+)\.(?P<sequence>\d{4,})")
 
 SOURCE_IDENTITY = "metadata/source.json"
 """Which database the store belongs to."""
+
+HOLDS = "holds/"
+"""Key prefix of the legal holds."""
 
 SUFFIXES = {"zstd": ".jsonl.zst", "gzip": ".jsonl.gz", "none": ".jsonl"}
 """File name endings of a part by compression type."""
@@ -86,9 +92,24 @@ class ArchiveId:
         """Key of one part."""
         return f"{self.archive_prefix}{part_name(number)}{SUFFIXES[compression_type]}"
 
+    @property
+    def evidence_prefix(self) -> str:
+        """Key prefix of all evidence of the archive, with its final slash."""
+        return f"{evidence_prefix(self.schema_name, self.table_name, self.partition_key)}{self}/"
+
     def delete_evidence_key(self, number: int) -> str:
         """Key of the record that one part's rows were deleted."""
-        return f"evidence/{self.table_folder}/{self.partition_key}/{self}/delete-{part_name(number)}.json"
+        return f"{self.evidence_prefix}delete-{part_name(number)}.json"
+
+    @property
+    def purge_intent_key(self) -> str:
+        """Key of the record that a purge of the archive has begun."""
+        return f"{self.evidence_prefix}{_PURGE_INTENT}"
+
+    @property
+    def destruction_key(self) -> str:
+        """Key of the certificate that the archive was destroyed."""
+        return f"{self.evidence_prefix}{_DESTRUCTION}"
 
 
 def part_name(number: int) -> str:
@@ -111,6 +132,11 @@ def partition_prefix(schema_name: str, table_name: str, partition_key: str) -> s
     return f"archives/{table_folder(schema_name, table_name)}/partition={partition_key}/"
 
 
+def evidence_prefix(schema_name: str, table_name: str, partition_key: str) -> str:
+    """Key prefix of the evidence of all archives that one partition ever had."""
+    return f"evidence/{table_folder(schema_name, table_name)}/{partition_key}/"
+
+
 def manifest_prefix(
     schema_name: str | None = None, table_name: str | None = None, partition_key: str | None = None
 ) -> str:
@@ -130,6 +156,38 @@ def manifest_archive_id(key: str) -> ArchiveId | None:
         return None
     archive_id = ArchiveId.parse(name.removesuffix(".json"))
     return archive_id if archive_id.manifest_key == key else None
+
+
+def stored_archive_id(key: str) -> ArchiveId | None:
+    """The archive whose part or SHA256SUMS a key below ``archives/`` is, or None for any other object there."""
+    folder, _, _ = key.rpartition("/")
+    text = folder.rpartition("/")[2]
+    if _ARCHIVE_ID.fullmatch(text) is None:
+        return None
+    archive_id = ArchiveId.parse(text)
+    return archive_id if key.startswith(archive_id.archive_prefix) else None
+
+
+def unfinished_purges(evidence_keys: Iterable[str]) -> list[ArchiveId]:
+    """Archives of which the evidence says that a purge began, and not that it ended; sorted."""
+    begun: set[ArchiveId] = set()
+    ended: set[ArchiveId] = set()
+    for key in evidence_keys:
+        folder, _, name = key.rpartition("/")
+        text = folder.rpartition("/")[2]
+        if name in (_PURGE_INTENT, _DESTRUCTION) and _ARCHIVE_ID.fullmatch(text) is not None:
+            (begun if name == _PURGE_INTENT else ended).add(ArchiveId.parse(text))
+    return sorted(begun - ended)
+
+
+def hold_key(hold_id: str) -> str:
+    """Key of one legal hold."""
+    return f"{HOLDS}{hold_id}.json"
+
+
+def purge_report_key(run_id: str, at: datetime) -> str:
+    """Key of the report of one run of the retention purge."""
+    return f"reports/retention_purge/{encode_name(run_id)}/{at:%Y%m%dT%H%M%SZ}.json"
 
 
 def claim_key(schema_name: str, table_name: str, partition_key: str) -> str:

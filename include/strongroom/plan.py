@@ -14,7 +14,7 @@ from strongroom.catalogue import InspectedTable, Reference, inspect_table
 from strongroom.errors import StagingError, UnarchivableError
 from strongroom.identity import claim_store
 from strongroom.manifest import Manifest, archive_ids, require_manifest
-from strongroom.object_keys import ArchiveId, partition_prefix
+from strongroom.object_keys import ArchiveId, evidence_prefix, partition_prefix
 from strongroom.partitions import Partition, Window, refuse_if_hot
 from strongroom.records import ArchivePlan, Column, Exclusion, PlannedPart, narrow
 from strongroom.settings import TableSettings
@@ -149,9 +149,10 @@ def _first_unfinished(store: Store, earlier: Sequence[ArchiveId]) -> Manifest | 
 
 
 def _next_sequence(store: Store, settings: TableSettings, partition: Partition, earlier: Sequence[ArchiveId]) -> int:
-    """One more than the highest that was ever begun; what a broken run left keeps its number."""
-    prefix = partition_prefix(settings.schema_name, settings.table_name, partition.key)
-    begun = {key.removeprefix(prefix).partition("/")[0] for key in store.keys(prefix)}
+    """One more than the highest that was ever begun; what a broken run left, and what was purged, keeps its number."""
+    where = (settings.schema_name, settings.table_name, partition.key)
+    prefixes = (partition_prefix(*where), evidence_prefix(*where))
+    begun = {key.removeprefix(prefix).partition("/")[0] for prefix in prefixes for key in store.keys(prefix)}
     sequences = [archive.sequence for archive in (*earlier, *map(ArchiveId.parse, begun))]
     return max(sequences, default=0) + 1
 

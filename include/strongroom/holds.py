@@ -1,0 +1,172 @@
+"""Legal holds: what one covers is neither purged nor swept, however old it is, until the hold is released.
+
+A hold is one small object in the archive store. It is changed only by compare-and-swap, and only once: to say that it
+was released. It names what it covers by the beginning of an archive id: a table, one partition of it, or one archive.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+
+from pydantic import AwareDatetime, Field, ValidationError
+
+from strongroom.errors import ContendedError, IntegrityError, StrongroomError
+from strongroom.object_keys import HOLDS, ArchiveId, hold_key, table_folder
+from strongroom.records import Record
+from strongroom.store import Store
+
+_READERS = 8
+_COVERAGE = re.compile(r"[^./\s]+\.[^./\s]+(\.\d{4}-[0-9W-]+(\.\d{4,})?)?")
+_HOLD_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
+
+
+class HoldError(StrongroomError):
+    """A hold cannot be placed as asked, or there is none of that id."""
+
+
+class Hold(Record):
+    """One legal hold."""
+
+    hold_id: str
+    what: str = Field(
+        description="The beginning of an archive id, up to one of its dots or to its end: a table "
+        "(public.audit_events), a partition (public.audit_events.2026-07) or one archive."
+    )
+    why: str
+    who: str
+    reference: str = Field(description="Case number, letter or ticket that asks for the hold.")
+    placed_at: AwareDatetime
+    released_at: AwareDatetime | None = None
+    released_by: str | None = None
+    release_reason: str | None = None
+
+    def covers(self, archive: ArchiveId) -> bool:
+        """Whether the hold speaks of an archive, released or not."""
+        return f"{archive}.".startswith(f"{self.what}.")
+
+    def __str__(self) -> str:
+        return f"hold {self.hold_id} on {self.what} by {self.who} ({self.reference}: {self.why})"
+
+
+def covered(schema_name: str, table_name: str, partition_key: str | None = None) -> str:
+    """What a hold on a table, or on one of its partitions, names in :attr:`Hold.what`."""
+    folder = table_folder(schema_name, table_name)
+    return folder if partition_key is None else f"{folder}.{partition_key}"
+
+
+def place_hold(store: Store, what: str, *, why: str, who: str, reference: str, now: datetime) -> Hold:
+    """Place a hold; it is in force when this returns. A repeat places another one.
+
+    Args:
+        store: Where what it covers lies.
+        what: From :func:`covered`, or an archive id.
+        why: The reason, in words.
+        who: The person who asks for it.
+        reference: Case number, letter or ticket.
+        now: Aware instant.
+
+    Raises:
+        HoldError: `what` names nothing that can be held, or a text is empty.
+    """
+    if _COVERAGE.fullmatch(what) is None:
+        raise HoldError(
+            f"{what!r} is nothing that can be held",
+            expected="a table, a table and a partition key, or an archive id",
+            hint="No hold was placed. `airflow strongroom list` prints the ids of the archives.",
+        )
+    for name, text in (("why", why), ("who", who), ("reference", reference)):
+        if not text.strip():
+            raise HoldError(
+                f"the hold on {what} does not say {name}",
+                hint="No hold was placed. An auditor will ask for what, why, who and the reference: give all four.",
+            )
+    hold_id = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+    hold = Hold(hold_id=hold_id, what=what, why=why, who=who, reference=reference, placed_at=now)
+    if not store.swap(hold_key(hold_id), _to_json(hold), etag=None):
+        raise _raced(hold_id)
+    return hold
+
+
+def release_hold(store: Store, hold_id: str, *, who: str, reason: str, now: datetime) -> Hold:
+    """Mark a hold as released; the object stays as evidence. A repeat returns the release that is there.
+
+    Raises:
+        HoldError: There is no such hold, or no reason is given.
+        ContendedError: Somebody else releases it at this moment.
+    """
+    if not who.strip() or not reason.strip():
+        raise HoldError(
+            f"the release of hold {hold_id} does not say who or why",
+            hint="The hold stays in force. Give both: an auditor will ask.",
+        )
+    key = hold_key(hold_id)
+    present = store.read(key) if _HOLD_ID.fullmatch(hold_id) else None
+    if present is None:
+        raise HoldError(
+            f"there is no hold {hold_id} in {store}",
+            hint="Nothing was released. `airflow strongroom hold list` prints the holds and their ids.",
+        )
+    hold = _read(store, key, present[0])
+    if hold.released_at is not None:
+        return hold
+    released = hold.model_copy(update={"released_at": now, "released_by": who, "release_reason": reason})
+    if not store.swap(key, _to_json(released), etag=present[1]):
+        raise _raced(hold_id)
+    return released
+
+
+def read_holds(store: Store) -> list[Hold]:
+    """All holds that were ever placed, oldest first.
+
+    Raises:
+        IntegrityError: An object below ``holds/`` is no hold. Whoever removes anything must stop then.
+    """
+    keys = list(store.keys(HOLDS))
+    with ThreadPoolExecutor(_READERS) as readers:
+        bodies = list(readers.map(store.read, keys))
+    found = [_read(store, key, body[0]) for key, body in zip(keys, bodies, strict=True) if body is not None]
+    return sorted(found, key=lambda hold: (hold.placed_at, hold.hold_id))
+
+
+def holds_in_force(store: Store) -> list[Hold]:
+    """The holds that nobody has released, oldest first; errors as :func:`read_holds`."""
+    return [hold for hold in read_holds(store) if hold.released_at is None]
+
+
+def covering(holds: Iterable[Hold], archive: ArchiveId) -> list[Hold]:
+    """Those of some holds in force that cover an archive."""
+    return [hold for hold in holds if hold.covers(archive)]
+
+
+def _to_json(hold: Hold) -> bytes:
+    return hold.model_dump_json(indent=2).encode() + b"\n"
+
+
+def _read(store: Store, key: str, body: bytes) -> Hold:
+    try:
+        hold = Hold.model_validate_json(body)
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False)[0]
+        found = f"{'.'.join(map(str, problem['loc'])) or 'the document'}: {problem['msg']}"
+    else:
+        if hold_key(hold.hold_id) == key:
+            return hold
+        found = f"the hold {hold.hold_id}"
+    raise IntegrityError(
+        f"{store}{key} is not a sound legal hold",
+        expected="a hold as `airflow strongroom hold add` writes it",
+        found=found,
+        hint="Nothing was removed, and nothing of this store will be while a hold cannot be read. "
+        "Earlier versions of this object may be sound: list them and put the right one back.",
+    )
+
+
+def _raced(hold_id: str) -> ContendedError:
+    return ContendedError(
+        f"somebody else changed hold {hold_id} at the same moment",
+        hint="Nothing was changed by this call. Look at it with `airflow strongroom hold list`, then try again.",
+    )
