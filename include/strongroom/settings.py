@@ -134,6 +134,14 @@ class StoreSettings(_Frozen):
         return key_id
 
 
+class Purge(_Frozen):
+    """How archives whose term is over are destroyed, and when what broken runs left is swept away."""
+
+    require_approval: bool = False
+    approval_timeout_seconds: TimeoutSeconds = 72_000
+    sweep_after_days: Count = 7
+
+
 class TableSettings(_Frozen):
     """Everything that one table's DAG needs to know.
 
@@ -164,8 +172,10 @@ class TableSettings(_Frozen):
     connect_timeout_seconds: TimeoutSeconds = 10
     tls_required: bool = True
     store: StoreSettings = StoreSettings()
+    purge: Purge = Purge()
     source_conn_id: Text = "strongroom_source"
     store_conn_id: Text = "strongroom_store"
+    purge_conn_id: Text = "strongroom_purge"
     owner: Text = "strongroom"
     retries: Retries = 3
     pool: Text = "default_pool"
@@ -508,7 +518,7 @@ class _Finding:
     mutual: bool
 
 
-_SECTIONS: Mapping[str, type[_Frozen]] = {"compression": Compression, "store": StoreSettings}
+_SECTIONS: Mapping[str, type[_Frozen]] = {"compression": Compression, "store": StoreSettings, "purge": Purge}
 _REQUIRED = {
     "date_column": "the column that dates a row",
     "legal_basis": "the law or contract that sets the term",
@@ -558,7 +568,7 @@ def _describe_unknown(key: Key) -> str:
     """Say that a key does not exist; never shows its value, which may be a secret."""
     name = str(key[-1])
     if _SECRET.search(name):
-        connections = "source_conn_id or store_conn_id"
+        connections = "source_conn_id, store_conn_id or purge_conn_id"
         return f"secrets are not kept in settings, put it into the Airflow connection that {connections} names"
     section = _SECTIONS.get(str(key[0])) if len(key) > 1 else None
     if section is not None:
@@ -630,7 +640,7 @@ def _put(document: dict[str, Any], key: Key, value: Any) -> None:
 
 
 def _merge(defaults: Mapping[str, Any], section: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay a table's section over the defaults: key by key, and so inside compression and store."""
+    """Lay a table's section over the defaults: key by key, and so inside the sections."""
     merged = {**defaults, **section}
     for name in _SECTIONS:
         if isinstance(defaults.get(name), dict) and isinstance(section.get(name), dict):

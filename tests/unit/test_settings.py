@@ -13,7 +13,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
 from strongroom.errors import ConfigurationError
@@ -525,11 +525,10 @@ def test_the_storage_classes_are_those_of_s3():
 
 def every_setting() -> dict[str, str]:
     """Key path and default, as the documentation writes them, of every setting."""
-    sections = {"compression": Compression, "store": StoreSettings}
     found = {}
     for name, field in TableSettings.model_fields.items():
-        if name in sections:
-            inner = sections[name].model_fields
+        if isinstance(field.default, BaseModel):
+            inner = type(field.default).model_fields
             found |= {f"{name}.{key}": write_default(part.default) for key, part in inner.items()}
         elif name != "table":
             found[name] = write_default(field.default)
