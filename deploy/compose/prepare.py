@@ -56,7 +56,14 @@ READ = [
     "s3:GetBucketObjectLockConfiguration",
 ]
 WRITE = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
-RIGHTS = {"archiver": READ + WRITE, "purger": [*READ, "s3:DeleteObjectVersion"]}
+PURGE = [
+    "s3:DeleteObjectVersion",
+    "s3:ListBucketMultipartUploads",
+    "s3:AbortMultipartUpload",
+    "s3:GetObjectRetention",
+    "s3:GetObjectLegalHold",
+]
+RIGHTS = {"archiver": READ + WRITE, "purger": READ + PURGE}
 
 GOOD_FOR = timedelta(days=3650)
 RENEW_BEFORE = timedelta(days=60)

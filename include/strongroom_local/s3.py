@@ -72,7 +72,14 @@ _READ = [
     "s3:GetBucketObjectLockConfiguration",
 ]
 _WRITE = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
-_RIGHTS = {"archiver": _READ + _WRITE, "purger": [*_READ, "s3:DeleteObjectVersion"]}
+_PURGE = [
+    "s3:DeleteObjectVersion",
+    "s3:ListBucketMultipartUploads",
+    "s3:AbortMultipartUpload",
+    "s3:GetObjectRetention",
+    "s3:GetObjectLegalHold",
+]
+_RIGHTS = {"archiver": _READ + _WRITE, "purger": _READ + _PURGE}
 
 
 class ObjectStore:
