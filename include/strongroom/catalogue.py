@@ -93,7 +93,7 @@ def inspect_table(connection: Connection, settings: TableSettings) -> InspectedT
     if primary_key is None:
         faults.append("it has no primary key, nor a unique index on NOT NULL columns, to delete rows by")
         primary_key = ()
-    elif settings.primary_key is not None and not _is_key(connection, oid, primary_key):
+    elif settings.primary_key is not None and not is_key(connection, oid, primary_key):
         faults.append(f"its configured primary key {', '.join(primary_key)} is not a unique index on NOT NULL columns")
     else:
         faults += key_faults(by_name[name] for name in primary_key)
@@ -173,7 +173,8 @@ def _primary_key(connection: Connection, oid: int) -> tuple[str, ...] | None:
     return keys[0] if keys else None
 
 
-def _is_key(connection: Connection, oid: int, columns: Sequence[str]) -> bool:
+def is_key(connection: Connection, oid: int, columns: Sequence[str]) -> bool:
+    """Whether a usable unique index, or the primary key, is on just these columns."""
     return any(set(key) == set(columns) for key in _unique_indexes(connection, oid))
 
 

@@ -61,6 +61,10 @@ class ContendedError(StrongroomError):
     retryable = True
 
 
+class RestoreError(StrongroomError):
+    """Archived rows cannot be brought back as they were asked for."""
+
+
 class SourceError(StrongroomError):
     """The source database refused or broke off."""
 

@@ -24,6 +24,9 @@ SOURCE_IDENTITY = "metadata/source.json"
 HOLDS = "holds/"
 """Key prefix of the legal holds."""
 
+CATALOG_INDEX = "index/manifests.jsonl.zst"
+"""Manifests read before, all in one object: saves requests, proves nothing, can be made anew."""
+
 SUFFIXES = {"zstd": ".jsonl.zst", "gzip": ".jsonl.gz", "none": ".jsonl"}
 """File name endings of a part by compression type."""
 
@@ -188,6 +191,16 @@ def hold_key(hold_id: str) -> str:
 def purge_report_key(run_id: str, at: datetime) -> str:
     """Key of the report of one run of the retention purge."""
     return f"reports/retention_purge/{encode_name(run_id)}/{at:%Y%m%dT%H%M%SZ}.json"
+
+
+def restores_prefix(schema_name: str, table_name: str) -> str:
+    """Key prefix of the records of what was restored into one table."""
+    return f"restores/{table_folder(schema_name, table_name)}/"
+
+
+def restore_report_key(schema_name: str, table_name: str, restore_id: str) -> str:
+    """Key of the summary of one restore into a table."""
+    return f"reports/{table_folder(schema_name, table_name)}/restores/{restore_id}.json"
 
 
 def claim_key(schema_name: str, table_name: str, partition_key: str) -> str:

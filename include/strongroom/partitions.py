@@ -190,6 +190,16 @@ class Partition:
         """
         return cls(frequency, _format_key(Frequency(frequency), _in_utc(instant).date()))
 
+    @classmethod
+    def named(cls, key: str) -> Partition:
+        """Read a key whose form alone says which frequency it is of.
+
+        Raises:
+            PartitionError: It is no key of any frequency.
+        """
+        weekly, monthly = "W" in key, len(key) == len(Frequency.MONTHLY.key_example)
+        return cls.parse(Frequency.WEEKLY if weekly else Frequency.MONTHLY if monthly else Frequency.DAILY, key)
+
     @property
     def window(self) -> Window:
         start = _start_of(self.frequency, self.key)

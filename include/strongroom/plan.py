@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
-from typing import Any
+from typing import Any, Literal
 
 from psycopg import sql
 
@@ -17,6 +17,7 @@ from strongroom.manifest import Manifest, archive_ids, require_manifest
 from strongroom.object_keys import ArchiveId, evidence_prefix, partition_prefix
 from strongroom.partitions import Partition, Window, refuse_if_hot
 from strongroom.records import ArchivePlan, Column, Exclusion, PlannedPart, narrow
+from strongroom.restores import active_restores_of
 from strongroom.settings import TableSettings
 from strongroom.shape import json_line, shape_sha256
 from strongroom.source import Connection, qualified, read_identity
@@ -43,7 +44,8 @@ def plan_archive(
 
     An archive of this partition that was sealed but whose rows are not all deleted is taken up again
     (``resumed``); else every due row that is still in the table goes into a new archive (``planned``);
-    where there is none, the outcome is ``nothing_due``.
+    where there is none, the outcome is ``nothing_due``. Rows that were restored and are still needed are left alone,
+    all of their partition, until the restore record runs out (``restored``).
 
     Raises:
         PartitionError: The window is open or inside hot retention.
@@ -58,11 +60,17 @@ def plan_archive(
     claim_store(store, source)
 
     earlier = sorted(archive_ids(store, settings.schema_name, settings.table_name, partition.key))
-    unfinished = _first_unfinished(store, earlier)
+    restores = active_restores_of(store, settings.qualified_name, partition, now)
+    unfinished = None if restores else _first_unfinished(store, earlier)
     window = partition.window
-    if unfinished is not None:
+    exclusions: tuple[Exclusion, ...] = ()
+    parts: tuple[PlannedPart, ...] = ()
+    archive_id = ""
+    if restores:
+        outcome: Literal["planned", "resumed", "nothing_due", "restored"] = "restored"
+    elif unfinished is not None:
+        outcome = "resumed"
         archive_id = unfinished.archive_id
-        exclusions: tuple[Exclusion, ...] = ()
         parts = tuple(narrow(unfinished.verified_part(number), PlannedPart) for number in range(len(unfinished.parts)))
     else:
         sequence = _next_sequence(store, settings, partition, earlier)
@@ -70,8 +78,9 @@ def plan_archive(
         _refuse_unsteady_text(connection, table, window)
         exclusions = _exclusions(connection, table, window)
         parts = _cut(connection, table, window, settings, archive_id)
+        outcome = "planned" if parts else "nothing_due"
     return ArchivePlan(
-        outcome="resumed" if unfinished else "planned" if parts else "nothing_due",
+        outcome=outcome,
         table=settings.qualified_name,
         partition_key=partition.key,
         start_at=window.start,
@@ -83,6 +92,7 @@ def plan_archive(
         due_rows=sum(part.expected_rows for part in parts),
         exclusions=exclusions,
         earlier_archives=tuple(map(str, earlier)),
+        restores=restores,
         planned_at=now,
     )
 
@@ -100,7 +110,7 @@ def due_rows(table: InspectedTable, window: Window) -> sql.Composed:
 def in_window(table: InspectedTable, window: Window) -> sql.Composed:
     """A condition on the row ``t``: dated inside the half-open window."""
     column = sql.Identifier(table.shape.date_column)
-    start, end = (_dated(instant, table.shape.date_type) for instant in (window.start, window.end))
+    start, end = (dated(instant, table.shape.date_type) for instant in (window.start, window.end))
     return sql.SQL("(t.{column} >= {start} AND t.{column} < {end})").format(column=column, start=start, end=end)
 
 
@@ -131,7 +141,8 @@ def _reads_back(column: Column) -> sql.Composed:
     ).format(name=sql.Identifier(column.name), type=sql.SQL(column.base_type))
 
 
-def _dated(instant: datetime, date_type: str) -> sql.Composed:
+def dated(instant: datetime, date_type: str) -> sql.Composed:
+    """An aware instant as a literal of a date column's type."""
     if date_type == "date":
         return sql.SQL("{}::date").format(sql.Literal(instant.date().isoformat()))
     if date_type == "timestamp":

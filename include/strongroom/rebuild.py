@@ -32,11 +32,15 @@ def stage_lines(connection: Connection, lines: Iterable[bytes]) -> None:
             copy.write(b"%d\t%s\n" % (number, line.replace(b"\\", b"\\\\")))
 
 
-def rebuilt_rows(shape: TableShape) -> sql.Composed:
-    """A SELECT of all columns, in the table's order, over the staged lines; its rows are called ``r``."""
-    values = sql.SQL(", ").join(
-        sql.SQL("{} AS {}").format(read_value(column), sql.Identifier(column.name)) for column in shape.columns
-    )
+def rebuilt_rows(shape: TableShape, *further: sql.Composable) -> sql.Composed:
+    """A SELECT of all columns, in the table's order, over the staged lines; its rows are called ``r``.
+
+    Args:
+        shape: The columns to read; a line may have others.
+        further: Expressions over ``r`` and over the staged line, ``l.line``, that follow the columns.
+    """
+    columns = (sql.SQL("{} AS {}").format(read_value(column), sql.Identifier(column.name)) for column in shape.columns)
+    values = sql.SQL(", ").join([*columns, *further])
     return sql.SQL("SELECT {} FROM {} AS l, LATERAL json_to_record(l.line::json) AS r({}) ORDER BY l.n").format(
         values, LINES, read_columns(shape)
     )

@@ -168,10 +168,26 @@ class Claim(Record):
     expires_at: datetime
 
 
+class RestoreRecord(Record):
+    """Rows that were brought back and are needed in the table: until then no run archives their partitions again."""
+
+    restore_id: str
+    archive_ids: tuple[str, ...]
+    table: str = Field(description="schema.table that the rows were brought back to.")
+    partition_keys: tuple[str, ...]
+    who: str
+    why: str
+    restored_at: AwareDatetime
+    until: AwareDatetime
+
+    def __str__(self) -> str:
+        return f"{self.restore_id}, until {self.until:%Y-%m-%d %H:%M} UTC, by {self.who}: {self.why}"
+
+
 class ArchivePlan(Record):
     """What one run will do."""
 
-    outcome: Literal["planned", "resumed", "nothing_due"]
+    outcome: Literal["planned", "resumed", "nothing_due", "restored"]
     table: str
     partition_key: str
     start_at: AwareDatetime
@@ -183,6 +199,7 @@ class ArchivePlan(Record):
     due_rows: int
     exclusions: tuple[Exclusion, ...] = ()
     earlier_archives: tuple[str, ...] = Field(default=(), description="Sealed archives of the same partition.")
+    restores: tuple[RestoreRecord, ...] = Field(default=(), description="Why the rows are left alone for now.")
     planned_at: AwareDatetime
 
 

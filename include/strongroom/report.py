@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import AwareDatetime
 
 from strongroom.object_keys import ArchiveId
-from strongroom.records import ArchivePlan, DeletedPart, Exclusion, Record, VerifiedPart
+from strongroom.records import ArchivePlan, DeletedPart, Exclusion, Record, RestoreRecord, VerifiedPart
 from strongroom.staging import Staging
 from strongroom.store import Store
 
@@ -31,6 +31,7 @@ class RunReport(Record):
     sha256: tuple[str, ...] = ()
     exclusions: tuple[Exclusion, ...] = ()
     earlier_archives: tuple[str, ...] = ()
+    restores: tuple[RestoreRecord, ...] = ()
     planned_at: AwareDatetime
     finished_at: AwareDatetime
 
@@ -47,6 +48,8 @@ class RunReport(Record):
     def sentence(self) -> str:
         """The one line that a reader of the log needs."""
         where = f"{self.table} {self.partition_key}"
+        if self.outcome == "restored":
+            return f"restored: {where} is left alone for {'; '.join(map(str, self.restores))}"
         if self.archive_id is None:
             before = f"; archived before as {', '.join(self.earlier_archives)}" if self.earlier_archives else ""
             excluded = f"; {self.excluded_rows} rows stay: see exclusions" if self.excluded_rows else ""
@@ -98,6 +101,7 @@ def report_run(
         sha256=tuple(part.sha256 for part in parts),
         exclusions=plan.exclusions,
         earlier_archives=plan.earlier_archives,
+        restores=plan.restores,
         planned_at=plan.planned_at,
         finished_at=now,
     )
@@ -114,6 +118,6 @@ def report_run(
 
 
 def _outcome(plan: ArchivePlan, deleted: Sequence[DeletedPart]) -> str:
-    if plan.outcome == "nothing_due":
-        return "nothing_due"
+    if plan.outcome in ("nothing_due", "restored"):
+        return plan.outcome
     return "changed" if any(part.changed or part.referenced for part in deleted) else "archived"

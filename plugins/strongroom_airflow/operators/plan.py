@@ -35,6 +35,7 @@ class PlanOperator(StrongroomOperator):
             "parts": len(plan.parts),
             "excluded_rows": sum(exclusion.rows for exclusion in plan.exclusions),
             "earlier_archives": list(plan.earlier_archives),
+            "restores": [restore.restore_id for restore in plan.restores],
             "database": plan.source.database,
             "system_identifier": plan.source.system_identifier,
         }
@@ -45,6 +46,8 @@ def _sentence(plan: ArchivePlan) -> str:
     where = f"{plan.table} {plan.partition_key}"
     if plan.outcome == "nothing_due":
         return f"Nothing due in {where}"
+    if plan.outcome == "restored":
+        return f"Left alone {where}, its rows were restored: {'; '.join(map(str, plan.restores))}"
     if plan.outcome == "resumed":
         return f"Going on with {plan.archive_id}: it is sealed, its rows are not all deleted"
     return f"Planned {plan.archive_id}: {plan.due_rows} rows in {len(plan.parts)} parts"

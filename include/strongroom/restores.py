@@ -1,0 +1,84 @@
+"""Records of what was restored: while one is in force, no run archives the partitions that it names again.
+
+A record lies in the store before the first row is loaded, and runs out by itself at its ``until``.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+from strongroom.errors import RestoreError
+from strongroom.object_keys import restores_prefix
+from strongroom.partitions import Partition
+from strongroom.records import RestoreRecord
+from strongroom.store import Store
+
+__all__ = ["RestoreRecord", "active_restores", "active_restores_of", "keep_record", "make_restore_id", "split_table"]
+
+
+def make_restore_id(run_id: str) -> str:
+    """The restore's name, safe in an object key, from the Airflow run that does it; the same run gives the same name."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", run_id)
+
+
+def split_table(table: str) -> tuple[str, str]:
+    """Schema and table of a qualified name; ``public`` where no schema is written."""
+    schema_name, _, table_name = table.rpartition(".")
+    return schema_name or "public", table_name
+
+
+def keep_record(store: Store, record: RestoreRecord, *, now: datetime) -> RestoreRecord:
+    """Write the record of a restore; a repeat finds the one that is there, and its date.
+
+    Raises:
+        RestoreError: The record is there and has run out, so nothing would protect the rows.
+        IntegrityError: The record that is there speaks of another restore.
+    """
+    key = _key(record)
+    present = store.read(key)
+    if present is None:
+        store.put_bytes(key, record.model_dump_json(indent=2).encode() + b"\n")
+        return record
+    kept = RestoreRecord.model_validate_json(present[0])
+    asked = record.model_copy(update={"restored_at": kept.restored_at, "until": kept.until})
+    if kept != asked:
+        raise RestoreError(
+            f"{store}{key} is the record of another restore",
+            expected=", ".join(asked.archive_ids),
+            found=", ".join(kept.archive_ids),
+            hint="Nothing was loaded. Start a restore of its own for other archives; do not edit the run's parameters.",
+        )
+    if kept.until <= now:
+        raise RestoreError(
+            f"the record of restore {kept.restore_id} ran out at {kept.until:%Y-%m-%d %H:%M} UTC",
+            hint="Nothing was loaded by this try. Start a new restore: its rows are then kept from being archived again.",
+        )
+    return kept
+
+
+def active_restores(store: Store, table: str, now: datetime) -> list[RestoreRecord]:
+    """Records in force at an aware instant of what was restored into a table (``schema.table``), by their ids."""
+    found = []
+    for key in store.keys(restores_prefix(*split_table(table))):
+        present = store.read(key)
+        if present is not None:
+            record = RestoreRecord.model_validate_json(present[0])
+            if record.until > now:
+                found.append(record)
+    return found
+
+
+def active_restores_of(store: Store, table: str, partition: Partition, now: datetime) -> tuple[RestoreRecord, ...]:
+    """Records in force that name the partition, or one of another frequency that shares an instant with it."""
+    window = partition.window
+
+    def touches(key: str) -> bool:
+        other = Partition.named(key).window
+        return other.start < window.end and window.start < other.end
+
+    return tuple(record for record in active_restores(store, table, now) if any(map(touches, record.partition_keys)))
+
+
+def _key(record: RestoreRecord) -> str:
+    return f"{restores_prefix(*split_table(record.table))}{record.restore_id}.json"
