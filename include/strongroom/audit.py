@@ -1,21 +1,17 @@
-"""Read what lies in the store: list archives, and verify sealed ones again, with nothing but the store."""
+"""Verify sealed archives again, with nothing but the store, and read what became of their rows."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 from strongroom.checksum import ReadingBack, require_equal
 from strongroom.delete import DeleteEvidence
 from strongroom.errors import IntegrityError
-from strongroom.manifest import Manifest, archive_ids, require_manifest, sha256_sums
+from strongroom.manifest import Manifest, require_manifest, sha256_sums
 from strongroom.object_keys import ArchiveId
 from strongroom.records import Record, VerifiedPart
 from strongroom.store import Store
-
-_READERS = 8
 
 
 class PartVerdict(Record):
@@ -41,17 +37,6 @@ class ArchiveVerdict(Record):
     def sound(self) -> bool:
         """Whether each object was read back and matched."""
         return all(one.result == "sound" for one in self.objects)
-
-
-def read_archives(store: Store, schema_name: str | None = None, table_name: str | None = None) -> Iterator[Manifest]:
-    """Manifests of all sealed archives, or of one table's, in the order of their ids.
-
-    Raises:
-        IntegrityError: A manifest is damaged.
-    """
-    found = sorted(archive_ids(store, schema_name, table_name))
-    with ThreadPoolExecutor(_READERS) as readers:
-        yield from readers.map(lambda archive: require_manifest(store, archive), found)
 
 
 def read_deletions(store: Store, manifest: Manifest) -> list[DeleteEvidence | None]:

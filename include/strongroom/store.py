@@ -19,8 +19,10 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
+from pydantic import AwareDatetime, Field
 
 from strongroom.errors import ConfigurationError, IntegrityError, StoreAccessError, StoreError
+from strongroom.records import Record
 from strongroom.settings import StoreSettings
 
 CHUNK_BYTES = 1 << 20
@@ -51,6 +53,17 @@ class ObjectVersion:
     etag: str
     size_bytes: int
     sha256: str | None
+
+
+class StoredVersion(Record):
+    """One version of an object, or a delete marker that hides it, as a listing tells it; its key has no prefix."""
+
+    key: str
+    version_id: str = Field(description="'null' in a bucket that has no versions.")
+    size_bytes: int
+    modified_at: AwareDatetime
+    is_latest: bool
+    is_marker: bool = False
 
 
 def is_loopback(host: str | None) -> bool:
@@ -299,13 +312,35 @@ class Store:
 
     def keys(self, prefix: str) -> Iterator[str]:
         """All keys below a prefix, in the store's order (by UTF-8 bytes), however many there are."""
+        return (key for key, _ in self.entries(prefix))
+
+    def entries(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """All keys below a prefix, each with the ETag of its newest version, in the store's order."""
         with self._translated("list", prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._settings.bucket, Prefix=self._prefix + prefix
             )
             for page in pages:
                 for entry in page.get("Contents", ()):
-                    yield entry["Key"].removeprefix(self._prefix)
+                    yield entry["Key"].removeprefix(self._prefix), entry["ETag"].strip('"')
+
+    def versions(self, prefix: str) -> Iterator[StoredVersion]:
+        """All versions and delete markers below a prefix, however many there are, key by key."""
+        with self._translated("list versions of", prefix):
+            pages = self._client.get_paginator("list_object_versions").paginate(
+                Bucket=self._settings.bucket, Prefix=self._prefix + prefix
+            )
+            for page in pages:
+                for kind in ("Versions", "DeleteMarkers"):
+                    for entry in page.get(kind, ()):
+                        yield StoredVersion(
+                            key=entry["Key"].removeprefix(self._prefix),
+                            version_id=entry["VersionId"],
+                            size_bytes=entry.get("Size", 0),
+                            modified_at=entry["LastModified"],
+                            is_latest=entry["IsLatest"],
+                            is_marker=kind == "DeleteMarkers",
+                        )
 
     def _named(self, key: str, version_id: str | None = None) -> dict[str, str]:
         named = {"Bucket": self._settings.bucket, "Key": self._prefix + key}

@@ -11,7 +11,8 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Column, Table
 
-from strongroom.audit import ArchiveVerdict, read_archives, read_deletions, verify_archive
+from strongroom.audit import ArchiveVerdict, read_deletions, verify_archive
+from strongroom.catalog import read_catalog
 from strongroom.errors import IntegrityError
 from strongroom.manifest import Manifest, read_manifest
 from strongroom.object_keys import ArchiveId
@@ -126,7 +127,7 @@ def _conclusion(verdict: ArchiveVerdict) -> str:
 
 
 def _archives_of(table: TableSettings) -> Iterator[Manifest]:
-    return read_archives(connect_store(table), table.schema_name, table.table_name)
+    return read_catalog(connect_store(table), table.schema_name, table.table_name)
 
 
 def find_archive(text: str) -> tuple[Store, ArchiveId]:
