@@ -19,7 +19,7 @@ import psycopg
 from botocore.exceptions import BotoCoreError, ClientError
 
 from strongroom.errors import ConfigurationError, StrongroomError
-from strongroom.partitions import Frequency, Partition, newest_due
+from strongroom.partitions import Frequency, Partition, hot_until
 from strongroom.settings import TableSettings, load_settings
 from strongroom_local import sample
 from strongroom_local.demo_proof import Check, Look, RowsByMonth, check, count_months, list_keys, look_at
@@ -29,7 +29,7 @@ from strongroom_local.demo_runs import (
     Target,
     follow,
     require_quiet,
-    start_backfills,
+    start_runs,
     unpause,
     wait_for_dags,
 )
@@ -55,6 +55,7 @@ class _Demo:
     tables: Sequence[TableSettings]
     seconds: dict[str, float] = field(default_factory=dict)
     months: Sequence[Partition] = ()
+    archived_before: Sequence[Partition] = ()
     before: Sequence[Look] = ()
     after: Sequence[Look] = ()
     months_before: RowsByMonth = field(default_factory=dict)
@@ -103,7 +104,10 @@ def run(stack: Stack, *, keep: bool, rows: int) -> int:
         screen.say("\ninterrupted: no row was deleted that is not in a proved archive; run it again to go on")
         return _INTERRUPTED
     finally:
-        _finish(stack, screen, stop=not found_up and (interrupted or not (keep and stack.running)))
+        if found_up or (keep and not interrupted and stack.running):
+            _say_where(stack, screen)
+        else:
+            _stop(stack, screen)
 
 
 def _demonstrate(stack: Stack, screen: Screen, *, keep: bool, rows: int) -> int:
@@ -144,7 +148,7 @@ def _introduce(demo: _Demo) -> None:
     say, hot = demo.screen.say, demo.tables[0].hot_retention.in_words
     say("Strongroom demo, about two minutes; Ctrl-C stops it and everything it started.", style="bold")
     say(f"  1  start PostgreSQL, an S3 server and Airflow in {demo.stack.folder}, and load sample data")
-    say(f"  2  have Airflow archive the two newest months that are due ({hot} after they end) of five tables")
+    say(f"  2  have Airflow archive two months of five tables: the newest ones due ({hot} after they end)")
     say("  3  count again with SQL and S3 alone: is each row that left its table in an archive, unchanged?")
     say()
 
@@ -173,11 +177,13 @@ def _prepare(demo: _Demo) -> None:
         screen.doing("counting"),
         psycopg.connect(stack.source_conninfo(), autocommit=True) as connection,
     ):
-        demo.months = _choose_months(demo, connection)
+        demo.months, demo.archived_before = _choose_months(demo, connection)
         demo.before = _look(demo, connection)
         demo.months_before = {table.table_name: count_months(connection, table) for table in demo.tables}
     in_tables = sum(sum(rows.values()) for rows in demo.months_before.values())
     screen.log(f"sample data: {in_tables:,} rows in five tables, {sum(added.values()):,} of them new")
+    if demo.archived_before:
+        screen.log(f"archived before: {', '.join(month.key for month in demo.archived_before)}")
     if not demo.months:
         return
     with demo.phase("Airflow"), screen.doing("starting") as progress:
@@ -188,25 +194,24 @@ def _prepare(demo: _Demo) -> None:
     screen.log(f"Airflow is up: {stack.api_url}  user {user}, password {password}")
 
 
-def _choose_months(demo: _Demo, connection: psycopg.Connection) -> list[Partition]:
-    """Choose the newest due months that the sample has and that no finished run archived, oldest first.
+def _choose_months(demo: _Demo, connection: psycopg.Connection) -> tuple[list[Partition], list[Partition]]:
+    """Choose the newest due months of the sample that no finished run archived; and list the finished ones.
 
-    A month whose archiving broke off is chosen again, and finished.
+    Both come oldest first. A month whose archiving broke off is chosen again, and finished.
     """
-    made = {
-        f"{month:%Y-%m}"
-        for (month,) in connection.execute("SELECT DISTINCT month FROM strongroom_sample.progress").fetchall()
-    }
-    finished = _finished_months(demo)
-    month = newest_due(Frequency.MONTHLY, demo.tables[0].hot_retention, demo.started_at)
+    made = connection.execute("SELECT DISTINCT month FROM strongroom_sample.progress").fetchall()
+    months = sorted((Partition.parse(Frequency.MONTHLY, f"{month:%Y-%m}") for (month,) in made), key=str)
+    hot = demo.tables[0].hot_retention
+    due = [month for month in months if hot_until(month.window, hot) <= demo.started_at]
+    keys = _finished_months(demo)
+    finished = [month for month in due if month.key in keys]
     chosen: list[Partition] = []
-    while month is not None and month.key in made and len(chosen) < _MONTHS:
-        if month.key not in finished:
+    for month in reversed(due):
+        if month not in finished and len(chosen) < _MONTHS:
             chosen.insert(0, month)
         elif chosen:
             break  # a backfill is one range
-        month = month.previous()
-    return chosen
+    return chosen, finished
 
 
 def _finished_months(demo: _Demo) -> set[str]:
@@ -234,8 +239,8 @@ def _archive(demo: _Demo) -> None:
         Target(table.table_name, dag_ids[table.table_name], month.key) for table in demo.tables for month in demo.months
     ]
     screen.log(f"archiving {' and '.join(month.key for month in demo.months)} of {len(dag_ids)} tables")
-    with demo.phase("backfills"), screen.doing("creating backfills"):
-        start_backfills(airflow, list(dag_ids.values()), demo.months)
+    with demo.phase("backfills"), screen.doing("creating the runs"):
+        start_runs(airflow, list(dag_ids.values()), demo.months)
     with demo.phase("archiving"), RunsOnScreen(screen) as runs:
         unpause(airflow, [dag_id for dag_id in dag_ids.values() if dag_id not in waits_for])
         for views in follow(airflow, targets, waits_for):
@@ -318,13 +323,11 @@ def _conclude(demo: _Demo, *, keep: bool) -> None:
 
 
 def _suggest(demo: _Demo) -> None:
-    user, password = demo.stack.login
     first, last = demo.months[0].window.start, demo.months[-1].window.end - timedelta(days=1)
     biggest = max(demo.views, key=lambda view: view.rows or 0)
     archive_id = biggest.report.archive_id if biggest.report else ""
     table = next(table for table in demo.tables if table.table_name == biggest.target.table)
     for line in (
-        f"The stack is up. Airflow: {demo.stack.api_url}  user {user}, password {password}",
         "Three things to try:",
         f"  1  In the UI, open {biggest.target.dag_id}, its last run, and the log of 'verify' or 'delete'",
         """  2  eval "$(make -s env)", then archive the same months again and see that nothing changes:""",
@@ -332,16 +335,19 @@ def _suggest(demo: _Demo) -> None:
         "  3  Look for yourself at what is left, and at what is in an archive:",
         f"     psql -c 'SELECT min({table.date_column}), count(*) FROM {table.table}'",  # noqa: S608 (a line to read)
         f"     airflow strongroom show {archive_id}",
-        "'make down' stops it; data and archives stay.",
     ):
         demo.screen.say(line)
 
 
-def _finish(stack: Stack, screen: Screen, *, stop: bool) -> None:
+def _say_where(stack: Stack, screen: Screen) -> None:
+    user, password = stack.login
+    screen.say(f"Airflow stays up: {stack.api_url}  user {user}, password {password}", style="bold")
+    screen.say("'make down' stops everything; data and archives stay.")
+
+
+def _stop(stack: Stack, screen: Screen) -> None:
     """Stop what was started; a second Ctrl-C must not leave half of it running."""
-    if not stop:
-        return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with screen.doing("stopping everything"):
         stack.down()
-    screen.say(f"Stopped everything that was started; data and archives stay in {stack.folder}.")
+    screen.say(f"Everything is stopped again; data and archives stay in {stack.folder}.")

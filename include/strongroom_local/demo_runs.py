@@ -23,9 +23,11 @@ _POLL_SECONDS = 2.0
 _SILENT_SECONDS = 60
 """How long the API may leave requests unanswered; on two busy cores the first task keeps it from answering."""
 _STUCK_SECONDS = 300
+_RUNS = 40
+"""How many runs are read at a time: those of this demo and some that were begun before or meanwhile."""
 _APPEAR_SECONDS = 90
 _CLOSE_SECONDS = 90
-_ACTIVE = ("running", "queued", "scheduled", "up_for_retry", "restarting")
+_ACTIVE = ("running", "queued", "scheduled", "up_for_retry", "up_for_reschedule", "restarting")
 _FINISHED = ("success", "failed")
 
 
@@ -135,13 +137,15 @@ def require_quiet(airflow: Airflow) -> None:
     if runs:
         raise RunFailedError(
             "the running stack is archiving already",
-            found=", ".join(f"{run['dag_id']} {run['partition_key']} {run['state']}" for run in runs),
+            found=f"{len(runs)} unfinished runs, such as {runs[0]['dag_id']} {runs[0]['partition_key']}",
             hint="nothing was changed; wait until these runs are done (see the UI), then run the demo again.",
         )
 
 
-def start_backfills(airflow: Airflow, dag_ids: Sequence[str], months: Sequence[Partition]) -> None:
-    """Create a backfill of the months for each DAG, oldest month first; the DAGs stay paused.
+def start_runs(airflow: Airflow, dag_ids: Sequence[str], months: Sequence[Partition]) -> None:
+    """Give each DAG a run of each month: a backfill, oldest month first. The DAGs stay paused.
+
+    A run that an earlier demo left unfinished goes on when its DAG may; of one that failed, the failed tasks are cleared.
 
     Airflow gives an unpaused DAG the run that its schedule has due. Paused, with the backfill's runs behind it, the
     schedule has moved on when the DAG file has been read again, and no month is run twice.
@@ -151,8 +155,15 @@ def start_backfills(airflow: Airflow, dag_ids: Sequence[str], months: Sequence[P
     """
     for dag_id in dag_ids:
         airflow.call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": True})
+    states = {key: (run["dag_run_id"], run["state"]) for key, run in _newest_runs(airflow).items()}
     for dag_id in dag_ids:
-        _create_backfill(airflow, dag_id, months)
+        existing = [states[dag_id, month.key] for month in months if (dag_id, month.key) in states]
+        for run_id, state in existing:
+            if state == "failed":
+                path = f"{_run_path(dag_id, run_id)}/clear"
+                airflow.call("POST", path, {"dry_run": False, "only_failed": True})
+        if len(existing) < len(months):
+            _create_backfill(airflow, dag_id, months)
     token = airflow.get(f"/api/v2/dags/{dag_ids[0]}")["file_token"]
     airflow.call("PUT", f"/api/v2/parseDagFile/{token}")
     deadline = time.monotonic() + _APPEAR_SECONDS
@@ -216,7 +227,7 @@ def _create_backfill(airflow: Airflow, dag_id: str, months: Sequence[Partition])
         "dag_id": dag_id,
         "from_date": months[0].window.start.isoformat(),
         "to_date": months[-1].window.start.isoformat(),
-        "reprocess_behavior": "failed",
+        "reprocess_behavior": "none",
         "max_active_runs": 1,
     }
     deadline = time.monotonic() + _CLOSE_SECONDS
@@ -238,8 +249,7 @@ def _has_run_due(airflow: Airflow, dag_id: str) -> bool:
 
 def _look(airflow: Airflow, known: list[RunView]) -> list[RunView]:
     """See how far the runs are in two requests, and one more for each plan or report that is new."""
-    runs = airflow.get("/api/v2/dags/~/dagRuns", limit=100, order_by="-id")["dag_runs"]
-    newest = {(run["dag_id"], run["partition_key"]): run for run in reversed(runs)}
+    newest = _newest_runs(airflow)
     active = airflow.get("/api/v2/dags/~/dagRuns/~/taskInstances", state=_ACTIVE, limit=100)["task_instances"]
     views = []
     for view in known:
@@ -258,12 +268,18 @@ def _look(airflow: Airflow, known: list[RunView]) -> list[RunView]:
     return views
 
 
+def _newest_runs(airflow: Airflow) -> dict[tuple[str, str], dict[str, Any]]:
+    """The newest run of each DAG and partition, of those that Airflow made last."""
+    runs = airflow.get("/api/v2/dags/~/dagRuns", limit=_RUNS, order_by="-id")["dag_runs"]
+    return {(run["dag_id"], run["partition_key"]): run for run in reversed(runs)}
+
+
 def _step_of(run_id: str, active: Sequence[Mapping[str, Any]]) -> str:
     """Name the step of a run that is furthest on; a step that waits for another try says so."""
     tasks = [task for task in active if task["dag_run_id"] == run_id]
     steps = {task["task_id"].rpartition(".")[2]: task["state"] for task in tasks}
     furthest = max(steps, key=STEPS.index, default="")
-    return f"{furthest} (again soon)" if steps.get(furthest) == "up_for_retry" else furthest
+    return f"{furthest} (again soon)" if str(steps.get(furthest)).startswith("up_for_") else furthest
 
 
 def _seconds_of(run: Mapping[str, Any]) -> float:
@@ -284,22 +300,26 @@ def _read_results(airflow: Airflow, view: RunView) -> RunView:
 
 
 def _xcom(airflow: Airflow, view: RunView, task_id: str, key: str) -> dict[str, Any]:
-    value: dict[str, Any] = airflow.get(f"{_run_path(view)}/taskInstances/{task_id}/xcomEntries/{key}")["value"]
+    value: dict[str, Any] = airflow.get(
+        f"{_run_path(view.target.dag_id, view.run_id)}/taskInstances/{task_id}/xcomEntries/{key}"
+    )["value"]
     return value
 
 
-def _run_path(view: RunView) -> str:
-    return f"/api/v2/dags/{view.target.dag_id}/dagRuns/{quote(view.run_id, safe='')}"
+def _run_path(dag_id: str, run_id: str) -> str:
+    return f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"
 
 
 def _tell_failure(airflow: Airflow, view: RunView) -> RunFailedError:
     """Find the failed task of a run and what it said."""
-    tasks = airflow.get(f"{_run_path(view)}/taskInstances", state="failed", limit=10)["task_instances"]
+    tasks = airflow.get(f"{_run_path(view.target.dag_id, view.run_id)}/taskInstances", state="failed", limit=10)[
+        "task_instances"
+    ]
     where = f"{view.target.dag_id} {view.target.month}"
     if not tasks:
         return RunFailedError(f"{where} failed without a failed task", hint="nothing is lost; see the run in the UI.")
     task = min(tasks, key=lambda one: str(one["end_date"]))
-    path = f"{_run_path(view)}/taskInstances/{task['task_id']}/logs/{task['try_number']}"
+    path = f"{_run_path(view.target.dag_id, view.run_id)}/taskInstances/{task['task_id']}/logs/{task['try_number']}"
     events = airflow.get(path, map_index=task["map_index"], full_content="true")["content"]
     return RunFailedError(
         f"{where} failed in {task['task_id']}",

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -129,12 +128,9 @@ class RunsOnScreen:
 
 
 def show_results(screen: Screen, views: Sequence[RunView], looks: Sequence[Look]) -> None:
-    """Print what became of each month of each table: 79 columns, and below why rows were left."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("", no_wrap=True)
-    for title in ("archived", "deleted", "left", "before", "after", "ratio", "SHA-256", "s"):
-        table.add_column(title, justify="left" if title == "SHA-256" else "right", no_wrap=True)
-    looked = {(look.table, look.month): look for look in looks}
+    """Print what became of each month of each table, in 79 columns, and below it why rows were left."""
+    left = {(look.table, look.month): look.in_table.count for look in looks}
+    screen.say(_line("", "archived", "deleted", "left", "before", "after", "ratio", "SHA-256", "s"), style="dim")
     named = ""
     for view in views:
         report = view.report
@@ -142,22 +138,25 @@ def show_results(screen: Screen, views: Sequence[RunView], looks: Sequence[Look]
             continue
         if view.target.table != named:
             named = view.target.table
-            table.add_row(f"[bold]{escape(named)}[/]", *[""] * 8)
-        table.add_row(
-            f"  {view.target.month}",
-            f"{report.archived_rows:,}",
-            f"{report.deleted_rows:,}",
-            f"{looked[named, view.target.month].in_table.count:,}",
-            write_bytes(report.original_size_bytes),
-            write_bytes(report.compressed_size_bytes),
-            f"{report.ratio:.1f}x",
-            report.sha256[0][:12] + ("+" if len(report.sha256) > 1 else "") if report.sha256 else "",
-            f"{view.seconds:.0f}",
-        )
-    table.add_row(*_totals(views, looks), style="bold")
-    screen.console.print(table)
-    for reason in sorted(set(_reasons(views))):
-        screen.say(f"  left: {reason}")
+            screen.say(named, style="bold")
+        rows = (report.archived_rows, report.deleted_rows, left[named, view.target.month])
+        sizes = (report.original_size_bytes, report.compressed_size_bytes)
+        first, *others = report.sha256 or ("",)
+        sha256 = f"{first[:11]}+" if others else first[:12]
+        screen.say(_line(view.target.month, *map(_count, rows), *_sizes(*sizes), sha256, f"{view.seconds:.0f}"))
+    reports = [view.report for view in views if view.report]
+    rows = (
+        sum(report.archived_rows for report in reports),
+        sum(report.deleted_rows for report in reports),
+        sum(left.values()),
+    )
+    sizes = (
+        sum(report.original_size_bytes for report in reports),
+        sum(report.compressed_size_bytes for report in reports),
+    )
+    screen.say(_line("in all", *map(_count, rows), *_sizes(*sizes), "", ""), style="bold")
+    for reason in _reasons(views):
+        screen.say(reason)
 
 
 def show_checks(screen: Screen, checks: Sequence[Check]) -> None:
@@ -178,34 +177,33 @@ def write_bytes(size_bytes: float) -> str:
     return f"{size_bytes:.{digits}f} {_UNITS[unit]}"
 
 
-def _totals(views: Sequence[RunView], looks: Sequence[Look]) -> list[Any]:
-    reports = [view.report for view in views if view.report]
-    original = sum(report.original_size_bytes for report in reports)
-    compressed = sum(report.compressed_size_bytes for report in reports)
-    return [
-        "in all",
-        f"{sum(report.archived_rows for report in reports):,}",
-        f"{sum(report.deleted_rows for report in reports):,}",
-        f"{sum(look.in_table.count for look in looks):,}",
-        write_bytes(original),
-        write_bytes(compressed),
-        f"{original / max(1, compressed):.1f}x",
-        "",
-        "",
-    ]
+def _line(*cells: str) -> str:
+    month, archived, deleted, left, before, after, ratio, sha256, seconds = cells
+    return (
+        f"  {month:7}{archived:>10}{deleted:>10}{left:>7}{before:>9}{after:>9}{ratio:>6}  {sha256:12}{seconds:>5}"
+    ).rstrip()
+
+
+def _count(rows: int) -> str:
+    return f"{rows:,}"
+
+
+def _sizes(original: int, compressed: int) -> tuple[str, str, str]:
+    return write_bytes(original), write_bytes(compressed), f"{original / max(1, compressed):.1f}x"
 
 
 def _reasons(views: Sequence[RunView]) -> Iterator[str]:
+    """Say why rows of a month stay in the table, a line for each reason."""
     for view in views:
         if view.report is None:
             continue
-        where = f"of {view.target.table} {view.target.month}"
+        where = f"of {view.target.table} {view.target.month} stay"
         for exclusion in view.report.exclusions:
-            yield f"{exclusion.rows:,} {where}: {exclusion.detail}"
+            yield f"{exclusion.rows:,} rows {where}: {exclusion.detail}"
         if view.report.changed_rows:
-            yield f"{view.report.changed_rows:,} {where}: they changed after they were archived"
+            yield f"{view.report.changed_rows:,} rows {where}: they changed after they were archived"
         if view.report.referenced_rows:
-            yield f"{view.report.referenced_rows:,} {where}: other rows came to refer to them meanwhile"
+            yield f"{view.report.referenced_rows:,} rows {where}: other rows came to refer to them meanwhile"
 
 
 def _sentence(view: RunView) -> str:

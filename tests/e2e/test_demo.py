@@ -1,0 +1,242 @@
+"""`make demo` as a stranger runs it: stopped in the middle, run again, and again; its claims counted by SQL and boto3."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import zstandard
+from psycopg import sql
+
+from strongroom_local import sample
+from strongroom_local.stack import BUCKET, Stack
+
+ROWS = 1000
+DATE_COLUMNS = {
+    "acm_alerts": "detected_at",
+    "audit_events": "created_at",
+    "call_detail_records": "call_start_time",
+    "gateway_blacklist_history": "created_at",
+    "fraud_investigations": "created_at",
+}
+KEYS = {
+    "acm_alerts": ("alert_id",),
+    "audit_events": ("event_id",),
+    "call_detail_records": ("id",),
+    "gateway_blacklist_history": ("gateway_ip", "change_number"),
+    "fraud_investigations": ("investigation_id",),
+}
+ROWS_A_MONTH = {table.name: table.wanted_rows(ROWS) for table in sample.TABLES}
+
+
+@pytest.fixture(scope="module")
+def demo_stack(session_folder: Path) -> Iterator[Stack]:
+    """A folder that only the demo starts and fills."""
+    stack = Stack(session_folder / "demo")
+    try:
+        yield stack
+    finally:
+        stack.destroy()
+
+
+@pytest.fixture(scope="module")
+def interrupted(demo_stack: Stack) -> tuple[int, str, bool]:
+    """A demo that got Ctrl-C while Airflow archived: its exit status and output, and whether a process was left."""
+    with start_demo(demo_stack) as demo:
+        output = ""
+        for line in demo.stdout:
+            output += line
+            if "call_detail_records" in line and "begins" in line:
+                break
+        time.sleep(4)
+        demo.send_signal(signal.SIGINT)
+        output += demo.stdout.read()
+    alive = any(part.pid for part in demo_stack.status())
+    return demo.returncode, output, alive
+
+
+@pytest.fixture(scope="module")
+def finished(demo_stack: Stack, interrupted) -> tuple[str, dict[str, Any]]:
+    """The demo run again after the interruption, its stack kept: output and result."""
+    return run_demo(demo_stack, "--keep")
+
+
+def test_ctrl_c_stops_everything_and_says_so(interrupted):
+    """No process is left, and the last words tell what is safe."""
+    status, output, alive = interrupted
+
+    assert status == 130
+    assert "interrupted: no row was deleted that is not in a proved archive" in output
+    assert not alive
+
+
+def test_output_without_a_terminal_is_plain_lines(finished):
+    """No control codes, no line is drawn over, and a stranger learns first what will happen and last what to do."""
+    output, _ = finished
+
+    assert "\x1b" not in output
+    assert "\r" not in output
+    assert output.startswith("Strongroom demo")
+    assert "Three things to try" in output
+    assert "'make down' stops everything" in output.splitlines()[-1]
+
+
+def test_every_row_is_in_its_table_or_in_an_archive(demo_stack, finished):
+    """For each table and month: the rows that the sample made are the rows left and the archived ones, none in both."""
+    _, result = finished
+
+    assert len(result["months"]) == 2
+    for table, made in ROWS_A_MONTH.items():
+        for month in result["months"]:
+            left, archived = keys_in_table(demo_stack, table, month), keys_in_archives(demo_stack, table, month)
+            assert len(archived) == len(set(archived)), (table, month)
+            assert not left & set(archived), (table, month)
+            assert len(left) + len(archived) == made, (table, month)
+
+
+def test_the_result_says_what_sql_and_s3_say(demo_stack, finished):
+    """demo.json has a line for each table and month; rows, objects and sums are those that others can see."""
+    _, result = finished
+
+    assert result["proved"]
+    assert all(check["holds"] for check in result["checks"])
+    assert [(line["table"], line["month"]) for line in result["archives"]] == [
+        (table, month) for table in ROWS_A_MONTH for month in result["months"]
+    ]
+    for line in result["archives"]:
+        objects = read_archives(demo_stack, line["table"], line["month"])
+        assert line["left_rows"] == len(keys_in_table(demo_stack, line["table"], line["month"]))
+        assert line["archived_rows"] == len(keys_in_archives(demo_stack, line["table"], line["month"]))
+        assert line["objects"] == list(objects)
+        assert line["compressed_size_bytes"] == sum(map(len, objects.values()))
+        stayed = line["left_because"]
+        assert line["left_rows"] == sum(one["rows"] for one in stayed["excluded"]) + stayed["referenced"]
+
+
+def test_no_other_month_has_lost_a_row(demo_stack, finished):
+    """The full months that were not archived, those in hot retention among them, have every row that the sample made."""
+    _, result = finished
+    with psycopg.connect(demo_stack.source_conninfo()) as connection:
+        made = connection.execute("SELECT DISTINCT month FROM strongroom_sample.progress ORDER BY month").fetchall()
+    months = [f"{month:%Y-%m}" for (month,) in made[:-1]]
+
+    untouched = [month for month in months if month not in result["months"]]
+
+    assert len(untouched) >= 11
+    for table, rows in ROWS_A_MONTH.items():
+        for month in untouched:
+            assert len(keys_in_table(demo_stack, table, month)) == rows, (table, month)
+
+
+def test_another_demo_takes_the_two_months_before(demo_stack, finished):
+    """It uses the stack that is up, archives nothing twice, and leaves the stack up."""
+    _, first = finished
+    before = {key: size for key, size in list_objects(demo_stack) if key.startswith("archives/")}
+
+    output, second = run_demo(demo_stack)
+
+    assert f"archived before: {', '.join(first['months'])}" in output
+    assert second["proved"]
+    assert len(second["months"]) == 2
+    assert max(second["months"]) < min(first["months"])
+    assert demo_stack.running
+    after = {key: size for key, size in list_objects(demo_stack) if key.startswith("archives/")}
+    assert before.items() <= after.items()
+    assert all(f"partition={month}/" not in key for key in after.keys() - before.keys() for month in first["months"])
+
+
+def test_a_run_that_fails_ends_the_demo_with_the_words_of_its_task(demo_stack, finished):
+    """Exit status 1, the task's own error with its hint, and not one row less in the table."""
+    with psycopg.connect(demo_stack.source_conninfo(), autocommit=True) as connection:
+        connection.execute("CREATE FUNCTION public.watch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN OLD; END'")
+        connection.execute(
+            "CREATE TRIGGER watched BEFORE DELETE ON public.audit_events FOR EACH ROW EXECUTE FUNCTION public.watch()"
+        )
+        [[before]] = connection.execute("SELECT count(*) FROM public.audit_events").fetchall()
+    with start_demo(demo_stack) as demo:
+        output, _ = demo.communicate(timeout=240)
+    with psycopg.connect(demo_stack.source_conninfo(), autocommit=True) as connection:
+        [[after]] = connection.execute("SELECT count(*) FROM public.audit_events").fetchall()
+
+    assert demo.returncode == 1, output
+    assert "archive__audit_events" in output
+    assert "failed in plan" in output
+    assert "watched" in output
+    assert "HINT" in output
+    assert after == before
+
+
+def start_demo(stack: Stack, *words: str) -> subprocess.Popen[str]:
+    """Start the demo as `make demo` does, with few rows, in an environment without settings of other tests."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("STRONGROOM")}
+    command = [sys.executable, "-m", "strongroom_local", "--folder", str(stack.folder), "demo", "--rows", str(ROWS)]
+    return subprocess.Popen(
+        [*command, *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment | {"PYTHONUNBUFFERED": "1"},
+    )
+
+
+def run_demo(stack: Stack, *words: str) -> tuple[str, dict[str, Any]]:
+    """Run a demo that succeeds; give its output and demo.json."""
+    with start_demo(stack, *words) as demo:
+        output, _ = demo.communicate(timeout=420)
+    assert demo.returncode == 0, output
+    return output, json.loads((stack.folder / "demo.json").read_text())
+
+
+def keys_in_table(stack: Stack, table: str, month: str) -> set[tuple[str, ...]]:
+    """Primary keys, as text, of the rows dated in a month."""
+    query = sql.SQL("SELECT {keys} FROM {table} WHERE to_char({date} AT TIME ZONE 'UTC', 'YYYY-MM') = %s").format(
+        keys=sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(key)) for key in KEYS[table]),
+        table=sql.Identifier("public", table),
+        date=sql.Identifier(DATE_COLUMNS[table]),
+    )
+    with psycopg.connect(stack.source_conninfo()) as connection:
+        return set(connection.execute(query, (month,)).fetchall())
+
+
+def keys_in_archives(stack: Stack, table: str, month: str) -> list[tuple[str, ...]]:
+    """Primary keys, as text, of the lines in a month's archives."""
+    keys = []
+    for body in read_archives(stack, table, month).values():
+        for line in zstandard.ZstdDecompressor().stream_reader(io.BytesIO(body)).read().splitlines():
+            row = json.loads(line)
+            keys.append(tuple(as_postgres_writes(row[key]) for key in KEYS[table]))
+    return keys
+
+
+def as_postgres_writes(value: object) -> str:
+    """An inet without a mask gets the one that a cast to text writes out; all else is as it stands in the line."""
+    text = str(value)
+    return f"{text}/32" if text.count(".") == 3 and "/" not in text else text
+
+
+def read_archives(stack: Stack, table: str, month: str) -> dict[str, bytes]:
+    """The parts of a month's sealed archives, by key."""
+    client = stack.object_store.client("archiver")
+    keys = [key for key, _ in list_objects(stack)]
+    sealed = [key for key in keys if key.startswith(f"metadata/public.{table}/{month}/")]
+    folders = [f"archives/public.{table}/partition={month}/{Path(key).stem}/part-" for key in sealed]
+    return {
+        key: client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys if key.startswith(tuple(folders))
+    }
+
+
+def list_objects(stack: Stack) -> list[tuple[str, int]]:
+    """Keys and sizes of everything in the bucket."""
+    pages = stack.object_store.client("archiver").get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
+    return [(entry["Key"], entry["Size"]) for page in pages for entry in page.get("Contents", ())]
