@@ -219,6 +219,7 @@ TimeoutSeconds = Annotated[Whole, Field(ge=1, le=_MAX_TIMEOUT_SECONDS)]
 NetworkSeconds = Annotated[
     float, BeforeValidator(_refuse_bool), Field(gt=0, le=_MAX_TIMEOUT_SECONDS, allow_inf_nan=False)
 ]
+Price = Annotated[float, BeforeValidator(_refuse_bool), Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 ProofRows = Annotated[Count | Literal["all"], WrapValidator(_accept_all)]
 RetentionTerm = Annotated[Term, BeforeValidator(_parse_term)]
 Cron = Annotated[str, AfterValidator(_check_cron)]

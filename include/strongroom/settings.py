@@ -42,6 +42,7 @@ from strongroom.setting_values import (
     Identifiers,
     NetworkSeconds,
     Prefix,
+    Price,
     ProofRows,
     RetentionTerm,
     Retries,
@@ -142,6 +143,24 @@ class Purge(_Frozen):
     sweep_after_days: Count = 7
 
 
+class Prices(_Frozen):
+    """What a gibibyte costs in US dollars a month, where rows live hot and in each storage class of S3."""
+
+    hot: Price = 0.23
+    standard: Price = 0.023
+    standard_ia: Price = 0.0125
+    onezone_ia: Price = 0.01
+    intelligent_tiering: Price = 0.023
+    glacier_ir: Price = 0.004
+    glacier: Price = 0.0036
+    deep_archive: Price = 0.00099
+
+    def of(self, storage_class: str) -> float:
+        """The price of a storage class; one without a price of its own costs as much as `STANDARD`."""
+        price: float = getattr(self, storage_class.lower(), self.standard)
+        return price
+
+
 class TableSettings(_Frozen):
     """Everything that one table's DAG needs to know.
 
@@ -173,6 +192,7 @@ class TableSettings(_Frozen):
     tls_required: bool = True
     store: StoreSettings = StoreSettings()
     purge: Purge = Purge()
+    prices: Prices = Prices()
     source_conn_id: Text = "strongroom_source"
     store_conn_id: Text = "strongroom_store"
     purge_conn_id: Text = "strongroom_purge"
@@ -518,7 +538,12 @@ class _Finding:
     mutual: bool
 
 
-_SECTIONS: Mapping[str, type[_Frozen]] = {"compression": Compression, "store": StoreSettings, "purge": Purge}
+_SECTIONS: Mapping[str, type[_Frozen]] = {
+    "compression": Compression,
+    "store": StoreSettings,
+    "purge": Purge,
+    "prices": Prices,
+}
 _REQUIRED = {
     "date_column": "the column that dates a row",
     "legal_basis": "the law or contract that sets the term",
