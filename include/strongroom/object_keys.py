@@ -24,6 +24,9 @@ SOURCE_IDENTITY = "metadata/source.json"
 HOLDS = "holds/"
 """Key prefix of the legal holds."""
 
+EVIDENCE, ARCHIVES, CLAIMS, RESTORES = "evidence/", "archives/", "claims/", "restores/"
+"""Key prefixes of all evidence, of all parts, of all claims, and of all records of what was restored."""
+
 CATALOG_INDEX = "index/manifests.jsonl.zst"
 """Manifests read before, all in one object: saves requests, proves nothing, can be made anew."""
 
@@ -132,12 +135,12 @@ def table_folder(schema_name: str, table_name: str) -> str:
 
 def partition_prefix(schema_name: str, table_name: str, partition_key: str) -> str:
     """Key prefix of all archives of one partition, sealed or not."""
-    return f"archives/{table_folder(schema_name, table_name)}/partition={partition_key}/"
+    return f"{ARCHIVES}{table_folder(schema_name, table_name)}/partition={partition_key}/"
 
 
 def evidence_prefix(schema_name: str, table_name: str, partition_key: str) -> str:
     """Key prefix of the evidence of all archives that one partition ever had."""
-    return f"evidence/{table_folder(schema_name, table_name)}/{partition_key}/"
+    return f"{EVIDENCE}{table_folder(schema_name, table_name)}/{partition_key}/"
 
 
 def manifest_prefix(
@@ -195,7 +198,7 @@ def purge_report_key(run_id: str, at: datetime) -> str:
 
 def restores_prefix(schema_name: str, table_name: str) -> str:
     """Key prefix of the records of what was restored into one table."""
-    return f"restores/{table_folder(schema_name, table_name)}/"
+    return f"{RESTORES}{table_folder(schema_name, table_name)}/"
 
 
 def restore_report_key(schema_name: str, table_name: str, restore_id: str) -> str:
@@ -205,4 +208,4 @@ def restore_report_key(schema_name: str, table_name: str, restore_id: str) -> st
 
 def claim_key(schema_name: str, table_name: str, partition_key: str) -> str:
     """Key of the claim on one partition."""
-    return f"claims/{table_folder(schema_name, table_name)}/{partition_key}.json"
+    return f"{CLAIMS}{table_folder(schema_name, table_name)}/{partition_key}.json"

@@ -150,7 +150,7 @@ class Store:
         try:
             with self._translated("look for the bucket", ""):
                 self._client.head_bucket(Bucket=bucket)
-        except _AbsentError:
+        except AbsentError:
             if not self._settings.create_bucket:
                 raise StoreAccessError(
                     f"there is no bucket {bucket}",
@@ -264,7 +264,7 @@ class Store:
                     **self._checksum(sha256),
                     **self._encryption(),
                 )
-        except (_TakenError, _AbsentError):
+        except (_TakenError, AbsentError):
             return False
         return True
 
@@ -273,7 +273,7 @@ class Store:
         try:
             with self._translated("look at", key):
                 answer = self._client.head_object(**self._named(key, version_id))
-        except _AbsentError:
+        except AbsentError:
             return None
         return ObjectVersion(
             key,
@@ -290,7 +290,7 @@ class Store:
                 answer = self._client.get_object(**self._named(key))
                 body: bytes = answer["Body"].read()
                 return body, answer["ETag"].strip('"')
-        except _AbsentError:
+        except AbsentError:
             return None
 
     def chunks(self, key: str, version_id: str | None) -> Iterator[bytes]:
@@ -303,7 +303,7 @@ class Store:
             with self._translated("read", key):
                 body = self._client.get_object(**self._named(key, version_id))["Body"]
                 yield from body.iter_chunks(CHUNK_BYTES)
-        except _AbsentError:
+        except AbsentError:
             raise IntegrityError(
                 f"{self}{key} version {version_id} is not in the store",
                 hint="No row was deleted because of this object. Find out who removed it; "
@@ -365,7 +365,7 @@ class Store:
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", "unknown"))
             if code in _ABSENT:
-                raise _AbsentError from None
+                raise AbsentError from None
             if code in _TAKEN:
                 raise _TakenError from None
             said = f"{code}: {error.response.get('Error', {}).get('Message', '')}".strip(": ")
@@ -395,7 +395,7 @@ def _failed(doing: str, where: str, said: str) -> StoreError:
     )
 
 
-class _AbsentError(Exception):
+class AbsentError(Exception):
     """There is no such object, version or bucket."""
 
 
