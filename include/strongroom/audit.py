@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Literal
 
+from pydantic import Field
+
 from strongroom.checksum import ReadingBack, require_equal
 from strongroom.delete import DeleteEvidence
 from strongroom.errors import IntegrityError
@@ -32,11 +34,20 @@ class ArchiveVerdict(Record):
     archive_id: str
     record_count: int
     objects: tuple[PartVerdict, ...]
+    problem: str | None = Field(default=None, description="Why nothing can be said of its objects.")
+
+    @property
+    def result(self) -> Literal["sound", "corrupted", "missing", "unverifiable"]:
+        """The worst of its objects' results; ``unverifiable`` where there is no manifest to compare them with."""
+        if self.problem is not None:
+            return "unverifiable"
+        results = {one.result for one in self.objects}
+        return "missing" if "missing" in results else "corrupted" if "corrupted" in results else "sound"
 
     @property
     def sound(self) -> bool:
         """Whether each object was read back and matched."""
-        return all(one.result == "sound" for one in self.objects)
+        return self.result == "sound"
 
 
 def read_deletions(store: Store, manifest: Manifest) -> list[DeleteEvidence | None]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from urllib.parse import unquote
 
 from strongroom.errors import StrongroomError
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 _PURGE_INTENT, _DESTRUCTION = "purge-intent.json", "destruction.json"
+_VERIFICATION = re.compile(r"reports/verifications/.*/(?P<archive>[^/]+)/(?P<at>\d{8}T\d{6}Z)-(?P<result>[a-z]+)\.json")
 _ARCHIVE_ID = re.compile(r"(?P<schema>[^./]+)\.(?P<table>[^./]+)\.(?P<key>\d{4}-[0-9W-]+)\.(?P<sequence>\d{4,})")
 
 SOURCE_IDENTITY = "metadata/source.json"
@@ -26,6 +27,9 @@ HOLDS = "holds/"
 
 EVIDENCE, ARCHIVES, CLAIMS, RESTORES = "evidence/", "archives/", "claims/", "restores/"
 """Key prefixes of all evidence, of all parts, of all claims, and of all records of what was restored."""
+
+VERIFICATIONS = "reports/verifications/"
+"""Key prefix of the records that archives were read again."""
 
 CATALOG_INDEX = "index/manifests.jsonl.zst"
 """Manifests read before, all in one object: saves requests, proves nothing, can be made anew."""
@@ -204,6 +208,30 @@ def restores_prefix(schema_name: str, table_name: str) -> str:
 def restore_report_key(schema_name: str, table_name: str, restore_id: str) -> str:
     """Key of the summary of one restore into a table."""
     return f"reports/{table_folder(schema_name, table_name)}/restores/{restore_id}.json"
+
+
+@dataclass(frozen=True)
+class VerificationKey:
+    """What the key of a verification's record says."""
+
+    archive: ArchiveId
+    at: datetime
+    result: str
+
+
+def verification_key(archive: ArchiveId, at: datetime, result: str) -> str:
+    """Key of the record that an archive was read again at an aware instant, and with what result."""
+    folder = f"{VERIFICATIONS}{archive.table_folder}/{archive.partition_key}/{archive}"
+    return f"{folder}/{at.astimezone(timezone.utc):%Y%m%dT%H%M%SZ}-{result}.json"
+
+
+def parse_verification_key(key: str) -> VerificationKey | None:
+    """Read a key as :func:`verification_key` writes it; None for any other."""
+    found = _VERIFICATION.fullmatch(key)
+    if found is None or _ARCHIVE_ID.fullmatch(found["archive"]) is None:
+        return None
+    at = datetime.strptime(found["at"], "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)
+    return VerificationKey(ArchiveId.parse(found["archive"]), at, found["result"])
 
 
 def claim_key(schema_name: str, table_name: str, partition_key: str) -> str:

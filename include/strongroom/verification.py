@@ -1,0 +1,88 @@
+"""When was an archive last read again? One small record for each time, and what follows from them.
+
+The key of a record says which archive, when and with what result, so that a listing tells how fresh the proof is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from fractions import Fraction
+
+from strongroom.audit import ArchiveVerdict, verify_archive
+from strongroom.errors import IntegrityError, StrongroomError
+from strongroom.object_keys import VERIFICATIONS, ArchiveId, parse_verification_key, verification_key
+from strongroom.store import Store
+
+
+class SampleError(StrongroomError):
+    """A text does not say how many of how many archives to verify."""
+
+
+def verify_and_record(store: Store, archive: ArchiveId, *, now: datetime) -> ArchiveVerdict:
+    """Read an archive again and leave a record of what was found.
+
+    An archive whose manifest is damaged or gone cannot be compared with anything: its verdict is ``unverifiable``.
+
+    Args:
+        store: Where it lies.
+        archive: Which one.
+        now: Aware UTC instant of the record; two verifications within one second are one.
+    """
+    try:
+        verdict = verify_archive(store, archive)
+    except IntegrityError as error:
+        found = f": expected {error.expected}, found {error.found}" if error.found else ""
+        verdict = ArchiveVerdict(archive_id=str(archive), record_count=0, objects=(), problem=f"{error.what}{found}")
+    key = verification_key(archive, now, verdict.result)
+    store.put_bytes(key, verdict.model_dump_json(indent=2).encode() + b"\n")
+    return verdict
+
+
+def last_verified(store: Store) -> dict[str, datetime]:
+    """By archive id, when each archive was last read again and found sound."""
+    newest: dict[str, datetime] = {}
+    for key in store.keys(VERIFICATIONS):
+        parsed = parse_verification_key(key)
+        if parsed is not None and parsed.result == "sound":
+            name = str(parsed.archive)
+            newest[name] = max(newest.get(name, parsed.at), parsed.at)
+    return newest
+
+
+def parse_sample(text: str) -> Fraction:
+    """Read ``n/t``: n of every t archives.
+
+    Raises:
+        SampleError: Not two whole numbers, or none, or more than all.
+    """
+    count, slash, of = text.partition("/")
+    if slash and count.isdecimal() and of.isdecimal() and 0 < int(count) <= int(of):
+        return Fraction(int(count), int(of))
+    raise SampleError(
+        f"{text!r} is no sample",
+        expected="n/t for n of every t archives, such as 1/10",
+        hint="Nothing was read. Write two whole numbers, the first not larger than the second.",
+    )
+
+
+def choose_sample(
+    sealed: Mapping[ArchiveId, datetime], verified: Mapping[str, datetime], share: Fraction
+) -> list[ArchiveId]:
+    """The archives whose proof is oldest, as many as the share asks for, at least one; longest unread first.
+
+    Each archive comes up once in t/n such samples, whenever they are taken and however many archives come between.
+
+    Args:
+        sealed: Archives, each with the instant it was sealed, which was right after it had been read back; for a damaged
+            manifest, which does not say, any early one.
+        verified: From :func:`last_verified`.
+        share: From :func:`parse_sample`.
+    """
+
+    def read_at(archive: ArchiveId) -> datetime:
+        return max(verified.get(str(archive), sealed[archive]), sealed[archive])
+
+    oldest_first: Iterable[ArchiveId] = sorted(sealed, key=lambda archive: (read_at(archive), archive))
+    return list(oldest_first)[: math.ceil(len(sealed) * share)]
