@@ -28,8 +28,8 @@ HOLDS = "holds/"
 EVIDENCE, ARCHIVES, CLAIMS, RESTORES = "evidence/", "archives/", "claims/", "restores/"
 """Key prefixes of all evidence, of all parts, of all claims, and of all records of what was restored."""
 
-VERIFICATIONS = "reports/verifications/"
-"""Key prefix of the records that archives were read again."""
+REPORTS = "reports/"
+"""Key prefix of all reports."""
 
 CATALOG_INDEX = "index/manifests.jsonl.zst"
 """Manifests read before, all in one object: saves requests, proves nothing, can be made anew."""
@@ -221,7 +221,7 @@ class VerificationKey:
 
 def verification_key(archive: ArchiveId, at: datetime, result: str) -> str:
     """Key of the record that an archive was read again at an aware instant, and with what result."""
-    folder = f"{VERIFICATIONS}{archive.table_folder}/{archive.partition_key}/{archive}"
+    folder = f"{REPORTS}verifications/{archive.table_folder}/{archive.partition_key}/{archive}"
     return f"{folder}/{at.astimezone(timezone.utc):%Y%m%dT%H%M%SZ}-{result}.json"
 
 
@@ -232,6 +232,11 @@ def parse_verification_key(key: str) -> VerificationKey | None:
         return None
     at = datetime.strptime(found["at"], "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)
     return VerificationKey(ArchiveId.parse(found["archive"]), at, found["result"])
+
+
+def is_restore_report(key: str) -> bool:
+    """Whether a key below ``reports/`` is one of :func:`restore_report_key`."""
+    return re.fullmatch(r"reports/[^/]+\.[^/]+/restores/[^/]+\.json", key) is not None
 
 
 def claim_key(schema_name: str, table_name: str, partition_key: str) -> str:

@@ -7,13 +7,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
 
 from strongroom.audit import ArchiveVerdict, verify_archive
 from strongroom.errors import IntegrityError, StrongroomError
-from strongroom.object_keys import VERIFICATIONS, ArchiveId, parse_verification_key, verification_key
+from strongroom.object_keys import REPORTS, ArchiveId, is_restore_report, parse_verification_key, verification_key
+from strongroom.restore import RestoreReport
 from strongroom.store import Store
+
+_PROVED = ("restored", "unchanged")
+"""Outcomes of a restore that compared each row and found none that differs."""
+
+
+@dataclass(frozen=True)
+class Proofs:
+    """What was proved again.
+
+    Attributes:
+        verified: By archive id, when each archive was last read again and found sound.
+        last_restored_at: When a restore last ended with each row in the table as it was archived.
+    """
+
+    verified: Mapping[str, datetime]
+    last_restored_at: datetime | None
 
 
 class SampleError(StrongroomError):
@@ -40,15 +58,20 @@ def verify_and_record(store: Store, archive: ArchiveId, *, now: datetime) -> Arc
     return verdict
 
 
-def last_verified(store: Store) -> dict[str, datetime]:
-    """By archive id, when each archive was last read again and found sound."""
-    newest: dict[str, datetime] = {}
-    for key in store.keys(VERIFICATIONS):
+def read_proofs(store: Store) -> Proofs:
+    """Look through the reports for what was proved again after the archives were sealed."""
+    verified: dict[str, datetime] = {}
+    restored = []
+    for key in store.keys(REPORTS):
         parsed = parse_verification_key(key)
         if parsed is not None and parsed.result == "sound":
             name = str(parsed.archive)
-            newest[name] = max(newest.get(name, parsed.at), parsed.at)
-    return newest
+            verified[name] = max(verified.get(name, parsed.at), parsed.at)
+        elif is_restore_report(key) and (present := store.read(key)) is not None:
+            report = RestoreReport.model_validate_json(present[0])
+            if report.outcome in _PROVED:
+                restored.append(report.finished_at)
+    return Proofs(verified=verified, last_restored_at=max(restored, default=None))
 
 
 def parse_sample(text: str) -> Fraction:
@@ -77,7 +100,7 @@ def choose_sample(
     Args:
         sealed: Archives, each with the instant it was sealed, which was right after it had been read back; for a damaged
             manifest, which does not say, any early one.
-        verified: From :func:`last_verified`.
+        verified: From :func:`read_proofs`.
         share: From :func:`parse_sample`.
     """
 

@@ -11,7 +11,7 @@ from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
 from strongroom.errors import ConfigurationError
-from strongroom.settings import TableSettings
+from strongroom.settings import Settings, TableSettings
 from strongroom.source import Connection, open_source
 from strongroom.store import Store, make_client
 
@@ -61,6 +61,15 @@ def connect_store(settings: TableSettings) -> Store:
         raise _no_connection(settings.store_conn_id, "aws") from None
     client = make_client(settings.store, session=session, endpoint_url=endpoint_url, tls_required=settings.tls_required)
     return Store(client, settings.store)
+
+
+def connect_stores(settings: Settings) -> list[Store]:
+    """Every archive store that a configured table uses, each once."""
+    users = {
+        (table.store.endpoint_url, table.store.bucket, table.store.prefix, table.store_conn_id): table
+        for table in settings.tables.values()
+    }
+    return [connect_store(table) for table in users.values()]
 
 
 def _no_connection(conn_id: str, kind: str) -> ConfigurationError:
