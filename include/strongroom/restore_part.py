@@ -1,0 +1,415 @@
+"""Restore, middle step: load one part, and only after every sum of its object was found right.
+
+The object is downloaded to staging and proved first. Then the server rebuilds its rows a batch at a time, inserts those
+that are not there, and compares all of them with what is in the table afterwards, in one short transaction a batch.
+Memory does not grow with the part. A try that broke off is gone on with behind its last batch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg import IsolationLevel, errors, sql
+
+from strongroom.checksum import ReadingBack, require_equal
+from strongroom.codecs import blocks, decompress
+from strongroom.errors import IntegrityError, RestoreError
+from strongroom.manifest import require_manifest
+from strongroom.object_keys import ArchiveId
+from strongroom.plan import dated
+from strongroom.rebuild import rebuilt_rows, stage_lines
+from strongroom.records import TableShape, VerifiedPart
+from strongroom.restore import LISTED_KEYS, DifferentRow, RestoredPart, RestorePart, RestorePlan, RestoreRequest
+from strongroom.restore_target import SIDE_COLUMN, Fit, Target, find_target, fit_columns
+from strongroom.restores import split_table
+from strongroom.source import Connection, fetch_rows
+from strongroom.staging import Staging
+from strongroom.store import Store
+from strongroom.verify import split_lines
+
+BATCH_ROWS = 5000
+BATCH_BYTES = 8 << 20
+"""The most rows, and about the most bytes of JSON, of one transaction."""
+
+_ROWS = sql.Identifier("pg_temp", "strongroom_rows")
+_ADDED = sql.Identifier("pg_temp", "strongroom_added")
+_WANTED = sql.Identifier("pg_temp", "strongroom_wanted")
+_TRIES = 5
+_TRANSIENT = (errors.SerializationFailure, errors.DeadlockDetected, errors.LockNotAvailable)
+
+
+class RestoreProgress(VerifiedPart):
+    """How far the restore of a part has come; kept in staging after each batch."""
+
+    done_rows: int = 0
+    wanted: int = 0
+    inserted: int = 0
+    unchanged: int = 0
+    different: int = 0
+    listed: tuple[DifferentRow, ...] = ()
+    highest: dict[str, int] = {}  # noqa: RUF012 - pydantic copies it
+
+
+class _Outcome(NamedTuple):
+    wanted: int
+    inserted: int
+    unchanged: int
+    different: list[DifferentRow]
+    more_different: int
+    highest: dict[str, int]
+
+
+def restore_part(
+    connection: Connection, store: Store, staging: Staging, plan: RestorePlan, part: RestorePart
+) -> RestoredPart:
+    """Bring the rows of one part back; a repeat adds nothing and goes on where a try broke off.
+
+    An object that is missing, or is not what was archived, is a result: nothing is loaded from it then.
+
+    Args:
+        connection: A session in autocommit mode that may insert into the target.
+        staging: Scratch space of this archive in this restore.
+
+    Raises:
+        RestoreError: The target does not take a row, or no longer fits; names the constraint or the columns.
+        IntegrityError: The manifest is damaged, or proved lines do not read back.
+    """
+    manifest = require_manifest(store, ArchiveId.parse(part.archive_id))
+    archived = manifest.verified_part(part.number)
+    target = find_target(connection, *split_table(plan.target))
+    if target is None:
+        raise RestoreError(
+            f"the table {plan.target} is gone",
+            hint="Nothing was loaded by this try. Clear 'locate' and the tasks after it.",
+        )
+    fit = fit_columns(connection, manifest.table, target, plan.request.dropped_columns)
+    try:
+        path = _download(store, staging, archived)
+    except IntegrityError as error:
+        gone = store.head(archived.object_key, archived.version_id) is None
+        compared = f": expected {error.expected}, found {error.found}" if error.found is not None else ""
+        return RestoredPart(
+            archive_id=part.archive_id,
+            number=part.number,
+            result="missing" if gone else "corrupted",
+            rows=archived.rows,
+            detail=f"{error.what}{compared}",
+        )
+    loader = _Loader(connection, target, fit, manifest.table, plan.request)
+    progress = _load(loader, staging, path, archived)
+    staging.discard(path)
+    return RestoredPart(
+        archive_id=part.archive_id,
+        number=part.number,
+        result="different" if progress.different else "restored" if progress.inserted else "unchanged",
+        rows=archived.rows,
+        **progress.model_dump(include={"wanted", "inserted", "unchanged", "different", "listed", "highest"}),
+    )
+
+
+def _download(store: Store, staging: Staging, part: VerifiedPart) -> Path:
+    """Put the very version that was verified into staging, and prove it: sums, sizes and rows of the whole object."""
+    path = staging.compressed(part.number, part.compression_type)
+    with staging.writing(path) as [handle]:
+
+        def kept() -> Iterator[bytes]:
+            for chunk in store.chunks(part.object_key, part.version_id):
+                handle.write(chunk)
+                yield chunk
+
+        reading = ReadingBack(part, kept())
+        for _ in reading.blocks():
+            pass
+        require_equal(part, reading.result())
+    return path
+
+
+def _load(loader: _Loader, staging: Staging, path: Path, part: VerifiedPart) -> RestoreProgress:
+    progress = staging.load(RestoreProgress, part.number)
+    if progress is None or progress.sha256 != part.sha256:
+        progress = RestoreProgress(**part.model_dump())
+    with path.open("rb") as handle:
+        lines = split_lines(decompress(part.compression_type, blocks(handle), on_chunk=len))
+        for batch in _batches(islice(lines, progress.done_rows, None)):
+            outcome = loader.load(batch, room=LISTED_KEYS - len(progress.listed))
+            progress = _advance(progress, len(batch), outcome)
+            staging.save(progress)
+    return progress
+
+
+def _batches(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
+    batch: list[bytes] = []
+    size_bytes = 0
+    for line in lines:
+        batch.append(line)
+        size_bytes += len(line)
+        if len(batch) >= BATCH_ROWS or size_bytes >= BATCH_BYTES:
+            yield batch
+            batch, size_bytes = [], 0
+    if batch:
+        yield batch
+
+
+def _advance(progress: RestoreProgress, rows: int, outcome: _Outcome) -> RestoreProgress:
+    highest = {
+        name: max(values[name] for values in (progress.highest, outcome.highest) if name in values)
+        for name in progress.highest | outcome.highest
+    }
+    return progress.model_copy(
+        update={
+            "done_rows": progress.done_rows + rows,
+            "wanted": progress.wanted + outcome.wanted,
+            "inserted": progress.inserted + outcome.inserted,
+            "unchanged": progress.unchanged + outcome.unchanged,
+            "different": progress.different + len(outcome.different) + outcome.more_different,
+            "listed": (*progress.listed, *outcome.different),
+            "highest": highest,
+        }
+    )
+
+
+class _Loader:
+    """Loads batches of archived lines into one target in one session.
+
+    The rebuilt rows of a batch lie in a temporary table, under names of ours: ``c0``, ``c1``, … for the rebuilt columns.
+    """
+
+    def __init__(
+        self, connection: Connection, target: Target, fit: Fit, shape: TableShape, request: RestoreRequest
+    ) -> None:
+        self._connection = connection
+        self._target, self._fit, self._shape, self._request = target, fit, shape, request
+        self._names = {column.name: sql.Identifier(f"c{position}") for position, column in enumerate(fit.rebuilt)}
+        self._counted = [name for name in fit.loaded if name in target.sequences]
+        connection.isolation_level = IsolationLevel.READ_COMMITTED
+        self._prepare()
+
+    def load(self, lines: list[bytes], *, room: int) -> _Outcome:
+        """Load one batch, in one transaction.
+
+        Args:
+            lines: JSON lines without their newlines.
+            room: How many rows that are there but different may still be listed.
+        """
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                return self._try(lines, room)
+            except psycopg.IntegrityError as error:
+                raise self._refused(error) from None
+            except _TRANSIENT:
+                if not tries_left:
+                    raise
+                time.sleep(0.2 * (_TRIES - tries_left))
+        raise AssertionError("unreachable")
+
+    def _prepare(self) -> None:
+        types = {column.name: sql.SQL(column.base_type) for column in self._fit.rebuilt}
+        columns = [
+            sql.SQL("{} {}{}").format(self._names[name], type_, self._collation(name)) for name, type_ in types.items()
+        ]
+        key = [columns[list(types).index(name)] for name in self._shape.primary_key]
+        for table, described in (
+            (_ROWS, [*columns, sql.SQL("dropped jsonb")]),
+            (_ADDED, [*key, sql.SQL("added boolean NOT NULL DEFAULT true")]),
+        ):
+            self._create(table, described, sql.SQL(" ON COMMIT DELETE ROWS"))
+        if self._request.keys:
+            self._create(_WANTED, key, sql.SQL(""))
+            try:
+                with (
+                    self._connection.cursor() as cursor,
+                    cursor.copy(sql.SQL("COPY {} FROM STDIN").format(_WANTED)) as copy,
+                ):
+                    copy.write(_wanted_keys(self._request))
+            except psycopg.DataError as error:
+                raise RestoreError(
+                    f"a key of the request is no primary key of {self._target}",
+                    expected=", ".join(f"{name} ({self._type_of(name)})" for name in self._shape.primary_key),
+                    found=type(error).__name__,
+                    hint="Nothing was loaded. Write the keys as PostgreSQL prints them.",
+                ) from None
+
+    def _create(self, table: sql.Identifier, columns: Sequence[sql.Composable], ending: sql.SQL) -> None:
+        self._connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table))
+        self._connection.execute(
+            sql.SQL("CREATE TEMPORARY TABLE {} ({}){}").format(table, sql.SQL(", ").join(columns), ending)
+        )
+
+    def _collation(self, name: str) -> sql.Composable:
+        """The target's own, or two columns could not be compared."""
+        collation = self._target.collations.get(name)
+        return sql.SQL(" COLLATE {}").format(sql.Identifier(*collation)) if collation else sql.SQL("")
+
+    def _type_of(self, name: str) -> str:
+        return next(column.type for column in self._shape.columns if column.name == name)
+
+    def _try(self, lines: list[bytes], room: int) -> _Outcome:
+        with self._connection.transaction():
+            # A batch is small beside the table, whatever the planner believes of it: always by the index of the key.
+            self._connection.execute("SET LOCAL enable_seqscan = off")
+            self._connection.execute("SET LOCAL enable_hashjoin = off")
+            self._connection.execute("SET LOCAL enable_mergejoin = off")
+            wanted = self._rebuild(lines)
+            self._insert()
+            altered, inserted, unchanged, different, *highest = self._look()
+            if altered:
+                raise RestoreError(
+                    f"{altered} rows are not what was archived once they are in {self._target}",
+                    expected="rows that lie in the table as they were inserted",
+                    hint="Nothing of this batch was loaded; batches before it were compared and stay. A trigger changes "
+                    "rows on their way in: disable it for the restore, or restore into a table of its own.",
+                )
+            listed = list(self._different(room)) if different and room > 0 else []
+            extremes = {name: value for name, value in zip(self._counted, highest, strict=True) if value is not None}
+            return _Outcome(wanted, inserted, unchanged, listed, different - len(listed), extremes)
+
+    def _rebuild(self, lines: list[bytes]) -> int:
+        """Have the server read the lines; returns how many rows are wanted."""
+        fit, shape = self._fit, self._shape
+        aside = sql.SQL("NULL::jsonb AS {}").format(sql.Identifier(SIDE_COLUMN))
+        if fit.kept_aside:
+            aside = sql.SQL(
+                "(SELECT jsonb_object_agg(e.key, e.value) FROM jsonb_each(l.line::jsonb) AS e WHERE e.key = ANY ({})) AS {}"
+            ).format(sql.Literal(list(fit.kept_aside)), sql.Identifier(SIDE_COLUMN))
+        rebuilt = rebuilt_rows(shape.model_copy(update={"columns": fit.rebuilt}), aside)
+        conditions = [_in_range(self._request, shape)]
+        if self._request.keys:
+            same = sql.SQL(" AND ").join(
+                sql.SQL("w.{} = t.{}").format(self._names[name], sql.Identifier(name)) for name in shape.primary_key
+            )
+            conditions.append(sql.SQL("EXISTS (SELECT FROM {} AS w WHERE {})").format(_WANTED, same))
+        try:
+            stage_lines(self._connection, lines)
+            statement = sql.SQL("INSERT INTO {} ({}, dropped) SELECT t.* FROM ({}) AS t WHERE {}").format(
+                _ROWS, sql.SQL(", ").join(self._names.values()), rebuilt, sql.SQL(" AND ").join(conditions)
+            )
+            return self._connection.execute(statement).rowcount
+        except (psycopg.DataError, psycopg.IntegrityError, psycopg.NotSupportedError) as error:
+            raise IntegrityError(
+                f"archived rows of {shape.schema_name}.{shape.table_name} do not read back into their column types",
+                found=_about(error),
+                hint="Nothing of this batch was loaded. The bytes are those that were archived; a type has changed since, "
+                "such as an enum without one of its labels or a domain with a stricter check: restore the type first.",
+            ) from None
+
+    def _insert(self) -> None:
+        fit, key = self._fit, self._shape.primary_key
+        columns = [sql.Identifier(name) for name in fit.loaded]
+        values: list[sql.Composable] = [self._names[name] for name in fit.loaded]
+        if fit.kept_aside:
+            columns.append(sql.Identifier(SIDE_COLUMN))
+            values.append(sql.SQL("dropped"))
+        statement = sql.SQL(
+            "WITH loaded AS (INSERT INTO {target} AS t ({columns}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {rows} "
+            "ON CONFLICT DO NOTHING RETURNING {returned}) INSERT INTO {added} ({key}) SELECT * FROM loaded"
+        ).format(
+            target=self._target.name,
+            columns=sql.SQL(", ").join(columns),
+            values=sql.SQL(", ").join(values),
+            rows=_ROWS,
+            returned=sql.SQL(", ").join(sql.Identifier("t", name) for name in key),
+            added=_ADDED,
+            key=sql.SQL(", ").join(self._names[name] for name in key),
+        )
+        self._connection.execute(statement)
+
+    def _refused(self, error: psycopg.IntegrityError) -> RestoreError:
+        """What the server said of a row, without its message: that may quote the row."""
+        diagnosis = error.diag
+        named = diagnosis.constraint_name or diagnosis.column_name or "unknown"
+        hint = "Nothing of this batch was loaded; batches before it stay and are not loaded twice. "
+        if isinstance(error, errors.ForeignKeyViolation):
+            return RestoreError(
+                f"rows for {self._target} refer to rows of {self._referred(named)} that are not there (foreign key {named})",
+                hint=f"{hint}Restore those rows first, then clear this task; or restore into a table of its own.",
+            )
+        return RestoreError(
+            f"{self._target} does not take an archived row",
+            found=f"{type(error).__name__} of {named}",
+            hint=f"{hint}A rule of the table came after the rows were archived: lift it for the restore, or restore into "
+            "a table of its own.",
+        )
+
+    def _referred(self, constraint: str) -> str:
+        rows = fetch_rows(
+            self._connection,
+            "SELECT n.nspname || '.' || c.relname FROM pg_constraint f JOIN pg_class c ON c.oid = f.confrelid "
+            "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE f.contype = 'f' AND f.conname = %s AND f.conrelid = %s",
+            constraint,
+            self._target.oid,
+        )
+        return str(rows[0][0]) if rows else "another table"
+
+    def _look(self) -> Any:
+        """Compare the batch with the table: altered, inserted, unchanged, different, and the highest values inserted."""
+        highest = [sql.SQL("max(r.{})").format(self._names[name]) for name in self._counted]
+        query = sql.SQL(
+            "SELECT count(*) FILTER (WHERE a.added AND {same} IS NOT TRUE), count(*) FILTER (WHERE a.added AND {same}), "
+            "count(*) FILTER (WHERE a.added IS NULL AND {same}), count(*) FILTER (WHERE a.added IS NULL AND {same} IS NOT TRUE)"
+            "{highest} FROM {joined}"
+        ).format(
+            same=self._same,
+            highest=sql.SQL("").join(sql.SQL(", {}").format(one) for one in highest),
+            joined=self._joined,
+        )
+        return self._connection.execute(query).fetchone()
+
+    def _different(self, room: int) -> Iterator[DifferentRow]:
+        key = sql.SQL(", ").join(sql.SQL("concat(r.{})").format(self._names[name]) for name in self._shape.primary_key)
+        query = sql.SQL(
+            "SELECT ARRAY[{key}], {there} FROM {joined} WHERE a.added IS NULL AND {same} IS NOT TRUE LIMIT {room}"
+        ).format(key=key, there=self._there, joined=self._joined, same=self._same, room=sql.Literal(room))
+        rows: list[Any] = self._connection.execute(query).fetchall()
+        for key_texts, there in rows:
+            yield DifferentRow(key=tuple(key_texts), why="changed" if there else "taken")
+
+    @property
+    def _there(self) -> sql.Composed:
+        return sql.SQL("t.{} IS DISTINCT FROM NULL").format(sql.Identifier(self._shape.primary_key[0]))
+
+    @property
+    def _same(self) -> sql.Composed:
+        """Whether the table's row is the archived one: by the text of all columns that are loaded."""
+        ours = sql.SQL(", ").join(sql.SQL("r.{}").format(self._names[name]) for name in self._fit.loaded)
+        theirs = sql.SQL(", ").join(sql.Identifier("t", name) for name in self._fit.loaded)
+        return sql.SQL("({} AND concat(ROW({})) = concat(ROW({})))").format(self._there, ours, theirs)
+
+    @property
+    def _joined(self) -> sql.Composed:
+        on_target = sql.SQL(" AND ").join(
+            sql.SQL("t.{} = r.{}").format(sql.Identifier(name), self._names[name]) for name in self._shape.primary_key
+        )
+        on_added = sql.SQL(" AND ").join(
+            sql.SQL("a.{name} = r.{name}").format(name=self._names[name]) for name in self._shape.primary_key
+        )
+        return sql.SQL("{} AS r LEFT JOIN {} AS t ON {} LEFT JOIN {} AS a ON {}").format(
+            _ROWS, self._target.name, on_target, _ADDED, on_added
+        )
+
+
+def _in_range(request: RestoreRequest, shape: TableShape) -> sql.Composed:
+    """A condition on the rebuilt row ``t``: inside the time range of the request."""
+    column = sql.Identifier("t", shape.date_column)
+    conditions: list[sql.Composable] = [sql.SQL("true")]
+    if request.since is not None:
+        conditions.append(sql.SQL("{} >= {}").format(column, dated(request.since, shape.date_type)))
+    if request.before is not None:
+        conditions.append(sql.SQL("{} < {}").format(column, dated(request.before, shape.date_type)))
+    return sql.SQL(" AND ").join(conditions)
+
+
+def _wanted_keys(request: RestoreRequest) -> bytes:
+    """The key list as COPY reads it."""
+    escapes = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+    return "".join("\t".join(value.translate(escapes) for value in key) + "\n" for key in request.keys).encode()
+
+
+def _about(error: psycopg.Error) -> str:
+    """What the server said, without its message: that may quote the row."""
+    about = error.diag.column_name or error.diag.constraint_name or error.diag.datatype_name
+    return f"{type(error).__name__} (SQLSTATE {error.sqlstate}){f' about {about}' if about else ''}"

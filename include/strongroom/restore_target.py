@@ -1,0 +1,304 @@
+"""Where archived rows are brought back to: the table as it is now, and how an archive's columns lie in it.
+
+The schema may have moved on since the rows were archived. Columns that were added take their default; for what cannot
+be brought back exactly the whole restore is refused before anything is loaded, with every fault told at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from psycopg import sql
+
+from strongroom.catalogue import is_key
+from strongroom.column_types import read_column_types
+from strongroom.errors import RestoreError, SourceAccessError
+from strongroom.records import Column, Record, TableShape
+from strongroom.source import Connection, fetch_rows, qualified
+
+SIDE_COLUMN = "strongroom_dropped"
+"""The jsonb column that takes the values of columns which the table no longer has, where the caller chose to keep them."""
+
+DroppedColumns = Literal["refuse", "keep"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A table that rows may be brought back to, as the catalogue shows it now.
+
+    Attributes:
+        oid: Of the table.
+        columns: By name, in the table's order.
+        required: Columns that take no NULL and have no default.
+        collations: By column of a type that has one: schema and name.
+        sequences: By column, the ascending sequence that belongs to it: schema and name.
+    """
+
+    oid: int
+    schema_name: str
+    table_name: str
+    columns: Mapping[str, Column]
+    required: frozenset[str]
+    collations: Mapping[str, tuple[str, str]]
+    sequences: Mapping[str, tuple[str, str]]
+
+    @property
+    def name(self) -> sql.Identifier:
+        """The table's quoted name."""
+        return qualified(self.schema_name, self.table_name)
+
+    def __str__(self) -> str:
+        return f"{self.schema_name}.{self.table_name}"
+
+
+class Fit(Record):
+    """How the columns of an archive lie in the target."""
+
+    rebuilt: tuple[Column, ...]
+    """Columns to read back from the lines: those that are loaded, and the key."""
+
+    loaded: tuple[str, ...]
+    """Columns that are inserted, and that say whether a row which is there already is the archived one."""
+
+    kept_aside: tuple[str, ...]
+    """Columns that the table no longer has, whose values go to the side column."""
+
+    added: tuple[str, ...]
+    """Columns that the archive does not know; they take their default."""
+
+
+def find_target(connection: Connection, schema_name: str, table_name: str) -> Target | None:
+    """Look a table up; None if there is none of that name.
+
+    Raises:
+        RestoreError: The name is that of something that rows cannot be brought back to.
+    """
+    rows = fetch_rows(
+        connection,
+        "SELECT c.oid::bigint, c.relkind::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE n.nspname = %s AND c.relname = %s",
+        schema_name,
+        table_name,
+    )
+    if not rows:
+        return None
+    oid, kind = rows[0]
+    if kind not in "rp":
+        raise RestoreError(
+            f"{schema_name}.{table_name} is no table",
+            expected="an ordinary or partitioned table",
+            hint="Nothing was loaded. Name another target.",
+        )
+    attributes = fetch_rows(
+        connection,
+        """
+        SELECT a.attname::text, a.attnotnull AND NOT a.atthasdef AND a.attidentity = '', l.collname::text,
+               ln.nspname::text, s.nspname::text, s.relname::text
+        FROM pg_attribute a
+        LEFT JOIN pg_collation l ON l.oid = a.attcollation
+        LEFT JOIN pg_namespace ln ON ln.oid = l.collnamespace
+        LEFT JOIN LATERAL (
+            SELECT n.nspname, q.relname FROM pg_depend d
+            JOIN pg_class q ON q.oid = d.objid JOIN pg_namespace n ON n.oid = q.relnamespace
+            JOIN pg_sequence o ON o.seqrelid = q.oid AND o.seqincrement > 0
+            WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
+              AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum AND d.deptype IN ('a', 'i')
+            LIMIT 1
+        ) AS s ON true
+        WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped
+        """,
+        oid,
+    )
+    return Target(
+        oid=int(oid),
+        schema_name=schema_name,
+        table_name=table_name,
+        columns={one.column.name: one.column for one in read_column_types(connection, oid)},
+        required=frozenset(name for name, required, *_ in attributes if required),
+        collations={
+            name: (schema, collation) for name, _, collation, schema, *_ in attributes if collation is not None
+        },
+        sequences={name: (schema, sequence) for name, *_, schema, sequence in attributes if sequence is not None},
+    )
+
+
+def create_target(connection: Connection, shape: TableShape, schema_name: str, table_name: str) -> None:
+    """Create a table of the archived columns: types, NOT NULL, identity and primary key as the manifest has them.
+
+    Generated columns become plain ones that hold the archived values, since no manifest knows their expressions. A
+    table that is there already is left as it is.
+    """
+    columns = [
+        sql.SQL("{} {}{}{}").format(
+            sql.Identifier(column.name),
+            sql.SQL(column.type),
+            sql.SQL("" if column.nullable else " NOT NULL"),
+            sql.SQL(" GENERATED BY DEFAULT AS IDENTITY" if column.identity else ""),
+        )
+        for column in shape.columns
+    ]
+    key = sql.SQL(", ").join(map(sql.Identifier, shape.primary_key))
+    connection.execute(
+        sql.SQL("CREATE TABLE IF NOT EXISTS {} ({}, PRIMARY KEY ({}))").format(
+            qualified(schema_name, table_name), sql.SQL(", ").join(columns), key
+        )
+    )
+
+
+def fit_columns(
+    connection: Connection, shape: TableShape, target: Target, dropped_columns: DroppedColumns = "refuse"
+) -> Fit:
+    """Say how archived rows of a shape go into the target.
+
+    Args:
+        connection: A session on the target's database.
+        shape: From the manifest.
+        target: The table as it is now.
+        dropped_columns: What to do with values of columns that the target no longer has.
+
+    Raises:
+        RestoreError: Names every column that was renamed, retyped, dropped or added so that the rows do not fit, and
+            a key that the target has no unique index for.
+    """
+    archived = {column.name: column for column in shape.columns}
+    unknown = [column for name, column in target.columns.items() if name not in archived and name != SIDE_COLUMN]
+    gone = [column for column in shape.columns if column.name not in target.columns]
+    faults = [fault for column in gone if (fault := _gone_fault(column, unknown, shape, dropped_columns))]
+    faults += _changed_faults(archived, target)
+    faults += [
+        f"its column {column.name} ({column.type}) was added, takes no NULL and has no default"
+        for column in unknown
+        if column.name in target.required
+    ]
+    if gone and dropped_columns == "keep" and not faults:
+        faults += _side_faults(archived, target)
+    if not faults and not is_key(connection, target.oid, shape.primary_key):
+        faults.append(f"it has no unique index on just {', '.join(shape.primary_key)}, by which its rows were archived")
+    if faults:
+        raise RestoreError(
+            f"{target} no longer takes the archived rows as they are: " + "; ".join(faults),
+            hint="Nothing was loaded. Change the table, or restore into a table of its own (a new target, created from "
+            "the archive's columns) and take the rows over from there.",
+        )
+    there = [column for column in shape.columns if column.name in target.columns]
+    loaded = [column for column in there if not target.columns[column.name].generated]
+    return Fit(
+        rebuilt=tuple(column for column in there if column in loaded or column.name in shape.primary_key),
+        loaded=tuple(column.name for column in loaded),
+        kept_aside=tuple(column.name for column in gone),
+        added=tuple(column.name for column in unknown),
+    )
+
+
+def _gone_fault(
+    column: Column, unknown: list[Column], shape: TableShape, dropped_columns: DroppedColumns
+) -> str | None:
+    likely = [other.name for other in unknown if other.type == column.type]
+    what = f"its column {column.name} ({column.type})"
+    if likely:
+        return f"{what} is gone and looks renamed to {' or '.join(likely)}"
+    if column.name in shape.primary_key:
+        return f"{what} is gone, and rows are told apart by it"
+    if dropped_columns == "refuse":
+        return f"{what} was dropped (choose to keep dropped columns, and its values go to {SIDE_COLUMN})"
+    return None
+
+
+def _changed_faults(archived: Mapping[str, Column], target: Target) -> list[str]:
+    faults = []
+    for name, now in target.columns.items():
+        before = archived.get(name)
+        if before is None:
+            continue
+        if before.type != now.type:
+            faults.append(f"its column {name} was archived as {before.type} and is {now.type} now")
+        elif now.generated and not before.generated:
+            faults.append(f"its column {name} was archived as a plain column and is generated now")
+    return faults
+
+
+def _side_faults(archived: Mapping[str, Column], target: Target) -> list[str]:
+    side = target.columns.get(SIDE_COLUMN)
+    if SIDE_COLUMN in archived:
+        return [f"its column {SIDE_COLUMN} was archived itself, and cannot take dropped columns too"]
+    if side is None or side.base_type != "jsonb" or side.generated:
+        statement = sql.SQL("ALTER TABLE {} ADD COLUMN {} jsonb").format(target.name, sql.Identifier(SIDE_COLUMN))
+        return [f"it has no column {SIDE_COLUMN} of type jsonb for dropped columns ({statement.as_string()})"]
+    return []
+
+
+def require_rights(connection: Connection, target: Target) -> None:
+    """See that the role may load the rows.
+
+    Raises:
+        SourceAccessError: Names each right that is missing.
+    """
+    [(may_read, may_insert, may_stage, hidden)] = fetch_rows(
+        connection,
+        "SELECT has_table_privilege(%s::oid, 'SELECT'), has_table_privilege(%s::oid, 'INSERT'), "
+        "has_database_privilege(current_database(), 'TEMPORARY'), row_security_active(%s::oid)",
+        target.oid,
+        target.oid,
+        target.oid,
+    )
+    missing = [
+        what
+        for held, what in (
+            (may_read, f"SELECT on {target}"),
+            (may_insert, f"INSERT on {target}"),
+            (may_stage, "TEMPORARY on the database"),
+            (not hidden, f"sight of all rows of {target}: row-level security hides some"),
+        )
+        if not held
+    ]
+    for sequence in target.sequences.values():
+        if not _may(connection, sequence, "SELECT"):
+            missing.append(f"SELECT on sequence {'.'.join(sequence)}")
+    if missing:
+        raise SourceAccessError(
+            f"the restoring role lacks rights for {target}",
+            found="no " + ", no ".join(missing),
+            hint="Nothing was loaded. Grant what is missing to the role of the restore connection and clear the task.",
+        )
+
+
+def move_sequences(connection: Connection, target: Target, highest: Mapping[str, int]) -> tuple[str, ...]:
+    """Move the sequences of identity columns past the highest value that was loaded; names those that were moved.
+
+    Raises:
+        SourceAccessError: One must be moved and the role may not.
+    """
+    moved = []
+    for column, value in highest.items():
+        sequence = target.sequences.get(column)
+        if sequence is None or not _is_behind(connection, sequence, value):
+            continue
+        name = sql.Identifier(*sequence)
+        if not _may(connection, sequence, "UPDATE"):
+            grant = sql.SQL("GRANT UPDATE ON SEQUENCE {} TO the restoring role").format(name).as_string()
+            raise SourceAccessError(
+                f"the restoring role may not move the sequence {'.'.join(sequence)} past {value}",
+                hint=f"The rows are restored, but new rows of {target} would get numbers that are taken. "
+                f"{grant}, then clear this task.",
+            )
+        connection.execute(
+            sql.SQL("SELECT setval({}::regclass, greatest({}, last_value)) FROM {}").format(
+                sql.Literal(name.as_string()), sql.Literal(value), name
+            )
+        )
+        moved.append(".".join(sequence))
+    return tuple(moved)
+
+
+def _is_behind(connection: Connection, sequence: tuple[str, str], value: int) -> bool:
+    query = sql.SQL("SELECT last_value < {value} OR (last_value = {value} AND NOT is_called) FROM {name}")
+    [(behind,)] = connection.execute(query.format(value=sql.Literal(value), name=sql.Identifier(*sequence))).fetchall()
+    return bool(behind)
+
+
+def _may(connection: Connection, sequence: tuple[str, str], right: str) -> bool:
+    name = sql.Identifier(*sequence).as_string()
+    [(held,)] = fetch_rows(connection, "SELECT has_sequence_privilege(%s, %s)", name, right)
+    return bool(held)

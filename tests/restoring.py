@@ -1,0 +1,54 @@
+"""The steps of a restore in their order, without Airflow, for tests of the domain."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from tests.chain import NOW, Chain
+
+from strongroom.restore import (
+    RestoredPart,
+    RestorePlan,
+    RestoreReport,
+    RestoreRequest,
+    plan_restore,
+    release_claims,
+    report_restore,
+)
+from strongroom.restore_part import restore_part
+from strongroom.staging import Staging
+
+TTL = timedelta(hours=1)
+
+
+def plan(chain: Chain, restore_id: str = "restore-1", *, now: datetime = NOW, **asked: Any) -> RestorePlan:
+    """Say what is asked for; the whole of the chain's table unless told otherwise."""
+    if "archives" not in asked:
+        asked.setdefault("table", chain.settings.qualified_name)
+    request = RestoreRequest.model_validate({"who": "ada", "why": "a test", **asked})
+    with chain.source() as connection:
+        return plan_restore(
+            connection, chain.store, request, restore_id=restore_id, owner=restore_id, claim_ttl=TTL, now=now
+        )
+
+
+def load(chain: Chain, planned: RestorePlan) -> list[RestoredPart]:
+    """Load every part of a plan, each in a session of its own."""
+    parts = []
+    for part in planned.parts:
+        staging = Staging(Path(chain.settings.staging) / "restores" / planned.restore_id, part.archive_id)
+        with chain.source() as connection:
+            parts.append(restore_part(connection, chain.store, staging, planned, part))
+    return parts
+
+
+def restore(chain: Chain, restore_id: str = "restore-1", *, now: datetime = NOW, **asked: Any) -> RestoreReport:
+    """Locate, load and report."""
+    planned = plan(chain, restore_id, now=now, **asked)
+    parts = [] if planned.request.dry_run else load(chain, planned)
+    with chain.source() as connection:
+        report = report_restore(connection, chain.store, planned, parts, now=now)
+    release_claims(chain.store, planned, owner=restore_id, now=now)
+    return report
