@@ -3,7 +3,8 @@
 There is no way in without a verification record, and the record must agree with a sealed manifest. Each batch is one
 short transaction by primary key. The DELETE itself compares the SHA-256 of the row's text with the one taken when the
 row was archived; under READ COMMITTED the server evaluates that comparison again on the newest version of a row that
-somebody changed meanwhile, so there is no moment between looking and deleting.
+somebody changed meanwhile, so there is no moment between looking and deleting. Before a batch is committed the catalogue is
+read once more: a foreign key, trigger or child table that came after the plan would carry the DELETE to other rows.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from typing import Any, NamedTuple
 from psycopg import IsolationLevel, errors, sql
 
 from strongroom.catalogue import InspectedTable
-from strongroom.errors import IntegrityError
+from strongroom.errors import IntegrityError, UnarchivableError
 from strongroom.extract_to_staging import inspect_unchanged
+from strongroom.identity import claim_store
 from strongroom.manifest import require_manifest
 from strongroom.partitions import Partition, refuse_if_hot
 from strongroom.plan import refers
@@ -26,17 +28,23 @@ from strongroom.records import DeletedPart, Record, RunIdentity, Sha256, Verifie
 from strongroom.seal import require_part_of
 from strongroom.settings import TableSettings
 from strongroom.shape import row_digest
-from strongroom.source import Connection
+from strongroom.source import Connection, read_identity
 from strongroom.staging import Staging
 from strongroom.store import Store
-from strongroom.verify import restore_keys
+from strongroom.verify import open_keys, restore_keys
 
 LISTED_KEYS = 10_000
 """How many keys of rows that stayed one part's evidence lists; it always counts them all."""
 
 _BATCH = sql.Identifier("pg_temp", "strongroom_batch")
 _TRIES = 5
-_TRANSIENT = (errors.SerializationFailure, errors.DeadlockDetected, errors.LockNotAvailable, errors.ForeignKeyViolation)
+_TRANSIENT = (
+    errors.SerializationFailure,
+    errors.DeadlockDetected,
+    errors.LockNotAvailable,
+    errors.ForeignKeyViolation,
+    errors.RestrictViolation,  # what PostgreSQL 18 makes of a foreign key that restricts
+)
 
 
 class KeptRow(Record):
@@ -101,6 +109,7 @@ def delete_part(
     Raises:
         IntegrityError: Record, manifest, object or keys do not agree; nothing was deleted.
         UnarchivableError: The table changed since it was planned.
+        IdentityError: The rows that were archived are those of another database.
     """
     refuse_if_hot(partition, settings.hot_retention, now)
     archive = part.archive
@@ -110,8 +119,9 @@ def delete_part(
     present = store.read(evidence_key)
     if present is not None:
         return _summary(DeleteEvidence.model_validate_json(present[0]))
+    claim_store(store, read_identity(connection))
     _require_object(store, part)
-    table = inspect_unchanged(connection, settings, part)
+    table = _inspect_again(connection, settings, part)
     restore_keys(store, staging, connection, table.shape, part)
 
     progress = _delete_rows(connection, staging, settings, table, part)
@@ -154,6 +164,17 @@ def _require_object(store: Store, part: VerifiedPart) -> None:
         )
 
 
+def _inspect_again(connection: Connection, settings: TableSettings, part: VerifiedPart) -> InspectedTable:
+    try:
+        return inspect_unchanged(connection, settings, part)
+    except UnarchivableError as error:
+        raise UnarchivableError(
+            error.what,
+            hint="No row was deleted that is not in a verified archive, and none of another table. Undo the change, "
+            "or clear 'plan' and the tasks after it to plan with the table as it is now.",
+        ) from None
+
+
 def _delete_rows(
     connection: Connection, staging: Staging, settings: TableSettings, table: InspectedTable, part: VerifiedPart
 ) -> DeleteProgress:
@@ -162,11 +183,11 @@ def _delete_rows(
         progress = DeleteProgress(**part.model_dump())
     connection.isolation_level = IsolationLevel.READ_COMMITTED
     connection.execute(_batch_table(table))
-    with staging.keys(part.number).open("rb") as keys:
+    with open_keys(staging, part) as keys:
         remaining = islice(keys, progress.done_rows, None)
         while batch := list(islice(remaining, settings.delete_batch_rows)):
             started = time.monotonic()
-            outcome = _delete_batch(connection, table, batch)
+            outcome = _delete_batch(connection, settings, table, part, batch)
             progress = _advance(progress, len(batch), outcome, time.monotonic() - started)
             staging.save(progress)
     if (
@@ -210,10 +231,17 @@ def _batch_table(table: InspectedTable) -> sql.Composed:
     ).format(keys)
 
 
-def _delete_batch(connection: Connection, table: InspectedTable, batch: list[bytes]) -> _Outcome:
+def _delete_batch(
+    connection: Connection, settings: TableSettings, table: InspectedTable, part: VerifiedPart, batch: list[bytes]
+) -> _Outcome:
     for tries_left in reversed(range(_TRIES)):
         try:
-            return _try_batch(connection, table, batch)
+            with connection.transaction():
+                outcome = _try_batch(connection, table, batch)
+                # The DELETE's own lock keeps whoever would change the table waiting until this transaction ends, so
+                # what the catalogue shows now is what the DELETE met; an error takes the whole batch back.
+                _inspect_again(connection, settings, part)
+                return outcome
         except _TRANSIENT:
             # Rolled back whole. A foreign key violation means that a row began to refer to one of ours after the
             # statement had looked; the next look sees it.
@@ -224,18 +252,17 @@ def _delete_batch(connection: Connection, table: InspectedTable, batch: list[byt
 
 
 def _try_batch(connection: Connection, table: InspectedTable, batch: list[bytes]) -> _Outcome:
-    with connection.transaction():
-        # A batch is small beside the table, whatever the planner believes of it: always by the index of the key.
-        connection.execute("SET LOCAL enable_seqscan = off")
-        connection.execute("SET LOCAL enable_hashjoin = off")
-        connection.execute("SET LOCAL enable_mergejoin = off")
-        with connection.cursor() as cursor, cursor.copy(sql.SQL("COPY {} FROM STDIN").format(_BATCH)) as copy:
-            copy.write(b"".join(batch))
-        deleted = connection.execute(_delete_statement(table)).rowcount
-        kept: list[KeptRow] = []
-        if deleted < len(batch):
-            kept = list(_kept_rows(connection, table))
-        return _Outcome(deleted, len(batch) - deleted - len(kept), kept)
+    # A batch is small beside the table, whatever the planner believes of it: always by the index of the key.
+    connection.execute("SET LOCAL enable_seqscan = off")
+    connection.execute("SET LOCAL enable_hashjoin = off")
+    connection.execute("SET LOCAL enable_mergejoin = off")
+    with connection.cursor() as cursor, cursor.copy(sql.SQL("COPY {} FROM STDIN").format(_BATCH)) as copy:
+        copy.write(b"".join(batch))
+    deleted = connection.execute(_delete_statement(table)).rowcount
+    kept: list[KeptRow] = []
+    if deleted < len(batch):
+        kept = list(_kept_rows(connection, table))
+    return _Outcome(deleted, len(batch) - deleted - len(kept), kept)
 
 
 def _same_key(table: InspectedTable, batch_alias: str) -> sql.Composed:

@@ -61,7 +61,7 @@ def plan_archive(
 
     earlier = sorted(archive_ids(store, settings.schema_name, settings.table_name, partition.key))
     restores = active_restores_of(store, settings.qualified_name, partition, now)
-    unfinished = None if restores else _first_unfinished(store, earlier)
+    unfinished = None if restores else _first_unfinished(store, earlier, table)
     window = partition.window
     exclusions: tuple[Exclusion, ...] = ()
     parts: tuple[PlannedPart, ...] = ()
@@ -150,9 +150,14 @@ def dated(instant: datetime, date_type: str) -> sql.Composed:
     return sql.SQL("{}::timestamptz").format(sql.Literal(instant.isoformat()))
 
 
-def _first_unfinished(store: Store, earlier: Sequence[ArchiveId]) -> Manifest | None:
+def _first_unfinished(store: Store, earlier: Sequence[ArchiveId], table: InspectedTable) -> Manifest | None:
+    """The first archive whose delete is still to be done, but for those made of other columns than the table has now:
+    a delete by them is refused, so the rows that they left go into a new archive."""
+    digest = shape_sha256(table.shape)
     for archive in earlier:
         manifest = require_manifest(store, archive)
+        if manifest.shape_sha256 != digest:
+            continue
         done = set(store.keys(archive.delete_evidence_key(0).rpartition("/")[0] + "/"))
         if any(archive.delete_evidence_key(part.number) not in done for part in manifest.parts):
             return manifest

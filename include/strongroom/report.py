@@ -84,6 +84,9 @@ def report_run(
 
     A run that found nothing to do leaves no object. A repeat returns the report that is there.
     """
+    # A run that was cleared and now has less to do may still show records of its earlier try.
+    parts = [part for part in parts if part.archive_id == plan.archive_id]
+    deleted = [part for part in deleted if part.archive_id == plan.archive_id]
     report = RunReport(
         outcome=_outcome(plan, deleted),
         table=plan.table,

@@ -38,7 +38,8 @@ def seal_archive(
         IntegrityError: Parts are missing, or a manifest of other parts is there already.
     """
     archive = ArchiveId.parse(str(plan.archive_id))
-    parts = sorted(parts, key=lambda part: part.number)
+    # A run that was cleared may still show records of the archive that its earlier try had planned.
+    parts = sorted((part for part in parts if part.archive_id == plan.archive_id), key=lambda part: part.number)
     _require_complete(plan, parts)
     present = read_manifest(store, archive)
     if present is None:

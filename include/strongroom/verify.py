@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice, zip_longest
-from typing import Any
+from typing import IO
 
 from strongroom.checksum import ReadingBack, require_equal
 from strongroom.codecs import blocks
@@ -47,8 +48,7 @@ def verify_part(
     reading = ReadingBack(part, store.chunks(part.object_key, part.version_id))
     numbered = enumerate(split_lines(reading.blocks()))
     sampled = (line for number, line in numbered if number % stride == 0)
-    require_keys(staging, part)
-    with staging.keys(part.number).open("rb") as keys:
+    with open_keys(staging, part) as keys:
         proved = _prove(connection, shape, part, sampled, islice(keys, 0, None, stride))
     require_equal(part, reading.result())
     # The compressed file has done its work; from here on the store's version is the only one.
@@ -83,22 +83,36 @@ def split_lines(source: Iterable[bytes]) -> Iterator[bytes]:
         yield rest
 
 
-def require_keys(staging: Staging, part: UploadedPart) -> None:
-    """See that the keys and digests in staging are those of the extraction.
+@contextmanager
+def open_keys(staging: Staging, part: UploadedPart) -> Iterator[IO[bytes]]:
+    """Open the keys and digests in staging, and see that they are those of the extraction.
+
+    What is read afterwards is what was summed here, even if another file takes the name meanwhile.
 
     Raises:
         IntegrityError: They are missing or damaged.
     """
     path = staging.keys(part.number)
-    found = _file_sha256(path) if path.exists() else "nothing"
-    if found != part.keys_sha256:
-        raise IntegrityError(
-            f"the keys of {part.archive_id} part {part.number} in staging do not match",
-            expected=part.keys_sha256,
-            found=found,
-            hint="No row was deleted. Clear this task: keys of a sealed archive are made anew from the archive; "
-            "for one that is not sealed, clear 'plan' and the tasks after it.",
-        )
+    try:
+        keys = path.open("rb")
+    except FileNotFoundError:
+        raise _unsound_keys(part, "nothing") from None
+    with keys:
+        found = _sum(keys)
+        if found != part.keys_sha256:
+            raise _unsound_keys(part, found)
+        keys.seek(0)
+        yield keys
+
+
+def _unsound_keys(part: UploadedPart, found: str) -> IntegrityError:
+    return IntegrityError(
+        f"the keys of {part.archive_id} part {part.number} in staging do not match",
+        expected=part.keys_sha256,
+        found=found,
+        hint="No row was deleted because of them. Clear this task: keys of a sealed archive are made anew from the "
+        "archive; for one that is not sealed, clear 'plan' and the tasks after it.",
+    )
 
 
 def restore_keys(store: Store, staging: Staging, connection: Connection, shape: TableShape, part: VerifiedPart) -> None:
@@ -109,20 +123,22 @@ def restore_keys(store: Store, staging: Staging, connection: Connection, shape: 
     Raises:
         IntegrityError: The archive does not give the same keys and digests.
     """
-    path = staging.keys(part.number)
-    if path.exists() and _file_sha256(path) == part.keys_sha256:
-        return
+    try:
+        with open_keys(staging, part):
+            return
+    except IntegrityError:
+        pass  # made anew
     reading = ReadingBack(part, store.chunks(part.object_key, part.version_id))
-    with staging.writing(path) as [handle]:
+    with staging.writing(staging.keys(part.number)) as [handle]:
         for key in rebuilt_keys(connection, shape, split_lines(reading.blocks())):
             handle.write(key)
     require_equal(part, reading.result())
-    require_keys(staging, part)
+    with open_keys(staging, part):
+        pass
 
 
-def _file_sha256(path: Any) -> str:
+def _sum(handle: IO[bytes]) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        for block in blocks(handle):
-            digest.update(block)
+    for block in blocks(handle):
+        digest.update(block)
     return digest.hexdigest()
