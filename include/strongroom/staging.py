@@ -132,13 +132,15 @@ class Staging:
                 raise StagingError(
                     f"staging has no room left to {doing} {path}",
                     found=f"{shutil.disk_usage(self.root).free} bytes free on its disk" if self.root.exists() else None,
-                    hint="No row was deleted; the unfinished file was removed. Free space, or point `staging` at a larger "
-                    "disk, or lower `part_rows`, `part_bytes` or `max_parallel_parts`; the task then tries again.",
+                    hint="Nothing is lost: the unfinished file was removed, and no row is deleted before its archive is "
+                    "proved. Free space, or point `staging` at a larger disk, or lower `part_rows`, `part_bytes` or "
+                    "`max_parallel_parts`; the task then tries again.",
                 ) from None
             raise StagingError(
                 f"staging could not {doing} {path}",
                 found=error.strerror,
-                hint="No row was deleted. See that `staging` names a folder that the Airflow worker may write.",
+                hint="No row is deleted before its archive is proved. "
+                "See that `staging` names a folder that the Airflow worker may write.",
             ) from None
 
 

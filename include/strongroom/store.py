@@ -237,17 +237,19 @@ class Store:
             f"{self}{key} is taken by other content",
             expected=f"{size_bytes} bytes with SHA-256 {sha256}",
             found=f"{present.size_bytes} bytes with SHA-256 {present.sha256}",
-            hint="Nothing was overwritten and no row was deleted. Clear 'plan' and the tasks after it: "
+            hint="Nothing was overwritten, and no row is deleted before its archive is proved. "
+            "Clear 'plan' and the tasks after it: "
             "the run then takes the next archive id.",
         )
 
-    def swap(self, key: str, body: bytes, *, etag: str | None) -> bool:
+    def swap(self, key: str, body: bytes, *, etag: str | None, content_type: str = "application/json") -> bool:
         """Write a small object only if it is still the one that was read: compare and swap.
 
         Args:
             key: Object key.
             body: New content.
             etag: ETag of the version that was read; None when there was none.
+            content_type: What a browser is told that it is.
 
         Returns:
             False if somebody else was faster.
@@ -259,7 +261,7 @@ class Store:
                 self._client.put_object(
                     **self._named(key),
                     Body=body,
-                    ContentType="application/json",
+                    ContentType=content_type,
                     **condition,
                     **self._checksum(sha256),
                     **self._encryption(),
@@ -373,14 +375,16 @@ class Store:
                 raise StoreAccessError(
                     f"the store refused to {doing} {where}",
                     found=said,
-                    hint="Nothing was overwritten and no row was deleted. Check the store connection's keys, "
+                    hint="Nothing was overwritten, and no row is deleted before its archive is proved. "
+                    "Check the store connection's keys, "
                     "the bucket's name and the rights of this identity, then clear the task.",
                 ) from None
             raise _failed(doing, where, said) from None
         except NoCredentialsError:
             raise StoreAccessError(
                 f"no credentials to {doing} {where}",
-                hint="Nothing was written and no row was deleted. Fill in the store connection.",
+                hint="Nothing was written, and no row is deleted before its archive is proved. "
+                "Fill in the store connection.",
             ) from None
         except (BotoCoreError, HTTPClientError) as error:
             raise _failed(doing, where, str(error)) from None
@@ -390,7 +394,8 @@ def _failed(doing: str, where: str, said: str) -> StoreError:
     return StoreError(
         f"the store failed to {doing} {where}",
         found=said,
-        hint="Nothing was overwritten and no row was deleted. See whether the store is up and reachable; "
+        hint="Nothing was overwritten, and no row is deleted before its archive is proved. "
+        "See whether the store is up and reachable; "
         "the task tries again by itself, and can be cleared when its tries are used up.",
     )
 
