@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from urllib.parse import unquote
 
 from strongroom.errors import StrongroomError
@@ -232,6 +232,11 @@ def parse_verification_key(key: str) -> VerificationKey | None:
         return None
     at = datetime.strptime(found["at"], "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)
     return VerificationKey(ArchiveId.parse(found["archive"]), at, found["result"])
+
+
+def statistics_key(day: date, suffix: str) -> str:
+    """Key of the statistics of one day, as ``json`` or ``html``."""
+    return f"{REPORTS}statistics/{day.isoformat()}.{suffix}"
 
 
 def is_restore_report(key: str) -> bool:
