@@ -196,6 +196,7 @@ class TableSettings(_Frozen):
     source_conn_id: Text = "strongroom_source"
     store_conn_id: Text = "strongroom_store"
     purge_conn_id: Text = "strongroom_purge"
+    restore_conn_id: Text = "strongroom_restore"
     owner: Text = "strongroom"
     retries: Retries = 3
     pool: Text = "default_pool"

@@ -25,8 +25,17 @@ def connect_source(settings: TableSettings, *, application_name: str) -> Abstrac
         settings: Name the connection and its time-outs.
         application_name: What ``pg_stat_activity`` shows.
     """
+    return _connect(settings.source_conn_id, settings, application_name)
+
+
+def connect_restore(settings: TableSettings, *, application_name: str) -> AbstractContextManager[Connection]:
+    """Open a session with the table's restore connection, whose role may insert."""
+    return _connect(settings.restore_conn_id, settings, application_name)
+
+
+def _connect(conn_id: str, settings: TableSettings, application_name: str) -> AbstractContextManager[Connection]:
     return open_source(
-        source_conninfo(settings.source_conn_id),
+        source_conninfo(conn_id),
         application_name=application_name,
         tls_required=settings.tls_required,
         connect_timeout_seconds=settings.connect_timeout_seconds,

@@ -1,0 +1,57 @@
+"""Restore, step 1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import Context
+
+from strongroom.restore import RestorePlan, plan_restore
+from strongroom_airflow.operators.restore_base import RestoreOperator
+from strongroom_airflow.restore_run import RestoreRun
+
+
+class RestoreLocateOperator(RestoreOperator):
+    """Find the archives, see that the target takes their rows, put the restore on record.
+
+    Returns lanes of parts, for Airflow to map over; none for a dry run. The plan lies in XCom under the key ``plan``.
+    """
+
+    def step(self, context: Context) -> tuple[str, dict[str, Any], Any]:
+        run = RestoreRun(context)
+        with run.target() as connection:
+            plan = plan_restore(
+                connection,
+                run.store,
+                run.request,
+                restore_id=run.restore_id,
+                owner=run.owner,
+                claim_ttl=run.claim_ttl,
+                now=run.now(),
+            )
+        context["ti"].xcom_push(key="plan", value=plan.model_dump(mode="json"))
+        facts = {
+            "restore_id": plan.restore_id,
+            "table": plan.table,
+            "target": plan.target,
+            "archives": list(plan.archive_ids),
+            "partitions": list(plan.partition_keys),
+            "parts": len(plan.parts),
+            "rows": plan.rows,
+            "added_columns": list(plan.added),
+            "columns_kept_aside": list(plan.kept_aside),
+            "creates_target": plan.creates_target,
+            "until": plan.until.isoformat(),
+            "who": plan.request.who,
+            "why": plan.request.why,
+            "dry_run": plan.request.dry_run,
+        }
+        lanes = [] if plan.request.dry_run else [[part.model_dump() for part in lane] for lane in plan.lanes]
+        return _sentence(plan), facts, lanes
+
+
+def _sentence(plan: RestorePlan) -> str:
+    what = f"{plan.rows} rows in {len(plan.parts)} parts of {', '.join(plan.archive_ids[:5])}"
+    more = f" and {len(plan.archive_ids) - 5} more archives" if len(plan.archive_ids) > 5 else ""
+    begun = "Dry run: would look at" if plan.request.dry_run else "Bringing back"
+    return f"{begun} {what}{more} for {plan.target}"

@@ -1,0 +1,61 @@
+"""Restore, step 2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from airflow.sdk import Context
+
+from strongroom.errors import RestoreError
+from strongroom.restore import RestoredPart, RestorePart, RestorePlan, renew_claims
+from strongroom.restore_part import restore_part
+from strongroom_airflow.operators.restore_base import RestoreOperator
+from strongroom_airflow.restore_run import RestoreRun
+
+_NAMED_ROWS = 20
+"""Rows that are there but different which the log names; the report lists more."""
+
+
+class RestorePartOperator(RestoreOperator):
+    """Download, prove and load the parts of one lane, one after the other.
+
+    Returns one result a part. A part whose object is missing or damaged fails the task, after the others of its lane
+    were loaded; the results are in XCom then too.
+
+    :param lane: Records of the parts. (templated)
+    :param plan: Record of the restore's plan. (templated)
+    """
+
+    template_fields: Sequence[str] = ("lane", "plan")
+
+    def __init__(self, *, lane: Any, plan: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.lane = lane
+        self.plan = plan
+
+    def step(self, context: Context) -> tuple[str, dict[str, Any], Any]:
+        plan = RestorePlan.model_validate(self.plan)
+        run = RestoreRun(context, plan.table)
+        results = [self._restore(run, plan, RestorePart.model_validate(part)) for part in self.lane]
+        records = [result.model_dump(mode="json") for result in results]
+        failed = [result for result in results if result.failed]
+        if failed:
+            context["ti"].xcom_push(key="return_value", value=records)
+            raise RestoreError(
+                "; ".join(result.sentence() for result in failed),
+                hint="The table was not touched by these parts. `airflow strongroom verify` looks at the whole archive; "
+                "earlier versions of a damaged object may still be in the bucket. Clear this task when it is sound again.",
+            )
+        counts = {
+            name: sum(getattr(result, name) for result in results) for name in ("inserted", "unchanged", "different")
+        }
+        return "; ".join(result.sentence() for result in results), {"parts": len(results), **counts}, records
+
+    def _restore(self, run: RestoreRun, plan: RestorePlan, part: RestorePart) -> RestoredPart:
+        renew_claims(run.store, plan, part, owner=run.owner, now=run.now(), ttl=run.claim_ttl)
+        with run.target() as connection:
+            result = restore_part(connection, run.store, run.staging(part.archive_id), plan, part)
+        for row in result.listed[:_NAMED_ROWS]:
+            self.log.warning("There but different, not loaded: %s (%s)", ", ".join(row.key), row.why)
+        return result

@@ -1,0 +1,105 @@
+"""What every step of one restore needs: the request, the table's settings, the store, staging."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import Context
+from pydantic import ValidationError
+
+from strongroom.errors import RestoreError
+from strongroom.object_keys import ArchiveId
+from strongroom.restore import RestoreRequest
+from strongroom.restores import make_restore_id
+from strongroom.settings import TableSettings, load_settings
+from strongroom.source import Connection
+from strongroom.staging import Staging
+from strongroom.store import Store
+from strongroom_airflow.connections import connect_restore, connect_store
+
+
+class RestoreRun:
+    """One run of the restore DAG, as one of its tasks sees it.
+
+    :param context: Airflow's, of the task.
+    :param table: The archived table, once it is known; None takes it from the run's parameters.
+    """
+
+    def __init__(self, context: Context, table: str | None = None) -> None:
+        self.context = context
+        self._dag_run = context["dag_run"]
+        self._table = table
+
+    @cached_property
+    def settings(self) -> TableSettings:
+        """Settings of the archived table."""
+        if self._table is None:
+            params = self.context["params"]
+            first = next(iter(params["archives"] or ()), None)
+            self._table = params["table"] or (_table_of(first) if first else None)
+        if self._table is None:
+            raise RestoreError(
+                "a restore needs either archives or a table with a range of partitions",
+                hint="Nothing was read. Trigger the DAG again and fill in one of the two.",
+            )
+        return load_settings().table(self._table)
+
+    @cached_property
+    def request(self) -> RestoreRequest:
+        """What the run was asked for."""
+        params: dict[str, Any] = {name: value for name, value in self.context["params"].items() if value is not None}
+        params["who"] = params.get("who") or self._dag_run.triggering_user_name or "unknown"
+        if params.get("table"):
+            params["table"] = self.settings.qualified_name
+        try:
+            return RestoreRequest.model_validate(params)
+        except ValidationError as error:
+            problem = error.errors(include_input=False, include_url=False)[0]
+            raise RestoreError(
+                f"the run's parameter {'.'.join(map(str, problem['loc']))} cannot be used",
+                found=problem["msg"],
+                hint="Nothing was read. Trigger the DAG again with another value.",
+            ) from None
+
+    @property
+    def restore_id(self) -> str:
+        """What names this restore in records and reports."""
+        return make_restore_id(self._dag_run.run_id)
+
+    @property
+    def owner(self) -> str:
+        """What names this run in claims."""
+        return f"{self._dag_run.dag_id} {self._dag_run.run_id}"
+
+    @property
+    def claim_ttl(self) -> timedelta:
+        """How long a claim holds without being renewed."""
+        return timedelta(seconds=self.settings.claim_ttl_seconds)
+
+    @cached_property
+    def store(self) -> Store:
+        """The archive store of the table."""
+        return connect_store(self.settings)
+
+    def target(self) -> AbstractContextManager[Connection]:
+        """A session on the database that rows are brought back to, named after table and step."""
+        name = f"strongroom {self.settings.table} {self.context['ti'].task_id}"
+        return connect_restore(self.settings, application_name=name)
+
+    def staging(self, archive_id: str = "") -> Staging:
+        """Scratch space of one archive in this restore; without an id, of the whole restore."""
+        restores = Path(self.settings.staging) / "restores"
+        return Staging(restores / self.restore_id, archive_id) if archive_id else Staging(restores, self.restore_id)
+
+    def now(self) -> datetime:
+        """This instant, UTC."""
+        return datetime.now(timezone.utc)
+
+
+def _table_of(archive_id: str) -> str:
+    archive = ArchiveId.parse(archive_id)
+    return f"{archive.schema_name}.{archive.table_name}"
