@@ -16,10 +16,11 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field, ValidationError
 
+from strongroom.catalog import DamagedManifest, survey_catalog
 from strongroom.claims import release_claim, take_claim
 from strongroom.errors import ContendedError, IntegrityError, StoreError
 from strongroom.holds import Hold, covering, holds_in_force
-from strongroom.manifest import Manifest, ManifestPart, archive_ids, read_manifest
+from strongroom.manifest import Manifest, ManifestPart, read_manifest
 from strongroom.object_keys import EVIDENCE, RESTORES, ArchiveId, claim_key, unfinished_purges
 from strongroom.purge_store import LockedError, PurgeStore
 from strongroom.records import Record, RestoreRecord, RunIdentity, Sha256
@@ -176,7 +177,7 @@ def _decide_one(archive: Manifest, holds: Sequence[Hold], now: datetime, needed:
     )
 
 
-def survey(store: Store, *, now: datetime) -> list[Decision]:
+def judge(store: Store, *, now: datetime) -> list[Decision]:
     """Decide about every archive of a store, and about every purge that broke off. Changes nothing.
 
     Returns:
@@ -185,14 +186,11 @@ def survey(store: Store, *, now: datetime) -> list[Decision]:
     Raises:
         IntegrityError: A hold or a restore record cannot be read, so it is unknown what it protects.
     """
-    holds = holds_in_force(store)
-    with ThreadPoolExecutor(_READERS) as readers:
-        judged = list(readers.map(lambda archive: _read_or_damage(store, archive), sorted(archive_ids(store))))
-    manifests = [each for each in judged if isinstance(each, Manifest)]
-    damaged = [each for each in judged if isinstance(each, Decision)]
-    present = {each.archive_id for each in judged if each is not None}
+    found = survey_catalog(store)
+    decisions = decide(found.manifests, holds_in_force(store), now, _restored(store, now))
+    present = {each.archive_id for each in found.manifests} | {each.archive_id for each in found.damaged}
     begun = (archive for archive in unfinished_purges(store.keys(EVIDENCE)) if str(archive) not in present)
-    return [*damaged, *decide(manifests, holds, now, _restored(store, now)), *map(_unfinished, begun)]
+    return [*map(_unverifiable, found.damaged), *decisions, *map(_unfinished, begun)]
 
 
 def begun_purges(store: Store, hold: Hold) -> list[ArchiveId]:
@@ -200,12 +198,8 @@ def begun_purges(store: Store, hold: Hold) -> list[ArchiveId]:
     return [archive for archive in unfinished_purges(store.keys(EVIDENCE)) if hold.covers(archive)]
 
 
-def _read_or_damage(store: Store, archive: ArchiveId) -> Manifest | Decision | None:
-    try:
-        return read_manifest(store, archive)
-    except IntegrityError as error:
-        detail = f"{error.what}: found {error.found}"
-        return Decision(archive_id=str(archive), purge=False, reason="unverifiable", detail=detail)
+def _unverifiable(damaged: DamagedManifest) -> Decision:
+    return Decision(archive_id=damaged.archive_id, purge=False, reason="unverifiable", detail=damaged.problem)
 
 
 def _unfinished(archive: ArchiveId) -> Decision:
@@ -259,7 +253,7 @@ def purge_archive(
     Args:
         store: With the archiver's rights: reads everything, writes intent and certificate.
         purge_store: With the purger's rights, on the same bucket and prefix.
-        decision: From :func:`survey`.
+        decision: From :func:`judge`.
         approval: A person's, or the policy's.
         run: Which Airflow run this is.
         now: Aware instant.
