@@ -24,6 +24,7 @@ from strongroom.source import Connection
 from strongroom.staging import Staging
 
 _BATCH_ROWS = 2000
+_BATCH_BYTES = 1 << 22
 
 
 def extract_part(
@@ -134,13 +135,15 @@ class _Writer:
         self.lines_sha256, self.keys_sha256 = hashlib.sha256(), hashlib.sha256()
         self.rows = 0
         self.size_bytes = 0
+        self._waiting_bytes = 0
 
     def add(self, row: bytes) -> None:
         key_and_digest, _, line = row.rpartition(b"\t")
         # JSON text holds no control character, so a backslash is all that COPY has escaped.
         self._line_batch.append(line.replace(b"\\\\", b"\\"))
         self._key_batch.append(key_and_digest)
-        if len(self._line_batch) >= _BATCH_ROWS:
+        self._waiting_bytes += len(row)
+        if len(self._line_batch) >= _BATCH_ROWS or self._waiting_bytes >= _BATCH_BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -156,3 +159,4 @@ class _Writer:
         self.size_bytes += len(lines)
         self._line_batch.clear()
         self._key_batch.clear()
+        self._waiting_bytes = 0

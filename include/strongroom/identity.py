@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from strongroom.errors import IdentityError
+from strongroom.errors import IdentityError, StoreAccessError
 from strongroom.object_keys import SOURCE_IDENTITY
 from strongroom.records import SourceIdentity
 from strongroom.store import Store
@@ -15,9 +15,18 @@ def claim_store(store: Store, source: SourceIdentity) -> None:
 
     Raises:
         IdentityError: The store belongs to another database.
+        StoreAccessError: The store writes over what is there, although it is told not to.
     """
+    body = source.model_dump_json(indent=2).encode()
     # Two first runs at once: one creates the record, the other reads it.
-    if store.swap(SOURCE_IDENTITY, source.model_dump_json(indent=2).encode(), etag=None):
+    if store.swap(SOURCE_IDENTITY, body, etag=None):
+        if store.swap(SOURCE_IDENTITY, body, etag=None):
+            raise StoreAccessError(
+                f"{store} does not know conditional writes: it wrote {SOURCE_IDENTITY} twice",
+                expected="If-None-Match: * to be refused where an object is already",
+                hint="No row was read or deleted. On such a store one run could write over the archive of another: "
+                "take S3 itself, or a server that honours If-None-Match and If-Match.",
+            )
         return
     present = store.read(SOURCE_IDENTITY)
     if present is None:

@@ -7,7 +7,6 @@ line holds the row without loss. Needs only the right to make temporary tables.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 
 import psycopg
 from psycopg import sql
@@ -18,6 +17,7 @@ from strongroom.shape import read_columns, read_value, row_digest
 from strongroom.source import Connection
 
 _BATCH_LINES = 2000
+_BATCH_BYTES = 1 << 22
 
 LINES = sql.Identifier("pg_temp", "strongroom_lines")
 
@@ -64,8 +64,7 @@ def rebuilt_keys(connection: Connection, shape: TableShape, lines: Iterable[byte
     query = sql.SQL("COPY (SELECT {}, {} FROM ({}) AS t) TO STDOUT").format(
         keys, row_digest(sql.SQL("t")), rebuilt_rows(shape)
     )
-    remaining = iter(lines)
-    while batch := list(islice(remaining, _BATCH_LINES)):
+    for batch in _batches(lines):
         try:
             stage_lines(connection, batch)
             with connection.cursor() as cursor, cursor.copy(query) as copy:
@@ -73,6 +72,19 @@ def rebuilt_keys(connection: Connection, shape: TableShape, lines: Iterable[byte
         except (psycopg.DataError, psycopg.IntegrityError, psycopg.NotSupportedError) as error:
             raise _unreadable(shape, error) from None
         yield from answer.splitlines(keepends=True)
+
+
+def _batches(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
+    batch: list[bytes] = []
+    size_bytes = 0
+    for line in lines:
+        batch.append(line)
+        size_bytes += len(line)
+        if len(batch) >= _BATCH_LINES or size_bytes >= _BATCH_BYTES:
+            yield batch
+            batch, size_bytes = [], 0
+    if batch:
+        yield batch
 
 
 def _unreadable(shape: TableShape, error: psycopg.Error) -> IntegrityError:

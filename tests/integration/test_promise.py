@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ import psycopg
 import pytest
 
 from strongroom import delete
-from strongroom.errors import IdentityError, IntegrityError, UnarchivableError
+from strongroom.errors import IdentityError, IntegrityError, StoreAccessError, UnarchivableError
 from strongroom.extract_to_staging import extract_part
 from strongroom.object_keys import ArchiveId
 from strongroom.report import report_run
@@ -218,3 +219,40 @@ def test_seal_passes_over_parts_of_an_earlier_try_of_the_run(chain, bucket, tmp_
     sealed = seal_archive(chain.store, chain.settings, plan, [*fresh, *stale[1:]], run=RUN, now=chain.now)
 
     assert (sealed.archive_id, len(sealed.parts)) == ("public.audit.2026-05.0002", 1)
+
+
+# What the platforms do.
+
+
+def test_a_store_that_writes_over_what_is_there_is_refused(chain):
+    """A server that ignores If-None-Match, and says nothing."""
+
+    def forget_the_condition(request: Any, **_: Any) -> None:
+        del request.headers["If-None-Match"]
+
+    chain.client.meta.events.register("before-sign.s3.PutObject", forget_the_condition)
+
+    with pytest.raises(StoreAccessError, match="does not know conditional writes"):
+        chain.plan()
+
+
+def test_large_rows_do_not_fill_the_memory(source, object_store, bucket, tmp_path):
+    """100 rows of 1 MB take no more than a few of them at once."""
+    execute(
+        source,
+        """
+        CREATE TABLE audit (id bigint PRIMARY KEY, at date NOT NULL, document text NOT NULL);
+        INSERT INTO audit SELECT n, '2026-05-05', repeat('x', 1000000) FROM generate_series(1, 100) AS n;
+        """,
+    )
+    chain = Chain(source, object_store.client("archiver"), some_settings(bucket, tmp_path, proof_rows="all"))
+    chain.plan()
+    tracemalloc.start()
+    try:
+        report = chain.run()
+        _, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert report.deleted_rows == 100
+    assert most_bytes < 50_000_000
