@@ -83,12 +83,17 @@ class Airflow:
 
     def pause(self, dag_id: str, *, paused: bool = True) -> None:
         """Pause a DAG; or let the scheduler have it, which starts its newest due partition at once."""
-        wait_for(lambda: dag_id in self.dag_ids(), f"{dag_id} to be known to Airflow")
+        wait_for(lambda: dag_id in self.dag_ids() or self.import_errors(), f"{dag_id} to be known to Airflow")
+        assert not self.import_errors()
         self.call("PATCH", f"/dags/{dag_id}", {"is_paused": paused})
 
     def dag_ids(self) -> set[str]:
         """Ids of the DAGs that were parsed."""
         return {dag["dag_id"] for dag in self.call("GET", "/dags?limit=100")["dags"]}
+
+    def import_errors(self) -> list[str]:
+        """What is wrong with the DAG files."""
+        return [each["stack_trace"] for each in self.call("GET", "/importErrors")["import_errors"]]
 
     def trigger(self, dag_id: str, key: str | None, run_id: str | None = None) -> Run:
         """Start a run by hand."""
@@ -286,7 +291,7 @@ class Books:
     def __init__(self, stack: Stack) -> None:
         self._client = stack.object_store.client("admin")
 
-    def keys(self, prefix: str = "") -> list[str]:
+    def objects(self, prefix: str = "") -> list[str]:
         """All keys below a prefix, sorted."""
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
         return sorted(entry["Key"] for page in pages for entry in page.get("Contents", ()))
@@ -302,7 +307,7 @@ class Books:
 
     def manifests(self, table: str, key: str = "") -> list[dict[str, Any]]:
         """Manifests of a table, or of one of its partitions: the archives that exist."""
-        return [self.document(each) for each in self.keys(f"metadata/{table}/{key}")]
+        return [self.document(each) for each in self.objects(f"metadata/{table}/{key}")]
 
     def archived_rows(self, table: str, key: str = "") -> Iterator[dict[str, Any]]:
         """Each row of each sealed archive."""

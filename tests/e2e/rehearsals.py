@@ -26,8 +26,8 @@ KILLS = (
 """What is killed in the rehearsal of each table: the step in its middle, or (uploaded, sealed, deleted) at the moment
 between its effect and the note of it."""
 
-ERRORS = ("password", "missing")
-"""What is wrong in the rehearsal of each table."""
+ERRORS = ("password", "missing", "twice")
+"""What goes wrong in the rehearsal of each table."""
 
 
 def table_of(rehearsal: str) -> str:

@@ -218,7 +218,9 @@ class EndState:
 def end_state(stack: Stack, rehearsal: str) -> EndState:
     """Read it, by SQL and from the bucket."""
     books, table = Books(stack), table_of(rehearsal)
-    keys = [key for root in ("archives", "metadata", "evidence", "reports") for key in books.keys(f"{root}/{table}/")]
+    keys = [
+        key for root in ("archives", "metadata", "evidence", "reports") for key in books.objects(f"{root}/{table}/")
+    ]
     [manifest] = books.manifests(table)
     [report] = [books.document(key) for key in keys if key.startswith("reports/")]
     kept = ("outcome", "archived_rows", "changed_rows", "referenced_rows", "excluded_rows", "parts", "sha256")
@@ -250,8 +252,8 @@ def test_the_evidence_of_a_killed_run_adds_up(stack, rehearsals, kill):
     """Deleted and gone together are what was archived; only rows whose deletion was not noted before the kill are gone."""
     books, table = Books(stack), table_of(kill)
 
-    [evidence] = [books.document(key) for key in books.keys(f"evidence/{table}/")]
-    [report] = [books.document(key) for key in books.keys(f"reports/{table}/")]
+    [evidence] = [books.document(key) for key in books.objects(f"evidence/{table}/")]
+    [report] = [books.document(key) for key in books.objects(f"reports/{table}/")]
     [manifest] = books.manifests(table)
 
     assert (evidence["deleted"], evidence["gone"]) == ((940, 500) if kill == "deleted" else (1440, 0))
@@ -264,6 +266,6 @@ def test_the_evidence_of_a_killed_run_adds_up(stack, rehearsals, kill):
 @pytest.mark.parametrize("kill", KILLS)
 def test_a_killed_run_gives_its_claim_back_in_the_end(stack, rehearsals, kill):
     """Nobody has to wait for a claim to run out."""
-    [claim] = [Books(stack).document(key) for key in Books(stack).keys(f"claims/{table_of(kill)}/")]
+    [claim] = [Books(stack).document(key) for key in Books(stack).objects(f"claims/{table_of(kill)}/")]
 
     assert claim["state"] == "released"
