@@ -22,7 +22,7 @@ from strongroom.errors import ConfigurationError, SourceError
 
 log = logging.getLogger(__name__)
 
-ROLES = ("telecom_app", "strongroom_archiver")
+ROLES = ("telecom_app", "strongroom_archiver", "strongroom_restorer")
 
 SQL_FOLDER = Path(__file__).parent / "sql"
 
@@ -105,10 +105,11 @@ def create_schema(conninfo: str) -> None:
 
 
 def create_roles(conninfo: str, passwords: Mapping[str, str]) -> None:
-    """Create or update the platform's role and the archiver's, with exactly the rights that each needs.
+    """Create or update the platform's role, the archiver's and the restorer's, with exactly the rights that each needs.
 
     `telecom_app` owns the tables. `strongroom_archiver` may log in, read the five tables, delete from them and make
-    temporary tables; a repeat takes every other right on schema public away from it.
+    temporary tables. `strongroom_restorer` may read the five tables, insert into them and move their sequences, make
+    temporary tables, and make tables in the schema `restored`. A repeat takes every other right on schema public away.
 
     Args:
         conninfo: Connection string of a superuser; `create_schema` ran in that database.
@@ -274,7 +275,7 @@ def _create_role(connection: psycopg.Connection, role: str, password: str) -> No
 
 
 def _limit_database_rights(connection: psycopg.Connection) -> None:
-    """Let both roles connect and make temporary tables in this database; the delete step joins to one."""
+    """Let the roles connect and make temporary tables in this database; the delete step joins to one."""
     connection.execute(
         sql.SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO {}").format(
             sql.Identifier(connection.info.dbname), sql.SQL(", ").join(map(sql.Identifier, ROLES))

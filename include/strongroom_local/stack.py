@@ -56,6 +56,7 @@ DEFAULT_FOLDER = REPOSITORY / ".strongroom"
 BUCKET = "strongroom-archive"
 SOURCE_DATABASE = "strongroom"
 ARCHIVER_ROLE = "strongroom_archiver"
+RESTORER_ROLE = "strongroom_restorer"
 
 _AIRFLOW_DATABASE = "airflow"
 _AIRFLOW_ROLE = "airflow"
@@ -254,7 +255,9 @@ class Stack:
 
     def _write_state(self) -> None:
         """Keep secrets and port over restarts; the port is chosen anew if a stranger took it while Airflow was down."""
-        state = dict(self._state) if self._state_file.exists() else _new_state()
+        state = _new_state()
+        if self._state_file.exists():  # perhaps of an older version, which drew fewer secrets
+            state = {**self._state, "secrets": {**state["secrets"], **self._state["secrets"]}}
         if self._pid_of(COMPONENTS[0]) is None and (state["port"] == 0 or not come_free([state["port"]])):
             [state["port"]] = choose_ports(1)
         write_private(self._state_file, json.dumps(state))
@@ -276,19 +279,20 @@ class Stack:
             ),
             "STRONGROOM__STORE__BUCKET": BUCKET,
             "STRONGROOM__STORE__ENDPOINT_URL": self.object_store.endpoint_url,
-            "AIRFLOW_CONN_STRONGROOM_SOURCE": self._source_connection(),
+            "AIRFLOW_CONN_STRONGROOM_SOURCE": self._source_connection(ARCHIVER_ROLE),
+            "AIRFLOW_CONN_STRONGROOM_RESTORE": self._source_connection(RESTORER_ROLE),
             "AIRFLOW_CONN_STRONGROOM_STORE": self._store_connection("archiver"),
             "AIRFLOW_CONN_STRONGROOM_PURGE": self._store_connection("purger"),
         }
 
-    def _source_connection(self) -> str:
+    def _source_connection(self, role: str) -> str:
         connection = {
             "conn_type": "postgres",
             "host": self.postgres.host,
             "port": self.postgres.port,
             "schema": SOURCE_DATABASE,
-            "login": ARCHIVER_ROLE,
-            "password": self._state["secrets"][ARCHIVER_ROLE],
+            "login": role,
+            "password": self._state["secrets"][role],
         }
         return json.dumps(connection)
 

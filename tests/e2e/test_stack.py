@@ -105,7 +105,7 @@ def test_the_exports_name_what_the_readme_promises(stack):
 
     assert names >= {"PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE", "AIRFLOW_HOME", "STRONGROOM_BUCKET"}
     assert names >= {"AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"}
-    assert names >= {f"AIRFLOW_CONN_STRONGROOM_{name}" for name in ("SOURCE", "STORE", "PURGE")}
+    assert names >= {f"AIRFLOW_CONN_STRONGROOM_{name}" for name in ("SOURCE", "RESTORE", "STORE", "PURGE")}
     assert stack.environment()["STRONGROOM__STORE__BUCKET"] == BUCKET
 
 

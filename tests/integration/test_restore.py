@@ -274,7 +274,7 @@ class TestSchemaDrift:
 
         assert (report.inserted, again.inserted, again.unchanged) == (744, 0, 744)
         kept = "SELECT strongroom_dropped::text FROM audit WHERE id = 7"
-        assert ask(archived.conninfo, kept) == [('{"tax": 0.07500000000000000000, "cost": 1.00000000000000000000}',)]
+        assert ask(archived.conninfo, kept) == [('{"tax": 0.07500000000000000000000, "cost": 1.00000000000000000000}',)]
 
     @pytest.mark.parametrize(
         ("change", "told"),

@@ -26,7 +26,11 @@ DATE_COLUMNS = {
     "fraud_investigations": "created_at",
 }
 PLAIN = "-c timezone=UTC -c datestyle=ISO -c search_path=public"
-PASSWORDS = {"telecom_app": "app's \\ secret", "strongroom_archiver": 'archiver\'s "secret"; --'}
+PASSWORDS = {
+    "telecom_app": "app's \\ secret",
+    "strongroom_archiver": 'archiver\'s "secret"; --',
+    "strongroom_restorer": "restorer",
+}
 
 
 @pytest.fixture
@@ -341,6 +345,37 @@ def test_the_archiver_reads_and_deletes_and_does_nothing_else(telecom: str):
                 connection.execute(statement)
 
 
+def test_the_restorer_reads_inserts_moves_sequences_and_does_nothing_else(telecom: str):
+    load(telecom, call_records_per_month=100, months=2, now=NOW)
+    create_roles(telecom, PASSWORDS)
+    restorer = make_conninfo(telecom, user="strongroom_restorer", password=PASSWORDS["strongroom_restorer"])
+
+    with psycopg.connect(restorer, autocommit=True) as connection:
+        connection.execute("CREATE TEMPORARY TABLE lines (line text)")
+        connection.execute("CREATE TABLE restored.mine (id int)")
+        for name in NAMES:
+            connection.execute(f"SELECT count(*) FROM {name}")
+            with pytest.raises(errors.NotNullViolation):
+                connection.execute(f"INSERT INTO {name} DEFAULT VALUES")
+        sequences = connection.execute(
+            "SELECT c.oid::regclass::text FROM pg_class c WHERE c.relkind = 'S' AND c.relnamespace = 'public'::regnamespace"
+        ).fetchall()
+        for (sequence,) in sequences:
+            connection.execute(f"SELECT setval('{sequence}', last_value) FROM {sequence}")
+        for statement in (
+            "DELETE FROM {}",
+            "TRUNCATE {} CASCADE",
+            "ALTER TABLE {} ADD extra text",
+            "SELECT 1 FROM {} FOR UPDATE",
+        ):
+            for name in NAMES:
+                with pytest.raises(errors.InsufficientPrivilege):
+                    connection.execute(statement.format(name))
+        for statement in ("CREATE TABLE public.mine (id int)", "CREATE SCHEMA mine", "SET ROLE telecom_app"):
+            with pytest.raises(errors.InsufficientPrivilege):
+                connection.execute(statement)
+
+
 def test_the_platform_owns_its_tables_and_can_make_its_own_sample(telecom: str):
     create_roles(telecom, PASSWORDS)
     app = make_conninfo(telecom, user="telecom_app", password=PASSWORDS["telecom_app"])
@@ -386,7 +421,7 @@ def test_passwords_reach_neither_the_catalogue_nor_the_server_log(telecom: str, 
 
 @pytest.mark.parametrize(
     "passwords",
-    [{}, {"telecom_app": "a"}, {"telecom_app": "a", "strongroom_archiver": ""}, {**PASSWORDS, "postgres": "mine"}],
+    [{}, {"telecom_app": "a"}, {**PASSWORDS, "strongroom_archiver": ""}, {**PASSWORDS, "postgres": "mine"}],
 )
 def test_roles_without_exactly_their_passwords_are_refused(passwords: dict[str, str]):
     with pytest.raises(ConfigurationError, match="HINT: Nothing was changed"):

@@ -274,18 +274,19 @@ def test_the_worker_alone_has_the_connections_that_the_settings_name():
     }
 
     assert {service for service, names in connections.items() if names} == {"worker"}
-    assert connections["worker"] == {*tables, "strongroom_purge"}
+    assert connections["worker"] == {*tables, "strongroom_purge", "strongroom_restore"}
 
 
-def test_the_source_connection_logs_in_as_the_archiver_and_checks_the_server():
+@pytest.mark.parametrize(("name", "role"), [("SOURCE", "ARCHIVER"), ("RESTORE", "RESTORER")])
+def test_each_database_connection_logs_in_as_its_role_and_checks_the_server(name: str, role: str):
     """Its extra holds options of libpq; the certificate lies where the worker mounts the trust volume."""
     variables = environment_of("worker")
-    connection = json.loads(variables["AIRFLOW_CONN_STRONGROOM_SOURCE"])
+    connection = json.loads(variables[f"AIRFLOW_CONN_STRONGROOM_{name}"])
     options = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
 
-    assert (connection["host"], connection["login"]) == ("source", "strongroom_archiver")
-    assert connection["password"] == "SOURCE_ARCHIVER_PASSWORD"
-    assert environment_of("source-sample")["STRONGROOM_ARCHIVER_PASSWORD"] == connection["password"]
+    assert (connection["host"], connection["login"]) == ("source", f"strongroom_{role.lower()}")
+    assert connection["password"] == f"SOURCE_{role}_PASSWORD"
+    assert environment_of("source-sample")[f"STRONGROOM_{role}_PASSWORD"] == connection["password"]
     assert connection["extra"].keys() <= options
     assert connection["extra"]["sslmode"] == "verify-full"
     assert mounts_of("worker")[str(Path(connection["extra"]["sslrootcert"]).parent)] == "trust"

@@ -1,4 +1,4 @@
--- What the two roles may do. The roles exist already; every statement may run again.
+-- What the roles may do. The roles exist already; every statement may run again.
 
 -- The platform's own role owns its tables, as it would have created them.
 ALTER TYPE public.alert_severity OWNER TO telecom_app;
@@ -27,3 +27,24 @@ GRANT SELECT, DELETE ON
     public.gateway_blacklist_history,
     public.fraud_investigations
 TO strongroom_archiver;
+
+-- The restorer reads and inserts, and moves sequences past what came back. Tables of its own go into `restored`.
+REVOKE ALL ON ALL TABLES IN SCHEMA public FROM strongroom_restorer;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM strongroom_restorer;
+REVOKE ALL ON SCHEMA public FROM strongroom_restorer;
+GRANT USAGE ON SCHEMA public TO strongroom_restorer;
+GRANT SELECT, INSERT ON
+    public.acm_alerts,
+    public.audit_events,
+    public.call_detail_records,
+    public.gateway_blacklist_history,
+    public.fraud_investigations
+TO strongroom_restorer;
+GRANT SELECT, UPDATE ON
+    public.audit_events_event_id_seq,
+    public.call_detail_records_id_seq,
+    public.gateway_blacklist_history_change_number_seq,
+    public.fraud_investigations_case_number_seq
+TO strongroom_restorer;
+CREATE SCHEMA IF NOT EXISTS restored;
+GRANT USAGE, CREATE ON SCHEMA restored TO strongroom_restorer;
