@@ -83,7 +83,42 @@ def _strongroom() -> GroupCommand:
                 args=(archive_id, as_json, ARG_VERBOSE),
                 epilog="Exit code: 0 when every object is sound, 1 otherwise.",
             ),
+            ActionCommand(
+                name="restore",
+                help="Bring archived rows back, and follow the run",
+                description=(
+                    "Start a run of the DAG restore_archive and follow it to its end. Rows that are there are compared and "
+                    "never overwritten; doing it again adds nothing. The same command, typed while its run is under way, "
+                    "goes along with that run."
+                ),
+                func=lazy_load_command("strongroom_airflow.commands.restore.restore"),
+                args=(*_restore_options(), as_json, ARG_VERBOSE),
+                epilog="Exit code: 0 when everything asked for is in the table or was there before, 1 otherwise.",
+            ),
         ),
+    )
+
+
+def _restore_options() -> tuple[Arg, ...]:
+    from airflow.cli.cli_config import Arg, positive_int
+
+    return (
+        Arg(("table",), nargs="?", help="Name of a table in archive.yaml; or name archives"),
+        Arg(("-a", "--archive"), action="append", metavar="ID", help="An archive; may be given again"),
+        Arg(("-p", "--partition"), metavar="KEY", help="One partition, such as 2026-05"),
+        Arg(("-f", "--from"), dest="first", metavar="KEY", help="First partition; without it the oldest"),
+        Arg(("-t", "--to"), dest="last", metavar="KEY", help="Last partition, included; without it the newest"),
+        Arg(("--target",), metavar="SCHEMA.TABLE", help="Into another table than the one that the rows came from"),
+        Arg(("--create",), action="store_true", help="Create that table from the archived columns if it is not there"),
+        Arg(("--since",), metavar="INSTANT", help="Only rows dated at or after it"),
+        Arg(("--before",), metavar="INSTANT", help="Only rows dated before it"),
+        Arg(("-k", "--key"), action="append", help="Only the row of this primary key; may be given again"),
+        Arg(("--dropped",), choices=("refuse", "keep"), help="What to do about columns that were dropped since"),
+        Arg(("--days",), type=positive_int(allow_zero=False), help="Days without archiving them again (default: 30)"),
+        Arg(("--why",), required=True, help="The reason; kept on record"),
+        Arg(("--who",), help="Who wants it; default: the user of this shell"),
+        Arg(("-n", "--dry-run"), action="store_true", help="Say what would be done and do nothing"),
+        Arg(("--no-wait",), action="store_true", help="Return as soon as the run is started"),
     )
 
 
