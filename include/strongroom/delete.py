@@ -25,7 +25,7 @@ from strongroom.manifest import require_manifest
 from strongroom.partitions import Partition, refuse_if_hot
 from strongroom.plan import refers
 from strongroom.records import DeletedPart, Record, RunIdentity, Sha256, VerifiedPart
-from strongroom.seal import require_part_of
+from strongroom.seal import require_object, require_part_of
 from strongroom.settings import TableSettings
 from strongroom.shape import row_digest
 from strongroom.source import Connection, read_identity
@@ -120,7 +120,7 @@ def delete_part(
     if present is not None:
         return _summary(DeleteEvidence.model_validate_json(present[0]))
     claim_store(store, read_identity(connection))
-    _require_object(store, part)
+    require_object(store, part)
     table = _inspect_again(connection, settings, part)
     restore_keys(store, staging, connection, table.shape, part)
 
@@ -151,17 +151,6 @@ def delete_part(
 
 def _summary(evidence: DeleteEvidence) -> DeletedPart:
     return DeletedPart.model_validate(evidence.model_dump(include=set(DeletedPart.model_fields)))
-
-
-def _require_object(store: Store, part: VerifiedPart) -> None:
-    found = store.head(part.object_key, part.version_id)
-    if found is None or (found.etag, found.size_bytes) != (part.etag, part.compressed_size_bytes):
-        raise IntegrityError(
-            f"{store}{part.object_key} is no longer the object that was verified",
-            expected=f"version {part.version_id}, {part.compressed_size_bytes} bytes, ETag {part.etag}",
-            found="nothing" if found is None else f"{found.size_bytes} bytes, ETag {found.etag}",
-            hint="No row was deleted. Find out who changed the store before anything else; then run the partition again.",
-        )
 
 
 def _inspect_again(connection: Connection, settings: TableSettings, part: VerifiedPart) -> InspectedTable:

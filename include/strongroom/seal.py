@@ -35,7 +35,7 @@ def seal_archive(
         run: Which Airflow run this is.
 
     Raises:
-        IntegrityError: Parts are missing, or a manifest of other parts is there already.
+        IntegrityError: Parts are missing, their objects are, or a manifest of other parts is there already.
     """
     archive = ArchiveId.parse(str(plan.archive_id))
     # A run that was cleared may still show records of the archive that its earlier try had planned.
@@ -43,6 +43,8 @@ def seal_archive(
     _require_complete(plan, parts)
     present = read_manifest(store, archive)
     if present is None:
+        for part in parts:  # a run that stood still for long may find them swept away
+            require_object(store, part)
         body = _manifest(settings, plan, parts, run, now)
         store.put_bytes(archive.sums_key, sha256_sums(body.parts), content_type="text/plain")
         store.put_bytes(archive.manifest_key, body.to_json())
@@ -135,4 +137,20 @@ def require_part_of(manifest: Manifest, part: VerifiedPart) -> None:
             else f"{sealed.object_key} version {sealed.version_id} {sealed.sha256}",
             found=f"{part.object_key} version {part.version_id} {part.sha256}",
             hint="No row was deleted. Clear 'plan' and the tasks after it.",
+        )
+
+
+def require_object(store: Store, part: VerifiedPart) -> None:
+    """See that the version that was verified is still in the store.
+
+    Raises:
+        IntegrityError: It is gone, or another object.
+    """
+    found = store.head(part.object_key, part.version_id)
+    if found is None or (found.etag, found.size_bytes) != (part.etag, part.compressed_size_bytes):
+        raise IntegrityError(
+            f"{store}{part.object_key} is no longer the object that was verified",
+            expected=f"version {part.version_id}, {part.compressed_size_bytes} bytes, ETag {part.etag}",
+            found="nothing" if found is None else f"{found.size_bytes} bytes, ETag {found.etag}",
+            hint="No row was deleted. Find out who changed the store before anything else; then run the partition again.",
         )

@@ -221,6 +221,18 @@ def test_seal_passes_over_parts_of_an_earlier_try_of_the_run(chain, bucket, tmp_
     assert (sealed.archive_id, len(sealed.parts)) == ("public.audit.2026-05.0002", 1)
 
 
+def test_parts_that_were_swept_away_before_seal_are_not_sealed(chain, object_store, bucket):
+    """Else the store would hold the manifest of an archive that is not there."""
+    plan = chain.plan()
+    parts = [chain.verified(plan, part) for part in plan.parts]
+    object_store.client("purger").delete_object(Bucket=bucket, Key=parts[1].object_key, VersionId=parts[1].version_id)
+
+    with pytest.raises(IntegrityError, match=r"part-00001.* is no longer the object that was verified"):
+        seal_archive(chain.store, chain.settings, plan, parts, run=RUN, now=chain.now)
+
+    assert chain.run().outcome == "archived"
+
+
 # What the platforms do.
 
 
