@@ -1,4 +1,4 @@
-"""Airflow's part of the local stack: its settings, its four processes, and its API."""
+"""Airflow's part of the local stack: its settings, its four processes, its API, and the exporter beside them."""
 
 from __future__ import annotations
 
@@ -28,31 +28,36 @@ _FOREIGN_PREFIXES = ("AIRFLOW_", "AIRFLOW__", "AWS_", "PG", "_AIRFLOW")
 _FOREIGN_NAMES = ("PYTHONDONTWRITEBYTECODE", "PYTHONHOME", "VIRTUAL_ENV")
 
 
+# No proxies: the addresses are this machine's loopback.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
 @dataclass(frozen=True)
 class Component:
-    """One Airflow process.
+    """One process of Airflow, or the exporter.
 
     Args:
-        name: Its airflow command.
-        health_key: Its name in the answer of ``/api/v2/monitor/health``.
-        options: Further words of the command line.
+        name: What it is called here.
+        health_key: Its name in what :func:`read_health` gives.
+        words: The command line after ``python -m``.
     """
 
     name: str
     health_key: str
-    options: tuple[str, ...] = ()
+    words: tuple[str, ...]
 
     def command(self) -> list[str]:
         """Give the command line, run by this very Python."""
-        return [sys.executable, "-m", "airflow", self.name, *self.options]
+        return [sys.executable, "-m", *self.words]
 
 
 # Logs are read from the folder that all of them share, so nobody needs to serve them over HTTP (on every interface).
 COMPONENTS = (
-    Component("api-server", "metadatabase"),
-    Component("scheduler", "scheduler", ("--skip-serve-logs",)),
-    Component("dag-processor", "dag_processor"),
-    Component("triggerer", "triggerer", ("--skip-serve-logs",)),
+    Component("api-server", "metadatabase", ("airflow", "api-server")),
+    Component("scheduler", "scheduler", ("airflow", "scheduler", "--skip-serve-logs")),
+    Component("dag-processor", "dag_processor", ("airflow", "dag-processor")),
+    Component("triggerer", "triggerer", ("airflow", "triggerer", "--skip-serve-logs")),
+    Component("exporter", "exporter", ("strongroom_airflow.exporter",)),
 )
 
 
@@ -125,13 +130,22 @@ def inherited_environment() -> dict[str, str]:
     return {**kept, "no_proxy": exceptions, "NO_PROXY": exceptions, "PYTHONUNBUFFERED": "1"}
 
 
-def read_health(api_url: str) -> dict[str, str]:
-    """Ask Airflow how its parts are: ``healthy``, ``unhealthy`` or ``unknown`` by health key; empty when nobody answers."""
+def read_health(api_url: str, exporter_url: str) -> dict[str, str]:
+    """Ask all components how they are: ``healthy``, ``unhealthy`` or ``unknown`` by health key; none for who is silent."""
+    health = {"exporter": "healthy"} if _answers(f"{exporter_url}/metrics") else {}
     try:
         answer = call_api(api_url, "GET", "/api/v2/monitor/health")
     except ServerError:
-        return {}
-    return {name: str(part.get("status") or "unknown") for name, part in answer.items()}
+        return health
+    return health | {name: str(part.get("status") or "unknown") for name, part in answer.items()}
+
+
+def _answers(url: str) -> bool:
+    try:
+        with _OPENER.open(url, timeout=_API_SECONDS) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
 
 
 def call_api(api_url: str, method: str, path: str, *, body: object = None, token: str | None = None) -> dict[str, Any]:
@@ -152,10 +166,8 @@ def call_api(api_url: str, method: str, path: str, *, body: object = None, token
         headers["Authorization"] = f"Bearer {token}"
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"{api_url}{path}", data=data, headers=headers, method=method)  # noqa: S310 (ours)
-    # No proxies: the address is this machine's loopback.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=_API_SECONDS) as response:
+        with _OPENER.open(request, timeout=_API_SECONDS) as response:
             answer: dict[str, Any] = json.loads(response.read() or b"{}")
             return answer
     except urllib.error.HTTPError as error:

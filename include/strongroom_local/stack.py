@@ -57,11 +57,14 @@ BUCKET = "strongroom-archive"
 SOURCE_DATABASE = "strongroom"
 ARCHIVER_ROLE = "strongroom_archiver"
 RESTORER_ROLE = "strongroom_restorer"
+EXPORTER_PORT = 9092
+"""Where the figures for Prometheus are; on another port when this one is taken."""
 
 _AIRFLOW_DATABASE = "airflow"
 _AIRFLOW_ROLE = "airflow"
 _HEALTHY_SECONDS = 180
 _STOP_SECONDS = 20
+_EXPORTER_SECONDS = 30
 
 Progress = Callable[[str], None]
 
@@ -103,6 +106,11 @@ class Stack:
     def api_url(self) -> str:
         """Address of Airflow's API and UI, without a final slash."""
         return f"http://{LOOPBACK}:{self._state['port']}"
+
+    @property
+    def exporter_url(self) -> str:
+        """Address of the figures for Prometheus, without the final ``/metrics``."""
+        return f"http://{LOOPBACK}:{self._state['exporter_port']}"
 
     @property
     def login(self) -> tuple[str, str]:
@@ -185,7 +193,7 @@ class Stack:
     def status(self) -> list[ComponentStatus]:
         """Say of every component whether it runs, where, and whether it is well."""
         processes = self._processes()
-        health = read_health(self.api_url) if any(status.pid for status in processes[2:]) else {}
+        health = read_health(self.api_url, self.exporter_url) if any(status.pid for status in processes[2:]) else {}
         keys = {component.name: component.health_key for component in COMPONENTS}
         return [
             status
@@ -254,12 +262,13 @@ class Stack:
             private.chmod(0o700)
 
     def _write_state(self) -> None:
-        """Keep secrets and port over restarts; the port is chosen anew if a stranger took it while Airflow was down."""
+        """Keep secrets and ports over restarts; a port is chosen anew if a stranger took it while its owner was down."""
         state = _new_state()
         if self._state_file.exists():  # perhaps of an older version, which drew fewer secrets
-            state = {**self._state, "secrets": {**state["secrets"], **self._state["secrets"]}}
-        if self._pid_of(COMPONENTS[0]) is None and (state["port"] == 0 or not come_free([state["port"]])):
-            [state["port"]] = choose_ports(1)
+            state = {**state, **self._state, "secrets": {**state["secrets"], **self._state["secrets"]}}
+        for name, owner in (("port", COMPONENTS[0]), ("exporter_port", COMPONENTS[-1])):
+            if self._pid_of(owner) is None and (state[name] == 0 or not come_free([state[name]])):
+                [state[name]] = choose_ports(1)
         write_private(self._state_file, json.dumps(state))
         write_private(self.home / "passwords.json", json.dumps({USER: state["secrets"]["admin"]}))
         self.__dict__.pop("_state", None)
@@ -277,6 +286,8 @@ class Stack:
                 secrets=state["secrets"],
                 staging=self.staging,
             ),
+            "STRONGROOM_EXPORTER_PORT": str(state["exporter_port"]),
+            "STRONGROOM_EXPORTER_INTERVAL": str(_EXPORTER_SECONDS),
             "STRONGROOM__STORE__BUCKET": BUCKET,
             "STRONGROOM__STORE__ENDPOINT_URL": self.object_store.endpoint_url,
             "AIRFLOW_CONN_STRONGROOM_SOURCE": self._source_connection(ARCHIVER_ROLE),
@@ -379,7 +390,7 @@ class Stack:
         deadline = time.monotonic() + _HEALTHY_SECONDS
         waiting: set[str] = set()
         while True:
-            health = read_health(self.api_url)
+            health = read_health(self.api_url, self.exporter_url)
             missing = {component.name for component in COMPONENTS if health.get(component.health_key) != "healthy"}
             if not missing:
                 return
@@ -400,7 +411,7 @@ class Stack:
     def _ended(self, component: Component) -> ServerError:
         log = self._log_of(component)
         return ServerError(
-            f"Airflow's {component.name} ended by itself",
+            f"the {component.name} ended by itself",
             found=tail(log),
             hint=f"nothing is lost; the whole story is in {log}",
         )
@@ -433,6 +444,8 @@ class Stack:
             return f"{self.postgres.host}:{self.postgres.port}"
         if name == "S3 server":
             return self.object_store.endpoint_url
+        if name == COMPONENTS[-1].name:
+            return f"{self.exporter_url}/metrics"
         return self.api_url if name == COMPONENTS[0].name else ""
 
     def _pid_of(self, component: Component) -> int | None:
@@ -454,4 +467,4 @@ def _new_state() -> dict[str, Any]:
     drawn["admin"] = secrets.token_urlsafe(9)  # people type this one
     # The shape of a Fernet key: 32 bytes, URL-safe base64 with its padding.
     drawn["fernet"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
-    return {"port": 0, "secrets": drawn}
+    return {"port": 0, "exporter_port": EXPORTER_PORT, "secrets": drawn}

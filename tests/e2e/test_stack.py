@@ -16,7 +16,7 @@ from strongroom_local.airflow import call_api, inherited_environment, read_share
 from strongroom_local.processes import ServerError, wait_until
 from strongroom_local.stack import ARCHIVER_ROLE, BUCKET, Stack
 
-COMPONENTS = ["PostgreSQL", "S3 server", "api-server", "scheduler", "dag-processor", "triggerer"]
+COMPONENTS = ["PostgreSQL", "S3 server", "api-server", "scheduler", "dag-processor", "triggerer", "exporter"]
 
 
 def processes_of(stack: Stack) -> list[str]:
