@@ -186,6 +186,7 @@ class HoldingProxy:
         self._server = _Server((LOOPBACK, 0), _Relay)
         self._server.proxy = self
         self.target: tuple[str, int] | None = None
+        """Where the store is; without it each request breaks off."""
 
     @property
     def endpoint_url(self) -> str:
@@ -231,7 +232,9 @@ class _Relay(BaseHTTPRequestHandler):
     def relay(self) -> None:
         """Pass one request on and its answer back, byte for byte; the signature covers the Host header, so it stays."""
         proxy = self.server.proxy
-        assert proxy.target is not None
+        if proxy.target is None:
+            self.close_connection = True
+            return None
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         upstream = HTTPConnection(*proxy.target, timeout=60)
         upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from strongroom_local.stack import ARCHIVER_ROLE
@@ -26,8 +27,14 @@ KILLS = (
 """What is killed in the rehearsal of each table: the step in its middle, or (uploaded, sealed, deleted) at the moment
 between its effect and the note of it."""
 
-ERRORS = ("password", "missing", "twice")
+ERRORS = ("password", "unconnected", "missing", "unreachable", "twice")
 """What goes wrong in the rehearsal of each table."""
+
+
+def due_day() -> str:
+    """The day whose run the scheduler starts first: the newest that was due at the last tick, 02:00 UTC."""
+    tick = datetime.now(timezone.utc) - timedelta(hours=2)
+    return f"{tick.date() - timedelta(days=91):%Y-%m-%d}"
 
 
 def table_of(rehearsal: str) -> str:
@@ -53,7 +60,9 @@ def rehearsal_settings(proxy_url: str) -> dict[str, Any]:
     through_proxy = {"store": {"endpoint_url": proxy_url}}
     sections = {table_of(kill): shared | through_proxy for kill in KILLS}
     sections |= {table_of(error): shared for error in ERRORS}
-    sections[table_of("password")] = shared | {"source_conn_id": "rehearsal_password"}
+    sections[table_of("unreachable")] = shared | through_proxy
+    for error in ("password", "unconnected"):
+        sections[table_of(error)] = shared | {"source_conn_id": f"rehearsal_{error}"}
     return sections
 
 

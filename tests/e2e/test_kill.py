@@ -13,7 +13,6 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +22,7 @@ import pytest
 from strongroom_local.stack import Stack
 from tests.e2e.helpers import STEPS, Airflow, Books, HoldingProxy, query
 from tests.e2e.helpers import Hold as RequestHold
-from tests.e2e.rehearsals import KILLS, create_table, dag_of, table_of
+from tests.e2e.rehearsals import KILLS, create_table, dag_of, due_day, table_of
 
 TASK_OF = {name.removeprefix("part."): name for name in STEPS} | {
     "nothing": "",
@@ -116,12 +115,6 @@ class Rehearsal:
     @property
     def dag_id(self) -> str:
         return dag_of(self.name)
-
-
-def due_day() -> str:
-    """The day whose run the scheduler starts first: the newest that was due at the last tick, 02:00 UTC."""
-    tick = datetime.now(timezone.utc) - timedelta(hours=2)
-    return f"{tick.date() - timedelta(days=91):%Y-%m-%d}"
 
 
 def archive_of(kill: str) -> str:
