@@ -1,0 +1,168 @@
+"""dags/archive_tables.py as Airflow's DAG processor sees it: one DAG a table, documented, wired as the design says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+from airflow.dag_processing.dagbag import DagBag
+from airflow.serialization.serialized_objects import DagSerialization
+
+from strongroom.settings import DEFAULT_FILE, FILE_VARIABLE
+
+ARCHIVE_TABLES = Path(__file__).resolve().parents[2] / "dags" / "archive_tables.py"
+
+DAG_IDS = [
+    "archive__acm_alerts",
+    "archive__audit_events",
+    "archive__call_detail_records",
+    "archive__fraud_investigations",
+    "archive__gateway_blacklist_history",
+]
+EDGES = {
+    "plan": {"part.extract_to_staging", "part.verify", "seal", "report"},
+    "part.extract_to_staging": {"part.compress"},
+    "part.compress": {"part.checksum"},
+    "part.checksum": {"part.upload"},
+    "part.upload": {"part.verify"},
+    "part.verify": {"seal"},
+    "seal": {"delete", "report"},
+    "delete": {"report"},
+    "report": set(),
+}
+"""plan ▶ part[i]: extract_to_staging ▶ compress ▶ checksum ▶ upload ▶ verify ▶ seal ▶ delete[i] ▶ report, and who
+reads whose result."""
+MAPPED = {task_id for task_id in EDGES if task_id.startswith("part.")} | {"delete"}
+
+
+def parse() -> DagBag:
+    """Parse the file as the DAG processor does."""
+    return DagBag(dag_folder=ARCHIVE_TABLES, bundle_path=ARCHIVE_TABLES.parent)
+
+
+@pytest.fixture(scope="module")
+def dags() -> dict:
+    bag = parse()
+    assert bag.import_errors == {}
+    return bag.dags
+
+
+@pytest.fixture
+def configured(tmp_path, monkeypatch) -> Callable[[dict], None]:
+    """Puts another archive.yaml in the place of the repository's."""
+
+    def put(document: dict) -> None:
+        path = tmp_path / "archive.yaml"
+        path.write_text(yaml.safe_dump(document))
+        monkeypatch.setenv(FILE_VARIABLE, str(path))
+
+    return put
+
+
+def test_each_configured_table_has_its_dag(dags):
+    assert sorted(dags) == DAG_IDS
+
+
+@pytest.mark.parametrize("dag_id", DAG_IDS)
+def test_a_dag_comes_back_from_its_serialised_form(dags, dag_id):
+    """The scheduler and the UI know it by that form alone: timetable, mapped group and edges included."""
+    again = DagSerialization.from_dict(DagSerialization.to_dict(dags[dag_id]))
+
+    assert again.timetable == dags[dag_id].timetable
+    assert {task_id: set(task.downstream_task_ids) for task_id, task in again.task_dict.items()} == EDGES
+    assert again.timetable.partitioned
+
+
+@pytest.mark.parametrize("dag_id", DAG_IDS)
+def test_a_dag_says_what_it_does_whose_it_is_and_what_to_do_when_it_fails(dags, dag_id):
+    dag = dags[dag_id]
+
+    assert dag.tags == {"strongroom", "archive", "monthly"}
+    assert dag.owner == "strongroom"
+    assert dag.max_active_runs == 1
+    for words in ("Run it", "airflow dags backfill -s", "When a task fails", "IntegrityError", "s3://"):
+        assert words in dag.doc_md
+
+
+@pytest.mark.parametrize("dag_id", DAG_IDS)
+def test_every_task_is_documented_owned_and_retried(dags, dag_id):
+    for task in dags[dag_id].tasks:
+        assert task.doc_md, task.task_id
+        assert task.owner == "strongroom"
+        assert (task.retries, task.retry_delay) == (3, timedelta(seconds=30))
+
+
+@pytest.mark.parametrize("dag_id", DAG_IDS)
+def test_the_steps_follow_each_other_as_designed(dags, dag_id):
+    found = {task.task_id: set(task.downstream_task_ids) for task in dags[dag_id].tasks}
+
+    assert found == EDGES
+
+
+@pytest.mark.parametrize("dag_id", DAG_IDS)
+def test_a_part_is_called_by_its_number_and_at_most_four_flow_at_once(dags, dag_id):
+    for task in dags[dag_id].tasks:
+        mapped = task.task_id in MAPPED
+        assert (task.map_index_template is not None) == mapped
+        assert task.max_active_tis_per_dagrun == (4 if mapped else None)
+
+
+def test_a_task_builds_its_own_dag_and_no_other(monkeypatch):
+    """Every task parses the file again; with hundreds of tables that would be most of its time."""
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "archive__audit_events")  # as Airflow's task runner does
+
+    bag = parse()
+
+    assert list(bag.dags) == ["archive__audit_events"]
+
+
+def test_two_hundred_tables_become_two_hundred_dags(configured):
+    tables = {f"events_{number:03d}": {"date_column": "at"} for number in range(200)}
+    configured({"legal_basis": "a test", "tables": tables})
+
+    bag = parse()
+
+    assert bag.import_errors == {}
+    assert sorted(bag.dags) == [f"archive__{name}" for name in sorted(tables)]
+
+
+def test_wrong_settings_become_an_import_error_that_tells_all_of_them(configured):
+    """What the UI shows above the list of DAGs: each fault with file and key, and the hint."""
+    document = yaml.safe_load(DEFAULT_FILE.read_text())
+    document["hot_retention"] = "90 days"
+    document["compresion"] = {}
+    document["tables"]["audit_events"]["part_rows"] = 0
+    configured(document)
+
+    [(file, error)] = parse().import_errors.items()
+
+    assert file.endswith("archive_tables.py")
+    assert "3 faults in the settings of" in error
+    for words in (
+        "archive.yaml: hot_retention: ",
+        "archive.yaml: compresion: ",
+        "tables.audit_events.part_rows: ",
+        "HINT: ",
+    ):
+        assert words in error
+
+
+def test_settings_of_a_table_reach_its_dag(configured):
+    settings = {
+        "date_column": "at",
+        "frequency": "weekly",
+        "owner": "fraud team",
+        "retries": 1,
+        "max_parallel_parts": 2,
+    }
+    configured({"legal_basis": "a test", "pool": "nightly", "tables": {"ops.Calls": settings}})
+
+    [(dag_id, dag)] = parse().dags.items()
+
+    assert dag_id == "archive__ops__Calls"
+    assert (dag.owner, dag.tags) == ("fraud team", {"strongroom", "archive", "weekly"})
+    assert {(task.retries, task.pool) for task in dag.tasks} == {(1, "nightly")}
+    assert dag.get_task("delete").max_active_tis_per_dagrun == 2
