@@ -64,15 +64,24 @@ def read_catalog(store: Store, schema_name: str | None = None, table_name: str |
         yield from readers.map(lambda archive: require_manifest(store, archive), found)
 
 
-def survey_catalog(store: Store, schema_name: str | None = None, table_name: str | None = None) -> Survey:
-    """Look at all manifests, or one table's, with the help of the index; a damaged one is named and the rest is read."""
+def survey_catalog(
+    store: Store, schema_name: str | None = None, table_name: str | None = None, *, indexed: bool = True
+) -> Survey:
+    """Look at all manifests, or one table's; a damaged one is named and the rest is read.
+
+    Args:
+        store: Where they lie.
+        schema_name: Of the one table.
+        table_name: Of the one table.
+        indexed: Whether the index may help; without it each manifest is read from its own object.
+    """
     etags = {
         key: etag
         for key, etag in store.entries(manifest_prefix(schema_name, table_name))
         if manifest_archive_id(key) is not None
     }
-    indexed = _read_index(store) if len(etags) >= _WORTH_AN_INDEX else {}
-    known = {key: indexed[key, etag] for key, etag in etags.items() if (key, etag) in indexed}
+    index = _read_index(store) if indexed and len(etags) >= _WORTH_AN_INDEX else {}
+    known = {key: index[key, etag] for key, etag in etags.items() if (key, etag) in index}
     missing = [archive for key in etags if key not in known and (archive := manifest_archive_id(key)) is not None]
     with ThreadPoolExecutor(_READERS) as readers:
         read = list(readers.map(lambda archive: _read(store, archive), missing))

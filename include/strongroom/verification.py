@@ -6,7 +6,8 @@ The key of a record says which archive, when and with what result, so that a lis
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
@@ -17,6 +18,7 @@ from strongroom.object_keys import REPORTS, ArchiveId, is_restore_report, parse_
 from strongroom.restore import RestoreReport
 from strongroom.store import Store
 
+_READERS = 4
 _PROVED = ("restored", "unchanged")
 """Outcomes of a restore that compared each row and found none that differs."""
 
@@ -56,6 +58,17 @@ def verify_and_record(store: Store, archive: ArchiveId, *, now: datetime) -> Arc
     key = verification_key(archive, now, verdict.result)
     store.put_bytes(key, verdict.model_dump_json(indent=2).encode() + b"\n")
     return verdict
+
+
+def verify_archives(
+    store: Store, archives: Sequence[ArchiveId], *, now: Callable[[], datetime]
+) -> Iterator[ArchiveVerdict]:
+    """:func:`verify_and_record` for many, some at a time; the verdicts come in the order of the archives."""
+    readers = ThreadPoolExecutor(_READERS)
+    try:
+        yield from readers.map(lambda archive: verify_and_record(store, archive, now=now()), archives)
+    finally:
+        readers.shutdown(cancel_futures=True)  # whoever stops listening wants no more of them to be read
 
 
 def read_proofs(store: Store) -> Proofs:

@@ -59,17 +59,12 @@ def _strongroom() -> GroupCommand:
 
     as_json = Arg(("--json",), help="Print JSON instead of a table", action="store_true")
     archive_id = Arg(("archive_id",), help="Such as public.audit_events.2026-07.0001")
-    table = Arg(("table",), nargs="?", help="Name of a table in archive.yaml; without it, all of them")
     return GroupCommand(
         name="strongroom",
-        help="Look at archives and verify them",
+        help="Archive by hand, look at archives and verify them",
         subcommands=(
-            ActionCommand(
-                name="list",
-                help="List the sealed archives",
-                func=lazy_load_command("strongroom_airflow.commands.archives.list_archives"),
-                args=(table, as_json, ARG_VERBOSE),
-            ),
+            *_catalog(),
+            _archive(),
             ActionCommand(
                 name="show",
                 help="Show one archive, its parts, and what became of its rows",
@@ -78,9 +73,15 @@ def _strongroom() -> GroupCommand:
             ),
             ActionCommand(
                 name="verify",
-                help="Download one archive and compare it with its manifest",
+                help="Download archives, compare each object with its manifest, and leave a record of it",
                 func=lazy_load_command("strongroom_airflow.commands.archives.verify"),
-                args=(archive_id, as_json, ARG_VERBOSE),
+                args=(
+                    Arg(("archive_id",), nargs="?", help="Such as public.audit_events.2026-07.0001"),
+                    Arg(("--all",), help="Read all archives", action="store_true"),
+                    Arg(("--sample",), metavar="N/T", help="Read n of every t archives, longest unread first: 1/10"),
+                    as_json,
+                    ARG_VERBOSE,
+                ),
                 epilog="Exit code: 0 when every object is sound, 1 otherwise.",
             ),
             ActionCommand(
@@ -119,6 +120,65 @@ def _restore_options() -> tuple[Arg, ...]:
         Arg(("--who",), help="Who wants it; default: the user of this shell"),
         Arg(("-n", "--dry-run"), action="store_true", help="Say what would be done and do nothing"),
         Arg(("--no-wait",), action="store_true", help="Return as soon as the run is started"),
+    )
+
+
+def _catalog() -> tuple[ActionCommand, ActionCommand]:
+    """One command under two names: the plain word, and the one that says how much it knows."""
+    from airflow.cli.cli_config import ARG_VERBOSE, ActionCommand, Arg, lazy_load_command
+
+    def named(name: str, words: str) -> ActionCommand:
+        return ActionCommand(
+            name=name,
+            help=words,
+            func=lazy_load_command("strongroom_airflow.commands.catalog.catalog"),
+            args=(
+                Arg(
+                    ("table",),
+                    nargs="?",
+                    help="Name of a table in archive.yaml; without it, all archives of all stores",
+                ),
+                Arg(("--prefix",), help="Only archive ids that begin so, such as public.audit"),
+                Arg(("--partition",), help="Only partition keys that begin so, such as 2026 or 2026-07"),
+                Arg(
+                    ("--older-than",), metavar="TERM", help="Only windows that ended longer ago, such as P1Y6M or P90D"
+                ),
+                Arg(("--younger-than",), metavar="TERM", help="Only windows that ended more recently"),
+                Arg(("--rebuild-index",), help="Read each manifest and make the index anew", action="store_true"),
+                Arg(("--json",), help="Print JSON instead of a table", action="store_true"),
+                ARG_VERBOSE,
+            ),
+            epilog="Exit code: 0, or 1 when a manifest is damaged, which is then named.",
+        )
+
+    return named("catalog", "List all archives, or some"), named("list", "The same as catalog")
+
+
+def _archive() -> ActionCommand:
+    from airflow.cli.cli_config import ARG_VERBOSE, ActionCommand, Arg, lazy_load_command, parsedate
+
+    return ActionCommand(
+        name="archive",
+        help="Archive partitions of a table now, and follow the runs",
+        description=(
+            "Start the archive run of each partition, oldest first, and follow them to their end. A partition that is "
+            "being archived, or was by this command before, gets no second run. A partition inside hot retention is "
+            "refused."
+        ),
+        func=lazy_load_command("strongroom_airflow.commands.archive.archive"),
+        args=(
+            Arg(("table",), help="Name of a table in archive.yaml"),
+            Arg(("--partition",), metavar="KEY", nargs="+", help="Such as 2026-07"),
+            Arg(
+                ("--before",), metavar="DATE", help="Each due partition that ended by then and has rows", type=parsedate
+            ),
+            Arg(("--again",), help="Start another run where one ended before", action="store_true"),
+            Arg(("-n", "--dry-run"), help="Say which partitions it would be and start nothing", action="store_true"),
+            Arg(("--no-wait",), help="Return as soon as the runs are created", action="store_true"),
+            Arg(("--json",), help="Print JSON at the end", action="store_true"),
+            ARG_VERBOSE,
+        ),
+        epilog="Exit code: 0 when all runs succeeded or there was nothing to do, 1 otherwise.",
     )
 
 

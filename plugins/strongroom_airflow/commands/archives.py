@@ -1,57 +1,51 @@
-"""`airflow strongroom list`, `show` and `verify`: what lies in the archive stores of the configured tables."""
+"""`airflow strongroom show` and `verify`: one archive from near, and whether archives are still what they were."""
 
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterator
+from collections import Counter
+from datetime import datetime, timezone
+from fractions import Fraction
 from typing import Any
 
-from rich.box import SIMPLE
-from rich.filesize import decimal
+from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from strongroom.audit import ArchiveVerdict, read_deletions, verify_archive
-from strongroom.catalog import read_catalog
+from strongroom.audit import ArchiveVerdict, read_deletions
+from strongroom.catalog import survey_catalog
 from strongroom.errors import IntegrityError
-from strongroom.manifest import Manifest, read_manifest
+from strongroom.manifest import require_manifest
 from strongroom.object_keys import ArchiveId
-from strongroom.settings import TableSettings, load_settings
+from strongroom.partitions import EPOCH
+from strongroom.settings import load_settings
 from strongroom.store import Store
+from strongroom.verification import (
+    SampleError,
+    choose_sample,
+    parse_sample,
+    read_proofs,
+    verify_and_record,
+    verify_archives,
+)
+from strongroom_airflow.commands.catalog import ratio
 from strongroom_airflow.commands.terminal import command, print_json, print_out
-from strongroom_airflow.connections import connect_store
+from strongroom_airflow.connections import connect_store, connect_stores
 
+_HINT = (
+    "HINT: Delete nothing. Earlier versions of a damaged object may still be in the bucket: "
+    "`aws s3api list-object-versions` shows them."
+)
+_COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 _COLOURS = {"sound": "green", "corrupted": "red", "missing": "red"}
-
-
-@command
-def list_archives(args: Namespace) -> int:
-    """List sealed archives, of one table or of all configured ones."""
-    tables = load_settings().tables.values() if args.table is None else [load_settings().table(args.table)]
-    manifests = [manifest for table in tables for manifest in _archives_of(table)]
-    if args.json:
-        print_json([_summary(manifest) for manifest in manifests])
-        return 0
-    numbers = (Column(name, justify="right", no_wrap=True) for name in ("rows", "bytes", "ratio"))
-    table = Table(Column("archive", overflow="fold"), *numbers, Column("kept until", no_wrap=True), box=SIMPLE)
-    for manifest in manifests:
-        table.add_row(
-            manifest.archive_id,
-            f"{manifest.record_count:,}",
-            decimal(manifest.compressed_size),
-            f"{_ratio(manifest):.1f}x",
-            f"{manifest.retention_until:%Y-%m-%d}",
-        )
-    print_out(table if manifests else "There is no archive yet.")
-    return 0
 
 
 @command
 def show_archive(args: Namespace) -> int:
     """Show one archive: its manifest, its parts, what became of its rows in the table."""
     store, archive = find_archive(args.archive_id)
-    manifest = read_manifest(store, archive)
-    assert manifest is not None  # noqa: S101 - find_archive() has just read it
+    manifest = require_manifest(store, archive)
     deletions = read_deletions(store, manifest)
     if args.json:
         deleted = [evidence.model_dump(mode="json") if evidence else None for evidence in deletions]
@@ -63,7 +57,7 @@ def show_archive(args: Namespace) -> int:
         ("table", manifest.table_name),
         ("window", f"{manifest.window_start:%Y-%m-%d %H:%M} to {manifest.window_end:%Y-%m-%d %H:%M} UTC"),
         ("rows", f"{manifest.record_count:,}"),
-        ("size", f"{manifest.original_size:,} bytes, {manifest.compressed_size:,} archived ({_ratio(manifest):.1f}x)"),
+        ("size", f"{manifest.original_size:,} bytes, {manifest.compressed_size:,} archived ({ratio(manifest):.1f}x)"),
         ("compression", f"{manifest.compression_type} level {manifest.compression_level}"),
         ("checksum", manifest.checksum),
         ("sealed", f"{manifest.created_at:%Y-%m-%d %H:%M:%S} UTC by {manifest.dag_id} {manifest.run_id}"),
@@ -97,14 +91,70 @@ def show_archive(args: Namespace) -> int:
 
 @command
 def verify(args: Namespace) -> int:
-    """Download one archive and compare each object with the manifest; exit code 1 if one is not sound."""
+    """Download archives and compare each object with the manifest; exit code 1 if one is not sound."""
+    if [args.archive_id is not None, args.all, args.sample is not None].count(True) != 1:
+        raise SampleError(
+            "verify needs an archive id, --all or --sample, and only one of them",
+            hint="Nothing was read. `airflow strongroom verify --sample 1/10` reads the tenth whose proof is oldest.",
+        )
+    if args.archive_id is None:
+        return _verify_many(args)
     store, archive = find_archive(args.archive_id)
-    verdict = verify_archive(store, archive)
+    verdict = verify_and_record(store, archive, now=_now())
     if args.json:
-        print_json(verdict.model_dump(mode="json") | {"sound": verdict.sound})
+        print_json(_as_json(verdict))
+    elif verdict.problem is not None:
+        print_out(_unsound_line(verdict))
     else:
         print_out(_verdict_table(verdict), _conclusion(verdict))
     return 0 if verdict.sound else 1
+
+
+def _verify_many(args: Namespace) -> int:
+    share = Fraction(1) if args.all else parse_sample(args.sample)
+    chosen = [(store, _choose(store, share)) for store in connect_stores(load_settings())]
+    count = sum(len(archives) for _, archives in chosen)
+    verdicts: list[ArchiveVerdict] = []
+    with Progress(*_COLUMNS, console=Console(stderr=True), transient=True, disable=args.json) as progress:
+        task = progress.add_task("verifying", total=count)
+        for store, archives in chosen:
+            for verdict in verify_archives(store, archives, now=_now):
+                verdicts.append(verdict)
+                progress.advance(task)
+                if not verdict.sound and not args.json:
+                    print_out(_unsound_line(verdict))
+    unsound = sum(not verdict.sound for verdict in verdicts)
+    if args.json:
+        print_json([_as_json(verdict) for verdict in verdicts])
+    else:
+        results = Counter(verdict.result for verdict in verdicts)
+        print_out(
+            ", ".join(f"{number:,} {result}" for result, number in sorted(results.items()))
+            or "There is no archive yet."
+        )
+        if unsound:
+            print_out(_HINT)
+    return 1 if unsound else 0
+
+
+def _choose(store: Store, share: Fraction) -> list[ArchiveId]:
+    survey = survey_catalog(store)
+    sealed = {ArchiveId.parse(one.archive_id): one.created_at for one in survey.manifests}
+    never = dict.fromkeys((ArchiveId.parse(one.archive_id) for one in survey.damaged), EPOCH)
+    return choose_sample(sealed | never, read_proofs(store).verified, share)
+
+
+def _as_json(verdict: ArchiveVerdict) -> dict[str, Any]:
+    return verdict.model_dump(mode="json") | {"result": verdict.result, "sound": verdict.sound}
+
+
+def _unsound_line(verdict: ArchiveVerdict) -> str:
+    bad = [f"{one.object_key.rpartition('/')[2]} {one.result}" for one in verdict.objects if one.result != "sound"]
+    return f"[red]{verdict.result}[/] {verdict.archive_id}: {escape(verdict.problem or ', '.join(bad))}"
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
 
 
 def _verdict_table(verdict: ArchiveVerdict) -> Table:
@@ -119,15 +169,7 @@ def _conclusion(verdict: ArchiveVerdict) -> str:
     if verdict.sound:
         return f"{verdict.archive_id} is sound: {verdict.record_count:,} rows were read back and match the manifest."
     bad = sum(one.result != "sound" for one in verdict.objects)
-    return (
-        f"{verdict.archive_id} is NOT sound: {bad} of {len(verdict.objects)} objects.\n"
-        "HINT: Delete nothing. Earlier versions of a damaged object may still be in the bucket: "
-        "`aws s3api list-object-versions` shows them."
-    )
-
-
-def _archives_of(table: TableSettings) -> Iterator[Manifest]:
-    return read_catalog(connect_store(table), table.schema_name, table.table_name)
+    return f"{verdict.archive_id} is NOT sound: {bad} of {len(verdict.objects)} objects.\n{_HINT}"
 
 
 def find_archive(text: str) -> tuple[Store, ArchiveId]:
@@ -143,21 +185,10 @@ def find_archive(text: str) -> tuple[Store, ArchiveId]:
         if str(store) in looked:
             continue
         looked.append(str(store))
-        if read_manifest(store, archive) is not None:
+        if store.head(archive.manifest_key) is not None:
             return store, archive
     raise IntegrityError(
         f"there is no archive {archive}",
         found=f"none in {', '.join(looked)}",
         hint="Nothing was changed. `airflow strongroom list` prints the archives that exist.",
     )
-
-
-def _summary(manifest: Manifest) -> dict[str, Any]:
-    return manifest.model_dump(mode="json", exclude={"table", "parts"}) | {
-        "parts": len(manifest.parts),
-        "ratio": round(_ratio(manifest), 2),
-    }
-
-
-def _ratio(manifest: Manifest) -> float:
-    return manifest.original_size / max(1, manifest.compressed_size)

@@ -1,0 +1,92 @@
+"""`airflow strongroom catalog`, also called `list`: all sealed archives, or some, with their sum."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.filesize import decimal
+from rich.markup import escape
+from rich.table import Column, Table
+
+from strongroom.catalog import DamagedManifest, Survey, survey_catalog, write_index
+from strongroom.manifest import Manifest
+from strongroom.partitions import Term
+from strongroom.settings import load_settings
+from strongroom_airflow.commands.terminal import command, print_json, print_out
+from strongroom_airflow.connections import connect_store, connect_stores
+
+
+@command
+def catalog(args: Namespace) -> int:
+    """List what matches; exit code 1 when a manifest is damaged, because then nobody knows all that exists."""
+    older, younger = (Term.parse(text) if text else None for text in (args.older_than, args.younger_than))
+    now = datetime.now(timezone.utc)
+    surveys = _survey(args)
+    manifests = [
+        manifest
+        for survey in surveys
+        for manifest in survey.manifests
+        if manifest.archive_id.startswith(args.prefix or "")
+        and manifest.partition_key.startswith(args.partition or "")
+        and (older is None or older.after(manifest.window_end) <= now)
+        and (younger is None or younger.after(manifest.window_end) > now)
+    ]
+    damaged = [one for survey in surveys for one in survey.damaged]
+    if args.json:
+        print_json([summary(manifest) for manifest in manifests] + [one.model_dump() for one in damaged])
+    else:
+        _show(manifests, damaged)
+    return 1 if damaged else 0
+
+
+def _survey(args: Namespace) -> list[Survey]:
+    settings = load_settings()
+    if args.rebuild_index:
+        for store in connect_stores(settings):
+            write_index(store, survey_catalog(store, indexed=False))
+    if args.table is None:
+        return [survey_catalog(store) for store in connect_stores(settings)]
+    table = settings.table(args.table)
+    return [survey_catalog(connect_store(table), table.schema_name, table.table_name)]
+
+
+def _show(manifests: Sequence[Manifest], damaged: Sequence[DamagedManifest]) -> None:
+    if manifests:
+        numbers = (Column(name, justify="right", no_wrap=True) for name in ("rows", "bytes", "ratio"))
+        table = Table(Column("archive", overflow="fold"), *numbers, Column("kept until", no_wrap=True), box=SIMPLE)
+        for manifest in manifests:
+            table.add_row(
+                manifest.archive_id,
+                f"{manifest.record_count:,}",
+                decimal(manifest.compressed_size),
+                f"{ratio(manifest):.1f}x",
+                f"{manifest.retention_until:%Y-%m-%d}",
+            )
+        print_out(table, _sum(manifests))
+    else:
+        print_out("There is no such archive yet.")
+    for one in damaged:
+        print_out(f"[red]{one.archive_id} has a damaged manifest:[/] {escape(one.problem)}")
+
+
+def _sum(manifests: Sequence[Manifest]) -> str:
+    rows, size_bytes = (sum(getattr(one, name) for one in manifests) for name in ("record_count", "compressed_size"))
+    count = len(manifests)
+    return f"{count:,} {'archive' if count == 1 else 'archives'}, {rows:,} rows, {decimal(size_bytes)}"
+
+
+def summary(manifest: Manifest) -> dict[str, Any]:
+    """A manifest without its columns and with the number of its parts, for JSON."""
+    return manifest.model_dump(mode="json", exclude={"table", "parts"}) | {
+        "parts": len(manifest.parts),
+        "ratio": round(ratio(manifest), 2),
+    }
+
+
+def ratio(manifest: Manifest) -> float:
+    """Original over compressed size."""
+    return manifest.original_size / max(1, manifest.compressed_size)
