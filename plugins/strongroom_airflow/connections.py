@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from typing import Any
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
 from airflow.sdk import BaseHook
@@ -11,6 +12,7 @@ from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
 from strongroom.errors import ConfigurationError
+from strongroom.purge_store import PurgeStore
 from strongroom.settings import Settings, TableSettings
 from strongroom.source import Connection, open_source
 from strongroom.store import Store, make_client
@@ -63,22 +65,35 @@ def source_conninfo(conn_id: str) -> str:
 
 def connect_store(settings: TableSettings) -> Store:
     """The table's archive store, with the keys (or role, or profile) of its Airflow connection of type aws."""
-    hook = AwsGenericHook(aws_conn_id=settings.store_conn_id, client_type="s3")
-    try:
-        session, endpoint_url = hook.get_session(), hook.conn_config.get_service_endpoint_url("s3")
-    except AirflowNotFoundException:
-        raise _no_connection(settings.store_conn_id, "aws") from None
-    client = make_client(settings.store, session=session, endpoint_url=endpoint_url, tls_required=settings.tls_required)
-    return Store(client, settings.store)
+    return Store(_connect_s3(settings, settings.store_conn_id), settings.store)
 
 
-def connect_stores(settings: Settings) -> list[Store]:
-    """Every archive store that a configured table uses, each once."""
+def connect_purge_store(settings: TableSettings) -> PurgeStore:
+    """The same store with the identity that may remove versions."""
+    return PurgeStore(_connect_s3(settings, settings.purge_conn_id), settings.store)
+
+
+def store_users(settings: Settings) -> list[TableSettings]:
+    """For every archive store that configured tables use, one of those tables."""
     users = {
         (table.store.endpoint_url, table.store.bucket, table.store.prefix, table.store_conn_id): table
         for table in settings.tables.values()
     }
-    return [connect_store(table) for table in users.values()]
+    return list(users.values())
+
+
+def connect_stores(settings: Settings) -> list[Store]:
+    """Every archive store that a configured table uses, each once."""
+    return [connect_store(table) for table in store_users(settings)]
+
+
+def _connect_s3(settings: TableSettings, conn_id: str) -> Any:
+    hook = AwsGenericHook(aws_conn_id=conn_id, client_type="s3")
+    try:
+        session, endpoint_url = hook.get_session(), hook.conn_config.get_service_endpoint_url("s3")
+    except AirflowNotFoundException:
+        raise _no_connection(conn_id, "aws") from None
+    return make_client(settings.store, session=session, endpoint_url=endpoint_url, tls_required=settings.tls_required)
 
 
 def _no_connection(conn_id: str, kind: str) -> ConfigurationError:

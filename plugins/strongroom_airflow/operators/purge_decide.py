@@ -1,0 +1,44 @@
+"""Retention purge, step 1."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from strongroom.purge import Decision, judge
+from strongroom.purge_report import sum_up
+from strongroom_airflow.connections import connect_store
+from strongroom_airflow.purge_run import MOST_A_RUN, PurgeRun, PurgeStepOperator, make_batches, oldest_first
+
+
+class PurgeDecideOperator(PurgeStepOperator):
+    """Judge every archive of every store, and show the list in the log. Removes nothing.
+
+    Returns the batches to purge, one a table, for Airflow to map over; the summary lies in XCom under ``judged``.
+    """
+
+    def step(self, run: PurgeRun) -> tuple[str, dict[str, Any], Any]:
+        judged: list[Decision] = []
+        due: defaultdict[str, list[Decision]] = defaultdict(list)
+        for door in run.doors:
+            decisions = judge(connect_store(door), now=run.now())
+            judged += decisions
+            room = MOST_A_RUN - sum(map(len, due.values()))
+            due[door.table] += oldest_first(decisions)[:room]
+        chosen = sum(map(len, due.values()))
+        summary = sum_up(judged, postponed=sum(one.purge for one in judged) - chosen)
+        run.context["ti"].xcom_push(key="judged", value=summary.model_dump(mode="json"))
+        self._show([*(one for group in due.values() for one in group), *summary.stay])
+        batches = [batch for door in run.doors for batch in make_batches(run.settings, door, due[door.table])]
+        sentence = f"{chosen} archives to purge, {len(summary.stay)} stay though their term may be over, {summary.counts.get('kept', 0)} within their term"
+        facts = {**summary.counts, "postponed": summary.postponed, "next_expiry_at": str(summary.next_expiry_at)}
+        return sentence, facts, [batch.model_dump(mode="json") for batch in batches]
+
+    def _show(self, decisions: list[Decision]) -> None:
+        width = max((len(decision.archive_id) for decision in decisions), default=0)
+        for decision in decisions:
+            rows = f"{decision.record_count:,}" if decision.record_count is not None else "?"
+            verdict = "purge" if decision.purge else "stays"
+            self.log.info(
+                f"{verdict}  {decision.archive_id:<{width}}  {rows:>13} rows  {decision.reason}: {decision.detail}"
+            )

@@ -1,0 +1,44 @@
+"""Retention purge, step 5."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from strongroom.purge import Approval, PurgeResult
+from strongroom.purge_report import Judged, keep_report
+from strongroom.sweep import Swept
+from strongroom_airflow.connections import connect_stores
+from strongroom_airflow.purge_run import PurgeRun, PurgeStepOperator
+
+
+class PurgeReportOperator(PurgeStepOperator):
+    """Sum the run up: a report in each store, one line in the log.
+
+    :param judged: Summary of the decisions. (templated)
+    :param approval: Record of the answer. (templated)
+    :param results: For each batch its results. (templated)
+    :param swept: What became of the leftovers. (templated)
+    """
+
+    template_fields: Sequence[str] = ("judged", "approval", "results", "swept")
+
+    def __init__(self, *, judged: Any, approval: Any, results: Any, swept: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.judged = judged
+        self.approval = approval
+        self.results = results
+        self.swept = swept
+
+    def step(self, run: PurgeRun) -> tuple[str, dict[str, Any], Any]:
+        report = keep_report(
+            connect_stores(run.settings),
+            Judged.model_validate(self.judged),
+            Approval.model_validate(self.approval),
+            [PurgeResult.model_validate(result) for batch in self.results or () for result in batch],
+            [Swept.model_validate(one) for one in self.swept or ()],
+            run=run.identity,
+            now=run.now(),
+        )
+        facts = {**report.counts, "swept": dict(report.swept_counts)}
+        return report.sentence(), facts, facts

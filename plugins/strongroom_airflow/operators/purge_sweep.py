@@ -1,0 +1,52 @@
+"""Retention purge, step 4."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+from strongroom.sweep import Swept, sweep_staging, sweep_store
+from strongroom_airflow.connections import connect_purge_store, connect_store
+from strongroom_airflow.purge_run import PurgeRun, PurgeStepOperator
+
+
+class PurgeSweepOperator(PurgeStepOperator):
+    """Remove what broken runs left in the stores, and in staging as far as this worker sees it."""
+
+    def step(self, run: PurgeRun) -> tuple[str, dict[str, Any], Any]:
+        swept: list[Swept] = []
+        longest = max(table.purge.sweep_after_days for table in run.settings.tables.values())
+        for door in run.doors:
+            swept += sweep_store(
+                connect_store(door),
+                connect_purge_store(door),
+                run=run.identity,
+                now=run.now(),
+                grace=timedelta(days=longest),
+                claim_ttl=run.claim_ttl(door),
+            )
+        for table in run.settings.tables.values():
+            swept += sweep_staging(
+                connect_store(table),
+                table.staging,
+                schema_name=table.schema_name,
+                table_name=table.table_name,
+                run=run.identity,
+                now=run.now(),
+                grace=timedelta(days=table.purge.sweep_after_days),
+                claim_ttl=run.claim_ttl(table),
+            )
+        for one in swept:
+            self._tell(one)
+        counts = Counter(f"{one.kind}_{one.result}" for one in swept)
+        removed = sum(one.result == "removed" for one in swept)
+        sentence = f"Swept {removed} of {len(swept)} leftovers away"
+        return sentence, dict(counts), [one.model_dump(mode="json") for one in swept]
+
+    def _tell(self, swept: Swept) -> None:
+        tell = self.log.info if swept.result == "removed" else self.log.warning
+        tell(
+            f"{swept.result}: {swept.kind} {swept.name}",
+            **swept.model_dump(mode="json", exclude={"kind", "name", "result"}),
+        )

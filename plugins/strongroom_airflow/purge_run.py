@@ -1,0 +1,124 @@
+"""What every step of the retention purge needs: the stores, who must approve, and the records that travel between steps."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import datetime, timedelta, timezone
+from functools import cached_property
+from operator import attrgetter
+from typing import Any
+
+from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowFailException
+
+from strongroom.errors import StrongroomError
+from strongroom.object_keys import ArchiveId
+from strongroom.purge import Decision
+from strongroom.records import Record, RunIdentity
+from strongroom.settings import Settings, TableSettings, load_settings
+from strongroom_airflow.connections import store_users
+
+MOST_A_RUN = 1000
+"""How many archives one run purges; the rest follows the next day. It keeps XCom small and a slip small, too."""
+
+
+class PurgeBatch(Record):
+    """The archives of one table in one store that are to be purged, oldest window first."""
+
+    table: str
+    door: str
+    """A configured table whose settings open the store."""
+    needs_approval: bool
+    decisions: tuple[Decision, ...]
+
+
+class PurgeRun:
+    """One run of the retention purge, as one of its tasks sees it.
+
+    :param context: Airflow's, of the task.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self._dag_run = context["dag_run"]
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Of all tables."""
+        return load_settings()
+
+    @property
+    def doors(self) -> list[TableSettings]:
+        """For each store one table that uses it."""
+        return store_users(self.settings)
+
+    @property
+    def identity(self) -> RunIdentity:
+        """What names this run in intents and certificates."""
+        return RunIdentity(dag_id=self._dag_run.dag_id, run_id=self._dag_run.run_id)
+
+    def now(self) -> datetime:
+        """This instant, UTC."""
+        return datetime.now(timezone.utc)
+
+    def claim_ttl(self, door: TableSettings) -> timedelta:
+        """How long a claim of this run holds if its process dies."""
+        return timedelta(seconds=door.claim_ttl_seconds)
+
+
+class PurgeStepOperator(BaseOperator):
+    """A step of the retention purge. An error that a retry cannot mend fails the task at once."""
+
+    ui_color = "#f6e3e0"
+
+    def execute(self, context: Context) -> Any:
+        started = time.monotonic()
+        try:
+            sentence, facts, result = self.step(PurgeRun(context))
+        except StrongroomError as error:
+            if error.retryable:
+                raise error from None
+            raise AirflowFailException(str(error)) from None
+        self.log.info(sentence, **facts, seconds=round(time.monotonic() - started, 3))
+        return result
+
+    @abstractmethod
+    def step(self, run: PurgeRun) -> tuple[str, dict[str, Any], Any]:
+        """Do the work.
+
+        :return: A sentence and structured facts for the log, and what goes into XCom.
+        """
+
+
+def make_batches(settings: Settings, door: TableSettings, decisions: Iterable[Decision]) -> list[PurgeBatch]:
+    """Put what is to be purged of one store together by table."""
+    by_table: defaultdict[str, list[Decision]] = defaultdict(list)
+    for decision in decisions:
+        by_table[decision.archive.table_folder].append(decision)
+    return [
+        PurgeBatch(
+            table=table,
+            door=door.table,
+            needs_approval=needs_approval(settings, group[0].archive),
+            decisions=tuple(group),
+        )
+        for table, group in sorted(by_table.items())
+    ]
+
+
+def needs_approval(settings: Settings, archive: ArchiveId) -> bool:
+    """Whether a person must approve; for a table that is configured no more, if any other one needs it."""
+    tables = list(settings.tables.values())
+    own = [one for one in tables if (one.schema_name, one.table_name) == (archive.schema_name, archive.table_name)]
+    return any(table.purge.require_approval for table in own or tables)
+
+
+def oldest_first(decisions: Iterable[Decision]) -> list[Decision]:
+    """Decisions to purge in the order in which terms ended; what an earlier purge left unfinished comes before."""
+    due = [decision for decision in decisions if decision.purge]
+    unfinished = [decision for decision in due if decision.retention_until is None]
+    dated = [decision for decision in due if decision.retention_until is not None]
+    return unfinished + sorted(dated, key=attrgetter("retention_until", "archive_id"))
