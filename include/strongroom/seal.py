@@ -107,10 +107,11 @@ def _versions() -> dict[str, str]:
 def _require_complete(plan: ArchivePlan, parts: Sequence[VerifiedPart]) -> None:
     expected = [(str(plan.archive_id), part.number) for part in plan.parts]
     found = [(part.archive_id, part.number) for part in parts]
-    if not expected or expected != found or len({part.compression_type for part in parts}) != 1:
+    shapes = {shape_sha256(plan.shape), *(part.shape_sha256 for part in parts)}
+    if not expected or expected != found or len({part.compression_type for part in parts}) != 1 or len(shapes) != 1:
         raise IntegrityError(
             f"the parts of {plan.archive_id} are not complete",
-            expected=f"{len(expected)} verified parts of one compression type",
+            expected=f"{len(expected)} verified parts of one compression type, of the columns that were planned",
             found=f"{len(found)}: {', '.join(f'{archive} {number}' for archive, number in found[:5])}",
             hint="Nothing was sealed and no row was deleted. Clear the part tasks that failed.",
         )

@@ -140,10 +140,12 @@ class Store:
         return f"s3://{self._settings.bucket}/{self._prefix}"
 
     def prepare(self) -> None:
-        """See that the bucket is there and lets us in; make it where the settings say so.
+        """See that the bucket is there, lets us in and keeps versions; make it where the settings say so.
+
+        Without versions the right to write is the right to destroy: who writes over an object removes it.
 
         Raises:
-            StoreAccessError: There is no such bucket, or it is not ours to use.
+            StoreAccessError: There is no such bucket, it is not ours to use, or it keeps no versions.
             StoreError: The store did not answer.
         """
         bucket = self._settings.bucket
@@ -159,6 +161,15 @@ class Store:
                 ) from None
             with self._translated("create the bucket", ""):
                 self._create_bucket()
+        with self._translated("look at the versioning of", ""):
+            versioning = self._client.get_bucket_versioning(Bucket=bucket).get("Status", "off")
+        if versioning != "Enabled":
+            raise StoreAccessError(
+                f"the bucket {bucket} keeps no versions",
+                expected="versioning Enabled",
+                found=versioning,
+                hint="Nothing was written and no row was deleted. Switch versioning on; an archive could be overwritten else.",
+            )
 
     def _create_bucket(self) -> None:
         bucket, region = self._settings.bucket, self._settings.region

@@ -17,6 +17,8 @@ from strongroom.extract_to_staging import extract_part
 from strongroom.object_keys import ArchiveId
 from strongroom.report import report_run
 from strongroom.seal import seal_archive
+from strongroom.settings import StoreSettings
+from strongroom.store import Store
 from tests.chain import RUN, Chain, some_settings
 from tests.integration.test_chain import AUDIT, execute, scalar
 
@@ -233,7 +235,35 @@ def test_parts_that_were_swept_away_before_seal_are_not_sealed(chain, object_sto
     assert chain.run().outcome == "archived"
 
 
+def test_a_manifest_never_tells_of_other_columns_than_its_parts_hold(chain):
+    """A plan that was cleared alone, after a column was renamed, while its parts had been read before."""
+    plan = chain.plan()
+    parts = [chain.verified(plan, part) for part in plan.parts]
+    execute(chain.conninfo, "ALTER TABLE audit RENAME who TO whoever")
+    later = plan.model_copy(update={"shape": chain.plan().shape})
+
+    with pytest.raises(IntegrityError, match="are not complete"):
+        seal_archive(chain.store, chain.settings, later, parts, run=RUN, now=chain.now)
+
+    assert chain.store.read(parts[0].archive.manifest_key) is None
+
+
 # What the platforms do.
+
+
+@pytest.mark.parametrize("status", ["off", "Suspended"])
+def test_a_bucket_that_keeps_no_versions_is_refused(chain, object_store, status):
+    admin = object_store.client("admin")
+    admin.create_bucket(Bucket=f"without-versions-{status.lower()}")
+    if status != "off":
+        for each in ("Enabled", status):
+            admin.put_bucket_versioning(
+                Bucket=f"without-versions-{status.lower()}", VersioningConfiguration={"Status": each}
+            )
+    chain.store = Store(chain.client, StoreSettings(bucket=f"without-versions-{status.lower()}"))
+
+    with pytest.raises(StoreAccessError, match=f"keeps no versions: expected versioning Enabled, found {status}"):
+        chain.plan()
 
 
 def test_a_store_that_writes_over_what_is_there_is_refused(chain):
