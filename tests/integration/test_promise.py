@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import random
 import threading
 import time
 import tracemalloc
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
 import pytest
 
 from strongroom import delete
-from strongroom.errors import IdentityError, IntegrityError, StoreAccessError, UnarchivableError
+from strongroom.codecs import decompress
+from strongroom.errors import IdentityError, IntegrityError, StoreAccessError, StrongroomError, UnarchivableError
 from strongroom.extract_to_staging import extract_part
+from strongroom.manifest import archive_ids, require_manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.report import report_run
 from strongroom.seal import seal_archive
 from strongroom.settings import StoreSettings
 from strongroom.store import Store
+from strongroom.verify import split_lines
 from tests.chain import RUN, Chain, some_settings
 from tests.integration.test_chain import AUDIT, execute, scalar
 
@@ -298,3 +305,69 @@ def test_large_rows_do_not_fill_the_memory(source, object_store, bucket, tmp_pat
 
     assert report.deleted_rows == 100
     assert most_bytes < 50_000_000
+
+
+# Everything at once.
+
+WRITES = (
+    "UPDATE audit SET version = version + 1 WHERE id = %(id)s RETURNING version",
+    "UPDATE audit SET version = version + 1, at = at + %(hours)s * interval '1 hour' WHERE id = %(id)s RETURNING version",
+)
+
+
+@pytest.mark.parametrize("staging", ["one folder", "a folder each"])
+def test_runs_that_ignore_each_other_and_an_application_that_writes_on_lose_nothing(
+    source, object_store, bucket, tmp_path, staging
+):
+    """Three runs of one partition without any claim, while rows change and move to other parts and months.
+
+    Runs may fail as they like. In the end each row is in the table or in an archive, as the application left it.
+    """
+    execute(
+        source,
+        """
+        CREATE TABLE audit (id bigint PRIMARY KEY, at timestamptz NOT NULL, version bigint NOT NULL);
+        INSERT INTO audit SELECT n, '2026-05-01+00'::timestamptz + n * interval '15 minutes', 0 FROM generate_series(1, 2900) AS n;
+        """,
+    )
+    written = dict.fromkeys(range(1, 2901), 0)
+    ending_at = time.monotonic() + 8
+
+    def write(seed: int) -> None:
+        chance = random.Random(seed)
+        with psycopg.connect(source, autocommit=True) as connection:
+            while time.monotonic() < ending_at:
+                key = chance.randrange(seed, 2901, 2)  # each writer has keys of its own
+                row = connection.execute(
+                    chance.choice(WRITES), {"id": key, "hours": chance.randint(-300, 300)}
+                ).fetchone()
+                if row is not None:
+                    written[key] = row[0]
+
+    def archive(number: int) -> None:
+        chance = random.Random(number)
+        folder = tmp_path / ("staging" if staging == "one folder" else f"staging-{number}")
+        while time.monotonic() < ending_at:
+            sizes = {"part_rows": chance.choice([200, 500, 1000]), "delete_batch_rows": chance.choice([40, 200])}
+            client = object_store.client("archiver")
+            with contextlib.suppress(StrongroomError, FileNotFoundError):
+                Chain(source, client, some_settings(bucket, folder, **sizes)).run()
+
+    with ThreadPoolExecutor() as workers:
+        for done in [
+            *(workers.submit(write, seed) for seed in (1, 2)),
+            *(workers.submit(archive, n) for n in range(3)),
+        ]:
+            done.result()
+
+    store = Store(object_store.client("archiver"), StoreSettings(bucket=bucket))
+    archived = set()
+    for manifest in (require_manifest(store, archive_id) for archive_id in archive_ids(store)):
+        for part in manifest.parts:
+            compressed = store.chunks(part.object_key, part.version_id)
+            lines = split_lines(decompress(manifest.compression_type, compressed, on_chunk=len))
+            archived |= {(row["id"], row["version"]) for row in map(json.loads, lines)}
+    with psycopg.connect(source) as connection:
+        kept = set(connection.execute("SELECT id, version FROM audit").fetchall())
+    assert set(written.items()) - archived - kept == set()
+    assert len(kept) < 2900
