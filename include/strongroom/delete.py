@@ -1,10 +1,11 @@
 """Step 8, delete: take out of the table the rows that are proved, and only those that still equal their archived form.
 
 There is no way in without a verification record, and the record must agree with a sealed manifest. Each batch is one
-short transaction by primary key. The DELETE itself compares the SHA-256 of the row's text with the one taken when the
-row was archived; under READ COMMITTED the server evaluates that comparison again on the newest version of a row that
-somebody changed meanwhile, so there is no moment between looking and deleting. Before a batch is committed the catalogue is
-read once more: a foreign key, trigger or child table that came after the plan would carry the DELETE to other rows.
+short transaction by primary key. With a warm tier the same statement moves the rows there. The DELETE itself compares
+the SHA-256 of the row's text with the one taken when the row was archived; under READ COMMITTED the server evaluates
+that comparison again on the newest version of a row that somebody changed meanwhile, so there is no moment between
+looking and deleting. Before a batch is committed the catalogue is read once more: a foreign key, trigger or child table
+that came after the plan would carry the DELETE to other rows.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from psycopg import IsolationLevel, errors, sql
+from pydantic import Field
 
 from strongroom.catalogue import InspectedTable
 from strongroom.errors import IntegrityError, UnarchivableError
@@ -32,6 +34,7 @@ from strongroom.source import Connection, read_identity
 from strongroom.staging import Staging
 from strongroom.store import Store
 from strongroom.verify import open_keys, restore_keys
+from strongroom.warm import WarmTable, inspect_warm
 
 LISTED_KEYS = 10_000
 """How many keys of rows that stayed one part's evidence lists; it always counts them all."""
@@ -75,6 +78,7 @@ class DeleteEvidence(DeletedPart):
     sha256: Sha256
     verified_at: datetime
     kept: tuple[KeptRow, ...]
+    warm_table: str | None = Field(default=None, description="Where the deleted rows were moved to, if anywhere.")
     dag_id: str
     run_id: str
 
@@ -96,7 +100,7 @@ def delete_part(
     run: RunIdentity,
     now: datetime,
 ) -> DeletedPart:
-    """Delete a part's rows and leave the evidence in the store.
+    """Delete a part's rows, or move them to the table's warm tier, and leave the evidence in the store.
 
     Rows that changed since they were archived stay and are listed; so do rows that others have come to refer to.
     A repeat after success returns the evidence; after a crash it goes on behind the last batch.
@@ -108,7 +112,7 @@ def delete_part(
 
     Raises:
         IntegrityError: Record, manifest, object or keys do not agree; nothing was deleted.
-        UnarchivableError: The table changed since it was planned.
+        UnarchivableError: The table changed since it was planned, or its warm table cannot take the rows.
         IdentityError: The rows that were archived are those of another database.
     """
     refuse_if_hot(partition, settings.hot_retention, now)
@@ -122,9 +126,10 @@ def delete_part(
     claim_store(store, read_identity(connection))
     require_object(store, part)
     table = _inspect_again(connection, settings, part)
+    warm = inspect_warm(connection, settings, table.shape, partition.window) if settings.warm else None
     restore_keys(store, staging, connection, table.shape, part)
 
-    progress = _delete_rows(connection, staging, settings, table, part)
+    progress = _delete_rows(connection, staging, settings, table, warm, part)
     evidence = DeleteEvidence(
         archive_id=part.archive_id,
         number=part.number,
@@ -142,6 +147,7 @@ def delete_part(
         batches=progress.batches,
         longest_batch_seconds=progress.longest_batch_seconds,
         kept=progress.kept,
+        warm_table=str(warm) if warm is not None else None,
         dag_id=run.dag_id,
         run_id=run.run_id,
     )
@@ -165,7 +171,12 @@ def _inspect_again(connection: Connection, settings: TableSettings, part: Verifi
 
 
 def _delete_rows(
-    connection: Connection, staging: Staging, settings: TableSettings, table: InspectedTable, part: VerifiedPart
+    connection: Connection,
+    staging: Staging,
+    settings: TableSettings,
+    table: InspectedTable,
+    warm: WarmTable | None,
+    part: VerifiedPart,
 ) -> DeleteProgress:
     progress = staging.load(DeleteProgress, part.number)
     if progress is None or progress.keys_sha256 != part.keys_sha256:
@@ -176,7 +187,7 @@ def _delete_rows(
         remaining = islice(keys, progress.done_rows, None)
         while batch := list(islice(remaining, settings.delete_batch_rows)):
             started = time.monotonic()
-            outcome = _delete_batch(connection, settings, table, part, batch)
+            outcome = _delete_batch(connection, settings, table, warm, part, batch)
             progress = _advance(progress, len(batch), outcome, time.monotonic() - started)
             staging.save(progress)
     if (
@@ -221,12 +232,17 @@ def _batch_table(table: InspectedTable) -> sql.Composed:
 
 
 def _delete_batch(
-    connection: Connection, settings: TableSettings, table: InspectedTable, part: VerifiedPart, batch: list[bytes]
+    connection: Connection,
+    settings: TableSettings,
+    table: InspectedTable,
+    warm: WarmTable | None,
+    part: VerifiedPart,
+    batch: list[bytes],
 ) -> _Outcome:
     for tries_left in reversed(range(_TRIES)):
         try:
             with connection.transaction():
-                outcome = _try_batch(connection, table, batch)
+                outcome = _try_batch(connection, table, warm, batch)
                 # The DELETE's own lock keeps whoever would change the table waiting until this transaction ends, so
                 # what the catalogue shows now is what the DELETE met; an error takes the whole batch back.
                 _inspect_again(connection, settings, part)
@@ -240,18 +256,51 @@ def _delete_batch(
     raise AssertionError("unreachable")
 
 
-def _try_batch(connection: Connection, table: InspectedTable, batch: list[bytes]) -> _Outcome:
+def _try_batch(connection: Connection, table: InspectedTable, warm: WarmTable | None, batch: list[bytes]) -> _Outcome:
     # A batch is small beside the table, whatever the planner believes of it: always by the index of the key.
     connection.execute("SET LOCAL enable_seqscan = off")
     connection.execute("SET LOCAL enable_hashjoin = off")
     connection.execute("SET LOCAL enable_mergejoin = off")
     with connection.cursor() as cursor, cursor.copy(sql.SQL("COPY {} FROM STDIN").format(_BATCH)) as copy:
         copy.write(b"".join(batch))
-    deleted = connection.execute(_delete_statement(table)).rowcount
+    statement = _delete_statement(table)
+    deleted = connection.execute(statement).rowcount if warm is None else _move(connection, warm, statement)
     kept: list[KeptRow] = []
     if deleted < len(batch):
         kept = list(_kept_rows(connection, table))
     return _Outcome(deleted, len(batch) - deleted - len(kept), kept)
+
+
+def _move(connection: Connection, warm: WarmTable, delete: sql.Composed) -> int:
+    """Delete rows and put just those into the warm table, in one statement.
+
+    A row that came back and goes again replaces the form of it that is warm.
+    """
+    names = [sql.Identifier(name) for name in warm.columns]
+    columns = sql.SQL(", ").join(names)
+    statement = sql.SQL(
+        "WITH gone AS ({delete} RETURNING {returned}), moved AS (INSERT INTO {warm} ({columns}) SELECT {columns} FROM gone "
+        "ON CONFLICT ({key}) DO UPDATE SET {replaced} RETURNING 1) "
+        "SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM moved)"
+    ).format(
+        delete=delete,
+        returned=sql.SQL(", ").join(sql.SQL("t.{}").format(name) for name in names),
+        warm=warm.identifier,
+        columns=columns,
+        key=sql.SQL(", ").join(map(sql.Identifier, warm.key)),
+        replaced=sql.SQL(", ").join(sql.SQL("{name} = excluded.{name}").format(name=name) for name in names),
+    )
+    row: Any = connection.execute(statement).fetchone()
+    deleted, moved = map(int, row)
+    if moved != deleted:  # a trigger on the warm table can swallow rows
+        raise IntegrityError(
+            f"rows did not arrive in {warm}",
+            expected=f"{deleted} rows",
+            found=f"{moved} rows",
+            hint="The batch was taken back: its rows are in the live table. Look for triggers on the warm table, "
+            "then clear this task.",
+        )
+    return deleted
 
 
 def _same_key(table: InspectedTable, batch_alias: str) -> sql.Composed:

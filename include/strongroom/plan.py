@@ -23,6 +23,7 @@ from strongroom.shape import json_line, shape_sha256
 from strongroom.source import Connection, qualified, read_identity
 from strongroom.staging import Staging
 from strongroom.store import Store
+from strongroom.warm import inspect_warm
 
 MOST_PARTS = 1000
 """Airflow maps a task over at most 1024 values (``max_map_length``)."""
@@ -49,13 +50,15 @@ def plan_archive(
 
     Raises:
         PartitionError: The window is open or inside hot retention.
-        UnarchivableError: The table cannot be archived without loss.
+        UnarchivableError: The table cannot be archived without loss, or its warm table cannot take the rows.
         IdentityError: The store belongs to another database.
         StagingError: Staging cannot hold the parts.
     """
     refuse_if_hot(partition, settings.hot_retention, now)
     store.prepare()
     table = inspect_table(connection, settings)
+    if settings.warm:
+        inspect_warm(connection, settings, table.shape, partition.window)
     source = read_identity(connection)
     claim_store(store, source)
 
