@@ -11,16 +11,20 @@ import secrets
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from urllib.parse import unquote
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from strongroom.errors import ContendedError, IntegrityError, StrongroomError
+from strongroom.errors import ContendedError, IntegrityError, PartitionError, StrongroomError
 from strongroom.object_keys import HOLDS, ArchiveId, hold_key, table_folder
+from strongroom.partitions import Partition
 from strongroom.records import Record
 from strongroom.store import Store
 
 _READERS = 8
-_COVERAGE = re.compile(r"[^./\s]+\.[^./\s]+(\.\d{4}-[0-9W-]+(\.\d{4,})?)?")
+_COVERAGE = re.compile(
+    r"(?P<schema>[^./\s]+)\.(?P<table>[^./\s]+)(\.(?P<key>\d{4}-[0-9W-]+)(\.(?P<sequence>\d{4,}))?)?"
+)
 _HOLD_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 
 
@@ -58,6 +62,27 @@ def covered(schema_name: str, table_name: str, partition_key: str | None = None)
     return folder if partition_key is None else f"{folder}.{partition_key}"
 
 
+def parse_coverage(text: str) -> tuple[str, str, str]:
+    """Read what a hold is to cover: schema, table, and the text as :attr:`Hold.what` has it.
+
+    Raises:
+        HoldError: It is neither a table with its schema, nor one with a partition key, nor an archive id.
+    """
+    found = _COVERAGE.fullmatch(text)
+    if found is None:
+        raise _nothing_to_hold(text, None)
+    schema_name, table_name = unquote(found["schema"]), unquote(found["table"])
+    key, sequence = found["key"], found["sequence"]
+    if key is None:
+        return schema_name, table_name, covered(schema_name, table_name)
+    try:
+        Partition.named(key)
+    except PartitionError as error:
+        raise _nothing_to_hold(text, error.what) from None
+    what = covered(schema_name, table_name, key)
+    return schema_name, table_name, what if sequence is None else str(ArchiveId.parse(f"{what}.{sequence}"))
+
+
 def place_hold(store: Store, what: str, *, why: str, who: str, reference: str, now: datetime) -> Hold:
     """Place a hold; it is in force when this returns. A repeat places another one.
 
@@ -72,12 +97,7 @@ def place_hold(store: Store, what: str, *, why: str, who: str, reference: str, n
     Raises:
         HoldError: `what` names nothing that can be held, or a text is empty.
     """
-    if _COVERAGE.fullmatch(what) is None:
-        raise HoldError(
-            f"{what!r} is nothing that can be held",
-            expected="a table, a table and a partition key, or an archive id",
-            hint="No hold was placed. `airflow strongroom list` prints the ids of the archives.",
-        )
+    _, _, what = parse_coverage(what)
     for name, text in (("why", why), ("who", who), ("reference", reference)):
         if not text.strip():
             raise HoldError(
@@ -140,6 +160,15 @@ def holds_in_force(store: Store) -> list[Hold]:
 def covering(holds: Iterable[Hold], archive: ArchiveId) -> list[Hold]:
     """Those of some holds in force that cover an archive."""
     return [hold for hold in holds if hold.covers(archive)]
+
+
+def _nothing_to_hold(text: str, found: str | None) -> HoldError:
+    return HoldError(
+        f"{text!r} is nothing that can be held",
+        expected="a table, a table and a partition key, or an archive id",
+        found=found,
+        hint="No hold was placed. `airflow strongroom list` prints the ids of the archives.",
+    )
 
 
 def _to_json(hold: Hold) -> bytes:

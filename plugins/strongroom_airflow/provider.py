@@ -96,6 +96,8 @@ def _strongroom() -> GroupCommand:
                 args=(*_restore_options(), as_json, ARG_VERBOSE),
                 epilog="Exit code: 0 when everything asked for is in the table or was there before, 1 otherwise.",
             ),
+            _purge(),
+            _hold(),
         ),
     )
 
@@ -179,6 +181,74 @@ def _archive() -> ActionCommand:
             ARG_VERBOSE,
         ),
         epilog="Exit code: 0 when all runs succeeded or there was nothing to do, 1 otherwise.",
+    )
+
+
+def _purge() -> ActionCommand:
+    from airflow.cli.cli_config import ARG_VERBOSE, ActionCommand, Arg, lazy_load_command, parsedate
+
+    return ActionCommand(
+        name="purge",
+        help="Destroy the archives whose term is over, or say which those are",
+        description=(
+            "Start a run of the DAG retention_purge and follow it to its end. With --dry-run, print what it would decide "
+            "about each archive, and why, and change nothing."
+        ),
+        func=lazy_load_command("strongroom_airflow.commands.purge.purge"),
+        args=(
+            Arg(("-n", "--dry-run"), action="store_true", help="Print the decisions and change nothing"),
+            Arg(("--at",), metavar="INSTANT", type=parsedate, help="With --dry-run: as if it were that day"),
+            Arg(("--all",), action="store_true", help="With --dry-run: list archives within their term, too"),
+            Arg(("--no-wait",), action="store_true", help="Return as soon as the run is started"),
+            Arg(("--json",), help="Print JSON instead of a table", action="store_true"),
+            ARG_VERBOSE,
+        ),
+        epilog="Exit code: 0, or 1 when the run failed, or when a dry run found a manifest that cannot be verified.",
+    )
+
+
+def _hold() -> GroupCommand:
+    from airflow.cli.cli_config import ARG_VERBOSE, ActionCommand, Arg, GroupCommand, lazy_load_command
+
+    as_json = Arg(("--json",), help="Print JSON instead of a table", action="store_true")
+    who = Arg(("--who",), help="Who wants it; default: the user of this shell")
+    return GroupCommand(
+        name="hold",
+        help="Legal holds: what one covers is never purged",
+        subcommands=(
+            ActionCommand(
+                name="add",
+                help="Place a hold on a table, a partition or an archive",
+                func=lazy_load_command("strongroom_airflow.commands.holds.add"),
+                args=(
+                    Arg(("what",), help="A table of archive.yaml, or an archive id or its beginning"),
+                    Arg(("-p", "--partition"), metavar="KEY", help="Only this partition of the table, such as 2026-05"),
+                    Arg(("--why",), required=True, help="The reason, in words"),
+                    Arg(("--reference",), required=True, help="Case number, letter or ticket that asks for it"),
+                    who,
+                    as_json,
+                    ARG_VERBOSE,
+                ),
+            ),
+            ActionCommand(
+                name="list",
+                help="List the holds in force",
+                func=lazy_load_command("strongroom_airflow.commands.holds.list_holds"),
+                args=(Arg(("--all",), action="store_true", help="Those that were released, too"), as_json, ARG_VERBOSE),
+            ),
+            ActionCommand(
+                name="release",
+                help="Release a hold; it stays on record",
+                func=lazy_load_command("strongroom_airflow.commands.holds.release"),
+                args=(
+                    Arg(("hold_id",), help="As `hold list` prints it"),
+                    Arg(("--reason",), required=True, help="Why it may be released"),
+                    who,
+                    as_json,
+                    ARG_VERBOSE,
+                ),
+            ),
+        ),
     )
 
 

@@ -1,0 +1,117 @@
+"""`airflow strongroom hold add`, `list` and `release`: legal holds, which stop every purge and sweep of what they cover."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from datetime import datetime, timezone
+
+from airflow.utils.platform import getuser
+from rich.markup import escape
+from rich.table import Column, Table
+
+from strongroom.errors import ConfigurationError
+from strongroom.holds import Hold, HoldError, covered, parse_coverage, place_hold, read_holds, release_hold
+from strongroom.manifest import archive_ids
+from strongroom.object_keys import manifest_prefix
+from strongroom.partitions import Partition
+from strongroom.purge import begun_purges
+from strongroom.settings import load_settings
+from strongroom.store import Store
+from strongroom_airflow.commands.terminal import command, print_json, print_out
+from strongroom_airflow.connections import connect_store, connect_stores
+
+
+@command
+def add(args: Namespace) -> int:
+    """Place a hold in the store where what it covers lies, or would lie."""
+    what, stores = _find(args.what, args.partition)
+    now, who = datetime.now(timezone.utc), args.who or getuser()
+    holds = [place_hold(store, what, why=args.why, who=who, reference=args.reference, now=now) for store in stores]
+    begun = [archive for store, hold in zip(stores, holds, strict=True) for archive in begun_purges(store, hold)]
+    if args.json:
+        placed = [hold.model_dump(mode="json") for hold in holds]
+        print_json({"placed": placed, "purges_that_had_begun": [str(archive) for archive in begun]})
+        return 0
+    for store, hold in zip(stores, holds, strict=True):
+        number = sum(hold.covers(archive) for archive in archive_ids(store))
+        print_out(escape(f"Placed {hold} in {store}. It is in force and covers {number} archives."))
+    for archive in begun:
+        print_out(
+            escape(
+                f"A purge of {archive} had begun: it stops at the next object. "
+                f"`airflow strongroom verify {archive}` says what is left."
+            )
+        )
+    return 0
+
+
+@command
+def list_holds(args: Namespace) -> int:
+    """List the holds of all stores, those that were released only when asked."""
+    holds = [hold for store in connect_stores(load_settings()) for hold in read_holds(store)]
+    shown = [hold for hold in holds if args.all or hold.released_at is None]
+    if args.json:
+        print_json([hold.model_dump(mode="json") for hold in shown])
+        return 0
+    names = ("hold", "covers", "why", "who", "reference", "state")
+    table = Table(*(Column(name, overflow="fold") for name in names))
+    for hold in shown:
+        facts = (hold.hold_id, hold.what, hold.why, hold.who, hold.reference, _state(hold))
+        table.add_row(*map(escape, facts))
+    print_out(table if shown else "No hold is in force.")
+    return 0
+
+
+@command
+def release(args: Namespace) -> int:
+    """Release a hold; it stays in the store as evidence, marked as released."""
+    now, who = datetime.now(timezone.utc), args.who or getuser()
+    for store in connect_stores(load_settings()):
+        if any(hold.hold_id == args.hold_id for hold in read_holds(store)):
+            hold = release_hold(store, args.hold_id, who=who, reason=args.reason, now=now)
+            if args.json:
+                print_json(hold.model_dump(mode="json"))
+            else:
+                print_out(escape(f"{hold.what}: {_state(hold)}. Archives whose term is over go with the next purge."))
+            return 0
+    raise HoldError(
+        f"there is no hold {args.hold_id}",
+        hint="Nothing was released. `airflow strongroom hold list` prints the holds and their ids.",
+    )
+
+
+def _find(name: str, partition_key: str | None) -> tuple[str, list[Store]]:
+    """What a hold names, and the stores where it belongs."""
+    settings = load_settings()
+    try:
+        table = settings.table(name)
+    except ConfigurationError:
+        schema_name, table_name, what = parse_coverage(name)
+        if partition_key is not None:
+            raise HoldError(
+                f"{name} is no table of archive.yaml, so a partition cannot be added to it",
+                expected="an archive id or the beginning of one, such as public.audit_events.2026-07",
+                hint="No hold was placed. Write the partition behind the table.",
+            ) from None
+        configured = [
+            one for one in settings.tables.values() if (one.schema_name, one.table_name) == (schema_name, table_name)
+        ]
+        if configured:
+            return what, [connect_store(configured[0])]
+        stores = connect_stores(settings)
+        found = [store for store in stores if any(store.keys(manifest_prefix(schema_name, table_name)))]
+        if not found:
+            raise HoldError(
+                f"nothing is known of {name}: it is no table of archive.yaml, and no store holds an archive of it",
+                hint="No hold was placed. `airflow strongroom list` prints the archives that exist.",
+            ) from None
+        return what, found
+    if partition_key is not None:
+        Partition.parse(table.frequency, partition_key)
+    return covered(table.schema_name, table.table_name, partition_key), [connect_store(table)]
+
+
+def _state(hold: Hold) -> str:
+    if hold.released_at is None:
+        return f"in force since {hold.placed_at:%Y-%m-%d %H:%M} UTC"
+    return f"released at {hold.released_at:%Y-%m-%d %H:%M} UTC by {hold.released_by}: {hold.release_reason}"

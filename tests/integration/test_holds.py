@@ -1,0 +1,76 @@
+"""Legal holds in a real store."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from strongroom.errors import IntegrityError, StoreAccessError
+from strongroom.holds import HoldError, holds_in_force, place_hold, read_holds, release_hold
+from strongroom.object_keys import hold_key
+from strongroom.settings import StoreSettings
+from strongroom.store import Store
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
+REASONS = {"why": "fraud case", "who": "ada", "reference": "EFCC/2026/17", "now": NOW}
+
+
+@pytest.fixture
+def store(object_store, bucket) -> Store:
+    return Store(object_store.client("archiver"), StoreSettings(bucket=bucket, prefix="team"))
+
+
+def test_a_hold_is_in_force_until_it_is_released_and_stays_on_record(store):
+    first = place_hold(store, "public.audit", **REASONS)
+    second = place_hold(store, "public.audit.2026-05", **REASONS | {"now": NOW + timedelta(seconds=1)})
+
+    released = release_hold(store, first.hold_id, who="bob", reason="closed", now=NOW + timedelta(days=1))
+
+    assert holds_in_force(store) == [second]
+    assert read_holds(store) == [released, second]
+    assert (released.released_by, released.release_reason) == ("bob", "closed")
+    assert released.model_copy(update=dict.fromkeys(("released_at", "released_by", "release_reason"))) == first
+
+
+def test_a_second_release_changes_nothing(store):
+    hold = place_hold(store, "public.audit", **REASONS)
+    released = release_hold(store, hold.hold_id, who="bob", reason="closed", now=NOW)
+
+    assert release_hold(store, hold.hold_id, who="eve", reason="again", now=NOW + timedelta(days=1)) == released
+
+
+@pytest.mark.parametrize("missing", ["why", "who", "reference"])
+def test_a_hold_says_why_who_and_by_what_reference(store, missing):
+    with pytest.raises(HoldError, match=f"does not say {missing}"):
+        place_hold(store, "public.audit", **REASONS | {missing: " "})
+
+    assert read_holds(store) == []
+
+
+@pytest.mark.parametrize("hold_id", ["20261123T120000Z-00000000", "../metadata/source", ""])
+def test_only_a_hold_that_exists_can_be_released(store, hold_id):
+    with pytest.raises(HoldError, match="there is no hold"):
+        release_hold(store, hold_id, who="bob", reason="closed", now=NOW)
+
+
+def test_a_hold_under_another_name_is_not_sound(store):
+    """A copy of a released hold must not stand in for one in force."""
+    hold = place_hold(store, "public.audit", **REASONS)
+    other = hold_key("20261123T120000Z-11111111")
+    store.put_bytes(other, store.read(hold_key(hold.hold_id))[0])
+
+    with pytest.raises(IntegrityError, match=f"{other} is not a sound legal hold"):
+        holds_in_force(store)
+
+
+def test_the_purger_can_place_and_release_nothing(object_store, store, bucket):
+    purger = Store(object_store.client("purger"), StoreSettings(bucket=bucket, prefix="team"))
+    hold = place_hold(store, "public.audit", **REASONS)
+
+    with pytest.raises(StoreAccessError):
+        place_hold(purger, "public.audit", **REASONS)
+    with pytest.raises(StoreAccessError):
+        release_hold(purger, hold.hold_id, who="eve", reason="because", now=NOW)
+
+    assert holds_in_force(purger) == [hold]
