@@ -26,6 +26,7 @@ def proxy() -> Iterator[HoldingProxy]:
 @pytest.fixture(scope="session")
 def stack(configuration: Path, stack: Stack, proxy: HoldingProxy) -> Stack:
     """The session's stack, with the rehearsal tables' DAGs in it and the proxy in front of its S3 server."""
+    del os.environ[FILE_VARIABLE]  # its processes have it; other stacks that a test may start must not
     proxy.forward_to(LOOPBACK, stack.object_store.port)
     return stack
 
@@ -39,7 +40,7 @@ def configuration(session_folder: Path, proxy: HoldingProxy) -> Iterator[Path]:
     path.write_text(yaml.safe_dump(document))
     os.environ[FILE_VARIABLE] = str(path)
     yield path
-    del os.environ[FILE_VARIABLE]
+    os.environ.pop(FILE_VARIABLE, None)
 
 
 @pytest.fixture(scope="session")

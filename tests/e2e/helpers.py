@@ -21,6 +21,7 @@ import zstandard
 
 from strongroom_local.airflow import call_api
 from strongroom_local.ports import LOOPBACK
+from strongroom_local.processes import ServerError
 from strongroom_local.stack import BUCKET, Stack
 
 ENDED = frozenset({"success", "failed"})
@@ -83,13 +84,19 @@ class Airflow:
 
     def pause(self, dag_id: str, *, paused: bool = True) -> None:
         """Pause a DAG; or let the scheduler have it, which starts its newest due partition at once."""
-        wait_for(lambda: dag_id in self.dag_ids() or self.import_errors(), f"{dag_id} to be known to Airflow")
+        wait_for(lambda: self.knows(dag_id) or self.import_errors(), f"{dag_id} to be known to Airflow")
         assert not self.import_errors()
         self.call("PATCH", f"/dags/{dag_id}", {"is_paused": paused})
 
-    def dag_ids(self) -> set[str]:
-        """Ids of the DAGs that were parsed."""
-        return {dag["dag_id"] for dag in self.call("GET", "/dags?limit=100")["dags"]}
+    def knows(self, dag_id: str) -> bool:
+        """Whether a DAG was parsed."""
+        try:
+            self.call("GET", f"/dags/{dag_id}")
+        except ServerError as error:
+            if not str(error.found).startswith("404"):
+                raise
+            return False
+        return True
 
     def import_errors(self) -> list[str]:
         """What is wrong with the DAG files."""
