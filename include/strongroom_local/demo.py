@@ -84,8 +84,7 @@ def run(stack: Stack, *, keep: bool, rows: int) -> int:
     screen = Screen()
     found_up = stack.running
     interrupted = False
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+    _let_signals_interrupt()
     try:
         return _demonstrate(stack, screen, keep=keep or found_up, rows=rows)
     except StrongroomError as error:
@@ -108,6 +107,14 @@ def run(stack: Stack, *, keep: bool, rows: int) -> int:
             _say_where(stack, screen)
         else:
             _stop(stack, screen)
+
+
+def _let_signals_interrupt() -> None:
+    """Let a closed terminal and a kill end the demo as Ctrl-C does; a shell's `&` and `nohup` may have changed that."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
 
 
 def _demonstrate(stack: Stack, screen: Screen, *, keep: bool, rows: int) -> int:

@@ -77,30 +77,25 @@ class Airflow:
     _token: str = field(default="", init=False)
 
     def get(self, path: str, **query: object) -> dict[str, Any]:
-        """Read something.
+        """Read something; errors are those of `call`."""
+        return self.call("GET", f"{path}?{urlencode(query, doseq=True)}" if query else path)
+
+    def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        """Make one request, and again while nobody answers: a busy API server may have done it nevertheless.
 
         Raises:
             ServerError: Airflow refused it, a process of the stack has ended, or nobody answered for long.
         """
-        question = f"{path}?{urlencode(query, doseq=True)}" if query else path
         deadline = time.monotonic() + _SILENT_SECONDS
         while True:
             try:
-                return self.call("GET", question)
+                if not self._token:
+                    self._token = self.stack.token()
+                return call_api(self.stack.api_url, method, path, body=body, token=self._token)
             except ServerError as error:
                 if status_of(error) is not None or time.monotonic() > deadline or not self.stack.running:
                     raise
             time.sleep(_POLL_SECONDS)
-
-    def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        """Make one request, once.
-
-        Raises:
-            ServerError: Airflow refused it, or does not answer.
-        """
-        if not self._token:
-            self._token = self.stack.token()
-        return call_api(self.stack.api_url, method, path, body=body, token=self._token)
 
 
 def status_of(error: ServerError) -> int | None:
@@ -168,8 +163,7 @@ def start_runs(airflow: Airflow, dag_ids: Sequence[str], months: Sequence[Partit
                 airflow.call("POST", path, {"dry_run": False, "only_failed": True})
         if len(existing) < len(months):
             _create_backfill(airflow, dag_id, months)
-    token = airflow.get(f"/api/v2/dags/{dag_ids[0]}")["file_token"]
-    airflow.call("PUT", f"/api/v2/parseDagFile/{token}")
+    _have_dags_read(airflow, dag_ids[0])
     deadline = time.monotonic() + _APPEAR_SECONDS
     while due := [dag_id for dag_id in dag_ids if _has_run_due(airflow, dag_id)]:
         if time.monotonic() > deadline:
@@ -241,9 +235,19 @@ def _create_backfill(airflow: Airflow, dag_id: str, months: Sequence[Partition])
         except ServerError as error:
             if status_of(error) != 409 or time.monotonic() > deadline:
                 raise
-            time.sleep(_POLL_SECONDS)
-        else:
+        if all((dag_id, month.key) in _newest_runs(airflow) for month in months):
             return
+        time.sleep(_POLL_SECONDS)
+
+
+def _have_dags_read(airflow: Airflow, dag_id: str) -> None:
+    """Have the DAG file read at once; 409 says that somebody asked for it already."""
+    token = airflow.get(f"/api/v2/dags/{dag_id}")["file_token"]
+    try:
+        airflow.call("PUT", f"/api/v2/parseDagFile/{token}")
+    except ServerError as error:
+        if status_of(error) != 409:
+            raise
 
 
 def _has_run_due(airflow: Airflow, dag_id: str) -> bool:

@@ -18,6 +18,7 @@ from strongroom_local.demo_runs import RunView
 
 _PLAIN_WIDTH = 100
 _SUMMARY_SECONDS = 15
+_STYLES = {"success": "green", "failed": "red", "running": ""}
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -109,15 +110,7 @@ class RunsOnScreen:
         for view in views:
             rows = "" if view.rows is None else f"{view.rows:,}"
             seconds = f"{view.seconds:.0f}" if view.seconds else ""
-            style = (
-                "green"
-                if view.state == "success"
-                else "red"
-                if view.state == "failed"
-                else ""
-                if _runs(view)
-                else "dim"
-            )
+            style = _STYLES.get(view.state, "dim")
             table.add_row(view.target.table, view.target.month, self._step(view), rows, seconds, style=style)
         return table
 
