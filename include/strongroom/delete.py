@@ -34,7 +34,7 @@ from strongroom.source import Connection, read_identity
 from strongroom.staging import Staging
 from strongroom.store import Store
 from strongroom.verify import open_keys, restore_keys
-from strongroom.warm import WarmTable, inspect_warm
+from strongroom.warm import WarmTable, warm_table
 
 LISTED_KEYS = 10_000
 """How many keys of rows that stayed one part's evidence lists; it always counts them all."""
@@ -126,7 +126,7 @@ def delete_part(
     claim_store(store, read_identity(connection))
     require_object(store, part)
     table = _inspect_again(connection, settings, part)
-    warm = inspect_warm(connection, settings, table.shape, partition.window) if settings.warm else None
+    warm = warm_table(connection, settings, table.shape, partition.window, now)
     restore_keys(store, staging, connection, table.shape, part)
 
     progress = _delete_rows(connection, staging, settings, table, warm, part)

@@ -190,6 +190,11 @@ def unfinished_purges(evidence_keys: Iterable[str]) -> list[ArchiveId]:
     return sorted(begun - ended)
 
 
+def warm_evidence_key(schema_name: str, table_name: str, month: str, at: datetime) -> str:
+    """Key of the record that a month's partition was taken out of a warm table."""
+    return f"{EVIDENCE}{table_folder(schema_name, table_name)}/warm/{month}/{at:%Y%m%dT%H%M%SZ}.json"
+
+
 def hold_key(hold_id: str) -> str:
     """Key of one legal hold."""
     return f"{HOLDS}{hold_id}.json"

@@ -23,7 +23,7 @@ from strongroom.shape import json_line, shape_sha256
 from strongroom.source import Connection, qualified, read_identity
 from strongroom.staging import Staging
 from strongroom.store import Store
-from strongroom.warm import inspect_warm
+from strongroom.warm import warm_table
 
 MOST_PARTS = 1000
 """Airflow maps a task over at most 1024 values (``max_map_length``)."""
@@ -57,8 +57,7 @@ def plan_archive(
     refuse_if_hot(partition, settings.hot_retention, now)
     store.prepare()
     table = inspect_table(connection, settings)
-    if settings.warm:
-        inspect_warm(connection, settings, table.shape, partition.window)
+    warm_table(connection, settings, table.shape, partition.window, now)
     source = read_identity(connection)
     claim_store(store, source)
 

@@ -161,6 +161,39 @@ class Prices(_Frozen):
         return price
 
 
+class Transitions(_Frozen):
+    """How long after its upload S3 moves a part on into each storage class; None means never.
+
+    `airflow strongroom bucket apply` makes lifecycle rules of it.
+    """
+
+    standard_ia: RetentionTerm | None = None
+    onezone_ia: RetentionTerm | None = None
+    intelligent_tiering: RetentionTerm | None = None
+    glacier_ir: RetentionTerm | None = None
+    glacier: RetentionTerm | None = None
+    deep_archive: RetentionTerm | None = None
+
+    @field_validator("*")
+    @classmethod
+    def _check_order(cls, term: Term | None, info: ValidationInfo) -> Term | None:
+        """S3 only moves objects down its list of classes, and keeps them 30 days before the infrequent ones."""
+        if term is None:
+            return term
+        if info.field_name in ("standard_ia", "onezone_ia") and length(term) < length(Term(days=30)):
+            raise fault("30 days or longer, as S3 asks for this class")
+        for name, earlier in info.data.items():
+            if earlier is not None and length(term) <= length(earlier):
+                raise fault(f"longer than {name} ({earlier})", found=str(term), mutual=True)
+        return term
+
+    @property
+    def days(self) -> dict[str, int]:
+        """Days from the upload by storage class, in the order in which a part comes into them."""
+        terms = ((name.upper(), getattr(self, name)) for name in type(self).model_fields)
+        return {name: (length(term) - length(Term(days=1))).days + 1 for name, term in terms if term is not None}
+
+
 class TableSettings(_Frozen):
     """Everything that one table's DAG needs to know.
 
@@ -193,6 +226,7 @@ class TableSettings(_Frozen):
     store: StoreSettings = StoreSettings()
     purge: Purge = Purge()
     prices: Prices = Prices()
+    transitions: Transitions = Transitions()
     source_conn_id: Text = "strongroom_source"
     store_conn_id: Text = "strongroom_store"
     purge_conn_id: Text = "strongroom_purge"
@@ -544,6 +578,7 @@ _SECTIONS: Mapping[str, type[_Frozen]] = {
     "store": StoreSettings,
     "purge": Purge,
     "prices": Prices,
+    "transitions": Transitions,
 }
 _REQUIRED = {
     "date_column": "the column that dates a row",

@@ -11,13 +11,12 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from psycopg import sql
 
-from strongroom.catalogue import InspectedTable, inspect_table, is_key
+from strongroom.catalogue import inspect_table, is_key
 from strongroom.errors import UnarchivableError
-from strongroom.partitions import EPOCH, Frequency, Partition, Window, partitions_between
+from strongroom.partitions import Frequency, Partition, Window, partitions_between
 from strongroom.records import TableShape
 from strongroom.settings import TableSettings
 from strongroom.source import Connection, fetch_rows, qualified
@@ -40,13 +39,11 @@ class WarmTable:
         name: Its name inside schema ``warm``.
         columns: The live table's columns, in its order.
         key: The columns of its primary key: those of the live table, and the date column.
-        months: Name of the partition of each month that has one.
     """
 
     name: str
     columns: tuple[str, ...]
     key: tuple[str, ...]
-    months: dict[str, str]
 
     @property
     def identifier(self) -> sql.Identifier:
@@ -75,41 +72,40 @@ def warm_name(settings: TableSettings) -> str:
     return name
 
 
-def inspect_warm(connection: Connection, settings: TableSettings, shape: TableShape, window: Window) -> WarmTable:
-    """See that the warm table can take the rows of a window.
+def warm_table(
+    connection: Connection, settings: TableSettings, shape: TableShape, window: Window, now: datetime
+) -> WarmTable | None:
+    """Where the rows of a window move to; None where the table has no warm tier, or the window's term there is over.
 
     Raises:
-        UnarchivableError: Names each reason why not, all of them at once.
+        UnarchivableError: The warm table cannot take the rows; names each reason, all of them at once.
     """
+    if not settings.warm:
+        return None
+    months = list(months_of(window))
+    if now >= settings.warm_retention.after(months[0].window.end):
+        return None
     name = warm_name(settings)
-    warm = find_warm(connection, name, shape)
-    if warm is None:
+    present = warm_months(connection, name)
+    if present is None:
         faults = [f"there is no table {SCHEMA}.{name}"]
     else:
-        months = [partition.key for partition in months_of(window)]
         faults = list(_faults(connection, name, shape))
-        faults += [f"it has no partition for {month}" for month in months if month not in warm.months]
-    if warm is None or faults:
+        faults += [f"it has no partition for {month}" for month in months if month.key not in present]
+    if faults:
         raise UnarchivableError(
             f"rows of {settings.qualified_name} cannot be moved to {SCHEMA}.{name}: " + "; ".join(faults),
             hint=f"No row was moved or deleted. Let an owner of the table run "
             f"`airflow strongroom warm apply {settings.qualified_name}`, then clear the task; "
             "or set `warm: false` to delete rows without keeping them warm.",
         )
-    return warm
+    return WarmTable(name, tuple(column.name for column in shape.columns), warm_key(shape))
 
 
-def find_warm(connection: Connection, name: str, shape: TableShape) -> WarmTable | None:
-    """What the catalogue says of a warm table, or None if there is none."""
+def warm_months(connection: Connection, name: str) -> dict[str, str] | None:
+    """Name of the partition of each month that has one, oldest first, or None if there is no such warm table."""
     oid = _find(connection, name)
-    if oid is None:
-        return None
-    return WarmTable(
-        name=name,
-        columns=tuple(column.name for column in shape.columns),
-        key=warm_key(shape),
-        months=dict(_months(connection, oid)),
-    )
+    return dict(_months(connection, oid)) if oid is not None else None
 
 
 def warm_key(shape: TableShape) -> tuple[str, ...]:
@@ -138,7 +134,7 @@ def _months(connection: Connection, oid: int) -> Iterator[tuple[str, str]]:
     rows = fetch_rows(
         connection,
         "SELECT c.relname::text, pg_get_expr(c.relpartbound, c.oid) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
-        "WHERE i.inhparent = %s AND c.relispartition AND c.relnamespace = %s::regnamespace ORDER BY 2",
+        "WHERE i.inhparent = %s AND c.relispartition AND c.relnamespace = %s::regnamespace ORDER BY 1",
         oid,
         SCHEMA,
     )
@@ -148,6 +144,12 @@ def _months(connection: Connection, oid: int) -> Iterator[tuple[str, str]]:
             month = Partition.parse(Frequency.MONTHLY, found["month"])
             if month.next().key == found["next"]:
                 yield month.key, name
+
+
+def warm_columns(connection: Connection, name: str) -> tuple[str, ...]:
+    """Names of the columns of a warm table or a partition of one; none where there is no such table."""
+    oid = _find(connection, name)
+    return tuple(_columns(connection, oid)) if oid is not None else ()
 
 
 def _columns(connection: Connection, oid: int) -> dict[str, tuple[str, bool]]:
@@ -210,13 +212,10 @@ def warm_script(
         now: Aware instant.
         until: The last month to get a partition.
     """
-    table = inspect_table(connection, settings)
-    shape, name = table.shape, warm_name(settings)
+    shape, name = inspect_table(connection, settings).shape, warm_name(settings)
     oid = _find(connection, name)
-    present = find_warm(connection, name, shape)
-    lacking = [
-        month.key for month in _wanted(connection, table, now, until) if not present or month.key not in present.months
-    ]
+    months = warm_months(connection, name) or {}
+    lacking = [month.key for month in _wanted(settings, now, until) if month.key not in months]
     partitions = {month: f"{name}_{month.replace('-', '_')}" for month in lacking}
     definitions = _definitions(connection, shape)
     columns = _columns(connection, oid) if oid is not None else definitions
@@ -232,7 +231,7 @@ def warm_script(
         *(_create_partition(name, shape, month, partition) for month, partition in partitions.items()),
         _create_view(shape, name),
         _create_function(name),
-        *_grants(name, str(role), [*(present.months.values() if present else ()), *partitions.values()]),
+        *_grants(name, str(role), [*months.values(), *partitions.values()]),
     ]
 
 
@@ -246,32 +245,14 @@ def function_name(name: str) -> sql.Identifier:
     return qualified(SCHEMA, f"{name}_drop")
 
 
-def _wanted(connection: Connection, table: InspectedTable, now: datetime, until: Partition) -> list[Partition]:
-    """Months that have rows in the live table, the last twelve months, and those to come."""
-    this = Partition.containing(Frequency.MONTHLY, now)
-    first = now - timedelta(days=366)
-    months = {*_months_with_rows(connection, table, this.window.end)}
-    months |= {
-        *partitions_between(Frequency.MONTHLY, first, max(until, this, key=lambda one: one.window.start).window.start)
-    }
-    return sorted(months, key=lambda month: month.window.start)
-
-
-def _months_with_rows(connection: Connection, table: InspectedTable, before: datetime) -> Iterator[Partition]:
-    """One look a month, by the index on the date column, however many rows there are."""
-    column = sql.Identifier(table.shape.date_column)
-    query = sql.SQL(
-        "SELECT min(t.{column})::date FROM {table} AS t WHERE t.{column} >= {start} AND t.{column} < {before}"
-    )
-    start = EPOCH
-    while start < before:
-        bounds = {"start": _literal(table.shape, start), "before": _literal(table.shape, before)}
-        row: Any = connection.execute(query.format(column=column, table=table.name, **bounds)).fetchone()
-        if row[0] is None:
-            return
-        month = Partition.parse(Frequency.MONTHLY, f"{row[0]:%Y-%m}")
-        yield month
-        start = month.window.end
+def _wanted(settings: TableSettings, now: datetime, until: Partition) -> list[Partition]:
+    """The months whose rows are still to be warm, oldest first, and those to come."""
+    month = max(until, Partition.containing(Frequency.MONTHLY, now), key=lambda one: one.window.start)
+    wanted = []
+    while now < settings.warm_retention.after(month.window.end):
+        wanted.append(month)
+        month = month.previous()
+    return wanted[::-1]
 
 
 def _literal(shape: TableShape, instant: datetime) -> sql.Literal:

@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
+from strongroom.bucket import BucketStore
 from strongroom.errors import ConfigurationError
 from strongroom.purge_store import PurgeStore
 from strongroom.settings import Settings, TableSettings
@@ -33,6 +34,13 @@ def connect_source(settings: TableSettings, *, application_name: str) -> Abstrac
 def connect_restore(settings: TableSettings, *, application_name: str) -> AbstractContextManager[Connection]:
     """Open a session with the table's restore connection, whose role may insert."""
     return _connect(settings.restore_conn_id, settings, application_name)
+
+
+def connect_owner(
+    settings: TableSettings, conn_id: str, *, application_name: str
+) -> AbstractContextManager[Connection]:
+    """Open a session on the source database with a connection of an owner of the table."""
+    return _connect(conn_id, settings, application_name)
 
 
 def _connect(conn_id: str, settings: TableSettings, application_name: str) -> AbstractContextManager[Connection]:
@@ -71,6 +79,11 @@ def connect_store(settings: TableSettings) -> Store:
 def connect_purge_store(settings: TableSettings) -> PurgeStore:
     """The same store with the identity that may remove versions."""
     return PurgeStore(_connect_s3(settings, settings.purge_conn_id), settings.store)
+
+
+def connect_bucket(settings: TableSettings, conn_id: str | None = None) -> BucketStore:
+    """The same store as its bucket's administrator sees it, with another Airflow connection than the store's if named."""
+    return BucketStore(_connect_s3(settings, conn_id or settings.store_conn_id), settings.store)
 
 
 def store_users(settings: Settings) -> list[TableSettings]:

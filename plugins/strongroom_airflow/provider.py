@@ -98,6 +98,8 @@ def _strongroom() -> GroupCommand:
             ),
             _purge(),
             _hold(),
+            _warm(),
+            _bucket(),
         ),
     )
 
@@ -247,6 +249,57 @@ def _hold() -> GroupCommand:
                     as_json,
                     ARG_VERBOSE,
                 ),
+            ),
+        ),
+    )
+
+
+def _warm() -> GroupCommand:
+    from airflow.cli.cli_config import ARG_VERBOSE, ActionCommand, Arg, GroupCommand, lazy_load_command
+
+    return GroupCommand(
+        name="warm",
+        help="Tables that rows move to when they leave the live ones",
+        subcommands=(
+            ActionCommand(
+                name="apply",
+                help="Make a table's warm table, its partitions, view and rights, or bring them up to date",
+                func=lazy_load_command("strongroom_airflow.commands.warm.apply"),
+                args=(
+                    Arg(("table",), help="Name of a table in archive.yaml"),
+                    Arg(("--print",), action="store_true", help="Print the SQL, for psql, and change nothing"),
+                    Arg(("--conn-id",), help="An Airflow connection of an owner of the table"),
+                    Arg(("--until",), metavar="MONTH", help="Last month to get a partition; default: in two years"),
+                    ARG_VERBOSE,
+                ),
+            ),
+        ),
+    )
+
+
+def _bucket() -> GroupCommand:
+    from airflow.cli.cli_config import ARG_VERBOSE, ActionCommand, Arg, GroupCommand, lazy_load_command
+
+    conn_id = Arg(
+        ("--conn-id",), help="An Airflow connection that may see and change the bucket; default: the store's own"
+    )
+    as_json = Arg(("--json",), help="Print JSON instead of a table", action="store_true")
+    return GroupCommand(
+        name="bucket",
+        help="How the buckets of the archive stores are set up",
+        subcommands=(
+            ActionCommand(
+                name="check",
+                help="Compare versioning, Object Lock, encryption, public access and lifecycle rules with the settings",
+                func=lazy_load_command("strongroom_airflow.commands.bucket.check"),
+                args=(conn_id, as_json, ARG_VERBOSE),
+                epilog="Exit code: 0 when nothing differs, 1 otherwise. What a server cannot say does not count.",
+            ),
+            ActionCommand(
+                name="apply",
+                help="Write the lifecycle rules that the settings ask for; rules of others stay",
+                func=lazy_load_command("strongroom_airflow.commands.bucket.apply"),
+                args=(conn_id, as_json, ARG_VERBOSE),
             ),
         ),
     )

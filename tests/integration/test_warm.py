@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from typing import Any
 
 import psycopg
@@ -12,10 +13,12 @@ from psycopg.conninfo import make_conninfo
 from strongroom import delete
 from strongroom.delete import DeleteEvidence
 from strongroom.errors import IntegrityError, UnarchivableError
+from strongroom.holds import place_hold
 from strongroom.object_keys import ArchiveId
 from strongroom.partitions import Frequency, Partition
 from strongroom.warm import warm_script
-from tests.chain import Chain, some_settings
+from strongroom.warm_purge import WarmEvidence, WarmResult, purge_warm
+from tests.chain import NOW, RUN, Chain, some_settings
 from tests.integration.test_chain import AUDIT, execute, scalar
 
 UNTIL = Partition.parse(Frequency.MONTHLY, "2027-12")
@@ -210,6 +213,115 @@ def test_applying_again_adds_columns_and_partitions_and_changes_nothing_else(cha
     assert chain.figures() == (56, 744, 800)
     assert scalar(chain.owner, "SELECT count(note) FROM audit_all") == 0
     assert scalar(chain.owner, "SELECT to_regclass('warm.audit_2027_01') IS NOT NULL")
+
+
+def test_a_month_whose_warm_term_is_over_is_deleted_and_not_moved(make_chain):
+    """A backfill of an old month, or its late rows; there need not even be a warm table."""
+    chain = make_chain(warm_retention="P120D")
+
+    report = chain.run()
+
+    assert (report.outcome, report.deleted_rows) == ("archived", 744)
+    assert scalar(chain.owner, "SELECT to_regclass('warm.audit') IS NULL")
+
+
+# The end of the warm term.
+
+LAST_WARM = datetime(2027, 5, 31, 23, 59, tzinfo=timezone.utc)
+OVER = datetime(2027, 6, 1, tzinfo=timezone.utc)
+"""365 days after the end of May 2026."""
+
+
+def purge(chain: WarmChain, now: datetime = OVER) -> dict[str, WarmResult]:
+    with chain.source() as connection:
+        results = purge_warm(connection, chain.store, chain.settings, run=RUN, now=now)
+    return {result.month: result for result in results}
+
+
+def test_a_partition_is_dropped_when_its_term_is_over_and_its_rows_are_proved(chain):
+    chain.run()
+    kept = purge(chain, LAST_WARM)["2026-05"]
+
+    result = purge(chain)["2026-05"]
+
+    assert (kept.result, result.result, result.rows) == ("kept", "dropped", 744)
+    assert scalar(chain.owner, "SELECT to_regclass('warm.audit_2026_05') IS NULL")
+    assert chain.figures() == (56, 0, 56)
+    evidence = WarmEvidence.model_validate_json(chain.store.read(result.evidence_key)[0])
+    assert (evidence.partition, evidence.rows) == ("warm.audit_2026_05", 744)
+    assert [archive.archive_id for archive in evidence.archives] == ["public.audit.2026-05.0001"]
+    assert "2026-05" not in purge(chain)
+
+
+def test_months_that_are_still_warm_stay(chain):
+    chain.run()
+
+    results = purge(chain)
+
+    assert {month for month, result in results.items() if result.result == "dropped"} == {
+        *(f"2025-{month:02}" for month in (11, 12)),
+        *(f"2026-{month:02}" for month in range(1, 6)),
+    }
+    assert scalar(chain.owner, "SELECT to_regclass('warm.audit_2026_06') IS NOT NULL")
+
+
+def test_a_partition_under_a_hold_stays(chain):
+    chain.run()
+    place_hold(chain.store, "public.audit.2026-05", why="a case", who="ada", reference="17", now=NOW)
+
+    result = purge(chain)["2026-05"]
+
+    assert result.result == "held"
+    assert "17: a case" in result.detail
+    assert chain.figures() == (56, 744, 800)
+
+
+def test_a_partition_with_a_row_that_no_archive_holds_stays(chain):
+    chain.run()
+    execute(chain.owner, "UPDATE warm.audit SET cost = 0.10 WHERE id = 10")
+    execute(chain.owner, "INSERT INTO warm.audit VALUES (9000, '2026-05-05', 'from nowhere', 1)")
+
+    result = purge(chain)["2026-05"]
+
+    assert (result.result, result.detail) == ("unverifiable", "2 of its 745 rows are in no archive as they are here")
+    assert scalar(chain.owner, "SELECT count(*) FROM warm.audit") == 745
+
+
+def test_a_partition_whose_archive_is_damaged_stays(chain, object_store):
+    report = chain.run()
+    key = ArchiveId.parse(report.archive_id).part_key(1, "zstd")
+    admin, bucket = object_store.client("admin"), chain.settings.store.bucket
+    admin.delete_object(Bucket=bucket, Key=key, VersionId=chain.store.head(key).version_id)
+
+    result = purge(chain)["2026-05"]
+
+    assert (result.result, result.detail) == ("unverifiable", "its archive public.audit.2026-05.0001 is missing")
+    assert chain.figures() == (56, 744, 800)
+
+
+def test_rows_archived_before_the_table_got_another_column_are_proved_too(chain):
+    chain.run()
+    execute(chain.owner, "ALTER TABLE audit ADD note text")
+    chain.apply()
+    execute(chain.owner, "INSERT INTO audit (at, who, note) VALUES ('2026-05-11', 'late', 'x')")
+    chain.run()
+
+    result = purge(chain)["2026-05"]
+
+    assert (result.result, result.rows) == ("dropped", 745)
+
+
+def test_the_archiver_can_drop_no_other_table_and_no_rows_that_were_not_counted(chain, archiver):
+    chain.run()
+
+    with pytest.raises(psycopg.errors.RaiseException, match="no partition of this warm table"):
+        execute(archiver, "SELECT warm.audit_drop('audit', 744)")
+    with pytest.raises(psycopg.errors.RaiseException, match="has 744 rows, and 743 were proved"):
+        execute(archiver, "SELECT warm.audit_drop('audit_2026_05', 743)")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        execute(archiver, "DROP TABLE warm.audit_2026_05")
+
+    assert chain.figures() == (56, 744, 800)
 
 
 def test_odd_names_generated_columns_collations_and_weeks_that_span_two_months_are_kept(make_chain, archiver):

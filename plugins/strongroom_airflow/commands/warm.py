@@ -1,0 +1,52 @@
+"""`airflow strongroom warm apply`: make a table's warm table, or print the SQL that makes it."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from datetime import datetime, timedelta, timezone
+
+from rich.markup import escape
+
+from strongroom.errors import ConfigurationError
+from strongroom.partitions import Frequency, Partition
+from strongroom.settings import load_settings
+from strongroom.warm import SCHEMA, warm_name, warm_script
+from strongroom_airflow.commands.terminal import command, print_out
+from strongroom_airflow.connections import connect_owner, connect_source
+
+_DAYS_AHEAD = 731
+
+
+@command
+def apply(args: Namespace) -> int:
+    """Make the warm table, its partitions, view, function and rights, with an owner's connection, or print how."""
+    settings = load_settings().table(args.table)
+    now = datetime.now(timezone.utc)
+    until = (
+        Partition.parse(Frequency.MONTHLY, args.until)
+        if args.until
+        else Partition.containing(Frequency.MONTHLY, now + timedelta(days=_DAYS_AHEAD))
+    )
+    with connect_source(settings, application_name="strongroom warm apply") as connection:
+        script = [each.as_string(connection) for each in warm_script(connection, settings, now=now, until=until)]
+    if args.print:
+        sys.stdout.write("BEGIN;\n" + "".join(f"{statement};\n" for statement in script) + "COMMIT;\n")
+        return 0
+    if args.conn_id is None:
+        raise ConfigurationError(
+            f"nobody is named to make {SCHEMA}.{warm_name(settings)}",
+            expected="--conn-id with a connection of an owner of the table, or --print",
+            hint="Nothing was changed. The archiver's role may not create tables; --print writes the SQL for psql.",
+        )
+    with (
+        connect_owner(settings, args.conn_id, application_name="strongroom warm apply") as connection,
+        connection.transaction(),
+    ):
+        for statement in script:
+            connection.execute(statement.encode())
+    print_out(
+        f"{escape(f'{SCHEMA}.{warm_name(settings)}')} can take rows of {escape(settings.qualified_name)}, "
+        f"with partitions to {until.key}."
+    )
+    return 0
