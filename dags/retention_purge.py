@@ -8,6 +8,7 @@
 | `approve` | where a table has `purge.require_approval`, asks under **Required Actions**; no answer in time is a no | clear it: it asks again |
 | `purge` | looks at each archive again, removes every version of it, the manifest last, proves that nothing is left, writes a certificate of destruction | clear it: it goes on where it stopped, after looking at terms, holds and locks anew |
 | `sweep` | removes parts that were never sealed, unfinished uploads, records of restores past their date, claims and staging that nobody needs | clear it at any time |
+| `warm` | beside the others: takes down partitions of warm tables whose term is over, each of whose rows was found in a sound archive again | nothing was dropped that was not proved; clear it |
 | `report` | sums up under `reports/retention_purge/` | clear it at any time |
 
 ### What is kept, and why
@@ -31,6 +32,7 @@ from strongroom_airflow.operators.purge_archives import PurgeArchivesOperator
 from strongroom_airflow.operators.purge_decide import PurgeDecideOperator
 from strongroom_airflow.operators.purge_report import PurgeReportOperator
 from strongroom_airflow.operators.purge_sweep import PurgeSweepOperator
+from strongroom_airflow.operators.purge_warm import PurgeWarmOperator
 
 tables = load_settings().tables
 first = next(iter(tables.values()))
@@ -80,5 +82,9 @@ with DAG(
         swept=sweep.output,
         trigger_rule="none_failed",
         doc_md="One summary in each store. **Clear it** at any time: each time it writes a report of its own.",
+    )
+    warm = PurgeWarmOperator(
+        task_id="warm",
+        doc_md="Takes warm partitions down whose term is over and whose rows are proved. **Clear it** at any time.",
     )
     purge >> sweep >> report
