@@ -286,6 +286,8 @@ class ObjectStore:
             f"-ip={LOOPBACK}",
             f"-ip.bind={LOOPBACK}",
             *(f"-{listener}={port}" for listener, port in ports.items() if listener != "admin.port.grpc"),
+            # Each bucket takes a volume, and by default there are only as many as free gigabytes on the disk.
+            "-volume.max=10000",
             "-s3.localSocket=s3.sock",
             "-filer.localSocket=filer.sock",
             "-s3.config=identities.json",
