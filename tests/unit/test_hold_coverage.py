@@ -31,7 +31,6 @@ def test_a_hold_covers_the_archives_of_its_table_its_partition_or_one(what):
         "public.audi",
         "public.audit_events",
         "audit.public",
-        "public",
         "public.audit.2026-0",
         "public.audit.2026-04",
         "public.audit.2026-05-01",
