@@ -1,7 +1,7 @@
 """How a bucket is set up: what archives ask of it, what it says of itself, and the lifecycle rules that move parts on.
 
 Rules are ours if their id begins with ``strongroom-`` and they speak of keys below our own prefix; all others are left
-as they are.
+as they are. S3 by itself moves no object below 128 KiB, so each SHA256SUMS stays readable at once.
 """
 
 from __future__ import annotations
@@ -12,15 +12,13 @@ from typing import Any, Literal
 from botocore.exceptions import ClientError
 
 from strongroom.errors import StoreAccessError
-from strongroom.object_keys import ARCHIVES, table_folder
+from strongroom.object_keys import ARCHIVES, EVIDENCE, HOLDS, manifest_prefix, table_folder
 from strongroom.records import Record
 from strongroom.settings import TableSettings
 from strongroom.store import Store
 
 _OWN = "strongroom-"
 _UPLOADS = "unfinished-uploads"
-_SMALLEST_MOVED_BYTES = 128 * 1024
-"""Smaller objects cost more in other classes than they save; it also keeps each SHA256SUMS readable at once."""
 
 _UNKNOWN = frozenset({"NotImplemented", "XNotImplemented", "MethodNotAllowed", "501", "405"})
 _NONE = frozenset(
@@ -102,12 +100,11 @@ def wanted_rules(store: BucketStore, tables: Iterable[TableSettings]) -> list[di
         folder = table_folder(table.schema_name, table.table_name)
         transitions = [{"Days": days, "StorageClass": name} for name, days in table.transitions.days.items()]
         if transitions:
-            prefix = {"Prefix": store.key_of(f"{ARCHIVES}{folder}/")}
             rules.append(
                 {
                     "ID": _rule_id(store, folder),
                     "Status": "Enabled",
-                    "Filter": {"And": prefix | {"ObjectSizeGreaterThan": _SMALLEST_MOVED_BYTES - 1}},
+                    "Filter": {"Prefix": store.key_of(f"{ARCHIVES}{folder}/")},
                     "Transitions": transitions,
                 }
             )
@@ -225,8 +222,9 @@ def _deletes(rule: dict[str, Any]) -> bool:
 
 
 def _meets(store: BucketStore, rule: dict[str, Any]) -> bool:
-    ours, theirs = store.key_of(""), _prefix(rule)
-    return ours.startswith(theirs) or theirs.startswith(ours)
+    theirs = _prefix(rule)
+    kept = map(store.key_of, (ARCHIVES, manifest_prefix(), EVIDENCE, HOLDS))
+    return any(ours.startswith(theirs) or theirs.startswith(ours) for ours in kept)
 
 
 def _is_own(store: BucketStore, rule: dict[str, Any]) -> bool:
@@ -245,8 +243,6 @@ def _differing(wanted: list[dict[str, Any]], own: list[dict[str, Any]]) -> list[
 
 def _essence(rule: dict[str, Any]) -> tuple[Any, ...]:
     """What a rule does, whatever the server adds to it."""
-    filter_ = rule.get("Filter", {})
-    smallest = filter_.get("And", filter_).get("ObjectSizeGreaterThan")
     moves = [(each.get("Days"), each.get("StorageClass")) for each in rule.get("Transitions", ())]
     uploads = rule.get("AbortIncompleteMultipartUpload", {}).get("DaysAfterInitiation")
     deletes = (
@@ -257,7 +253,6 @@ def _essence(rule: dict[str, Any]) -> tuple[Any, ...]:
     return (
         rule.get("Status"),
         _prefix(rule),
-        smallest,
         sorted(moves, key=str),
         uploads,
         *(each or None for each in deletes),

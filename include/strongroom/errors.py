@@ -85,6 +85,10 @@ class StoreAccessError(StrongroomError):
     """The archive store let nobody in, or lacks a bucket or a right; a retry changes nothing."""
 
 
+class FrozenError(StoreAccessError):
+    """An object lies in a Glacier class and cannot be read until it was asked for and came back."""
+
+
 class StagingError(StrongroomError):
     """Staging is full, missing or unreadable."""
 

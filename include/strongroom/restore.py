@@ -61,6 +61,10 @@ Instant = Annotated[AwareDatetime, BeforeValidator(_instant)]
 Key = Annotated[tuple[str, ...], BeforeValidator(_key)]
 
 
+GlacierTier = Literal["Expedited", "Standard", "Bulk"]
+"""How quickly S3 brings an object back; `Expedited` is not for `DEEP_ARCHIVE`."""
+
+
 class RestoreRequest(Record):
     """What somebody asks for.
 
@@ -78,6 +82,10 @@ class RestoreRequest(Record):
     keys: tuple[Key, ...] = Field(default=(), description="Only rows with these primary keys; none means all.")
     dropped_columns: DroppedColumns = "refuse"
     keep_days: int = Field(default=30, ge=1, le=3650, description="How long the rows are not archived again.")
+    glacier_days: int = Field(
+        default=7, ge=1, le=365, description="How long parts stay readable that come from Glacier."
+    )
+    glacier_tier: GlacierTier = "Standard"
     who: str
     why: str
     dry_run: bool = False

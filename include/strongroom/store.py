@@ -21,7 +21,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
 from pydantic import AwareDatetime, Field
 
-from strongroom.errors import ConfigurationError, IntegrityError, StoreAccessError, StoreError
+from strongroom.errors import ConfigurationError, FrozenError, IntegrityError, StoreAccessError, StoreError
 from strongroom.records import Record
 from strongroom.settings import StoreSettings
 
@@ -381,6 +381,13 @@ class Store:
                 raise AbsentError from None
             if code in _TAKEN:
                 raise _TakenError from None
+            if code == "InvalidObjectState":
+                raise FrozenError(
+                    f"{where} lies in a Glacier class and cannot be read",
+                    expected="an object that can be read at once",
+                    found=error.response["Error"].get("StorageClass", code),
+                    hint="Nothing was changed. A restore asks for its return and waits for it.",
+                ) from None
             said = f"{code}: {error.response.get('Error', {}).get('Message', '')}".strip(": ")
             if code in _REFUSED:
                 raise StoreAccessError(

@@ -18,6 +18,7 @@ from pydantic import AwareDatetime
 from strongroom.audit import verify_archive
 from strongroom.catalog import read_catalog
 from strongroom.codecs import blocks
+from strongroom.errors import FrozenError
 from strongroom.holds import Hold, covering, holds_in_force
 from strongroom.manifest import Manifest
 from strongroom.object_keys import ArchiveId, warm_evidence_key
@@ -196,7 +197,10 @@ class _Dropping:
     def drop(self, archives: Sequence[Manifest], run: RunIdentity, now: datetime) -> WarmResult:
         """Prove every row of the partition, then take it down, in one transaction with the evidence."""
         for manifest in archives if self._has_rows() else ():
-            verdict = verify_archive(self._store, ArchiveId.parse(manifest.archive_id))
+            try:
+                verdict = verify_archive(self._store, ArchiveId.parse(manifest.archive_id))
+            except FrozenError as error:
+                return self._kept("unverifiable", error.what)
             if not verdict.sound:
                 return self._kept("unverifiable", f"its archive {manifest.archive_id} is {verdict.result}")
         conditions = self._stage_keys(archives)

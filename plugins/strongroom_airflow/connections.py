@@ -13,6 +13,7 @@ from psycopg.conninfo import make_conninfo
 
 from strongroom.bucket import BucketStore
 from strongroom.errors import ConfigurationError
+from strongroom.glacier import GlacierStore
 from strongroom.purge_store import PurgeStore
 from strongroom.settings import Settings, TableSettings
 from strongroom.source import Connection, open_source
@@ -84,6 +85,11 @@ def connect_purge_store(settings: TableSettings) -> PurgeStore:
 def connect_bucket(settings: TableSettings, conn_id: str | None = None) -> BucketStore:
     """The same store as its bucket's administrator sees it, with another Airflow connection than the store's if named."""
     return BucketStore(_connect_s3(settings, conn_id or settings.store_conn_id), settings.store)
+
+
+def connect_glacier(settings: TableSettings) -> GlacierStore:
+    """The table's store, for parts that may lie in a Glacier class."""
+    return GlacierStore(_connect_s3(settings, settings.store_conn_id), settings.store)
 
 
 def store_users(settings: Settings) -> list[TableSettings]:

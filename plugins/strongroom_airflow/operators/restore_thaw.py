@@ -1,0 +1,66 @@
+"""Restore, between steps 1 and 2: parts that lie in a Glacier class."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import Context
+
+from strongroom.glacier import ask_back, parts_of
+from strongroom.restore import RestorePlan
+from strongroom_airflow.connections import connect_glacier
+from strongroom_airflow.operators.restore_base import RestoreOperator
+from strongroom_airflow.restore_run import RestoreRun
+from strongroom_airflow.triggers import PartsReturnedTrigger
+
+
+class RestoreThawOperator(RestoreOperator):
+    """Ask S3 for the return of parts in a Glacier class, and wait for them without taking a worker's place.
+
+    While it waits, the task is deferred and its XCom ``waiting`` says for how many parts. Where no part is in such a class
+    it is done at once.
+
+    :param plan: Record of the restore's plan. (templated)
+    :param poll_seconds: How often the store is asked whether they are back.
+    :param longest: When waiting is given up; the task then fails, and can be cleared.
+    """
+
+    template_fields: Sequence[str] = ("plan",)
+
+    def __init__(
+        self,
+        *,
+        plan: Any,
+        poll_seconds: float = 300,
+        longest: timedelta = timedelta(days=4),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.plan = plan
+        self.poll_seconds = poll_seconds
+        self.longest = longest
+
+    def step(self, context: Context) -> tuple[str, dict[str, Any], Any]:
+        plan = RestorePlan.model_validate(self.plan)
+        if plan.request.dry_run:
+            return "Dry run: asks for no return", {}, {"result": "readable", "parts": len(plan.parts)}
+        run = RestoreRun(context, plan.table)
+        store = connect_glacier(run.settings)
+        request = plan.request
+        states = ask_back(store, parts_of(store, plan.parts), days=request.glacier_days, tier=request.glacier_tier)
+        counts = Counter(found.state for found in states)
+        away = [part for part, found in zip(plan.parts, states, strict=True) if found.state != "readable"]
+        if away:
+            waiting = {"result": "waiting", "parts": len(away), "asked": counts["asked"]}
+            context["ti"].xcom_push(key="waiting", value=waiting)
+            self.log.info("waiting: %d of %d parts are on their way back from Glacier", len(away), len(states))
+            trigger = PartsReturnedTrigger(run.settings.table, [part.model_dump() for part in away], self.poll_seconds)
+            self.defer(trigger=trigger, method_name="resume", timeout=self.longest)
+        return "Every part can be read", {"parts": len(states)}, {"result": "readable", "parts": len(states)}
+
+    def resume(self, context: Context, event: Any) -> Any:  # noqa: ARG002 - what Airflow hands over
+        """Go on when the trigger fired: look once more, with nothing taken on trust."""
+        return self.execute(context)

@@ -1,0 +1,48 @@
+"""What waits in the triggerer, where it costs no worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from strongroom.errors import StoreError
+from strongroom.glacier import parts_of, still_away
+from strongroom.restore import RestorePart
+from strongroom.settings import load_settings
+from strongroom_airflow.connections import connect_glacier
+
+
+class PartsReturnedTrigger(BaseTrigger):
+    """Fires once every part can be read again.
+
+    :param table: The archived table, whose settings open the store.
+    :param parts: Records of the parts that were asked for.
+    :param poll_seconds: How often the store is asked.
+    """
+
+    def __init__(self, table: str, parts: list[dict[str, Any]], poll_seconds: float) -> None:
+        super().__init__()
+        self.table = table
+        self.parts = parts
+        self.poll_seconds = poll_seconds
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Where the class is, and what makes another one like this."""
+        where = f"{type(self).__module__}.{type(self).__qualname__}"
+        return where, {"table": self.table, "parts": self.parts, "poll_seconds": self.poll_seconds}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Look again and again; a store that does not answer is asked once more."""
+        while await asyncio.to_thread(self._count_away):
+            await asyncio.sleep(self.poll_seconds)
+        yield TriggerEvent({"parts": len(self.parts)})
+
+    def _count_away(self) -> int:
+        store = connect_glacier(load_settings().table(self.table))
+        try:
+            return len(still_away(store, parts_of(store, map(RestorePart.model_validate, self.parts))))
+        except StoreError:
+            return len(self.parts)

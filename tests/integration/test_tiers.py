@@ -1,0 +1,167 @@
+"""What SeaweedFS lacks, lifecycle transitions and Glacier, against moto as an HTTP server; and the rest against SeaweedFS."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from strongroom.bucket import BucketStore, Finding, apply_rules, check_bucket
+from strongroom.errors import FrozenError
+from strongroom.glacier import GlacierStore, ask_back
+from strongroom.manifest import require_manifest
+from strongroom.settings import StoreSettings, TableSettings, Transitions
+from strongroom.store import Store, make_client
+from tests.chain import some_settings
+from tests.sealing import seal_month
+
+BUCKET = "archive"
+OTHERS = {
+    "ID": "logs of somebody",
+    "Status": "Enabled",
+    "Filter": {"Prefix": "logs/"},
+    "Expiration": {"Days": 30},
+}
+
+
+@pytest.fixture(scope="module")
+def moto_url() -> Iterator[str]:
+    """The address of an S3 of moto's on a free port of this machine."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def client(moto_url) -> Iterator[Any]:
+    session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test")
+    client = make_client(StoreSettings(bucket=BUCKET), session=session, endpoint_url=moto_url)
+    client.create_bucket(Bucket=BUCKET, ObjectLockEnabledForBucket=True)
+    yield client
+    urllib.request.urlopen(urllib.request.Request(f"{moto_url}/moto-api/reset", method="POST"))
+
+
+def a_table(tmp_path, table: str = "audit", **transitions: str) -> TableSettings:
+    return some_settings(BUCKET, tmp_path, table=table, transitions=Transitions(**transitions))
+
+
+def by_name(findings: list[Finding]) -> dict[str, Finding]:
+    return {finding.what: finding for finding in findings}
+
+
+def test_rules_are_written_for_each_table_and_those_of_others_stay(client, tmp_path):
+    client.put_bucket_lifecycle_configuration(Bucket=BUCKET, LifecycleConfiguration={"Rules": [OTHERS]})
+    store = BucketStore(client, StoreSettings(bucket=BUCKET))
+    tables = [a_table(tmp_path, glacier="P180D", deep_archive="P1Y"), a_table(tmp_path, "plain")]
+
+    written, again = apply_rules(store, tables), apply_rules(store, tables)
+
+    assert (written, again) == (["strongroom-public.audit", "strongroom-unfinished-uploads"], [])
+    rules = {rule["ID"]: rule for rule in client.get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]}
+    assert rules["logs of somebody"]["Expiration"] == {"Days": 30}
+    assert rules["strongroom-public.audit"]["Filter"] == {"Prefix": "archives/public.audit/"}
+    assert [(each["Days"], each["StorageClass"]) for each in rules["strongroom-public.audit"]["Transitions"]] == [
+        (180, "GLACIER"),
+        (365, "DEEP_ARCHIVE"),
+    ]
+    assert rules["strongroom-unfinished-uploads"]["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 7}
+
+
+def test_a_rule_that_is_not_asked_for_any_more_goes_and_another_prefix_keeps_its_own(client, tmp_path):
+    settings = StoreSettings(bucket=BUCKET, prefix="second")
+    apply_rules(BucketStore(client, settings), [a_table(tmp_path, glacier="P180D")])
+    store = BucketStore(client, StoreSettings(bucket=BUCKET))
+    apply_rules(store, [a_table(tmp_path, glacier="P180D")])
+
+    changed = apply_rules(store, [a_table(tmp_path)])
+
+    rules = client.get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]
+    assert changed == ["strongroom-public.audit"]
+    assert sorted(rule["ID"] for rule in rules) == [
+        "strongroom-second/public.audit",
+        "strongroom-second/unfinished-uploads",
+        "strongroom-unfinished-uploads",
+    ]
+
+
+def test_a_bucket_is_compared_with_what_its_archives_need(client, tmp_path):
+    store, tables = BucketStore(client, StoreSettings(bucket=BUCKET)), [a_table(tmp_path, glacier="P180D")]
+    client.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Suspended"})
+    client.put_bucket_lifecycle_configuration(
+        Bucket=BUCKET, LifecycleConfiguration={"Rules": [OTHERS, OTHERS | {"ID": "all", "Filter": {"Prefix": "arch"}}]}
+    )
+    before = by_name(check_bucket(store, tables))
+    client.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    client.put_bucket_lifecycle_configuration(Bucket=BUCKET, LifecycleConfiguration={"Rules": [OTHERS]})
+    client.put_bucket_encryption(
+        Bucket=BUCKET,
+        ServerSideEncryptionConfiguration={
+            "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
+        },
+    )
+    names = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+    client.put_public_access_block(Bucket=BUCKET, PublicAccessBlockConfiguration=dict.fromkeys(names, True))
+    apply_rules(store, tables)
+
+    after = by_name(check_bucket(store, tables))
+
+    assert {what for what, finding in before.items() if finding.result == "differs"} == {
+        "versioning",
+        "encryption",
+        "public access",
+        "rule strongroom-unfinished-uploads",
+        "rule strongroom-public.audit",
+        "rule all",
+    }
+    assert {finding.result for finding in after.values()} == {"right"}
+    assert after["rule strongroom-public.audit"].found == "GLACIER after 180 days under archives/public.audit/"
+
+
+def test_seaweedfs_is_checked_as_far_as_it_speaks_of_itself(object_store, bucket, tmp_path):
+    settings = some_settings(bucket, tmp_path)
+    store = BucketStore(object_store.client("admin"), settings.store)
+
+    findings = by_name(check_bucket(store, [settings]))
+
+    assert (findings["versioning"].result, findings["Object Lock"].result) == ("right", "right")
+    assert findings["public access"].result in ("unknown", "differs")
+
+
+def test_parts_in_a_glacier_class_are_asked_for_once_and_can_be_read_when_they_are_back(client, moto_url, tmp_path):
+    answer_late(moto_url, 2)
+    settings = a_table(tmp_path)
+    store = GlacierStore(client, settings.store)
+    archive = seal_month(Store(client, settings.store), settings, "2026-05", parts=2)
+    parts = [require_manifest(store, archive).verified_part(number) for number in (0, 1)]
+    freeze(client, parts[0].object_key)
+    frozen = parts[0].model_copy(update={"version_id": store.head(parts[0].object_key).version_id})
+
+    with pytest.raises(FrozenError, match="GLACIER"):
+        list(store.chunks(frozen.object_key, frozen.version_id))
+
+    first, second, third = (ask_back(store, [frozen, parts[1]], days=7, tier="Bulk") for _ in range(3))
+
+    assert [state.state for state in first] == ["asked", "readable"]
+    assert [state.state for state in second] == ["waiting", "readable"]
+    assert [state.state for state in third] == ["readable", "readable"]
+    assert b"".join(store.chunks(frozen.object_key, frozen.version_id))
+
+
+def answer_late(moto_url: str, times: int) -> None:
+    """Let an object come back from Glacier only when it was looked at so often."""
+    wish = {"model_name": "s3::keyrestore", "transition": {"progression": "manual", "times": times}}
+    address = f"{moto_url}/moto-api/state-manager/set-transition"
+    headers = {"Content-Type": "application/json"}
+    urllib.request.urlopen(urllib.request.Request(address, json.dumps(wish).encode(), headers, method="POST"))
+
+
+def freeze(client, key: str) -> None:
+    """What a lifecycle rule does in time."""
+    client.copy_object(Bucket=BUCKET, Key=key, CopySource={"Bucket": BUCKET, "Key": key}, StorageClass="GLACIER")
