@@ -1,6 +1,6 @@
 """Brings archived rows back into a table, by hand.
 
-`locate ▶ restore[i] ▶ report`
+`locate ▶ thaw ▶ restore[i] ▶ report`
 
 Name archives, or a table with a range of partitions. Each part is downloaded, every sum of it compared, and only then loaded:
 rows that are not there are inserted, rows that are there are compared and never overwritten. Running it again adds nothing.
@@ -8,6 +8,7 @@ rows that are not there are inserted, rows that are there are compared and never
 | task | does | when it fails |
 |---|---|---|
 | `locate` | finds the archives, compares the table's columns with the archived ones, claims the partitions, puts the restore on record | nothing was loaded; read the HINT, trigger the run again |
+| `thaw` | asks for parts in a Glacier class and waits for them, deferred: `waiting`. Without such parts it is done at once | nothing was loaded; the store's identity needs `s3:RestoreObject`; clear it, it asks for nothing twice |
 | `restore` | proves and loads a part, in short transactions | `corrupted`, `missing`: nothing of that part was loaded, the others go on; mend the object, clear the task. Anything else: mend the cause, clear the task: it goes on where it stopped |
 | `report` | moves identity sequences past the restored rows, sums up under `reports/` | the message names the parts that did not come back |
 
@@ -30,6 +31,7 @@ from strongroom.settings import load_settings
 from strongroom_airflow.operators.restore_locate import RestoreLocateOperator
 from strongroom_airflow.operators.restore_part import RestorePartOperator
 from strongroom_airflow.operators.restore_report import RestoreReportOperator
+from strongroom_airflow.operators.restore_thaw import RestoreThawOperator
 
 tables = load_settings().tables
 first = next(iter(tables.values()))
@@ -84,6 +86,20 @@ PARAMS = {
         title="Columns that were dropped since",
         description_md="Refuse, or keep their values in the table's jsonb column `strongroom_dropped`.",
     ),
+    "glacier_tier": Param(
+        "Standard",
+        enum=["Expedited", "Standard", "Bulk"],
+        title="From Glacier",
+        description_md="How quickly S3 brings back parts in a Glacier class: minutes, hours, up to two days.",
+    ),
+    "glacier_days": Param(
+        7,
+        type="integer",
+        minimum=1,
+        maximum=365,
+        title="Days out of Glacier",
+        description_md="How long S3 keeps the readable copies of such parts.",
+    ),
     "keep_days": Param(
         30,
         type="integer",
@@ -121,6 +137,11 @@ with DAG(
         doc_md="Finds the archives, compares columns, puts the restore on record. **Clear it** at any time: claims and "
         "record that are there are found again.",
     )
+    thaw = RestoreThawOperator(
+        task_id="thaw",
+        plan=locate.output["plan"],
+        doc_md="Asks S3 for parts in a Glacier class and waits, deferred, until they can be read. **Clear it** at any time.",
+    )
     restore = RestorePartOperator.partial(
         task_id="restore",
         plan=locate.output["plan"],
@@ -136,4 +157,4 @@ with DAG(
         trigger_rule="all_done_min_one_success",
         doc_md="Moves sequences, gives the claims back, writes the summary. **Clear it** after granting what it lacked.",
     )
-    locate >> restore >> report
+    locate >> thaw >> restore >> report
