@@ -19,21 +19,21 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ground: #14181b; --card: #1c2226; --ink: #e6eaed; --faint: #9aa6ae;
   --rule: #323b41; --first: #6db0de; --second: #e39a63; --alarm: #ff8a7d; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2rem 1.5rem 4rem; max-width: 72rem; background: var(--ground); color: var(--ink);
+body { margin: 0 auto; padding: 2rem 1.5rem 4rem; max-width: 76rem; background: var(--ground); color: var(--ink);
   font: 15px/1.5 system-ui, "Segoe UI", "Helvetica Neue", Arial, sans-serif; }
 h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.05rem; margin: 2.2rem 0 .6rem; } p { margin: .2rem 0; color: var(--faint); }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(10.5rem, 1fr)); gap: .8rem; margin-top: 1.4rem; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(12rem, 1fr)); gap: .8rem; margin-top: 1.4rem; }
 .tile, .card { background: var(--card); border: 1px solid var(--rule); border-radius: 8px; padding: .8rem 1rem; }
-.tile b { display: block; font-size: 1.45rem; font-weight: 600; font-variant-numeric: tabular-nums; }
+.tile b { display: block; font-size: 1.35rem; font-weight: 600; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .tile span { color: var(--faint); font-size: .85rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); gap: .8rem; }
-.charts h2 { margin-top: 0; } .card { overflow-x: auto; }
+.charts h2 { margin-top: 0; } .wide { grid-column: 1 / -1; } .wide svg { max-width: 48rem; } .card { overflow-x: auto; }
 svg { width: 100%; height: auto; display: block; } svg text { fill: var(--faint); font-size: 12px; }
 svg .grid { stroke: var(--rule); } .first { fill: var(--first); } .second { fill: var(--second); }
 .key { font-size: .85rem; } .key i { display: inline-block; width: .75rem; height: .75rem; border-radius: 2px; margin: 0 .35rem 0 .8rem; }
 .key i:first-child { margin-left: 0; } i.first { background: var(--first); } i.second { background: var(--second); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .92rem; }
-th { text-align: left; font-weight: 600; color: var(--faint); } th, td { padding: .35rem .7rem; border-bottom: 1px solid var(--rule);
+th { text-align: left; font-weight: 600; color: var(--faint); } th, td { padding: .35rem .6rem; border-bottom: 1px solid var(--rule);
   white-space: nowrap; } td.n, th.n { text-align: right; } tfoot td { font-weight: 600; border-bottom: 0; }
 .alarm { color: var(--alarm); font-weight: 600; }
 """
@@ -43,9 +43,11 @@ def make_page(statistics: Statistics) -> str:
     """Write the page; names and texts in it are escaped."""
     total = statistics.total
     cards = [
-        _card("Rows archived each month", _bars([(one.month, one.rows) for one in _months(total.growth)], _number)),
-        _card("Archives on S3 at the end of each month", _bars(_running_sizes(total.growth), _size)),
-        _card("Monthly cost by table", _cost_bars(statistics.tables)),
+        _card(
+            "Rows archived each month", _bars([(one.month, one.rows) for one in _months(total.growth)], _short, 1000)
+        ),
+        _card("Archives on S3 at the end of each month", _bars(_running_sizes(total.growth), _size, 1024)),
+        _card("Monthly cost by table", _cost_bars(statistics.tables), "card wide"),
     ]
     body = [
         "<h1>Archive statistics</h1>",
@@ -92,15 +94,15 @@ def _tiles(statistics: Statistics) -> Iterable[str]:
 
 
 def _archive_table(statistics: Statistics) -> str:
-    head = ("table", "archives", "rows", "original", "on S3", "ratio", "from", "to", "next expiry", "next run")
+    head = ("table", "archives", "rows", "original", "on S3", "ratio", "from", "to", "next expiry")
     return _table(
         head,
-        [_archive_row(one.table, one, _next(one)) for one in statistics.tables],
-        _archive_row("all", statistics.total, ""),
+        [_archive_row(one.table, one) for one in statistics.tables],
+        _archive_row("all", statistics.total),
     )
 
 
-def _archive_row(name: str, one: Figures, following: str) -> tuple[str, ...]:
+def _archive_row(name: str, one: Figures) -> tuple[str, ...]:
     return (
         name,
         _number(one.archives),
@@ -111,7 +113,6 @@ def _archive_row(name: str, one: Figures, following: str) -> tuple[str, ...]:
         _day(one.oldest_at),
         _day(one.newest_at),
         _day(one.next_expiry_at),
-        following,
     )
 
 
@@ -120,15 +121,23 @@ def _next(table: TableStatistics) -> str:
 
 
 def _waiting_table(statistics: Statistics) -> str:
-    head = ("table", "in the table", "size", "overdue", "late", "without a date")
+    head = ("table", "in the table", "size", "overdue", "late", "without a date", "next run")
     return _table(
-        head, [_waiting_row(one.table, one) for one in statistics.tables], _waiting_row("all", statistics.total)
+        head,
+        [_waiting_row(one.table, one, _next(one)) for one in statistics.tables],
+        _waiting_row("all", statistics.total, ""),
     )
 
 
-def _waiting_row(name: str, one: Figures) -> tuple[str, ...]:
+def _waiting_row(name: str, one: Figures, following: str) -> tuple[str, ...]:
     size = "–" if one.hot_bytes is None else _size(one.hot_bytes)
-    return (name, _number(one.hot_rows), size, *map(_number, (one.overdue_rows, one.late_rows, one.undated_rows)))
+    return (
+        name,
+        _number(one.hot_rows),
+        size,
+        *map(_number, (one.overdue_rows, one.late_rows, one.undated_rows)),
+        following,
+    )
 
 
 def _tier_table(total: Figures) -> str:
@@ -154,18 +163,18 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], foot: Sequence[st
     )
 
 
-def _card(title: str, chart: str) -> str:
-    return f'<div class="card"><h2>{escape(title)}</h2>{chart}</div>'
+def _card(title: str, chart: str, css: str = "card") -> str:
+    return f'<div class="{css}"><h2>{escape(title)}</h2>{chart}</div>'
 
 
 # ------------------------------------------------------------------------------------------------------------- charts
 
 
-def _bars(points: Sequence[tuple[str, int]], words: Callable[[int], str]) -> str:
-    """One bar a month, each with its value as a tooltip."""
+def _bars(points: Sequence[tuple[str, int]], words: Callable[[int], str], unit: int) -> str:
+    """One bar a month, each with its value as a tooltip; unit is what the words go up by."""
     if not points:
         return "<p>There is no archive yet.</p>"
-    top = _round_up(max(value for _, value in points))
+    top = _round_up(max(value for _, value in points), unit)
     step = (_WIDTH - _LEFT) / len(points)
     drawn = [_grid(top, words)]
     every = -(-len(points) // 8)
@@ -176,7 +185,9 @@ def _bars(points: Sequence[tuple[str, int]], words: Callable[[int], str]) -> str
             f'height="{height:.1f}" rx="2"><title>{month}: {escape(words(value))}</title></rect>'
         )
         if position % every == 0:
-            drawn.append(f'<text x="{left + step / 2:.1f}" y="{_HEIGHT - 8}" text-anchor="middle">{month}</text>')
+            drawn.append(
+                f'<text x="{min(left + step / 2, _WIDTH - 24):.1f}" y="{_HEIGHT - 8}" text-anchor="middle">{month}</text>'
+            )
     return _svg("".join(drawn), _HEIGHT)
 
 
@@ -244,12 +255,14 @@ def _running_sizes(growth: Sequence[Growth]) -> list[tuple[str, int]]:
     return points
 
 
-def _round_up(value: int) -> int:
-    """A top for an axis that divides into four without ugly numbers: 4, 8, 20, 40, 80, 200, …"""
-    top = 4
-    while top < value:
+def _round_up(value: int, unit: int) -> int:
+    """A top for an axis that divides into four plain numbers: 4, 8, 20, 40, 80, 200, … of the largest unit that fits."""
+    scale, top = 1, 4
+    while value >= scale * unit:
+        scale *= unit
+    while top * scale < value:
         top = top * 5 // 2 if str(top).startswith("8") else top * 2
-    return top
+    return top * scale
 
 
 # -------------------------------------------------------------------------------------------------------------- words
@@ -257,6 +270,13 @@ def _round_up(value: int) -> int:
 
 def _number(value: int | None) -> str:
     return "–" if value is None else f"{value:,}"
+
+
+def _short(value: int) -> str:
+    for size, sign in ((10**9, " G"), (10**6, " M"), (10**3, " k")):
+        if value >= size:
+            return f"{value / size:.3g}{sign}"
+    return str(value)
 
 
 def _size(size_bytes: int) -> str:

@@ -75,8 +75,8 @@ def _size(connection: Connection, settings: TableSettings) -> tuple[int, int]:
     name = qualified(settings.schema_name, settings.table_name)
     row: Any = connection.execute(
         "SELECT sum(greatest(c.reltuples, 0))::bigint, sum(pg_total_relation_size(c.oid))::bigint, "
-        "bool_or(c.reltuples < 0 AND c.relkind = 'r') FROM pg_catalog.pg_class c WHERE c.oid = %(table)s::regclass "
-        "OR c.oid IN (SELECT relid FROM pg_partition_tree(%(table)s::regclass) WHERE isleaf)",
+        "bool_or(c.reltuples < 0) FROM pg_catalog.pg_class c WHERE c.relkind <> 'p' AND (c.oid = %(table)s::regclass "
+        "OR c.oid IN (SELECT relid FROM pg_partition_tree(%(table)s::regclass) WHERE isleaf))",
         {"table": name.as_string(connection)},
     ).fetchone()
     rows, size_bytes, unknown = row

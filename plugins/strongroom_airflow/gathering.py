@@ -13,6 +13,9 @@ from strongroom.verification import read_proofs
 from strongroom.waiting import TableCounts, count_waiting
 from strongroom_airflow.connections import connect_source, connect_stores
 
+_MUCH = 500
+"""So many manifests, read one by one, are worth a new version of the index."""
+
 
 def gather_statistics(settings: Settings, *, now: datetime, refresh_index: bool = False) -> Statistics:
     """Look at every store and count in every source database.
@@ -22,15 +25,15 @@ def gather_statistics(settings: Settings, *, now: datetime, refresh_index: bool 
     Args:
         settings: Of all tables.
         now: Aware UTC instant that terms are measured against.
-        refresh_index: Leave an index of all manifests behind, which makes the next survey quick.
+        refresh_index: Leave an index of all manifests behind in any case, not only when much was missing in it.
 
     Raises:
         StoreError: A store failed; nothing true could be said without it.
     """
     stores = connect_stores(settings)
     surveys = [survey_catalog(store) for store in stores]
-    if refresh_index:
-        for store, survey in zip(stores, surveys, strict=True):
+    for store, survey in zip(stores, surveys, strict=True):
+        if refresh_index or survey.read >= _MUCH:
             write_index(store, survey)
     proofs = [read_proofs(store) for store in stores]
     return make_statistics(

@@ -1,0 +1,111 @@
+"""Lists of thousands of archives, and archives read again, on a real S3 server."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+import psycopg
+import pytest
+from tests.chain import NOW, Chain, some_settings
+from tests.synthetic import a_manifest, many_manifests, put_manifests
+
+from strongroom.catalog import read_catalog, survey_catalog, write_index
+from strongroom.errors import IntegrityError
+from strongroom.object_keys import CATALOG_INDEX, ArchiveId
+from strongroom.settings import Settings, StoreSettings
+from strongroom.statistics import make_statistics
+from strongroom.statistics_page import make_page
+from strongroom.statistics_report import keep_statistics
+from strongroom.store import Store
+from strongroom.verification import read_proofs, verify_and_record, verify_archives
+
+ARCHIVES = 1200
+"""More than one page of a listing has."""
+
+
+@pytest.fixture
+def store(object_store, bucket) -> Store:
+    return Store(object_store.client("archiver"), StoreSettings(bucket=bucket))
+
+
+def test_more_than_a_thousand_archives_are_listed_and_the_index_saves_the_reading(store, object_store, bucket):
+    put_manifests(store, many_manifests(ARCHIVES))
+    first = survey_catalog(store)
+    write_index(store, first)
+
+    second = survey_catalog(store)
+    one_table = survey_catalog(store, "public", "t003")
+
+    assert (len(first.manifests), first.read) == (ARCHIVES, ARCHIVES)
+    assert (second.manifests, second.read) == (first.manifests, 0)
+    assert [one.archive_id for one in one_table.manifests] == [f"public.t003.{_month(n)}.0001" for n in range(100)]
+
+    # What was purged, sealed or damaged since is seen although the index does not know of it.
+    admin = object_store.client("admin")
+    gone, damaged = (ArchiveId("public", "t000", key, 1).manifest_key for key in ("2018-01", "2018-02"))
+    admin.delete_object(Bucket=bucket, Key=gone)
+    admin.put_object(Bucket=bucket, Key=damaged, Body=b"{}")
+    put_manifests(store, iter([a_manifest("t000", "2026-05")]))
+
+    third = survey_catalog(store)
+
+    assert (len(third.manifests), third.read) == (ARCHIVES - 1, 2)
+    assert [one.archive_id for one in third.damaged] == ["public.t000.2018-02.0001"]
+    with pytest.raises(IntegrityError, match="not a sound manifest"):
+        list(read_catalog(store, "public", "t000"))
+
+
+@pytest.mark.parametrize("body", [b"", b"not zstd", b"\x28\xb5\x2f\xfd\x00\x00\x00\x00"])
+def test_an_index_that_cannot_be_read_is_as_good_as_none(store, body):
+    put_manifests(store, many_manifests(100))
+    store.swap(CATALOG_INDEX, body, etag=None)
+
+    assert survey_catalog(store).read == 100
+
+
+def test_statistics_of_many_archives_are_quick_and_a_second_report_replaces_the_first(store):
+    put_manifests(store, many_manifests(ARCHIVES))
+    settings = Settings(tables={"t000": some_settings("unused", "/tmp", table="t000")})
+    started = time.process_time()
+
+    statistics = make_statistics(settings, survey_catalog(store).manifests, now=NOW)
+    page = make_page(statistics)
+    keys = keep_statistics(store, statistics, page)
+
+    assert time.process_time() - started < 60 * ARCHIVES / 10_000
+    assert keys == ("reports/statistics/2026-11-23.json", "reports/statistics/2026-11-23.html")
+    assert keep_statistics(store, statistics, "another page") == keys
+    assert store.read(keys[1])[0] == b"another page"
+
+
+def test_each_reading_leaves_a_record_and_each_unsound_archive_is_named(source, object_store, bucket, tmp_path):
+    with psycopg.connect(source, autocommit=True) as connection:
+        connection.execute("CREATE TABLE audit (id bigint PRIMARY KEY, at timestamptz NOT NULL)")
+        connection.execute(
+            "INSERT INTO audit SELECT n, '2026-01-15'::timestamptz + n * interval '1 month' FROM generate_series(0, 4) n"
+        )
+    chain = Chain(source, object_store.client("archiver"), some_settings(bucket, tmp_path))
+    archives = []
+    for key in ("2026-01", "2026-02", "2026-03", "2026-04"):
+        chain.key = key
+        archives.append(ArchiveId.parse(chain.run().archive_id))
+    _, corrupted, missing, unverifiable = archives
+    admin = object_store.client("admin")
+    admin.put_object(Bucket=bucket, Key=corrupted.sums_key, Body=b"slip")
+    admin.delete_object(Bucket=bucket, Key=missing.sums_key)
+    admin.put_object(Bucket=bucket, Key=unverifiable.manifest_key, Body=b"{}")
+
+    verdicts = list(verify_archives(chain.store, archives, now=lambda: NOW))
+
+    assert [verdict.result for verdict in verdicts] == ["sound", "corrupted", "missing", "unverifiable"]
+    assert verdicts[3].problem is not None
+    assert dict(read_proofs(chain.store).verified) == {str(archives[0]): NOW}
+    verify_and_record(chain.store, archives[0], now=NOW + timedelta(days=1))
+    assert dict(read_proofs(chain.store).verified) == {str(archives[0]): NOW + timedelta(days=1)}
+    records = [key for key in chain.store.keys("reports/verifications/") if "unverifiable" in key]
+    assert records == [f"reports/verifications/public.audit/2026-04/{unverifiable}/20261123T120000Z-unverifiable.json"]
+
+
+def _month(number: int) -> str:
+    return f"{2018 + number // 12}-{number % 12 + 1:02d}"
