@@ -20,8 +20,12 @@ class PurgeDecideOperator(PurgeStepOperator):
     def step(self, run: PurgeRun) -> tuple[str, dict[str, Any], Any]:
         judged: list[Decision] = []
         due: defaultdict[str, list[Decision]] = defaultdict(list)
+        seen: set[tuple[str, Decision]] = set()
         for door in run.doors:
-            decisions = judge(connect_store(door), now=run.now())
+            store = connect_store(door)
+            # Two connections or addresses may lead to one and the same bucket.
+            decisions = [one for one in judge(store, now=run.now()) if (str(store), one) not in seen]
+            seen.update((str(store), one) for one in decisions)
             judged += decisions
             room = MOST_A_RUN - sum(map(len, due.values()))
             due[door.table] += oldest_first(decisions)[:room]
