@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from strongroom.bucket import BucketStore, Finding, apply_rules, check_bucket
 from strongroom.errors import FrozenError
@@ -17,6 +14,7 @@ from strongroom.glacier import GlacierStore, ask_back
 from strongroom.manifest import require_manifest
 from strongroom.settings import StoreSettings, TableSettings, Transitions
 from strongroom.store import Store, make_client
+from tests import glacier
 from tests.chain import some_settings
 from tests.sealing import seal_month
 
@@ -31,12 +29,9 @@ OTHERS = {
 
 @pytest.fixture(scope="module")
 def moto_url() -> Iterator[str]:
-    """The address of an S3 of moto's on a free port of this machine."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    """The address of an S3 with transitions and Glacier."""
+    with glacier.running() as url:
+        yield url
 
 
 @pytest.fixture
@@ -45,7 +40,7 @@ def client(moto_url) -> Iterator[Any]:
     client = make_client(StoreSettings(bucket=BUCKET), session=session, endpoint_url=moto_url)
     client.create_bucket(Bucket=BUCKET, ObjectLockEnabledForBucket=True)
     yield client
-    urllib.request.urlopen(urllib.request.Request(f"{moto_url}/moto-api/reset", method="POST"))
+    glacier.reset(moto_url)
 
 
 def a_table(tmp_path, table: str = "audit", **transitions: str) -> TableSettings:
@@ -135,13 +130,13 @@ def test_seaweedfs_is_checked_as_far_as_it_speaks_of_itself(object_store, bucket
 
 
 def test_parts_in_a_glacier_class_are_asked_for_once_and_can_be_read_when_they_are_back(client, moto_url, tmp_path):
-    answer_late(moto_url, 2)
+    glacier.answer_late(moto_url, 2)
     settings = a_table(tmp_path)
     store = GlacierStore(client, settings.store)
     archive = seal_month(Store(client, settings.store), settings, "2026-05", parts=2)
     parts = [require_manifest(store, archive).verified_part(number) for number in (0, 1)]
-    freeze(client, parts[0].object_key)
-    frozen = parts[0].model_copy(update={"version_id": store.head(parts[0].object_key).version_id})
+    frozen = parts[0]
+    glacier.freeze(BUCKET, frozen.object_key)
 
     with pytest.raises(FrozenError, match="GLACIER"):
         list(store.chunks(frozen.object_key, frozen.version_id))
@@ -152,16 +147,3 @@ def test_parts_in_a_glacier_class_are_asked_for_once_and_can_be_read_when_they_a
     assert [state.state for state in second] == ["waiting", "readable"]
     assert [state.state for state in third] == ["readable", "readable"]
     assert b"".join(store.chunks(frozen.object_key, frozen.version_id))
-
-
-def answer_late(moto_url: str, times: int) -> None:
-    """Let an object come back from Glacier only when it was looked at so often."""
-    wish = {"model_name": "s3::keyrestore", "transition": {"progression": "manual", "times": times}}
-    address = f"{moto_url}/moto-api/state-manager/set-transition"
-    headers = {"Content-Type": "application/json"}
-    urllib.request.urlopen(urllib.request.Request(address, json.dumps(wish).encode(), headers, method="POST"))
-
-
-def freeze(client, key: str) -> None:
-    """What a lifecycle rule does in time."""
-    client.copy_object(Bucket=BUCKET, Key=key, CopySource={"Bucket": BUCKET, "Key": key}, StorageClass="GLACIER")
