@@ -152,9 +152,9 @@ with DAG(
     ).expand(lane=locate.output)
     report = RestoreReportOperator(
         task_id="report",
-        plan=locate.output["plan"],
+        planned_by="locate",
         parts=restore.output,
-        trigger_rule="all_done_min_one_success",
+        trigger_rule="all_done",
         doc_md="Moves sequences, gives the claims back, writes the summary. **Clear it** after granting what it lacked.",
     )
     locate >> thaw >> restore >> report

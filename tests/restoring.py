@@ -6,8 +6,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.chain import NOW, Chain
-
 from strongroom.restore import (
     RestoredPart,
     RestorePlan,
@@ -19,6 +17,7 @@ from strongroom.restore import (
 )
 from strongroom.restore_part import restore_part
 from strongroom.staging import Staging
+from tests.chain import NOW, Chain
 
 TTL = timedelta(hours=1)
 

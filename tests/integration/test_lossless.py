@@ -16,16 +16,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
-from tests.chain import Chain, some_settings
 
 from strongroom.codecs import decompress
 from strongroom.errors import IntegrityError, UnarchivableError
 from strongroom.manifest import Manifest, ManifestPart, require_manifest
 from strongroom.object_keys import ArchiveId
-from strongroom.rebuild import rebuilt_rows, stage_lines
 from strongroom.records import Column, SourceIdentity, TableShape
 from strongroom.source import PINNED, open_source
 from strongroom.verify import split_lines
+from tests import restoring
+from tests.chain import Chain, some_settings
 
 EVERY_TYPE = Path(__file__).with_name("every_type.sql").read_text()
 SCHEMA = 'Odd {0} %s "Schéma" 😀'
@@ -396,7 +396,7 @@ class Bench:
             return *witnesses(connection, self.name(table), '"I D"'), xml
 
     def restore(self, archive_id):
-        restore(self.chain, archive_id, self.name("restored"))
+        restore(self.chain, archive_id, f"{SCHEMA}.restored")
 
 
 def witnesses(connection, table: sql.Composable, order: str):
@@ -415,18 +415,10 @@ def download(chain: Chain, manifest: Manifest):
         yield from split_lines(decompress(manifest.compression_type, chunks, on_chunk=len))
 
 
-def restore(chain: Chain, archive_id: str, target: sql.Composable) -> None:
-    """Load an archive into a table of the same columns."""
-    manifest = require_manifest(chain.store, ArchiveId.parse(archive_id))
-    stored = [column for column in manifest.table.columns if not column.generated]
-    names = sql.SQL(", ").join(sql.Identifier(column.name) for column in stored)
-    with open_source(chain.conninfo, application_name="test") as connection:
-        stage_lines(connection, download(chain, manifest))
-        connection.execute(
-            sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM ({}) AS rebuilt").format(
-                target, names, names, rebuilt_rows(manifest.table)
-            )
-        )
+def restore(chain: Chain, archive_id: str, target: str) -> None:
+    """Load an archive into a table of the same columns, as a user would."""
+    report = restoring.restore(chain, archive_id, archives=[archive_id], target=target)
+    assert (report.outcome, report.inserted) == ("restored", report.rows)
 
 
 def execute(conninfo, statements):
@@ -673,7 +665,7 @@ def test_an_odd_table_survives(odd, statements, order):
     report = chain.run()
 
     assert (report.outcome, report.deleted_rows) == ("archived", len(before[0]))
-    restore(chain, report.archive_id, sql.Identifier("public", "restored"))
+    restore(chain, report.archive_id, "public.restored")
     # Binary COPY writes a partition's rows as the table's; the copy of a partitioned table is a plain one.
     assert odd_rows(chain, "restored", order)[1] == before[1]
 
@@ -716,7 +708,7 @@ def test_rows_with_awkward_keys_are_found_again(odd):
     [deleted] = [chain.delete(part) for part in sealed.parts]
 
     assert deleted.deleted == deleted.rows == len(before[0]) == 2 * 13 * 3 * 2 * 3
-    restore(chain, sealed.archive_id, sql.Identifier("public", "restored"))
+    restore(chain, sealed.archive_id, "public.restored")
     assert odd_rows(chain, "restored", "k, at, mood, cost, code, f") == before
 
 
@@ -738,7 +730,7 @@ def test_values_that_break_a_check_added_later_are_archived_as_they_are(odd):
 
     assert report.deleted_rows == 1
     execute(chain.conninfo, "ALTER DOMAIN positive DROP CONSTRAINT above_zero")
-    restore(chain, report.archive_id, sql.Identifier("public", "restored"))
+    restore(chain, report.archive_id, "public.restored")
     assert odd_rows(chain, "restored") == before
 
 
@@ -787,7 +779,7 @@ def test_a_database_of_another_encoding_survives(odd, source):
     report = chain.run()
 
     assert report.deleted_rows == 1
-    restore(chain, report.archive_id, sql.Identifier("public", "restored"))
+    restore(chain, report.archive_id, "public.restored")
     assert odd_rows(chain, "restored") == before
     execute(source, f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from airflow.sdk import Context
 
+from strongroom.errors import RestoreError
 from strongroom.restore import RestoredPart, RestorePlan, release_claims, report_restore, require_complete
 from strongroom_airflow.operators.restore_base import RestoreOperator
 from strongroom_airflow.restore_run import RestoreRun
@@ -15,19 +16,26 @@ from strongroom_airflow.restore_run import RestoreRun
 class RestoreReportOperator(RestoreOperator):
     """Move sequences past what came back and sum up; fails the run when a part did not come back.
 
-    :param plan: Record of the restore's plan. (templated)
+    :param planned_by: Id of the task that planned the restore. Its plan is not templated: where that task failed there is
+        none, and this one says so.
     :param parts: Results of the lanes that have any, or None for a dry run. (templated)
     """
 
-    template_fields: Sequence[str] = ("plan", "parts")
+    template_fields: Sequence[str] = ("parts",)
 
-    def __init__(self, *, plan: Any, parts: Any, **kwargs: Any) -> None:
+    def __init__(self, *, planned_by: str, parts: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.plan = plan
+        self.planned_by = planned_by
         self.parts = parts
 
     def step(self, context: Context) -> tuple[str, dict[str, Any], Any]:
-        plan = RestorePlan.model_validate(self.plan)
+        planned = context["ti"].xcom_pull(task_ids=self.planned_by, key="plan")
+        if planned is None:
+            raise RestoreError(
+                f"there is nothing to report: {self.planned_by} did not end well",
+                hint=f"Nothing was loaded. Read the log of {self.planned_by}, mend the cause and clear it.",
+            )
+        plan = RestorePlan.model_validate(planned)
         run = RestoreRun(context, plan.table)
         parts = [RestoredPart.model_validate(part) for lane in self.parts or () for part in lane or ()]
         with run.target() as connection:
