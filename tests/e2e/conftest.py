@@ -36,6 +36,10 @@ def configuration(session_folder: Path, proxy: HoldingProxy) -> Iterator[Path]:
     """An archive.yaml of the repository's tables and the rehearsals; the stack is started with it."""
     document = yaml.safe_load(DEFAULT_FILE.read_text())
     document["tables"] |= rehearsal_settings(proxy.endpoint_url)
+    document["tables"] |= {
+        "purge_asked": {"date_column": "at", "purge": {"require_approval": True}},
+        "purge_unasked": {"date_column": "at"},
+    }
     path = session_folder / "archive.yaml"
     path.write_text(yaml.safe_dump(document))
     os.environ[FILE_VARIABLE] = str(path)
