@@ -144,9 +144,10 @@ class Purge(_Frozen):
 
 
 class Prices(_Frozen):
-    """What a gibibyte costs in US dollars a month, where rows live hot and in each storage class of S3."""
+    """What a gibibyte costs in US dollars a month, where rows live hot or warm and in each storage class of S3."""
 
     hot: Price = 0.23
+    warm: Price = 0.23
     standard: Price = 0.023
     standard_ia: Price = 0.0125
     onezone_ia: Price = 0.01

@@ -23,6 +23,8 @@ from strongroom.settings import Prices, Settings, TableSettings
 from strongroom.waiting import TableCounts
 
 GIBIBYTE = 1 << 30
+_IN_DATABASE = ("hot", "warm")
+"""Tiers that are tables; the others are storage classes of S3."""
 
 
 class Growth(Record):
@@ -38,7 +40,7 @@ class Growth(Record):
 class TierCost(Record):
     """What lies in one tier, and what that costs a month."""
 
-    tier: str = Field(description="`hot`, or a storage class of S3.")
+    tier: str = Field(description="`hot`, `warm`, or a storage class of S3.")
     size_bytes: int
     usd_per_month: float
 
@@ -183,7 +185,7 @@ def _table(
     archived = {manifest.partition_key for manifest in manifests}
     held = {one.archive_id for one in manifests if covering(holds, ArchiveId.parse(one.archive_id))}
     read_at = [max(verified.get(one.archive_id, one.created_at), one.created_at) for one in manifests]
-    costs = _costs(manifests, counted, prices)
+    costs = _costs(manifests, counted, settings, now)
     return TableStatistics(
         table=name,
         configured=settings is not None,
@@ -235,12 +237,24 @@ def _growth(manifests: Iterable[Manifest]) -> tuple[Growth, ...]:
     )
 
 
-def _costs(manifests: Iterable[Manifest], counted: TableCounts | None, prices: Prices) -> tuple[TierCost, ...]:
+def _costs(
+    manifests: Iterable[Manifest], counted: TableCounts | None, settings: TableSettings | None, now: datetime
+) -> tuple[TierCost, ...]:
+    prices = settings.prices if settings else Prices()
     sizes: dict[str, int] = defaultdict(int)
     for manifest in manifests:
-        sizes[manifest.storage_class] += manifest.compressed_size
+        sizes[_class_now(manifest, settings, now)] += manifest.compressed_size
     hot = [_tier("hot", counted.hot_bytes, prices.hot)] if counted else []
-    return (*hot, *(_tier(name, size_bytes, prices.of(name)) for name, size_bytes in sorted(sizes.items())))
+    warm = [_tier("warm", counted.warm_bytes, prices.warm)] if counted and counted.warm_bytes is not None else []
+    return (*hot, *warm, *(_tier(name, size_bytes, prices.of(name)) for name, size_bytes in sorted(sizes.items())))
+
+
+def _class_now(manifest: Manifest, settings: TableSettings | None, now: datetime) -> str:
+    """The storage class at upload, or the one that the configured transitions have brought the parts into since."""
+    age_days = (now - manifest.created_at).days
+    transitions = settings.transitions.days if settings else {}
+    reached = [name for name, days in transitions.items() if days <= age_days]
+    return reached[-1] if reached else manifest.storage_class
 
 
 def _tier(name: str, size_bytes: int, price: float) -> TierCost:
@@ -248,7 +262,7 @@ def _tier(name: str, size_bytes: int, price: float) -> TierCost:
 
 
 def _archive_cost(costs: Iterable[TierCost]) -> float:
-    return sum(cost.usd_per_month for cost in costs if cost.tier != "hot")
+    return sum(cost.usd_per_month for cost in costs if cost.tier not in _IN_DATABASE)
 
 
 def _hot_cost_of_archived(manifests: Sequence[Manifest], counted: TableCounts | None, prices: Prices) -> float:
@@ -280,7 +294,9 @@ def _total(tables: Sequence[TableStatistics]) -> Figures:
         late_rows=_sum_known(table.late_rows for table in tables),
         undated_rows=_sum_known(table.undated_rows for table in tables),
         growth=tuple(_sum_growth(month, growth[month]) for month in sorted(growth)),
-        costs=tuple(_sum_costs(tier, costs[tier]) for tier in sorted(costs, key=lambda tier: (tier != "hot", tier))),
+        costs=tuple(
+            _sum_costs(tier, costs[tier]) for tier in sorted(costs, key=lambda tier: (tier not in _IN_DATABASE, tier))
+        ),
         saved_usd_per_month=sum(table.saved_usd_per_month for table in tables),
         next_expiry_at=min(_known(table.next_expiry_at for table in tables), default=None),
         held_archives=sum(table.held_archives for table in tables),

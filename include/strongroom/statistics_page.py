@@ -84,7 +84,7 @@ def _tiles(statistics: Statistics) -> Iterable[str]:
         (_number(total.rows), "rows archived"),
         (_size(total.compressed_size_bytes), f"on S3, {total.ratio:.1f} times smaller than before"),
         (_number(total.overdue_rows), "rows overdue"),
-        (_usd(monthly), "a month for table and archives"),
+        (_usd(monthly), "a month for tables and archives"),
         (_usd(total.saved_usd_per_month), "a month saved by archiving"),
         (_day(total.last_verified_at), "last archive read again"),
         (_day(statistics.last_restored_at), "last proved restore"),
@@ -214,17 +214,17 @@ def _cost_bars(tables: Sequence[TableStatistics]) -> str:
         y, split, end = position * row, room * hot / most, room * (hot + cold) / most
         drawn.append(
             f'<text x="0" y="{y + 13}">{escape(name)}</text>'
-            f'<rect class="second" x="0" y="{y + 18}" width="{split:.1f}" height="12"><title>hot: {_usd(hot)}</title></rect>'
+            f'<rect class="second" x="0" y="{y + 18}" width="{split:.1f}" height="12"><title>in the database: {_usd(hot)}</title></rect>'
             f'<rect class="first" x="{split:.1f}" y="{y + 18}" width="{end - split:.1f}" height="12">'
             f"<title>archives: {_usd(cold)}</title></rect>"
             f'<text x="{end + 6:.1f}" y="{y + 28}">{_usd(hot + cold)}</text>'
         )
-    key = '<p class="key"><i class="second"></i>hot, in the table<i class="first"></i>archives, on S3</p>'
+    key = '<p class="key"><i class="second"></i>hot and warm, in the database<i class="first"></i>archives, on S3</p>'
     return key + _svg("".join(drawn), row * len(costs))
 
 
 def _hot_and_cold(table: TableStatistics) -> tuple[float, float]:
-    hot = sum(cost.usd_per_month for cost in table.costs if cost.tier == "hot")
+    hot = sum(cost.usd_per_month for cost in table.costs if cost.tier in ("hot", "warm"))
     return hot, sum(cost.usd_per_month for cost in table.costs) - hot
 
 

@@ -13,6 +13,7 @@ from strongroom.partitions import EPOCH, Frequency, newest_due
 from strongroom.records import Record
 from strongroom.settings import TableSettings
 from strongroom.source import Connection, qualified
+from strongroom.warm import SCHEMA, warm_name
 
 _KEY_FORMATS = {Frequency.MONTHLY: "YYYY-MM", Frequency.WEEKLY: 'IYYY-"W"IW', Frequency.DAILY: "YYYY-MM-DD"}
 """What to_char() makes a partition key of."""
@@ -30,6 +31,7 @@ class TableCounts(Record):
 
     hot_rows: int = Field(description="All its rows, as the server's statistics estimate them.")
     hot_bytes: int = Field(description="On disk, with indexes, TOAST and partitions.")
+    warm_bytes: int | None = Field(description="Of the warm table, likewise; None where there is none.")
     waiting: tuple[WaitingPartition, ...] = Field(description="Oldest first; only partitions with rows.")
     undated_rows: int = Field(description="Without a date, or with one outside of all partitions; no run takes them.")
     counted_at: AwareDatetime
@@ -47,10 +49,12 @@ def count_waiting(connection: Connection, settings: TableSettings, *, now: datet
         SourceAccessError: There is no such table or column, or no right to read it.
     """
     _require_table(connection, settings)
-    hot_rows, hot_bytes = _size(connection, settings)
+    name = qualified(settings.schema_name, settings.table_name)
+    hot_rows, hot_bytes = _size(connection, name)
     return TableCounts(
         hot_rows=hot_rows,
         hot_bytes=hot_bytes,
+        warm_bytes=_warm_bytes(connection, settings),
         waiting=_waiting(connection, settings, now),
         undated_rows=_undated(connection, settings),
         counted_at=now,
@@ -70,11 +74,21 @@ def _require_table(connection: Connection, settings: TableSettings) -> None:
         )
 
 
-def _size(connection: Connection, settings: TableSettings) -> tuple[int, int]:
+def _warm_bytes(connection: Connection, settings: TableSettings) -> int | None:
+    """The size of the warm table; None where the settings want none, or nobody has made it yet."""
+    if not settings.warm:
+        return None
+    name = warm_name(settings)
+    found: Any = connection.execute(
+        "SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = %s AND tablename = %s", (SCHEMA, name)
+    ).fetchone()
+    return _size(connection, qualified(SCHEMA, name))[1] if found else None
+
+
+def _size(connection: Connection, name: sql.Identifier) -> tuple[int, int]:
     """Rows and bytes of the table and its partitions; rows are counted where the server has no estimate yet."""
-    name = qualified(settings.schema_name, settings.table_name)
     row: Any = connection.execute(
-        "SELECT sum(greatest(c.reltuples, 0))::bigint, sum(pg_total_relation_size(c.oid))::bigint, "
+        "SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint, coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint, "
         "bool_or(c.reltuples < 0) FROM pg_catalog.pg_class c WHERE c.relkind <> 'p' AND (c.oid = %(table)s::regclass "
         "OR c.oid IN (SELECT relid FROM pg_partition_tree(%(table)s::regclass) WHERE isleaf))",
         {"table": name.as_string(connection)},

@@ -7,8 +7,6 @@ from datetime import timedelta
 
 import psycopg
 import pytest
-from tests.chain import NOW, Chain, some_settings
-from tests.synthetic import a_manifest, many_manifests, put_manifests
 
 from strongroom.catalog import read_catalog, survey_catalog, write_index
 from strongroom.errors import IntegrityError
@@ -19,6 +17,8 @@ from strongroom.statistics_page import make_page
 from strongroom.statistics_report import keep_statistics
 from strongroom.store import Store
 from strongroom.verification import read_proofs, verify_and_record, verify_archives
+from tests.chain import NOW, Chain, some_settings
+from tests.synthetic import a_manifest, many_manifests, put_manifests
 
 ARCHIVES = 1200
 """More than one page of a listing has."""

@@ -8,7 +8,6 @@ from fractions import Fraction
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
-from tests.synthetic import a_manifest, many_manifests
 
 from strongroom.holds import Hold
 from strongroom.metrics import StepFigures, make_metrics
@@ -19,6 +18,7 @@ from strongroom.statistics_page import make_page
 from strongroom.statistics_report import log_lines
 from strongroom.verification import SampleError, choose_sample, parse_sample
 from strongroom.waiting import TableCounts, WaitingPartition
+from tests.synthetic import a_manifest, many_manifests
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 
@@ -33,7 +33,14 @@ def some_settings(*names: str) -> Settings:
 
 def some_counts(**changes) -> TableCounts:
     waiting = tuple(WaitingPartition(partition_key=key, rows=rows) for key, rows in (("2026-04", 7), ("2026-05", 3)))
-    given = {"hot_rows": 1000, "hot_bytes": GIBIBYTE, "waiting": waiting, "undated_rows": 2, "counted_at": NOW}
+    given = {
+        "hot_rows": 1000,
+        "hot_bytes": GIBIBYTE,
+        "warm_bytes": None,
+        "waiting": waiting,
+        "undated_rows": 2,
+        "counted_at": NOW,
+    }
     return TableCounts.model_validate(given | changes)
 
 
@@ -79,6 +86,22 @@ def test_cost_follows_the_prices_and_saving_is_what_the_rows_would_cost_in_the_t
     costs = {cost.tier: cost.usd_per_month for cost in statistics.total.costs}
     assert costs == pytest.approx({"hot": 0.23, "STANDARD": 0.023, "DEEP_ARCHIVE": 0.00099})
     assert statistics.total.saved_usd_per_month == pytest.approx(4 * 0.23 - 0.023 - 0.00099)
+
+
+def test_warm_tables_cost_too_and_transitions_move_archives_into_cheaper_classes():
+    """Sealed on 3 July and 3 September 2026; a hundred days later, on 23 November, only the first has moved on."""
+    table = a_table(transitions={"glacier": "P100D", "deep_archive": "P200D"})
+    manifests = [a_manifest(key=key, compressed_size=GIBIBYTE) for key in ("2026-03", "2026-05")]
+    counts = {"public.audit": some_counts(warm_bytes=GIBIBYTE)}
+
+    total = make_statistics(Settings(tables={"audit": table}), manifests, counts=counts, now=NOW).total
+
+    assert [(cost.tier, cost.usd_per_month) for cost in total.costs] == [
+        ("hot", 0.23),
+        ("warm", 0.23),
+        ("GLACIER", 0.0036),
+        ("STANDARD", 0.023),
+    ]
 
 
 def test_a_held_archive_is_counted_and_never_the_next_to_expire():
