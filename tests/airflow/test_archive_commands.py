@@ -1,4 +1,4 @@
-"""`airflow strongroom list`, `show` and `verify`, as a user types them, on a real store."""
+"""`airflow strongroom list`, `catalog`, `show` and `verify`, as a user types them, on a real store."""
 
 from __future__ import annotations
 
@@ -80,6 +80,9 @@ def test_verify_says_sound_and_names_a_damaged_object(chain, airflow, object_sto
         (("verify", "public.audit.2026-05.0009"), "there is no archive"),
         (("show", "nonsense"), "is not an archive id"),
         (("list", "nope"), "is not configured"),
+        (("verify",), "needs an archive id"),
+        (("verify", "--sample", "2/1"), "is no sample"),
+        (("archive", "audit"), "needs --partition or --before"),
     ],
 )
 def test_wrong_arguments_end_in_one_error_with_a_hint(chain, airflow, arguments, said):
@@ -100,3 +103,34 @@ def test_wrong_keys_of_the_store_are_told_without_the_keys(chain, airflow, monke
     assert ended.returncode == 1
     assert "the store refused to list" in ended.stderr
     assert "marked-secret" not in ended.stderr + ended.stdout
+
+
+def test_catalog_selects_by_prefix_partition_and_age_and_names_what_is_damaged(chain, airflow, object_store, bucket):
+    """May 2026 ended less than a hundred years ago, and more than a day."""
+
+    def listed(*options: str) -> list[str]:
+        ended = airflow("strongroom", "catalog", *options, "--json")
+        assert ended.returncode == 0, ended.stderr
+        return [entry["archive_id"] for entry in json.loads(ended.stdout)]
+
+    assert listed("--prefix", "public.aud", "--partition", "2026", "--older-than", "P1D") == [ARCHIVE]
+    assert listed("--older-than", "P100Y") == listed("--prefix", "warm.") == []
+
+    object_store.client("admin").put_object(Bucket=bucket, Key=ArchiveId.parse(ARCHIVE).manifest_key, Body=b"{}")
+    damaged = airflow("strongroom", "catalog", "--rebuild-index")
+
+    assert damaged.returncode == 1
+    assert f"{ARCHIVE} has a damaged manifest" in damaged.stdout
+
+
+def test_verify_reads_all_archives_or_a_sample_and_names_what_is_unverifiable(chain, airflow, object_store, bucket):
+    sound = airflow("strongroom", "verify", "--sample", "1/10", "--json")
+    object_store.client("admin").put_object(Bucket=bucket, Key=ArchiveId.parse(ARCHIVE).manifest_key, Body=b"{}")
+
+    unverifiable = airflow("strongroom", "verify", "--all")
+
+    assert [(one["archive_id"], one["result"]) for one in json.loads(sound.stdout)] == [(ARCHIVE, "sound")]
+    assert unverifiable.returncode == 1
+    assert f"unverifiable {ARCHIVE}" in unverifiable.stdout
+    records = [key.rpartition("-")[2] for key in chain.store.keys("reports/verifications/")]
+    assert records == ["sound.json", "unverifiable.json"]

@@ -45,7 +45,7 @@ SCRIPTS = REPOSITORY / "deploy" / "compose"
 COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "docker-compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 TEXT = (REPOSITORY / "docker-compose.yaml").read_text()
-AIRFLOW = ("airflow-database", "api-server", "scheduler", "dag-processor", "triggerer", "worker")
+AIRFLOW = ("airflow-database", "api-server", "scheduler", "dag-processor", "triggerer", "worker", "exporter")
 JOBS = ("prepare", "source-sample", "store-fsync", "store-bucket", "airflow-database")
 """They do one thing and end; whether it was done well is their exit status, and others wait for it."""
 
@@ -158,19 +158,19 @@ def test_every_named_volume_is_declared_and_every_declared_one_is_used():
     assert all((REPOSITORY / path).is_file() for path in paths)
 
 
-def test_every_network_is_declared_and_only_the_worker_is_in_both():
-    """Airflow's control side and the data side meet in the tasks alone."""
+def test_every_network_is_declared_and_only_worker_and_exporter_are_in_both():
+    """Airflow's control side and the data side meet in the tasks, and in what counts both."""
     networks = {name: set(service.get("networks", ())) for name, service in SERVICES.items()}
 
     assert set().union(*networks.values()) == set(COMPOSE["networks"])
-    assert [name for name, joined in networks.items() if len(joined) > 1] == ["worker"]
+    assert [name for name, joined in networks.items() if len(joined) > 1] == ["worker", "exporter"]
 
 
 def test_nothing_is_published_beyond_loopback():
     """Each published port binds 127.0.0.1."""
     published = [port for service in SERVICES.values() for port in service.get("ports", ())]
 
-    assert len(published) == 3
+    assert len(published) == 4
     assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", filled_in(port)) for port in published)
 
 
@@ -262,8 +262,8 @@ def test_every_strongroom_variable_is_a_setting(service: str):
     assert all(table.tls_required for table in settings.tables.values())
 
 
-def test_the_worker_alone_has_the_connections_that_the_settings_name():
-    """Three connections with three rights, each encrypted and checked against the authority."""
+def test_the_worker_alone_has_all_connections_that_the_settings_name():
+    """Four connections with four rights, each encrypted and checked against the authority; the exporter reads with two."""
     connections = {
         service: {name.removeprefix("AIRFLOW_CONN_").lower() for name in environment_of(service) if "_CONN_" in name}
         for service in SERVICES
@@ -273,7 +273,8 @@ def test_the_worker_alone_has_the_connections_that_the_settings_name():
         for table in load_settings(environ=read_shared_settings()).tables.values()
     }
 
-    assert {service for service, names in connections.items() if names} == {"worker"}
+    assert {service for service, names in connections.items() if names} == {"worker", "exporter"}
+    assert connections["exporter"] == {*tables}
     assert connections["worker"] == {*tables, "strongroom_purge", "strongroom_restore"}
 
 

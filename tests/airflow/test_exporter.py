@@ -1,0 +1,158 @@
+"""`strongroom-exporter` as a process of its own: its figures over HTTP, from a real store, source and metadata database."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from strongroom.object_keys import ArchiveId
+from strongroom.verification import verify_archives
+from strongroom_local.ports import choose_ports
+from strongroom_local.processes import wait_until
+from tests.chain import NOW, Chain, some_settings
+
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@pytest.fixture
+def environment(source, metadata, object_store, bucket, tmp_path) -> dict[str, str]:
+    """One archived month, one that waits, a DAG that ran; and the variables with which the exporter finds them."""
+    with psycopg.connect(source, autocommit=True) as connection:
+        connection.execute("CREATE TABLE audit (id bigint PRIMARY KEY, at timestamptz NOT NULL)")
+        connection.execute(
+            "INSERT INTO audit SELECT n, '2026-04-30 23:30Z'::timestamptz + n * interval '1 min' FROM generate_series(1, 100) n"
+        )
+    chain = Chain(source, object_store.client("archiver"), some_settings(bucket, tmp_path))
+    archive = ArchiveId.parse(chain.run().archive_id)
+    list(verify_archives(chain.store, [archive], now=lambda: NOW))
+    _make_tasks(metadata)
+    config = tmp_path / "archive.yaml"
+    config.write_text(json.dumps({"legal_basis": "a test", "tables": {"audit": {"date_column": "at"}}}))
+    access_key, secret_key = object_store.keys("archiver")
+    database = conninfo_to_dict(source)
+    return {
+        **os.environ,
+        "STRONGROOM_CONFIG": str(config),
+        "STRONGROOM__STORE__BUCKET": bucket,
+        "STRONGROOM__STORE__ENDPOINT_URL": object_store.endpoint_url,
+        "AIRFLOW_CONN_STRONGROOM_STORE": json.dumps({"conn_type": "aws", "login": access_key, "password": secret_key}),
+        "AIRFLOW_CONN_STRONGROOM_SOURCE": json.dumps(
+            {
+                "conn_type": "postgres",
+                "host": database["host"],
+                "port": int(str(database["port"])),
+                "schema": database["dbname"],
+                "login": database["user"],
+                "password": database["password"],
+            }
+        ),
+    }
+
+
+def _make_tasks(metadata: str) -> None:
+    """What Airflow keeps of a DAG with one task that failed once and then succeeded."""
+    with psycopg.connect(metadata, autocommit=True) as connection:
+        connection.execute("SET session_replication_role = replica")  # without the rows that these refer to
+        connection.execute(
+            "INSERT INTO dag_tag (name, dag_id) VALUES ('strongroom', 'archive__audit') ON CONFLICT DO NOTHING"
+        )
+        for table, identity, state, seconds in (
+            ("task_instance", "id", "success", 2.5),
+            ("task_instance_history", "task_instance_id", "failed", 1.0),
+        ):
+            connection.execute(
+                f"INSERT INTO {table} ({identity}, task_id, dag_id, run_id, map_index, try_number, state, duration, pool, "
+                "pool_slots, span_status) VALUES (gen_random_uuid(), 'part.upload', 'archive__audit', 'r', -1, 1, %s, %s, "
+                "'default_pool', 1, 'not_started') ON CONFLICT DO NOTHING",
+                (state, seconds),
+            )
+
+
+@pytest.fixture
+def exporter(environment) -> Iterator[str]:
+    """The address of a running exporter."""
+    [port] = choose_ports(1)
+    command = [sys.executable, "-m", "strongroom_airflow.exporter", "--port", str(port), "--interval", "1"]
+    process = subprocess.Popen(command, env=environment)
+    try:
+        yield f"http://127.0.0.1:{port}/metrics"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+    finally:
+        process.kill()
+
+
+def _figures(url: str) -> dict[str, float]:
+    """All samples, once the first collection has ended."""
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            with OPENER.open(url, timeout=10) as answer:
+                lines = [line for line in answer.read().decode().splitlines() if not line.startswith("#")]
+        except OSError:
+            lines = []
+        figures = {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+        if figures.get("strongroom_collected_timestamp_seconds") or time.monotonic() > deadline:
+            return figures
+        time.sleep(0.5)
+
+
+def test_a_scrape_gives_the_figures_of_archives_source_and_steps(exporter):
+    figures = _figures(exporter)
+
+    table = '{table="public.audit"}'
+    step = '{dag_id="archive__audit",step="upload"}'
+    expected = {
+        "strongroom_up": 1,
+        f"strongroom_archives{table}": 1,
+        f"strongroom_archived_rows{table}": 71,
+        f"strongroom_overdue_rows{table}": 29,
+        f"strongroom_step_seconds_count{step}": 1,
+        f"strongroom_step_seconds_sum{step}": 2.5,
+        f"strongroom_step_failures_total{step}": 1,
+        "strongroom_holds": 0,
+        "strongroom_damaged_manifests": 0,
+    }
+    assert {name: figures.get(name) for name in expected} == expected
+    assert figures[f"strongroom_last_verified_timestamp_seconds{table}"] == NOW.timestamp()
+    assert "strongroom_days_since_restored" not in figures
+    assert figures["strongroom_days_until_expiry"] > 6 * 365
+
+
+def test_a_taken_port_ends_with_one_error_and_a_hint(environment, exporter):
+    _figures(exporter)
+    port = exporter.rpartition(":")[2].partition("/")[0]
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "strongroom_airflow.exporter", "--port", port],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert ended.returncode == 1
+    assert "HINT: Nothing was changed." in ended.stderr
+
+
+def test_when_collecting_fails_the_last_figures_stay_and_up_is_0(exporter, object_store, bucket):
+    """A legal hold that cannot be read is a doubt about everything."""
+    _figures(exporter)
+    object_store.client("admin").put_object(Bucket=bucket, Key="holds/20261123T120000Z-00000000.json", Body=b"slip")
+
+    assert wait_until(lambda: _figures(exporter)["strongroom_up"] == 0, timeout_seconds=60)
+
+    figures = _figures(exporter)
+    assert figures['strongroom_archives{table="public.audit"}'] == 1
+    assert figures["strongroom_collect_failures_total"] >= 1
