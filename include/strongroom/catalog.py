@@ -7,9 +7,9 @@ and :func:`write_index` makes it anew from nothing but manifests. What deletes o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import zstandard
 from pydantic import ValidationError
@@ -92,6 +92,19 @@ def survey_catalog(
         etags=etags,
         read=len(missing),
     )
+
+
+def each_once(surveys: Iterable[Survey]) -> list[Survey]:
+    """The same surveys without what an earlier one has: two addresses or connections may lead to one bucket."""
+    seen: set[str] = set()
+    kept = []
+    for survey in surveys:
+        manifests = tuple(one for one in survey.manifests if one.archive_id not in seen)
+        damaged = tuple(one for one in survey.damaged if one.archive_id not in seen)
+        seen.update(one.archive_id for one in manifests)
+        seen.update(one.archive_id for one in damaged)
+        kept.append(replace(survey, manifests=manifests, damaged=damaged))
+    return kept
 
 
 def write_index(store: Store, survey: Survey) -> None:

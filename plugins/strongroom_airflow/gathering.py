@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from strongroom.catalog import survey_catalog, write_index
+from strongroom.catalog import each_once, survey_catalog, write_index
 from strongroom.errors import StrongroomError
 from strongroom.holds import holds_in_force
 from strongroom.settings import Settings, TableSettings
@@ -35,13 +35,15 @@ def gather_statistics(settings: Settings, *, now: datetime, refresh_index: bool 
     for store, survey in zip(stores, surveys, strict=True):
         if refresh_index or survey.read >= _MUCH:
             write_index(store, survey)
+    surveys = each_once(surveys)
+    holds = {hold.hold_id: hold for store in stores for hold in holds_in_force(store)}
     proofs = [read_proofs(store) for store in stores]
     return make_statistics(
         settings,
         [manifest for survey in surveys for manifest in survey.manifests],
         damaged=[damaged for survey in surveys for damaged in survey.damaged],
         counts={table.qualified_name: _count(table, now) for table in settings.tables.values()},
-        holds=[hold for store in stores for hold in holds_in_force(store)],
+        holds=list(holds.values()),
         verified={name: at for proof in proofs for name, at in proof.verified.items()},
         last_restored_at=max((proof.last_restored_at for proof in proofs if proof.last_restored_at), default=None),
         now=now,

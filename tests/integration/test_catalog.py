@@ -8,7 +8,7 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from strongroom.catalog import read_catalog, survey_catalog, write_index
+from strongroom.catalog import each_once, read_catalog, survey_catalog, write_index
 from strongroom.errors import IntegrityError
 from strongroom.object_keys import CATALOG_INDEX, ArchiveId
 from strongroom.settings import Settings, StoreSettings
@@ -54,6 +54,14 @@ def test_more_than_a_thousand_archives_are_listed_and_the_index_saves_the_readin
     assert [one.archive_id for one in third.damaged] == ["public.t000.2018-02.0001"]
     with pytest.raises(IntegrityError, match="not a sound manifest"):
         list(read_catalog(store, "public", "t000"))
+
+
+def test_an_archive_to_which_two_addresses_lead_is_told_once(store):
+    put_manifests(store, iter([a_manifest()]))
+
+    first, second = each_once([survey_catalog(store), survey_catalog(store)])
+
+    assert (len(first.manifests), len(second.manifests)) == (1, 0)
 
 
 @pytest.mark.parametrize("body", [b"", b"not zstd", b"\x28\xb5\x2f\xfd\x00\x00\x00\x00"])

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 
 from strongroom.audit import ArchiveVerdict, read_deletions
-from strongroom.catalog import survey_catalog
+from strongroom.catalog import Survey, each_once, survey_catalog
 from strongroom.errors import IntegrityError
 from strongroom.manifest import require_manifest
 from strongroom.object_keys import ArchiveId
@@ -112,7 +112,9 @@ def verify(args: Namespace) -> int:
 
 def _verify_many(args: Namespace) -> int:
     share = Fraction(1) if args.all else parse_sample(args.sample)
-    chosen = [(store, _choose(store, share)) for store in connect_stores(load_settings())]
+    stores = connect_stores(load_settings())
+    surveys = each_once(survey_catalog(store) for store in stores)
+    chosen = [(store, _choose(store, survey, share)) for store, survey in zip(stores, surveys, strict=True)]
     count = sum(len(archives) for _, archives in chosen)
     verdicts: list[ArchiveVerdict] = []
     with Progress(*_COLUMNS, console=Console(stderr=True), transient=True, disable=args.json) as progress:
@@ -137,8 +139,7 @@ def _verify_many(args: Namespace) -> int:
     return 1 if unsound else 0
 
 
-def _choose(store: Store, share: Fraction) -> list[ArchiveId]:
-    survey = survey_catalog(store)
+def _choose(store: Store, survey: Survey, share: Fraction) -> list[ArchiveId]:
     sealed = {ArchiveId.parse(one.archive_id): one.created_at for one in survey.manifests}
     never = dict.fromkeys((ArchiveId.parse(one.archive_id) for one in survey.damaged), EPOCH)
     return choose_sample(sealed | never, read_proofs(store).verified, share)

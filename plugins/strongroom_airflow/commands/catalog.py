@@ -12,7 +12,7 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Column, Table
 
-from strongroom.catalog import DamagedManifest, Survey, survey_catalog, write_index
+from strongroom.catalog import DamagedManifest, Survey, each_once, survey_catalog, write_index
 from strongroom.manifest import Manifest
 from strongroom.partitions import Term
 from strongroom.settings import load_settings
@@ -49,7 +49,7 @@ def _survey(args: Namespace) -> list[Survey]:
         for store in connect_stores(settings):
             write_index(store, survey_catalog(store, indexed=False))
     if args.table is None:
-        return [survey_catalog(store) for store in connect_stores(settings)]
+        return each_once(survey_catalog(store) for store in connect_stores(settings))
     table = settings.table(args.table)
     return [survey_catalog(connect_store(table), table.schema_name, table.table_name)]
 
