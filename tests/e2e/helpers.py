@@ -79,8 +79,14 @@ class Airflow:
         self._token = stack.token()
 
     def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        """Call ``/api/v2`` + path."""
-        return call_api(self._stack.api_url, method, f"/api/v2{path}", body=body, token=self._token)
+        """Call ``/api/v2`` + path; what only reads is asked again when a busy machine did not answer in time."""
+        for tries_left in reversed(range(6 if method == "GET" else 1)):
+            try:
+                return call_api(self._stack.api_url, method, f"/api/v2{path}", body=body, token=self._token)
+            except ServerError as error:
+                if not tries_left or "does not answer" not in error.what:
+                    raise
+        raise AssertionError("unreachable")
 
     def pause(self, dag_id: str, *, paused: bool = True) -> None:
         """Pause a DAG; or let the scheduler have it, which starts its newest due partition at once."""

@@ -40,4 +40,8 @@ class SealOperator(StrongroomOperator):
             "parts": len(sealed.parts),
             "rows": sum(part.rows for part in sealed.parts),
         }
-        return f"Sealed {sealed.archive_id}: the archive exists", facts, [part.model_dump(mode="json") for part in sealed.parts]
+        return (
+            f"Sealed {sealed.archive_id}: the archive exists",
+            facts,
+            [part.model_dump(mode="json") for part in sealed.parts],
+        )
