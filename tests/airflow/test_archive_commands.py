@@ -6,10 +6,10 @@ import json
 
 import psycopg
 import pytest
-from tests.chain import Chain, some_settings
 
 from strongroom.manifest import require_manifest
 from strongroom.object_keys import ArchiveId
+from tests.chain import Chain, some_settings
 
 ARCHIVE = "public.audit.2026-05.0001"
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import psycopg
 import pytest
 import zstandard
-from tests.chain import Chain, some_settings
 
 from strongroom.errors import IdentityError, PartitionError, UnarchivableError
 from strongroom.extract_to_staging import extract_part
 from strongroom.manifest import archive_ids, require_manifest
 from strongroom.object_keys import ArchiveId
+from tests.chain import Chain, some_settings
 
 AUDIT = """
 CREATE TABLE audit (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz NOT NULL, who text, cost numeric);

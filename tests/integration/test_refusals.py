@@ -11,10 +11,10 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from tests.chain import Chain, some_settings
-from tests.integration.test_lossless import REFUSED as REFUSED_TYPES
 
 from strongroom.errors import SourceAccessError, UnarchivableError
+from tests.chain import Chain, some_settings
+from tests.integration.test_lossless import REFUSED as REFUSED_TYPES
 
 _schemas = (f"case_{number}" for number in itertools.count(1))
 

@@ -9,13 +9,13 @@ from threading import Barrier
 
 import boto3
 import pytest
-from tests.chain import NOW
 
 from strongroom.claims import release_claim, take_claim
 from strongroom.errors import ConfigurationError, ContendedError, IntegrityError, StoreAccessError, StoreError
 from strongroom.settings import StoreSettings
 from strongroom.store import Store, make_client
 from strongroom_local.ports import choose_ports
+from tests.chain import NOW
 
 TTL = timedelta(hours=1)
 
