@@ -6,10 +6,11 @@ The promise does not rest on it (the delete's own comparison does); it keeps two
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from strongroom.errors import ContendedError
-from strongroom.object_keys import ArchiveId, claim_key
 from strongroom.records import Claim
 from strongroom.store import Store
 
@@ -44,10 +45,10 @@ def take_claim(store: Store, key: str, *, owner: str, now: datetime, ttl: timede
     raise _contended(key, winner)
 
 
-def renew_claim(store: Store, archive: ArchiveId, *, owner: str, now: datetime, ttl: timedelta) -> Claim:
-    """Take or renew the claim on an archive's partition; each step does so before it changes anything."""
-    key = claim_key(archive.schema_name, archive.table_name, archive.partition_key)
-    return take_claim(store, key, owner=owner, now=now, ttl=ttl)
+def running_clock(now: datetime) -> Callable[[], datetime]:
+    """A clock that says ``now`` and goes on from there, for work so long that a claim taken at its start is stale."""
+    started = time.monotonic()
+    return lambda: now + timedelta(seconds=time.monotonic() - started)
 
 
 def release_claim(store: Store, key: str, *, owner: str, now: datetime) -> None:

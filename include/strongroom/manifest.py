@@ -194,4 +194,12 @@ def require_manifest(store: Store, archive: ArchiveId) -> Manifest:
 def sealed_part(store: Store, part: PlannedPart) -> VerifiedPart | None:
     """The record of a part whose archive is sealed already, or None while it is not."""
     manifest = read_manifest(store, part.archive)
-    return manifest.verified_part(part.number) if manifest is not None else None
+    if manifest is None:
+        return None
+    if part.number >= len(manifest.parts):
+        raise IntegrityError(
+            f"{part.archive_id} is sealed and has no part {part.number}",
+            expected=f"a part below {len(manifest.parts)}",
+            hint="Nothing was changed. This task's record is of an earlier plan: clear 'plan' and the tasks after it.",
+        )
+    return manifest.verified_part(part.number)

@@ -14,7 +14,7 @@ from strongroom.catalogue import InspectedTable, Reference, inspect_table
 from strongroom.errors import StagingError, UnarchivableError
 from strongroom.identity import claim_store
 from strongroom.manifest import Manifest, archive_ids, require_manifest
-from strongroom.object_keys import ArchiveId, evidence_prefix, partition_prefix
+from strongroom.object_keys import ArchiveId, ArchiveIdError, evidence_prefix, partition_prefix
 from strongroom.partitions import Partition, Window, refuse_if_hot
 from strongroom.records import ArchivePlan, Column, Exclusion, PlannedPart, narrow
 from strongroom.restores import active_restores_of
@@ -171,7 +171,7 @@ def _next_sequence(store: Store, settings: TableSettings, partition: Partition, 
     where = (settings.schema_name, settings.table_name, partition.key)
     prefixes = (partition_prefix(*where), evidence_prefix(*where))
     begun = {key.removeprefix(prefix).partition("/")[0] for prefix in prefixes for key in store.keys(prefix)}
-    sequences = [archive.sequence for archive in (*earlier, *map(ArchiveId.parse, begun))]
+    sequences = [archive.sequence for archive in (*earlier, *filter(None, map(_as_archive_id, begun)))]
     return max(sequences, default=0) + 1
 
 
@@ -187,6 +187,14 @@ def _refuse_unsteady_text(connection: Connection, table: InspectedTable, window:
                 hint="Nothing was read and no row was deleted. A tsquery that was put together as a & (b & c) is written "
                 "without its brackets; give such a column its own text as its value, and the two are the same.",
             )
+
+
+def _as_archive_id(folder: str) -> ArchiveId | None:
+    """What a folder's name says, or None for an object that somebody else put there."""
+    try:
+        return ArchiveId.parse(folder)
+    except ArchiveIdError:
+        return None
 
 
 def _exclusions(connection: Connection, table: InspectedTable, window: Window) -> tuple[Exclusion, ...]:

@@ -16,7 +16,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from strongroom.claims import release_claim, take_claim
+from strongroom.claims import release_claim, running_clock, take_claim
 from strongroom.errors import ContendedError, IntegrityError
 from strongroom.holds import Hold, covering, holds_in_force
 from strongroom.manifest import archive_ids, read_manifest
@@ -110,8 +110,9 @@ def sweep_store(
         if leftover.upload is not None:
             purge_store.abort(leftover.upload)
 
+    clock = running_clock(now)
     leftovers = find_leftovers(store, purge_store, now=now, grace=grace)
-    return [_sweep(store, leftover, remove, run, now, claim_ttl) for leftover in leftovers]
+    return [_sweep(store, leftover, remove, run, clock(), claim_ttl) for leftover in leftovers]
 
 
 def sweep_staging(
@@ -135,6 +136,7 @@ def sweep_staging(
     def remove(leftover: Leftover) -> None:
         shutil.rmtree(leftover.name)
 
+    clock = running_clock(now)
     holds = holds_in_force(store)
     swept = []
     for folder, archive in _staging_folders(Path(root)):
@@ -142,7 +144,7 @@ def sweep_staging(
             since = max(_modified_at(path) for path in (folder, *folder.iterdir()))
             if since <= now - grace or _is_finished(store, archive):
                 leftover = Leftover(kind="staging", name=str(folder), archive_ids=(str(archive),), since=since)
-                swept.append(_sweep(store, _judge(store, leftover, holds, now), remove, run, now, claim_ttl))
+                swept.append(_sweep(store, _judge(store, leftover, holds, now), remove, run, clock(), claim_ttl))
     return swept
 
 

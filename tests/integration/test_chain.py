@@ -11,9 +11,9 @@ import psycopg
 import pytest
 import zstandard
 
-from strongroom.errors import IdentityError, PartitionError, UnarchivableError
+from strongroom.errors import IdentityError, IntegrityError, PartitionError, UnarchivableError
 from strongroom.extract_to_staging import extract_part
-from strongroom.manifest import archive_ids, require_manifest
+from strongroom.manifest import archive_ids, require_manifest, sealed_part
 from strongroom.object_keys import ArchiveId
 from tests.chain import Chain, some_settings
 
@@ -182,3 +182,19 @@ def test_a_plan_made_anew_never_takes_up_parts_that_an_earlier_plan_cut(chain, b
 
     assert (report.archive_id, report.parts, report.archived_rows) == (earlier.archive_id, 8, 744)
     assert scalar(chain.conninfo, "SELECT count(*) FROM audit") == 800 - 744
+
+
+def test_a_stranger_among_the_archives_does_not_stop_the_plan(chain, object_store, bucket):
+    for name in ("README.txt", "notes/today.txt"):
+        key = f"archives/public.audit/partition=2026-05/{name}"
+        object_store.client("admin").put_object(Bucket=bucket, Key=key, Body=b"x")
+
+    assert chain.run().archive_id == "public.audit.2026-05.0001"
+
+
+def test_a_part_that_a_sealed_archive_does_not_have_is_named(chain):
+    sealed = chain.seal(chain.plan())
+    stale = sealed.parts[0].model_copy(update={"number": 7})
+
+    with pytest.raises(IntegrityError, match="has no part 7"):
+        sealed_part(chain.store, stale)
