@@ -17,7 +17,7 @@ LOCAL := $(VENV)/python -m strongroom_local
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint up down status env sample lock clean setup
+.PHONY: help memory demo test lint up down status env sample lock clean setup
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,9 @@ status: setup ## Show what runs, where, and whether it is well
 
 env: setup ## Print export lines for: eval "$(make -s env)", after which psql, aws and airflow just work
 	@$(LOCAL) env
+
+memory: setup ## Measure what each task takes at 200,000 and 2,000,000 rows (minutes; see docs/memory.md)
+	@$(VENV)/python -m tests.measure_memory
 
 sample: setup ## Fill the source tables up to ROWS call records a month
 	@$(LOCAL) sample --rows $(ROWS)
