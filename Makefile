@@ -26,7 +26,7 @@ demo: setup ## Archive two months of five tables through real Airflow, prove it,
 	@$(LOCAL) demo --rows $(ROWS) $(if $(KEEP),--keep)
 
 test: setup ## Run every test against real embedded servers (ARGS="-k ...")
-	@$(VENV)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
+	@deploy/make-test $(ARGS)
 
 lint: setup ## Check style, formatting and types
 	@$(VENV)/ruff check .

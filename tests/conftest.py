@@ -25,13 +25,6 @@ SESSIONS = REPOSITORY / ".strongroom" / "test"
 _numbers = itertools.count(1)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process, and all that need a whole stack too: one stack at a time is enough."""
-    for item in items:
-        whole_stack = item.path.is_relative_to(REPOSITORY / "tests" / "e2e")
-        item.add_marker(pytest.mark.xdist_group("e2e" if whole_stack else str(item.path)))
-
-
 @pytest.fixture(scope="session")
 def session_folder() -> Iterator[Path]:
     """A folder for the servers of this test session; what sessions that were killed left behind is swept away."""
