@@ -146,7 +146,7 @@ def test_a_component_that_was_killed_comes_back_with_up(stack):
     """Status says what is gone; up starts that one alone."""
     before = {part.name: part.pid for part in stack.status()}
     os.kill(before["triggerer"], signal.SIGKILL)
-    assert wait_until(lambda: stack.status()[-1].pid is None, timeout_seconds=5)
+    assert wait_until(lambda: {part.name: part.pid for part in stack.status()}["triggerer"] is None, timeout_seconds=5)
     assert run_local(stack, "status").returncode == 1
 
     stack.up()
