@@ -64,7 +64,7 @@ def rebuilt_keys(connection: Connection, shape: TableShape, lines: Iterable[byte
     query = sql.SQL("COPY (SELECT {}, {} FROM ({}) AS t) TO STDOUT").format(
         keys, row_digest(sql.SQL("t")), rebuilt_rows(shape)
     )
-    for batch in _batches(lines):
+    for batch in batches(lines, most_lines=_BATCH_LINES, most_bytes=_BATCH_BYTES):
         try:
             stage_lines(connection, batch)
             with connection.cursor() as cursor, cursor.copy(query) as copy:
@@ -74,13 +74,14 @@ def rebuilt_keys(connection: Connection, shape: TableShape, lines: Iterable[byte
         yield from answer.splitlines(keepends=True)
 
 
-def _batches(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
+def batches(lines: Iterable[bytes], *, most_lines: int, most_bytes: int) -> Iterator[list[bytes]]:
+    """Group lines so that neither many nor large ones are in memory at once; a single larger line stands alone."""
     batch: list[bytes] = []
     size_bytes = 0
     for line in lines:
         batch.append(line)
         size_bytes += len(line)
-        if len(batch) >= _BATCH_LINES or size_bytes >= _BATCH_BYTES:
+        if len(batch) >= most_lines or size_bytes >= most_bytes:
             yield batch
             batch, size_bytes = [], 0
     if batch:

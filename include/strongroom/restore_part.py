@@ -8,7 +8,7 @@ Memory does not grow with the part. A try that broke off is gone on with behind 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from strongroom.errors import IntegrityError, RestoreError
 from strongroom.manifest import require_manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.plan import dated
-from strongroom.rebuild import rebuilt_rows, stage_lines
+from strongroom.rebuild import batches, rebuilt_rows, stage_lines
 from strongroom.records import TableShape, VerifiedPart
 from strongroom.restore import LISTED_KEYS, DifferentRow, RestoredPart, RestorePart, RestorePlan, RestoreRequest
 from strongroom.restore_target import SIDE_COLUMN, Fit, Target, find_target, fit_columns
@@ -135,24 +135,12 @@ def _load(loader: _Loader, staging: Staging, path: Path, part: VerifiedPart) -> 
         progress = RestoreProgress(**part.model_dump())
     with path.open("rb") as handle:
         lines = split_lines(decompress(part.compression_type, blocks(handle), on_chunk=len))
-        for batch in _batches(islice(lines, progress.done_rows, None)):
+        remaining = islice(lines, progress.done_rows, None)
+        for batch in batches(remaining, most_lines=BATCH_ROWS, most_bytes=BATCH_BYTES):
             outcome = loader.load(batch, room=LISTED_KEYS - len(progress.listed))
             progress = _advance(progress, len(batch), outcome)
             staging.save(progress)
     return progress
-
-
-def _batches(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
-    batch: list[bytes] = []
-    size_bytes = 0
-    for line in lines:
-        batch.append(line)
-        size_bytes += len(line)
-        if len(batch) >= BATCH_ROWS or size_bytes >= BATCH_BYTES:
-            yield batch
-            batch, size_bytes = [], 0
-    if batch:
-        yield batch
 
 
 def _advance(progress: RestoreProgress, rows: int, outcome: _Outcome) -> RestoreProgress:
