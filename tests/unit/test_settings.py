@@ -18,8 +18,8 @@ from pydantic_core import PydanticUndefined
 
 from strongroom.errors import ConfigurationError
 from strongroom.partitions import Frequency, Term
-from strongroom.setting_values import STORAGE_CLASSES
 from strongroom.settings import DEFAULT_FILE, Compression, StoreSettings, TableSettings, load_settings
+from strongroom.settings.values import STORAGE_CLASSES
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "configuration.md"
 FIRST_TABLES = {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import re
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Annotated, Any, Literal
@@ -188,6 +190,13 @@ def _check_storage_class(name: str) -> str:
     if name in _FROZEN_CLASSES:
         raise fault("a class that can be read at once, as verify does (a lifecycle rule may move objects on later)")
     return name
+
+
+def guess(name: str, known: Mapping[str, str] | Iterable[str]) -> str:
+    """Ask whether somebody meant a known name that looks like theirs; empty where none does."""
+    names = known if isinstance(known, Mapping) else {each: each for each in known}
+    close = difflib.get_close_matches(name.casefold(), names, n=1)
+    return f", did you mean {names[close[0]]}?" if close else ""
 
 
 def length(term: Term) -> datetime:

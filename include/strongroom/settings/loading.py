@@ -1,0 +1,266 @@
+"""Reads the settings from the file and the environment, and tells whatever is wrong in both in one error."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource
+from pydantic_settings.sources.utils import parse_env_vars
+
+from strongroom.errors import ConfigurationError
+from strongroom.settings.faults import (
+    Finding,
+    Key,
+    describe_misplaced,
+    describe_unknown,
+    list_findings,
+    name_heirs,
+    show,
+    show_key,
+)
+from strongroom.settings.sections import SECTIONS, Settings, TableSettings, find_twins, make_slug
+from strongroom.settings.strict_yaml import YamlError, parse_yaml
+from strongroom.settings.values import guess
+
+DEFAULT_FILE = Path(__file__).resolve().parents[2] / "config" / "archive.yaml"
+FILE_VARIABLE = "STRONGROOM_CONFIG"
+PREFIX = "STRONGROOM__"
+
+
+def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the file and the environment, and check every setting of every table.
+
+    Args:
+        path: The file; None takes the one that STRONGROOM_CONFIG names, or `include/config/archive.yaml`.
+        environ: Variables; None takes the process's own. A relative staging folder is read from its AIRFLOW_HOME.
+
+    Raises:
+        ConfigurationError: Tells all faults of file and environment together, each with its key or variable.
+    """
+    environ = os.environ if environ is None else environ
+    draft = _Draft(_find_file(path, environ))
+    draft.read_file()
+    draft.read_environment(environ)
+    tables = draft.check({"environ": environ})
+    draft.raise_faults()
+    return Settings(tables=tables)
+
+
+def _find_file(path: Path | None, environ: Mapping[str, str]) -> Path:
+    named = path or environ.get(FILE_VARIABLE)
+    try:
+        return Path(named).expanduser() if named else DEFAULT_FILE
+    except RuntimeError:
+        return Path(str(named))
+
+
+class _Draft:
+    """A document on its way to settings, and what is wrong with it so far."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.document: dict[str, Any] = {}
+        self.tables: dict[str, dict[str, Any]] = {}
+        self.is_read = False
+        self._variables: dict[Key, str] = {}
+        self._faults: dict[str, list[str]] = defaultdict(list)
+        """Each line of the error, and the tables that inherit the fault from a default (none: it is their own)."""
+
+    # -- sources
+
+    def read_file(self) -> None:
+        """Take the file apart into defaults and tables."""
+        try:
+            document, faults = parse_yaml(self.path.read_bytes().decode("utf-8-sig"))
+        except OSError as error:
+            return self._report_file(f"cannot be read: {error.strerror or error}")
+        except UnicodeDecodeError as error:
+            return self._report_file(f"is not UTF-8 text, byte {error.start} is wrong")
+        except (YamlError, ValueError) as error:
+            return self._report_file(str(error))
+        for sentence in faults:
+            self._report_file(sentence)
+        if not isinstance(document, dict):
+            return self._report_file(f"expected a mapping of settings, found {show(document)}")
+        self.is_read = True
+        tables = document.pop("tables", None)
+        self.document = _without_empty_sections(document)
+        if not isinstance(tables, dict) or not tables:
+            return self._report(("tables",), f"expected at least one table, found {show(tables)}")
+        for name, section in tables.items():
+            if isinstance(section, dict | None):
+                self.tables[name] = _without_empty_sections(section or {})
+            else:
+                self._report(("tables", name), f"expected a mapping of settings, found {show(section)}")
+        return None
+
+    def read_environment(self, environ: Mapping[str, str]) -> None:
+        """Replace the values that variables name, shorter keys first, so that a section does not undo its own parts."""
+        names = [name for name in environ if name.startswith(PREFIX)]
+        for name in sorted(names, key=lambda name: (name.count("__"), name)):
+            self._read_variable(name, environ[name])
+
+    def _read_variable(self, variable: str, text: str) -> None:
+        rest = variable.removeprefix(PREFIX).casefold()
+        section: dict[str, Any] = self.document
+        base: Key = ()
+        if rest.split("__")[0] == "tables":
+            rest = rest.removeprefix("tables").removeprefix("__")
+            table = self._match_table(rest)
+            if table is None:
+                if self.is_read:
+                    expected = "STRONGROOM__TABLES__<TABLE>__<SETTING> with a table of the file"
+                    self._add(variable, f"expected {expected}{guess(rest.split('__')[0], list(self.tables))}")
+                return None
+            section, base = self.tables[table], ("tables", table)
+            rest = rest[len(make_slug(table)) + 2 :]
+        key = tuple(rest.split("__"))
+        value: Any = _OneVariable(rest, text)()
+        for part in key:
+            if not isinstance(value, dict) or part not in value:
+                return self._add(variable, describe_misplaced(key))
+            value = value[part]
+        place = (*base, *key)
+        if self._variables.setdefault(place, variable) != variable:
+            return self._add(variable, f"expected one variable for this setting, found {self._variables[place]} too")
+        _put(section, key, value)
+        return None
+
+    def _match_table(self, rest: str) -> str | None:
+        """Find the table whose slug, in any case, begins a variable's rest; the longest, as a slug may hold `__`."""
+        found = [name for name in self.tables if rest.startswith(f"{make_slug(name).casefold()}__")]
+        return max(found, key=lambda name: len(make_slug(name)), default=None)
+
+    # -- checking
+
+    def check(self, context: dict[str, Any]) -> dict[str, TableSettings]:
+        """Check the defaults by themselves, then every table with the defaults it inherits."""
+        self._check_defaults(context)
+        for name, expected in find_twins(self.tables):
+            self._report(("tables", name), f"expected {expected}")
+        checked = {}
+        for name, section in self.tables.items():
+            merged = _merge(self.document, section)
+            if "table" in section:
+                self._report(("tables", name, "table"), describe_unknown(("table",)))
+            try:
+                checked[name] = TableSettings.model_validate({**merged, "table": name}, context=context)
+            except ValidationError as error:
+                for finding in list_findings(error):
+                    self._report_in_table(name, finding)
+        return checked
+
+    def _check_defaults(self, context: dict[str, Any]) -> None:
+        """Tell what is wrong with a default whoever inherits it."""
+        if "table" in self.document:
+            self._report(("table",), describe_unknown(("table",)))
+        required = {"date_column": "date_column", "legal_basis": "legal_basis"}
+        try:
+            TableSettings.model_validate({**required, **self.document, "table": "table"}, context=context)
+        except ValidationError as error:
+            for finding in list_findings(error):
+                if _holds(self.document, finding.key) and not (finding.mutual and self.tables):
+                    self._report(finding.key, finding.text)
+
+    def _report_in_table(self, name: str, finding: Finding) -> None:
+        if finding.key == ("table",):
+            self._report(("tables", name), finding.text)
+        elif _holds(self.document, finding.key) and not _holds(self.tables[name], finding.key):
+            self._report(finding.key, finding.text, heir=name)
+        else:
+            self._report(("tables", name, *finding.key), finding.text)
+
+    # -- telling
+
+    def _report_file(self, text: str) -> None:
+        self._add(self.path.name, text)
+
+    def _report(self, key: Key, text: str, heir: str | None = None) -> None:
+        for depth in range(len(key), 0, -1):
+            if variable := self._variables.get(key[:depth]):
+                inside = show_key(key[depth:])
+                return self._add(f"{variable}: {inside}" if inside else variable, text, heir)
+        return self._add(f"{self.path.name}: {show_key(key)}", text, heir)
+
+    def _add(self, where: str, text: str, heir: str | None = None) -> None:
+        line = f"{where}: {text}"
+        if heir is None:
+            self._faults[line] = []
+        elif self._faults.get(line) != []:
+            self._faults[line].append(heir)
+
+    def raise_faults(self) -> None:
+        if not self._faults:
+            return
+        lines = "".join(f"\n  {line}{name_heirs(heirs, len(self.tables))}" for line, heirs in self._faults.items())
+        count = len(self._faults)
+        raise ConfigurationError(
+            f"{count} {'fault' if count == 1 else 'faults'} in the settings of {self.path}{lines}",
+            hint="Nothing was started and no row was touched; correct these lines (all settings: docs/configuration.md).",
+        )
+
+
+class _Variables(TableSettings, BaseSettings):  # type: ignore[misc]  # one kind of configuration is both
+    """The settings as pydantic-settings wants them described; never made."""
+
+
+class _OneVariable(EnvSettingsSource):
+    """pydantic-settings' reading of a single variable, which may not exist as such in this process's environment.
+
+    Lists and sections are JSON, `null` is None. Text that is no JSON stays text, for the model to judge.
+    """
+
+    def __init__(self, name: str, text: str) -> None:
+        self._variable = {name: text}
+        super().__init__(_Variables, env_prefix="", env_nested_delimiter="__", env_parse_none_str="null")
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return parse_env_vars(self._variable, parse_none_str=self.env_parse_none_str)
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except (ValueError, RecursionError):
+            return value
+
+
+def _holds(document: Mapping[str, Any], key: Key) -> bool:
+    """Whether a document has a value of its own at a key; positions in a list count as the list."""
+    value: Any = document
+    for part in takewhile(lambda part: isinstance(part, str), key):
+        if not isinstance(value, dict) or part not in value:
+            return False
+        value = value[part]
+    return True
+
+
+def _put(document: dict[str, Any], key: Key, value: Any) -> None:
+    """Set one value; a section that is not one stays as it is, to be told with the other faults."""
+    *sections, last = key
+    place: Any = document
+    for part in sections:
+        place = place.setdefault(part, {})
+        if not isinstance(place, dict):
+            return
+    place[last] = value
+
+
+def _merge(defaults: Mapping[str, Any], section: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay a table's section over the defaults: key by key, and so inside the sections."""
+    merged = {**defaults, **section}
+    for name in SECTIONS:
+        if isinstance(defaults.get(name), dict) and isinstance(section.get(name), dict):
+            merged[name] = {**defaults[name], **section[name]}
+    return merged
+
+
+def _without_empty_sections(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out sections whose every line is a comment; YAML reads them as null."""
+    return {name: value for name, value in document.items() if value is not None or name not in SECTIONS}

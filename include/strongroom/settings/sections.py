@@ -1,0 +1,349 @@
+"""The settings as frozen, checked records: one for each table, with its sections."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from strongroom.errors import ConfigurationError
+from strongroom.partitions import Frequency, Term
+from strongroom.settings.values import (
+    BucketName,
+    Count,
+    Cron,
+    EndpointUrl,
+    Identifier,
+    Identifiers,
+    NetworkSeconds,
+    Prefix,
+    Price,
+    ProofRows,
+    RetentionTerm,
+    Retries,
+    StorageClass,
+    TableName,
+    Text,
+    TimeoutSeconds,
+    Whole,
+    fault,
+    guess,
+    is_exposed,
+    length,
+)
+
+LEVELS: Mapping[str, tuple[int, int, int]] = {"zstd": (1, 22, 3), "gzip": (1, 9, 6)}
+"""Lowest, highest and default level of each type that has levels."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Compression(_Frozen):
+    """How the bytes of a part are made smaller."""
+
+    type: Literal["zstd", "gzip", "none"] = "zstd"
+    level: Whole | None = None
+    allow_fallback: bool = True
+
+    @field_validator("level")
+    @classmethod
+    def _check_level(cls, level: int | None, info: ValidationInfo) -> int | None:
+        kind = info.data.get("type")
+        if level is None or kind is None:
+            return level
+        if kind not in LEVELS:
+            raise fault(f"no level for {kind}", mutual=True)
+        lowest, highest, _ = LEVELS[kind]
+        if not lowest <= level <= highest:
+            raise fault(f"{lowest} to {highest} for {kind}", mutual=True)
+        return level
+
+    @property
+    def effective_level(self) -> int | None:
+        """The level that is used: the given one, or the type's default; None without compression."""
+        if self.level is None and self.type in LEVELS:
+            return LEVELS[self.type][2]
+        return self.level
+
+
+class StoreSettings(_Frozen):
+    """Where archives lie, and how S3 is spoken to. Who may speak to it is told by an Airflow connection."""
+
+    bucket: BucketName = "strongroom-archive"
+    prefix: Prefix = ""
+    region: Text = "us-east-1"
+    endpoint_url: EndpointUrl | None = None
+    storage_class: StorageClass = "STANDARD"
+    sse: Literal["AES256", "aws:kms", "none"] = "AES256"
+    kms_key_id: Text | None = Field(default=None, validate_default=True)
+    create_bucket: bool = False
+    max_connections: Count = 10
+    connect_timeout_seconds: NetworkSeconds = 10
+    read_timeout_seconds: NetworkSeconds = 60
+    max_attempts: Count = 3
+
+    @field_validator("kms_key_id")
+    @classmethod
+    def _check_kms_key(cls, key_id: str | None, info: ValidationInfo) -> str | None:
+        sse = info.data.get("sse")
+        if sse == "aws:kms" and key_id is None:
+            raise fault("the id or ARN of a key, because sse is aws:kms", mutual=True)
+        if sse not in ("aws:kms", None) and key_id is not None:
+            raise fault(f"no key, because sse is {sse}", mutual=True)
+        return key_id
+
+
+class Purge(_Frozen):
+    """How archives whose term is over are destroyed, and when what broken runs left is swept away."""
+
+    require_approval: bool = False
+    approval_timeout_seconds: TimeoutSeconds = 72_000
+    sweep_after_days: Count = 7
+
+
+class Prices(_Frozen):
+    """What a gibibyte costs in US dollars a month, where rows live hot or warm and in each storage class of S3."""
+
+    hot: Price = 0.23
+    warm: Price = 0.23
+    standard: Price = 0.023
+    standard_ia: Price = 0.0125
+    onezone_ia: Price = 0.01
+    intelligent_tiering: Price = 0.023
+    glacier_ir: Price = 0.004
+    glacier: Price = 0.0036
+    deep_archive: Price = 0.00099
+
+    def of(self, storage_class: str) -> float:
+        """The price of a storage class; one without a price of its own costs as much as `STANDARD`."""
+        price: float = getattr(self, storage_class.lower(), self.standard)
+        return price
+
+
+class Transitions(_Frozen):
+    """How long after its upload S3 moves a part on into each storage class; None means never.
+
+    `airflow strongroom bucket apply` makes lifecycle rules of it.
+    """
+
+    standard_ia: RetentionTerm | None = None
+    onezone_ia: RetentionTerm | None = None
+    intelligent_tiering: RetentionTerm | None = None
+    glacier_ir: RetentionTerm | None = None
+    glacier: RetentionTerm | None = None
+    deep_archive: RetentionTerm | None = None
+
+    @field_validator("*")
+    @classmethod
+    def _check_order(cls, term: Term | None, info: ValidationInfo) -> Term | None:
+        """S3 only moves objects down its list of classes, and keeps them 30 days before the infrequent ones."""
+        if term is None:
+            return term
+        if info.field_name in ("standard_ia", "onezone_ia") and length(term) < length(Term(days=30)):
+            raise fault("30 days or longer, as S3 asks for this class")
+        for name, earlier in info.data.items():
+            if earlier is not None and length(term) <= length(earlier):
+                raise fault(f"longer than {name} ({earlier})", found=str(term), mutual=True)
+        return term
+
+    @property
+    def days(self) -> dict[str, int]:
+        """Days from the upload by storage class, in the order in which a part comes into them."""
+        terms = ((name.upper(), getattr(self, name)) for name in type(self).model_fields)
+        return {name: (length(term) - length(Term(days=1))).days + 1 for name, term in terms if term is not None}
+
+
+SECTIONS: Mapping[str, type[BaseModel]] = {
+    "compression": Compression,
+    "store": StoreSettings,
+    "purge": Purge,
+    "prices": Prices,
+    "transitions": Transitions,
+}
+"""Parts of a table's settings that are mappings themselves, by their key."""
+
+
+class TableSettings(_Frozen):
+    """Everything that one table's DAG needs to know.
+
+    Each field but `table` may stand in the table's section, or at the top of the file for all tables.
+    """
+
+    table: TableName
+    date_column: Identifier
+    primary_key: Annotated[Identifiers, Field(min_length=1)] | None = None
+    frequency: Frequency = Frequency.MONTHLY
+    cron: Cron = "0 2 1 * *"
+    hot_retention: RetentionTerm = Term.parse("P90D")
+    warm: bool = False
+    warm_retention: RetentionTerm = Field(default=Term.parse("P365D"), validate_default=True)
+    cold_retention: RetentionTerm = Field(default=Term.parse("P7Y"), validate_default=True)
+    legal_basis: Text
+    compression: Compression = Compression()
+    part_rows: Count = 500_000
+    part_bytes: Count = 536_870_912
+    delete_batch_rows: Count = 10_000
+    max_parallel_parts: Count = 4
+    proof_rows: ProofRows = 1000
+    accepted_delete_triggers: Identifiers = ()
+    staging: str = Field(default="strongroom-staging", validate_default=True)
+    claim_ttl_seconds: Count = 3600
+    statement_timeout_seconds: TimeoutSeconds = 3600
+    lock_timeout_seconds: TimeoutSeconds = 30
+    connect_timeout_seconds: TimeoutSeconds = 10
+    tls_required: bool = True
+    store: StoreSettings = StoreSettings()
+    purge: Purge = Purge()
+    prices: Prices = Prices()
+    transitions: Transitions = Transitions()
+    source_conn_id: Text = "strongroom_source"
+    store_conn_id: Text = "strongroom_store"
+    purge_conn_id: Text = "strongroom_purge"
+    restore_conn_id: Text = "strongroom_restore"
+    owner: Text = "strongroom"
+    retries: Retries = 3
+    pool: Text = "default_pool"
+
+    @field_validator("warm_retention", "cold_retention")
+    @classmethod
+    def _check_order(cls, term: Term, info: ValidationInfo) -> Term:
+        """Each tier must end later than the one before it, or its rows would expire on arrival."""
+        warm = info.data.get("warm", False)
+        if info.field_name == "warm_retention" and not warm:
+            return term
+        earlier = ["hot_retention", "warm_retention"] if warm else ["hot_retention"]
+        for name in earlier:
+            if name in info.data and name != info.field_name and length(term) <= length(info.data[name]):
+                raise fault(f"longer than {name} ({info.data[name]})", found=str(term), mutual=True)
+        return term
+
+    @field_validator("staging")
+    @classmethod
+    def _make_absolute(cls, staging: str, info: ValidationInfo) -> str:
+        """Read a relative folder from AIRFLOW_HOME, which all processes of one machine share."""
+        if not staging.strip() or not staging.isprintable() or "://" in staging:
+            raise fault("a folder that every worker reaches under the same name")
+        environ = (info.context or {}).get("environ", os.environ)
+        home = Path(environ.get("AIRFLOW_HOME") or "~/airflow")
+        try:
+            return str((home.expanduser() / Path(staging).expanduser()).absolute())
+        except RuntimeError:
+            raise fault("a folder of a user that this machine knows") from None
+
+    @field_validator("store", mode="wrap")
+    @classmethod
+    def _refuse_plain_http(
+        cls, value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> StoreSettings:
+        """Ask for TLS beyond this machine, and tell that together with whatever else is wrong with the store."""
+        url = value.get("endpoint_url") if isinstance(value, dict) else getattr(value, "endpoint_url", None)
+        exposed = info.data.get("tls_required", False) and is_exposed(url)
+        try:
+            store: StoreSettings = handler(value)
+        except ValidationError as error:
+            raise (_add_fault(error, _plain_http_fault()) if exposed else error) from None
+        if exposed:
+            raise _plain_http_fault()
+        return store
+
+    @property
+    def schema_name(self) -> str:
+        """The schema alone: `public` where none is written."""
+        return self.table.rpartition(".")[0] or "public"
+
+    @property
+    def table_name(self) -> str:
+        """The table alone, without its schema."""
+        return self.table.rpartition(".")[2]
+
+    @property
+    def qualified_name(self) -> str:
+        """`schema.table`, with the schema in any case."""
+        return f"{self.schema_name}.{self.table_name}"
+
+    @property
+    def slug(self) -> str:
+        """What stands for the table in a DAG id and in the name of a variable."""
+        return make_slug(self.table)
+
+
+class Settings(_Frozen):
+    """Every configured table, under the name that the file gives it, in the file's order."""
+
+    tables: Mapping[str, TableSettings]
+
+    @field_validator("tables")
+    @classmethod
+    def _refuse_twins(cls, tables: Mapping[str, TableSettings]) -> Mapping[str, TableSettings]:
+        for _, expected in find_twins(tables):
+            raise fault(expected)
+        return tables
+
+    def table(self, name: str) -> TableSettings:
+        """Find one table by its name in the file, its qualified name or its slug, in any case.
+
+        Raises:
+            ConfigurationError: No such table; names those that are configured.
+        """
+        for known, settings in self.tables.items():
+            if name.casefold() in (known.casefold(), settings.qualified_name.casefold(), settings.slug.casefold()):
+                return settings
+        raise ConfigurationError(
+            f"table {name!r} is not configured{guess(name, list(self.tables))}",
+            expected=f"one of {', '.join(self.tables)}",
+            found=name,
+            hint="Nothing was read or changed; name a configured table, or add it under `tables:` in archive.yaml.",
+        )
+
+
+def make_slug(table: str) -> str:
+    """What stands for a table in a DAG id and in the name of a variable."""
+    return re.sub(r"\W", "_", table.removeprefix("public.").replace(".", "__"))
+
+
+def find_twins(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Find names that DAG ids and variables cannot tell from an earlier one, each with what is expected instead."""
+    seen: dict[str, str] = {}
+    twins = []
+    for name in names:
+        slug = make_slug(name)
+        first = seen.setdefault(slug.casefold(), name)
+        if first != name:
+            twins.append(
+                (name, f"a table that differs from {first!r} in the slug {slug!r}, which names DAG and variables")
+            )
+    return twins
+
+
+def _plain_http_fault() -> PydanticCustomError:
+    expected = "https, or http on this machine's loopback (tls_required: false lifts this)"
+    return fault(expected, found="http to another host", at="endpoint_url", mutual=True)
+
+
+def _add_fault(error: ValidationError, another: PydanticCustomError) -> ValidationError:
+    lines = [
+        InitErrorDetails(
+            type=PydanticCustomError(each["type"], each["msg"], each.get("ctx")),
+            loc=each["loc"],
+            input=each["input"],
+        )
+        for each in error.errors(include_url=False)
+    ]
+    return ValidationError.from_exception_data(
+        error.title, [*lines, InitErrorDetails(type=another, loc=(), input=None)]
+    )
