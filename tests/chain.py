@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -16,7 +16,18 @@ from strongroom.delete import delete_part
 from strongroom.extract_to_staging import extract_part
 from strongroom.partitions import Partition
 from strongroom.plan import plan_archive
-from strongroom.records import ArchivePlan, DeletedPart, PlannedPart, RunIdentity, SealedArchive, VerifiedPart
+from strongroom.records import (
+    ArchivePlan,
+    ChecksummedPart,
+    CompressedPart,
+    DeletedPart,
+    ExtractedPart,
+    PlannedPart,
+    RunIdentity,
+    SealedArchive,
+    UploadedPart,
+    VerifiedPart,
+)
 from strongroom.report import RunReport, report_run
 from strongroom.seal import seal_archive
 from strongroom.settings import StoreSettings, TableSettings
@@ -39,6 +50,7 @@ class Chain:
         client: An S3 client that may write and list, not delete.
         settings: Of the table.
         key: Partition key.
+        identity: Of the Airflow run whose steps these are.
     """
 
     conninfo: str
@@ -46,6 +58,7 @@ class Chain:
     settings: TableSettings
     key: str = "2026-05"
     now: datetime = NOW
+    identity: RunIdentity = RUN
     store: Store = field(init=False)
 
     def __post_init__(self) -> None:
@@ -67,20 +80,34 @@ class Chain:
         with self.source() as connection:
             return plan_archive(connection, self.store, self.settings, self.partition, now=self.now)
 
+    def extract(self, part: PlannedPart) -> ExtractedPart:
+        with self.source() as connection:
+            return extract_part(connection, self.staging(part.archive_id), self.settings, part, now=self.now)
+
+    def compress(self, part: ExtractedPart) -> CompressedPart:
+        return compress_part(self.staging(part.archive_id), part, choose_codec(self.settings.compression))
+
+    def checksum(self, part: CompressedPart) -> ChecksummedPart:
+        return checksum_part(self.staging(part.archive_id), part)
+
+    def upload(self, part: ChecksummedPart) -> UploadedPart:
+        return upload_part(self.staging(part.archive_id), self.store, part)
+
+    def verify(self, plan: ArchivePlan, part: UploadedPart) -> VerifiedPart:
+        staging, proof_rows = self.staging(part.archive_id), self.settings.proof_rows
+        with self.source() as connection:
+            return verify_part(self.store, staging, connection, plan.shape, part, proof_rows=proof_rows, now=self.now)
+
     def verified(self, plan: ArchivePlan, part: PlannedPart) -> VerifiedPart:
-        staging = self.staging(part.archive_id)
-        with self.source() as connection:
-            extracted = extract_part(connection, staging, self.settings, part, now=self.now)
-        compressed = compress_part(staging, extracted, choose_codec(self.settings.compression))
-        uploaded = upload_part(staging, self.store, checksum_part(staging, compressed))
-        with self.source() as connection:
-            return verify_part(
-                self.store, staging, connection, plan.shape, uploaded, proof_rows=self.settings.proof_rows, now=self.now
-            )
+        """Extract to verify."""
+        return self.verify(plan, self.upload(self.checksum(self.compress(self.extract(part)))))
 
     def seal(self, plan: ArchivePlan) -> SealedArchive:
-        parts = [self.verified(plan, part) for part in plan.parts]
-        return seal_archive(self.store, self.settings, plan, parts, run=RUN, now=self.now)
+        """Extract to seal."""
+        return self.seal_parts(plan, [self.verified(plan, part) for part in plan.parts])
+
+    def seal_parts(self, plan: ArchivePlan, parts: Sequence[VerifiedPart]) -> SealedArchive:
+        return seal_archive(self.store, self.settings, plan, parts, run=self.identity, now=self.now)
 
     def delete(self, part: VerifiedPart) -> DeletedPart:
         with self.source() as connection:
@@ -91,7 +118,7 @@ class Chain:
                 self.settings,
                 self.partition,
                 part,
-                run=RUN,
+                run=self.identity,
                 now=self.now,
             )
 

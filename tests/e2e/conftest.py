@@ -12,8 +12,9 @@ import yaml
 from strongroom.settings import DEFAULT_FILE, FILE_VARIABLE
 from strongroom_local.ports import LOOPBACK
 from strongroom_local.stack import Stack
-from tests.e2e.helpers import Airflow, HoldingProxy
+from tests.e2e.helpers import Airflow
 from tests.e2e.rehearsals import rehearsal_settings
+from tests.proxies import HoldingProxy
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What the end-to-end tests share: Airflow by its API, an S3 proxy that can stop in mid-request, books kept by SQL and S3.
+"""What the end-to-end tests share: Airflow by its API, books kept by SQL and S3.
 
 Nothing here asks Strongroom what Strongroom did: rows are counted by SQL, archives are read with boto3, zstandard and a
 JSON parser.
@@ -7,12 +7,9 @@ JSON parser.
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -20,7 +17,6 @@ import psycopg
 import zstandard
 
 from strongroom_local.airflow import call_api
-from strongroom_local.ports import LOOPBACK
 from strongroom_local.processes import ServerError
 from strongroom_local.stack import BUCKET, Stack
 
@@ -168,127 +164,6 @@ def _path(run: Run) -> str:
 
 def _run(answer: dict[str, Any]) -> Run:
     return Run(answer["dag_id"], answer["dag_run_id"], answer["partition_key"], answer["state"])
-
-
-# -------------------------------------------------------------------------------------------------------------- proxy
-
-
-@dataclass
-class Hold:
-    """Where a request to the store stops.
-
-    Attributes:
-        method: HTTP method.
-        path: A piece of the request's path.
-        at: ``request``: half of the body has reached the store; ``answer``: the store has done its work and half of
-            its answer has come back.
-    """
-
-    method: str
-    path: str
-    at: str
-    reached: threading.Event = field(default_factory=threading.Event)
-    over: threading.Event = field(default_factory=threading.Event)
-
-
-class HoldingProxy:
-    """Stands between a task and the store like a slow network: it can stop for good in the middle of one request."""
-
-    def __init__(self) -> None:
-        self.holds: list[Hold] = []
-        self._server = _Server((LOOPBACK, 0), _Relay)
-        self._server.proxy = self
-        self.target: tuple[str, int] | None = None
-        """Where the store is; without it each request breaks off."""
-
-    @property
-    def endpoint_url(self) -> str:
-        """Where it listens."""
-        return f"http://{LOOPBACK}:{self._server.server_port}"
-
-    def __enter__(self) -> HoldingProxy:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for hold in self.holds:
-            hold.over.set()
-        self._server.shutdown()
-        self._server.server_close()
-
-    def forward_to(self, host: str, port: int) -> None:
-        """Say where the store is."""
-        self.target = (host, port)
-
-    def hold(self, method: str, path: str, at: str) -> Hold:
-        """Stop the first such request that comes."""
-        self.holds.append(Hold(method, path, at))
-        return self.holds[-1]
-
-    def take_hold(self, method: str, path: str, at: str) -> Hold | None:
-        """The hold that a request runs into, if any."""
-        for hold in self.holds:
-            if (hold.method, hold.at) == (method, at) and hold.path in path and not hold.reached.is_set():
-                return hold
-        return None
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    proxy: HoldingProxy
-
-
-class _Relay(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Server
-
-    def relay(self) -> None:
-        """Pass one request on and its answer back, byte for byte; the signature covers the Host header, so it stays."""
-        proxy = self.server.proxy
-        if proxy.target is None:
-            self.close_connection = True
-            return None
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        upstream = HTTPConnection(*proxy.target, timeout=60)
-        upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-        for name, value in self.headers.items():
-            if name.lower() != "expect":
-                upstream.putheader(name, value)
-        upstream.endheaders()
-        if hold := proxy.take_hold(self.command, self.path, "request"):
-            upstream.send(body[: len(body) // 2])
-            return self._stop(hold, upstream)
-        upstream.send(body)
-        answer = upstream.getresponse()
-        content = answer.read()
-        upstream.close()
-        held = proxy.take_hold(self.command, self.path, "answer")
-        if held is not None and not content:
-            return self._stop(held, upstream)
-        self.send_response_only(answer.status, answer.reason)
-        for name, value in answer.getheaders():
-            if name.lower() not in ("transfer-encoding", "connection", "content-length"):
-                self.send_header(name, value)
-        length = answer.getheader("Content-Length") if self.command == "HEAD" else str(len(content))
-        self.send_header("Content-Length", length or "0")
-        self.end_headers()
-        if held is not None:
-            self.wfile.write(content[: len(content) // 2])
-            self.wfile.flush()
-            return self._stop(held, upstream)
-        self.wfile.write(content)
-        return None
-
-    def _stop(self, hold: Hold, upstream: HTTPConnection) -> None:
-        hold.reached.set()
-        hold.over.wait()
-        upstream.close()
-        self.close_connection = True
-
-    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = relay  # noqa: N815 (the names that the base class calls)
-
-    def log_message(self, *_: object) -> None:
-        """Keep quiet; the tests say what they saw."""
 
 
 # -------------------------------------------------------------------------------------------------------------- books

@@ -20,9 +20,10 @@ import psycopg
 import pytest
 
 from strongroom_local.stack import Stack
-from tests.e2e.helpers import STEPS, Airflow, Books, HoldingProxy, query
-from tests.e2e.helpers import Hold as RequestHold
+from tests.e2e.helpers import STEPS, Airflow, Books, query
 from tests.e2e.rehearsals import KILLS, create_table, dag_of, due_day, table_of
+from tests.proxies import Hold as RequestHold
+from tests.proxies import HoldingProxy
 
 TASK_OF = {name.removeprefix("part."): name for name in STEPS} | {
     "nothing": "",

@@ -1,0 +1,461 @@
+"""Real boundaries that tests can break: proxies in front of the S3 server and of PostgreSQL.
+
+Both pass every byte on unchanged until told otherwise. Each message that crosses is a :class:`Moment`; whoever watches
+may wait there, kill somebody, or have both connections cut. Nothing of Strongroom is patched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Literal, NamedTuple
+from urllib.parse import unquote
+
+import boto3
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from strongroom.settings import StoreSettings
+from strongroom.store import make_client
+from strongroom_local.ports import LOOPBACK
+from strongroom_local.s3 import ObjectStore
+
+_TIMEOUT_SECONDS = 120
+
+
+class Moment(NamedTuple):
+    """A message at a boundary: a request that has not yet reached the server, or an answer that has not yet come back."""
+
+    boundary: Literal["store", "database", "staging"]
+    side: Literal["request", "answer"]
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.boundary} {self.side}: {self.what}"
+
+
+Watch = Callable[[Moment], bool]
+"""Called before a message is passed on, from any thread; False cuts both connections instead."""
+
+
+def pass_all(_: Moment) -> bool:
+    """Let everything through."""
+    return True
+
+
+# -------------------------------------------------------------------------------------------------------------- store
+
+
+class Answer(NamedTuple):
+    """What the store says, or is made to say."""
+
+    status: int
+    reason: str
+    headers: list[tuple[str, str]]
+    content: bytes
+
+
+@dataclass
+class Rule:
+    """What becomes of some requests to the store.
+
+    Attributes:
+        method: HTTP method.
+        path: A piece of the request's path.
+        act: What is done with the request.
+        times: How many of them, from the first that comes; then the rule is over.
+        met: How many there were.
+    """
+
+    method: str
+    path: str
+    act: Callable[[Exchange], None]
+    times: int = 1
+    met: int = 0
+
+
+@dataclass
+class Hold:
+    """Where a request to the store stops.
+
+    Attributes:
+        at: ``request``: half of the body has reached the store; ``answer``: the store has done its work and half of
+            its answer has come back.
+    """
+
+    at: Literal["request", "answer"]
+    reached: threading.Event = field(default_factory=threading.Event)
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def __call__(self, exchange: Exchange) -> None:
+        if self.at == "request":
+            exchange.forward_half()
+        else:
+            exchange.answer_half(exchange.forward())
+        self.reached.set()
+        self.over.wait()
+        exchange.cut()
+
+
+class HoldingProxy:
+    """Stands between a task and the store: can stop, cut, answer by itself, or lie."""
+
+    def __init__(self, watch: Watch = pass_all) -> None:
+        self.watch = watch
+        self.rules: list[Rule] = []
+        self._holds: list[Hold] = []
+        self._lock = threading.Lock()
+        self._server = _Server((LOOPBACK, 0), Exchange)
+        self._server.proxy = self
+        self.target: tuple[str, int] | None = None
+        """Where the store is; without it each request breaks off."""
+
+    @property
+    def endpoint_url(self) -> str:
+        """Where it listens."""
+        return f"http://{LOOPBACK}:{self._server.server_port}"
+
+    def __enter__(self) -> HoldingProxy:
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hold in self._holds:
+            hold.over.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def forward_to(self, host: str, port: int) -> None:
+        """Say where the store is."""
+        self.target = (host, port)
+
+    def hold(self, method: str, path: str, at: Literal["request", "answer"]) -> Hold:
+        """Stop the first such request that comes."""
+        hold = Hold(at)
+        self._holds.append(hold)
+        self.on(method, path, hold)
+        return hold
+
+    def on(self, method: str, path: str, act: Callable[[Exchange], None], *, times: int = 1) -> Rule:
+        """Do something with the next such requests."""
+        self.rules.append(Rule(method, path, act, times))
+        return self.rules[-1]
+
+    def rule_for(self, method: str, path: str) -> Rule | None:
+        """The rule that a request meets, if any."""
+        with self._lock:
+            for rule in self.rules:
+                if rule.method == method and rule.path in path and rule.met < rule.times:
+                    rule.met += 1
+                    return rule
+        return None
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    proxy: HoldingProxy
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Keep quiet about connections that broke: breaking them is what this is for."""
+
+
+class Exchange(BaseHTTPRequestHandler):
+    """One request and what becomes of it; its body has been read."""
+
+    protocol_version = "HTTP/1.1"
+    server: _Server
+    body: bytes
+
+    def relay(self) -> None:
+        """Pass one request on and its answer back, byte for byte, unless a rule or the watch says otherwise."""
+        proxy = self.server.proxy
+        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self._upstream: HTTPConnection | None = None
+        if proxy.target is None:
+            return self.cut()
+        what = f"{self.command} {unquote(self.path)}"
+        if not proxy.watch(Moment("store", "request", what)):
+            return self.cut()
+        rule = proxy.rule_for(self.command, self.path)
+        if rule is not None:
+            return rule.act(self)
+        answer = self.forward()
+        if not proxy.watch(Moment("store", "answer", what)):
+            return self.cut()
+        return self.answer(answer)
+
+    def forward(self) -> Answer:
+        """Have the store do it."""
+        upstream = self._open()
+        upstream.send(self.body)
+        answer = upstream.getresponse()
+        found = Answer(answer.status, answer.reason, answer.getheaders(), answer.read())
+        upstream.close()
+        return found
+
+    def forward_half(self) -> None:
+        """Send the store half of the body, and no more."""
+        self._open().send(self.body[: len(self.body) // 2])
+
+    def answer(self, answer: Answer) -> None:
+        """Give an answer back whole."""
+        self._head(answer)
+        if self.command != "HEAD":
+            self.wfile.write(answer.content)
+
+    def answer_half(self, answer: Answer) -> None:
+        """Give half of an answer's content back; nothing at all if it has none."""
+        if answer.content:
+            self._head(answer)
+            self.wfile.write(answer.content[: len(answer.content) // 2])
+            self.wfile.flush()
+
+    def cut(self) -> None:
+        """Reset the connection to the task, and close that to the store."""
+        if self._upstream is not None:
+            self._upstream.close()
+        self.close_connection = True
+        _reset(self.connection)
+
+    def _open(self) -> HTTPConnection:
+        target = self.server.proxy.target
+        assert target is not None
+        self._upstream = HTTPConnection(*target, timeout=_TIMEOUT_SECONDS)
+        # The signature covers the Host header, so it stays.
+        self._upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+        for name, value in self.headers.items():
+            if name.lower() != "expect":
+                self._upstream.putheader(name, value)
+        self._upstream.endheaders()
+        return self._upstream
+
+    def _head(self, answer: Answer) -> None:
+        self.send_response_only(answer.status, answer.reason)
+        length = str(len(answer.content))
+        for name, value in answer.headers:
+            if name.lower() == "content-length":
+                length = value if self.command == "HEAD" else length
+            elif name.lower() not in ("transfer-encoding", "connection"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", length)
+        self.end_headers()
+
+    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = relay  # noqa: N815 (the names that the base class calls)
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet; the tests say what they saw."""
+
+
+def refuse(status: int, code: str) -> Callable[[Exchange], None]:
+    """Answer with an error of S3 instead of asking the store."""
+
+    def act(exchange: Exchange) -> None:
+        content = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
+        exchange.answer(Answer(status, code, [("Content-Type", "application/xml")], content))
+
+    return act
+
+
+def cut_in_request(exchange: Exchange) -> None:
+    """Reset in the middle of the request's body."""
+    exchange.forward_half()
+    exchange.cut()
+
+
+def cut_in_answer(exchange: Exchange) -> None:
+    """Reset in the middle of the answer's body."""
+    exchange.answer_half(exchange.forward())
+    exchange.cut()
+
+
+def lose_answer(exchange: Exchange) -> None:
+    """Let the store do it, and cut before it can say so."""
+    exchange.forward()
+    exchange.cut()
+
+
+def pretend(exchange: Exchange) -> None:
+    """Say that it is stored, and store nothing."""
+    headers = [("ETag", '"d41d8cd98f00b204e9800998ecf8427e"'), ("x-amz-version-id", "0" * 32)]
+    exchange.answer(Answer(200, "OK", headers, b""))
+
+
+def store_other_bytes(client: Any, change: Callable[[bytes], bytes]) -> Callable[[Exchange], None]:
+    """Store something else under the key, with everything said of it unchanged, and answer as if all were well.
+
+    Args:
+        client: May write without the task's signature, which covers the body.
+        change: Makes the other bytes.
+    """
+
+    def act(exchange: Exchange) -> None:
+        bucket, _, key = unquote(exchange.path.split("?")[0]).lstrip("/").partition("/")
+        prefix = "x-amz-meta-"
+        metadata = {
+            name.lower().removeprefix(prefix): value
+            for name, value in exchange.headers.items()
+            if name.lower().startswith(prefix)
+        }
+        stored = client.put_object(Bucket=bucket, Key=key, Body=change(exchange.body), Metadata=metadata)
+        headers = [("ETag", stored["ETag"]), ("x-amz-version-id", stored["VersionId"])]
+        exchange.answer(Answer(200, "OK", headers, b""))
+
+    return act
+
+
+def proxied_client(store: ObjectStore, proxy: HoldingProxy, identity: str = "archiver", **settings: Any) -> Any:
+    """The product's own S3 client, led through the proxy.
+
+    Args:
+        settings: Of the store: time-outs, attempts.
+    """
+    access_key, secret_key = store.keys(identity)
+    session = boto3.Session(aws_access_key_id=access_key, aws_secret_access_key=secret_key)
+    return make_client(StoreSettings(**settings), session=session, endpoint_url=proxy.endpoint_url)
+
+
+# ----------------------------------------------------------------------------------------------------------- database
+
+_SSL_REQUEST, _GSS_REQUEST = 80877103, 80877104
+_STARTUP_BYTES = 8
+
+
+class DatabaseProxy:
+    """Stands between a task and PostgreSQL, and knows where a statement begins and where its answer ends.
+
+    A statement is a moment when the client has sent it whole (``request``) and when the server has answered it whole
+    (``answer``). The rows of a COPY pass through unseen; its end is a moment of its own, ``COPY ends``.
+    """
+
+    def __init__(self, target: tuple[str, int], watch: Watch = pass_all) -> None:
+        self.target = target
+        self.watch = watch
+        self._listener = socket.create_server((LOOPBACK, 0))
+
+    def __enter__(self) -> DatabaseProxy:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def conninfo(self, direct: str) -> str:
+        """The connection string of a database, led through the proxy."""
+        given = conninfo_to_dict(direct)
+        return make_conninfo("", **(given | {"host": LOOPBACK, "port": self._listener.getsockname()[1]}))
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=_Session(self, client).serve, daemon=True).start()
+
+
+class _Session:
+    """One connection through the proxy."""
+
+    def __init__(self, proxy: DatabaseProxy, client: socket.socket) -> None:
+        self._proxy = proxy
+        self._client = client
+        self._statement = "login"
+
+    def serve(self) -> None:
+        try:
+            self._server = socket.create_connection(self._proxy.target, timeout=_TIMEOUT_SECONDS)
+        except OSError:
+            return _reset(self._client)
+        for end in (self._client, self._server):
+            end.settimeout(None)
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with contextlib.suppress(OSError):
+            self._start()
+            threading.Thread(target=self._answers, daemon=True).start()
+            self._requests()
+        return self._close()
+
+    def _start(self) -> None:
+        """The login's first packet has no type; encryption is declined, so that the rest can be read."""
+        while True:
+            head = _exactly(self._client, _STARTUP_BYTES)
+            length, code = struct.unpack("!II", head)
+            if code not in (_SSL_REQUEST, _GSS_REQUEST):
+                self._server.sendall(head + _exactly(self._client, length - _STARTUP_BYTES))
+                return
+            self._client.sendall(b"N")
+
+    def _requests(self) -> None:
+        """Pass on what the client sends, statement by statement."""
+        waiting: list[bytes] = []
+        parsed = ""
+        for kind, message in _messages(self._client):
+            waiting.append(message)
+            if kind == b"P":  # name, then the statement
+                parsed = _text(message[5:].split(b"\0")[1])
+                continue
+            if kind in b"BDEC":
+                continue
+            named = {b"Q": _text(message[5:-1]), b"S": parsed, b"c": "COPY ends", b"X": "end of session"}.get(kind)
+            if named is not None:
+                self._statement = named
+                if not self._proxy.watch(Moment("database", "request", named)):
+                    return
+            self._server.sendall(b"".join(waiting))
+            waiting.clear()
+
+    def _answers(self) -> None:
+        """Pass on what the server says; an answer is complete when the server waits for the client again."""
+        with contextlib.suppress(OSError):
+            for kind, message in _messages(self._server):
+                if kind in b"ZG" and not self._proxy.watch(Moment("database", "answer", self._statement)):
+                    break
+                self._client.sendall(message)
+        self._close()
+
+    def _close(self) -> None:
+        _reset(self._client)
+        with contextlib.suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+
+
+def _messages(end: socket.socket) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and bytes of each message that arrives at one end, to the end of the connection."""
+    waiting = bytearray()
+    while block := end.recv(1 << 16):
+        waiting += block
+        start = 0
+        while len(waiting) - start >= 5:
+            length = 1 + struct.unpack_from("!I", waiting, start + 1)[0]
+            if len(waiting) - start < length:
+                break
+            yield bytes(waiting[start : start + 1]), bytes(waiting[start : start + length])
+            start += length
+        del waiting[:start]
+
+
+def _exactly(end: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        block = end.recv(size - len(data))
+        if not block:
+            raise ConnectionResetError
+        data += block
+    return data
+
+
+def _text(statement: bytes) -> str:
+    return " ".join(statement.decode(errors="replace").split())
+
+
+def _reset(end: socket.socket) -> None:
+    """Close with a reset, as the kernel does for a process that was killed with data unread."""
+    with contextlib.suppress(OSError):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        end.shutdown(socket.SHUT_RD)  # wakes who waits for it; shutting the other way would close it politely
+    end.close()
