@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from strongroom.restore import (
@@ -16,7 +15,7 @@ from strongroom.restore import (
     report_restore,
 )
 from strongroom.restore_part import restore_part
-from strongroom.staging import Staging
+from strongroom.staging import Staging, restores_folder
 from tests.chain import NOW, Chain
 
 TTL = timedelta(hours=1)
@@ -37,7 +36,7 @@ def load(chain: Chain, planned: RestorePlan) -> list[RestoredPart]:
     """Load every part of a plan, each in a session of its own."""
     parts = []
     for part in planned.parts:
-        staging = Staging(Path(chain.settings.staging) / "restores" / planned.restore_id, part.archive_id)
+        staging = Staging(restores_folder(chain.settings.staging) / planned.restore_id, part.archive_id)
         with chain.source() as connection:
             parts.append(restore_part(connection, chain.store, staging, planned, part))
     return parts

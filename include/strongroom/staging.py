@@ -22,6 +22,11 @@ from strongroom.records import PartKind, PlannedPart, narrow
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
+def restores_folder(root: str | Path) -> Path:
+    """Where restores have their staging: a folder for each of them, and in it one for each archive."""
+    return Path(root) / "restores"
+
+
 class Staging:
     """The staging folder of one archive.
 

@@ -35,6 +35,7 @@ from strongroom.object_keys import (
 from strongroom.purge import read_restore
 from strongroom.purge_store import LockedError, PurgeStore, UnfinishedUpload
 from strongroom.records import Claim, Record, RunIdentity
+from strongroom.staging import restores_folder
 from strongroom.store import Store, StoredVersion
 
 Refusal = Literal["held", "contended", "locked", "unverifiable"]
@@ -45,7 +46,7 @@ class Leftover(Record):
 
     ``unsealed``: parts without an archive. ``upload``: an unfinished multipart upload. ``restore_record``: its date is
     past. ``claim``: given back, or run out. ``superseded``: earlier versions of a claim or of the index of manifests.
-    ``staging``: a folder of scratch space.
+    ``staging``: a folder of scratch space, of one archive or of one restore.
     """
 
     kind: Literal["unsealed", "upload", "restore_record", "claim", "superseded", "staging"]
@@ -128,6 +129,9 @@ def sweep_staging(
 ) -> list[Swept]:
     """Remove staging folders of one table whose archive is finished or gone, or that nobody touched for the grace age.
 
+    A restore that is under way holds the claims of its partitions, and its folder stays. One that broke off and is taken
+    up again later begins its parts anew; it finds the rows that it had loaded.
+
     Args:
         store: Where the table's archives lie.
         root: Folder that holds all staging, as this machine sees it.
@@ -139,11 +143,14 @@ def sweep_staging(
     clock = running_clock(now)
     holds = holds_in_force(store)
     swept = []
-    for folder, archive in _staging_folders(Path(root)):
-        if (archive.schema_name, archive.table_name) == (schema_name, table_name):
-            since = max(_modified_at(path) for path in (folder, *folder.iterdir()))
-            if since <= now - grace or _is_finished(store, archive):
-                leftover = Leftover(kind="staging", name=str(folder), archive_ids=(str(archive),), since=since)
+    for folder, archives in _staging_folders(Path(root)):
+        if {(archive.schema_name, archive.table_name) for archive in archives} <= {(schema_name, table_name)}:
+            since = _touched_at(folder)
+            restored = folder.parent == restores_folder(root)
+            if since <= now - grace or (not restored and _is_finished(store, *archives)):
+                leftover = Leftover(
+                    kind="staging", name=str(folder), archive_ids=tuple(map(str, archives)), since=since
+                )
                 swept.append(_sweep(store, _judge(store, leftover, holds, now), remove, run, clock(), claim_ttl))
     return swept
 
@@ -267,14 +274,16 @@ def _sweep(
         return _swept(leftover, leftover.refusal, leftover.detail)
     claimed = leftover.kind in ("unsealed", "upload", "staging")
     archives = [ArchiveId.parse(each) for each in leftover.archive_ids] if claimed else []
-    keys = [claim_key(archive.schema_name, archive.table_name, archive.partition_key) for archive in archives]
+    keys = {claim_key(archive.schema_name, archive.table_name, archive.partition_key) for archive in archives}
+    taken = []
     try:
-        for key in keys:
+        for key in sorted(keys):
             take_claim(store, key, owner=str(run), now=now, ttl=claim_ttl)
+            taken.append(key)
         swept = _sweep_claimed(store, leftover, archives, remove)
     except ContendedError as error:
-        return _swept(leftover, "contended", error.what)
-    for key in keys:
+        swept = _swept(leftover, "contended", error.what)
+    for key in taken:
         release_claim(store, key, owner=str(run), now=now)
     return swept
 
@@ -307,18 +316,35 @@ def _swept(leftover: Leftover, result: Literal["removed"] | Refusal, detail: str
     )
 
 
-def _staging_folders(root: Path) -> Iterator[tuple[Path, ArchiveId]]:
-    for folder in sorted(root.iterdir()) if root.is_dir() else ():
-        try:
-            archive = ArchiveId.parse(folder.name)
-        except ArchiveIdError:
-            continue
-        if folder.is_dir() and not folder.is_symlink():
-            yield folder, archive
+def _staging_folders(root: Path) -> Iterator[tuple[Path, tuple[ArchiveId, ...]]]:
+    """Folders of archives, then of restores, each with the archives that it is scratch space of; all others are not ours."""
+    for folder in _folders(root):
+        if (archive := _archive_named(folder)) is not None:
+            yield folder, (archive,)
+    for folder in _folders(restores_folder(root)):
+        archives = tuple(archive for child in _folders(folder) if (archive := _archive_named(child)) is not None)
+        if len(archives) == len(list(folder.iterdir())):
+            yield folder, archives
 
 
-def _modified_at(path: Path) -> datetime:
-    return datetime.fromtimestamp(path.stat().st_mtime, timezone.utc)
+def _folders(root: Path) -> list[Path]:
+    found = sorted(root.iterdir()) if root.is_dir() and not root.is_symlink() else []
+    return [path for path in found if path.is_dir() and not path.is_symlink()]
+
+
+def _archive_named(folder: Path) -> ArchiveId | None:
+    try:
+        return ArchiveId.parse(folder.name)
+    except ArchiveIdError:
+        return None
+
+
+def _touched_at(folder: Path) -> datetime:
+    try:
+        latest = max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
+    except FileNotFoundError:  # a task at work just removed a file
+        return datetime.now(timezone.utc)
+    return datetime.fromtimestamp(latest, timezone.utc)
 
 
 def _is_finished(store: Store, archive: ArchiveId) -> bool:

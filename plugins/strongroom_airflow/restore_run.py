@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from airflow.sdk import Context
@@ -17,7 +16,7 @@ from strongroom.restore import RestoreRequest
 from strongroom.restores import make_restore_id
 from strongroom.settings import TableSettings, load_settings
 from strongroom.source import Connection
-from strongroom.staging import Staging
+from strongroom.staging import Staging, restores_folder
 from strongroom.store import Store
 from strongroom_airflow.connections import connect_restore, connect_store
 
@@ -92,7 +91,7 @@ class RestoreRun:
 
     def staging(self, archive_id: str = "") -> Staging:
         """Scratch space of one archive in this restore; without an id, of the whole restore."""
-        restores = Path(self.settings.staging) / "restores"
+        restores = restores_folder(self.settings.staging)
         return Staging(restores / self.restore_id, archive_id) if archive_id else Staging(restores, self.restore_id)
 
     def now(self) -> datetime:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from strongroom import sweep
 from strongroom.claims import release_claim, take_claim
 from strongroom.holds import covered, place_hold
 from strongroom.object_keys import CATALOG_INDEX, ArchiveId, claim_key
 from strongroom.purge_store import PurgeStore
 from strongroom.records import RestoreRecord, RunIdentity
-from strongroom.staging import Staging
+from strongroom.staging import Staging, restores_folder
 from strongroom.store import Store
 from strongroom.sweep import find_leftovers, sweep_staging, sweep_store
 from tests.chain import some_settings
@@ -222,3 +224,62 @@ def test_staging_goes_when_its_archive_is_finished_or_it_is_old_and_stays_under_
     ]
     left = {str(others[1]), str(others[2]), "another's", "public.other.2026-05.0001"}
     assert {path.name for path in folder.parent.iterdir()} == left
+
+
+def lay_out_restore(yard, restore_id, *archives):
+    """Scratch space of a restore that broke off; returns its folder."""
+    folder = restores_folder(yard.settings.staging) / restore_id
+    for archive in archives:
+        (folder / archive).mkdir(parents=True)
+        (folder / archive / "part-00000.jsonl.zst").write_bytes(b"half of a pa")
+    return folder
+
+
+def test_staging_of_a_restore_that_broke_off_goes_when_nobody_has_touched_it_for_the_grace_age(yard):
+    """Its other archives tell how old it is; the staging of another restore, and of other tables, stays."""
+    folder = lay_out_restore(yard, "manual__1", "public.audit.2026-04.0001", "public.audit.2026-05.0001")
+    lay_out_restore(yard, "manual__2", "public.other.2026-04.0001")
+    (lay_out_restore(yard, "manual__3", "public.audit.2026-04.0001") / "notes").mkdir()
+    a_while_ago = (NOW - timedelta(days=30)).timestamp()
+    for path in (folder, *folder.rglob("*")):
+        os.utime(path, (a_while_ago, a_while_ago))
+    os.utime(folder / "public.audit.2026-05.0001" / "part-00000.jsonl.zst")
+
+    too_early = yard.sweep_staging(now=NOW + timedelta(days=6))
+    swept = yard.sweep_staging()
+
+    assert (too_early, swept) == ([], [("manual__1", "removed")])
+    assert {path.name for path in restores_folder(yard.settings.staging).iterdir()} == {"manual__2", "manual__3"}
+    yard.claim("2026-04")  # the sweep has given its own claims back
+    yard.claim("2026-05")
+
+
+def test_staging_of_a_restore_that_is_under_way_or_under_a_hold_stays_however_old_it_is(yard):
+    """A restore holds the claims of its partitions until it is over; a sweep that is refused one gives the others back."""
+    months = ("2026-03", "2026-04")
+    running = lay_out_restore(yard, "manual__1", *(f"public.audit.{month}.0001" for month in months))
+    held = lay_out_restore(yard, "manual__2", "public.audit.2026-06.0001")
+    yard.claim("2026-04")
+    yard.hold("2026-06")
+
+    assert yard.sweep_staging() == [("manual__1", "contended"), ("manual__2", "held")]
+    assert (len(list(running.iterdir())), held.exists()) == (2, True)
+
+    release_claim(yard.store, claim_key("public", "audit", "2026-04"), owner="a run", now=IN_A_WHILE)
+    assert yard.sweep_staging() == [("manual__1", "removed"), ("manual__2", "held")]
+
+
+def test_a_sweep_that_another_run_keeps_from_one_claim_gives_the_others_back(yard, monkeypatch):
+    """The other run takes its claim after the sweep has looked: between the two, not before."""
+    lay_out_restore(yard, "manual__1", "public.audit.2026-03.0001", "public.audit.2026-04.0001")
+    judge = sweep._judge
+
+    def judge_and_lose(*arguments):
+        judged = judge(*arguments)
+        yard.claim("2026-04")
+        return judged
+
+    monkeypatch.setattr(sweep, "_judge", judge_and_lose)
+
+    assert yard.sweep_staging() == [("manual__1", "contended")]
+    yard.claim("2026-03")
