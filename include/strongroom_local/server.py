@@ -1,0 +1,172 @@
+"""What the embedded servers share: a folder with their state, a process that outlives us, one starter or stopper at a time."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from strongroom_local.processes import (
+    Account,
+    ServerError,
+    exclusively,
+    kill_group,
+    let_go,
+    read_record,
+    record_of,
+    require_space,
+    spawn,
+    stop,
+    tail,
+    wait_until,
+    write_private,
+    write_record,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_STOP_SECONDS = 20
+
+
+class LocalServer(ABC):
+    """One server, kept in a folder across restarts; the folder holds its state, its log and its process's record.
+
+    Args:
+        folder: Where it lives; made when it is started.
+        port: TCP port to insist on; None keeps the one of the last start, or chooses.
+    """
+
+    kind: ClassVar[str]
+    """What it is, in messages."""
+    program: ClassVar[str]
+    """Whose program it is, in messages."""
+    state_name: ClassVar[str]
+    """The file with what is kept over restarts."""
+    process_name: ClassVar[str]
+    """What log and process record are named after."""
+    stop_signal: ClassVar[int]
+    """How it likes to be asked to end."""
+
+    def __init__(self, folder: Path, *, port: int | None = None) -> None:
+        self.folder = folder.absolute()
+        self.log = self.folder / f"{self.process_name}.log"
+        self._demanded_port = port
+        self._state_file = self.folder / self.state_name
+        self._pid_file = self.folder / f"{self.process_name}.pid"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int | None:
+        """Its pid while it runs."""
+        record = read_record(self._pid_file)
+        return record.pid if record is not None and record.alive else None
+
+    @property
+    def running(self) -> bool:
+        """Whether the server process is alive, whoever started it."""
+        return self.pid is not None
+
+    def start(self) -> None:
+        """Start the server and wait until it answers; makes what it needs the first time. Twice is once.
+
+        Raises:
+            ServerError: No program, no space, no reachable folder, or the server gave up; quotes its log.
+            PortTakenError: The demanded port is in use.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with exclusively(self.folder):
+            if self.running:
+                return
+            require_space(self.folder)
+            self._launch()
+
+    def stop(self) -> None:
+        """Stop the server and let it write what it has. Twice is once."""
+        if not self.folder.exists():
+            return
+        with exclusively(self.folder):
+            record = read_record(self._pid_file)
+            if record is not None:
+                stop(record, signal_number=self.stop_signal, timeout_seconds=_STOP_SECONDS)
+                self._clear_up()
+            self._pid_file.unlink(missing_ok=True)
+
+    def destroy(self) -> None:
+        """Stop the server and remove its folder with all that it stored."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @abstractmethod
+    def _launch(self) -> None:
+        """Start the server, which does not run, in its folder, which is ours for now."""
+
+    @abstractmethod
+    def _answers(self) -> bool:
+        """Whether it takes requests."""
+
+    def _clear_up(self) -> None:  # noqa: B027 (most servers leave nothing)
+        """Remove what the server leaves behind outside its folder when it ends."""
+
+    def _state(self) -> dict[str, Any]:
+        try:
+            state: dict[str, Any] = json.loads(self._state_file.read_text())
+        except FileNotFoundError:
+            raise ServerError(
+                f"there is no {self.kind} in {self.folder}", hint="nothing is lost; start it first"
+            ) from None
+        return state
+
+    def _keep_state(self, state: Mapping[str, Any]) -> None:
+        write_private(self._state_file, json.dumps(state))
+
+    def _run_until_it_answers(
+        self,
+        command: Sequence[str | Path],
+        *,
+        environment: Mapping[str, str],
+        folder: Path,
+        timeout_seconds: float,
+        account: Account | None = None,
+    ) -> bool:
+        """Start the process and wait until it answers; False when it ended instead, for example over a lost port.
+
+        Args:
+            command: Program and arguments.
+            environment: Its whole environment.
+            folder: Its working folder.
+            timeout_seconds: How long it may take; it is killed after that.
+            account: The user it runs as; None is the current one.
+        """
+        process = spawn(command, log=self.log, environment=environment, folder=folder, account=account)
+        record = record_of(process)
+        if record is None:
+            return False
+        write_record(self._pid_file, record)
+        if (
+            wait_until(lambda: process.poll() is not None or self._answers(), timeout_seconds)
+            and process.poll() is None
+        ):
+            let_go(process)
+            return True
+        kill_group(record)
+        process.wait()
+        self._pid_file.unlink(missing_ok=True)
+        return False
+
+    def _gave_up(self, where: Path, untouched: str) -> ServerError:
+        """The error of a server that does not start, with the end of its log."""
+        return ServerError(
+            f"{self.program} does not start in {where}",
+            found=tail(self.log),
+            hint=f"{untouched}; the whole story is in {self.log}",
+        )
