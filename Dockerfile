@@ -20,6 +20,8 @@ COPY dags ${AIRFLOW_HOME}/dags
 COPY plugins/strongroom_plugin.py plugins/.airflowignore ${AIRFLOW_HOME}/plugins/
 COPY include/config /opt/strongroom/config
 COPY deploy/compose /opt/strongroom/compose
+COPY deploy/s3 /opt/strongroom/s3
+COPY deploy/sql /opt/strongroom/sql
 ENV STRONGROOM_CONFIG=/opt/strongroom/config/archive.yaml
 
 # A broken image is seen here and not in the first run.

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import os
 from datetime import datetime, timezone
+from pathlib import Path
 
 from strongroom_local import sample  # noqa: TID251 (compose is for development too)
 
 CONNINFO = ""
 """Nothing: libpq takes everything from the environment."""
 
+RIGHTS = Path(__file__).resolve().parents[1] / "sql" / "roles.sql"
+"""Beside this folder in the repository and in the image."""
+
 
 def fill_source() -> None:
     """Create what is missing, set the roles' passwords, and add the rows that the volume lacks."""
     sample.create_schema(CONNINFO)
     passwords = {role: os.environ[f"{role.upper()}_PASSWORD"] for role in sample.ROLES}
-    sample.create_roles(CONNINFO, passwords)
+    sample.create_roles(CONNINFO, passwords, RIGHTS)
     rows = int(os.environ["SAMPLE_ROWS"])
     sample.load(CONNINFO, call_records_per_month=rows, now=datetime.now(timezone.utc))
 

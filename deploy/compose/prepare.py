@@ -21,6 +21,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from strongroom_local.s3 import read_policies  # noqa: TID251 (compose is for development too)
+
 Give = Callable[[Path, int, int], None]
 """Gives a file or folder to a user and group, as os.chown does."""
 
@@ -45,25 +47,10 @@ SERVERS = {"source": "source-tls", "store": "store-config"}
 
 GRPC_ROLES = ("client", "master", "volume", "filer", "s3", "admin", "worker", "mq", "msg_broker", "msg_agent")
 
-# Policies, because SeaweedFS's older per-identity action "Write" also grants delete.
-READ = [
-    "s3:GetObject",
-    "s3:GetObjectVersion",
-    "s3:ListBucket",
-    "s3:ListBucketVersions",
-    "s3:GetBucketLocation",
-    "s3:GetBucketVersioning",
-    "s3:GetBucketObjectLockConfiguration",
-]
-WRITE = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
-PURGE = [
-    "s3:DeleteObjectVersion",
-    "s3:ListBucketMultipartUploads",
-    "s3:AbortMultipartUpload",
-    "s3:GetObjectRetention",
-    "s3:GetObjectLegalHold",
-]
-RIGHTS = {"archiver": READ + WRITE, "purger": READ + PURGE}
+POLICIES = Path(__file__).resolve().parents[1] / "s3"
+"""The policies of the store's identities; beside this folder in the repository and in the image."""
+
+IDENTITIES = ("keeper", "archiver", "purger")
 
 GOOD_FOR = timedelta(days=3650)
 RENEW_BEFORE = timedelta(days=60)
@@ -74,7 +61,7 @@ def prepare(root: Path, environ: Mapping[str, str], *, now: datetime, give: Give
 
     Args:
         root: Folder with one folder a volume, named as in `OWNERS`.
-        environ: STORE_<IDENTITY>_ACCESS_KEY and _SECRET_KEY for admin, archiver and purger, STORE_ENCRYPTION_KEY,
+        environ: STORE_<IDENTITY>_ACCESS_KEY and _SECRET_KEY for each of `IDENTITIES`, STORE_ENCRYPTION_KEY,
             AIRFLOW_ADMIN_PASSWORD.
         now: Aware instant that certificates are measured against.
         give: How ownership is given.
@@ -172,23 +159,15 @@ def describe_usage(*, signs: bool) -> x509.KeyUsage:
 
 
 def describe_identities(environ: Mapping[str, str]) -> dict[str, object]:
-    """Say who may do what in the store; the admin needs no policy."""
+    """Say who may do what in the store. Nobody may do everything."""
     identities = []
-    for name in ("admin", *RIGHTS):
+    for name in IDENTITIES:
         keys = {
             "accessKey": environ[f"STORE_{name.upper()}_ACCESS_KEY"],
             "secretKey": environ[f"STORE_{name.upper()}_SECRET_KEY"],
         }
-        rights = {"policyNames": [name]} if name in RIGHTS else {"actions": ["Admin"]}
-        identities.append({"name": name, "credentials": [keys], **rights})
-    policies = [{"name": name, "document": json.dumps(describe_policy(actions))} for name, actions in RIGHTS.items()]
-    return {"identities": identities, "policies": policies}
-
-
-def describe_policy(actions: list[str]) -> dict[str, object]:
-    """Allow some actions on every bucket."""
-    statement = {"Effect": "Allow", "Action": actions, "Resource": ["arn:aws:s3:::*", "arn:aws:s3:::*/*"]}
-    return {"Version": "2012-10-17", "Statement": [statement]}
+        identities.append({"name": name, "credentials": [keys], "policyNames": [name]})
+    return {"identities": identities, "policies": read_policies(POLICIES)}
 
 
 def describe_security(encryption_key: str) -> str:

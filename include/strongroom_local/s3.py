@@ -1,4 +1,4 @@
-"""A real S3 server in a folder: SeaweedFS, closed to everybody but three identities with the least rights each."""
+"""A real S3 server in a folder: SeaweedFS, closed to everybody but its identities, which have the least rights each."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from botocore.client import BaseClient
 
 REGION = "us-east-1"
-IDENTITIES = ("admin", "archiver", "purger")
+IDENTITIES = ("admin", "archiver", "purger", "keeper")
 
 _START_SECONDS = 30
 _ATTEMPTS = 3
@@ -47,33 +47,17 @@ _GRPC_ROLES = ("client", "master", "volume", "filer", "s3", "admin", "worker", "
 _NODE_FILES = {"cert": "node.crt", "key": "node.key"}
 _JWT_SECTIONS = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
 
-# Policies, because SeaweedFS's older per-identity action "Write" also grants delete.
-_READ = [
-    "s3:GetObject",
-    "s3:GetObjectVersion",
-    "s3:ListBucket",
-    "s3:ListBucketVersions",
-    "s3:GetBucketLocation",
-    "s3:GetBucketVersioning",
-    "s3:GetBucketObjectLockConfiguration",
-]
-_WRITE = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
-_PURGE = [
-    "s3:DeleteObjectVersion",
-    "s3:ListBucketMultipartUploads",
-    "s3:AbortMultipartUpload",
-    "s3:GetObjectRetention",
-    "s3:GetObjectLegalHold",
-]
-_RIGHTS = {"archiver": _READ + _WRITE, "purger": _READ + _PURGE}
+# SeaweedFS's older per-identity action "Write" also grants delete, so each identity has a policy instead.
+POLICIES = Path(__file__).resolve().parents[2] / "deploy" / "s3"
+"""What a user gives the identities of a real store, and ours get too."""
 
 
 class ObjectStore(LocalServer):
     """One SeaweedFS server, kept in a folder across restarts: versioned buckets with Object Lock, fsync on every PUT.
 
-    Its identities: ``admin`` may do everything, ``archiver`` may read and write but delete nothing, ``purger`` may read
-    and delete versions but write nothing. Without credentials nothing is answered, and the internal ports want a
-    certificate or a signed token that only this folder holds.
+    Its identities: ``archiver``, ``purger`` and ``keeper`` may do what the policies in ``deploy/s3`` say, in every bucket
+    and below every prefix; ``admin``, for tests and people, may do everything. Without credentials nothing is answered, and
+    the internal ports want a certificate or a signed token that only this folder holds.
 
     Args:
         folder: Where keys, certificates, log and objects live; made readable for its owner alone.
@@ -97,7 +81,7 @@ class ObjectStore(LocalServer):
         return f"http://{LOOPBACK}:{self.port}"
 
     def keys(self, identity: str) -> tuple[str, str]:
-        """Give access key and secret key of ``admin``, ``archiver`` or ``purger``."""
+        """Give access key and secret key of one of the identities."""
         access_key, secret_key = self._state()["keys"][identity]
         return access_key, secret_key
 
@@ -143,7 +127,8 @@ class ObjectStore(LocalServer):
 
     def _write_state(self) -> None:
         """Keep keys and ports over restarts; ports are chosen anew if they may be and a stranger has one."""
-        state = self._state() if self._state_file.exists() else _new_state()
+        state = self._state() if self._state_file.exists() else {"keys": {}, "ports": {}}
+        state["keys"] = {**_new_keys(), **state["keys"]}  # a state of an older version has fewer
         if self._demanded_port is not None:
             require_free(self._demanded_port, "the S3 server")
             state["ports"]["s3.port"] = self._demanded_port
@@ -180,8 +165,9 @@ class ObjectStore(LocalServer):
             rights = {"actions": ["Admin"]} if identity == "admin" else {"policyNames": [identity]}
             credentials = [{"accessKey": access_key, "secretKey": secret_key}]
             identities.append({"name": identity, "credentials": credentials, **rights})
-        policies = [{"name": name, "document": json.dumps(_policy(actions))} for name, actions in _RIGHTS.items()]
-        write_private(self.folder / "identities.json", json.dumps({"identities": identities, "policies": policies}))
+        write_private(
+            self.folder / "identities.json", json.dumps({"identities": identities, "policies": read_policies(POLICIES)})
+        )
 
     def _start_once(self, program: Path) -> bool:
         started = self._run_until_it_answers(
@@ -276,9 +262,8 @@ def find_program() -> Path:
     )
 
 
-def _new_state() -> dict[str, Any]:
-    keys = {identity: (f"SR{secrets.token_hex(9).upper()}", secrets.token_urlsafe(30)) for identity in IDENTITIES}
-    return {"keys": keys, "ports": {}}
+def _new_keys() -> dict[str, Any]:
+    return {identity: (f"SR{secrets.token_hex(9).upper()}", secrets.token_urlsafe(30)) for identity in IDENTITIES}
 
 
 def _choose_ports(s3_port: int | None) -> dict[str, int]:
@@ -293,9 +278,15 @@ def _choose_ports(s3_port: int | None) -> dict[str, int]:
             return {**ports, "admin.port": admin, "admin.port.grpc": grpc}
 
 
-def _policy(actions: list[str]) -> dict[str, Any]:
-    statement = {"Effect": "Allow", "Action": actions, "Resource": ["arn:aws:s3:::*", "arn:aws:s3:::*/*"]}
-    return {"Version": "2012-10-17", "Statement": [statement]}
+def read_policies(folder: Path) -> list[dict[str, str]]:
+    """Read the policies of all identities as SeaweedFS wants them, filled in for every bucket and prefix."""
+    return [
+        {
+            "name": name,
+            "document": (folder / f"{name}.json").read_text().replace("BUCKET/PREFIX", "*/").replace("BUCKET", "*"),
+        }
+        for name in IDENTITIES[1:]
+    ]
 
 
 def _issue(

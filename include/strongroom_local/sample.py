@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,9 +23,15 @@ from strongroom.errors import ConfigurationError, SourceError
 
 log = logging.getLogger(__name__)
 
-ROLES = ("telecom_app", "strongroom_archiver", "strongroom_restorer")
+PLATFORM_ROLE = "telecom_app"
+WORKERS = {"archiver": "strongroom_archiver", "restorer": "strongroom_restorer", "reader": "strongroom_reader"}
+"""The roles that Strongroom works with, by what `deploy/sql/roles.sql` calls them."""
+
+ROLES = (PLATFORM_ROLE, *WORKERS.values())
 
 SQL_FOLDER = Path(__file__).parent / "sql"
+RIGHTS = Path(__file__).resolve().parents[2] / "deploy" / "sql" / "roles.sql"
+"""What a user runs on a real server, and the samples' server gets too."""
 
 LAGOS = timezone(timedelta(hours=1))
 """Nigeria keeps UTC+1 all the year; the rhythm of a day follows its clocks."""
@@ -104,16 +111,13 @@ def create_schema(conninfo: str) -> None:
         connection.execute(_read_sql("schema"))
 
 
-def create_roles(conninfo: str, passwords: Mapping[str, str]) -> None:
-    """Create or update the platform's role, the archiver's and the restorer's, with exactly the rights that each needs.
-
-    `telecom_app` owns the tables. `strongroom_archiver` may log in, read the five tables, delete from them and make
-    temporary tables. `strongroom_restorer` may read the five tables, insert into them and move their sequences, make
-    temporary tables, and make tables in the schema `restored`. A repeat takes every other right on schema public away.
+def create_roles(conninfo: str, passwords: Mapping[str, str], rights: Path = RIGHTS) -> None:
+    """Create or update the platform's role, which owns the tables, and Strongroom's, with the rights of `rights`.
 
     Args:
         conninfo: Connection string of a superuser; `create_schema` ran in that database.
         passwords: One password for each of `ROLES`; only its SCRAM verifier is sent to the server.
+        rights: Where `deploy/sql/roles.sql` lies.
 
     Raises:
         ConfigurationError: A password is missing or empty, or a role is unknown; nothing was changed.
@@ -122,10 +126,13 @@ def create_roles(conninfo: str, passwords: Mapping[str, str]) -> None:
     _require_passwords(passwords)
     with _connect(conninfo) as connection, connection.transaction():
         _wait_for_turn(connection, "schema")
+        if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (PLATFORM_ROLE,)).fetchone():
+            connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(PLATFORM_ROLE)))
+        connection.execute(_read_sql("platform"))
+        tables = ", ".join(f"public.{table.name}" for table in TABLES)
+        connection.execute(_fill_in(rights.read_text(), {**WORKERS, "tables": tables}))
         for role in ROLES:
-            _create_role(connection, role, passwords[role])
-        connection.execute(_read_sql("roles"))
-        _limit_database_rights(connection)
+            _set_password(connection, role, passwords[role])
 
 
 def load(
@@ -261,26 +268,15 @@ def _next_month(month: datetime) -> datetime:
     return (month + timedelta(days=31)).replace(day=1)
 
 
-def _create_role(connection: psycopg.Connection, role: str, password: str) -> None:
-    """Create a role that may log in and nothing else, or bring an existing one back to that; set its password."""
-    if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone():
-        connection.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
-    # The server's log may show statements: it gets the verifier that it would store anyway, not the password.
+def _fill_in(script: str, values: Mapping[str, str]) -> bytes:
+    """Put values where psql would put those of its variables, `:'name'`, as literals."""
+    return re.sub(r":'(\w+)'", lambda found: sql.Literal(values[found[1]]).as_string(), script).encode()
+
+
+def _set_password(connection: psycopg.Connection, role: str, password: str) -> None:
+    """Set a role's password. The server's log may show statements: it gets the verifier that it would store anyway."""
     verifier = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
-    connection.execute(
-        sql.SQL("ALTER ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD {}").format(
-            sql.Identifier(role), sql.Literal(verifier)
-        )
-    )
-
-
-def _limit_database_rights(connection: psycopg.Connection) -> None:
-    """Let the roles connect and make temporary tables in this database; the delete step joins to one."""
-    connection.execute(
-        sql.SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO {}").format(
-            sql.Identifier(connection.info.dbname), sql.SQL(", ").join(map(sql.Identifier, ROLES))
-        )
-    )
+    connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), sql.Literal(verifier)))
 
 
 @contextmanager

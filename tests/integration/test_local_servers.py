@@ -221,12 +221,12 @@ def test_the_s3_server_keeps_objects_keys_and_port_when_it_is_killed(own_store):
     own_store.start()
     before = (own_store.endpoint_url, own_store.keys("archiver"))
     own_store.create_bucket("ours")
-    version = own_store.client("archiver").put_object(Bucket="ours", Key="kept", Body=b"rows")["VersionId"]
+    version = own_store.client("archiver").put_object(Bucket="ours", Key="archives/kept", Body=b"rows")["VersionId"]
     kill_hard(own_store)
 
     own_store.start()
 
-    answer = own_store.client("archiver").get_object(Bucket="ours", Key="kept", VersionId=version)
+    answer = own_store.client("archiver").get_object(Bucket="ours", Key="archives/kept", VersionId=version)
     assert (own_store.endpoint_url, own_store.keys("archiver")) == before
     assert answer["Body"].read() == b"rows"
     own_store.stop()
@@ -237,11 +237,13 @@ def test_the_s3_server_keeps_objects_keys_and_port_when_it_is_killed(own_store):
 def test_the_archiver_can_delete_nothing(object_store, bucket):
     """Not an object, not a version, not several, not a bucket; nor switch off what protects them."""
     archiver = object_store.client("archiver")
-    version = archiver.put_object(Bucket=bucket, Key="kept", Body=b"rows")["VersionId"]
+    version = archiver.put_object(Bucket=bucket, Key="archives/kept", Body=b"rows")["VersionId"]
 
-    assert refusal_of(archiver.delete_object, Bucket=bucket, Key="kept") == "AccessDenied"
-    assert refusal_of(archiver.delete_object, Bucket=bucket, Key="kept", VersionId=version) == "AccessDenied"
-    several = archiver.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "kept", "VersionId": version}]})
+    assert refusal_of(archiver.delete_object, Bucket=bucket, Key="archives/kept") == "AccessDenied"
+    assert refusal_of(archiver.delete_object, Bucket=bucket, Key="archives/kept", VersionId=version) == "AccessDenied"
+    several = archiver.delete_objects(
+        Bucket=bucket, Delete={"Objects": [{"Key": "archives/kept", "VersionId": version}]}
+    )
     assert [error["Code"] for error in several["Errors"]] == ["AccessDenied"]
     assert refusal_of(archiver.delete_bucket, Bucket=bucket) == "AccessDenied"
     suspended = {"Status": "Suspended"}
@@ -249,34 +251,37 @@ def test_the_archiver_can_delete_nothing(object_store, bucket):
         refusal_of(archiver.put_bucket_versioning, Bucket=bucket, VersioningConfiguration=suspended) == "AccessDenied"
     )
 
-    assert archiver.get_object(Bucket=bucket, Key="kept", VersionId=version)["Body"].read() == b"rows"
+    assert archiver.get_object(Bucket=bucket, Key="archives/kept", VersionId=version)["Body"].read() == b"rows"
 
 
 def test_the_purger_deletes_versions_and_writes_nothing(object_store, bucket):
     """A version goes for good; a plain delete, which only hides, and a put are refused."""
     purger = object_store.client("purger")
-    version = object_store.client("archiver").put_object(Bucket=bucket, Key="due", Body=b"rows")["VersionId"]
+    version = object_store.client("archiver").put_object(Bucket=bucket, Key="archives/due", Body=b"rows")["VersionId"]
 
-    assert refusal_of(purger.put_object, Bucket=bucket, Key="forged", Body=b"rows") == "AccessDenied"
-    assert refusal_of(purger.delete_object, Bucket=bucket, Key="due") == "AccessDenied"
-    purger.delete_object(Bucket=bucket, Key="due", VersionId=version)
+    assert refusal_of(purger.put_object, Bucket=bucket, Key="archives/forged", Body=b"rows") == "AccessDenied"
+    assert refusal_of(purger.delete_object, Bucket=bucket, Key="archives/due") == "AccessDenied"
+    purger.delete_object(Bucket=bucket, Key="archives/due", VersionId=version)
 
     assert "Versions" not in purger.list_object_versions(Bucket=bucket)
 
 
 def test_strangers_are_refused_everywhere(object_store, bucket):
     """No credentials, or guessed ones: nothing is read, listed or written; buckets do not appear by themselves."""
-    object_store.client("archiver").put_object(Bucket=bucket, Key="kept", Body=b"rows")
+    object_store.client("archiver").put_object(Bucket=bucket, Key="archives/kept", Body=b"rows")
     address = {"endpoint_url": object_store.endpoint_url, "region_name": "us-east-1"}
     anonymous = boto3.client("s3", **address, config=Config(signature_version=UNSIGNED))
     access_key, _ = object_store.keys("archiver")
     guessing = boto3.client("s3", **address, aws_access_key_id=access_key, aws_secret_access_key="guess")
 
-    assert refusal_of(anonymous.get_object, Bucket=bucket, Key="kept") == "AccessDenied"
-    assert refusal_of(anonymous.put_object, Bucket=bucket, Key="forged", Body=b"") == "AccessDenied"
+    assert refusal_of(anonymous.get_object, Bucket=bucket, Key="archives/kept") == "AccessDenied"
+    assert refusal_of(anonymous.put_object, Bucket=bucket, Key="archives/forged", Body=b"") == "AccessDenied"
     assert refusal_of(anonymous.list_buckets) == "AccessDenied"
     assert refusal_of(guessing.list_objects_v2, Bucket=bucket) == "SignatureDoesNotMatch"
-    assert refusal_of(object_store.client("archiver").put_object, Bucket="absent", Key="a", Body=b"") == "NoSuchBucket"
+    assert (
+        refusal_of(object_store.client("archiver").put_object, Bucket="absent", Key="archives/a", Body=b"")
+        == "NoSuchBucket"
+    )
 
 
 def test_the_internal_ports_want_more_than_an_address(object_store):
@@ -295,15 +300,19 @@ def test_the_internal_ports_want_more_than_an_address(object_store):
 def test_conditional_writes_have_one_winner(object_store, bucket):
     """What claims and create-only keys lean on: If-None-Match: *, and If-Match with an ETag."""
     archiver = object_store.client("archiver")
-    first = archiver.put_object(Bucket=bucket, Key="claim", Body=b"1", IfNoneMatch="*")["ETag"]
+    first = archiver.put_object(Bucket=bucket, Key="archives/claim", Body=b"1", IfNoneMatch="*")["ETag"]
 
     assert (
-        refusal_of(archiver.put_object, Bucket=bucket, Key="claim", Body=b"2", IfNoneMatch="*") == "PreconditionFailed"
+        refusal_of(archiver.put_object, Bucket=bucket, Key="archives/claim", Body=b"2", IfNoneMatch="*")
+        == "PreconditionFailed"
     )
-    archiver.put_object(Bucket=bucket, Key="claim", Body=b"3", IfMatch=first)
-    assert refusal_of(archiver.put_object, Bucket=bucket, Key="claim", Body=b"4", IfMatch=first) == "PreconditionFailed"
+    archiver.put_object(Bucket=bucket, Key="archives/claim", Body=b"3", IfMatch=first)
+    assert (
+        refusal_of(archiver.put_object, Bucket=bucket, Key="archives/claim", Body=b"4", IfMatch=first)
+        == "PreconditionFailed"
+    )
 
-    assert archiver.get_object(Bucket=bucket, Key="claim")["Body"].read() == b"3"
+    assert archiver.get_object(Bucket=bucket, Key="archives/claim")["Body"].read() == b"3"
 
 
 def test_a_session_that_was_killed_is_swept_away(session_folder):

@@ -30,6 +30,7 @@ PASSWORDS = {
     "telecom_app": "app's \\ secret",
     "strongroom_archiver": 'archiver\'s "secret"; --',
     "strongroom_restorer": "restorer",
+    "strongroom_reader": "reader",
 }
 
 

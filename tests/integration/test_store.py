@@ -39,9 +39,11 @@ def test_the_store_refuses_bytes_that_arrive_changed(store, tmp_path):
     path.write_bytes(b"what is sent")
 
     with pytest.raises(StoreError, match="failed to write"):
-        store.put_file("x", path, sha256=hashlib.sha256(b"what was meant").hexdigest(), content_type="x/y", metadata={})
+        store.put_file(
+            "archives/x", path, sha256=hashlib.sha256(b"what was meant").hexdigest(), content_type="x/y", metadata={}
+        )
 
-    assert store.head("x") is None
+    assert store.head("archives/x") is None
 
 
 def test_keys_lie_below_the_prefix_and_are_named_without_it(store, object_store, bucket):
@@ -53,17 +55,17 @@ def test_keys_lie_below_the_prefix_and_are_named_without_it(store, object_store,
 
 
 def test_objects_are_encrypted_at_rest(store, object_store, bucket):
-    store.put_bytes("x", b"{}")
+    store.put_bytes("reports/x", b"{}")
 
-    head = object_store.client("admin").head_object(Bucket=bucket, Key="team/a/x")
+    head = object_store.client("admin").head_object(Bucket=bucket, Key="team/a/reports/x")
     assert head["ServerSideEncryption"] == "AES256"
 
 
 def test_a_listing_knows_no_limit_of_a_thousand(store):
     with ThreadPoolExecutor(8) as writers:
-        list(writers.map(lambda number: store.put_bytes(f"many/{number:05d}", b"{}"), range(1050)))
+        list(writers.map(lambda number: store.put_bytes(f"reports/{number:05d}", b"{}"), range(1050)))
 
-    assert len(list(store.keys("many/"))) == 1050
+    assert len(list(store.keys("reports/"))) == 1050
 
 
 def test_a_missing_bucket_is_named(object_store):
