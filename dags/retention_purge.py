@@ -1,6 +1,6 @@
 """retention_purge: each day at 03:00 UTC, destroys the archives whose term is over, and sweeps what broken runs left.
 
-`decide ▶ approve ▶ purge[table] ▶ sweep ▶ report`
+`decide ▶ approve ▶ purge[table] ▶ sweep ▶ report`, and `warm ▶ report` beside them
 
 | task | does | when it fails |
 |---|---|---|
@@ -9,7 +9,7 @@
 | `purge` | looks at each archive again, removes every version of it, the manifest last, proves that nothing is left, writes a certificate of destruction | clear it: it goes on where it stopped, after looking at terms, holds and locks anew |
 | `sweep` | removes parts that were never sealed, unfinished uploads, records of restores past their date, claims and staging that nobody needs | clear it at any time |
 | `warm` | beside the others: takes down partitions of warm tables whose term is over, each of whose rows was found in a sound archive again | nothing was dropped that was not proved; clear it |
-| `report` | sums up under `reports/retention_purge/` | clear it at any time |
+| `report` | sums up under `reports/retention_purge/`, warm partitions too | clear it at any time |
 
 ### What is kept, and why
 Only an archive that is past its `retention_until` goes. Anything else is a result with its reason: `kept` (its term runs), `held` (a
@@ -74,17 +74,19 @@ with DAG(
         trigger_rule="none_failed",
         doc_md="Removes leftovers of broken runs that are old enough, never under a hold. **Clear it** at any time.",
     )
+    warm = PurgeWarmOperator(
+        task_id="warm",
+        doc_md="Takes warm partitions down whose term is over and whose rows are proved. **Clear it** at any time.",
+    )
     report = PurgeReportOperator(
         task_id="report",
         judged=decide.output["judged"],
         approval=approve.output,
         results=purge.output,
         swept=sweep.output,
+        warm=warm.output,
         trigger_rule="none_failed",
         doc_md="One summary in each store. **Clear it** at any time: each time it writes a report of its own.",
     )
-    warm = PurgeWarmOperator(
-        task_id="warm",
-        doc_md="Takes warm partitions down whose term is over and whose rows are proved. **Clear it** at any time.",
-    )
     purge >> sweep >> report
+    warm >> report

@@ -13,6 +13,7 @@ from strongroom.purge import Approval, Decision, PurgeResult
 from strongroom.records import Record, RunIdentity
 from strongroom.store import Store
 from strongroom.sweep import Swept
+from strongroom.warm_purge import WarmResult
 
 
 class Judged(Record):
@@ -34,6 +35,8 @@ class PurgeReport(Record):
     approval: Approval
     results: tuple[PurgeResult, ...]
     swept: tuple[Swept, ...]
+    warm: tuple[WarmResult, ...] = ()
+    """What became of each partition of each warm table; reports of the first versions have none."""
 
     @property
     def counts(self) -> Counter[str]:
@@ -45,6 +48,11 @@ class PurgeReport(Record):
         """How many leftovers of each kind were removed."""
         return Counter(one.kind for one in self.swept if one.result == "removed")
 
+    @property
+    def warm_counts(self) -> Counter[str]:
+        """How many warm partitions came to which result."""
+        return Counter(one.result for one in self.warm)
+
     def sentence(self) -> str:
         """The one line that a reader of the log needs."""
         archives = _in_words(self.counts) or "no archive to purge"
@@ -52,7 +60,9 @@ class PurgeReport(Record):
         kept = sum(one.result != "removed" for one in self.swept)
         return (
             f"{archives} (approved: {self.approval.by}); {self.judged.counts.get('kept', 0)} archives within their term; "
-            f"swept away: {swept}" + (f"; {kept} leftovers stay, each with its reason" if kept else "")
+            f"swept away: {swept}"
+            + (f"; {kept} leftovers stay, each with its reason" if kept else "")
+            + (f"; warm partitions: {_in_words(self.warm_counts)}" if self.warm else "")
         )
 
 
@@ -74,6 +84,7 @@ def keep_report(
     approval: Approval,
     results: Sequence[PurgeResult],
     swept: Sequence[Swept],
+    warm: Sequence[WarmResult],
     *,
     run: RunIdentity,
     now: datetime,
@@ -87,6 +98,7 @@ def keep_report(
         approval=approval,
         results=tuple(results),
         swept=tuple(swept),
+        warm=tuple(warm),
     )
     body = report.model_dump_json(indent=2).encode() + b"\n"
     for store in stores:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from operator import attrgetter
-from typing import Any
 
-from airflow.sdk import BaseOperator, Context
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk import Context
 
-from strongroom.errors import StrongroomError
 from strongroom.object_keys import ArchiveId
 from strongroom.purge import Decision
 from strongroom.records import Record, RunIdentity
@@ -67,30 +62,6 @@ class PurgeRun:
     def claim_ttl(self, door: TableSettings) -> timedelta:
         """How long a claim of this run holds if its process dies."""
         return timedelta(seconds=door.claim_ttl_seconds)
-
-
-class PurgeStepOperator(BaseOperator):
-    """A step of the retention purge. An error that a retry cannot mend fails the task at once."""
-
-    ui_color = "#f6e3e0"
-
-    def execute(self, context: Context) -> Any:
-        started = time.monotonic()
-        try:
-            sentence, facts, result = self.step(PurgeRun(context))
-        except StrongroomError as error:
-            if error.retryable:
-                raise error from None
-            raise AirflowFailException(str(error)) from None
-        self.log.info(sentence, **facts, seconds=round(time.monotonic() - started, 3))
-        return result
-
-    @abstractmethod
-    def step(self, run: PurgeRun) -> tuple[str, dict[str, Any], Any]:
-        """Do the work.
-
-        :return: A sentence and structured facts for the log, and what goes into XCom.
-        """
 
 
 def make_batches(settings: Settings, door: TableSettings, decisions: Iterable[Decision]) -> list[PurgeBatch]:

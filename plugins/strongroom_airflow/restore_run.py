@@ -25,27 +25,24 @@ class RestoreRun:
     """One run of the restore DAG, as one of its tasks sees it.
 
     :param context: Airflow's, of the task.
-    :param table: The archived table, once it is known; None takes it from the run's parameters.
     """
 
-    def __init__(self, context: Context, table: str | None = None) -> None:
+    def __init__(self, context: Context) -> None:
         self.context = context
         self._dag_run = context["dag_run"]
-        self._table = table
 
     @cached_property
     def settings(self) -> TableSettings:
         """Settings of the archived table."""
-        if self._table is None:
-            params = self.context["params"]
-            first = next(iter(params["archives"] or ()), None)
-            self._table = params["table"] or (_table_of(first) if first else None)
-        if self._table is None:
+        params = self.context["params"]
+        first = next(iter(params["archives"] or ()), None)
+        table = params["table"] or (_table_of(first) if first else None)
+        if table is None:
             raise RestoreError(
                 "a restore needs either archives or a table with a range of partitions",
                 hint="Nothing was read. Trigger the DAG again and fill in one of the two.",
             )
-        return load_settings().table(self._table)
+        return load_settings().table(table)
 
     @cached_property
     def request(self) -> RestoreRequest:

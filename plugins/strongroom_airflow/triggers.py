@@ -14,13 +14,16 @@ from strongroom.restore import RestorePart
 from strongroom.settings import load_settings
 from strongroom_airflow.connections import connect_glacier
 
+_FIRST_PAUSE_SECONDS = 2.0
+"""What was asked for with haste is back in a minute or two; what takes hours need not be asked about that often."""
+
 
 class PartsReturnedTrigger(BaseTrigger):
     """Fires once every part can be read again.
 
     :param table: The archived table, whose settings open the store.
     :param parts: Records of the parts that were asked for.
-    :param poll_seconds: How often the store is asked.
+    :param poll_seconds: The longest time between two looks at the store.
     """
 
     def __init__(self, table: str, parts: list[dict[str, Any]], poll_seconds: float) -> None:
@@ -35,9 +38,11 @@ class PartsReturnedTrigger(BaseTrigger):
         return where, {"table": self.table, "parts": self.parts, "poll_seconds": self.poll_seconds}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look again and again; a store that does not answer is asked once more."""
+        """Look again and again, soon at first and then more seldom; a store that does not answer is asked once more."""
+        pause = min(_FIRST_PAUSE_SECONDS, self.poll_seconds)
         while await asyncio.to_thread(self._count_away):
-            await asyncio.sleep(self.poll_seconds)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, self.poll_seconds)
         yield TriggerEvent({"parts": len(self.parts)})
 
     def _count_away(self) -> int:

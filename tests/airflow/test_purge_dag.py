@@ -86,7 +86,8 @@ def test_the_dag_says_what_it_does_and_runs_daily(metadata, monkeypatch):
     assert bag.import_errors == {}
     dag = bag.dags["retention_purge"]
     assert (dag.schedule, dag.max_active_runs) == ("0 3 * * *", 1)
-    assert dag.task_ids == ["decide", "approve", "purge", "sweep", "report", "warm"]
+    assert dag.task_ids == ["decide", "approve", "purge", "sweep", "warm", "report"]
+    assert dag.get_task("report").upstream_task_ids >= {"sweep", "warm"}
     assert all(task.doc_md and task.owner == "strongroom" for task in dag.tasks)
     for result in ("held", "locked", "contended", "refused", "unverifiable"):
         assert f"`{result}`" in dag.doc_md
@@ -198,6 +199,7 @@ def test_wrong_words_end_in_one_error_with_a_hint(store, typed, words, said):
 
 def test_the_command_starts_a_run_only_of_a_dag_that_runs(deployed, airflow, typed):
     started = airflow("strongroom", "purge", "--no-wait", "--json")
+    again = typed("strongroom", "purge", "--no-wait")
     deployed.execute("UPDATE dag SET is_paused = true WHERE dag_id = 'retention_purge'")
     refused = typed("strongroom", "purge")
 
@@ -205,5 +207,6 @@ def test_the_command_starts_a_run_only_of_a_dag_that_runs(deployed, airflow, typ
     run_id = json.loads(started.stdout)["run_id"]
     found = deployed.execute("SELECT state::text FROM dag_run WHERE run_id = %s", (run_id,)).fetchall()
     assert found == [("queued",)]
+    assert f"Already under way: {run_id}" in again.stdout
     assert refused.returncode == 1
     assert "airflow dags unpause retention_purge" in refused.stderr

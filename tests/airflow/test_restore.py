@@ -201,7 +201,10 @@ class TestCommand:
         assert run_id.endswith("__1")
         assert (state, conf["first_partition"], conf["last_partition"]) == ("queued", "2026-05", "2026-05")
         assert f"Started {run_id}" in first.stdout
-        assert json.loads(again.stdout) == {"dag_id": "restore_archive", "run_id": run_id}
+        said = json.loads(again.stdout)
+        assert (said["dag_id"], said["run_id"]) == ("restore_archive", run_id)
+        assert said["page"].endswith(f"/dags/restore_archive/runs/{run_id}")
+        assert said["page"] in first.stdout
         deployed.execute("UPDATE dag_run SET state = 'success' WHERE dag_id = 'restore_archive'")
         assert "__2" in airflow(*words, "--no-wait").stdout
 

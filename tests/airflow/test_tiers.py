@@ -76,14 +76,14 @@ def test_a_restore_asks_for_a_part_in_glacier_waits_deferred_and_goes_on_when_it
     glacier.freeze(BUCKET, archive.part_key(1, "zstd"))
     pushed: dict[str, Any] = {}
     task_instance = SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value}))
-    context = {"ti": task_instance, "dag_run": SimpleNamespace(dag_id="restore_archive", run_id="manual__1")}
+    run = SimpleNamespace(dag_id="restore_archive", run_id="manual__1")
+    context = {"ti": task_instance, "dag_run": run, "params": {"table": "audit", "archives": []}}
     operator = RestoreThawOperator(task_id="thaw", plan=plan)
 
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
     module, arguments = deferred.value.trigger.serialize()
     trigger = PartsReturnedTrigger(**arguments)
-    trigger.poll_seconds = 0.1
     event = asyncio.run(first_event(trigger))
 
     assert module == "strongroom_airflow.triggers.PartsReturnedTrigger"

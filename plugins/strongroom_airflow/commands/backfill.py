@@ -7,6 +7,7 @@ private it takes from `airflow.models.backfill`, as `airflow backfill create` do
 from __future__ import annotations
 
 import json
+import sys
 import time
 from argparse import Namespace
 from collections import Counter
@@ -19,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.api_fastapi.common.dagbag import resolve_run_on_latest_version
 from airflow.cli.simple_table import AirflowConsole
 from airflow.exceptions import AirflowException
-from airflow.jobs.job import most_recent_job
 from airflow.models.backfill import (
     AlreadyRunningBackfill,
     Backfill,
@@ -42,6 +42,13 @@ from rich.table import Table
 from sqlalchemy import func, select, update
 
 from strongroom.errors import StrongroomError
+from strongroom_airflow.commands.following import (
+    FINISHED,
+    NO_SCHEDULER,
+    refuse_a_paused_dag,
+    scheduler_is_alive,
+)
+from strongroom_airflow.commands.terminal import INTERRUPTED, Stopped
 from strongroom_airflow.timetable import RetentionPartitionTimetable
 
 if TYPE_CHECKING:
@@ -51,8 +58,6 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 2.0
 """How often the states of the runs are read while the command follows them."""
-
-FINISHED = frozenset({DagRunState.SUCCESS, DagRunState.FAILED})
 
 
 class BackfillError(StrongroomError):
@@ -102,6 +107,9 @@ def backfill(args: Namespace) -> None:
         _backfill(AirflowConsole(highlight=False), _read_request(args), dry_run=args.dry_run, wait=not args.no_wait)
     except StrongroomError as error:
         raise SystemExit(str(error)) from error
+    except Stopped as stop:
+        sys.stderr.write(f"{stop}\n")
+        raise SystemExit(INTERRUPTED) from None
 
 
 def _backfill(console: AirflowConsole, request: Request, *, dry_run: bool, wait: bool) -> None:
@@ -119,8 +127,7 @@ def _backfill(console: AirflowConsole, request: Request, *, dry_run: bool, wait:
             console.print(f"Dry run: nothing was created, {_count(counts[Fate.CREATE], 'run')} would be.")
             return
         _refuse_a_second_backfill(request, session)
-        if wait:
-            _refuse_a_paused_dag(request, session)
+    refuse_a_paused_dag(request.dag_id, wait=wait)
     backfill_id = _create(dag, request)
     console.print(f"Created {_count(counts[Fate.CREATE], 'run')} in backfill {backfill_id}.")
     if wait:
@@ -261,15 +268,6 @@ def _another_is_open(request: Request, which: str) -> BackfillError:
     )
 
 
-def _refuse_a_paused_dag(request: Request, session: Session) -> None:
-    if session.scalar(select(DagModel.is_paused).where(DagModel.dag_id == request.dag_id)):
-        raise BackfillError(
-            f"{request.dag_id} is paused, and the scheduler starts no run of a paused DAG, not even of a backfill",
-            hint=f"Nothing was created; run `airflow dags unpause {request.dag_id}` first, or add --no-wait to queue the "
-            "runs until somebody does.",
-        )
-
-
 def _create(dag: SerializedDAG, request: Request) -> int:
     """Let Airflow create the runs, then let its scheduler go on behind them; returns the backfill's number."""
     with create_session() as session:
@@ -320,18 +318,13 @@ def _follow(console: AirflowConsole, dag_id: str, backfill_id: int) -> None:
     Raises:
         BackfillError: When a run failed.
     """
-    _warn_without_scheduler(console)
+    if not scheduler_is_alive():
+        console.print(f"[yellow]{NO_SCHEDULER}[/]")
     console.print("Following the runs; Ctrl-C stops following them, not the runs.")
-    known: dict[str, str] = {}
-    while True:
-        states = _states(backfill_id)
-        for label, state in states.items():
-            if known.get(label) != state:
-                console.print(f"  {datetime.now().astimezone():%H:%M:%S}  {label}  {state}")
-        known = states
-        if FINISHED.issuperset(states.values()):
-            break
-        time.sleep(POLL_SECONDS)
+    try:
+        states = _wait(console, backfill_id)
+    except KeyboardInterrupt:
+        raise Stopped(f"Stopped following backfill {backfill_id} of {dag_id}; its runs go on.") from None
     _close(backfill_id)
     failed = [label for label, state in states.items() if state == DagRunState.FAILED]
     if failed:
@@ -342,11 +335,17 @@ def _follow(console: AirflowConsole, dag_id: str, backfill_id: int) -> None:
     console.print(f"All {_count(len(states), 'run')} of {dag_id} succeeded.")
 
 
-def _warn_without_scheduler(console: AirflowConsole) -> None:
-    with create_session() as session:
-        job = most_recent_job("SchedulerJob", session=session)
-        if job is None or not job.is_alive():
-            console.print("[yellow]No scheduler is alive: the runs stay queued until one is.[/yellow]")
+def _wait(console: AirflowConsole, backfill_id: int) -> dict[str, str]:
+    known: dict[str, str] = {}
+    while True:
+        states = _states(backfill_id)
+        for label, state in states.items():
+            if known.get(label) != state:
+                console.print(f"  {datetime.now().astimezone():%H:%M:%S}  {label}  {state}")
+        known = states
+        if FINISHED.issuperset(states.values()):
+            return states
+        time.sleep(POLL_SECONDS)
 
 
 def _states(backfill_id: int) -> dict[str, str]:

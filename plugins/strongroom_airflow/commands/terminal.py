@@ -13,12 +13,23 @@ from airflow.cli.simple_table import AirflowConsole
 from airflow.utils.cli import suppress_logs_and_warning
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import Progress, ProgressColumn
 
 from strongroom.errors import StrongroomError
 
+INTERRUPTED = 130
+"""What a shell calls the end by Ctrl-C."""
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C, with words about what it left going on."""
+
 
 def command(function: Callable[[Namespace], int | None]) -> Callable[[Namespace], None]:
-    """Errors as one message with its hint, on standard error, and an exit code: 0, what the function returns, or 1."""
+    """Errors as one message with its hint, on standard error, and an exit code: 0, what the function returns, or 1.
+
+    Ctrl-C is told in words, too, and ends with 130.
+    """
 
     @wraps(function)
     @suppress_logs_and_warning
@@ -28,6 +39,10 @@ def command(function: Callable[[Namespace], int | None]) -> Callable[[Namespace]
         except StrongroomError as error:
             print_error(error)
             status = 1
+        except KeyboardInterrupt as stop:
+            words = str(stop) or "Interrupted. Runs that were started before go on."
+            Console(stderr=True, highlight=False).print(escape(words), soft_wrap=True)
+            status = INTERRUPTED
         sys.exit(status or 0)
 
     return run
@@ -38,6 +53,12 @@ def print_out(*things: Any) -> None:
     console = AirflowConsole(highlight=False)
     for thing in things:
         console.print(thing, soft_wrap=isinstance(thing, str))
+
+
+def progress_bar(*columns: ProgressColumn, console: Console, shown: bool) -> Progress:
+    """A bar that goes away when all is done. What is printed meanwhile stays whole, on a terminal or in a file."""
+    # Lines on standard output must go through the bar's console to leave the bar whole, unless they go elsewhere.
+    return Progress(*columns, console=console, transient=True, disable=not shown, redirect_stdout=sys.stdout.isatty())
 
 
 def print_json(value: Any) -> None:

@@ -1,59 +1,43 @@
-"""What the steps share: settings, errors, the claim, and one line of evidence in the log."""
+"""What the steps of one table's archive run share: settings, the claim, the parts."""
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from airflow.sdk import BaseOperator, Context
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk import Context
 
 from strongroom.errors import StrongroomError
 from strongroom.manifest import sealed_part
 from strongroom.records import PlannedPart, VerifiedPart, narrow
 from strongroom.settings import load_settings
+from strongroom_airflow.operators.step import StepOperator
 from strongroom_airflow.run import ArchiveRun
 
 
-class StrongroomOperator(BaseOperator):
-    """A step of one table's archive run.
-
-    An error that a retry cannot mend fails the task at once; the others are left to Airflow's retries.
+class StrongroomOperator(StepOperator):
+    """A step of one table's archive run; it has the partition's claim while it works.
 
     :param table: Name of the table in archive.yaml.
     """
-
-    ui_color = "#e8eef7"
 
     def __init__(self, *, table: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.table = table
 
-    def execute(self, context: Context) -> Any:
-        run = None
-        started = time.monotonic()
+    @contextmanager
+    def opened(self, context: Context) -> Iterator[ArchiveRun]:
+        run = ArchiveRun(load_settings().table(self.table), context)
         try:
-            run = ArchiveRun(load_settings().table(self.table), context)
             run.claim()
-            sentence, facts, result = self.step(run)
+            yield run
         except StrongroomError as error:
             last_try = context["ti"].try_number > (context["ti"].max_tries or 0)
-            if run is not None and (last_try or not error.retryable):
+            if last_try or not error.retryable:
                 self._release(run)
-            if error.retryable:
-                raise error from None
-            raise AirflowFailException(str(error)) from None
-        self.log.info(sentence, **facts, seconds=round(time.monotonic() - started, 3))
-        return result
-
-    @abstractmethod
-    def step(self, run: ArchiveRun) -> tuple[str, dict[str, Any], Any]:
-        """Do the work.
-
-        :return: A sentence and structured facts for the log, and what goes into XCom.
-        """
+            raise
 
     def _release(self, run: ArchiveRun) -> None:
         try:

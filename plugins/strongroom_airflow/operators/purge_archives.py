@@ -10,7 +10,8 @@ from airflow.sdk.observability.stats import Stats
 
 from strongroom.purge import BY_POLICY, Approval, PurgeResult, purge_archive
 from strongroom_airflow.connections import connect_purge_store, connect_store
-from strongroom_airflow.purge_run import PurgeBatch, PurgeRun, PurgeStepOperator
+from strongroom_airflow.operators.purge_base import PurgeStepOperator
+from strongroom_airflow.purge_run import PurgeBatch, PurgeRun
 
 
 class PurgeArchivesOperator(PurgeStepOperator):

@@ -8,7 +8,8 @@ from typing import Any
 from strongroom.purge import Decision, judge
 from strongroom.purge_report import sum_up
 from strongroom_airflow.connections import connect_store
-from strongroom_airflow.purge_run import MOST_A_RUN, PurgeRun, PurgeStepOperator, make_batches, oldest_first
+from strongroom_airflow.operators.purge_base import PurgeStepOperator
+from strongroom_airflow.purge_run import MOST_A_RUN, PurgeRun, make_batches, oldest_first
 
 
 class PurgeDecideOperator(PurgeStepOperator):

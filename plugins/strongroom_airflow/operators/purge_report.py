@@ -1,4 +1,4 @@
-"""Retention purge, step 5."""
+"""Retention purge, the last step."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 from strongroom.purge import Approval, PurgeResult
 from strongroom.purge_report import Judged, keep_report
 from strongroom.sweep import Swept
+from strongroom.warm_purge import WarmResult
 from strongroom_airflow.connections import connect_stores
-from strongroom_airflow.purge_run import PurgeRun, PurgeStepOperator
+from strongroom_airflow.operators.purge_base import PurgeStepOperator
+from strongroom_airflow.purge_run import PurgeRun
 
 
 class PurgeReportOperator(PurgeStepOperator):
@@ -19,16 +21,18 @@ class PurgeReportOperator(PurgeStepOperator):
     :param approval: Record of the answer. (templated)
     :param results: For each batch its results. (templated)
     :param swept: What became of the leftovers. (templated)
+    :param warm: What became of the warm partitions. (templated)
     """
 
-    template_fields: Sequence[str] = ("judged", "approval", "results", "swept")
+    template_fields: Sequence[str] = ("judged", "approval", "results", "swept", "warm")
 
-    def __init__(self, *, judged: Any, approval: Any, results: Any, swept: Any, **kwargs: Any) -> None:
+    def __init__(self, *, judged: Any, approval: Any, results: Any, swept: Any, warm: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.judged = judged
         self.approval = approval
         self.results = results
         self.swept = swept
+        self.warm = warm
 
     def step(self, run: PurgeRun) -> tuple[str, dict[str, Any], Any]:
         report = keep_report(
@@ -37,8 +41,9 @@ class PurgeReportOperator(PurgeStepOperator):
             Approval.model_validate(self.approval),
             [PurgeResult.model_validate(result) for batch in self.results or () for result in batch],
             [Swept.model_validate(one) for one in self.swept or ()],
+            [WarmResult.model_validate(one) for one in self.warm or ()],
             run=run.identity,
             now=run.now(),
         )
-        facts = {**report.counts, "swept": dict(report.swept_counts)}
+        facts = {**report.counts, "swept": dict(report.swept_counts), "warm": dict(report.warm_counts)}
         return report.sentence(), facts, facts

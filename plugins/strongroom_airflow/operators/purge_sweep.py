@@ -8,7 +8,8 @@ from typing import Any
 
 from strongroom.sweep import Swept, sweep_staging, sweep_store
 from strongroom_airflow.connections import connect_purge_store, connect_store
-from strongroom_airflow.purge_run import PurgeRun, PurgeStepOperator
+from strongroom_airflow.operators.purge_base import PurgeStepOperator
+from strongroom_airflow.purge_run import PurgeRun
 
 
 class PurgeSweepOperator(PurgeStepOperator):

@@ -7,7 +7,8 @@ from typing import Any
 
 from strongroom.warm_purge import WarmResult, purge_warm
 from strongroom_airflow.connections import connect_source, connect_store
-from strongroom_airflow.purge_run import PurgeRun, PurgeStepOperator
+from strongroom_airflow.operators.purge_base import PurgeStepOperator
+from strongroom_airflow.purge_run import PurgeRun
 
 
 class PurgeWarmOperator(PurgeStepOperator):
@@ -25,4 +26,4 @@ class PurgeWarmOperator(PurgeStepOperator):
             tell(f"{one.result}: {one.table} {one.month}: {one.detail}")
         counts = Counter(one.result for one in results)
         sentence = f"Took {counts['dropped']} of {len(results)} warm partitions down"
-        return sentence, dict(counts), [one.model_dump(mode="json") for one in results if one.result != "kept"]
+        return sentence, dict(counts), [one.model_dump(mode="json") for one in results]

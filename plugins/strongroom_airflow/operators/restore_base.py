@@ -1,36 +1,21 @@
-"""What the steps of a restore share: errors, and one line of evidence in the log."""
+"""What the steps of a restore share."""
 
 from __future__ import annotations
 
-import time
-from abc import abstractmethod
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from airflow.sdk import BaseOperator, Context
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk import Context
 
-from strongroom.errors import StrongroomError
+from strongroom_airflow.operators.step import StepOperator
+from strongroom_airflow.restore_run import RestoreRun
 
 
-class RestoreOperator(BaseOperator):
-    """A step of a restore. An error that a retry cannot mend fails the task at once."""
+class RestoreOperator(StepOperator):
+    """A step of a restore."""
 
     ui_color = "#eef3e6"
 
-    def execute(self, context: Context) -> Any:
-        started = time.monotonic()
-        try:
-            sentence, facts, result = self.step(context)
-        except StrongroomError as error:
-            if error.retryable:
-                raise error from None
-            raise AirflowFailException(str(error)) from None
-        self.log.info(sentence, **facts, seconds=round(time.monotonic() - started, 3))
-        return result
-
-    @abstractmethod
-    def step(self, context: Context) -> tuple[str, dict[str, Any], Any]:
-        """Do the work.
-
-        :return: A sentence and structured facts for the log, and what goes into XCom.
-        """
+    @contextmanager
+    def opened(self, context: Context) -> Iterator[RestoreRun]:
+        yield RestoreRun(context)

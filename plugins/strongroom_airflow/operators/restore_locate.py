@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import Context
-
 from strongroom.restore import RestorePlan, plan_restore
 from strongroom_airflow.operators.restore_base import RestoreOperator
 from strongroom_airflow.restore_run import RestoreRun
@@ -17,8 +15,7 @@ class RestoreLocateOperator(RestoreOperator):
     Returns lanes of parts, for Airflow to map over; none for a dry run. The plan lies in XCom under the key ``plan``.
     """
 
-    def step(self, context: Context) -> tuple[str, dict[str, Any], Any]:
-        run = RestoreRun(context)
+    def step(self, run: RestoreRun) -> tuple[str, dict[str, Any], Any]:
         with run.target() as connection:
             plan = plan_restore(
                 connection,
@@ -29,7 +26,7 @@ class RestoreLocateOperator(RestoreOperator):
                 claim_ttl=run.claim_ttl,
                 now=run.now(),
             )
-        context["ti"].xcom_push(key="plan", value=plan.model_dump(mode="json"))
+        run.context["ti"].xcom_push(key="plan", value=plan.model_dump(mode="json"))
         facts = {
             "restore_id": plan.restore_id,
             "table": plan.table,

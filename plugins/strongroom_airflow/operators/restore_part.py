@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from airflow.sdk import Context
-
 from strongroom.errors import RestoreError
 from strongroom.restore import RestoredPart, RestorePart, RestorePlan, renew_claims
 from strongroom.restore_part import restore_part
@@ -34,14 +32,13 @@ class RestorePartOperator(RestoreOperator):
         self.lane = lane
         self.plan = plan
 
-    def step(self, context: Context) -> tuple[str, dict[str, Any], Any]:
+    def step(self, run: RestoreRun) -> tuple[str, dict[str, Any], Any]:
         plan = RestorePlan.model_validate(self.plan)
-        run = RestoreRun(context, plan.table)
         results = [self._restore(run, plan, RestorePart.model_validate(part)) for part in self.lane]
         records = [result.model_dump(mode="json") for result in results]
         failed = [result for result in results if result.failed]
         if failed:
-            context["ti"].xcom_push(key="return_value", value=records)
+            run.context["ti"].xcom_push(key="return_value", value=records)
             raise RestoreError(
                 "; ".join(result.sentence() for result in failed),
                 hint="The table was not touched by these parts. `airflow strongroom verify` looks at the whole archive; "

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from airflow.sdk import Context
-
 from strongroom.errors import RestoreError
 from strongroom.restore import RestoredPart, RestorePlan, release_claims, report_restore, require_complete
 from strongroom_airflow.operators.restore_base import RestoreOperator
@@ -28,22 +26,21 @@ class RestoreReportOperator(RestoreOperator):
         self.planned_by = planned_by
         self.parts = parts
 
-    def step(self, context: Context) -> tuple[str, dict[str, Any], Any]:
-        planned = context["ti"].xcom_pull(task_ids=self.planned_by, key="plan")
+    def step(self, run: RestoreRun) -> tuple[str, dict[str, Any], Any]:
+        planned = run.context["ti"].xcom_pull(task_ids=self.planned_by, key="plan")
         if planned is None:
             raise RestoreError(
                 f"there is nothing to report: {self.planned_by} did not end well",
                 hint=f"Nothing was loaded. Read the log of {self.planned_by}, mend the cause and clear it.",
             )
         plan = RestorePlan.model_validate(planned)
-        run = RestoreRun(context, plan.table)
         parts = [RestoredPart.model_validate(part) for lane in self.parts or () for part in lane or ()]
         with run.target() as connection:
             report = report_restore(connection, run.store, plan, parts, now=run.now())
         if not plan.request.dry_run:
             release_claims(run.store, plan, owner=run.owner, now=run.now())
         summary = report.model_dump(mode="json")
-        context["ti"].xcom_push(key="return_value", value=summary)
+        run.context["ti"].xcom_push(key="return_value", value=summary)
         require_complete(report)
         run.staging().clear()
         facts = {name: value for name, value in summary.items() if name != "parts"}

@@ -24,7 +24,7 @@ class RestoreThawOperator(RestoreOperator):
     it is done at once.
 
     :param plan: Record of the restore's plan. (templated)
-    :param poll_seconds: How often the store is asked whether they are back.
+    :param poll_seconds: The longest time between two looks whether they are back.
     :param longest: When waiting is given up; the task then fails, and can be cleared.
     """
 
@@ -43,11 +43,10 @@ class RestoreThawOperator(RestoreOperator):
         self.poll_seconds = poll_seconds
         self.longest = longest
 
-    def step(self, context: Context) -> tuple[str, dict[str, Any], Any]:
+    def step(self, run: RestoreRun) -> tuple[str, dict[str, Any], Any]:
         plan = RestorePlan.model_validate(self.plan)
         if plan.request.dry_run:
             return "Dry run: asks for no return", {}, {"result": "readable", "parts": len(plan.parts)}
-        run = RestoreRun(context, plan.table)
         store = connect_glacier(run.settings)
         request = plan.request
         states = ask_back(store, parts_of(store, plan.parts), days=request.glacier_days, tier=request.glacier_tier)
@@ -55,7 +54,7 @@ class RestoreThawOperator(RestoreOperator):
         away = [part for part, found in zip(plan.parts, states, strict=True) if found.state != "readable"]
         if away:
             waiting = {"result": "waiting", "parts": len(away), "asked": counts["asked"]}
-            context["ti"].xcom_push(key="waiting", value=waiting)
+            run.context["ti"].xcom_push(key="waiting", value=waiting)
             self.log.info("waiting: %d of %d parts are on their way back from Glacier", len(away), len(states))
             trigger = PartsReturnedTrigger(run.settings.table, [part.model_dump() for part in away], self.poll_seconds)
             self.defer(trigger=trigger, method_name="resume", timeout=self.longest)

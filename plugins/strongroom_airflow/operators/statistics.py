@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import quote
 
 from airflow.sdk import BaseOperator, BaseOperatorLink, Context
 from airflow.sdk.configuration import conf
-from airflow.sdk.exceptions import AirflowFailException
 
-from strongroom.errors import StrongroomError
 from strongroom.settings import load_settings
 from strongroom.statistics_page import make_page
 from strongroom.statistics_report import keep_statistics, log_lines
 from strongroom_airflow.connections import connect_stores
 from strongroom_airflow.gathering import gather_statistics
+from strongroom_airflow.operators.step import StepOperator
 
 PAGE_XCOM = "page"
 """The HTML page lies in XCom too, because the web server has no way to the store."""
@@ -32,23 +30,16 @@ class StatisticsPageLink(BaseOperatorLink):
         return f"{base}/strongroom/{quote(ti_key.dag_id)}/statistics?run_id={quote(ti_key.run_id, safe='')}"
 
 
-class StatisticsOperator(BaseOperator):
+class StatisticsOperator(StepOperator):
     """Count everything, write JSON and a page under ``reports/statistics/``, and put the figures into the log."""
 
-    ui_color = "#e8eef7"
     operator_extra_links = (StatisticsPageLink(),)
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        started = time.monotonic()
-        try:
-            settings = load_settings()
-            statistics = gather_statistics(settings, now=datetime.now(timezone.utc), refresh_index=True)
-            page = make_page(statistics)
-            kept = [(store, keep_statistics(store, statistics, page)) for store in connect_stores(settings)]
-        except StrongroomError as error:
-            if error.retryable:
-                raise error from None
-            raise AirflowFailException(str(error)) from None
+    def step(self, run: Context) -> tuple[str, dict[str, Any], Any]:
+        settings = load_settings()
+        statistics = gather_statistics(settings, now=datetime.now(timezone.utc), refresh_index=True)
+        page = make_page(statistics)
+        kept = [(store, keep_statistics(store, statistics, page)) for store in connect_stores(settings)]
         for line in log_lines(statistics):
             self.log.info(line)
         for damaged in statistics.damaged:
@@ -56,8 +47,7 @@ class StatisticsOperator(BaseOperator):
         for table in statistics.tables:
             if table.uncounted:
                 self.log.warning("The rows of %s were not counted", table.table, reason=table.uncounted)
-        context["ti"].xcom_push(key=PAGE_XCOM, value=page)
+        run["ti"].xcom_push(key=PAGE_XCOM, value=page)
         written = [f"{store}{key}" for store, keys in kept for key in keys]
-        facts = statistics.total.model_dump(mode="json", exclude={"growth", "costs"})
-        self.log.info("Wrote the statistics", **facts, written=written, seconds=round(time.monotonic() - started, 3))
-        return facts | {"written": written}
+        facts = statistics.total.model_dump(mode="json", exclude={"growth", "costs"}) | {"written": written}
+        return "Wrote the statistics", facts, facts

@@ -1,0 +1,59 @@
+"""What every step of every DAG does the same way: errors, and one line of evidence in the log."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowFailException
+
+from strongroom.errors import StrongroomError
+
+ERROR_XCOM = "error"
+"""Under this key a failed task leaves its error, for those who follow its run from outside."""
+
+_TAKEN = frozenset({"target", "level", "msg", "event", "timestamp", "exception"})
+"""Field names that Airflow's supervisor needs itself: one of them in a log line (`target`) ends the task's process."""
+
+
+def log_fields(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts as fields of a log line, under names that Airflow lets through."""
+    return {f"{name}_" if name in _TAKEN else name: value for name, value in facts.items()}
+
+
+class StepOperator(BaseOperator):
+    """One step: it opens what it needs, calls the domain, and says in one line what was done and how long it took.
+
+    An error that a retry cannot mend fails the task at once; the others are left to Airflow's retries.
+    """
+
+    ui_color = "#e8eef7"
+
+    def execute(self, context: Context) -> Any:
+        started = time.monotonic()
+        try:
+            with self.opened(context) as run:
+                sentence, facts, result = self.step(run)
+        except StrongroomError as error:
+            context["ti"].xcom_push(key=ERROR_XCOM, value=str(error))
+            if error.retryable:
+                raise error from None
+            raise AirflowFailException(str(error)) from None
+        self.log.info(sentence, **log_fields(facts), seconds=round(time.monotonic() - started, 3))
+        return result
+
+    @contextmanager
+    def opened(self, context: Context) -> Iterator[Any]:
+        """What the step works with: the run as its family of steps sees it. Here that is Airflow's context alone."""
+        yield context
+
+    @abstractmethod
+    def step(self, run: Any) -> tuple[str, dict[str, Any], Any]:
+        """Do the work.
+
+        :return: A sentence and structured facts for the log, and what goes into XCom.
+        """
