@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -207,6 +208,29 @@ class TestCommand:
         assert said["page"] in first.stdout
         deployed.execute("UPDATE dag_run SET state = 'success' WHERE dag_id = 'restore_archive'")
         assert "__2" in airflow(*words, "--no-wait").stdout
+
+    def test_two_typed_at_once_start_one_run(self, deployed, airflow):
+        words = ("strongroom", "restore", "audit", "--why", "a test", "--who", "ada", "--no-wait")
+
+        with ThreadPoolExecutor(2) as shells:
+            both = list(shells.map(lambda _: airflow(*words), range(2)))
+
+        assert [one.returncode for one in both] == [0, 0], both[0].stderr + both[1].stderr
+        assert len(deployed.execute(RUNS).fetchall()) == 1
+
+    @pytest.mark.usefixtures("deployed")
+    def test_airflow_telling_late_that_a_run_is_there_is_the_same_as_its_being_there(self):
+        """Airflow looks for a run of that name, and inserts its own; between the two somebody may have come first."""
+        from airflow.models.dagrun import DagRun
+
+        from strongroom_airflow.commands.following import start
+
+        begun = start("restore_archive", "restore__1", conf={"why": "a test"}, hint="Nothing was started.")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(DagRun, "find_duplicate", lambda **_: None)
+            again = start("restore_archive", "restore__1", conf={"why": "a test"}, hint="Nothing was started.")
+
+        assert (begun, again) == (True, False)
 
     @pytest.mark.parametrize(
         ("words", "said"),

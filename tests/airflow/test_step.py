@@ -14,11 +14,11 @@ from strongroom_airflow.operators.step import ERROR_XCOM, StepOperator, log_fiel
 class Step(StepOperator):
     """Returns or raises what it is given."""
 
-    def __init__(self, outcome, **kwargs):
+    def __init__(self, *, outcome, **kwargs):
         super().__init__(task_id="step", **kwargs)
         self.outcome = outcome
 
-    def step(self, run):
+    def step(self, run):  # noqa: ARG002 - it needs nothing
         if isinstance(self.outcome, Exception):
             raise self.outcome
         return self.outcome
@@ -39,13 +39,13 @@ def test_an_error_is_left_behind_and_only_one_that_a_retry_may_mend_is_tried_aga
     error = kind("the part is gone", hint="Nothing was loaded.")
 
     with pytest.raises(raised, match="the part is gone"):
-        Step(error).execute(context)
+        Step(outcome=error).execute(context)
 
     assert pushed == {ERROR_XCOM: "the part is gone\nHINT: Nothing was loaded."}
 
 
 def test_a_step_gives_its_result(context, pushed):
-    assert Step(("Done", {"rows": 3}, [1, 2])).execute(context) == [1, 2]
+    assert Step(outcome=("Done", {"rows": 3}, [1, 2])).execute(context) == [1, 2]
     assert pushed == {}
 
 
@@ -55,6 +55,6 @@ def test_no_fact_has_a_name_that_airflow_s_supervisor_uses_itself():
 
     fields = log_fields({"rows": 3, "target": "public.audit", "level": 3})
     written = []
-    _log_to_target(SimpleNamespace(log=lambda level, msg, **event: written.append(event)), 20, "Restored", **fields)
+    _log_to_target(SimpleNamespace(log=lambda *_, **event: written.append(event)), 20, "Restored", **fields)
 
     assert written == [{"rows": 3, "target_": "public.audit", "level_": 3}]

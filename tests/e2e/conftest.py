@@ -12,8 +12,9 @@ import yaml
 from strongroom.settings import DEFAULT_FILE, FILE_VARIABLE
 from strongroom_local.ports import LOOPBACK
 from strongroom_local.stack import Stack
+from tests import glacier
 from tests.e2e.helpers import Airflow
-from tests.e2e.rehearsals import rehearsal_settings
+from tests.e2e.rehearsals import GLACIER_BUCKET, glacier_client, rehearsal_settings, table_of
 from tests.proxies import HoldingProxy
 
 
@@ -25,6 +26,14 @@ def proxy() -> Iterator[HoldingProxy]:
 
 
 @pytest.fixture(scope="session")
+def glacier_url() -> Iterator[str]:
+    """An S3 with Glacier and an empty bucket in it: the store of one of the rehearsal tables."""
+    with glacier.running() as url:
+        glacier_client(url).create_bucket(Bucket=GLACIER_BUCKET, ObjectLockEnabledForBucket=True)
+        yield url
+
+
+@pytest.fixture(scope="session")
 def stack(configuration: Path, stack: Stack, proxy: HoldingProxy) -> Stack:
     """The session's stack, with the rehearsal tables' DAGs in it and the proxy in front of its S3 server."""
     del os.environ[FILE_VARIABLE]  # its processes have it; other stacks that a test may start must not
@@ -33,13 +42,18 @@ def stack(configuration: Path, stack: Stack, proxy: HoldingProxy) -> Stack:
 
 
 @pytest.fixture(scope="session")
-def configuration(session_folder: Path, proxy: HoldingProxy) -> Iterator[Path]:
+def configuration(session_folder: Path, proxy: HoldingProxy, glacier_url: str) -> Iterator[Path]:
     """An archive.yaml of the repository's tables and the rehearsals; the stack is started with it."""
     document = yaml.safe_load(DEFAULT_FILE.read_text())
     document["tables"] |= rehearsal_settings(proxy.endpoint_url)
     document["tables"] |= {
         "purge_asked": {"date_column": "at", "purge": {"require_approval": True}},
-        "purge_unasked": {"date_column": "at"},
+        "purge_unasked": {"date_column": "at", "warm": True},
+        table_of("frozen"): {
+            "date_column": "at",
+            "frequency": "daily",
+            "store": {"endpoint_url": glacier_url, "bucket": GLACIER_BUCKET},
+        },
     }
     path = session_folder / "archive.yaml"
     path.write_text(yaml.safe_dump(document))

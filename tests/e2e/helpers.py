@@ -7,6 +7,8 @@ JSON parser.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from urllib.parse import quote, urlencode
 import psycopg
 import zstandard
 
-from strongroom_local.airflow import call_api
+from strongroom_local.airflow import call_api, inherited_environment
 from strongroom_local.processes import ServerError
 from strongroom_local.stack import BUCKET, Stack
 
@@ -44,6 +46,33 @@ def wait_for(condition: Callable[[], Any], what: str, *, seconds: float = 120) -
 
 
 # ------------------------------------------------------------------------------------------------------------ Airflow
+
+
+def start_airflow(stack: Stack, *words: str) -> subprocess.Popen[str]:
+    """Start the real `airflow` command against the stack, in a process group of its own, as a shell does."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "airflow", *words],
+        env={**inherited_environment(), **stack.environment()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    """Wait for a command's end and give all that it said."""
+    try:
+        said, told = process.communicate(timeout=300)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return subprocess.CompletedProcess(process.args, process.returncode, said, told)
+
+
+def run_airflow(stack: Stack, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the real `airflow` command against the stack to its end."""
+    return ended(start_airflow(stack, *words))
 
 
 @dataclass(frozen=True)

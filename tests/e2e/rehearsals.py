@@ -5,7 +5,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from strongroom_local.stack import ARCHIVER_ROLE
+import boto3
+
+from strongroom.settings import StoreSettings
+from strongroom.store import make_client
+from strongroom_local.stack import ARCHIVER_ROLE, RESTORER_ROLE
 
 SCHEMA = "rehearsal"
 
@@ -29,6 +33,15 @@ between its effect and the note of it."""
 
 ERRORS = ("password", "unconnected", "missing", "unreachable", "twice")
 """What goes wrong in the rehearsal of each table."""
+
+
+GLACIER_BUCKET = "frozen"
+
+
+def glacier_client(url: str) -> Any:
+    """A client of the S3 with Glacier."""
+    session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test")
+    return make_client(StoreSettings(bucket=GLACIER_BUCKET), session=session, endpoint_url=url)
 
 
 def due_day() -> str:
@@ -81,4 +94,6 @@ def create_table(rehearsal: str, day: str) -> str:
                n / 7.0, jsonb_build_object('n', n, 'of', repeat(md5(n::text), 8))
         FROM generate_series(-59, 1500) AS n;
         GRANT SELECT, DELETE ON {table} TO {ARCHIVER_ROLE};
+        GRANT USAGE ON SCHEMA {SCHEMA} TO {RESTORER_ROLE};
+        GRANT SELECT, INSERT ON {table} TO {RESTORER_ROLE};
     """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,10 +19,9 @@ from psycopg import sql
 
 from strongroom.partitions import Frequency, Partition, Term, newest_due
 from strongroom_local import sample
-from strongroom_local.airflow import inherited_environment
 from strongroom_local.processes import ServerError
 from strongroom_local.stack import SOURCE_DATABASE, Stack
-from tests.e2e.helpers import STEPS, Airflow, Books, Run, query, wait_for
+from tests.e2e.helpers import STEPS, Airflow, Books, Run, query, run_airflow, wait_for
 from tests.e2e.rehearsals import create_table, dag_of, table_of
 
 TOKEN = "marked-7f3a9c-row-content"
@@ -67,13 +65,6 @@ def keys_archived(stack: Stack, table: str, key: str = "") -> list[tuple[str, ..
     """Primary keys of the rows in a table's archives; a key twice is a row archived twice."""
     names = DATED[table][1]
     return [tuple(str(row[name]) for name in names) for row in Books(stack).archived_rows(f"public.{table}", key)]
-
-
-def run_airflow(stack: Stack, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run the real `airflow` command against the stack."""
-    command = [sys.executable, "-m", "airflow", *words]
-    environment = {**inherited_environment(), **stack.environment()}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
 
 
 def backfill(stack: Stack, table: str, first: Partition, last: Partition) -> subprocess.CompletedProcess[str]:
