@@ -45,7 +45,10 @@ def _plan(settings: TableSettings, archive: ArchiveId, parts: tuple[VerifiedPart
         date_column=settings.date_column,
         date_type="timestamptz",
         primary_key=("id",),
-        columns=(Column(name="id", type="bigint", base_type="bigint", encoding="json"),),
+        columns=(
+            Column(name="id", type="bigint", base_type="bigint", encoding="json"),
+            Column(name=settings.date_column, type="date", base_type="date", encoding="json"),
+        ),
         well_known_types=True,
     )
     return ArchivePlan(

@@ -12,6 +12,7 @@ from strongroom.manifest import Manifest, ManifestPart, sha256_sums
 from strongroom.object_keys import ArchiveId
 from strongroom.partitions import Frequency, Partition, Term
 from strongroom.records import Column, SourceIdentity, TableShape
+from strongroom.shape import shape_sha256
 from strongroom.store import Store
 
 MONTHS_A_TABLE = 100
@@ -53,7 +54,10 @@ def a_manifest(table: str = "audit", key: str = "2026-05", sequence: int = 1, **
         date_column="at",
         date_type="timestamptz",
         primary_key=("id",),
-        columns=tuple(Column(name=f"c{n}", type="text", base_type="text", encoding="json") for n in range(15)),
+        columns=tuple(
+            Column(name=name, type="text", base_type="text", encoding="json")
+            for name in ("id", "at", *(f"c{number}" for number in range(13)))
+        ),
         well_known_types=True,
     )
     manifest = Manifest(
@@ -63,7 +67,7 @@ def a_manifest(table: str = "audit", key: str = "2026-05", sequence: int = 1, **
         window_start=window.start,
         window_end=window.end,
         table=shape,
-        shape_sha256=sha256("shape"),
+        shape_sha256=shape_sha256(shape),
         source=SourceIdentity(system_identifier="1", database="test", database_oid=1, server_version="18"),
         record_count=2000,
         original_size=1_000_000,

@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import zstandard
 from pydantic import ValidationError
 
+from strongroom.codecs import BLOCK_BYTES, decompress
 from strongroom.errors import IntegrityError
 from strongroom.manifest import Manifest, archive_ids, read_manifest, require_manifest
 from strongroom.object_keys import CATALOG_INDEX, ArchiveId, manifest_archive_id, manifest_prefix
 from strongroom.records import Record
-from strongroom.store import Store
+from strongroom.store import LARGEST_READ_BYTES, Store
 
 _READERS = 8
 _WORTH_AN_INDEX = 100
@@ -125,9 +127,10 @@ def _read_index(store: Store) -> dict[tuple[str, str], Manifest]:
     if present is None:
         return {}
     try:
-        lines = zstandard.ZstdDecompressor().decompressobj().decompress(present[0]).splitlines()
+        unpacked = decompress("zstd", iter([present[0]]), on_chunk=len)
+        lines = b"".join(islice(unpacked, LARGEST_READ_BYTES // BLOCK_BYTES)).splitlines()
         entries = [_Indexed.model_validate_json(line) for line in lines]
-    except (zstandard.ZstdError, ValidationError):
+    except (IntegrityError, ValidationError):
         return {}
     return {(entry.key, entry.etag): entry.manifest for entry in entries}
 
@@ -135,6 +138,6 @@ def _read_index(store: Store) -> dict[tuple[str, str], Manifest]:
 def _read(store: Store, archive: ArchiveId) -> Manifest | DamagedManifest | None:
     """One manifest; None if it was purged since the listing."""
     try:
-        return read_manifest(store, archive)
+        return read_manifest(store, archive, attested=False)
     except IntegrityError as error:
         return DamagedManifest(archive_id=str(archive), problem=f"expected {error.expected}, found {error.found}")

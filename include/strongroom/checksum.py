@@ -36,13 +36,14 @@ class ReadingBack:
         self._size_bytes = self._original_size_bytes = self._lines = 0
 
     def blocks(self) -> Iterator[bytes]:
-        """The decompressed content; stops with an error as soon as there is more of it than there should be."""
+        """The decompressed content; stops with an error as soon as there is more of it than there should be, or of the
+        compressed bytes."""
         for block in decompress(self._part.compression_type, self._chunks, on_chunk=self._see):
             self._original_sha256.update(block)
             self._original_size_bytes += len(block)
             self._lines += block.count(b"\n")
             if self._original_size_bytes > self._part.original_size_bytes:
-                raise _unequal(self._part, "size", f"{self._part.original_size_bytes} bytes", "more")
+                raise _unequal(self._part, "original size", self._part.original_size_bytes, "more")
             yield block
 
     def result(self) -> ReadBack:
@@ -58,6 +59,8 @@ class ReadingBack:
     def _see(self, chunk: bytes) -> None:
         self._sha256.update(chunk)
         self._size_bytes += len(chunk)
+        if self._size_bytes > self._part.compressed_size_bytes:
+            raise _unequal(self._part, "compressed size", self._part.compressed_size_bytes, "more")
 
 
 def checksum_part(staging: Staging, part: CompressedPart) -> ChecksummedPart:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from strongroom.errors import ContendedError
-from strongroom.records import Claim
+from strongroom.records import Claim, parse_record
 from strongroom.store import Store
 
 
@@ -27,10 +27,11 @@ def take_claim(store: Store, key: str, *, owner: str, now: datetime, ttl: timede
 
     Raises:
         ContendedError: Another run holds it.
+        IntegrityError: The claim that is there cannot be read.
     """
     present = store.read(key)
     if present is not None:
-        held = Claim.model_validate_json(present[0])
+        held = parse_claim(key, present[0])
         if held.owner != owner and held.state == "held" and held.expires_at > now:
             raise _contended(key, held)
         if held.owner == owner and held.state == "held" and held.expires_at - now > ttl / 2:
@@ -39,10 +40,25 @@ def take_claim(store: Store, key: str, *, owner: str, now: datetime, ttl: timede
     if store.swap(key, claim.model_dump_json().encode(), etag=present[1] if present else None):
         return claim
     faster = store.read(key)
-    winner = Claim.model_validate_json(faster[0]) if faster else claim
+    winner = parse_claim(key, faster[0]) if faster else claim
     if winner.owner == owner and winner.state == "held":  # two parts of this very run renewed at once
         return winner
     raise _contended(key, winner)
+
+
+def parse_claim(key: str, body: bytes) -> Claim:
+    """Read a claim.
+
+    Raises:
+        IntegrityError: It is none, so it is unknown who works on the partition.
+    """
+    return parse_record(
+        Claim,
+        body,
+        where=key,
+        what="a sound claim",
+        hint="Nothing was changed. See that nobody works on the partition, then remove this object: a claim is taken anew.",
+    )
 
 
 def running_clock(now: datetime) -> Callable[[], datetime]:
@@ -56,7 +72,7 @@ def release_claim(store: Store, key: str, *, owner: str, now: datetime) -> None:
     present = store.read(key)
     if present is None:
         return
-    held = Claim.model_validate_json(present[0])
+    held = parse_claim(key, present[0])
     if held.owner == owner and held.state == "held":
         released = held.model_copy(update={"state": "released", "expires_at": now})
         store.swap(key, released.model_dump_json().encode(), etag=present[1])

@@ -11,6 +11,7 @@ from psycopg import sql
 from strongroom.records import Column
 from strongroom.settings import TableSettings
 from strongroom.source import Connection, fetch_rows, qualified
+from strongroom.type_names import is_type_name
 
 _AS_JSON = frozenset(
     [
@@ -250,6 +251,8 @@ def column_faults(connection: Connection, settings: TableSettings, types: Sequen
     faults = [] if types else ["it has no columns"]
     for one in types:
         what = f"its column {one.column.name} ({one.column.type})"
+        if not is_type_name(one.column.type) or not is_type_name(one.column.base_type):
+            faults.append(f"{what} has a type whose name cannot be read back safely")
         if any(type_.name == "lo" and not type_.builtin for type_ in one.reached):
             faults.append(f"{what} holds large objects, whose bytes lie outside the table")
         elif _points_at_large_objects(connection, settings, one):

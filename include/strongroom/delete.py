@@ -26,7 +26,7 @@ from strongroom.identity import claim_store
 from strongroom.manifest import require_manifest
 from strongroom.partitions import Partition, refuse_if_hot
 from strongroom.plan import refers
-from strongroom.records import DeletedPart, Record, RunIdentity, Sha256, VerifiedPart
+from strongroom.records import DeletedPart, Record, RunIdentity, Sha256, VerifiedPart, parse_record
 from strongroom.seal import require_object, require_part_of
 from strongroom.settings import TableSettings
 from strongroom.shape import row_digest
@@ -122,7 +122,7 @@ def delete_part(
     evidence_key = archive.delete_evidence_key(part.number)
     present = store.read(evidence_key)
     if present is not None:
-        return _summary(DeleteEvidence.model_validate_json(present[0]))
+        return _summary(parse_evidence(f"{store}{evidence_key}", present[0]))
     claim_store(store, read_identity(connection))
     require_object(store, part)
     table = _inspect_again(connection, settings, part)
@@ -153,6 +153,22 @@ def delete_part(
     )
     store.put_bytes(evidence_key, evidence.model_dump_json(indent=2).encode() + b"\n")
     return _summary(evidence)
+
+
+def parse_evidence(where: str, body: bytes) -> DeleteEvidence:
+    """Read the evidence of one part's delete.
+
+    Raises:
+        IntegrityError: It is none.
+    """
+    return parse_record(
+        DeleteEvidence,
+        body,
+        where=where,
+        what="sound evidence of a delete",
+        hint="No row was deleted by this step. Earlier versions of this object may be sound: list them and put the right "
+        "one back.",
+    )
 
 
 def _summary(evidence: DeleteEvidence) -> DeletedPart:

@@ -13,19 +13,26 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from urllib.parse import unquote
 
-from pydantic import AwareDatetime, Field, ValidationError
+from pydantic import AwareDatetime, Field
 
 from strongroom.errors import ContendedError, IntegrityError, PartitionError, StrongroomError
 from strongroom.object_keys import HOLDS, ArchiveId, hold_key, table_folder
 from strongroom.partitions import Partition
-from strongroom.records import Record
+from strongroom.records import Record, parse_record
 from strongroom.store import Store
 
 _READERS = 8
+_NAME = r"[^./\s\ud800-\udfff]+"
 _COVERAGE = re.compile(
-    r"(?P<schema>[^./\s]+)\.(?P<table>[^./\s]+)(\.(?P<key>\d{4}-[0-9W-]+)(\.(?P<sequence>\d{4,}))?)?"
+    rf"(?P<schema>{_NAME})\.(?P<table>{_NAME})(\.(?P<key>[0-9]{{4}}-[0-9W-]+)(\.(?P<sequence>[0-9]{{4,9}}))?)?"
 )
-_HOLD_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
+_HOLD_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}")
+
+
+_UNSOUND = (
+    "Nothing was removed, and nothing of this store will be while a hold cannot be read. "
+    "Earlier versions of this object may be sound: list them and put the right one back."
+)
 
 
 class HoldError(StrongroomError):
@@ -80,7 +87,9 @@ def parse_coverage(text: str) -> tuple[str, str, str]:
     except PartitionError as error:
         raise _nothing_to_hold(text, error.what) from None
     what = covered(schema_name, table_name, key)
-    return schema_name, table_name, what if sequence is None else str(ArchiveId.parse(f"{what}.{sequence}"))
+    if sequence is not None:
+        what = str(ArchiveId(schema_name, table_name, key, int(sequence)))
+    return schema_name, table_name, what
 
 
 def place_hold(store: Store, what: str, *, why: str, who: str, reference: str, now: datetime) -> Hold:
@@ -176,22 +185,15 @@ def _to_json(hold: Hold) -> bytes:
 
 
 def _read(store: Store, key: str, body: bytes) -> Hold:
-    try:
-        hold = Hold.model_validate_json(body)
-    except ValidationError as error:
-        problem = error.errors(include_input=False, include_url=False)[0]
-        found = f"{'.'.join(map(str, problem['loc'])) or 'the document'}: {problem['msg']}"
-    else:
-        if hold_key(hold.hold_id) == key:
-            return hold
-        found = f"the hold {hold.hold_id}"
-    raise IntegrityError(
-        f"{store}{key} is not a sound legal hold",
-        expected="a hold as `airflow strongroom hold add` writes it",
-        found=found,
-        hint="Nothing was removed, and nothing of this store will be while a hold cannot be read. "
-        "Earlier versions of this object may be sound: list them and put the right one back.",
-    )
+    hold = parse_record(Hold, body, where=f"{store}{key}", what="a sound legal hold", hint=_UNSOUND)
+    if hold_key(hold.hold_id) != key:
+        raise IntegrityError(
+            f"{store}{key} is not a sound legal hold",
+            expected="its own id",
+            found=f"the hold {hold.hold_id}",
+            hint=_UNSOUND,
+        )
+    return hold
 
 
 def _raced(hold_id: str) -> ContendedError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from strongroom.errors import IdentityError, StoreAccessError
 from strongroom.object_keys import SOURCE_IDENTITY
-from strongroom.records import SourceIdentity
+from strongroom.records import SourceIdentity, parse_record
 from strongroom.store import Store
 
 
@@ -34,7 +34,13 @@ def claim_store(store: Store, source: SourceIdentity) -> None:
             f"{store}{SOURCE_IDENTITY} vanished while it was read",
             hint="Nothing was written and no row was deleted. Find out who removed it before any run goes on.",
         )
-    owner = SourceIdentity.model_validate_json(present[0])
+    owner = parse_record(
+        SourceIdentity,
+        present[0],
+        where=f"{store}{SOURCE_IDENTITY}",
+        what="a sound record of the store's owner",
+        hint="Nothing was written and no row was deleted. Look at its earlier versions and put the right one back.",
+    )
     if _named(owner) != _named(source):
         raise IdentityError(
             f"{store} belongs to another database",

@@ -6,15 +6,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from strongroom.errors import IntegrityError
+from strongroom.errors import IntegrityError, PartitionError
 from strongroom.object_keys import ArchiveId, manifest_archive_id, manifest_prefix
+from strongroom.partitions import Partition
 from strongroom.records import PlannedPart, Record, Sha256, SourceIdentity, TableShape, VerifiedPart
+from strongroom.shape import shape_sha256
 from strongroom.store import Store
+from strongroom.type_names import is_type_name
 
 FORMAT_VERSION: Literal[1] = 1
 
@@ -22,22 +26,22 @@ FORMAT_VERSION: Literal[1] = 1
 class ManifestPart(Record):
     """One part object, as it was verified before the manifest was written."""
 
-    number: int
+    number: int = Field(ge=0)
     object_key: str
     version_id: str | None
     etag: str
     start_at: AwareDatetime
     end_at: AwareDatetime
-    record_count: int
-    original_size: int
-    compressed_size: int
+    record_count: int = Field(ge=0)
+    original_size: int = Field(ge=0)
+    compressed_size: int = Field(ge=0)
     original_sha256: Sha256
     sha256: Sha256
     keys_sha256: Sha256
     snapshot: str
     extracted_at: AwareDatetime
     verified_at: AwareDatetime
-    proved_rows: int
+    proved_rows: int = Field(ge=0)
 
 
 class Manifest(Record):
@@ -52,9 +56,9 @@ class Manifest(Record):
     table: TableShape
     shape_sha256: Sha256
     source: SourceIdentity
-    record_count: int
-    original_size: int
-    compressed_size: int
+    record_count: int = Field(ge=0)
+    original_size: int = Field(ge=0)
+    compressed_size: int = Field(ge=0)
     compression_type: Literal["zstd", "gzip", "none"]
     compression_level: int | None
     checksum: Sha256 = Field(description="SHA-256 of the SHA256SUMS object, which holds the sum of each part.")
@@ -128,8 +132,12 @@ def sha256_sums(parts: tuple[ManifestPart, ...]) -> bytes:
     return "".join(lines).encode()
 
 
-def read_manifest(store: Store, archive: ArchiveId) -> Manifest | None:
+def read_manifest(store: Store, archive: ArchiveId, *, attested: bool = True) -> Manifest | None:
     """Read and check one manifest.
+
+    Args:
+        attested: Whether it must be, byte for byte, its copy under ``evidence/``, which was written just before it.
+            Whoever deletes, loads or proves anything wants that; a listing does without the second request.
 
     Returns:
         None if there is none, which means that the archive does not exist, whatever parts lie around.
@@ -140,8 +148,20 @@ def read_manifest(store: Store, archive: ArchiveId) -> Manifest | None:
     present = store.read(archive.manifest_key)
     if present is None:
         return None
+    manifest = parse_manifest(store, archive, present[0])
+    if attested:
+        _require_attested(store, archive, present[0])
+    return manifest
+
+
+def parse_manifest(store: Store, archive: ArchiveId, body: bytes) -> Manifest:
+    """Read a manifest from its bytes and see that it does not contradict itself.
+
+    Raises:
+        IntegrityError: Says what is wrong with it.
+    """
     try:
-        manifest = Manifest.model_validate_json(present[0])
+        manifest = Manifest.model_validate_json(body)
     except ValidationError as error:
         problem = error.errors(include_input=False, include_url=False)[0]
         raise _damaged(
@@ -149,11 +169,79 @@ def read_manifest(store: Store, archive: ArchiveId) -> Manifest | None:
         ) from None
     if manifest.archive_id != str(archive):
         raise _damaged(store, archive, f"the manifest of {manifest.archive_id}")
-    if [part.number for part in manifest.parts] != list(range(len(manifest.parts))):
-        raise _damaged(store, archive, "parts that are not numbered 0, 1, 2, …")
-    if hashlib.sha256(sha256_sums(manifest.parts)).hexdigest() != manifest.checksum:
-        raise _damaged(store, archive, "sums of parts that do not give its checksum")
+    for fault in (
+        *_faults_of_place(manifest, archive),
+        *_faults_of_table(manifest),
+        *_faults_of_parts(manifest, archive),
+    ):
+        raise _damaged(store, archive, fault)
     return manifest
+
+
+def _faults_of_place(manifest: Manifest, archive: ArchiveId) -> Iterator[str]:
+    """What a manifest says of its table and window, against what its archive id says."""
+    schema_name, table_name = archive.schema_name, archive.table_name
+    if (manifest.table.schema_name, manifest.table.table_name) != (schema_name, table_name):
+        yield f"another table in table: {manifest.table.schema_name}.{manifest.table.table_name}"
+    if manifest.table_name != f"{schema_name}.{table_name}":
+        yield f"another table in table_name: {manifest.table_name}"
+    if manifest.partition_key != archive.partition_key:
+        yield f"another partition in partition_key: {manifest.partition_key}"
+    try:
+        window = Partition.named(archive.partition_key).window
+    except PartitionError as error:
+        yield error.what
+        return
+    if (manifest.window_start, manifest.window_end) != (window.start, window.end):
+        yield f"a window that is not that of {archive.partition_key}"
+    if manifest.retention_until <= manifest.window_end:
+        yield "a retention_until that is not after its window"
+
+
+def _faults_of_table(manifest: Manifest) -> Iterator[str]:
+    """What would go into statements, and the sum of it."""
+    columns = manifest.table.columns
+    names = [column.name for column in columns]
+    for column in columns:
+        for field, text in (("type", column.type), ("base_type", column.base_type)):
+            if not is_type_name(text):
+                yield f"no name of a type in the {field} of column {column.name!r}"
+    if len(set(names)) != len(names) or any(not name or "\0" in name for name in names):
+        yield "columns whose names are not names, or not each its own"
+    if not manifest.table.primary_key or not {*manifest.table.primary_key, manifest.table.date_column} <= set(names):
+        yield "a primary key or date column that is none of its columns"
+    if shape_sha256(manifest.table) != manifest.shape_sha256:
+        yield "a table that does not give its shape_sha256"
+
+
+def _faults_of_parts(manifest: Manifest, archive: ArchiveId) -> Iterator[str]:
+    parts = manifest.parts
+    if not parts or [part.number for part in parts] != list(range(len(parts))):
+        yield "parts that are not numbered 0, 1, 2, …"
+    for part in parts:
+        if part.object_key != archive.part_key(part.number, manifest.compression_type):
+            yield f"part {part.number} at {part.object_key}, not in the archive's own folder and of its own name"
+        if not manifest.window_start <= part.start_at < part.end_at <= manifest.window_end:
+            yield f"part {part.number} with a slice outside the window"
+    for field in ("record_count", "original_size", "compressed_size"):
+        if getattr(manifest, field) != sum(getattr(part, field) for part in parts):
+            yield f"a {field} that is not the sum of its parts"
+    if hashlib.sha256(sha256_sums(parts)).hexdigest() != manifest.checksum:
+        yield "sums of parts that do not give its checksum"
+
+
+def _require_attested(store: Store, archive: ArchiveId, body: bytes) -> None:
+    copy = store.read(archive.seal_key)
+    if copy is None:
+        raise _damaged(store, archive, f"no copy of it at {archive.seal_key}")
+    if copy[0] != body:
+        try:
+            written = json.loads(copy[0])
+            fields = sorted(name for name, value in json.loads(body).items() if written.get(name) != value)
+        except (ValueError, AttributeError, RecursionError):
+            fields = []
+        what = f"in {', '.join(fields)}" if fields else "in its bytes"
+        raise _damaged(store, archive, f"one that differs {what} from its copy at {archive.seal_key}")
 
 
 def _damaged(store: Store, archive: ArchiveId, found: str) -> IntegrityError:
@@ -161,7 +249,8 @@ def _damaged(store: Store, archive: ArchiveId, found: str) -> IntegrityError:
         f"{store}{archive.manifest_key} is not a sound manifest",
         expected=f"the manifest of {archive}, format version {FORMAT_VERSION}",
         found=found,
-        hint="Nothing was deleted or loaded. Earlier versions of this object may be sound: list them before anything else.",
+        hint=f"Nothing was deleted or loaded. It and its copy {archive.seal_key} were written once, with the same bytes: "
+        "compare the two, list the earlier versions of both before anything else, and put the right one back.",
     )
 
 
@@ -182,6 +271,14 @@ def require_manifest(store: Store, archive: ArchiveId) -> Manifest:
         IntegrityError: There is no manifest, or it is damaged.
     """
     manifest = read_manifest(store, archive)
+    if manifest is None and store.head(archive.seal_key) is not None and store.head(archive.destruction_key) is None:
+        raise IntegrityError(
+            f"the manifest of {archive} is gone from {store}",
+            expected=archive.manifest_key,
+            found=f"only its copy {archive.seal_key}",
+            hint="Nothing was deleted or loaded. If no run is sealing it just now, somebody removed the manifest or hid it "
+            "behind a delete marker: put it back, byte for byte as the copy.",
+        )
     if manifest is None:
         raise IntegrityError(
             f"there is no archive {archive} in {store}",

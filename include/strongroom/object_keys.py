@@ -16,8 +16,14 @@ from strongroom.errors import StrongroomError
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 _PURGE_INTENT, _DESTRUCTION = "purge-intent.json", "destruction.json"
-_VERIFICATION = re.compile(r"reports/verifications/.*/(?P<archive>[^/]+)/(?P<at>\d{8}T\d{6}Z)-(?P<result>[a-z]+)\.json")
-_ARCHIVE_ID = re.compile(r"(?P<schema>[^./]+)\.(?P<table>[^./]+)\.(?P<key>\d{4}-[0-9W-]+)\.(?P<sequence>\d{4,})")
+_SEAL, _CONDEMNATION = "sealed.json", "condemned.json"
+_VERIFICATION = re.compile(
+    r"reports/verifications/.*/(?P<archive>[^/]+)/(?P<at>[0-9]{8}T[0-9]{6}Z)-(?P<result>[a-z]+)\.json"
+)
+_NAME = "[A-Za-z0-9_%-]+"
+_ARCHIVE_ID = re.compile(
+    rf"(?P<schema>{_NAME})\.(?P<table>{_NAME})\.(?P<key>[0-9]{{4}}-[0-9W-]{{2,5}})\.(?P<sequence>[0-9]{{4,9}})"
+)
 
 SOURCE_IDENTITY = "metadata/source.json"
 """Which database the store belongs to."""
@@ -64,14 +70,23 @@ class ArchiveId:
         Raises:
             ArchiveIdError: The text has another form.
         """
-        found = _ARCHIVE_ID.fullmatch(text)
-        if found is None:
+        archive = cls.parse_or_none(text)
+        if archive is None:
             raise ArchiveIdError(
-                f"{text!r} is not an archive id",
+                f"{text[:300]!r} is not an archive id",
                 expected="<schema>.<table>.<partition key>.<sequence>, such as public.audit_events.2026-07.0001",
                 hint="Nothing was read. `airflow strongroom list` prints the ids that exist.",
             )
-        return cls(unquote(found["schema"]), unquote(found["table"]), found["key"], int(found["sequence"]))
+        return archive
+
+    @classmethod
+    def parse_or_none(cls, text: str) -> ArchiveId | None:
+        """:meth:`parse` for a text that need not be an archive id. An id is written in one way only."""
+        found = _ARCHIVE_ID.fullmatch(text)
+        if found is None:
+            return None
+        archive = cls(unquote(found["schema"]), unquote(found["table"]), found["key"], int(found["sequence"]))
+        return archive if str(archive) == text else None
 
     @property
     def table_folder(self) -> str:
@@ -110,6 +125,16 @@ class ArchiveId:
     def delete_evidence_key(self, number: int) -> str:
         """Key of the record that one part's rows were deleted."""
         return f"{self.evidence_prefix}delete-{part_name(number)}.json"
+
+    @property
+    def seal_key(self) -> str:
+        """Key of the copy of the manifest that is written just before it."""
+        return f"{self.evidence_prefix}{_SEAL}"
+
+    @property
+    def condemnation_key(self) -> str:
+        """Key of the record that the archive was given up."""
+        return f"{self.evidence_prefix}{_CONDEMNATION}"
 
     @property
     def purge_intent_key(self) -> str:
@@ -162,20 +187,15 @@ def manifest_prefix(
 def manifest_archive_id(key: str) -> ArchiveId | None:
     """The archive whose manifest a key below ``metadata/`` is, or None for any other object there."""
     folder, _, name = key.rpartition("/")
-    if not folder or not name.endswith(".json") or _ARCHIVE_ID.fullmatch(name.removesuffix(".json")) is None:
-        return None
-    archive_id = ArchiveId.parse(name.removesuffix(".json"))
-    return archive_id if archive_id.manifest_key == key else None
+    archive = ArchiveId.parse_or_none(name.removesuffix(".json"))
+    return archive if folder and archive is not None and archive.manifest_key == key else None
 
 
 def stored_archive_id(key: str) -> ArchiveId | None:
     """The archive whose part or SHA256SUMS a key below ``archives/`` is, or None for any other object there."""
     folder, _, _ = key.rpartition("/")
-    text = folder.rpartition("/")[2]
-    if _ARCHIVE_ID.fullmatch(text) is None:
-        return None
-    archive_id = ArchiveId.parse(text)
-    return archive_id if key.startswith(archive_id.archive_prefix) else None
+    archive = ArchiveId.parse_or_none(folder.rpartition("/")[2])
+    return archive if archive is not None and key.startswith(archive.archive_prefix) else None
 
 
 def unfinished_purges(evidence_keys: Iterable[str]) -> list[ArchiveId]:
@@ -184,9 +204,9 @@ def unfinished_purges(evidence_keys: Iterable[str]) -> list[ArchiveId]:
     ended: set[ArchiveId] = set()
     for key in evidence_keys:
         folder, _, name = key.rpartition("/")
-        text = folder.rpartition("/")[2]
-        if name in (_PURGE_INTENT, _DESTRUCTION) and _ARCHIVE_ID.fullmatch(text) is not None:
-            (begun if name == _PURGE_INTENT else ended).add(ArchiveId.parse(text))
+        archive = ArchiveId.parse_or_none(folder.rpartition("/")[2])
+        if name in (_PURGE_INTENT, _DESTRUCTION) and archive is not None and folder + "/" == archive.evidence_prefix:
+            (begun if name == _PURGE_INTENT else ended).add(archive)
     return sorted(begun - ended)
 
 
@@ -233,10 +253,14 @@ def verification_key(archive: ArchiveId, at: datetime, result: str) -> str:
 def parse_verification_key(key: str) -> VerificationKey | None:
     """Read a key as :func:`verification_key` writes it; None for any other."""
     found = _VERIFICATION.fullmatch(key)
-    if found is None or _ARCHIVE_ID.fullmatch(found["archive"]) is None:
+    archive = None if found is None else ArchiveId.parse_or_none(found["archive"])
+    if found is None or archive is None:
         return None
-    at = datetime.strptime(found["at"], "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)
-    return VerificationKey(ArchiveId.parse(found["archive"]), at, found["result"])
+    try:
+        at = datetime.strptime(found["at"], "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)
+    except ValueError:  # such as the 31st of February
+        return None
+    return VerificationKey(archive, at, found["result"])
 
 
 def statistics_key(day: date, suffix: str) -> str:

@@ -14,7 +14,7 @@ from strongroom.catalogue import InspectedTable, Reference, inspect_table
 from strongroom.errors import StagingError, UnarchivableError
 from strongroom.identity import claim_store
 from strongroom.manifest import Manifest, archive_ids, require_manifest
-from strongroom.object_keys import ArchiveId, ArchiveIdError, evidence_prefix, partition_prefix
+from strongroom.object_keys import ArchiveId, evidence_prefix, partition_prefix
 from strongroom.partitions import Partition, Window, refuse_if_hot
 from strongroom.records import ArchivePlan, Column, Exclusion, PlannedPart, narrow
 from strongroom.restores import active_restores_of
@@ -23,6 +23,7 @@ from strongroom.shape import json_line, shape_sha256
 from strongroom.source import Connection, qualified, read_identity
 from strongroom.staging import Staging
 from strongroom.store import Store
+from strongroom.type_names import type_name
 from strongroom.warm import warm_table
 
 MOST_PARTS = 1000
@@ -140,7 +141,7 @@ def refers(reference: Reference) -> sql.Composed:
 def _reads_back(column: Column) -> sql.Composed:
     return sql.SQL(
         "CASE WHEN t.{name} IS DISTINCT FROM NULL THEN t.{name} IS NOT DISTINCT FROM concat(t.{name})::{type} ELSE true END"
-    ).format(name=sql.Identifier(column.name), type=sql.SQL(column.base_type))
+    ).format(name=sql.Identifier(column.name), type=type_name(column.base_type))
 
 
 def dated(instant: datetime, date_type: str) -> sql.Composed:
@@ -171,7 +172,7 @@ def _next_sequence(store: Store, settings: TableSettings, partition: Partition, 
     where = (settings.schema_name, settings.table_name, partition.key)
     prefixes = (partition_prefix(*where), evidence_prefix(*where))
     begun = {key.removeprefix(prefix).partition("/")[0] for prefix in prefixes for key in store.keys(prefix)}
-    sequences = [archive.sequence for archive in (*earlier, *filter(None, map(_as_archive_id, begun)))]
+    sequences = [archive.sequence for archive in (*earlier, *filter(None, map(ArchiveId.parse_or_none, begun)))]
     return max(sequences, default=0) + 1
 
 
@@ -187,14 +188,6 @@ def _refuse_unsteady_text(connection: Connection, table: InspectedTable, window:
                 hint="Nothing was read and no row was deleted. A tsquery that was put together as a & (b & c) is written "
                 "without its brackets; give such a column its own text as its value, and the two are the same.",
             )
-
-
-def _as_archive_id(folder: str) -> ArchiveId | None:
-    """What a folder's name says, or None for an object that somebody else put there."""
-    try:
-        return ArchiveId.parse(folder)
-    except ArchiveIdError:
-        return None
 
 
 def _exclusions(connection: Connection, table: InspectedTable, window: Window) -> tuple[Exclusion, ...]:

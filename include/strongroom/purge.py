@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Literal
 
-from pydantic import AwareDatetime, Field, ValidationError
+from pydantic import AwareDatetime, Field
 
 from strongroom.catalog import DamagedManifest, survey_catalog
 from strongroom.claims import release_claim, take_claim
@@ -23,7 +23,8 @@ from strongroom.holds import Hold, covering, holds_in_force
 from strongroom.manifest import Manifest, ManifestPart, read_manifest
 from strongroom.object_keys import EVIDENCE, RESTORES, ArchiveId, claim_key, unfinished_purges
 from strongroom.purge_store import LockedError, PurgeStore
-from strongroom.records import Record, RestoreRecord, RunIdentity, Sha256
+from strongroom.records import Record, RestoreRecord, RunIdentity, Sha256, parse_record
+from strongroom.restores import parse_restore_record
 from strongroom.store import Store, StoredVersion
 
 BY_POLICY = "by policy"
@@ -33,6 +34,7 @@ NOBODY = "nobody"
 """Who refused a purge by not answering in time."""
 
 _READERS = 8
+_EARLIER_VERSIONS = "Nothing was removed. Earlier versions of this object may be sound: list them before anything else."
 
 Reason = Literal["expired", "unfinished", "kept", "held", "contended", "unverifiable"]
 
@@ -227,13 +229,7 @@ def read_restore(store: Store, key: str) -> RestoreRecord | None:
     present = store.read(key)
     if present is None:
         return None
-    try:
-        return RestoreRecord.model_validate_json(present[0])
-    except ValidationError:
-        raise IntegrityError(
-            f"{store}{key} is not a sound record of a restore",
-            hint="Nothing was removed. It may protect an archive: look at its earlier versions and put the right one back.",
-        ) from None
+    return parse_restore_record(f"{store}{key}", present[0])
 
 
 def purge_archive(
@@ -267,7 +263,14 @@ def purge_archive(
     if (certified := store.read(archive.destruction_key)) is not None:
         if store.head(archive.manifest_key) is not None:
             return _stopped(archive, "unverifiable", "it was destroyed before, and somebody has put it back since")
-        return _purged(archive, Certificate.model_validate_json(certified[0]))
+        certificate = parse_record(
+            Certificate,
+            certified[0],
+            where=f"{store}{archive.destruction_key}",
+            what="a sound certificate",
+            hint=_EARLIER_VERSIONS,
+        )
+        return _purged(archive, certificate)
     if decision.reason == "expired" and not approval.approved:
         refused = f"answered no by {approval.by}" if approval.by != NOBODY else "not answered in time"
         return _stopped(archive, "refused", f"the request for approval was {refused}, {approval.at:%Y-%m-%d %H:%M} UTC")
@@ -414,16 +417,13 @@ def _read_intent(store: Store, archive: ArchiveId) -> PurgeIntent | None:
     present = store.read(archive.purge_intent_key)
     if present is None:
         return None
-    try:
-        return PurgeIntent.model_validate_json(present[0])
-    except ValidationError as error:
-        problem = error.errors(include_input=False, include_url=False)[0]
-        raise IntegrityError(
-            f"{store}{archive.purge_intent_key} is not a sound intent",
-            expected=f"the intent to purge {archive}",
-            found=f"{'.'.join(map(str, problem['loc'])) or 'the document'}: {problem['msg']}",
-            hint="Nothing was removed. Earlier versions of this object may be sound: list them before anything else.",
-        ) from None
+    return parse_record(
+        PurgeIntent,
+        present[0],
+        where=f"{store}{archive.purge_intent_key}",
+        what="a sound intent",
+        hint=_EARLIER_VERSIONS,
+    )
 
 
 def _write_intent(

@@ -6,15 +6,15 @@ part has come: only :class:`VerifiedPart` opens the way to a DELETE. All of them
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from strongroom.errors import IntegrityError
 from strongroom.object_keys import ArchiveId
 from strongroom.partitions import Window
 
-Sha256 = str
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 """A SHA-256 in lower-case hex, 64 characters."""
 
 
@@ -22,6 +22,30 @@ class Record(BaseModel):
     """A frozen record that refuses unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+RecordKind = TypeVar("RecordKind", bound=Record)
+
+
+def parse_record(kind: type[RecordKind], body: bytes, *, where: str, what: str, hint: str) -> RecordKind:
+    """Read a record from JSON that somebody may have damaged.
+
+    Args:
+        kind: Of the record.
+        body: JSON.
+        where: The object or file that it lies in.
+        what: What it should be: "a sound claim".
+        hint: Of the error.
+
+    Raises:
+        IntegrityError: It is no such record; says which field is wrong, and not what it holds.
+    """
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False)[0]
+        found = f"{'.'.join(map(str, problem['loc'])) or 'the document'}: {problem['msg']}"
+    raise IntegrityError(f"{where} is not {what}", expected=f"a record of kind {kind.__name__}", found=found, hint=hint)
 
 
 class RunIdentity(Record):
@@ -87,10 +111,10 @@ class PlannedPart(Record):
     """One slice ``[start, end)`` of the window, to become one object."""
 
     archive_id: str
-    number: int
+    number: int = Field(ge=0)
     start_at: AwareDatetime
     end_at: AwareDatetime
-    expected_rows: int
+    expected_rows: int = Field(ge=0)
     shape_sha256: Sha256 = Field(description="Digest of the table's shape at planning time.")
 
     @property
@@ -107,8 +131,8 @@ class PlannedPart(Record):
 class ExtractedPart(PlannedPart):
     """A part whose rows lie in staging as JSON lines, and beside them their keys and digests."""
 
-    rows: int
-    original_size_bytes: int
+    rows: int = Field(ge=0)
+    original_size_bytes: int = Field(ge=0)
     original_sha256: Sha256
     keys_sha256: Sha256 = Field(
         description="Of the file of primary keys and row digests, one line a row, in row order."
@@ -122,7 +146,7 @@ class CompressedPart(ExtractedPart):
 
     compression_type: Literal["zstd", "gzip", "none"]
     compression_level: int | None
-    compressed_size_bytes: int
+    compressed_size_bytes: int = Field(ge=0)
 
     @property
     def ratio(self) -> float:
@@ -164,8 +188,8 @@ class Claim(Record):
 
     owner: str
     state: Literal["held", "released"]
-    taken_at: datetime
-    expires_at: datetime
+    taken_at: AwareDatetime
+    expires_at: AwareDatetime
 
 
 class RestoreRecord(Record):

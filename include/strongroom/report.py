@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import AwareDatetime
 
 from strongroom.object_keys import ArchiveId
-from strongroom.records import ArchivePlan, DeletedPart, Exclusion, Record, RestoreRecord, VerifiedPart
+from strongroom.records import ArchivePlan, DeletedPart, Exclusion, Record, RestoreRecord, VerifiedPart, parse_record
 from strongroom.staging import Staging
 from strongroom.store import Store
 
@@ -115,7 +115,13 @@ def report_run(
     if present is None:
         store.put_bytes(archive.report_key, report.model_dump_json(indent=2).encode() + b"\n")
     else:
-        report = RunReport.model_validate_json(present[0])
+        report = parse_record(
+            RunReport,
+            present[0],
+            where=f"{store}{archive.report_key}",
+            what="a sound report",
+            hint="The rows are where the evidence says. Look at this object's earlier versions and put the right one back.",
+        )
     staging.clear()
     return report
 

@@ -168,7 +168,7 @@ class RestoredPart(Record):
             return f"{self.result}: {where}, nothing was loaded from it: {self.detail}"
         return (
             f"{self.result}: {where}, {self.inserted} of {self.wanted} rows inserted, {self.unchanged} were there and equal, "
-            f"{self.different} are there but different"
+            f"{self.different} are there but different" + (f"; {self.detail}" if self.detail else "")
         )
 
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import IsolationLevel, errors, sql
 
+from strongroom.audit import what_hides
 from strongroom.checksum import ReadingBack, require_equal
 from strongroom.codecs import blocks, decompress
 from strongroom.errors import IntegrityError, RestoreError
@@ -30,6 +31,7 @@ from strongroom.restores import split_table
 from strongroom.source import Connection, fetch_rows
 from strongroom.staging import Staging
 from strongroom.store import Store
+from strongroom.type_names import type_name
 from strongroom.verify import split_lines
 
 BATCH_ROWS = 5000
@@ -108,6 +110,7 @@ def restore_part(
         number=part.number,
         result="different" if progress.different else "restored" if progress.inserted else "unchanged",
         rows=archived.rows,
+        detail=what_hides(store, archived) or "",
         **progress.model_dump(include={"wanted", "inserted", "unchanged", "different", "listed", "highest"}),
     )
 
@@ -196,7 +199,7 @@ class _Loader:
         raise AssertionError("unreachable")
 
     def _prepare(self) -> None:
-        types = {column.name: sql.SQL(column.base_type) for column in self._fit.rebuilt}
+        types = {column.name: type_name(column.base_type) for column in self._fit.rebuilt}
         columns = [
             sql.SQL("{} {}{}").format(self._names[name], type_, self._collation(name)) for name, type_ in types.items()
         ]

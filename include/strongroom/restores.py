@@ -11,7 +11,7 @@ from datetime import datetime
 from strongroom.errors import RestoreError
 from strongroom.object_keys import restores_prefix
 from strongroom.partitions import Partition
-from strongroom.records import RestoreRecord
+from strongroom.records import RestoreRecord, parse_record
 from strongroom.store import Store
 
 __all__ = ["RestoreRecord", "active_restores", "active_restores_of", "keep_record", "make_restore_id", "split_table"]
@@ -40,7 +40,7 @@ def keep_record(store: Store, record: RestoreRecord, *, now: datetime) -> Restor
     if present is None:
         store.put_bytes(key, record.model_dump_json(indent=2).encode() + b"\n")
         return record
-    kept = RestoreRecord.model_validate_json(present[0])
+    kept = parse_restore_record(f"{store}{key}", present[0])
     asked = record.model_copy(update={"restored_at": kept.restored_at, "until": kept.until})
     if kept != asked:
         raise RestoreError(
@@ -57,13 +57,29 @@ def keep_record(store: Store, record: RestoreRecord, *, now: datetime) -> Restor
     return kept
 
 
+def parse_restore_record(where: str, body: bytes) -> RestoreRecord:
+    """Read the record of a restore.
+
+    Raises:
+        IntegrityError: It is none, so it is unknown what it protects.
+    """
+    return parse_record(
+        RestoreRecord,
+        body,
+        where=where,
+        what="a sound record of a restore",
+        hint="Nothing was removed or loaded. It may protect rows and archives: look at its earlier versions and put the "
+        "right one back.",
+    )
+
+
 def active_restores(store: Store, table: str, now: datetime) -> list[RestoreRecord]:
     """Records in force at an aware instant of what was restored into a table (``schema.table``), by their ids."""
     found = []
     for key in store.keys(restores_prefix(*split_table(table))):
         present = store.read(key)
         if present is not None:
-            record = RestoreRecord.model_validate_json(present[0])
+            record = parse_restore_record(f"{store}{key}", present[0])
             if record.until > now:
                 found.append(record)
     return found

@@ -1,4 +1,4 @@
-"""Step 7, seal: write SHA256SUMS and then the manifest. From here on the archive exists."""
+"""Step 7, seal: write SHA256SUMS, a copy of the manifest as evidence, and then the manifest: now the archive exists."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 
 from strongroom.errors import IntegrityError
-from strongroom.manifest import Manifest, manifest_part, read_manifest, sha256_sums
+from strongroom.manifest import Manifest, manifest_part, parse_manifest, read_manifest, sha256_sums
 from strongroom.object_keys import ArchiveId
 from strongroom.partitions import Window
 from strongroom.records import ArchivePlan, RunIdentity, SealedArchive, VerifiedPart
@@ -45,10 +45,11 @@ def seal_archive(
     if present is None:
         for part in parts:  # a run that stood still for long may find them swept away
             require_object(store, part)
-        body = _manifest(settings, plan, parts, run, now)
-        store.put_bytes(archive.sums_key, sha256_sums(body.parts), content_type="text/plain")
-        store.put_bytes(archive.manifest_key, body.to_json())
-        present = body
+        present = _begun(store, archive) or _manifest(settings, plan, parts, run, now)
+        _require_same(present, parts)
+        store.put_bytes(archive.sums_key, sha256_sums(present.parts), content_type="text/plain")
+        store.put_bytes(archive.seal_key, present.to_json())
+        store.put_bytes(archive.manifest_key, present.to_json())
     _require_same(present, parts)
     return SealedArchive(
         archive_id=str(archive),
@@ -56,6 +57,12 @@ def seal_archive(
         manifest_sha256=hashlib.sha256(present.to_json()).hexdigest(),
         parts=tuple(parts),
     )
+
+
+def _begun(store: Store, archive: ArchiveId) -> Manifest | None:
+    """What a try that broke off just before it wrote the manifest was about to write."""
+    copy = store.read(archive.seal_key)
+    return None if copy is None else parse_manifest(store, archive, copy[0])
 
 
 def _manifest(

@@ -18,6 +18,7 @@ import hashlib
 from psycopg import sql
 
 from strongroom.records import Column, TableShape
+from strongroom.type_names import type_name
 
 
 def shape_sha256(shape: TableShape) -> str:
@@ -65,7 +66,7 @@ def read_columns(shape: TableShape) -> sql.Composed:
     return sql.SQL(", ").join(
         sql.SQL("{} {}").format(
             sql.Identifier(column.name),
-            sql.SQL(column.base_type if column.encoding in ("json", "array") else "text"),
+            type_name(column.base_type if column.encoding in ("json", "array") else "text"),
         )
         for column in shape.columns
     )
@@ -76,4 +77,4 @@ def read_value(column: Column) -> sql.Composed:
     value = sql.SQL("r.{}").format(sql.Identifier(column.name))
     if column.encoding in ("json", "array"):
         return sql.SQL("{}").format(value)
-    return sql.SQL("{}::{}").format(value, sql.SQL(column.base_type))
+    return sql.SQL("{}::{}").format(value, type_name(column.base_type))

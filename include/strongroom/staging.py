@@ -8,17 +8,21 @@ finds it and does not work twice.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from strongroom.errors import StagingError
+from strongroom.errors import IntegrityError, StagingError
 from strongroom.object_keys import SUFFIXES, part_name
-from strongroom.records import PartKind, PlannedPart, narrow
+from strongroom.records import PartKind, PlannedPart, narrow, parse_record
 
+_CLEAR = "Nothing was uploaded or deleted because of it. Another version wrote it: clear 'plan' and the tasks after it."
+_FOLDER = re.compile(r"(?!\.+$)[A-Za-z0-9_.%-]+")
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -32,12 +36,21 @@ class Staging:
 
     Args:
         root: Folder that holds all staging; made when missing, readable by its owner only.
-        archive_id: The archive.
+        name: The archive's id, or the restore's.
+
+    Raises:
+        StagingError: It is no such name; its folder might lie anywhere.
     """
 
-    def __init__(self, root: str | Path, archive_id: str) -> None:
+    def __init__(self, root: str | Path, name: str) -> None:
+        if not _FOLDER.fullmatch(name):
+            raise StagingError(
+                f"{name[:300]!r} is no name for a folder of staging",
+                expected="the id of an archive or of a restore",
+                hint="Nothing was written or removed. Clear 'plan' or 'locate' and the tasks after it.",
+            )
         self.root = Path(root)
-        self.folder = self.root / archive_id
+        self.folder = self.root / name
 
     def original(self, number: int) -> Path:
         """JSON lines of one part."""
@@ -87,15 +100,33 @@ class Staging:
             self._sync_folder()
 
     def save(self, record: PlannedPart) -> None:
-        """Keep the record of a finished step."""
+        """Keep the record of a finished step, under a line with its sum."""
+        body = record.model_dump_json(indent=2).encode()
         with self.writing(self._record(type(record), record.number)) as [handle]:
-            handle.write(record.model_dump_json(indent=2).encode())
+            handle.write(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
 
     def load(self, kind: type[PartKind], number: int) -> PartKind | None:
-        """The record that a step kept, or None."""
+        """The record that a step kept, or None.
+
+        Raises:
+            IntegrityError: It is damaged. It is put aside, so that a repeat finds none and does the step again.
+        """
         path = self._record(kind, number)
         with self._translated("read", path):
-            return kind.model_validate_json(path.read_bytes()) if path.exists() else None
+            if not path.exists():
+                return None
+            written, _, body = path.read_bytes().partition(b"\n")
+            found = hashlib.sha256(body).hexdigest()
+            if written == found.encode():
+                return parse_record(kind, body, where=str(path), what="a record of this version", hint=_CLEAR)
+            path.replace(path.with_name(f"{path.name}.damaged"))
+        raise IntegrityError(
+            f"{path} is damaged",
+            expected=f"SHA-256 {written[:64].decode(errors='replace')}",
+            found=found,
+            hint=f"Nothing was uploaded or deleted because of it, and it was put aside as {path.name}.damaged. Look after "
+            "the disk that staging lies on, then clear this task: it does its step again.",
+        )
 
     def finished(self, kind: type[PartKind], part: PlannedPart) -> PartKind | None:
         """The record of a step that is already finished for this very part, or None.

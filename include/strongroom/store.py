@@ -31,6 +31,9 @@ CHUNK_BYTES = 1 << 20
 LARGEST_PUT_BYTES = 5 * 1024**3
 """S3 takes no larger body in one PUT."""
 
+LARGEST_READ_BYTES = 256 << 20
+"""No manifest, record or index is nearly as large; what is would fill the memory."""
+
 _REFUSED = frozenset(
     {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "401", "403"}
     | {"NoSuchBucket", "InvalidBucketName", "PermanentRedirect", "AuthorizationHeaderMalformed", "AccountProblem"}
@@ -301,6 +304,14 @@ class Store:
         try:
             with self._translated("read", key):
                 answer = self._client.get_object(**self._named(key))
+                if answer["ContentLength"] > LARGEST_READ_BYTES:
+                    raise IntegrityError(
+                        f"{self}{key} is larger than any object of its kind",
+                        expected=f"at most {LARGEST_READ_BYTES} bytes",
+                        found=f"{answer['ContentLength']} bytes",
+                        hint="Nothing was deleted or loaded. Somebody else wrote it: list its earlier versions, and put "
+                        "the right one back.",
+                    )
                 body: bytes = answer["Body"].read()
                 return body, answer["ETag"].strip('"')
         except AbsentError:

@@ -14,9 +14,9 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AwareDatetime, Field, ValidationError
+from pydantic import AwareDatetime, Field
 
-from strongroom.claims import release_claim, running_clock, take_claim
+from strongroom.claims import parse_claim, release_claim, running_clock, take_claim
 from strongroom.errors import ContendedError, IntegrityError
 from strongroom.holds import Hold, covering, holds_in_force
 from strongroom.manifest import archive_ids, read_manifest
@@ -27,7 +27,6 @@ from strongroom.object_keys import (
     EVIDENCE,
     RESTORES,
     ArchiveId,
-    ArchiveIdError,
     claim_key,
     stored_archive_id,
     unfinished_purges,
@@ -211,8 +210,8 @@ def _claims(store: Store, before: datetime) -> Iterator[Leftover]:
         since = versions[-1].modified_at
         present = store.read(key) if since <= before else None
         try:
-            claim = None if present is None else Claim.model_validate_json(present[0])
-        except ValidationError:
+            claim = None if present is None else parse_claim(key, present[0])
+        except IntegrityError:
             yield Leftover(
                 kind="claim", name=key, since=since, refusal="unverifiable", detail="it is not a sound claim"
             )
@@ -247,7 +246,7 @@ def _judge(store: Store, leftover: Leftover, holds: Sequence[Hold], now: datetim
             return leftover.model_copy(update={"refusal": "held", "detail": "; ".join(map(str, holding))})
         try:
             claim = _claim_held(store, archive, now) if leftover.kind != "restore_record" else None
-        except ValidationError:
+        except IntegrityError:
             return leftover.model_copy(update={"refusal": "unverifiable", "detail": "its claim cannot be read"})
         if claim is not None:
             detail = f"{claim.owner} has claimed the partition until {claim.expires_at:%Y-%m-%d %H:%M} UTC"
@@ -256,8 +255,9 @@ def _judge(store: Store, leftover: Leftover, holds: Sequence[Hold], now: datetim
 
 
 def _claim_held(store: Store, archive: ArchiveId, now: datetime) -> Claim | None:
-    present = store.read(claim_key(archive.schema_name, archive.table_name, archive.partition_key))
-    claim = None if present is None else Claim.model_validate_json(present[0])
+    key = claim_key(archive.schema_name, archive.table_name, archive.partition_key)
+    present = store.read(key)
+    claim = None if present is None else parse_claim(key, present[0])
     return claim if claim is not None and claim.state == "held" and claim.expires_at > now else None
 
 
@@ -319,10 +319,12 @@ def _swept(leftover: Leftover, result: Literal["removed"] | Refusal, detail: str
 def _staging_folders(root: Path) -> Iterator[tuple[Path, tuple[ArchiveId, ...]]]:
     """Folders of archives, then of restores, each with the archives that it is scratch space of; all others are not ours."""
     for folder in _folders(root):
-        if (archive := _archive_named(folder)) is not None:
+        if (archive := ArchiveId.parse_or_none(folder.name)) is not None:
             yield folder, (archive,)
     for folder in _folders(restores_folder(root)):
-        archives = tuple(archive for child in _folders(folder) if (archive := _archive_named(child)) is not None)
+        archives = tuple(
+            archive for child in _folders(folder) if (archive := ArchiveId.parse_or_none(child.name)) is not None
+        )
         if len(archives) == len(list(folder.iterdir())):
             yield folder, archives
 
@@ -330,13 +332,6 @@ def _staging_folders(root: Path) -> Iterator[tuple[Path, tuple[ArchiveId, ...]]]
 def _folders(root: Path) -> list[Path]:
     found = sorted(root.iterdir()) if root.is_dir() and not root.is_symlink() else []
     return [path for path in found if path.is_dir() and not path.is_symlink()]
-
-
-def _archive_named(folder: Path) -> ArchiveId | None:
-    try:
-        return ArchiveId.parse(folder.name)
-    except ArchiveIdError:
-        return None
 
 
 def _touched_at(folder: Path) -> datetime:

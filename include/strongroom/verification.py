@@ -8,9 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
+
+from pydantic import ValidationError
 
 from strongroom.audit import ArchiveVerdict, verify_archive
 from strongroom.errors import IntegrityError, StrongroomError
@@ -81,9 +84,10 @@ def read_proofs(store: Store) -> Proofs:
             name = str(parsed.archive)
             verified[name] = max(verified.get(name, parsed.at), parsed.at)
         elif is_restore_report(key) and (present := store.read(key)) is not None:
-            report = RestoreReport.model_validate_json(present[0])
-            if report.outcome in _PROVED:
-                restored.append(report.finished_at)
+            with suppress(ValidationError):  # a report that cannot be read proves nothing
+                report = RestoreReport.model_validate_json(present[0])
+                if report.outcome in _PROVED:
+                    restored.append(report.finished_at)
     return Proofs(verified=verified, last_restored_at=max(restored, default=None))
 
 

@@ -75,11 +75,16 @@ def _prove(
 
 def split_lines(source: Iterable[bytes]) -> Iterator[bytes]:
     """Lines of a stream of blocks, without their newlines."""
-    rest = b""
+    begun: list[bytes] = []  # of a line that goes on: joined once, however many blocks it has
     for block in source:
-        *lines, rest = (rest + block).split(b"\n")
-        yield from lines
-    if rest:
+        first, *further = block.split(b"\n")
+        begun.append(first)
+        if further:
+            yield b"".join(begun)
+            *lines, rest = further
+            yield from lines
+            begun = [rest]
+    if rest := b"".join(begun):
         yield rest
 
 

@@ -331,12 +331,26 @@ def test_a_manifest_that_is_not_the_one_that_was_judged_stops_the_purge(vault):
     decision = vault.decisions()["2026-05"]
     archive = an_archive("2026-05")
     other = require_manifest(vault.store, archive).model_copy(update={"legal_basis": "another law"})
-    vault.admin.put_object(Bucket=vault.bucket, Key=archive.manifest_key, Body=other.to_json())
+    for key in (archive.manifest_key, archive.seal_key):
+        vault.admin.put_object(Bucket=vault.bucket, Key=key, Body=other.to_json())
 
     result = vault.carry_out(decision)
 
     assert (result.result, result.detail) == ("unverifiable", "its manifest is not the one that was judged")
     assert vault.certificates() == []
+
+
+def test_a_term_that_was_shortened_by_hand_destroys_nothing(vault):
+    """The decision believes the manifest; the purge compares it with the copy that was written before it."""
+    archive = an_archive("2026-06")
+    early = require_manifest(vault.store, archive).model_copy(update={"retention_until": SEALED})
+    vault.admin.put_object(Bucket=vault.bucket, Key=archive.manifest_key, Body=early.to_json())
+
+    result = vault.purge("2026-06")
+
+    assert result.result == "unverifiable"
+    assert "differs in retention_until from its copy" in result.detail
+    assert len(vault.left_of("2026-06")) == 6
 
 
 def test_an_archive_that_came_back_after_its_destruction_is_not_called_purged(vault):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 
 import psycopg
@@ -17,6 +16,7 @@ from strongroom.restore import require_complete
 from strongroom.restores import active_restores
 from strongroom_local import sample
 from tests.chain import NOW, Chain, some_settings
+from tests.damaging import Vandal
 from tests.restoring import load, plan, restore
 
 AUDIT = """
@@ -204,27 +204,6 @@ class TestRowsThatAreThere:
 
 
 class TestDamage:
-    def damage(self, chain, object_store, number, body):
-        key = ArchiveId.parse(ARCHIVE).part_key(number, "zstd")
-        client = object_store.client("admin")
-        bucket = chain.settings.store.bucket
-        version = client.head_object(Bucket=bucket, Key=key)["VersionId"]
-        whole = client.get_object(Bucket=bucket, Key=key)["Body"].read()
-        client.delete_object(Bucket=bucket, Key=key, VersionId=version)
-        if body is not None:
-            client.put_object(Bucket=bucket, Key=key, Body=body(whole))
-            return whole, client.head_object(Bucket=bucket, Key=key)["VersionId"]
-        return whole, None
-
-    def point_manifest_at(self, chain, object_store, version):
-        """A store without versions answers with whatever lies under the key; so does a manifest of such a store."""
-        archive = ArchiveId.parse(ARCHIVE)
-        document = json.loads(chain.store.read(archive.manifest_key)[0])
-        document["parts"][1]["version_id"] = version
-        object_store.client("admin").put_object(
-            Bucket=chain.settings.store.bucket, Key=archive.manifest_key, Body=json.dumps(document).encode()
-        )
-
     @pytest.mark.parametrize(
         ("body", "result"),
         [
@@ -235,9 +214,12 @@ class TestDamage:
         ],
     )
     def test_nothing_is_loaded_from_an_object_that_is_not_what_was_archived(self, archived, object_store, body, result):
-        _, version = self.damage(archived, object_store, 1, body)
-        if version is not None:
-            self.point_manifest_at(archived, object_store, version)
+        vandal = Vandal(object_store.client("admin"), archived.store, archived.settings.store.bucket)
+        archive = ArchiveId.parse(ARCHIVE)
+        if body is None:
+            vandal.remove(archive.part_key(1, "zstd"))
+        else:
+            vandal.rot(archive, 1, body(vandal.read(archive.part_key(1, "zstd"))))
 
         report = restore(archived)
 

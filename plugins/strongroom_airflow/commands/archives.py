@@ -38,7 +38,7 @@ _HINT = (
     "`aws s3api list-object-versions` shows them."
 )
 _COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-_COLOURS = {"sound": "green", "corrupted": "red", "missing": "red"}
+_COLOURS = {"sound": "green", "hidden": "yellow", "corrupted": "red", "missing": "red"}
 
 
 @command
@@ -187,7 +187,7 @@ def find_archive(text: str) -> tuple[Store, ArchiveId]:
         if str(store) in looked:
             continue
         looked.append(str(store))
-        if store.head(archive.manifest_key) is not None:
+        if any(store.head(key) is not None for key in (archive.manifest_key, archive.seal_key)):
             return store, archive
     raise IntegrityError(
         f"there is no archive {archive}",

@@ -1,0 +1,42 @@
+"""Names of PostgreSQL types as text: only what ``format_type()`` can write may become part of a statement.
+
+A manifest lies in a store where others may write, and its type names cannot be passed as parameters or quoted as a
+whole. So each is read here by the grammar that ``format_type()`` writes by, in which there is no room for anything else.
+"""
+
+from __future__ import annotations
+
+import re
+
+from psycopg import sql
+
+from strongroom.errors import IntegrityError
+
+_NAME = r'(?:[a-z_][a-z0-9_]*|"(?:[^"\x00]|"")+")'
+_MODIFIER = r"-?[A-Za-z0-9_.]+"
+_FIELD = r"(?:year|month|day|hour|minute|second)"
+_TYPE_NAME = re.compile(
+    rf"{_NAME}(?:\.{_NAME})?(?: varying| precision)?(?:\({_MODIFIER}(?:, ?{_MODIFIER})*\))?"
+    rf"(?: (?:with|without) time zone| {_FIELD}(?: to {_FIELD})?(?:\([0-9]\))?)?(?:\[\])*"
+)
+
+
+def is_type_name(text: str) -> bool:
+    """Whether ``format_type()`` may have written a text: ``numeric(8,2)[]``, ``public."My type"``."""
+    return _TYPE_NAME.fullmatch(text) is not None
+
+
+def type_name(text: str) -> sql.SQL:
+    """A type's name for a statement.
+
+    Raises:
+        IntegrityError: It is something else.
+    """
+    if not is_type_name(text):
+        raise IntegrityError(
+            f"{text[:100]!r} is not the name of a type",
+            expected="a name as PostgreSQL's format_type() writes it",
+            hint="Nothing was deleted or loaded, and the text was not sent to the server. Find out who wrote it: "
+            "`airflow strongroom verify` compares the manifest with its copy.",
+        )
+    return sql.SQL(text)
