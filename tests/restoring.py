@@ -7,6 +7,7 @@ from typing import Any
 
 from strongroom.restore import (
     RestoredPart,
+    RestorePart,
     RestorePlan,
     RestoreReport,
     RestoreRequest,
@@ -36,10 +37,15 @@ def load(chain: Chain, planned: RestorePlan) -> list[RestoredPart]:
     """Load every part of a plan, each in a session of its own."""
     parts = []
     for part in planned.parts:
-        staging = Staging(restores_folder(chain.settings.staging) / planned.restore_id, part.archive_id)
         with chain.source() as connection:
+            staging = staging_of(chain, planned, part)
             parts.append(restore_part(connection, chain.store, staging, planned, part))
     return parts
+
+
+def staging_of(chain: Chain, planned: RestorePlan, part: RestorePart) -> Staging:
+    """Scratch space of one archive in a restore."""
+    return Staging(restores_folder(chain.settings.staging) / planned.restore_id, part.archive_id)
 
 
 def restore(chain: Chain, restore_id: str = "restore-1", *, now: datetime = NOW, **asked: Any) -> RestoreReport:

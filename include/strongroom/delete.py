@@ -123,6 +123,11 @@ def delete_part(
     present = store.read(evidence_key)
     if present is not None:
         return _summary(parse_evidence(f"{store}{evidence_key}", present[0]))
+    if store.head(archive.condemnation_key) is not None:
+        raise IntegrityError(
+            f"{archive} was condemned: a part of it is not what was archived",
+            hint="No row was deleted. Run the partition again: what is still in the table goes into another archive.",
+        )
     claim_store(store, read_identity(connection))
     require_object(store, part)
     table = _inspect_again(connection, settings, part)

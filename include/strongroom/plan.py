@@ -154,14 +154,16 @@ def dated(instant: datetime, date_type: str) -> sql.Composed:
 
 
 def _first_unfinished(store: Store, earlier: Sequence[ArchiveId], table: InspectedTable) -> Manifest | None:
-    """The first archive whose delete is still to be done, but for those made of other columns than the table has now:
-    a delete by them is refused, so the rows that they left go into a new archive."""
+    """The first archive whose delete is still to be done, but for those made of other columns than the table has now
+    and those that were condemned: a delete by them is refused, so the rows that they left go into a new archive."""
     digest = shape_sha256(table.shape)
     for archive in earlier:
+        done = set(store.keys(archive.evidence_prefix))
+        if archive.condemnation_key in done:
+            continue
         manifest = require_manifest(store, archive)
         if manifest.shape_sha256 != digest:
             continue
-        done = set(store.keys(archive.delete_evidence_key(0).rpartition("/")[0] + "/"))
         if any(archive.delete_evidence_key(part.number) not in done for part in manifest.parts):
             return manifest
     return None

@@ -85,6 +85,22 @@ def _strongroom() -> GroupCommand:
                 epilog="Exit code: 0 when every object is sound, 1 otherwise.",
             ),
             ActionCommand(
+                name="condemn",
+                help="Give up an archive of which a part is missing or corrupted, and leave evidence of it",
+                description=(
+                    "Verify an archive and, if a part of it is missing or corrupted, put on record that it is given up. "
+                    "Nothing is removed; rows of it that are still in the table are archived anew by the next run."
+                ),
+                func=lazy_load_command("strongroom_airflow.commands.condemn.condemn"),
+                args=(
+                    archive_id,
+                    Arg(("--why",), required=True, help="The reason, for the evidence"),
+                    Arg(("--who",), help="Who says so; default: the user of this shell"),
+                    as_json,
+                    ARG_VERBOSE,
+                ),
+            ),
+            ActionCommand(
                 name="restore",
                 help="Bring archived rows back, and follow the run",
                 description=(

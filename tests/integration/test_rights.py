@@ -114,7 +114,7 @@ def test_a_role_does_its_own_work_on_the_tables_and_no_other(roles):
 
 
 def test_no_role_reaches_past_its_tables(roles):
-    for worker, conninfo in roles.items():
+    for conninfo in roles.values():
         with psycopg.connect(conninfo, autocommit=True) as connection:
             for statement in (
                 "SELECT FROM elsewhere.secret",
