@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
-demo: setup ## Archive two months of five tables through real Airflow, prove it, show it (ROWS=50000 KEEP=1)
+demo: setup ## Archive two months of five tables through real Airflow, prove it, bring one back (ROWS=50000 KEEP=1)
 	@$(LOCAL) demo --rows $(ROWS) $(if $(KEEP),--keep)
 
 test: setup ## Run every test against real embedded servers (ARGS="-k ...")

@@ -1,8 +1,8 @@
 """archive_statistics: each Monday at 08:00 UTC, what lies in the archives, what waits for one, and what it costs.
 
 One task looks at every archive store and counts in every source database. It writes
-`reports/statistics/<date>.json` and `.html` into the store, logs a table, and links the page: open the task and follow
-**Statistics**. It changes nothing else, so run it by hand whenever you like.
+`reports/statistics/<date>.json` and `.html` into the store, logs a table, and links the page: open the task, **Details**, and
+follow **Statistics**. It changes nothing else, so run it by hand whenever you like.
 
 A table that cannot be counted (no such table, no connection) is named in log and page and does not stop the others. A
 damaged manifest is named too. When a **store** fails, the task fails: figures without it would be wrong.

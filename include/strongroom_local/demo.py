@@ -1,4 +1,4 @@
-"""``make demo``: real Airflow archives two months of five tables, and SQL and S3 alone prove it.
+"""``make demo``: real Airflow archives two months of five tables and restores one; SQL and S3 alone prove it.
 
 The demo counts, has Airflow archive, counts again, and compares. It works the way an operator does, through Airflow's
 API; it looks the way an auditor does, past the archiver's own records.
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -22,18 +23,23 @@ from strongroom.errors import ConfigurationError, StrongroomError
 from strongroom.partitions import Frequency, Partition, hot_until
 from strongroom.settings import TableSettings, load_settings
 from strongroom_local import sample
-from strongroom_local.demo_proof import Check, Look, RowsByMonth, check, count_months, list_keys, look_at
-from strongroom_local.demo_runs import (
-    Airflow,
-    RunView,
-    Target,
-    follow,
-    require_quiet,
-    start_runs,
-    unpause,
-    wait_for_dags,
+from strongroom_local.demo_api import Airflow, unpause, wait_for_dags
+from strongroom_local.demo_checks import Check, RowsByMonth, check
+from strongroom_local.demo_later import (
+    RESTORE_DAG,
+    RESTORED_TABLE,
+    STATISTICS_DAG,
+    Later,
+    describe,
+    name_run,
+    preview_purge,
+    read_count,
+    restore_twice,
+    start_count,
 )
-from strongroom_local.demo_screen import RunsOnScreen, Screen, show_checks, show_results
+from strongroom_local.demo_proof import Look, count_months, list_keys, look_at
+from strongroom_local.demo_runs import RunView, Target, describe_run, follow, require_quiet, start_runs
+from strongroom_local.demo_screen import RunsOnScreen, Screen, show_checks, show_later, show_results
 from strongroom_local.stack import BUCKET, Stack
 
 RESULT_FILE = "demo.json"
@@ -127,8 +133,9 @@ def _demonstrate(stack: Stack, screen: Screen, *, keep: bool, rows: int) -> int:
         return 0
     _archive(demo)
     _prove(demo)
-    result = _write_result(demo)
-    _conclude(demo, keep=keep)
+    later = _go_on(demo)
+    result = _write_result(demo, later)
+    _conclude(demo, later, keep=keep)
     return 0 if result["proved"] else 1
 
 
@@ -153,10 +160,11 @@ def _read_tables() -> list[TableSettings]:
 
 def _introduce(demo: _Demo) -> None:
     say, hot = demo.screen.say, demo.tables[0].hot_retention.in_words
-    say("Strongroom demo, about two minutes; Ctrl-C stops it and everything it started.", style="bold")
-    say(f"  1  start PostgreSQL, an S3 server and Airflow in {demo.stack.folder}, and load sample data")
-    say(f"  2  have Airflow archive two months of five tables: the newest ones due ({hot} after they end)")
-    say("  3  count again with SQL and S3 alone: is each row that left its table in an archive, unchanged?")
+    say("Strongroom demo, two to three minutes; Ctrl-C stops it and all that it started.", style="bold")
+    say(f"  1  start PostgreSQL, S3 and Airflow in {_near(demo.stack.folder)}, load sample data")
+    say(f"  2  archive two months of five tables: the newest due, {hot} after their end")
+    say("  3  look with SQL and S3 alone: is each row that left in an archive, unchanged?")
+    say("  4  bring one month back, twice; show statistics, and what a purge would do")
     say()
 
 
@@ -196,7 +204,7 @@ def _prepare(demo: _Demo) -> None:
     with demo.phase("Airflow"), screen.doing("starting") as progress:
         stack.up(progress)
         airflow = Airflow(stack)
-        wait_for_dags(airflow, [f"archive__{table.slug}" for table in demo.tables])
+        wait_for_dags(airflow, [*(f"archive__{table.slug}" for table in demo.tables), RESTORE_DAG, STATISTICS_DAG])
     user, password = stack.login
     screen.log(f"Airflow is up: {stack.api_url}  user {user}, password {password}")
 
@@ -257,6 +265,8 @@ def _archive(demo: _Demo) -> None:
 
 
 def _prove(demo: _Demo) -> None:
+    """Compare with the look from before; meanwhile Airflow makes the statistics, which only read."""
+    start_count(Airflow(demo.stack), name_run(demo.started_at, "statistics"))
     with (
         demo.phase("proof"),
         demo.screen.doing("downloading the archives and comparing"),
@@ -267,52 +277,54 @@ def _prove(demo: _Demo) -> None:
     demo.checks = check(demo.before, demo.after, demo.months_before, months_after)
 
 
-def _write_result(demo: _Demo) -> dict[str, Any]:
+def _go_on(demo: _Demo) -> Later:
+    """Show what becomes of archives later: they are counted, brought back when asked, destroyed when their term ends."""
+    airflow, screen, month = Airflow(demo.stack), demo.screen, demo.months[-1]
+    with demo.phase("statistics"), screen.watching("counting the archives") as progress:
+        count = read_count(airflow, name_run(demo.started_at, "statistics"), progress)
+    screen.log(f"statistics: {count.statistics.total.archives} archives, {count.statistics.total.rows:,} rows")
+    with (
+        demo.phase("restoring"),
+        screen.watching(f"restoring {RESTORED_TABLE} {month.key}, twice") as progress,
+        psycopg.connect(demo.stack.source_conninfo(), autocommit=True) as connection,
+    ):
+        restoration = restore_twice(
+            airflow,
+            connection,
+            next(table for table in demo.tables if table.table_name == RESTORED_TABLE),
+            month,
+            next(look for look in demo.before if (look.table, look.month) == (RESTORED_TABLE, month.key)),
+            run_ids=(name_run(demo.started_at, "restore"), name_run(demo.started_at, "restore_again")),
+            progress=progress,
+        )
+    first, second = restoration.reports
+    screen.log(f"restored {RESTORED_TABLE} {month.key}: {first.inserted:,} rows; again: {second.inserted:,} rows")
+    archives = [view.report.archive_id for view in demo.views if view.report and view.report.archive_id]
+    days = preview_purge(demo.stack, demo.tables[0], archives, datetime.now(timezone.utc))
+    return Later(count, restoration, days)
+
+
+def _write_result(demo: _Demo, later: Later) -> dict[str, Any]:
     """Write what was done and found as JSON, next to the stack."""
     looks = {(look.table, look.month): look for look in demo.after}
+    checks = [*demo.checks, *later.restoration.checks]
     result = {
-        "proved": all(one.holds for one in demo.checks),
+        "proved": all(one.holds for one in checks),
         "started_at": demo.started_at.isoformat(),
         "finished_at": datetime.now(timezone.utc).isoformat(),
         "call_records_per_month": demo.call_records_per_month,
         "hot_retention": str(demo.tables[0].hot_retention),
         "months": [month.key for month in demo.months],
-        "archives": [_describe(view, looks[view.target.table, view.target.month]) for view in demo.views],
-        "checks": [asdict(one) | {"holds": one.holds} for one in demo.checks],
+        "archives": [describe_run(view, looks[view.target.table, view.target.month]) for view in demo.views],
+        "checks": [asdict(one) | {"holds": one.holds} for one in checks],
+        **describe(later),
         "seconds": demo.seconds,
     }
     (demo.stack.folder / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n")
     return result
 
 
-def _describe(view: RunView, look: Look) -> dict[str, Any]:
-    report = view.report
-    assert report is not None, "a run that succeeded has a report"
-    return {
-        "table": view.target.table,
-        "month": view.target.month,
-        "outcome": report.outcome,
-        "archive_id": report.archive_id,
-        "archived_rows": report.archived_rows,
-        "deleted_rows": report.deleted_rows,
-        "left_rows": look.in_table.count,
-        "left_because": {
-            "excluded": [exclusion.model_dump() for exclusion in report.exclusions],
-            "changed": report.changed_rows,
-            "referenced": report.referenced_rows,
-        },
-        "original_size_bytes": report.original_size_bytes,
-        "compressed_size_bytes": report.compressed_size_bytes,
-        "ratio": round(report.ratio, 2),
-        "sha256": list(report.sha256),
-        "objects": [one.key for one in look.objects],
-        "seconds": round(view.seconds, 1),
-        "dag_id": view.target.dag_id,
-        "run_id": view.run_id,
-    }
-
-
-def _conclude(demo: _Demo, *, keep: bool) -> None:
+def _conclude(demo: _Demo, later: Later, *, keep: bool) -> None:
     """Show the result, the proof, and what to do next."""
     screen, folder = demo.screen, demo.stack.folder
     screen.say()
@@ -321,27 +333,38 @@ def _conclude(demo: _Demo, *, keep: bool) -> None:
     screen.say("Seen with SQL and S3 alone, past the archiver's own records:", style="bold")
     show_checks(screen, demo.checks)
     screen.say()
-    parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in demo.seconds.items())
-    screen.say(f"Took {sum(demo.seconds.values()):.0f} s: {parts}. The same as JSON: {folder / RESULT_FILE}")
+    show_later(screen, later)
+    screen.say()
+    longest = sorted(demo.seconds.items(), key=lambda item: -item[1])[:3]
+    parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in longest)
+    screen.say(f"Took {sum(demo.seconds.values()):.0f} s: {parts}. As JSON: {_near(folder / RESULT_FILE)}")
     if keep:
-        _suggest(demo)
+        _suggest(demo, later)
     else:
-        screen.say("Next: 'make demo KEEP=1' archives the two months before and leaves Airflow's UI up to look around.")
+        screen.say("Next: 'make demo KEEP=1' archives the two months before, and leaves Airflow up.")
 
 
-def _suggest(demo: _Demo) -> None:
+def _near(path: Path) -> Path:
+    """A path as one types it here."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def _suggest(demo: _Demo, later: Later) -> None:
     first, last = demo.months[0].window.start, demo.months[-1].window.end - timedelta(days=1)
     biggest = max(demo.views, key=lambda view: view.rows or 0)
     archive_id = biggest.report.archive_id if biggest.report else ""
     table = next(table for table in demo.tables if table.table_name == biggest.target.table)
     for line in (
         "Three things to try:",
-        f"  1  In the UI, open {biggest.target.dag_id}, its last run, and the log of 'verify' or 'delete'",
-        """  2  eval "$(make -s env)", then archive the same months again and see that nothing changes:""",
+        f"  1  In the UI, open {biggest.target.dag_id}, its last run, and the log of 'verify';",
+        f"     and {STATISTICS_DAG}, its last run, its task, 'Details', 'Statistics'",
+        """  2  eval "$(make -s env)", then archive the same months again; nothing changes:""",
         f"     airflow dags backfill -s {first:%Y-%m-%d} -e {last:%Y-%m-%d} {biggest.target.dag_id}",
-        "  3  Look for yourself at what is left, and at what is in an archive:",
+        "  3  Look for yourself at what is left, what an archive is, and when it may go:",
         f"     psql -c 'SELECT min({table.date_column}), count(*) FROM {table.table}'",  # noqa: S608 (a line to read)
         f"     airflow strongroom show {archive_id}",
+        f"     airflow strongroom purge --dry-run --at {later.days[-1].at:%Y-%m-%d}",
     ):
         demo.screen.say(line)
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, timezone
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from psycopg import sql
 
 from strongroom.partitions import Partition
 from strongroom.settings import TableSettings
+from strongroom_local.demo_api import read_instant
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -72,6 +74,7 @@ class Look:
         in_both: Those of the archived rows whose primary key is still in the table.
         outside: How many archived rows are not dated in the month.
         objects: The parts that were downloaded, in the order of their keys.
+        needed: Whether a restore brought rows of the month back, to stay in the table for now.
     """
 
     table: str
@@ -81,6 +84,7 @@ class Look:
     in_both: Rows
     outside: int
     objects: tuple[ArchivedObject, ...]
+    needed: bool = False
 
     @property
     def all(self) -> Rows:
@@ -88,59 +92,37 @@ class Look:
         return self.in_table + self.archived - self.in_both
 
 
-@dataclass(frozen=True)
-class Check:
-    """One claim, whether it holds, and the numbers behind it.
-
-    Args:
-        claim: A sentence.
-        faults: Where it does not hold; empty when it does.
-        numbers: What a reader can compute again, in words.
-    """
-
-    claim: str
-    faults: tuple[str, ...]
-    numbers: str
-
-    @property
-    def holds(self) -> bool:
-        return not self.faults
-
-
-RowsByMonth = Mapping[str, Mapping[date | None, int]]
-"""Rows by table name and first day of the month; None stands for rows without a date."""
-
-
 def look_at(
     connection: psycopg.Connection, client: BaseClient, settings: TableSettings, partition: Partition, *, bucket: str
 ) -> Look:
     """Count and digest what there is of one month of one table, in the table and in its archives."""
-    window = {"start": partition.window.start, "end": partition.window.end}
-    dated = sql.SQL("{column} >= %(start)s AND {column} < %(end)s").format(
-        column=sql.SQL("t.{}").format(sql.Identifier(settings.date_column))
-    )
-    count, digest = _fetch_one(
-        connection,
-        sql.SQL("SELECT count(*), coalesce(sum(hashtextextended(t::text, 0)), 0) FROM {} AS t WHERE {}").format(
-            _name(settings), dated
-        ),
-        window,
-    )
+    in_table = digest_rows(connection, settings, partition)
     with connection.transaction():
         connection.execute("CREATE TEMPORARY TABLE archived_line (line text) ON COMMIT DROP")
         objects = tuple(
             _load(connection, client, bucket, key) for key in _sealed_parts(client, bucket, settings, partition)
         )
-        archived = _fetch_one(connection, _compare_lines(connection, settings), window)
+        archived = _fetch_one(connection, _compare_lines(connection, settings), _window_of(partition))
     return Look(
         table=settings.table_name,
         month=partition.key,
-        in_table=Rows(count, digest),
+        in_table=in_table,
         archived=Rows(archived[0], archived[1]),
         in_both=Rows(archived[2], archived[3]),
         outside=archived[4],
         objects=objects,
+        needed=_is_needed(client, bucket, settings, partition),
     )
+
+
+def digest_rows(connection: psycopg.Connection, settings: TableSettings, partition: Partition) -> Rows:
+    """Count and digest the rows of a table that are dated in one month."""
+    query = sql.SQL(
+        "SELECT count(*), coalesce(sum(hashtextextended(t::text, 0)), 0) FROM {table} AS t"
+        " WHERE t.{date} >= %(start)s AND t.{date} < %(end)s"
+    ).format(table=_name(settings), date=sql.Identifier(settings.date_column))
+    count, digest = _fetch_one(connection, query, _window_of(partition))
+    return Rows(count, digest)
 
 
 def count_months(connection: psycopg.Connection, settings: TableSettings) -> dict[date | None, int]:
@@ -151,75 +133,23 @@ def count_months(connection: psycopg.Connection, settings: TableSettings) -> dic
     return {month: int(rows) for month, rows in connection.execute(query)}
 
 
-def check(
-    before: Iterable[Look], after: Iterable[Look], months_before: RowsByMonth, months_after: RowsByMonth
-) -> list[Check]:
-    """Compare two looks at the same months of the same tables, and the counts of all other months.
-
-    Args:
-        before: Looks from before the archiving.
-        after: Looks at the same months from after it, in the same order.
-        months_before: Rows of every month of every table before.
-        months_after: The same after.
-    """
-    pairs = list(zip(before, after, strict=True))
-    looks = [new for _, new in pairs]
-    months = {date.fromisoformat(f"{look.month}-01") for look in looks}
-    objects = [(look, one) for look in looks for one in look.objects]
-    left, archived = sum(look.in_table.count for look in looks), sum(look.archived.count for look in looks)
-    others = sum(_count_others(rows, months) for rows in months_before.values())
-    return [
-        Check(
-            "every row is accounted for",
-            tuple(
-                f"{_where(new)}: {old.all.count:,} rows before, {new.in_table.count:,} left, "
-                f"{new.archived.count:,} in archives"
-                for old, new in pairs
-                if old.all.count != new.in_table.count + new.archived.count
-            ),
-            f"{sum(old.all.count for old, _ in pairs):,} before = {left:,} left + {archived:,} in archives",
-        ),
-        Check(
-            "each archived row, made again from its archive, equals the row that was in the table",
-            tuple(f"{_where(new)}: other rows than before" for old, new in pairs if old.all != new.all),
-            f"{archived:,} rows compared by digest",
-        ),
-        Check(
-            "no archived row is still in its table",
-            tuple(f"{_where(look)}: {look.in_both.count:,} rows" for look in looks if look.in_both.count),
-            f"{archived:,} primary keys looked up",
-        ),
-        Check(
-            "no row of another month is gone, in hot retention or before",
-            tuple(_compare_others(months_before, months_after, months))
-            + tuple(
-                f"{_where(look)}: {look.outside:,} archived rows of other months" for look in looks if look.outside
-            ),
-            f"{others:,} rows",
-        ),
-        Check(
-            "the objects in the store give the sums in SHA256SUMS",
-            tuple(f"{_where(look)}: {one.key}" for look, one in objects if not one.sound),
-            f"{len(objects)} objects downloaded",
-        ),
-    ]
+def _window_of(partition: Partition) -> dict[str, datetime]:
+    return {"start": partition.window.start, "end": partition.window.end}
 
 
-def _where(look: Look) -> str:
-    return f"{look.table} {look.month}"
+def _is_needed(client: BaseClient, bucket: str, settings: TableSettings, partition: Partition) -> bool:
+    """Whether a restore is on record in the store that has not run out; docs/restore.md tells of it."""
+    folder = f"{_prefix(settings)}restores/{settings.qualified_name}/"
+    bodies = (client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in list_keys(client, bucket, folder))
+    now = datetime.now(timezone.utc)
+    return any(
+        partition.key in record["partition_keys"] and read_instant(record["until"]) > now
+        for record in map(json.loads, bodies)
+    )
 
 
-def _count_others(rows: Mapping[date | None, int], months: set[date]) -> int:
-    return sum(count for month, count in rows.items() if month not in months)
-
-
-def _compare_others(before: RowsByMonth, after: RowsByMonth, months: set[date]) -> Iterator[str]:
-    for table, rows in before.items():
-        for month, count in rows.items():
-            left = after[table].get(month, 0)
-            if month not in months and left != count:
-                name = f"{month:%Y-%m}" if month else "rows without a date"
-                yield f"{table} {name}: {count:,} rows before, {left:,} after"
+def _prefix(settings: TableSettings) -> str:
+    return f"{settings.store.prefix}/" if settings.store.prefix else ""
 
 
 def _name(settings: TableSettings) -> sql.Identifier:
@@ -284,7 +214,7 @@ def _fetch_one(connection: psycopg.Connection, query: sql.Composed, values: Mapp
 
 def _sealed_parts(client: BaseClient, bucket: str, settings: TableSettings, partition: Partition) -> list[str]:
     """List the part objects of a month's archives, those with a manifest; the layout is docs/archive-format.md's."""
-    table, prefix = settings.qualified_name, f"{settings.store.prefix}/" if settings.store.prefix else ""
+    table, prefix = settings.qualified_name, _prefix(settings)
     manifests = list_keys(client, bucket, f"{prefix}metadata/{table}/{partition.key}/")
     archives = (key.rpartition("/")[2].removesuffix(".json") for key in manifests)
     folders = (f"{prefix}archives/{table}/partition={partition.key}/{archive}/" for archive in archives)

@@ -1,38 +1,37 @@
-"""Airflow's side of the demo: start backfills over the REST API, follow the runs to their end, read what they say."""
+"""The demo's archive runs: start backfills over the REST API, follow the runs to their end, read what they say."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
-from urllib.parse import quote, urlencode
 
-from strongroom.errors import StrongroomError
 from strongroom.partitions import Partition
 from strongroom.report import RunReport
-from strongroom_local.airflow import call_api
+from strongroom_local.demo_api import (
+    ACTIVE,
+    APPEAR_SECONDS,
+    FINISHED,
+    POLL_SECONDS,
+    STUCK_SECONDS,
+    Airflow,
+    RunFailedError,
+    read_instant,
+    run_path,
+    status_of,
+    tell_failure,
+    unpause,
+)
+from strongroom_local.demo_proof import Look
 from strongroom_local.processes import ServerError
-from strongroom_local.stack import Stack
 
 STEPS = ("plan", "extract_to_staging", "compress", "checksum", "upload", "verify", "seal", "delete", "report")
 
-_POLL_SECONDS = 2.0
-"""A look costs the API server some 60 ms of a core that the tasks could have."""
-_SILENT_SECONDS = 60
-"""How long the API may leave requests unanswered; on two busy cores the first task keeps it from answering."""
-_STUCK_SECONDS = 300
 _RUNS = 40
 """How many runs are read at a time: those of this demo and some that were begun before or meanwhile."""
-_APPEAR_SECONDS = 90
 _CLOSE_SECONDS = 90
-_ACTIVE = ("running", "queued", "scheduled", "up_for_retry", "up_for_reschedule", "restarting")
-_FINISHED = ("success", "failed")
-
-
-class RunFailedError(StrongroomError):
-    """A run did not do what the demo promised."""
 
 
 @dataclass(frozen=True)
@@ -66,60 +65,7 @@ class RunView:
 
     @property
     def finished(self) -> bool:
-        return self.state in _FINISHED
-
-
-@dataclass
-class Airflow:
-    """The API of a running stack, with a token; a request that nobody answers is repeated for a while."""
-
-    stack: Stack
-    _token: str = field(default="", init=False)
-
-    def get(self, path: str, **query: object) -> dict[str, Any]:
-        """Read something; errors are those of `call`."""
-        return self.call("GET", f"{path}?{urlencode(query, doseq=True)}" if query else path)
-
-    def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        """Make one request, and again while nobody answers: a busy API server may have done it nevertheless.
-
-        Raises:
-            ServerError: Airflow refused it, a process of the stack has ended, or nobody answered for long.
-        """
-        deadline = time.monotonic() + _SILENT_SECONDS
-        while True:
-            try:
-                if not self._token:
-                    self._token = self.stack.token()
-                return call_api(self.stack.api_url, method, path, body=body, token=self._token)
-            except ServerError as error:
-                if status_of(error) is not None or time.monotonic() > deadline or not self.stack.running:
-                    raise
-            time.sleep(_POLL_SECONDS)
-
-
-def status_of(error: ServerError) -> int | None:
-    """Give the HTTP status of a refused request; None when nobody answered."""
-    first = str(error.found).partition(" ")[0]
-    return int(first) if first.isdigit() and len(first) == 3 else None
-
-
-def wait_for_dags(airflow: Airflow, dag_ids: Sequence[str]) -> None:
-    """Wait until Airflow has read the DAG file.
-
-    Raises:
-        ServerError: A DAG did not appear; quotes Airflow's import errors.
-    """
-    deadline = time.monotonic() + _APPEAR_SECONDS
-    while missing := set(dag_ids) - {dag["dag_id"] for dag in airflow.get("/api/v2/dags", limit=100)["dags"]}:
-        if time.monotonic() > deadline:
-            errors = airflow.get("/api/v2/importErrors")["import_errors"]
-            raise ServerError(
-                f"Airflow does not know {', '.join(sorted(missing))}",
-                found="; ".join(str(error["stack_trace"])[-600:] for error in errors) or "no import error either",
-                hint="nothing was archived or deleted; mend the DAG file, then run the demo again",
-            )
-        time.sleep(0.5)
+        return self.state in FINISHED
 
 
 def require_quiet(airflow: Airflow) -> None:
@@ -135,8 +81,9 @@ def require_quiet(airflow: Airflow) -> None:
     runs = [run for run in runs if run["state"] == "running" or run["dag_id"] not in paused]
     if runs:
         raise RunFailedError(
-            "the running stack is archiving already",
-            found=f"{len(runs)} unfinished runs, such as {runs[0]['dag_id']} {runs[0]['partition_key']}",
+            "the running stack is at work already",
+            found=f"{len(runs)} unfinished runs, such as {runs[0]['dag_id']} "
+            f"{runs[0]['partition_key'] or runs[0]['dag_run_id']}",
             hint="nothing was changed; wait until these runs are done (see the UI), then run the demo again.",
         )
 
@@ -159,12 +106,12 @@ def start_runs(airflow: Airflow, dag_ids: Sequence[str], months: Sequence[Partit
         existing = [states[dag_id, month.key] for month in months if (dag_id, month.key) in states]
         for run_id, state in existing:
             if state == "failed":
-                path = f"{_run_path(dag_id, run_id)}/clear"
+                path = f"{run_path(dag_id, run_id)}/clear"
                 airflow.call("POST", path, {"dry_run": False, "only_failed": True})
         if len(existing) < len(months):
             _create_backfill(airflow, dag_id, months)
     _have_dags_read(airflow, dag_ids[0])
-    deadline = time.monotonic() + _APPEAR_SECONDS
+    deadline = time.monotonic() + APPEAR_SECONDS
     while due := [dag_id for dag_id in dag_ids if _has_run_due(airflow, dag_id)]:
         if time.monotonic() > deadline:
             raise ServerError(
@@ -172,12 +119,6 @@ def start_runs(airflow: Airflow, dag_ids: Sequence[str], months: Sequence[Partit
                 hint="nothing was archived or deleted; the log of the dag-processor may say why",
             )
         time.sleep(0.5)
-
-
-def unpause(airflow: Airflow, dag_ids: Sequence[str]) -> None:
-    """Let the scheduler begin."""
-    for dag_id in dag_ids:
-        airflow.call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
 
 
 def follow(airflow: Airflow, targets: Sequence[Target], after: Mapping[str, str]) -> Iterator[list[RunView]]:
@@ -199,7 +140,8 @@ def follow(airflow: Airflow, targets: Sequence[Target], after: Mapping[str, str]
         views = _look(airflow, known)
         yield views
         if failed := [view for view in views if view.state == "failed"]:
-            raise _tell_failure(airflow, failed[0])
+            target = failed[0].target
+            raise tell_failure(airflow, target.dag_id, failed[0].run_id, f"{target.dag_id} {target.month}")
         if all(view.finished for view in views):
             return
         for dag_id, first in list(waiting.items()):
@@ -208,15 +150,43 @@ def follow(airflow: Airflow, targets: Sequence[Target], after: Mapping[str, str]
                 del waiting[dag_id]
         if [(view.state, view.step) for view in views] != [(view.state, view.step) for view in known]:
             moved_at = time.monotonic()
-        elif time.monotonic() - moved_at > _STUCK_SECONDS:
+        elif time.monotonic() - moved_at > STUCK_SECONDS:
             raise RunFailedError(
-                f"no task began or ended for {_STUCK_SECONDS} s",
+                f"no task began or ended for {STUCK_SECONDS} s",
                 found=", ".join(
                     f"{view.target.dag_id} {view.state} {view.step}" for view in views if not view.finished
                 ),
                 hint="no row was deleted that is not in a proved archive; read the logs beside the stack.",
             )
-        time.sleep(_POLL_SECONDS)
+        time.sleep(POLL_SECONDS)
+
+
+def describe_run(view: RunView, look: Look) -> dict[str, Any]:
+    """A run that succeeded, and what is left in its table after it, for ``demo.json``."""
+    report = view.report
+    assert report is not None, "a run that succeeded has a report"
+    return {
+        "table": view.target.table,
+        "month": view.target.month,
+        "outcome": report.outcome,
+        "archive_id": report.archive_id,
+        "archived_rows": report.archived_rows,
+        "deleted_rows": report.deleted_rows,
+        "left_rows": look.in_table.count,
+        "left_because": {
+            "excluded": [exclusion.model_dump() for exclusion in report.exclusions],
+            "changed": report.changed_rows,
+            "referenced": report.referenced_rows,
+        },
+        "original_size_bytes": report.original_size_bytes,
+        "compressed_size_bytes": report.compressed_size_bytes,
+        "ratio": round(report.ratio, 2),
+        "sha256": list(report.sha256),
+        "objects": [one.key for one in look.objects],
+        "seconds": round(view.seconds, 1),
+        "dag_id": view.target.dag_id,
+        "run_id": view.run_id,
+    }
 
 
 def _create_backfill(airflow: Airflow, dag_id: str, months: Sequence[Partition]) -> None:
@@ -237,7 +207,7 @@ def _create_backfill(airflow: Airflow, dag_id: str, months: Sequence[Partition])
                 raise
         if all((dag_id, month.key) in _newest_runs(airflow) for month in months):
             return
-        time.sleep(_POLL_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 def _have_dags_read(airflow: Airflow, dag_id: str) -> None:
@@ -252,13 +222,13 @@ def _have_dags_read(airflow: Airflow, dag_id: str) -> None:
 
 def _has_run_due(airflow: Airflow, dag_id: str) -> bool:
     run_after = airflow.get(f"/api/v2/dags/{dag_id}")["next_dagrun_run_after"]
-    return run_after is not None and _read_instant(run_after) <= datetime.now(timezone.utc)
+    return run_after is not None and read_instant(run_after) <= datetime.now(timezone.utc)
 
 
 def _look(airflow: Airflow, known: list[RunView]) -> list[RunView]:
     """See how far the runs are in two requests, and one more for each plan or report that is new."""
     newest = _newest_runs(airflow)
-    active = airflow.get("/api/v2/dags/~/dagRuns/~/taskInstances", state=_ACTIVE, limit=100)["task_instances"]
+    active = airflow.get("/api/v2/dags/~/dagRuns/~/taskInstances", state=ACTIVE, limit=100)["task_instances"]
     views = []
     for view in known:
         run = newest.get((view.target.dag_id, view.target.month))
@@ -293,58 +263,15 @@ def _step_of(run_id: str, active: Sequence[Mapping[str, Any]]) -> str:
 def _seconds_of(run: Mapping[str, Any]) -> float:
     if run["start_date"] is None:
         return 0.0
-    end = _read_instant(run["end_date"]) if run["end_date"] else datetime.now(timezone.utc)
-    return (end - _read_instant(run["start_date"])).total_seconds()
+    end = read_instant(run["end_date"]) if run["end_date"] else datetime.now(timezone.utc)
+    return (end - read_instant(run["start_date"])).total_seconds()
 
 
 def _read_results(airflow: Airflow, view: RunView) -> RunView:
     """Add what plan found due as soon as it is done, and the report when the run is."""
     if view.rows is None and (view.state == "success" or view.step not in ("", "plan", "plan (again soon)")):
-        view = replace(view, rows=int(_xcom(airflow, view, "plan", "plan")["due_rows"]))
+        view = replace(view, rows=int(airflow.xcom(view.target.dag_id, view.run_id, "plan", "plan")["due_rows"]))
     if view.state == "success":
-        report = RunReport.model_validate(_xcom(airflow, view, "report", "return_value"))
+        report = RunReport.model_validate(airflow.xcom(view.target.dag_id, view.run_id, "report"))
         view = replace(view, step="", report=report)
     return view
-
-
-def _xcom(airflow: Airflow, view: RunView, task_id: str, key: str) -> dict[str, Any]:
-    value: dict[str, Any] = airflow.get(
-        f"{_run_path(view.target.dag_id, view.run_id)}/taskInstances/{task_id}/xcomEntries/{key}"
-    )["value"]
-    return value
-
-
-def _run_path(dag_id: str, run_id: str) -> str:
-    return f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"
-
-
-def _tell_failure(airflow: Airflow, view: RunView) -> RunFailedError:
-    """Find the failed task of a run and what it said."""
-    tasks = airflow.get(f"{_run_path(view.target.dag_id, view.run_id)}/taskInstances", state="failed", limit=10)[
-        "task_instances"
-    ]
-    where = f"{view.target.dag_id} {view.target.month}"
-    if not tasks:
-        return RunFailedError(f"{where} failed without a failed task", hint="nothing is lost; see the run in the UI.")
-    task = min(tasks, key=lambda one: str(one["end_date"]))
-    path = f"{_run_path(view.target.dag_id, view.run_id)}/taskInstances/{task['task_id']}/logs/{task['try_number']}"
-    events = airflow.get(path, map_index=task["map_index"], full_content="true")["content"]
-    return RunFailedError(
-        f"{where} failed in {task['task_id']}",
-        found=_last_error(events),
-        hint="no row was deleted that is not in a proved archive; mend what the error names, then run the demo again.",
-    )
-
-
-def _last_error(events: Sequence[Any]) -> str:
-    """Give the words of the last exception in a task's log, or else its last lines."""
-    for event in reversed(events):
-        details = event.get("error_detail") if isinstance(event, dict) else None
-        if details:
-            return f"{details[0]['exc_type']}: {details[0]['exc_value']}"
-    lines = [str(event.get("event", "")) if isinstance(event, dict) else str(event) for event in events]
-    return "\n".join(lines[-10:])
-
-
-def _read_instant(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))

@@ -13,7 +13,10 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from strongroom_local.demo_proof import Check, Look
+from strongroom.statistics import Figures
+from strongroom_local.demo_checks import Check
+from strongroom_local.demo_later import Later, PurgeDay
+from strongroom_local.demo_proof import Look
 from strongroom_local.demo_runs import RunView
 
 _PLAIN_WIDTH = 100
@@ -48,6 +51,14 @@ class Screen:
             return
         with self.console.status(f"{escape(text)} …") as spinner:
             yield lambda words: spinner.update(f"{escape(words)} …")
+
+    @contextmanager
+    def watching(self, text: str) -> Iterator[Callable[[str], None]]:
+        """The same for something with short steps: where nobody watches, they are not worth a line each."""
+        with self.doing(text) as tell:
+            if not self.watched:
+                self.log(text)
+            yield (lambda step: tell(f"{text}: {step}")) if self.watched else (lambda _: None)
 
     @property
     def mark(self) -> str:
@@ -159,6 +170,47 @@ def show_checks(screen: Screen, checks: Sequence[Check]) -> None:
         screen.say(f"  {mark} {check.claim}: {check.numbers}", style=style)
         for fault in check.faults:
             screen.say(f"      {fault}", style="red")
+
+
+def show_later(screen: Screen, later: Later) -> None:
+    """Print in 79 columns what was counted and brought back, and what a purge would destroy on which day."""
+    restoration, statistics = later.restoration, later.count.statistics
+    until = f"{restoration.reports[0].until:%Y-%m-%d}"
+    screen.say(f"Brought back, twice: {restoration.table} {restoration.month}", style="bold")
+    show_checks(screen, restoration.checks)
+    screen.say(f"  Until {until} no run archives that month again, because its rows are needed.")
+    screen.say()
+    screen.say("Statistics, all archives", style="bold")
+    screen.say(_figures("", "archives", "rows", "before", "on S3", "ratio", "still due"), style="dim")
+    for one in statistics.tables:
+        if one.archives:
+            screen.say(_figures_of(one.table.removeprefix("public."), one))
+    screen.say(_figures_of("in all", statistics.total), style="bold")
+    screen.say(f"  The page with charts: {later.count.page}")
+    screen.say()
+    screen.say("What a purge would do. Nothing was removed.", style="bold")
+    for day in later.days:
+        screen.say(f"  {day.at:%Y-%m-%d}  {_tell_day(day)}")
+
+
+def _tell_day(day: PurgeDay) -> str:
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(day.reasons.items()))
+    if not day.destroyed:
+        return f"{reasons}; the first term ends {day.kept_until[0]:%Y-%m-%d}" if day.kept_until else reasons
+    rows = sum(one.record_count or 0 for one in day.destroyed)
+    size = write_bytes(sum(one.compressed_size or 0 for one in day.destroyed))
+    return f"{reasons}: {rows:,} rows in {size} would be destroyed"
+
+
+def _figures_of(name: str, one: Figures) -> str:
+    due = "?" if one.overdue_rows is None else _count(one.overdue_rows)
+    sizes = _sizes(one.original_size_bytes, one.compressed_size_bytes)
+    return _figures(name, _count(one.archives), _count(one.rows), *sizes, due)
+
+
+def _figures(*cells: str) -> str:
+    name, archives, rows, before, after, ratio, due = cells
+    return f"  {name:26}{archives:>8}{rows:>10}{before:>9}{after:>9}{ratio:>6}{due:>10}"
 
 
 def write_bytes(size_bytes: float) -> str:

@@ -18,8 +18,12 @@ import pytest
 import zstandard
 from psycopg import sql
 
+from strongroom.partitions import Frequency, Partition
+from strongroom.settings import load_settings
 from strongroom_local import sample
 from strongroom_local.airflow import call_api
+from strongroom_local.demo_later import RESTORED_TABLE
+from strongroom_local.demo_proof import look_at
 from strongroom_local.stack import BUCKET, Stack
 
 ROWS = 1000
@@ -114,7 +118,7 @@ def test_every_row_is_in_its_table_or_in_an_archive(demo_stack, finished):
     assert len(result["months"]) == 2
     for table, made in ROWS_A_MONTH.items():
         for month in result["months"]:
-            left, archived = keys_in_table(demo_stack, table, month), keys_in_archives(demo_stack, table, month)
+            left, archived = keys_left(demo_stack, result, table, month), keys_in_archives(demo_stack, table, month)
             assert len(archived) == len(set(archived)), (table, month)
             assert not left & set(archived), (table, month)
             assert len(left) + len(archived) == made, (table, month)
@@ -131,12 +135,76 @@ def test_the_result_says_what_sql_and_s3_say(demo_stack, finished):
     ]
     for line in result["archives"]:
         objects = read_archives(demo_stack, line["table"], line["month"])
-        assert line["left_rows"] == len(keys_in_table(demo_stack, line["table"], line["month"]))
+        assert line["left_rows"] == len(keys_left(demo_stack, result, line["table"], line["month"]))
         assert line["archived_rows"] == len(keys_in_archives(demo_stack, line["table"], line["month"]))
         assert line["objects"] == list(objects)
         assert line["compressed_size_bytes"] == sum(map(len, objects.values()))
         stayed = line["left_because"]
         assert line["left_rows"] == sum(one["rows"] for one in stayed["excluded"]) + stayed["referenced"]
+
+
+def test_a_month_comes_back_and_only_once(demo_stack, finished):
+    """Every row that was made is in the table again, the second restore inserted none, and the archive is still there."""
+    _, result = finished
+    table, month, runs = (result["restore"][name] for name in ("table", "month", "runs"))
+
+    archived = keys_in_archives(demo_stack, table, month)
+
+    assert (table, month) == (RESTORED_TABLE, result["months"][-1])
+    assert [(run["inserted"], run["unchanged"], run["different"]) for run in runs] == [
+        (len(archived), 0, 0),
+        (0, len(archived), 0),
+    ]
+    assert keys_in_table(demo_stack, table, month) >= set(archived)
+    assert count_rows(demo_stack, table, month) == ROWS_A_MONTH[table]
+    assert "restoring it again changes nothing: 0 rows inserted" in finished[0]
+
+
+def test_a_look_knows_rows_that_were_restored_and_are_needed(demo_stack, finished):
+    """They are in the table and in the archive, and the next demo does not call that a fault."""
+    _, result = finished
+    settings = load_settings().table(result["restore"]["table"])
+    partition = Partition.parse(Frequency.MONTHLY, result["restore"]["month"])
+
+    with psycopg.connect(demo_stack.source_conninfo(), autocommit=True) as connection:
+        look = look_at(connection, demo_stack.object_store.client("archiver"), settings, partition, bucket=BUCKET)
+
+    assert look.needed
+    assert look.in_both == look.archived
+    assert look.all == look.in_table
+
+
+def test_the_statistics_tell_what_lies_in_the_store(demo_stack, finished):
+    """Archives and rows are those that others can see; the page is there."""
+    output, result = finished
+    statistics = result["statistics"]
+
+    page = demo_stack.object_store.client("archiver").get_object(
+        Bucket=BUCKET, Key=statistics["page"].removeprefix(f"s3://{BUCKET}/")
+    )
+
+    assert statistics["total"]["archives"] == len(result["archives"])
+    assert {one["table"].removeprefix("public."): one["rows"] for one in statistics["tables"]} == {
+        table: sum(len(keys_in_archives(demo_stack, table, month)) for month in result["months"])
+        for table in ROWS_A_MONTH
+    }
+    assert b"<html" in page["Body"].read()
+    assert statistics["page"] in output
+
+
+def test_the_purge_is_foretold_and_removes_nothing(demo_stack, finished):
+    """Today nothing is to go; seven years after the newest month each archive of the demo is, and all are there."""
+    output, result = finished
+    today, day = result["purge_dry_run"]
+    year, month = map(int, result["months"][-1].split("-"))
+    end = f"{year + 7 + month // 12}-{month % 12 + 1:02}-01"
+
+    archives = sorted(line["archive_id"] for line in result["archives"])
+
+    assert (today["would_destroy"], today["reasons"]) == ([], {"kept": len(archives)})
+    assert (sorted(day["would_destroy"]), day["at"][:10]) == (archives, end)
+    assert f"{end}  {len(archives)} expired" in output
+    assert all(read_archives(demo_stack, line["table"], line["month"]) for line in result["archives"])
 
 
 def test_no_other_month_has_lost_a_row(demo_stack, finished):
@@ -183,11 +251,13 @@ def test_the_next_demo_finishes_what_failed_and_repeats_nothing(demo_stack, fini
     assert max(second["months"]) < min(first["months"])
     assert {line["outcome"] for line in second["archives"]} == {"archived"}
     assert demo_stack.running
+    assert second["restore"]["month"] == second["months"][-1]
+    assert count_rows(demo_stack, RESTORED_TABLE, first["restore"]["month"]) == ROWS_A_MONTH[RESTORED_TABLE]
     new = dict(list_objects(demo_stack, "archives/")).keys() - before.keys()
     assert {key.split("/")[1] for key in new} == {"public.audit_events", "public.acm_alerts"}
     for table, made in ROWS_A_MONTH.items():
         for month in second["months"]:
-            left, archived = keys_in_table(demo_stack, table, month), keys_in_archives(demo_stack, table, month)
+            left, archived = keys_left(demo_stack, second, table, month), keys_in_archives(demo_stack, table, month)
             assert (len(left) + len(archived), left & set(archived)) == (made, set()), (table, month)
 
 
@@ -222,12 +292,22 @@ def wait_for_the_other_runs(stack: Stack) -> None:
         time.sleep(2)
 
 
-def count_rows(stack: Stack, table: str) -> int:
-    """All rows of a table."""
+def count_rows(stack: Stack, table: str, month: str | None = None) -> int:
+    """Rows of a table; with a month, those that are dated in it."""
+    query = sql.SQL(
+        "SELECT count(*) FROM {} WHERE coalesce(to_char({} AT TIME ZONE 'UTC', 'YYYY-MM'), '') LIKE %s"
+    ).format(sql.Identifier("public", table), sql.Identifier(DATE_COLUMNS[table]))
     with psycopg.connect(stack.source_conninfo()) as connection:
-        query = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier("public", table))
-        [[rows]] = connection.execute(query).fetchall()
+        [[rows]] = connection.execute(query, (month or "%",)).fetchall()
     return rows
+
+
+def keys_left(stack: Stack, result: dict[str, Any], table: str, month: str) -> set[tuple[str, ...]]:
+    """Primary keys, as text, of the rows that archiving left in the table: without those that the demo brought back."""
+    keys = keys_in_table(stack, table, month)
+    if (table, month) != (result["restore"]["table"], result["restore"]["month"]):
+        return keys
+    return keys - set(keys_in_archives(stack, table, month))
 
 
 def keys_in_table(stack: Stack, table: str, month: str) -> set[tuple[str, ...]]:

@@ -1,0 +1,207 @@
+"""What the demo shows of an archive's later life: it is counted, comes back into its table, and is destroyed in the end.
+
+Statistics and restores are runs of the real DAGs. What a purge would destroy is decided as `airflow strongroom purge
+--dry-run` decides it, today and on the day when the last term of the demo's archives is over.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+
+from strongroom.partitions import Partition
+from strongroom.purge import Decision, judge
+from strongroom.restore import RestoreReport
+from strongroom.settings import TableSettings
+from strongroom.statistics import Statistics
+from strongroom.store import Store
+from strongroom_local.demo_api import Airflow, await_run, trigger
+from strongroom_local.demo_checks import Check, check_restored
+from strongroom_local.demo_proof import Look, digest_rows
+from strongroom_local.stack import BUCKET, Stack
+
+RESTORE_DAG, STATISTICS_DAG = "restore_archive", "archive_statistics"
+
+RESTORED_TABLE = "gateway_blacklist_history"
+"""The smallest table whose rows refer to no other one; a case would need the alert back that it came from."""
+
+_REPORTED = {"outcome", "archive_ids", "inserted", "unchanged", "different", "until"}
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Count:
+    """The statistics that the demo's run made, and where their page lies in the store."""
+
+    statistics: Statistics
+    page: str
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """One month that was restored twice.
+
+    Args:
+        table: Whose month.
+        month: Its key.
+        reports: What the two runs said.
+        run_ids: The two runs.
+        checks: What SQL says.
+    """
+
+    table: str
+    month: str
+    reports: tuple[RestoreReport, RestoreReport]
+    run_ids: tuple[str, str]
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True)
+class PurgeDay:
+    """What a purge would do on one day, archive by archive."""
+
+    at: datetime
+    decisions: tuple[Decision, ...]
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """How many archives there are of each reason."""
+        return dict(Counter(one.reason for one in self.decisions))
+
+    @property
+    def destroyed(self) -> list[Decision]:
+        """What would be gone."""
+        return [one for one in self.decisions if one.purge]
+
+    @property
+    def kept_until(self) -> list[datetime]:
+        """The ends of the terms that still run, in order."""
+        return sorted(one.retention_until for one in self.decisions if not one.purge and one.retention_until)
+
+
+@dataclass(frozen=True)
+class Later:
+    """All of it."""
+
+    count: Count
+    restoration: Restoration
+    days: tuple[PurgeDay, ...]
+
+
+def name_run(at: datetime, what: str) -> str:
+    """The id of a run of the demo that began at an instant."""
+    return f"demo__{at:%Y-%m-%dT%H:%M:%S}__{what}"
+
+
+def start_count(airflow: Airflow, run_id: str) -> None:
+    """Start a run of the statistics; it needs little, so the demo goes on meanwhile."""
+    trigger(airflow, STATISTICS_DAG, run_id, {})
+
+
+def read_count(airflow: Airflow, run_id: str, progress: Progress) -> Count:
+    """Wait for the run of the statistics, and read from the store what it wrote.
+
+    Raises:
+        RunFailedError: It failed.
+    """
+    await_run(airflow, STATISTICS_DAG, run_id, progress)
+    document, page = airflow.xcom(STATISTICS_DAG, run_id, "statistics")["written"]
+    key = str(document).removeprefix(f"s3://{BUCKET}/")
+    body = airflow.stack.object_store.client("archiver").get_object(Bucket=BUCKET, Key=key)["Body"].read()
+    return Count(Statistics.model_validate_json(body), str(page), run_id)
+
+
+def restore_twice(
+    airflow: Airflow,
+    connection: psycopg.Connection,
+    settings: TableSettings,
+    partition: Partition,
+    before: Look,
+    *,
+    run_ids: tuple[str, str],
+    progress: Progress,
+) -> Restoration:
+    """Bring a month back into its table, look with SQL, and do both again.
+
+    Args:
+        airflow: The API.
+        connection: To the database of the table.
+        settings: The table.
+        partition: The month.
+        before: The look from before it was archived.
+        run_ids: What the two runs are to be called.
+        progress: Told in a few words what goes on.
+
+    Raises:
+        RunFailedError: A run failed.
+    """
+    reports, rows = [], []
+    for run_id in run_ids:
+        conf = {
+            "table": settings.table_name,
+            "first_partition": partition.key,
+            "last_partition": partition.key,
+            "why": "To show in the demo that archived rows come back",
+        }
+        trigger(airflow, RESTORE_DAG, run_id, conf)
+        await_run(airflow, RESTORE_DAG, run_id, progress)
+        reports.append(RestoreReport.model_validate(airflow.xcom(RESTORE_DAG, run_id, "report")))
+        rows.append(digest_rows(connection, settings, partition))
+    (first, second), (restored, again) = reports, rows
+    return Restoration(
+        table=settings.table_name,
+        month=partition.key,
+        reports=(first, second),
+        run_ids=run_ids,
+        checks=tuple(check_restored(before, restored, again, second.inserted)),
+    )
+
+
+def preview_purge(
+    stack: Stack, settings: TableSettings, archive_ids: Iterable[str], now: datetime
+) -> tuple[PurgeDay, ...]:
+    """Say what a purge would destroy now, and when the last of some archives' terms is over; changes nothing."""
+    store = Store(stack.object_store.client("archiver"), settings.store.model_copy(update={"bucket": BUCKET}))
+    today = judge(store, now=now)
+    wanted = set(archive_ids)
+    ends = [one.retention_until for one in today if one.archive_id in wanted and one.retention_until]
+    days = [PurgeDay(now, tuple(today))]
+    if ends:
+        days.append(PurgeDay(max(ends), tuple(judge(store, now=max(ends)))))
+    return tuple(days)
+
+
+def describe(later: Later) -> dict[str, Any]:
+    """The same for ``demo.json``."""
+    statistics, restoration = later.count.statistics, later.restoration
+    return {
+        "statistics": {
+            "run_id": later.count.run_id,
+            "page": later.count.page,
+            "total": statistics.total.model_dump(mode="json"),
+            "tables": [one.model_dump(mode="json") for one in statistics.tables],
+        },
+        "restore": {
+            "table": restoration.table,
+            "month": restoration.month,
+            "runs": [
+                {"run_id": run_id, **report.model_dump(mode="json", include=_REPORTED)}
+                for run_id, report in zip(restoration.run_ids, restoration.reports, strict=True)
+            ],
+        },
+        "purge_dry_run": [
+            {
+                "at": day.at.isoformat(),
+                "reasons": day.reasons,
+                "would_destroy": [one.archive_id for one in day.destroyed],
+            }
+            for day in later.days
+        ],
+    }
