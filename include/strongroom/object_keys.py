@@ -200,13 +200,23 @@ def stored_archive_id(key: str) -> ArchiveId | None:
 
 def unfinished_purges(evidence_keys: Iterable[str]) -> list[ArchiveId]:
     """Archives of which the evidence says that a purge began, and not that it ended; sorted."""
+    return _with_evidence(evidence_keys, _PURGE_INTENT)
+
+
+def sealed_and_kept(evidence_keys: Iterable[str]) -> list[ArchiveId]:
+    """Archives of which the evidence says that they were sealed, and not that they were destroyed; sorted."""
+    return _with_evidence(evidence_keys, _SEAL)
+
+
+def _with_evidence(evidence_keys: Iterable[str], wanted: str) -> list[ArchiveId]:
+    """Archives that have a record of one name and no certificate of destruction; sorted."""
     begun: set[ArchiveId] = set()
     ended: set[ArchiveId] = set()
     for key in evidence_keys:
         folder, _, name = key.rpartition("/")
         archive = ArchiveId.parse_or_none(folder.rpartition("/")[2])
-        if name in (_PURGE_INTENT, _DESTRUCTION) and archive is not None and folder + "/" == archive.evidence_prefix:
-            (begun if name == _PURGE_INTENT else ended).add(archive)
+        if name in (wanted, _DESTRUCTION) and archive is not None and f"{folder}/" == archive.evidence_prefix:
+            (begun if name == wanted else ended).add(archive)
     return sorted(begun - ended)
 
 

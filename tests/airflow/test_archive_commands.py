@@ -10,6 +10,7 @@ import pytest
 from strongroom.manifest import require_manifest
 from strongroom.object_keys import ArchiveId
 from tests.chain import Chain, some_settings
+from tests.damaging import Vandal
 
 ARCHIVE = "public.audit.2026-05.0001"
 
@@ -134,3 +135,31 @@ def test_verify_reads_all_archives_or_a_sample_and_names_what_is_unverifiable(ch
     assert f"unverifiable {ARCHIVE}" in unverifiable.stdout
     records = [key.rpartition("-")[2] for key in chain.store.keys("reports/verifications/")]
     assert records == ["sound.json", "unverifiable.json"]
+
+
+def test_verify_of_all_archives_names_one_whose_manifest_somebody_hid(chain, airflow, object_store, bucket):
+    object_store.client("admin").delete_object(Bucket=bucket, Key=ArchiveId.parse(ARCHIVE).manifest_key)
+
+    ended = airflow("strongroom", "verify", "--all", "--json")
+
+    assert ended.returncode == 1
+    [verdict] = json.loads(ended.stdout)
+    assert (verdict["result"], verdict["archive_id"]) == ("unverifiable", ARCHIVE)
+    assert verdict["problem"].startswith(f"the manifest of {ARCHIVE} is gone")
+
+
+def test_condemn_gives_up_an_archive_only_when_a_part_of_it_is_gone(chain, airflow, object_store, bucket):
+    refused = airflow("strongroom", "condemn", ARCHIVE, "--why", "a whim")
+    vandal = Vandal(object_store.client("admin"), chain.store, bucket)
+    vandal.remove(ArchiveId.parse(ARCHIVE).part_key(0, "zstd"))
+
+    condemned = airflow("strongroom", "condemn", ARCHIVE, "--why", "the disk died", "--who", "ada")
+    again = airflow("strongroom", "condemn", ARCHIVE, "--why", "again", "--json")
+
+    assert (refused.returncode, condemned.returncode, again.returncode) == (1, 0, 0), condemned.stderr + again.stderr
+    assert "each part of it is there and sound" in refused.stderr
+    said = " ".join(condemned.stdout.split())
+    assert f"Condemned {ARCHIVE} (missing)" in said
+    assert "500 rows of the damaged parts had been deleted from the table" in said
+    document = json.loads(again.stdout)
+    assert (document["who"], document["why"], document["lost_rows"]) == ("ada", "the disk died", 500)

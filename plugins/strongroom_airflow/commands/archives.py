@@ -17,7 +17,7 @@ from strongroom.audit import ArchiveVerdict, read_deletions
 from strongroom.catalog import Survey, each_once, survey_catalog
 from strongroom.errors import IntegrityError
 from strongroom.manifest import require_manifest
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys import EVIDENCE, ArchiveId, sealed_and_kept
 from strongroom.partitions import EPOCH
 from strongroom.settings import load_settings
 from strongroom.store import Store
@@ -143,7 +143,9 @@ def _verify_many(args: Namespace) -> int:
 def _choose(store: Store, survey: Survey, share: Fraction) -> list[ArchiveId]:
     sealed = {ArchiveId.parse(one.archive_id): one.created_at for one in survey.manifests}
     never = dict.fromkeys((ArchiveId.parse(one.archive_id) for one in survey.damaged), EPOCH)
-    return choose_sample(sealed | never, read_proofs(store).verified, share)
+    # An archive whose manifest is gone is listed nowhere else.
+    gone = {archive: EPOCH for archive in sealed_and_kept(store.keys(EVIDENCE)) if archive not in sealed | never}
+    return choose_sample(sealed | never | gone, read_proofs(store).verified, share)
 
 
 def _as_json(verdict: ArchiveVerdict) -> dict[str, Any]:
