@@ -17,16 +17,25 @@ LOCAL := $(VENV)/python -m strongroom_local
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help memory demo test lint up down status env sample lock clean setup
+.PHONY: help memory demo test coverage mutants fuzz lint up down status env sample lock clean setup
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 demo: setup ## Archive two months of five tables through real Airflow, prove it, bring one back (ROWS=50000 KEEP=1)
 	@$(LOCAL) demo --rows $(ROWS) $(if $(KEEP),--keep)
 
 test: setup ## Run every test against real embedded servers (ARGS="-k ...")
 	@deploy/make-test $(ARGS)
+
+coverage: setup ## Run the tests of the domain and see that they reach all of it that matters (see docs/testing.md)
+	@deploy/measure-coverage $(ARGS)
+
+mutants: setup ## Break the delete in each small way and see that a test notices (see docs/testing.md)
+	@$(VENV)/python -m tests.mutants
+
+fuzz: setup ## Fuzz the readers for minutes instead of seconds
+	@HYPOTHESIS_PROFILE=long $(VENV)/python -m pytest tests/fuzz
 
 lint: setup ## Check style, formatting and types
 	@$(VENV)/ruff check .

@@ -5,12 +5,34 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
+import psycopg
+
+from strongroom.audit import ArchiveVerdict
 from strongroom.object_keys import ArchiveId
+from strongroom.restore import RestoredPart, RestorePlan
+from strongroom.source import Connection
 from strongroom.store import Store
+from strongroom.verification import verify_and_record
+from tests import restoring
+from tests.chain import NOW, Chain
 
 Document = dict[str, Any]
+
+ROWS = """
+DROP TABLE IF EXISTS audit;
+CREATE TABLE audit (id bigint PRIMARY KEY, at timestamptz NOT NULL, who text, cost numeric);
+INSERT INTO audit SELECT n, '2026-05-01 00:00+00'::timestamptz + n * interval '6 hours', 'agent ' || n, n / 7.0
+FROM generate_series(1, 30) AS n;
+"""
+
+
+def flipped(body: bytes, bit: int) -> bytes:
+    """The same bytes but for one bit."""
+    at, mask = divmod(bit % (len(body) * 8), 8)
+    return body[:at] + bytes([body[at] ^ 1 << mask]) + body[at + 1 :]
 
 
 class Vandal:
@@ -74,3 +96,40 @@ class Vandal:
         for page in pages:
             for entry in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
                 yield entry["Key"], entry["VersionId"]
+
+
+@dataclass
+class Damaged:
+    """A sealed archive of three parts of ten rows, all of them deleted from the table, and how to look at it."""
+
+    chain: Chain
+    vandal: Vandal
+    archive: ArchiveId
+    plan: RestorePlan
+
+    def part_key(self, number: int) -> str:
+        return self.archive.part_key(number, self.chain.settings.compression.type)
+
+    def verify(self) -> ArchiveVerdict:
+        return verify_and_record(self.chain.store, self.archive, now=NOW)
+
+    def restore(self, number: int) -> RestoredPart:
+        """Try to bring one part back, with nothing kept of earlier tries."""
+        self.empty_table()
+        part = next(part for part in self.plan.parts if part.number == number)
+        try:
+            return restoring.load(self.chain, self.plan.model_copy(update={"lanes": ((part,),)}))[0]
+        finally:
+            restoring.staging_of(self.chain, self.plan, part).clear()
+
+    def rows(self) -> list[int]:
+        """Ids in the table."""
+        with self._connect() as connection:
+            return [row[0] for row in connection.execute("SELECT id FROM audit ORDER BY id").fetchall()]
+
+    def empty_table(self) -> None:
+        with self._connect() as connection:
+            connection.execute("DELETE FROM audit")
+
+    def _connect(self) -> Connection:
+        return psycopg.connect(self.chain.conninfo, autocommit=True)

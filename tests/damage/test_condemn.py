@@ -15,8 +15,7 @@ from strongroom.manifest import require_manifest
 from strongroom.object_keys import ArchiveId, claim_key
 from tests import restoring
 from tests.chain import NOW, Chain, some_settings
-from tests.damage.conftest import ROWS
-from tests.damaging import Vandal
+from tests.damaging import ROWS, Vandal
 from tests.integration.test_chain import execute, scalar
 
 ARCHIVE = ArchiveId("public", "audit", "2026-05", 1)

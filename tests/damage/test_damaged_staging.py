@@ -19,8 +19,7 @@ from strongroom.records import ArchivePlan, ExtractedPart, PlannedPart
 from strongroom.upload import upload_part
 from strongroom.verify import verify_part
 from tests.chain import Chain, some_settings
-from tests.damage.conftest import ROWS
-from tests.damage.test_damaged_store import flipped
+from tests.damaging import ROWS, flipped
 from tests.integration.test_chain import execute, scalar
 
 

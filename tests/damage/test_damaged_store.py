@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 import resource
+from collections.abc import Iterator
 from functools import cache
 from hashlib import sha256
 from typing import Any
 
+import psycopg
 import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
@@ -20,18 +22,46 @@ from strongroom.codecs import Codec, compress_stream
 from strongroom.errors import IntegrityError, StrongroomError
 from strongroom.manifest import Manifest, require_manifest, sha256_sums
 from strongroom.object_keys import CATALOG_INDEX, ArchiveId
+from strongroom.restore import release_claims
 from strongroom.store import CHUNK_BYTES
-from tests.damage.conftest import Damaged
+from strongroom_local.postgres import PostgresServer
+from strongroom_local.s3 import ObjectStore
+from tests import restoring
+from tests.chain import NOW, Chain, some_settings
+from tests.damaging import ROWS, Damaged, Vandal, flipped
 
 A_FEW = settings(
     max_examples=12, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
-def flipped(body: bytes, bit: int) -> bytes:
-    """The same bytes but for one bit."""
-    at, mask = divmod(bit % (len(body) * 8), 8)
-    return body[:at] + bytes([body[at] ^ 1 << mask]) + body[at + 1 :]
+@pytest.fixture(scope="module")
+def sealed(
+    postgres: PostgresServer, object_store: ObjectStore, tmp_path_factory: pytest.TempPathFactory, request
+) -> Damaged:
+    name = request.module.__name__.rpartition(".")[2].replace("_", "-")
+    with psycopg.connect(postgres.conninfo(), autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE IF EXISTS "{name}"')
+        connection.execute(f'CREATE DATABASE "{name}"')
+    with psycopg.connect(postgres.conninfo(name), autocommit=True) as connection:
+        connection.execute(ROWS)
+    object_store.create_bucket(name)
+    settings = some_settings(name, tmp_path_factory.mktemp("staging"), part_rows=10)
+    chain = Chain(postgres.conninfo(name), object_store.client("archiver"), settings)
+    report = chain.run()
+    assert (report.parts, report.deleted_rows) == (3, 30)
+    plan = restoring.plan(chain)
+    release_claims(chain.store, plan, owner=plan.restore_id, now=NOW)
+    vandal = Vandal(object_store.client("admin"), chain.store, name)
+    return Damaged(chain, vandal, ArchiveId.parse(str(report.archive_id)), plan)
+
+
+@pytest.fixture
+def damaged(sealed: Damaged) -> Iterator[Damaged]:
+    """The sealed archive; whatever a test does to the bucket is taken back."""
+    sealed.empty_table()
+    with sealed.vandal.undone():
+        yield sealed
 
 
 def require_found_in_part(damaged: Damaged, result: str, *, number: int = 0, expected: str = "") -> None:

@@ -38,6 +38,8 @@ def parse_yaml(text: str) -> tuple[Any, list[str]]:
     try:
         reader = _Reader(text)
         return reader.read_document(), reader.faults
+    except UnicodeEncodeError:  # an environment variable may hold bytes that are no text
+        raise YamlError("not text, some of its bytes are no characters") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}: " if mark else ""
