@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timezone
 
 import pytest
 
@@ -38,7 +39,8 @@ def frozen(stack, airflow, glacier_url, tmp_path_factory) -> Iterator[Frozen]:
     settings = some_settings(
         GLACIER_BUCKET, tmp_path_factory.mktemp("staging"), TABLE, frequency=Frequency.DAILY, part_rows=500
     )
-    report = Chain(stack.source_conninfo(), glacier_client(glacier_url), settings, day).run()
+    now = datetime.now(timezone.utc)
+    report = Chain(stack.source_conninfo(), glacier_client(glacier_url), settings, day, now).run()
     assert report.deleted_rows == 1440
     archive = ArchiveId.parse(str(report.archive_id))
     parts = tuple(archive.part_key(number, "zstd") for number in range(report.parts))
