@@ -29,6 +29,9 @@ from strongroom.warm import warm_table
 MOST_PARTS = 1000
 """Airflow maps a task over at most 1024 values (``max_map_length``)."""
 
+_LONGEST_ID_BYTES = 250
+"""An archive id names a folder in staging, and with its ending an object that some stores keep as a file."""
+
 _SAMPLE_ROWS = 1000
 _BUCKETS = ("hour", "minute", "second")
 
@@ -78,6 +81,7 @@ def plan_archive(
     else:
         sequence = _next_sequence(store, settings, partition, earlier)
         archive_id = str(ArchiveId(settings.schema_name, settings.table_name, partition.key, sequence))
+        _refuse_long_id(settings, archive_id)
         _refuse_unsteady_text(connection, table, window)
         exclusions = _exclusions(connection, table, window)
         parts = _cut(connection, table, window, settings, archive_id)
@@ -176,6 +180,16 @@ def _next_sequence(store: Store, settings: TableSettings, partition: Partition, 
     begun = {key.removeprefix(prefix).partition("/")[0] for prefix in prefixes for key in store.keys(prefix)}
     sequences = [archive.sequence for archive in (*earlier, *filter(None, map(ArchiveId.parse_or_none, begun)))]
     return max(sequences, default=0) + 1
+
+
+def _refuse_long_id(settings: TableSettings, archive_id: str) -> None:
+    if len(archive_id) > _LONGEST_ID_BYTES:
+        raise UnarchivableError(
+            f"{settings.qualified_name} cannot be archived: its names are too long for the name of a folder",
+            expected=f"an archive id of at most {_LONGEST_ID_BYTES} characters",
+            found=f"{len(archive_id)}; whatever is not A-Z, a-z, 0-9, _ or - takes three for each byte",
+            hint="Nothing was read and no row was deleted. Give the schema or the table a shorter name.",
+        )
 
 
 def _refuse_unsteady_text(connection: Connection, table: InspectedTable, window: Window) -> None:

@@ -216,8 +216,11 @@ class _Dropping:
                 return self._kept(
                     "unverifiable", f"{rows - proved} of its {rows} rows are in no archive as they are here"
                 )
-            drop = sql.SQL("SELECT {}(%s, %s)").format(function_name(warm_name(self._settings)))
-            connection.execute(drop, (self._partition, rows))
+            # Literals, since a percent sign in the function's name would be read as a parameter beside others.
+            drop = sql.SQL("SELECT {}({}, {})").format(
+                function_name(warm_name(self._settings)), sql.Literal(self._partition), sql.Literal(rows)
+            )
+            connection.execute(drop)
             key = self._leave_evidence(archives if rows else (), rows, run, now)
         until = _warm_until(self._settings, self._month)
         return WarmResult(
