@@ -27,6 +27,7 @@ from strongroom.restore_target import (
     require_rights,
 )
 from strongroom.restores import keep_record, split_table
+from strongroom.settings.values import TableName
 from strongroom.source import Connection
 from strongroom.store import Store
 
@@ -75,7 +76,7 @@ class RestoreRequest(Record):
     table: str | None = Field(default=None, description="schema.table whose archives are meant.")
     first_partition: str | None = None
     last_partition: str | None = None
-    target: str | None = Field(default=None, description="schema.table to load into; None is the archived table.")
+    target: TableName | None = Field(default=None, description="schema.table to load into; None is the archived table.")
     create_target: bool = False
     since: Instant | None = None
     before: Instant | None = None

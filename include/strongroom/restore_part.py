@@ -115,6 +115,12 @@ def restore_part(
     )
 
 
+def listed_rows(staging: Staging, part: RestoredPart) -> tuple[DifferentRow, ...]:
+    """The rows of a part that are there but different, by their keys, which lie in staging and nowhere between the tasks."""
+    progress = staging.load(RestoreProgress, part.number)
+    return () if progress is None else progress.listed
+
+
 def _download(store: Store, staging: Staging, part: VerifiedPart) -> Path:
     """Put the very version that was verified into staging, and prove it: sums, sizes and rows of the whole object."""
     path = staging.compressed(part.number, part.compression_type)

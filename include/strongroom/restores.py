@@ -18,8 +18,12 @@ __all__ = ["RestoreRecord", "active_restores", "active_restores_of", "keep_recor
 
 
 def make_restore_id(run_id: str) -> str:
-    """The restore's name, safe in an object key, from the Airflow run that does it; the same run gives the same name."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", run_id)
+    """The restore's name, safe as a folder and in an object key, from the Airflow run that does it.
+
+    The same run gives the same name. A name of dots alone would lead out of the folder.
+    """
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", run_id)
+    return name if name.strip(".") else f"restore-{len(name)}"
 
 
 def split_table(table: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -39,7 +40,11 @@ PINNED = {
 }
 """Session settings that decide how values are written, and what is visible."""
 
-_NOT_TLS = frozenset({"disable", "allow", "prefer"})
+_CHECKED = "verify-full"
+"""The one mode of libpq that encrypts and sees to it that the server is who it says it is."""
+
+_ROOT_CERTIFICATES = Path("~/.postgresql/root.crt")
+"""Where libpq looks for authorities by itself."""
 
 # Classes of SQLSTATE whose messages speak of the server and not of anybody's row.
 _HARMLESS = frozenset({"08", "28", "3D", "42", "53", "55", "57", "58"})
@@ -71,7 +76,7 @@ def open_source(
         SourceAccessError: Wrong password, no such database, a right is missing.
         SourceError: The server cannot be reached, or broke off.
     """
-    parameters: dict[str, Any] = {**conninfo_to_dict(conninfo)}
+    parameters = _parse(conninfo)
     if tls_required:
         _require_tls(parameters)
     parameters |= {"application_name": application_name[:63], "connect_timeout": connect_timeout_seconds}
@@ -94,16 +99,29 @@ def _require_tls(parameters: dict[str, Any]) -> None:
     by_service = "service" in parameters or "PGSERVICE" in os.environ  # a file names the host
     if not by_service and all(host == "" or host.startswith(("/", "@")) or is_loopback(host) for host in hosts):
         return
-    if parameters.get("sslmode") in _NOT_TLS:
+    mode = parameters.setdefault("sslmode", os.environ.get("PGSSLMODE", _CHECKED))
+    if mode != _CHECKED:
         raise ConfigurationError(
-            f"the connection to {_where(parameters)} is not encrypted",
-            expected="sslmode verify-full, verify-ca or require",
-            found=f"sslmode {parameters['sslmode']}",
-            hint="Nothing was sent. Take sslmode out of the connection; `tls_required: false` allows it on a network you trust.",
+            f"the connection to {_where(parameters)} would not be encrypted to a server whose name was checked",
+            expected=f"sslmode {_CHECKED}",
+            found=f"sslmode {mode}",
+            hint=f"Nothing was sent. Set sslmode to {_CHECKED} in the connection's extra, and sslrootcert to the file of the "
+            "authority that signed the server's certificate, or to system; `tls_required: false` allows anything on a "
+            "network you trust.",
         )
-    if "sslmode" not in parameters:
-        parameters["sslmode"] = "verify-full"
+    if "PGSSLROOTCERT" not in os.environ and not _ROOT_CERTIFICATES.expanduser().exists():
         parameters.setdefault("sslrootcert", "system")
+
+
+def _parse(conninfo: str) -> dict[str, Any]:
+    try:
+        return {**conninfo_to_dict(conninfo)}
+    except psycopg.ProgrammingError:  # its message quotes the piece that it does not understand: perhaps the password
+        raise ConfigurationError(
+            "the source connection cannot be read",
+            expected="a connection string as libpq takes it",
+            hint="Nothing was sent. Correct host, port and extra of the Airflow connection.",
+        ) from None
 
 
 def _where(parameters: dict[str, Any]) -> str:

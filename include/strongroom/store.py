@@ -98,16 +98,7 @@ def make_client(
         ConfigurationError: The endpoint is plain HTTP and not on this machine.
     """
     endpoint_url = settings.endpoint_url or endpoint_url
-    if endpoint_url and tls_required:
-        address = urlsplit(endpoint_url)
-        if address.scheme != "https" and not is_loopback(address.hostname):
-            raise ConfigurationError(
-                f"the store's endpoint {endpoint_url} is not encrypted",
-                expected="https",
-                found=address.scheme,
-                hint="Nothing was sent. Use an https endpoint; `tls_required: false` allows plain HTTP on a network you trust.",
-            )
-    return session.client(
+    client = session.client(
         "s3",
         region_name=settings.region,
         endpoint_url=endpoint_url,
@@ -122,6 +113,21 @@ def make_client(
             request_checksum_calculation="when_required",
         ),
     )
+    if tls_required:
+        _require_tls(client.meta.endpoint_url)
+    return client
+
+
+def _require_tls(endpoint_url: str) -> None:
+    """Look at the address that the client will use: boto3 also takes one from its environment and its files."""
+    address = urlsplit(endpoint_url)
+    if address.scheme != "https" and not is_loopback(address.hostname):
+        raise ConfigurationError(
+            f"the store's endpoint {address.scheme}://{address.netloc.rpartition('@')[2]} is not encrypted",
+            expected="https",
+            found=address.scheme,
+            hint="Nothing was sent. Use an https endpoint; `tls_required: false` allows plain HTTP on a network you trust.",
+        )
 
 
 class Store:

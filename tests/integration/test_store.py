@@ -99,6 +99,16 @@ def test_plain_http_to_another_host_is_refused(url):
         make_client(StoreSettings(endpoint_url=url), session=boto3.Session())
 
 
+def test_an_address_from_the_environment_counts_too_and_its_password_is_not_told(monkeypatch):
+    """boto3 takes the endpoint from AWS_ENDPOINT_URL where nobody else names one."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://user:marked-secret@s3.example.org")
+
+    with pytest.raises(ConfigurationError, match=r"endpoint http://s3\.example\.org is not encrypted") as raised:
+        make_client(StoreSettings(), session=boto3.Session())
+
+    assert "marked-secret" not in str(raised.value)
+
+
 def test_a_claim_keeps_another_run_out_until_it_is_given_back(store):
     take_claim(store, "claims/x", owner="one", now=NOW, ttl=TTL)
 

@@ -19,12 +19,29 @@ def attempt(conninfo: str) -> str:
         return f"{type(error).__name__}: {error}"
 
 
-@pytest.mark.parametrize("sslmode", ["disable", "allow", "prefer"])
+@pytest.mark.parametrize("sslmode", ["disable", "allow", "prefer", "require", "verify-ca"])
 @pytest.mark.parametrize(
     "where", ["host=db.example.invalid", "hostaddr=192.0.2.1", "host=127.0.0.1,db.example.invalid"]
 )
 def test_a_plain_connection_to_another_host_is_refused_before_anything_is_sent(where, sslmode):
     assert attempt(f"{where} sslmode={sslmode}").startswith("ConfigurationError: the connection to")
+
+
+def test_a_mode_that_only_the_environment_names_counts_too(monkeypatch):
+    monkeypatch.setenv("PGSSLMODE", "require")
+
+    told = attempt("host=192.0.2.1 dbname=x")
+
+    assert "expected sslmode verify-full, found sslmode require" in told
+    assert "Set sslmode to verify-full in the connection's extra, and sslrootcert" in told
+
+
+def test_a_connection_string_that_cannot_be_read_is_not_quoted():
+    """libpq would say which piece it does not understand."""
+    told = attempt("host=127.0.0.1 password= marked secret")
+
+    assert told.startswith("ConfigurationError: the source connection cannot be read")
+    assert "marked" not in told
 
 
 @pytest.mark.parametrize("variable", ["PGHOST", "PGHOSTADDR", "PGSERVICE"])
@@ -51,3 +68,4 @@ def test_what_the_server_says_about_a_row_is_not_passed_on():
     assert "+2348012345678" not in str(raised.value)
     assert "UniqueViolation" in str(raised.value)
     assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__

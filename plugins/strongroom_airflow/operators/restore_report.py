@@ -7,6 +7,7 @@ from typing import Any
 
 from strongroom.errors import RestoreError
 from strongroom.restore import RestoredPart, RestorePlan, release_claims, report_restore, require_complete
+from strongroom.restore_part import listed_rows
 from strongroom_airflow.operators.restore_base import RestoreOperator
 from strongroom_airflow.restore_run import RestoreRun
 
@@ -34,14 +35,18 @@ class RestoreReportOperator(RestoreOperator):
                 hint=f"Nothing was loaded. Read the log of {self.planned_by}, mend the cause and clear it.",
             )
         plan = RestorePlan.model_validate(planned)
-        parts = [RestoredPart.model_validate(part) for lane in self.parts or () for part in lane or ()]
+        parts = [_with_keys(run, RestoredPart.model_validate(part)) for lane in self.parts or () for part in lane or ()]
         with run.target() as connection:
             report = report_restore(connection, run.store, plan, parts, now=run.now())
         if not plan.request.dry_run:
             release_claims(run.store, plan, owner=run.owner, now=run.now())
-        summary = report.model_dump(mode="json")
+        summary = report.model_dump(mode="json", exclude={"parts": {"__all__": {"listed"}}})
         run.context["ti"].xcom_push(key="return_value", value=summary)
         require_complete(report)
         run.staging().clear()
         facts = {name: value for name, value in summary.items() if name != "parts"}
         return report.sentence(), facts, summary
+
+
+def _with_keys(run: RestoreRun, part: RestoredPart) -> RestoredPart:
+    return part.model_copy(update={"listed": listed_rows(run.staging(part.archive_id), part)})
