@@ -146,7 +146,14 @@ def _translate(error: psycopg.Error, where: str) -> StrongroomError:
     # Without a state libpq itself is speaking: the server said no to a login, or nobody answered.
     refused = state[:2] in _FINAL or any(
         sign in said
-        for sign in ("authentication failed", "no pg_hba.conf entry", "does not exist", "certificate", "password")
+        for sign in (
+            "authentication failed",
+            "no pg_hba.conf entry",
+            "does not exist",
+            "certificate",
+            "password",
+            "not support SSL",
+        )
     )
     if refused and not isinstance(error, (errors.LockNotAvailable, errors.QueryCanceled)):
         return SourceAccessError(

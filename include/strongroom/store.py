@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError, SSLError
 from pydantic import AwareDatetime, Field
 
 from strongroom.errors import ConfigurationError, FrozenError, IntegrityError, StoreAccessError, StoreError
@@ -420,6 +420,15 @@ class Store:
                 f"no credentials to {doing} {where}",
                 hint="Nothing was written, and no row is deleted before its archive is proved. "
                 "Fill in the store connection.",
+            ) from None
+        except SSLError as error:
+            if "certificate" not in str(error).lower():  # a connection that broke off
+                raise _failed(doing, where, str(error)) from None
+            raise StoreAccessError(
+                f"the store could not prove who it is, so nothing was sent to {doing} {where}",
+                found=str(error),
+                hint="Nothing was overwritten, and no row is deleted before its archive is proved. See that the endpoint is the "
+                "right one; where an authority of your own signed its certificate, name that one's file in AWS_CA_BUNDLE.",
             ) from None
         except (BotoCoreError, HTTPClientError) as error:
             raise _failed(doing, where, str(error)) from None

@@ -11,6 +11,7 @@ from strongroom.restore_part import restore_part
 from strongroom_airflow.operators.restore_base import RestoreOperator
 from strongroom_airflow.restore_run import RestoreRun
 
+
 class RestorePartOperator(RestoreOperator):
     """Download, prove and load the parts of one lane, one after the other.
 
