@@ -1,19 +1,21 @@
 """Scratch space between the steps of a run: a folder per archive, a few files per part.
 
 A file appears under its final name only when it is complete and on disk; what a killed task leaves is a ``.partial``
-file that the next try overwrites. The record of a finished step lies beside the files, so that a repeat of the step
-finds it and does not work twice.
+file that the next try overwrites. A try that Airflow gave up and that still lives has its ``.partial`` file locked, so
+that two never write into one. The record of a finished step lies beside the files, so that a repeat of the step finds
+it and does not work twice.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -75,11 +77,13 @@ class Staging:
         """Open files for writing; they appear under their names, synced, only if the block ends well.
 
         Raises:
-            StagingError: The disk is full, or the folder cannot be written.
+            StagingError: The disk is full, the folder cannot be written, or another process is writing these files.
         """
         partial = [path.with_name(f"{path.name}.partial") for path in paths]
-        with self._translated("write", paths[0]):
+        with self._translated("write", paths[0]), ExitStack() as locks:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for path in partial:
+                locks.enter_context(_locked(path))
             handles: list[IO[bytes]] = []
             try:
                 handles.extend(path.open("wb", buffering=1 << 20) for path in partial)
@@ -178,6 +182,35 @@ class Staging:
                 hint="No row is deleted before its archive is proved. "
                 "See that `staging` names a folder that the Airflow worker may write.",
             ) from None
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Have a file for this process alone; made if it is missing. The lock ends with the process, however that ends."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StagingError(
+                    f"another process is writing {path}",
+                    hint="Nothing was changed. It is an earlier try of this task that still lives; Airflow ends it within "
+                    "minutes, and the task tries again by itself.",
+                ) from None
+            if _is_at(descriptor, path):
+                yield
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file still has this name: who had it before may have finished it in between."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _close_quietly(handle: IO[bytes]) -> None:
