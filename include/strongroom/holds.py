@@ -115,9 +115,7 @@ def place_hold(store: Store, what: str, *, why: str, who: str, reference: str, n
             )
     hold_id = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
     hold = Hold(hold_id=hold_id, what=what, why=why, who=who, reference=reference, placed_at=now)
-    if not store.swap(hold_key(hold_id), _to_json(hold), etag=None):
-        raise _raced(hold_id)
-    return hold
+    return _write(store, hold, etag=None)
 
 
 def release_hold(store: Store, hold_id: str, *, who: str, reason: str, now: datetime) -> Hold:
@@ -143,9 +141,7 @@ def release_hold(store: Store, hold_id: str, *, who: str, reason: str, now: date
     if hold.released_at is not None:
         return hold
     released = hold.model_copy(update={"released_at": now, "released_by": who, "release_reason": reason})
-    if not store.swap(key, _to_json(released), etag=present[1]):
-        raise _raced(hold_id)
-    return released
+    return _write(store, released, etag=present[1])
 
 
 def read_holds(store: Store) -> list[Hold]:
@@ -182,6 +178,16 @@ def _nothing_to_hold(text: str, found: str | None) -> HoldError:
 
 def _to_json(hold: Hold) -> bytes:
     return hold.model_dump_json(indent=2).encode() + b"\n"
+
+
+def _write(store: Store, hold: Hold, *, etag: str | None) -> Hold:
+    key, body = hold_key(hold.hold_id), _to_json(hold)
+    if not store.swap(key, body, etag=etag):
+        # The client asks again when an answer was lost, and then finds the condition broken by itself.
+        present = store.read(key)
+        if present is None or present[0] != body:
+            raise _raced(hold.hold_id)
+    return hold
 
 
 def _read(store: Store, key: str, body: bytes) -> Hold:
