@@ -47,9 +47,9 @@ def seal_archive(
             require_object(store, part)
         present = _begun(store, archive) or _manifest(settings, plan, parts, run, now)
         _require_same(present, parts)
-        store.put_bytes(archive.sums_key, sha256_sums(present.parts), content_type="text/plain")
-        store.put_bytes(archive.seal_key, present.to_json())
-        store.put_bytes(archive.manifest_key, present.to_json())
+        _put_and_compare(store, archive.sums_key, sha256_sums(present.parts), "text/plain")
+        _put_and_compare(store, archive.seal_key, present.to_json(), "application/json")
+        _put_and_compare(store, archive.manifest_key, present.to_json(), "application/json")
     _require_same(present, parts)
     return SealedArchive(
         archive_id=str(archive),
@@ -63,6 +63,20 @@ def _begun(store: Store, archive: ArchiveId) -> Manifest | None:
     """What a try that broke off just before it wrote the manifest was about to write."""
     copy = store.read(archive.seal_key)
     return None if copy is None else parse_manifest(store, archive, copy[0])
+
+
+def _put_and_compare(store: Store, key: str, body: bytes, content_type: str) -> None:
+    """Write an object and read it back: rows are deleted because of it."""
+    store.put_bytes(key, body, content_type=content_type)
+    found = store.read(key)
+    if found is None or found[0] != body:
+        raise IntegrityError(
+            f"{store}{key} is not what was written",
+            expected=f"SHA-256 {hashlib.sha256(body).hexdigest()}",
+            found="nothing" if found is None else f"SHA-256 {hashlib.sha256(found[0]).hexdigest()}",
+            hint="No row was deleted. Find out what is wrong with the store before anything else; remove the object if it "
+            "is there, then clear this task.",
+        )
 
 
 def _manifest(
