@@ -4,7 +4,8 @@ There is no way in without a verification record, and the record must agree with
 short transaction by primary key. With a warm tier the same statement moves the rows there. The DELETE itself compares
 the SHA-256 of the row's text with the one taken when the row was archived; under READ COMMITTED the server evaluates
 that comparison again on the newest version of a row that somebody changed meanwhile, so there is no moment between
-looking and deleting. Before a batch is committed the catalogue is read once more: a foreign key, trigger or child table
+looking and deleting. What a batch does is noted with the number of its transaction before it is committed, so that a
+try that broke off can ask the server what became of it. Before a batch is committed the catalogue is read once more: a foreign key, trigger or child table
 that came after the plan would carry the DELETE to other rows.
 """
 
@@ -14,19 +15,20 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 from psycopg import IsolationLevel, errors, sql
 from pydantic import Field
 
 from strongroom.catalogue import InspectedTable
-from strongroom.errors import IntegrityError, UnarchivableError
+from strongroom.errors import IntegrityError, NeededError, SourceError, UnarchivableError
 from strongroom.extract_to_staging import inspect_unchanged
 from strongroom.identity import claim_store
 from strongroom.manifest import require_manifest
 from strongroom.partitions import Partition, refuse_if_hot
 from strongroom.plan import refers
 from strongroom.records import DeletedPart, Record, RunIdentity, Sha256, VerifiedPart, parse_record
+from strongroom.restores import active_restores_of
 from strongroom.seal import require_object, require_part_of
 from strongroom.settings import TableSettings
 from strongroom.shape import row_digest
@@ -57,8 +59,19 @@ class KeptRow(Record):
     key: tuple[str, ...]
 
 
+class PendingBatch(Record):
+    """What a batch comes to if its transaction is committed."""
+
+    transaction: str = Field(description="Its pg_current_xact_id().")
+    rows: int
+    deleted: int
+    gone: int
+    kept: tuple[KeptRow, ...]
+    seconds: float
+
+
 class DeleteProgress(VerifiedPart):
-    """How far the delete of a part has come; kept in staging after each batch."""
+    """How far the delete of a part has come; kept in staging before each batch is committed."""
 
     done_rows: int = 0
     deleted: int = 0
@@ -68,6 +81,7 @@ class DeleteProgress(VerifiedPart):
     batches: int = 0
     longest_batch_seconds: float = 0.0
     kept: tuple[KeptRow, ...] = ()
+    pending: PendingBatch | None = Field(default=None, description="The batch that is not among the counts yet.")
 
 
 class DeleteEvidence(DeletedPart):
@@ -81,12 +95,6 @@ class DeleteEvidence(DeletedPart):
     warm_table: str | None = Field(default=None, description="Where the deleted rows were moved to, if anywhere.")
     dag_id: str
     run_id: str
-
-
-class _Outcome(NamedTuple):
-    deleted: int
-    gone: int
-    kept: list[KeptRow]
 
 
 def delete_part(
@@ -112,6 +120,7 @@ def delete_part(
 
     Raises:
         IntegrityError: Record, manifest, object or keys do not agree; nothing was deleted.
+        NeededError: Rows of the partition were restored and are needed in the table.
         UnarchivableError: The table changed since it was planned, or its warm table cannot take the rows.
         IdentityError: The rows that were archived are those of another database.
     """
@@ -128,6 +137,7 @@ def delete_part(
             f"{archive} was condemned: a part of it is not what was archived",
             hint="No row was deleted. Run the partition again: what is still in the table goes into another archive.",
         )
+    _refuse_if_restored(store, settings, partition, now)
     claim_store(store, read_identity(connection))
     require_object(store, part)
     table = _inspect_again(connection, settings, part)
@@ -156,8 +166,8 @@ def delete_part(
         dag_id=run.dag_id,
         run_id=run.run_id,
     )
-    store.put_bytes(evidence_key, evidence.model_dump_json(indent=2).encode() + b"\n")
-    return _summary(evidence)
+    kept = store.put_first(evidence_key, evidence.model_dump_json(indent=2).encode() + b"\n")
+    return _summary(parse_evidence(f"{store}{evidence_key}", kept))
 
 
 def parse_evidence(where: str, body: bytes) -> DeleteEvidence:
@@ -178,6 +188,17 @@ def parse_evidence(where: str, body: bytes) -> DeleteEvidence:
 
 def _summary(evidence: DeleteEvidence) -> DeletedPart:
     return DeletedPart.model_validate(evidence.model_dump(include=set(DeletedPart.model_fields)))
+
+
+def _refuse_if_restored(store: Store, settings: TableSettings, partition: Partition, now: datetime) -> None:
+    """Plan has looked too; but a delete may be cleared alone, long after its plan."""
+    restores = active_restores_of(store, settings.qualified_name, partition, now)
+    if restores:
+        raise NeededError(
+            f"{settings.qualified_name} {partition.key} was restored and its rows are needed in the table",
+            found="; ".join(map(str, restores)),
+            hint="No row was deleted by this step. When that time is over, clear 'plan' and the tasks after it.",
+        )
 
 
 def _inspect_again(connection: Connection, settings: TableSettings, part: VerifiedPart) -> InspectedTable:
@@ -202,15 +223,15 @@ def _delete_rows(
     progress = staging.load(DeleteProgress, part.number)
     if progress is None or progress.keys_sha256 != part.keys_sha256:
         progress = DeleteProgress(**part.model_dump())
+    if progress.pending is not None:
+        progress = _settle(connection, progress, progress.pending)
     connection.isolation_level = IsolationLevel.READ_COMMITTED
     connection.execute(_batch_table(table))
     with open_keys(staging, part) as keys:
         remaining = islice(keys, progress.done_rows, None)
         while batch := list(islice(remaining, settings.delete_batch_rows)):
-            started = time.monotonic()
-            outcome = _delete_batch(connection, settings, table, warm, part, batch)
-            progress = _advance(progress, len(batch), outcome, time.monotonic() - started)
-            staging.save(progress)
+            pending = _delete_batch(connection, staging, settings, table, warm, progress, batch)
+            progress = _advance(progress, pending)
     if (
         progress.done_rows != part.rows
         or progress.deleted + progress.gone + progress.changed + progress.referenced != part.rows
@@ -225,19 +246,51 @@ def _delete_rows(
     return progress
 
 
-def _advance(progress: DeleteProgress, rows: int, outcome: _Outcome, seconds: float) -> DeleteProgress:
-    changed = sum(row.reason == "changed" for row in outcome.kept)
+def _settle(connection: Connection, progress: DeleteProgress, pending: PendingBatch) -> DeleteProgress:
+    """Count the batch that an earlier try was about to commit, if it was committed.
+
+    A server that can no longer tell leaves it to the next look at the rows: those that are not there count as gone.
+
+    Raises:
+        SourceError: The earlier try still has its transaction open.
+    """
+    for tries_left in reversed(range(_TRIES)):
+        status = _status(connection, pending.transaction)
+        if status != "in progress":
+            break
+        if not tries_left:
+            raise SourceError(
+                f"an earlier try of the delete of {progress.archive_id} part {progress.number} has not ended in the database",
+                found=f"its transaction {pending.transaction} in progress",
+                hint="No row was deleted by this try. Its session ends when the server notices that nobody is there; "
+                "the task tries again by itself.",
+            )
+        time.sleep(_TRIES - tries_left)
+    return _advance(progress, pending) if status == "committed" else progress.model_copy(update={"pending": None})
+
+
+def _status(connection: Connection, transaction: str) -> str | None:
+    try:
+        row: Any = connection.execute("SELECT pg_xact_status(%s::xid8)", (transaction,)).fetchone()
+    except (errors.InvalidParameterValue, errors.UndefinedFunction, errors.FeatureNotSupported):
+        return None  # a database that was set back knows no such transaction yet; some servers cannot tell at all
+    return None if row[0] is None else str(row[0])
+
+
+def _advance(progress: DeleteProgress, batch: PendingBatch) -> DeleteProgress:
+    changed = sum(row.reason == "changed" for row in batch.kept)
     room = max(0, LISTED_KEYS - len(progress.kept))
     return progress.model_copy(
         update={
-            "done_rows": progress.done_rows + rows,
-            "deleted": progress.deleted + outcome.deleted,
-            "gone": progress.gone + outcome.gone,
+            "done_rows": progress.done_rows + batch.rows,
+            "deleted": progress.deleted + batch.deleted,
+            "gone": progress.gone + batch.gone,
             "changed": progress.changed + changed,
-            "referenced": progress.referenced + len(outcome.kept) - changed,
+            "referenced": progress.referenced + len(batch.kept) - changed,
             "batches": progress.batches + 1,
-            "longest_batch_seconds": round(max(progress.longest_batch_seconds, seconds), 3),
-            "kept": (*progress.kept, *outcome.kept[:room]),
+            "longest_batch_seconds": round(max(progress.longest_batch_seconds, batch.seconds), 3),
+            "kept": (*progress.kept, *batch.kept[:room]),
+            "pending": None,
         }
     )
 
@@ -254,20 +307,31 @@ def _batch_table(table: InspectedTable) -> sql.Composed:
 
 def _delete_batch(
     connection: Connection,
+    staging: Staging,
     settings: TableSettings,
     table: InspectedTable,
     warm: WarmTable | None,
-    part: VerifiedPart,
+    progress: DeleteProgress,
     batch: list[bytes],
-) -> _Outcome:
+) -> PendingBatch:
     for tries_left in reversed(range(_TRIES)):
+        started = time.monotonic()
         try:
             with connection.transaction():
-                outcome = _try_batch(connection, table, warm, batch)
+                deleted, kept = _try_batch(connection, table, warm, batch)
                 # The DELETE's own lock keeps whoever would change the table waiting until this transaction ends, so
                 # what the catalogue shows now is what the DELETE met; an error takes the whole batch back.
-                _inspect_again(connection, settings, part)
-                return outcome
+                _inspect_again(connection, settings, progress)
+                pending = PendingBatch(
+                    transaction=_transaction(connection),
+                    rows=len(batch),
+                    deleted=deleted,
+                    gone=len(batch) - deleted - len(kept),
+                    kept=kept,
+                    seconds=time.monotonic() - started,
+                )
+                staging.save(progress.model_copy(update={"pending": pending}))
+            return pending
         except _TRANSIENT:
             # Rolled back whole. A foreign key violation means that a row began to refer to one of ours after the
             # statement had looked; the next look sees it.
@@ -277,7 +341,15 @@ def _delete_batch(
     raise AssertionError("unreachable")
 
 
-def _try_batch(connection: Connection, table: InspectedTable, warm: WarmTable | None, batch: list[bytes]) -> _Outcome:
+def _transaction(connection: Connection) -> str:
+    row: Any = connection.execute("SELECT pg_current_xact_id()::text").fetchone()
+    return str(row[0])
+
+
+def _try_batch(
+    connection: Connection, table: InspectedTable, warm: WarmTable | None, batch: list[bytes]
+) -> tuple[int, tuple[KeptRow, ...]]:
+    """Delete what may be deleted of a batch; how many that was, and what is still there."""
     # A batch is small beside the table, whatever the planner believes of it: always by the index of the key.
     connection.execute("SET LOCAL enable_seqscan = off")
     connection.execute("SET LOCAL enable_hashjoin = off")
@@ -286,10 +358,7 @@ def _try_batch(connection: Connection, table: InspectedTable, warm: WarmTable | 
         copy.write(b"".join(batch))
     statement = _delete_statement(table)
     deleted = connection.execute(statement).rowcount if warm is None else _move(connection, warm, statement)
-    kept: list[KeptRow] = []
-    if deleted < len(batch):
-        kept = list(_kept_rows(connection, table))
-    return _Outcome(deleted, len(batch) - deleted - len(kept), kept)
+    return deleted, tuple(_kept_rows(connection, table)) if deleted < len(batch) else ()
 
 
 def _move(connection: Connection, warm: WarmTable, delete: sql.Composed) -> int:

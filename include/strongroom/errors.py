@@ -61,6 +61,10 @@ class ContendedError(StrongroomError):
     retryable = True
 
 
+class NeededError(StrongroomError):
+    """Rows were restored and are needed in the table for some time; they are left alone."""
+
+
 class RestoreError(StrongroomError):
     """Archived rows cannot be brought back as they were asked for."""
 

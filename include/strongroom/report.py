@@ -112,16 +112,14 @@ def report_run(
         return report
     archive = ArchiveId.parse(plan.archive_id)
     present = store.read(archive.report_key)
-    if present is None:
-        store.put_bytes(archive.report_key, report.model_dump_json(indent=2).encode() + b"\n")
-    else:
-        report = parse_record(
-            RunReport,
-            present[0],
-            where=f"{store}{archive.report_key}",
-            what="a sound report",
-            hint="The rows are where the evidence says. Look at this object's earlier versions and put the right one back.",
-        )
+    written = report.model_dump_json(indent=2).encode() + b"\n"
+    report = parse_record(
+        RunReport,
+        present[0] if present else store.put_first(archive.report_key, written),
+        where=f"{store}{archive.report_key}",
+        what="a sound report",
+        hint="The rows are where the evidence says. Look at this object's earlier versions and put the right one back.",
+    )
     staging.clear()
     return report
 

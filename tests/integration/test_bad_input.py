@@ -175,7 +175,7 @@ def test_a_session_that_the_server_ends_in_mid_delete(chain):
     with psycopg.connect(chain.conninfo) as somebody, ThreadPoolExecutor() as pool:
         somebody.execute("SELECT FROM audit WHERE id = 350 FOR UPDATE")
         attempt = pool.submit(told, lambda: chain.delete(sealed.parts[0]))
-        waiting = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'test'"
+        waiting = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'test audit'"
         assert wait_until(lambda: bool(execute(chain.conninfo, waiting)), 20)
         text = attempt.result()
 

@@ -17,7 +17,14 @@ import pytest
 
 from strongroom import delete
 from strongroom.codecs import decompress
-from strongroom.errors import IdentityError, IntegrityError, StoreAccessError, StrongroomError, UnarchivableError
+from strongroom.errors import (
+    IdentityError,
+    IntegrityError,
+    NeededError,
+    StoreAccessError,
+    StrongroomError,
+    UnarchivableError,
+)
 from strongroom.extract_to_staging import extract_part
 from strongroom.manifest import archive_ids, require_manifest
 from strongroom.object_keys import ArchiveId
@@ -26,6 +33,7 @@ from strongroom.seal import seal_archive
 from strongroom.settings import StoreSettings
 from strongroom.store import Store
 from strongroom.verify import split_lines
+from tests import restoring
 from tests.chain import RUN, Chain, some_settings
 from tests.integration.test_chain import AUDIT, execute, scalar
 
@@ -191,6 +199,20 @@ def test_a_clone_of_the_database_deletes_nothing_by_its_originals_archive(chain,
 
     with pytest.raises(IdentityError, match="belongs to another database"):
         chain.delete(sealed.parts[0])
+
+    assert scalar(chain.conninfo, "SELECT count(*) FROM audit") == 800
+
+
+def test_a_delete_that_is_cleared_alone_leaves_rows_that_were_restored_since(chain):
+    """Its plan would say `restored`; who clears only the delete must not take them away again."""
+    sealed = chain.seal(chain.plan())
+    chain.delete(sealed.parts[0])
+    restoring.restore(chain)
+
+    with pytest.raises(
+        NeededError, match=r"2026-05 was restored and its rows are needed in the table: found restore-1"
+    ):
+        chain.delete(sealed.parts[1])
 
     assert scalar(chain.conninfo, "SELECT count(*) FROM audit") == 800
 
