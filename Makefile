@@ -4,11 +4,13 @@
 #   ROWS=200000         call records a month for demo and sample; the other tables follow in proportion
 #   KEEP=1              demo leaves its stack up
 #   ARGS="-k verify"    further words for pytest
+#   WRITE=1             test-faults writes its table into docs/reliability.md
 
 PYTHON ?=
 ROWS ?= 50000
 KEEP ?=
 ARGS ?=
+WRITE ?=
 
 VENV := .venv/bin
 LOCAL := $(VENV)/python -m strongroom_local
@@ -17,10 +19,10 @@ LOCAL := $(VENV)/python -m strongroom_local
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help memory demo test coverage mutants fuzz lint up down status env sample lock clean setup
+.PHONY: help memory demo test test-faults coverage mutants fuzz lint up down status env sample lock clean setup
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: setup ## Archive two months of five tables through real Airflow, prove it, bring one back (ROWS=50000 KEEP=1)
 	@$(LOCAL) demo --rows $(ROWS) $(if $(KEEP),--keep)
@@ -36,6 +38,8 @@ mutants: setup ## Break the delete in each small way and see that a test notices
 
 fuzz: setup ## Fuzz the readers for minutes instead of seconds
 	@HYPOTHESIS_PROFILE=long $(VENV)/python -m pytest tests/fuzz
+test-faults: setup ## Break each step at each of its moments, and count the rows afterwards (WRITE=1; see docs/reliability.md)
+	@$(if $(WRITE),STRONGROOM_FAULTS_TABLE=docs/reliability.md) $(VENV)/python -m pytest tests/faults $(ARGS)
 
 lint: setup ## Check style, formatting and types
 	@$(VENV)/ruff check .

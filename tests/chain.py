@@ -68,12 +68,17 @@ class Chain:
     def partition(self) -> Partition:
         return Partition.parse(self.settings.frequency, self.key)
 
+    @property
+    def application_name(self) -> str:
+        """What the database calls the sessions of this run."""
+        return f"test {self.settings.table}"
+
     def staging(self, archive_id: str) -> Staging:
         return Staging(self.settings.staging, archive_id)
 
     @contextmanager
     def source(self) -> Iterator[Connection]:
-        with open_source(self.conninfo, application_name="test") as connection:
+        with open_source(self.conninfo, application_name=self.application_name) as connection:
             yield connection
 
     def plan(self) -> ArchivePlan:

@@ -373,11 +373,14 @@ class _Session:
         for end in (self._client, self._server):
             end.settimeout(None)
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with contextlib.suppress(OSError):
-            self._start()
-            threading.Thread(target=self._answers, daemon=True).start()
-            self._requests()
-        return self._close()
+        try:
+            with contextlib.suppress(OSError):
+                self._start()
+                threading.Thread(target=self._answers, daemon=True).start()
+                self._requests()
+        finally:
+            self._close()
+        return None
 
     def _start(self) -> None:
         """The login's first packet has no type; encryption is declined, so that the rest can be read."""
@@ -410,12 +413,14 @@ class _Session:
 
     def _answers(self) -> None:
         """Pass on what the server says; an answer is complete when the server waits for the client again."""
-        with contextlib.suppress(OSError):
-            for kind, message in _messages(self._server):
-                if kind in b"ZG" and not self._proxy.watch(Moment("database", "answer", self._statement)):
-                    break
-                self._client.sendall(message)
-        self._close()
+        try:
+            with contextlib.suppress(OSError):
+                for kind, message in _messages(self._server):
+                    if kind in b"ZG" and not self._proxy.watch(Moment("database", "answer", self._statement)):
+                        break
+                    self._client.sendall(message)
+        finally:
+            self._close()
 
     def _close(self) -> None:
         _reset(self._client)
