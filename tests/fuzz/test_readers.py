@@ -55,8 +55,8 @@ from strongroom.restore import RestoreRequest
 from strongroom.restore_part import RestoreProgress
 from strongroom.restores import parse_restore_record
 from strongroom.settings import Settings, StoreSettings, load_settings
+from strongroom.settings.strict_yaml import YamlError, parse_yaml
 from strongroom.store import Store
-from strongroom.strict_yaml import YamlError, parse_yaml
 from strongroom.type_names import is_type_name
 from strongroom.verification import parse_sample
 from tests.synthetic import a_manifest

@@ -22,11 +22,11 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from conftest import sweep_dead_sessions
 from strongroom_local.ports import LOOPBACK, PortTakenError
 from strongroom_local.postgres import PostgresServer
 from strongroom_local.processes import ServerError, wait_until
 from strongroom_local.s3 import ObjectStore
+from tests.sessions import sweep_dead_sessions
 
 ORDINARY_USER = """
 import os, sys

@@ -20,9 +20,9 @@ from strongroom.errors import StoreAccessError
 from strongroom.settings import StoreSettings
 from strongroom.store import Store
 from strongroom.waiting import count_waiting
+from strongroom_local.airflow import REPOSITORY
 from strongroom_local.processes import bare_environment
 from tests.chain import NOW, Chain, some_settings
-from tests.conftest import REPOSITORY
 from tests.restoring import restore
 
 ROLES_SQL = REPOSITORY / "deploy" / "sql" / "roles.sql"

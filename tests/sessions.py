@@ -1,0 +1,63 @@
+"""Each run of the tests has a folder for its servers; what runs that were killed left behind is swept away by the next."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from strongroom_local.airflow import REPOSITORY
+from strongroom_local.postgres import PostgresServer
+from strongroom_local.processes import exclusively
+from strongroom_local.s3 import ObjectStore
+from strongroom_local.stack import Stack
+
+SESSIONS = REPOSITORY / ".strongroom" / "test"
+
+
+@contextmanager
+def own_folder() -> Iterator[Path]:
+    """A folder that no other test session uses, removed at the end."""
+    SESSIONS.mkdir(parents=True, exist_ok=True)
+    with exclusively(SESSIONS):
+        sweep_dead_sessions()
+        folder = SESSIONS / secrets.token_hex(4)
+        folder.mkdir()
+        lock = _try_lock(folder)
+    assert lock is not None, f"somebody else locked {folder}, which was made a moment ago"
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def sweep_dead_sessions() -> None:
+    """Stop the servers and remove the folders of sessions whose pytest was killed; a living session holds its lock."""
+    for folder in filter(Path.is_dir, list(SESSIONS.iterdir())):
+        lock = _try_lock(folder)
+        if lock is None:
+            continue
+        for state in list(folder.glob("**/stack.json")):
+            Stack(state.parent).destroy()
+        for state in list(folder.glob("**/postgres.json")):
+            PostgresServer(state.parent).destroy()
+        for state in list(folder.glob("**/store.json")):
+            ObjectStore(state.parent).destroy()
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _try_lock(folder: Path) -> int | None:
+    """Take a session's lock for as long as this process lives; None when another process has it."""
+    descriptor = os.open(folder / "session.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
