@@ -12,12 +12,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import psycopg
 import zstandard
 
+from strongroom.settings import FILE_VARIABLE
 from strongroom_local.airflow import call_api, inherited_environment
 from strongroom_local.processes import ServerError
 from strongroom_local.stack import BUCKET, Stack
@@ -48,11 +50,16 @@ def wait_for(condition: Callable[[], Any], what: str, *, seconds: float = 120) -
 # ------------------------------------------------------------------------------------------------------------ Airflow
 
 
+def configuration_of(stack: Stack) -> Path:
+    """The archive.yaml that the stack's processes were started with."""
+    return stack.folder.parent / "archive.yaml"
+
+
 def start_airflow(stack: Stack, *words: str) -> subprocess.Popen[str]:
     """Start the real `airflow` command against the stack, in a process group of its own, as a shell does."""
     return subprocess.Popen(
         [sys.executable, "-m", "airflow", *words],
-        env={**inherited_environment(), **stack.environment()},
+        env={**inherited_environment(), **stack.environment(), FILE_VARIABLE: str(configuration_of(stack))},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -68,7 +68,9 @@ def test_a_restore_waits_for_glacier_without_a_worker_and_is_followed_to_its_end
     words = ("strongroom", "restore", TABLE, "--partition", frozen.day, "--why", "a case", "--who", "ada")
     glacier.answer_late(glacier_url, 1_000_000)
     first = start_airflow(stack, *words)
-    wait_for(lambda: waits_deferred(airflow), "the restore to wait for Glacier", seconds=180)
+    wait_for(
+        lambda: waits_deferred(airflow) or first.poll() is not None, "the restore to wait for Glacier", seconds=180
+    )
     again = start_airflow(stack, *words, "--json")
     time.sleep(3)
     os.killpg(first.pid, signal.SIGINT)
@@ -77,7 +79,7 @@ def test_a_restore_waits_for_glacier_without_a_worker_and_is_followed_to_its_end
     glacier.answer_late(glacier_url, 1)
     followed = ended(again)
 
-    assert left.returncode == 130
+    assert left.returncode == 130, left.stderr
     assert "Stopped following; the run goes on." in left.stderr
     assert f"thaw waits for {len(frozen.parts)} parts to come back from Glacier" in left.stderr
     assert "Traceback" not in left.stderr

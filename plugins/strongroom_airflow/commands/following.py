@@ -364,6 +364,8 @@ class _Shown(AbstractContextManager["_Shown"]):
         return f"{count}{self._why_nothing_runs(runs)}"
 
     def _why_nothing_runs(self, runs: Mapping[str, _Run]) -> str:
+        if all(run.state in FINISHED for run in runs.values()):
+            return self._last_step
         with create_session() as session:
             if session.scalar(select(DagModel.is_paused).where(DagModel.dag_id == self._dag_id)):
                 return f"{self._dag_id} is paused"
