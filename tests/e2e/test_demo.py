@@ -87,7 +87,7 @@ def failed(demo_stack: Stack, finished) -> tuple[int, str, int]:
         )
     rows = count_rows(demo_stack, "audit_events")
     with start_demo(demo_stack) as demo:
-        output, _ = demo.communicate(timeout=600)
+        output, _ = demo.communicate(timeout=1800)
     return demo.returncode, output, rows
 
 
@@ -278,14 +278,14 @@ def start_demo(stack: Stack, *words: str) -> subprocess.Popen[str]:
 def run_demo(stack: Stack, *words: str) -> tuple[str, dict[str, Any]]:
     """Run a demo that succeeds; give its output and demo.json."""
     with start_demo(stack, *words) as demo:
-        output, _ = demo.communicate(timeout=900)
+        output, _ = demo.communicate(timeout=1800)
     assert demo.returncode == 0, output
     return output, json.loads((stack.folder / "demo.json").read_text())
 
 
 def wait_for_the_other_runs(stack: Stack) -> None:
     """Wait until only alerts are unfinished; they wait, paused, for a demo that archives the cases first."""
-    token, deadline = stack.token(), time.monotonic() + 600
+    token, deadline = stack.token(), time.monotonic() + 1800
     query = "/api/v2/dags/~/dagRuns?state=running&state=queued&limit=50"
     while {run["dag_id"] for run in call_api(stack.api_url, "GET", query, token=token)["dag_runs"]} - {ALERTS}:
         assert time.monotonic() < deadline, "the runs of the failed demo did not end"
