@@ -178,7 +178,7 @@ def show_later(screen: Screen, later: Later) -> None:
     until = f"{restoration.reports[0].until:%Y-%m-%d}"
     screen.say(f"Brought back, twice: {restoration.table} {restoration.month}", style="bold")
     show_checks(screen, restoration.checks)
-    screen.say(f"  Until {until} no run archives that month again, because its rows are needed.")
+    screen.say(f"  Until {until} no run archives that month again: its rows are needed.")
     screen.say()
     screen.say("Statistics, all archives", style="bold")
     screen.say(_figures("", "archives", "rows", "before", "on S3", "ratio", "still due"), style="dim")
@@ -186,7 +186,7 @@ def show_later(screen: Screen, later: Later) -> None:
         if one.archives:
             screen.say(_figures_of(one.table.removeprefix("public."), one))
     screen.say(_figures_of("in all", statistics.total), style="bold")
-    screen.say(f"  The page with charts: {later.count.page}")
+    screen.say(f"  With charts: {later.count.page}")
     screen.say()
     screen.say("What a purge would do. Nothing was removed.", style="bold")
     for day in later.days:
