@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from strongroom.errors import IntegrityError
 from strongroom.manifest import Manifest, manifest_part, parse_manifest, read_manifest, sha256_sums
 from strongroom.object_keys import ArchiveId
+from strongroom.object_lock import lock_archive
 from strongroom.partitions import Window
 from strongroom.records import ArchivePlan, RunIdentity, SealedArchive, VerifiedPart
 from strongroom.settings import TableSettings
@@ -30,6 +31,8 @@ def seal_archive(
     now: datetime,
 ) -> SealedArchive:
     """Write the manifest of an archive whose parts are all verified; a repeat finds the one that is there.
+
+    With Object Lock everything is locked then, and only then: parts that never became an archive can be swept away.
 
     Args:
         run: Which Airflow run this is.
@@ -51,6 +54,8 @@ def seal_archive(
         _put_and_compare(store, archive.seal_key, present.to_json(), "application/json")
         _put_and_compare(store, archive.manifest_key, present.to_json(), "application/json")
     _require_same(present, parts)
+    if settings.store.object_lock != "off":
+        lock_archive(store, present, mode=settings.store.object_lock, now=now)
     return SealedArchive(
         archive_id=str(archive),
         manifest_key=archive.manifest_key,

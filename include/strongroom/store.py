@@ -11,6 +11,7 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,23 @@ class Store:
                 found=versioning,
                 hint="Nothing was written and no row was deleted. Switch versioning on; an archive could be overwritten else.",
             )
+        if self._settings.object_lock != "off" and not self._locks():
+            raise StoreAccessError(
+                f"the bucket {bucket} has no Object Lock",
+                expected=f"Object Lock, since `store.object_lock` is {self._settings.object_lock}",
+                hint="Nothing was written and no row was deleted. Switch Object Lock on for the bucket; "
+                "most servers want that when a bucket is made.",
+            )
+
+    def _locks(self) -> bool:
+        with self._translated("look at the Object Lock of", ""):
+            try:
+                answer = self._client.get_object_lock_configuration(Bucket=self._settings.bucket)
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") == "ObjectLockConfigurationNotFoundError":
+                    return False
+                raise
+        return bool(answer.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled")
 
     def _create_bucket(self) -> None:
         bucket, region = self._settings.bucket, self._settings.region
@@ -345,11 +363,35 @@ class Store:
                 body = self._client.get_object(**self._named(key, version_id))["Body"]
                 yield from body.iter_chunks(CHUNK_BYTES)
         except AbsentError:
-            raise IntegrityError(
-                f"{self}{key} version {version_id} is not in the store",
-                hint="No row was deleted because of this object. Find out who removed it; "
-                "if the rows are still in the table, run the partition again.",
-            ) from None
+            raise _vanished(f"{self}{key}", version_id) from None
+
+    def locked_until(self, key: str, version_id: str | None) -> tuple[str, datetime] | None:
+        """Mode and end of the retention that a version is under, or None.
+
+        Raises:
+            IntegrityError: There is no such version any more.
+        """
+        try:
+            with self._translated("look at the lock of", key):
+                answer = self._client.head_object(**self._named(key, version_id))
+        except AbsentError:
+            raise _vanished(f"{self}{key}", version_id) from None
+        until = answer.get("ObjectLockRetainUntilDate")
+        return None if until is None else (answer["ObjectLockMode"].lower(), until)
+
+    def lock(self, key: str, version_id: str | None, *, mode: str, until: datetime) -> bool:
+        """Keep a version from being removed until an instant; a lock that is there is made longer and never shorter.
+
+        Returns:
+            False if it was locked for as long before. A lock of the other mode keeps its mode.
+        """
+        present = self.locked_until(key, version_id)
+        if present is not None and present[1] >= until.replace(microsecond=0):
+            return False
+        retention = {"Mode": (present[0] if present else mode).upper(), "RetainUntilDate": until}
+        with self._translated("lock", key):
+            self._client.put_object_retention(**self._named(key, version_id), Retention=retention)
+        return True
 
     def keys(self, prefix: str) -> Iterator[str]:
         """All keys below a prefix, in the store's order (by UTF-8 bytes), however many there are."""
@@ -452,6 +494,14 @@ def _failed(doing: str, where: str, said: str) -> StoreError:
         hint="Nothing was overwritten, and no row is deleted before its archive is proved. "
         "See whether the store is up and reachable; "
         "the task tries again by itself, and can be cleared when its tries are used up.",
+    )
+
+
+def _vanished(where: str, version_id: str | None) -> IntegrityError:
+    return IntegrityError(
+        f"{where} version {version_id} is not in the store",
+        hint="No row was deleted because of this object. Find out who removed it; "
+        "if the rows are still in the table, run the partition again.",
     )
 
 

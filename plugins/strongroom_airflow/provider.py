@@ -317,6 +317,19 @@ def _bucket() -> GroupCommand:
                 func=lazy_load_command("strongroom_airflow.commands.bucket.apply"),
                 args=(conn_id, as_json, ARG_VERBOSE),
             ),
+            ActionCommand(
+                name="lock",
+                help="Lock every archive until its term is over, where store.object_lock asks for it; no lock is shortened",
+                func=lazy_load_command("strongroom_airflow.commands.bucket.lock"),
+                args=(
+                    Arg(
+                        ("-n", "--dry-run"), action="store_true", help="Count what is locked too short and lock nothing"
+                    ),
+                    as_json,
+                    ARG_VERBOSE,
+                ),
+                epilog="Exit code of a dry run: 0 when every archive is locked for long enough, 1 otherwise.",
+            ),
         ),
     )
 

@@ -163,3 +163,18 @@ def test_condemn_gives_up_an_archive_only_when_a_part_of_it_is_gone(chain, airfl
     assert "500 rows of the damaged parts had been deleted from the table" in said
     document = json.loads(again.stdout)
     assert (document["who"], document["why"], document["lost_rows"]) == ("ada", "the disk died", 500)
+
+
+def test_bucket_lock_counts_what_is_not_locked_and_locks_it_once(chain, airflow, monkeypatch):
+    off = airflow("strongroom", "bucket", "lock")
+    monkeypatch.setenv("STRONGROOM__STORE__OBJECT_LOCK", "governance")
+
+    before, locked, after = (
+        airflow("strongroom", "bucket", "lock", *options, "--json") for options in (("--dry-run",), (), ("--dry-run",))
+    )
+
+    assert "store.object_lock is off" in off.stdout
+    assert (before.returncode, locked.returncode, after.returncode) == (1, 0, 0)
+    counts = [json.loads(each.stdout)["public.audit"] for each in (before, locked, after)]
+    assert counts[0] == counts[1] == 3
+    assert counts[2] == 0

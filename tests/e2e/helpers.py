@@ -7,6 +7,7 @@ JSON parser.
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -20,10 +21,12 @@ from urllib.parse import quote, urlencode
 
 import psycopg
 import zstandard
+from psycopg import sql
 
 from strongroom.settings import FILE_VARIABLE
 from strongroom_local.airflow import call_api, inherited_environment
 from strongroom_local.processes import ServerError
+from strongroom_local.s3 import IDENTITIES
 from strongroom_local.stack import BUCKET, Stack
 
 ENDED = frozenset({"success", "failed"})
@@ -246,3 +249,28 @@ class Books:
                 packed = self.read(part["object_key"])
                 lines = zstandard.ZstdDecompressor().stream_reader(packed).read().splitlines()
                 yield from map(json.loads, lines)
+
+
+# ---------------------------------------------------------------------------------------------------------- everything
+
+
+def everything_said(stack: Stack) -> Iterator[tuple[str, str]]:
+    """All that was written about the runs: logs, Airflow's metadata, and every object that is not a part."""
+    for folder in (stack.logs, stack.home / "logs"):
+        for path in filter(Path.is_file, folder.rglob("*")):
+            yield str(path), path.read_text(errors="replace")
+    with psycopg.connect(stack.postgres.conninfo("airflow")) as metadata:
+        for (name,) in metadata.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall():
+            for (row,) in metadata.execute(sql.SQL("SELECT t::text FROM {} AS t").format(sql.Identifier(name))):
+                yield f"metadata {name}", row
+    books = Books(stack)
+    for key in books.objects():
+        if not re.search(r"/part-\d+\.jsonl", key):
+            yield key, books.read(key).decode(errors="replace")
+
+
+def secrets_of(stack: Stack) -> set[str]:
+    """Every password and secret key of the stack."""
+    state = json.loads((stack.folder / "stack.json").read_text())
+    drawn = {*state["secrets"].values(), stack.postgres.password}
+    return drawn | {stack.object_store.keys(identity)[1] for identity in IDENTITIES}

@@ -31,7 +31,7 @@ KILLS = (
 """What is killed in the rehearsal of each table: the step in its middle, or (uploaded, sealed, deleted) at the moment
 between its effect and the note of it."""
 
-ERRORS = ("password", "unconnected", "missing", "unreachable", "twice")
+ERRORS = ("password", "unconnected", "missing", "unreachable", "twice", "marked")
 """What goes wrong in the rehearsal of each table."""
 
 
@@ -74,8 +74,9 @@ def rehearsal_settings(proxy_url: str) -> dict[str, Any]:
     sections = {table_of(kill): shared | through_proxy for kill in KILLS}
     sections |= {table_of(error): shared for error in ERRORS}
     sections[table_of("unreachable")] = shared | through_proxy
-    for error in ("password", "unconnected"):
+    for error in ("password", "unconnected", "marked"):
         sections[table_of(error)] = shared | {"source_conn_id": f"rehearsal_{error}"}
+    sections[table_of("marked")]["accepted_delete_triggers"] = ["marked"]
     return sections
 
 

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
-from psycopg import sql
 
 from strongroom.partitions import Frequency, Partition, Term, newest_due
 from strongroom_local import sample
 from strongroom_local.processes import ServerError
 from strongroom_local.stack import SOURCE_DATABASE, Stack
-from tests.e2e.helpers import STEPS, Airflow, Books, Run, query, run_airflow, wait_for
+from tests.e2e.helpers import STEPS, Airflow, Books, Run, everything_said, query, run_airflow, secrets_of, wait_for
 from tests.e2e.rehearsals import create_table, dag_of, table_of
 
 TOKEN = "marked-7f3a9c-row-content"
@@ -300,26 +296,9 @@ def test_the_task_logs_alone_let_an_auditor_follow_the_rows(stack, airflow, arch
         assert known["version_id"] == manifest["parts"][number]["version_id"]
 
 
-def everything_said(stack: Stack) -> Iterator[tuple[str, str]]:
-    """All that was written about the runs: logs, Airflow's metadata, and every object that is not a part."""
-    for folder in (stack.logs, stack.home / "logs"):
-        for path in filter(Path.is_file, folder.rglob("*")):
-            yield str(path), path.read_text(errors="replace")
-    with psycopg.connect(stack.postgres.conninfo("airflow")) as metadata:
-        for (name,) in metadata.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall():
-            for (row,) in metadata.execute(sql.SQL("SELECT t::text FROM {} AS t").format(sql.Identifier(name))):
-                yield f"metadata {name}", row
-    books = Books(stack)
-    for key in books.objects():
-        if not re.search(r"/part-\d+\.jsonl", key):
-            yield key, books.read(key).decode(errors="replace")
-
-
 def test_no_row_content_and_no_secret_is_told_anywhere(stack, archived):
     """Every due row carried a token; passwords and keys are the stack's own."""
-    state = json.loads((stack.folder / "stack.json").read_text())
-    secrets = {*state["secrets"].values(), stack.postgres.password}
-    secrets |= {stack.object_store.keys(identity)[1] for identity in ("admin", "archiver", "purger")}
+    secrets = secrets_of(stack)
 
     told = {
         (place, "row content" if said == TOKEN else "a secret")

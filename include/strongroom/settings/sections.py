@@ -92,6 +92,7 @@ class StoreSettings(_Frozen):
     sse: Literal["AES256", "aws:kms", "none"] = "AES256"
     kms_key_id: Text | None = Field(default=None, validate_default=True)
     create_bucket: bool = False
+    object_lock: Literal["off", "governance", "compliance"] = "off"
     max_connections: Count = 10
     connect_timeout_seconds: NetworkSeconds = 10
     read_timeout_seconds: NetworkSeconds = 60

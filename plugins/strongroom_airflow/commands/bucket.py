@@ -1,18 +1,21 @@
-"""`airflow strongroom bucket check` and `apply`: how the buckets of the archive stores are set up."""
+"""`airflow strongroom bucket check`, `apply` and `lock`: how the buckets of the archive stores are set up."""
 
 from __future__ import annotations
 
 from argparse import Namespace
 from collections import defaultdict
+from datetime import datetime, timezone
 
 from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Column, Table
 
 from strongroom.bucket import BucketStore, apply_rules, check_bucket
+from strongroom.catalog import read_catalog
+from strongroom.object_lock import lock_archive, short_locks
 from strongroom.settings import TableSettings, load_settings
 from strongroom_airflow.commands.terminal import command, print_json, print_out
-from strongroom_airflow.connections import connect_bucket
+from strongroom_airflow.connections import connect_bucket, connect_store
 
 _COLOURS = {"right": "green", "differs": "red", "unknown": "yellow"}
 
@@ -52,6 +55,32 @@ def apply(args: Namespace) -> int:
             done = f"wrote {', '.join(rules)}" if rules else "its rules are as they should be"
             print_out(escape(f"{name}: {done}."))
     return 0
+
+
+@command
+def lock(args: Namespace) -> int:
+    """Lock each archive of the tables whose settings ask for it, with the store's own connection."""
+    now = datetime.now(timezone.utc)
+    counts: dict[str, int] = {}
+    for table in load_settings().tables.values():
+        mode = table.store.object_lock
+        if mode == "off":
+            continue
+        store = connect_store(table)
+        archives = read_catalog(store, table.schema_name, table.table_name)
+        counts[table.qualified_name] = (
+            sum(1 for _ in short_locks(store, archives, now=now))
+            if args.dry_run
+            else sum(lock_archive(store, archive, mode=mode, now=now) for archive in archives)
+        )
+    if args.json:
+        print_json(counts)
+    elif not counts:
+        print_out("No table asks for locks: store.object_lock is off.")
+    for name, count in () if args.json else counts.items():
+        done = "not locked until the end of their term" if args.dry_run else "locked until the end of their term"
+        print_out(escape(f"{name}: {count} objects {done}."))
+    return 1 if args.dry_run and any(counts.values()) else 0
 
 
 def _buckets(conn_id: str | None) -> list[tuple[BucketStore, list[TableSettings]]]:

@@ -1,0 +1,134 @@
+"""Marked passwords, rows and keys go through runs that fail in every way in which PostgreSQL quotes a row; then all is searched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from strongroom_local.stack import ARCHIVER_ROLE, RESTORER_ROLE, Stack
+from tests.e2e.helpers import Airflow, Books, Run, everything_said, query, secrets_of, wait_for
+from tests.e2e.rehearsals import SCHEMA, dag_of, due_day, table_of
+
+RESTORE = "restore_archive"
+TABLE = table_of("marked")
+PASSWORD = "marked-wrong-password-5d1e"
+CONTENT = "marked-row-content-77ab"
+MOOD = "marked-enum-label-90cd"
+KEY = "marked-primary-key-31ef"
+
+SCHEMA_SQL = f"""
+CREATE SCHEMA IF NOT EXISTS {SCHEMA};
+CREATE TYPE {SCHEMA}.mood AS ENUM ('{MOOD}');
+CREATE TABLE {TABLE} (id text PRIMARY KEY, at timestamptz NOT NULL, who text, mood {SCHEMA}.mood, details jsonb);
+INSERT INTO {TABLE} SELECT '{KEY}-' || n, '{{day}} 00:00+00'::timestamptz + n * interval '1 minute', '{CONTENT}', '{MOOD}',
+    jsonb_build_object('who', '{CONTENT}') FROM generate_series(1, 20) AS n;
+CREATE FUNCTION {SCHEMA}.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RAISE EXCEPTION 'no: %', OLD.who USING DETAIL = OLD::text, HINT = OLD.id; END $$;
+CREATE TRIGGER marked BEFORE DELETE ON {TABLE} FOR EACH ROW EXECUTE FUNCTION {SCHEMA}.refuse();
+GRANT USAGE ON SCHEMA {SCHEMA} TO {ARCHIVER_ROLE}, {RESTORER_ROLE};
+GRANT SELECT, DELETE ON {TABLE} TO {ARCHIVER_ROLE};
+GRANT SELECT, INSERT ON {TABLE} TO {RESTORER_ROLE};
+"""
+
+
+def failed(airflow: Airflow, run: Run) -> str:
+    """The id of the one task that failed by itself."""
+    [task] = [task for task in airflow.tasks(run) if task.state == "failed"]
+    log = json.dumps(airflow.log(run, task))
+    assert "HINT: " in log
+    return task.task_id
+
+
+def clear_and_finish(airflow: Airflow, run: Run, task_id: str, state: str) -> None:
+    airflow.clear(run, task_id)
+    wait_for(lambda: airflow.runs(run.dag_id)[-1].state not in ("failed", "success"), "the cleared run to start")
+    assert airflow.wait_for_run(run.dag_id, run.run_id).state == state
+
+
+def restore(airflow: Airflow, **asked: Any) -> Run:
+    """Trigger a restore and wait for its end."""
+    conf = {"table": TABLE, "why": "a test", **asked}
+    answer = airflow.call("POST", f"/dags/{RESTORE}/dagRuns", {"logical_date": None, "conf": conf})
+    return airflow.wait_for_run(RESTORE, answer["dag_run_id"])
+
+
+@pytest.fixture(scope="module")
+def lived(stack: Stack, airflow: Airflow) -> Iterator[list[str]]:
+    """Tasks that failed, in their order: a login, a DELETE, a constraint, a type; each was mended then."""
+    conninfo, seen = stack.source_conninfo(), []
+    query(conninfo, SCHEMA_SQL.replace("{day}", due_day()))
+    connection = json.loads(stack.environment()["AIRFLOW_CONN_STRONGROOM_SOURCE"])
+    named = {"connection_id": "rehearsal_marked", **connection}
+    airflow.call("POST", "/connections", named | {"password": PASSWORD})
+    for dag_id in (dag_of("marked"), RESTORE):
+        airflow.pause(dag_id, paused=False)
+    [run] = wait_for(lambda: airflow.runs(dag_of("marked")), "the scheduler's run")
+    assert airflow.wait_for_run(run.dag_id, run.run_id).state == "failed"
+    seen.append(failed(airflow, run))
+
+    airflow.call("PATCH", "/connections/rehearsal_marked", named)
+    clear_and_finish(airflow, run, "plan", "failed")
+    seen.append(failed(airflow, run))
+
+    returning = (
+        f"CREATE OR REPLACE FUNCTION {SCHEMA}.refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN OLD; END'"
+    )
+    query(conninfo, returning)
+    query(conninfo, f"UPDATE {TABLE} SET who = who || ' changed' WHERE id = '{KEY}-1'")
+    clear_and_finish(airflow, run, "delete", "success")
+
+    query(conninfo, f"ALTER TABLE {TABLE} ADD CONSTRAINT shut CHECK (id = '') NOT VALID")
+    seen.append(failed(airflow, restore(airflow)))
+    query(conninfo, f"ALTER TABLE {TABLE} DROP CONSTRAINT shut")
+    query(conninfo, f"ALTER TYPE {SCHEMA}.mood RENAME VALUE '{MOOD}' TO 'renamed'")
+    seen.append(failed(airflow, restore(airflow)))
+    query(conninfo, f"ALTER TYPE {SCHEMA}.mood RENAME VALUE 'renamed' TO '{MOOD}'")
+    seen.append(failed(airflow, restore(airflow, keys=[["a", "b"]])))
+    assert restore(airflow).state == "success"
+    yield seen
+    for dag_id in (dag_of("marked"), RESTORE):
+        airflow.pause(dag_id)
+
+
+def test_every_failure_that_quotes_a_row_was_met(stack, lived):
+    """And after it all, the rows are what they were."""
+    assert lived == ["plan", "delete", "restore", "restore", "locate"]
+    [[rows]] = query(stack.source_conninfo(), f"SELECT count(*) FROM {TABLE} WHERE details ->> 'who' = '{CONTENT}'")
+    assert rows == 20
+
+
+def test_no_log_xcom_template_object_or_error_tells_a_secret_or_a_row(stack, lived):
+    """Airflow's whole database, all logs, every object that is not a part; row content nowhere, keys only as evidence."""
+    places = {KEY: set(), CONTENT: set(), MOOD: set(), PASSWORD: set()} | {
+        secret: set() for secret in secrets_of(stack)
+    }
+
+    for place, text in everything_said(stack):
+        for said, found in places.items():
+            if said in text:
+                found.add(place)
+
+    keys_told = places.pop(KEY)
+    assert {place for found in places.values() for place in found} == set()
+    evidence = {place for place in keys_told if place.startswith("evidence/") and "/delete-part-" in place}
+    reports = {place for place in keys_told if place.startswith(f"reports/{TABLE}/restores/")}
+    assert (len(evidence), len(reports)) == (1, 1)
+    assert keys_told == evidence | reports
+
+
+def test_nothing_of_the_rows_is_left_in_staging(stack, lived):
+    """Not even of the restores that failed, once the sweep has been there; what waits for it only its owner may read."""
+    left = [path for path in stack.staging.rglob("*") if path.is_file() and CONTENT.encode() in path.read_bytes()]
+
+    assert stack.staging.stat().st_mode & 0o077 == 0
+    assert {path.relative_to(stack.staging).parts[0] for path in left} <= {"restores"}
+
+
+def test_a_key_that_stayed_is_told_as_evidence_and_nothing_else_of_its_row(stack, lived):
+    books = Books(stack)
+    [key] = [one for one in books.objects(f"evidence/{TABLE}/") if "/delete-part-" in one]
+
+    assert [row["key"] for row in books.document(key)["kept"]] == [[f"{KEY}-1"]]
