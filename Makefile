@@ -41,10 +41,12 @@ fuzz: setup ## Fuzz the readers for minutes instead of seconds
 test-faults: setup ## Break each step at each of its moments, and count the rows afterwards (WRITE=1; see docs/reliability.md)
 	@$(if $(WRITE),STRONGROOM_FAULTS_TABLE=docs/reliability.md) $(VENV)/python -m pytest tests/faults $(ARGS)
 
-lint: setup ## Check style, formatting and types
+lint: setup ## Check style, formatting, types, pinned packages, and that no secret is tracked
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
+	@deploy/check-lock requirements.lock
+	@git ls-files -z | xargs -0 $(VENV)/detect-secrets-hook --no-verify --exclude-files '^requirements\.lock$$'
 
 up: setup ## Start PostgreSQL, the S3 server and Airflow
 	@$(LOCAL) up

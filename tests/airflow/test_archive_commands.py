@@ -96,7 +96,7 @@ def test_wrong_arguments_end_in_one_error_with_a_hint(chain, airflow, arguments,
 
 
 def test_wrong_keys_of_the_store_are_told_without_the_keys(chain, airflow, monkeypatch):
-    wrong = {"conn_type": "aws", "login": "nobody", "password": "marked-secret"}
+    wrong = {"conn_type": "aws", "login": "nobody", "password": "marked-secret"}  # pragma: allowlist secret
     monkeypatch.setenv("AIRFLOW_CONN_STRONGROOM_STORE", json.dumps(wrong))
 
     ended = airflow("strongroom", "list")

@@ -55,7 +55,7 @@ def chain(source, moto_url, tmp_path, monkeypatch) -> Chain:
     monkeypatch.setenv("STRONGROOM__STORE__ENDPOINT_URL", moto_url)
     for name in ("RESTORE", "SOURCE", "OWNER"):
         monkeypatch.setenv(f"AIRFLOW_CONN_STRONGROOM_{name}", json.dumps(database))
-    keys = {"conn_type": "aws", "login": "test", "password": "test"}
+    keys = {"conn_type": "aws", "login": "test", "password": "test"}  # pragma: allowlist secret
     monkeypatch.setenv("AIRFLOW_CONN_STRONGROOM_STORE", json.dumps(keys))
     settings = some_settings(BUCKET, tmp_path, part_rows=200)
     session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test")

@@ -10,7 +10,7 @@ from strongroom_local.stack import ARCHIVER_ROLE, SOURCE_DATABASE, Stack
 from tests.e2e.helpers import Airflow, Books, Run, Task, query, wait_for
 from tests.e2e.rehearsals import SCHEMA, create_table, dag_of, due_day, table_of
 
-SECRET = "marked-wrong-password-81c4"
+SECRET = "marked-wrong-password-81c4"  # pragma: allowlist secret
 
 
 def run_once(airflow: Airflow, rehearsal: str) -> Run:

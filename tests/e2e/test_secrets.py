@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from strongroom_local.processes import ServerError
 from strongroom_local.stack import ARCHIVER_ROLE, RESTORER_ROLE, Stack
 from tests.e2e.helpers import Airflow, Books, Run, everything_said, query, secrets_of, wait_for
 from tests.e2e.rehearsals import SCHEMA, dag_of, due_day, table_of
 
 RESTORE = "restore_archive"
 TABLE = table_of("marked")
-PASSWORD = "marked-wrong-password-5d1e"
+PASSWORD = "marked-wrong-password-5d1e"  # pragma: allowlist secret
 CONTENT = "marked-row-content-77ab"
 MOOD = "marked-enum-label-90cd"
 KEY = "marked-primary-key-31ef"
@@ -37,8 +38,7 @@ GRANT SELECT, INSERT ON {TABLE} TO {RESTORER_ROLE};
 def failed(airflow: Airflow, run: Run) -> str:
     """The id of the one task that failed by itself."""
     [task] = [task for task in airflow.tasks(run) if task.state == "failed"]
-    log = json.dumps(airflow.log(run, task))
-    assert "HINT: " in log
+    wait_for(lambda: "HINT: " in json.dumps(airflow.log(run, task)), f"the log of {task.task_id} to say what to do")
     return task.task_id
 
 
@@ -132,3 +132,27 @@ def test_a_key_that_stayed_is_told_as_evidence_and_nothing_else_of_its_row(stack
     [key] = [one for one in books.objects(f"evidence/{TABLE}/") if "/delete-part-" in one]
 
     assert [row["key"] for row in books.document(key)["kept"]] == [[f"{KEY}-1"]]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"archives": ["../../holds/x"]},
+        {"archives": ["public.audit.2026-05.0001/../x"]},
+        {"first_partition": "../2026-05"},
+        {"last_partition": "2026-05-01T00"},
+        {"target": "a/../b.c.d"},
+        {"keep_days": 0},
+        {"why": ""},
+        {"glacier_tier": "now"},
+        {"since": "yesterday"},
+        {"unheard_of": {"a": 1}, "why": None},
+    ],
+)
+def test_a_run_is_not_started_with_parameters_that_make_no_sense(airflow, lived, asked):
+    before = len(airflow.runs(RESTORE))
+
+    with pytest.raises(ServerError, match="found 4"):
+        restore(airflow, **asked)
+
+    assert len(airflow.runs(RESTORE)) == before

@@ -140,7 +140,7 @@ def test_postgresql_is_durable_and_private(postgres):
     assert address == LOOPBACK
     assert query(postgres.conninfo(), "SHOW unix_socket_directories") == ""
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-        psycopg.connect(postgres.conninfo(user="postgres", password="guess"))
+        psycopg.connect(postgres.conninfo(user="postgres", password="guess"))  # pragma: allowlist secret
 
 
 def test_postgresql_says_who_has_its_port(session_folder):

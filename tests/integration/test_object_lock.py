@@ -72,7 +72,10 @@ def test_every_object_of_an_archive_is_locked_until_its_term_is_over_before_a_ro
             with pytest.raises(ClientError, match="AccessDenied"):
                 client.put_object_retention(
                     **place,
-                    Retention={"Mode": chain.settings.store.object_lock.upper(), "RetainUntilDate": NOW},
+                    Retention={
+                        "Mode": chain.settings.store.object_lock.upper(),
+                        "RetainUntilDate": AFTER - timedelta(days=1000),
+                    },
                     BypassGovernanceRetention=True,
                 )
 

@@ -345,7 +345,7 @@ def role(database):
     """A login without rights, and how to connect as it."""
     name = f"archiver_{next(_schemas)}"
     execute(database, f"CREATE ROLE {name} LOGIN PASSWORD 'secret'")
-    yield name, make_conninfo(database, user=name, password="secret")
+    yield name, make_conninfo(database, user=name, password="secret")  # pragma: allowlist secret
     execute(database, f"DROP OWNED BY {name}; DROP ROLE {name}")
 
 

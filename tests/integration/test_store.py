@@ -101,7 +101,7 @@ def test_plain_http_to_another_host_is_refused(url):
 
 def test_an_address_from_the_environment_counts_too_and_its_password_is_not_told(monkeypatch):
     """boto3 takes the endpoint from AWS_ENDPOINT_URL where nobody else names one."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://user:marked-secret@s3.example.org")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://user:marked-secret@s3.example.org")  # pragma: allowlist secret
 
     with pytest.raises(ConfigurationError, match=r"endpoint http://s3\.example\.org is not encrypted") as raised:
         make_client(StoreSettings(), session=boto3.Session())
