@@ -18,6 +18,8 @@ from strongroom.staging import Staging
 from strongroom.store import Store
 from strongroom_airflow.connections import connect_source, connect_store
 
+_AT_WORK = ["scheduled", "queued", "running", "restarting", "up_for_retry", "up_for_reschedule", "deferred"]
+
 
 class ArchiveRun:
     """One run of a table's archive DAG, as one of its tasks sees it.
@@ -68,6 +70,11 @@ class ArchiveRun:
     def release(self) -> None:
         """Give the partition's claim back, if this run has it."""
         release_claim(self.store, self._claim_key, owner=str(self.identity), now=self.now())
+
+    def others_work(self) -> bool:
+        """Whether further tasks of this run are at work, or soon will be without anybody's doing."""
+        ti = self.context["ti"]
+        return bool(ti.get_ti_count(dag_id=ti.dag_id, run_ids=[ti.run_id], states=_AT_WORK) > 1)
 
     @property
     def _claim_key(self) -> str:

@@ -29,10 +29,11 @@ class Stopping:
     """
 
     def __init__(self) -> None:
-        self._working = False
+        self._working = self._told = False
 
     def stop(self) -> None:
-        """End the work, if there is any; what else is told meanwhile changes nothing."""
+        """End the work, or do not let it begin; telling it again changes nothing."""
+        self._told = True
         if self._working:
             self._working = False
             raise _Stop
@@ -44,8 +45,10 @@ class Stopping:
         Raises:
             StoppedError: It was.
         """
-        self._working = True
         try:
+            self._working = True
+            if self._told:
+                self.stop()
             yield
         except _Stop:
             raise StoppedError(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from strongroom.errors import RestoreError, StoreError
 from strongroom_airflow.operators.step import ERROR_XCOM, StepOperator, log_fields
+from strongroom_airflow.stopping import StoppedError
 
 
 class Step(StepOperator):
@@ -58,3 +63,43 @@ def test_no_fact_has_a_name_that_airflow_s_supervisor_uses_itself():
     _log_to_target(SimpleNamespace(log=lambda *_, **event: written.append(event)), 20, "Restored", **fields)
 
     assert written == [{"rows": 3, "target_": "public.audit", "level_": 3}]
+
+
+class Long(StepOperator):
+    """Works until it is told to end, as Airflow tells it: by a signal whose handler calls ``on_kill``."""
+
+    def step(self, run):  # noqa: ARG002 - it needs nothing
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+        return "Done", {}, None
+
+
+@pytest.fixture
+def step() -> Iterator[Long]:
+    made = Long(task_id="long")
+    before = signal.signal(signal.SIGTERM, lambda *_: made.on_kill())
+    yield made
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_task_that_is_told_to_end_ends_its_work_and_may_be_tried_again(step, context, pushed):
+    with pytest.raises(StoppedError, match="told to end before it was done"):
+        step.execute(context)
+
+    assert pushed[ERROR_XCOM].endswith("The next try goes on from there.")
+
+
+def test_a_task_that_is_told_to_end_before_it_begins_does_not_begin(step, context):
+    step.on_kill()
+
+    with pytest.raises(StoppedError):
+        step.execute(context)
+
+
+def test_a_task_that_has_done_its_work_is_not_undone_by_being_told_to_end(context):
+    step = Step(outcome=("Done", {}, 5))
+
+    result = step.execute(context)
+    step.on_kill()
+
+    assert result == 5

@@ -26,10 +26,11 @@ KILLS = (
     "sealed",
     "delete",
     "deleted",
+    "stopped",
     "report",
 )
 """What is killed in the rehearsal of each table: the step in its middle, or (uploaded, sealed, deleted) at the moment
-between its effect and the note of it."""
+between its effect and the note of it. ``stopped`` is a delete that is told to end instead, by SIGTERM."""
 
 ERRORS = ("password", "unconnected", "missing", "unreachable", "twice", "marked")
 """What goes wrong in the rehearsal of each table."""

@@ -30,6 +30,7 @@ TASK_OF = {name.removeprefix("part."): name for name in STEPS} | {
     "uploaded": "part.upload",
     "sealed": "seal",
     "deleted": "delete",
+    "stopped": "delete",
 }
 LONGEST_SECONDS = 240
 
@@ -110,6 +111,7 @@ class Rehearsal:
     name: str
     hold: Hold | None = None
     killed_pid: int | None = None
+    claim_then: str = ""
     cleared: bool = False
     state: str = "none"
 
@@ -126,7 +128,7 @@ def hold_before_plan(stack: Stack, proxy: HoldingProxy, kill: str) -> Hold | Non
     """What stops a step and can be set up before the run begins."""
     if kill == "plan":
         return SessionLock(stack, kill, f"LOCK TABLE {table_of(kill)} IN ACCESS EXCLUSIVE MODE")
-    if kill == "delete":
+    if kill in ("delete", "stopped"):
         # The third of its batches waits for this row; two are committed.
         return SessionLock(stack, kill, f"SELECT 1 FROM {table_of(kill)} WHERE id = 1200 FOR UPDATE")
     archive_id = archive_of(kill)
@@ -188,14 +190,22 @@ def move_on(stack: Stack, airflow: Airflow, metadata: psycopg.Connection, rehear
     if rehearsal.hold is None or rehearsal.cleared:
         return
     if rehearsal.killed_pid is None and state == "running" and pid and rehearsal.hold.reached(pid):
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGTERM if rehearsal.name == "stopped" else signal.SIGKILL)
         rehearsal.killed_pid = pid
     elif rehearsal.killed_pid is not None and rehearsal.state == "failed":
         # Not earlier: while the scheduler still marks the tasks behind the failed one, it would mark cleared ones too.
+        rehearsal.claim_then = claim_of(stack, rehearsal.name)
         rehearsal.hold.release()
         [run] = airflow.runs(rehearsal.dag_id)
         airflow.clear(run, TASK_OF[rehearsal.name])
         rehearsal.cleared = True
+
+
+def claim_of(stack: Stack, rehearsal: str) -> str:
+    """State of the claim on the rehearsal's partition."""
+    books = Books(stack)
+    [claim] = [books.document(key) for key in books.objects(f"claims/{table_of(rehearsal)}/")]
+    return str(claim["state"])
 
 
 @dataclass(frozen=True)
@@ -260,6 +270,10 @@ def test_the_evidence_of_a_killed_run_adds_up(stack, rehearsals, kill):
 @pytest.mark.parametrize("kill", KILLS)
 def test_a_killed_run_gives_its_claim_back_in_the_end(stack, rehearsals, kill):
     """Nobody has to wait for a claim to run out."""
-    [claim] = [Books(stack).document(key) for key in Books(stack).objects(f"claims/{table_of(kill)}/")]
+    assert claim_of(stack, kill) == "released"
 
-    assert claim["state"] == "released"
+
+def test_a_task_that_is_told_to_end_gives_its_claim_back_at_once_and_a_killed_one_cannot(rehearsals):
+    """Between the task's end and its next try another run could take the partition."""
+    assert rehearsals["stopped"].claim_then == "released"
+    assert rehearsals["delete"].claim_then == "held"

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowRuntimeError
 
 from strongroom.errors import StrongroomError
 from strongroom.manifest import sealed_part
@@ -15,6 +16,7 @@ from strongroom.records import PlannedPart, VerifiedPart, narrow
 from strongroom.settings import load_settings
 from strongroom_airflow.operators.step import StepOperator
 from strongroom_airflow.run import ArchiveRun
+from strongroom_airflow.stopping import StoppedError
 
 
 class StrongroomOperator(StepOperator):
@@ -35,15 +37,18 @@ class StrongroomOperator(StepOperator):
             yield run
         except StrongroomError as error:
             last_try = context["ti"].try_number > (context["ti"].max_tries or 0)
-            if last_try or not error.retryable:
+            if last_try or not error.retryable or isinstance(error, StoppedError):
                 self._release(run)
             raise
 
     def _release(self, run: ArchiveRun) -> None:
+        """Give the claim back, but not while other parts of the run work under it."""
         try:
-            run.release()
-        except StrongroomError as error:  # the error that brought us here matters more; a claim runs out by itself
-            self.log.warning("The claim could not be given back: %s", error.what)
+            if not run.others_work():
+                run.release()
+        except (StrongroomError, AirflowRuntimeError) as error:
+            # The error that brought us here matters more; a claim runs out by itself.
+            self.log.warning("The claim could not be given back: %s", str(error).partition("\n")[0])
 
 
 class PartOperator(StrongroomOperator):

@@ -12,6 +12,7 @@ from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
 
 from strongroom.errors import StrongroomError
+from strongroom_airflow.stopping import Stopping
 
 ERROR_XCOM = "error"
 """Under this key a failed task leaves its error, for those who follow its run from outside."""
@@ -28,15 +29,24 @@ def log_fields(facts: Mapping[str, Any]) -> dict[str, Any]:
 class StepOperator(BaseOperator):
     """One step: it opens what it needs, calls the domain, and says in one line what was done and how long it took.
 
-    An error that a retry cannot mend fails the task at once; the others are left to Airflow's retries.
+    An error that a retry cannot mend fails the task at once; the others are left to Airflow's retries. A task that is told
+    to end (SIGTERM) takes back what is unfinished.
     """
 
     ui_color = "#e8eef7"
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._stopping = Stopping()
+
+    def on_kill(self) -> None:
+        """End the work; Airflow calls this in the thread that does it."""
+        self._stopping.stop()
+
     def execute(self, context: Context) -> Any:
         started = time.monotonic()
         try:
-            with self.opened(context) as run:
+            with self.opened(context) as run, self._stopping.working():
                 sentence, facts, result = self.step(run)
         except StrongroomError as error:
             context["ti"].xcom_push(key=ERROR_XCOM, value=str(error))
