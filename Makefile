@@ -39,7 +39,7 @@ mutants: setup ## Break the delete in each small way and see that a test notices
 fuzz: setup ## Fuzz the readers for minutes instead of seconds
 	@HYPOTHESIS_PROFILE=long $(VENV)/python -m pytest tests/fuzz
 test-faults: setup ## Break each step at each of its moments, and count the rows afterwards (WRITE=1; see docs/reliability.md)
-	@$(if $(WRITE),STRONGROOM_FAULTS_TABLE=docs/reliability.md) $(VENV)/python -m pytest tests/faults $(ARGS)
+	@$(if $(WRITE),STRONGROOM_FAULTS_TABLE=docs/reliability.md) $(VENV)/python -m pytest tests/faults tests/e2e/test_kill_scheduler.py $(ARGS)
 
 lint: setup ## Check style, formatting, types, pinned packages, and that no secret is tracked
 	@$(VENV)/ruff check .

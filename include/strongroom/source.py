@@ -46,6 +46,10 @@ _CHECKED = "verify-full"
 _ROOT_CERTIFICATES = Path("~/.postgresql/root.crt")
 """Where libpq looks for authorities by itself."""
 
+_KEEPALIVES = {"keepalives_idle": 60, "keepalives_interval": 10, "keepalives_count": 6}
+"""In seconds, and how often: both ends then notice within two minutes that a line was cut without a word. By default
+that takes hours, in which the server keeps the locks of a batch whose task is long dead."""
+
 # Classes of SQLSTATE whose messages speak of the server and not of anybody's row.
 _HARMLESS = frozenset({"08", "28", "3D", "42", "53", "55", "57", "58"})
 _FINAL = frozenset({"28", "3D", "42"})
@@ -80,6 +84,7 @@ def open_source(
     if tls_required:
         _require_tls(parameters)
     parameters |= {"application_name": application_name[:63], "connect_timeout": connect_timeout_seconds}
+    parameters = {**_KEEPALIVES, "tcp_user_timeout": 120_000, **parameters}
     with (
         translated_errors(_where(parameters)),
         psycopg.connect(make_conninfo("", **parameters), autocommit=True) as connection,
@@ -87,6 +92,7 @@ def open_source(
         pinned = PINNED | {
             "statement_timeout": f"{statement_timeout_seconds}s",
             "lock_timeout": f"{lock_timeout_seconds}s",
+            **{f"tcp_{name}": str(value) for name, value in _KEEPALIVES.items()},
         }
         for name, value in pinned.items():
             connection.execute("SELECT set_config(%s, %s, false)", (name, value))

@@ -35,6 +35,8 @@ between its effect and the note of it. ``stopped`` is a delete that is told to e
 ERRORS = ("password", "unconnected", "missing", "unreachable", "twice", "marked")
 """What goes wrong in the rehearsal of each table."""
 
+ORPHANED = "orphaned"
+"""The table whose delete is under way when the scheduler is killed."""
 
 GLACIER_BUCKET = "frozen"
 
@@ -73,7 +75,7 @@ def rehearsal_settings(proxy_url: str) -> dict[str, Any]:
     }
     through_proxy = {"store": {"endpoint_url": proxy_url}}
     sections = {table_of(kill): shared | through_proxy for kill in KILLS}
-    sections |= {table_of(error): shared for error in ERRORS}
+    sections |= {table_of(name): shared for name in (*ERRORS, ORPHANED)}
     sections[table_of("unreachable")] = shared | through_proxy
     for error in ("password", "unconnected", "marked"):
         sections[table_of(error)] = shared | {"source_conn_id": f"rehearsal_{error}"}

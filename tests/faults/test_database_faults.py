@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -107,17 +109,34 @@ def _sessions(scenario: Scenario, act: str, where: str = "") -> bool:
         return bool(session.execute(query, (scenario.place.chain().application_name,)).fetchall())
 
 
+def test_both_ends_notice_soon_when_the_line_is_cut_without_a_word(scene: Scene):
+    """Else the server would hold the locks of a dead task's batch for two hours."""
+    with scene.scenario().place.chain().source() as connection:
+        names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count")
+        theirs = [connection.execute(sql.SQL("SHOW {}").format(sql.Identifier(name))).fetchone() for name in names]
+        with socket.socket(fileno=os.dup(connection.fileno())) as line:
+            options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+            ours = [line.getsockopt(socket.IPPROTO_TCP, option) for option in options]
+
+    assert (theirs, ours) == ([("60",), ("10",), ("6",)], [60, 10, 6, 120_000])
+
+
+@pytest.mark.exhaustive
 def test_a_delete_that_deadlocks_takes_its_batch_back_and_tries_it_again(scene: Scene):
-    """Somebody has the last row of a batch and wants the first, which the delete has; the server ends the delete."""
+    """Somebody has the last row of a batch and wants the first, which the delete has; the server ends the delete.
+
+    A session looks for a deadlock once, when it has waited for ``deadlock_timeout``, and ends itself if it finds one.
+    """
     scenario = scene.scenario(part_rows=1000, delete_batch_rows=1000)
     scenario.prepare("delete")
     row = sql.SQL("SELECT FROM {} WHERE id = %s FOR UPDATE").format(sql.Identifier(scenario.ledger.table))
     waiting = partial(_sessions, scenario, "pid", "AND wait_event_type = 'Lock'")
 
     with psycopg.connect(scenario.place.conninfo) as other, ThreadPoolExecutor(1) as helper:
-        other.execute("SET LOCAL deadlock_timeout = '10min'")
+        other.execute("SET LOCAL deadlock_timeout = '2min'")
         other.execute(row, (ROWS,))
-        deleting = helper.submit(scenario.steps.run, "delete")
+        patient = make_conninfo(scenario.place.conninfo, options="-c deadlock_timeout=15s")
+        deleting = helper.submit(Steps(replace(scenario.place, conninfo=patient)).run, "delete")
         wait_for(waiting, "the delete to wait for the last row")
         other.execute(row, (1,))
         other.commit()
