@@ -51,7 +51,7 @@ class Scene:
         given: dict[str, Any] = {"part_rows": 70, "delete_batch_rows": 25, **settings}
         base = some_settings(self.bucket, folder / "staging", table, **given)
         store = base.store.model_copy(
-            update={"prefix": table, "max_attempts": 1, "read_timeout_seconds": 5, "connect_timeout_seconds": 5}
+            update={"prefix": table, "max_attempts": 1, "read_timeout_seconds": 60, "connect_timeout_seconds": 30}
         )
         place = Place(
             conninfo=self.conninfo,
