@@ -117,8 +117,8 @@ class Airflow:
         self._token = stack.token()
 
     def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        """Call ``/api/v2`` + path; what only reads is asked again when a busy machine did not answer in time."""
-        for tries_left in reversed(range(6 if method == "GET" else 1)):
+        """Call ``/api/v2`` + path; what may be asked twice is asked again when a busy machine did not answer in time."""
+        for tries_left in reversed(range(6 if method in ("GET", "PATCH") else 1)):
             try:
                 return call_api(self._stack.api_url, method, f"/api/v2{path}", body=body, token=self._token)
             except ServerError as error:

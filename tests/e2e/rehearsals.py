@@ -38,6 +38,9 @@ ERRORS = ("password", "unconnected", "missing", "unreachable", "twice", "marked"
 ORPHANED = "orphaned"
 """The table whose delete is under way when the scheduler is killed."""
 
+SIBLINGS = "siblings"
+"""The table with two parts, one of which fails for good while the other works."""
+
 GLACIER_BUCKET = "frozen"
 
 
@@ -77,6 +80,7 @@ def rehearsal_settings(proxy_url: str) -> dict[str, Any]:
     sections = {table_of(kill): shared | through_proxy for kill in KILLS}
     sections |= {table_of(name): shared for name in (*ERRORS, ORPHANED)}
     sections[table_of("unreachable")] = shared | through_proxy
+    sections[table_of(SIBLINGS)] = shared | through_proxy | {"part_rows": 720}
     for error in ("password", "unconnected", "marked"):
         sections[table_of(error)] = shared | {"source_conn_id": f"rehearsal_{error}"}
     sections[table_of("marked")]["accepted_delete_triggers"] = ["marked"]

@@ -20,10 +20,10 @@ import psycopg
 import pytest
 
 from strongroom_local.stack import Stack
-from tests.e2e.helpers import STEPS, Airflow, Books, query
-from tests.e2e.rehearsals import KILLS, create_table, dag_of, due_day, table_of
+from tests.e2e.helpers import STEPS, Airflow, Books, query, wait_for
+from tests.e2e.rehearsals import KILLS, SIBLINGS, create_table, dag_of, due_day, table_of
 from tests.proxies import Hold as RequestHold
-from tests.proxies import HoldingProxy
+from tests.proxies import HoldingProxy, refuse
 
 TASK_OF = {name.removeprefix("part."): name for name in STEPS} | {
     "nothing": "",
@@ -277,3 +277,28 @@ def test_a_task_that_is_told_to_end_gives_its_claim_back_at_once_and_a_killed_on
     """Between the task's end and its next try another run could take the partition."""
     assert rehearsals["stopped"].claim_then == "released"
     assert rehearsals["delete"].claim_then == "held"
+
+
+def test_a_part_that_fails_for_good_keeps_the_claim_for_its_siblings(stack, airflow, proxy):
+    """The last part at work gives it back."""
+    archive_id = f"{table_of(SIBLINGS)}.{due_day()}.0001"
+    proxy.on("PUT", f"{archive_id}/part-00000", refuse(403, "AccessDenied"))
+    hold = proxy.hold("PUT", f"{archive_id}/part-00001", "request")
+    query(stack.source_conninfo(), create_table(SIBLINGS, due_day()))
+    airflow.pause(dag_of(SIBLINGS), paused=False)
+
+    def uploads() -> dict[int, str | None]:
+        runs = airflow.runs(dag_of(SIBLINGS))
+        tasks = airflow.tasks(runs[0]) if runs else []
+        return {task.map_index: task.state for task in tasks if task.task_id == "part.upload"}
+
+    wait_for(
+        lambda: uploads().get(0) == "failed" and hold.reached.is_set(), "one part to fail", seconds=LONGEST_SECONDS
+    )
+    while_one_works = claim_of(stack, SIBLINGS)
+    hold.over.set()
+    [run] = airflow.runs(dag_of(SIBLINGS))
+    ended = airflow.wait_for_run(run.dag_id, run.run_id, seconds=LONGEST_SECONDS)
+    airflow.pause(dag_of(SIBLINGS))
+
+    assert (while_one_works, ended.state, claim_of(stack, SIBLINGS)) == ("held", "failed", "released")

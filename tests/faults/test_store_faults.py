@@ -84,7 +84,7 @@ def test_a_store_that_says_nothing_is_given_up_on(scene: Scene):
     scenario.prepare("upload")
     settings = scenario.place.settings
     hasty = settings.model_copy(
-        update={"store": settings.store.model_copy(update={"max_attempts": 0, "read_timeout_seconds": 1})}
+        update={"store": settings.store.model_copy(update={"max_attempts": 0, "read_timeout_seconds": 3})}
     )
 
     with scenario.boundaries() as (place, proxy):
