@@ -23,6 +23,7 @@ import boto3
 from pydantic import BaseModel
 
 from strongroom.claims import release_claim, take_claim
+from strongroom.errors import StrongroomError
 from strongroom.object_keys import claim_key
 from strongroom.purge import BY_POLICY, Approval, PurgeResult, judge, purge_archive
 from strongroom.purge_store import PurgeStore
@@ -302,6 +303,10 @@ def _run(place: Place, name: str, ending: Ending) -> None:
             Steps(place).run(name)
     except StoppedError:
         sys.exit(STOPPED)
+    except StrongroomError:
+        if ending.on_full_disk is not None:  # there is room for the error
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        raise
     (place.folder / "staging-events").write_text(json.dumps(events))
 
 

@@ -122,6 +122,23 @@ def test_a_step_that_ends_in_the_middle_of_a_file_loses_nothing(scene: Scene, st
     side_by_side(break_at, [0, 100, 1001])
 
 
+def test_a_disk_without_room_takes_back_what_is_unfinished(scene: Scene):
+    """The delete has no room for its note, and so deletes nothing."""
+
+    def fill(step: str) -> None:
+        scenario = scene.scenario()
+        scenario.prepare(step)
+        ended = scenario.run_child(step, scenario.place, Ending(on_full_disk=100))
+        assert (ended, "StagingError: staging has no room left to write" in scenario.said()) == (1, True)
+        assert not list(scenario.place.folder.glob("staging/*/*.partial"))
+        assert sorted(scenario.ledger.live()) == sorted(scenario.ledger.rows.values())
+        scenario.recover(step, "retry")
+        scenario.require_all_archived()
+        scenario.examine("a full disk in staging", recovered="room, then retry")
+
+    side_by_side(fill, ["extract_to_staging", "compress", "checksum", "upload", "delete"])
+
+
 def _recover_and_examine(scenario: Scenario, step: str, name: str, number: int) -> None:
     how = RECOVERIES[number % len(RECOVERIES)]
     scenario.recover(step, how)
