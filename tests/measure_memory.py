@@ -1,7 +1,8 @@
 """Measure the peak memory of every task through real Airflow: ``make memory``. The results stand in docs/memory.md.
 
-Two months of call records, 200,000 and 2,000,000 rows, are archived by the scheduler of a stack of its own. A listener in
-each task's process notes its peak resident memory (VmHWM) when the task has succeeded; an empty task is the yardstick.
+Three months of call records, 200,000 to 2,000,000 rows, are archived by the scheduler of a stack of its own; the first two of
+them are then restored, the larger one twice. A listener in each task's process notes its peak resident memory (VmHWM) when
+the task has succeeded; an empty task is the yardstick.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ import statistics
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 from strongroom.partitions import Frequency, Partition, Term, newest_due
 from strongroom_local import sample
@@ -23,8 +27,10 @@ from strongroom_local.stack import Stack
 from tests.e2e.helpers import STEPS, Airflow, Run, wait_for
 
 FOLDER = REPOSITORY / ".strongroom" / "memory"
-DAG_ID = "archive__call_detail_records"
-SMALL, LARGE = 200_000, 2_000_000
+TABLE = "call_detail_records"
+ARCHIVE_DAG, RESTORE_DAG = f"archive__{TABLE}", "restore_archive"
+RESTORE_STEPS = ("locate", "thaw", "restore", "report")
+SMALL, MIDDLE, LARGE = 200_000, 1_000_000, 2_000_000
 MOST_MORE_MB = 100
 """What a task may take more than an empty one."""
 
@@ -100,14 +106,23 @@ class MeasuredStack(Stack):
         return peaks
 
 
+@dataclass(frozen=True)
+class Restored:
+    """One run of the restore DAG, and what it said that it did."""
+
+    run: Run
+    rows: int
+    seconds: float
+    report: dict[str, Any]
+
+
 def main() -> int:
     stack = MeasuredStack(FOLDER)
     stack.destroy()
     stack.prepare()
     try:
         stack.up(say)
-        empty, small, large = measure(stack)
-        report = write_report(stack.read_peaks(), empty, small, large)
+        report = measure(stack)
     finally:
         stack.destroy()
         shutil.rmtree(FOLDER, ignore_errors=True)
@@ -115,50 +130,88 @@ def main() -> int:
     return 0 if "OVER" not in report else 1
 
 
-def measure(stack: MeasuredStack) -> tuple[Run, Run, Run]:
-    """Run the empty DAG, the small month and the large month, one after the other."""
-    small_month = newest_due(Frequency.MONTHLY, Term.parse("P90D"), datetime.now(timezone.utc) - timedelta(days=31))
-    assert small_month is not None
-    large_month = small_month.previous()
-    for month, rows in ((large_month, LARGE), (small_month, SMALL)):
+def measure(stack: MeasuredStack) -> str:
+    """Run the empty DAG, archive the months one after the other, and restore what is not the largest."""
+    newest = newest_due(Frequency.MONTHLY, Term.parse("P90D"), datetime.now(timezone.utc) - timedelta(days=31))
+    assert newest is not None
+    months = {SMALL: newest, MIDDLE: newest.previous(), LARGE: newest.previous().previous()}
+    for rows, month in months.items():
         say(f"making {rows:,} call records in {month.key}")
         last = month.window.end - timedelta(seconds=1)
         sample.load(stack.source_conninfo(), call_records_per_month=rows, months=1, now=last)
     airflow = Airflow(stack)
-    empty = run_to_the_end(airflow, "empty", None)
-    return empty, run_to_the_end(airflow, DAG_ID, small_month), run_to_the_end(airflow, DAG_ID, large_month)
+    airflow.pause("empty", paused=False)
+    empty = wait_for_success(airflow, airflow.trigger("empty", None))
+    archived = {rows: archive(airflow, month) for rows, month in months.items()}
+    airflow.pause(RESTORE_DAG, paused=False)
+    restored = {
+        words: restore(airflow, rows, months[rows])
+        for words, rows in (
+            (f"{SMALL:,} rows", SMALL),
+            (f"{MIDDLE:,} rows", MIDDLE),
+            (f"{MIDDLE:,} rows again", MIDDLE),
+        )
+    }
+    return write_report(stack.read_peaks(), empty, archived, restored)
 
 
-def run_to_the_end(airflow: Airflow, dag_id: str, month: Partition | None) -> Run:
-    """Start a run and wait until it has succeeded; what the scheduler started by itself goes first."""
-    airflow.pause(dag_id, paused=False)
-    key = month.key if month else None
-    if month:
-        wait_for(lambda: airflow.runs(dag_id), "the scheduler's own run")
-    run = next((run for run in airflow.runs(dag_id) if key and run.partition_key == key), None)
-    run = run or airflow.trigger(dag_id, key)
-    say(f"running {dag_id} {key or ''}")
-    ended = airflow.wait_for_run(dag_id, run.run_id, seconds=1800)
+def archive(airflow: Airflow, month: Partition) -> Run:
+    """Archive a month; what the scheduler started by itself goes first."""
+    airflow.pause(ARCHIVE_DAG, paused=False)
+    wait_for(lambda: airflow.runs(ARCHIVE_DAG), "the scheduler's own run")
+    run = next((run for run in airflow.runs(ARCHIVE_DAG) if run.partition_key == month.key), None)
+    return wait_for_success(airflow, run or airflow.trigger(ARCHIVE_DAG, month.key))
+
+
+def restore(airflow: Airflow, rows: int, month: Partition) -> Restored:
+    """Bring a month back through the DAG."""
+    started = time.monotonic()
+    asked = {"table": TABLE, "first_partition": month.key, "last_partition": month.key, "why": "a measurement"}
+    run = wait_for_success(airflow, airflow.trigger(RESTORE_DAG, None, conf=asked))
+    return Restored(run, rows, time.monotonic() - started, airflow.result(run, "report"))
+
+
+def wait_for_success(airflow: Airflow, run: Run) -> Run:
+    say(f"running {run.dag_id} {run.partition_key or ''}")
+    ended = airflow.wait_for_run(run.dag_id, run.run_id, seconds=3600)
     assert ended.state == "success", ended
     return ended
 
 
-def write_report(peaks: Peaks, empty: Run, small: Run, large: Run) -> str:
-    """A Markdown table: per step its peak in both months, and the most that it took beyond an empty task."""
-    yardstick = statistics.median(peak for peaks_ in peaks[empty.dag_id, empty.run_id].values() for peak in peaks_)
+def write_report(peaks: Peaks, empty: Run, archived: dict[int, Run], restored: dict[str, Restored]) -> str:
+    """Markdown: per step its peak in each run, and the most that it took beyond an empty task; what restores did."""
+
+    def peaks_of(run: Run) -> dict[str, list[int]]:
+        return peaks[run.dag_id, run.run_id]
+
+    yardstick = statistics.median(peak for peaks_ in peaks_of(empty).values() for peak in peaks_)
     lines = [
         f"{os.cpu_count()} CPUs, {memory_gib():.0f} GiB of memory, Python {platform.python_version()}, "
         f"{datetime.now(timezone.utc):%Y-%m-%d}. An empty task: {yardstick / 1024:.0f} MB.",
         "",
-        f"| step | {SMALL:,} rows | {LARGE:,} rows | more than an empty task |",
-        "|---|--:|--:|--:|",
+        *table("step", STEPS, {f"{rows:,} rows": peaks_of(run) for rows, run in archived.items()}, yardstick),
+        "",
+        *table(
+            "step of a restore", RESTORE_STEPS, {words: peaks_of(one.run) for words, one in restored.items()}, yardstick
+        ),
+        "",
+        "| restore | inserted | unchanged | different | from trigger to end | rows/s |",
+        "|---|--:|--:|--:|--:|--:|",
     ]
-    for step in STEPS:
-        both = [max(peaks[run.dag_id, run.run_id][step]) for run in (small, large)]
-        more = (max(both) - yardstick) / 1024
-        verdict = "" if more < MOST_MORE_MB else " OVER"
-        lines.append(f"| {step} | {both[0] / 1024:.0f} MB | {both[1] / 1024:.0f} MB | {more:.0f} MB{verdict} |")
+    for words, one in restored.items():
+        counts = " | ".join(f"{one.report[name]:,}" for name in ("inserted", "unchanged", "different"))
+        lines.append(f"| {words} | {counts} | {one.seconds:.0f} s | {one.rows / one.seconds:,.0f} |")
     return "\n".join(lines)
+
+
+def table(head: str, steps: Sequence[str], columns: dict[str, dict[str, list[int]]], yardstick: float) -> list[str]:
+    lines = [f"| {head} | {' | '.join(columns)} | more than an empty task |", f"|---|{'--:|' * (len(columns) + 1)}"]
+    for step in steps:
+        each = [max(column[step]) for column in columns.values()]
+        more = (max(each) - yardstick) / 1024
+        verdict = "" if more < MOST_MORE_MB else " OVER"
+        lines.append(f"| {step} | {' | '.join(f'{peak / 1024:.0f} MB' for peak in each)} | {more:.0f} MB{verdict} |")
+    return lines
 
 
 def memory_gib() -> float:

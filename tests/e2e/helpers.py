@@ -146,9 +146,12 @@ class Airflow:
         """What is wrong with the DAG files."""
         return [each["stack_trace"] for each in self.call("GET", "/importErrors")["import_errors"]]
 
-    def trigger(self, dag_id: str, key: str | None, run_id: str | None = None) -> Run:
+    def trigger(
+        self, dag_id: str, key: str | None, run_id: str | None = None, *, conf: dict[str, Any] | None = None
+    ) -> Run:
         """Start a run by hand."""
         given = {"dag_run_id": run_id} if run_id else {}
+        given |= {"conf": conf} if conf else {}
         answer = self.call("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, "partition_key": key, **given})
         return _run(answer)
 
