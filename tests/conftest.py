@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,12 +16,18 @@ from strongroom_local.s3 import ObjectStore
 from strongroom_local.stack import Stack
 from tests.sessions import own_folder
 
+SHARED = os.environ.get("STRONGROOM_TEST_SERVERS")
+"""The folder of servers that somebody else keeps running: `make mutants` runs the same tests some hundred times."""
+
 _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
 def session_folder() -> Iterator[Path]:
     """A folder for the servers of this test session; what sessions that were killed left behind is swept away."""
+    if SHARED is not None:
+        yield Path(SHARED)
+        return
     with own_folder() as folder:
         yield folder
 
@@ -33,7 +40,8 @@ def postgres(session_folder: Path) -> Iterator[PostgresServer]:
         server.start()
         yield server
     finally:
-        server.destroy()
+        if SHARED is None:
+            server.destroy()
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +52,8 @@ def object_store(session_folder: Path) -> Iterator[ObjectStore]:
         store.start()
         yield store
     finally:
-        store.destroy()
+        if SHARED is None:
+            store.destroy()
 
 
 @pytest.fixture

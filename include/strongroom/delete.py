@@ -274,7 +274,8 @@ def _status(connection: Connection, transaction: str) -> str | None:
         row: Any = connection.execute("SELECT pg_xact_status(%s::xid8)", (transaction,)).fetchone()
     except (errors.InvalidParameterValue, errors.UndefinedFunction, errors.FeatureNotSupported):
         return None  # a database that was set back knows no such transaction yet; some servers cannot tell at all
-    return None if row[0] is None else str(row[0])
+    status: str | None = row[0]
+    return status
 
 
 def _advance(progress: DeleteProgress, batch: PendingBatch) -> DeleteProgress:
@@ -314,7 +315,9 @@ def _delete_batch(
     progress: DeleteProgress,
     batch: list[bytes],
 ) -> PendingBatch:
-    for tries_left in reversed(range(_TRIES)):
+    tries = 0
+    while True:
+        tries += 1
         started = time.monotonic()
         try:
             with connection.transaction():
@@ -335,10 +338,9 @@ def _delete_batch(
         except _TRANSIENT:
             # Rolled back whole. A foreign key violation means that a row began to refer to one of ours after the
             # statement had looked; the next look sees it.
-            if not tries_left:
+            if tries == _TRIES:
                 raise
-            time.sleep(0.2 * (_TRIES - tries_left))
-    raise AssertionError("unreachable")
+            time.sleep(0.2 * tries)
 
 
 def _transaction(connection: Connection) -> str:

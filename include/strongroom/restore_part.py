@@ -193,16 +193,17 @@ class _Loader:
             lines: JSON lines without their newlines.
             room: How many rows that are there but different may still be listed.
         """
-        for tries_left in reversed(range(_TRIES)):
+        tries = 0
+        while True:
+            tries += 1
             try:
                 return self._try(lines, room)
             except psycopg.IntegrityError as error:
                 raise self._refused(error) from None
             except _TRANSIENT:
-                if not tries_left:
+                if tries == _TRIES:
                     raise
-                time.sleep(0.2 * (_TRIES - tries_left))
-        raise AssertionError("unreachable")
+                time.sleep(0.2 * tries)
 
     def _prepare(self) -> None:
         types = {column.name: type_name(column.base_type) for column in self._fit.rebuilt}

@@ -11,24 +11,26 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import psycopg
 import pytest
 
 from strongroom import delete
-from strongroom.delete import DeleteEvidence, DeleteProgress, delete_part
+from strongroom.delete import DeleteEvidence, DeleteProgress, PendingBatch, delete_part
 from strongroom.errors import (
     IdentityError,
     IntegrityError,
+    NeededError,
     PartitionError,
     SourceError,
     StrongroomError,
     UnarchivableError,
 )
 from strongroom.partitions import Frequency, Partition
-from strongroom.records import DeletedPart, VerifiedPart
+from strongroom.records import DeletedPart, RestoreRecord, VerifiedPart
+from strongroom.restores import keep_record
 from strongroom.settings import StoreSettings
 from strongroom.warm import warm_script
 from tests.chain import NOW, RUN, Chain, some_settings
@@ -158,15 +160,17 @@ def test_rows_that_changed_are_gone_or_are_referred_to_stay_and_are_told_apart(c
         DELETE FROM audit WHERE id = 3 AND branch = 'a';
         CREATE TABLE notes (id bigint, branch text COLLATE "C", FOREIGN KEY (id, branch) REFERENCES audit);
         INSERT INTO notes VALUES (4, 'b');
+        CREATE TABLE more (id bigint, branch text COLLATE "POSIX", FOREIGN KEY (id, branch) REFERENCES audit);
+        INSERT INTO more VALUES (5, 'a'), (1, NULL);
         """,
     )
 
     deleted = chain.delete(part)
 
-    assert left(chain) == ["2a", "2b", "4b"]
-    assert (deleted.deleted, deleted.gone, deleted.changed, deleted.referenced) == (6, 1, 2, 1)
+    assert left(chain) == ["2a", "2b", "4b", "5a"]
+    assert (deleted.deleted, deleted.gone, deleted.changed, deleted.referenced) == (5, 1, 2, 2)
     kept = {("".join(row.key), row.reason) for row in evidence_of(chain, part).kept}
-    assert kept == {("2a", "changed"), ("2b", "changed"), ("4b", "referenced")}
+    assert kept == {("2a", "changed"), ("2b", "changed"), ("4b", "referenced"), ("5a", "referenced")}
 
 
 @pytest.mark.parametrize("change", ["who = NULL", "who = ''", "at = at + interval '1 us'", "at = '2030-01-01'"])
@@ -202,12 +206,14 @@ def test_a_second_part_in_the_same_session_finds_an_empty_batch(chain, part):
     """The temporary table is there already."""
     chain.store = Moved(chain.store)
     with chain.source() as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         for _ in range(2):
             deleted = delete_part(
                 connection, chain.store, chain.staging(part.archive_id), chain.settings, chain.partition, part,
                 run=RUN, now=NOW,
             )  # fmt: skip
             chain.staging(part.archive_id).clear()
+        assert connection.isolation_level == psycopg.IsolationLevel.READ_COMMITTED
     assert (deleted.deleted, deleted.gone) == (0, 10)
 
 
@@ -223,8 +229,8 @@ class Moved:
     def read(self, key: str) -> Any:
         return None if "/delete-part" in key else self._store.read(key)
 
-    def put_bytes(self, key: str, body: bytes, **others: Any) -> Any:
-        return None if "/delete-part" in key else self._store.put_bytes(key, body, **others)
+    def put_first(self, key: str, body: bytes, **others: Any) -> bytes:
+        return body if "/delete-part" in key else self._store.put_first(key, body, **others)
 
 
 # ------------------------------------------------------------------------------------------------------ what it refuses
@@ -291,6 +297,16 @@ def test_nothing_is_deleted_by_an_archive_that_was_condemned(chain, part):
     chain.store.put_bytes(part.archive.condemnation_key, b"{}")
 
     require_refused(chain, part, IntegrityError, "was condemned")
+
+
+def test_nothing_is_deleted_of_rows_that_were_restored_and_are_needed(chain, part):
+    record = RestoreRecord(
+        restore_id="r", archive_ids=(part.archive_id,), table="public.audit", partition_keys=("2026-05",), who="ada",
+        why="a case", restored_at=NOW, until=NOW + timedelta(days=1),
+    )  # fmt: skip
+    keep_record(chain.store, record, now=NOW)
+
+    require_refused(chain, part, NeededError, "its rows are needed in the table")
 
 
 def test_nothing_is_deleted_from_another_database(chain, part, postgres):
@@ -480,9 +496,56 @@ def test_a_try_that_broke_off_is_gone_on_with_behind_its_last_batch(chain, part,
     deleted = chain.delete(part)
 
     assert progress is not None
-    assert (progress.done_rows, progress.batches) == (8, 2)
+    assert progress.pending is not None
+    assert (progress.done_rows, progress.batches, progress.pending.rows) == (4, 1, 4)
     assert (deleted.deleted, deleted.changed, deleted.gone, deleted.batches) == (9, 1, 0, 3)
     assert deleted.longest_batch_seconds >= progress.longest_batch_seconds
+
+
+def keep_pending(chain: Chain, part: VerifiedPart, transaction: str) -> None:
+    """Let an earlier try have been about to commit its first batch, all of it deleted, when it died."""
+    pending = PendingBatch(transaction=transaction, rows=4, deleted=4, gone=0, kept=(), seconds=0.1)
+    chain.staging(part.archive_id).save(DeleteProgress(**part.model_dump(), pending=pending))
+
+
+def current_transaction(connection: Any) -> str:
+    return str(connection.execute("SELECT pg_current_xact_id()::text").fetchone()[0])
+
+
+def test_a_batch_that_an_earlier_try_did_not_commit_is_done_again(chain, part):
+    with psycopg.connect(chain.conninfo) as other:
+        keep_pending(chain, part, current_transaction(other))
+        other.rollback()
+
+    assert (chain.delete(part).deleted, left(chain)) == (10, [])
+
+
+def test_a_batch_of_which_the_server_knows_nothing_is_looked_at_again(chain, part):
+    """A transaction of the future, as after a restore of the whole database."""
+    keep_pending(chain, part, "999999999")
+
+    assert (chain.delete(part).deleted, left(chain)) == (10, [])
+
+
+def test_a_batch_that_an_earlier_try_has_yet_to_commit_is_waited_for(chain, part):
+    keys = [line.decode().split("\t")[:2] for line in chain.staging(part.archive_id).keys(0).read_bytes().splitlines()]
+    with psycopg.connect(chain.conninfo) as other:
+        keep_pending(chain, part, current_transaction(other))
+        for number, branch in keys[:4]:
+            other.execute("DELETE FROM audit WHERE id = %s AND branch = %s", (number, branch))
+        threading.Timer(0.5, other.commit).start()
+
+        deleted = chain.delete(part)
+
+    assert (deleted.deleted, deleted.gone, deleted.batches) == (10, 0, 3)
+
+
+def test_a_batch_that_an_earlier_try_never_commits_stops_the_delete(chain, part, monkeypatch):
+    monkeypatch.setattr(delete, "_TRIES", 2)
+    with psycopg.connect(chain.conninfo) as other:
+        keep_pending(chain, part, current_transaction(other))
+
+        require_refused(chain, part, SourceError, "has not ended in the database")
 
 
 def test_progress_of_other_keys_is_not_gone_on_with(chain, part):

@@ -1,0 +1,197 @@
+"""`make mutants`: break what guards the delete in each small way, and see that a test notices.
+
+The servers are started once, and each mutant is tested in a process of its own, forked from one that has everything
+heavy imported. What survives is printed; what cannot be told from the original is listed in ``equivalent.py`` with a
+reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import os
+import select
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from strongroom_local.postgres import PostgresServer
+from strongroom_local.s3 import ObjectStore
+from tests.mutants.equivalent import EQUIVALENT
+from tests.mutants.making import Mutant, make_mutants
+
+REPOSITORY = Path(__file__).parents[2]
+TARGETS: dict[str, tuple[str, ...]] = {
+    "strongroom.delete": (),
+    "strongroom.seal": ("require_part_of", "require_object"),
+    "strongroom.verify": ("open_keys", "restore_keys"),
+    "strongroom.plan": ("refers",),
+    "strongroom.extract_to_staging": ("inspect_unchanged",),
+}
+"""Modules, and the functions of them that the delete rests on; none means all."""
+
+TESTS = ("tests/integration/test_delete_guard.py",)
+_HEAVY = (
+    "boto3",
+    "botocore",
+    "psycopg",
+    "pydantic",
+    "zstandard",
+    "pytest",
+    "_pytest",
+    "pendulum",
+    "yaml",
+    "strongroom.store",
+)
+_SECONDS = 900
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make mutants")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", default="", help="Mutants whose name has this text")
+    asked = parser.parse_args()
+    mutants = [one for one in all_mutants() if asked.only in f"{one.module} {one.name}"]
+    tested = [one for one in mutants if key_of(one) not in EQUIVALENT]
+    print(f"{len(mutants)} mutants, {len(mutants) - len(tested)} of them equivalent", flush=True)
+    with servers() as folder:
+        os.environ["STRONGROOM_TEST_SERVERS"] = str(folder)
+        for name in _HEAVY:
+            importlib.import_module(name)
+        if run_tests(None).survives is False:
+            print("the tests fail without any mutant: mend them first")
+            return 2
+        survivors = list(judge(tested, asked.workers))
+    stale = [] if asked.only else sorted(EQUIVALENT.keys() - {key_of(one) for one in mutants})
+    for name in stale:
+        print(f"STALE     {name}: equivalent.py lists it, and there is no such mutant")
+    print(f"{len(tested) - len(survivors)} of {len(tested)} killed")
+    return 1 if survivors or stale else 0
+
+
+def all_mutants() -> list[Mutant]:
+    found = []
+    for module, functions in TARGETS.items():
+        path = REPOSITORY / "include" / Path(*module.split(".")).with_suffix(".py")
+        found += make_mutants(module, path.read_text(), functions)
+    return found
+
+
+def key_of(mutant: Mutant) -> str:
+    return f"{mutant.module.rpartition('.')[2]}.{mutant.name}"
+
+
+@contextlib.contextmanager
+def servers() -> Iterator[Path]:
+    """A PostgreSQL and an S3 server for all of it, in memory where there is such a folder."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None, prefix="strongroom-mutants-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # PostgreSQL's user must come through
+        postgres, store = PostgresServer(folder / "postgres"), ObjectStore(folder / "store")
+        try:
+            postgres.start()
+            store.start()
+            yield folder
+        finally:
+            store.destroy()
+            postgres.destroy()
+
+
+class Trial:
+    """The tests, running against one mutant."""
+
+    def __init__(self, mutant: Mutant | None) -> None:
+        self.mutant = mutant
+        self.started = time.monotonic()
+        self.log = tempfile.NamedTemporaryFile(delete=False)  # noqa: SIM115
+        self.survives: bool | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._work()
+        self.ended = os.pidfd_open(self.pid)
+
+    def _work(self) -> None:
+        os.setsid()
+        os.dup2(self.log.fileno(), 1)
+        os.dup2(self.log.fileno(), 2)
+        status = 1
+        try:
+            if self.mutant is not None:
+                sys.meta_path.insert(0, Finder(self.mutant))
+            import pytest
+
+            status = int(pytest.main(["-x", "-q", "--no-header", "-p", "no:warnings", *TESTS]))
+        finally:
+            os._exit(status)
+
+    def end(self, *, timed_out: bool) -> None:
+        """Collect the process, after stopping it where it takes too long."""
+        if timed_out:
+            os.killpg(self.pid, signal.SIGKILL)
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self.ended)
+        self.survives = os.waitstatus_to_exitcode(status) == 0
+        self.by = "time" if timed_out else self._killer()
+        self.log.close()
+        Path(self.log.name).unlink()
+
+    def _killer(self) -> str:
+        lines = Path(self.log.name).read_text(errors="replace").splitlines()
+        failed = [line.partition("::")[2].partition(" - ")[0] for line in lines if line.startswith(("FAILED", "ERROR"))]
+        return failed[0] if failed else (lines[-1] if lines else "nothing was said")
+
+
+class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Loads the mutant in place of its module."""
+
+    def __init__(self, mutant: Mutant) -> None:
+        self._mutant = mutant
+
+    def find_spec(self, fullname: str, _path: Any, _target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        return importlib.util.spec_from_loader(fullname, self) if fullname == self._mutant.module else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        exec(compile(self._mutant.source, f"<mutant of {self._mutant.module}>", "exec"), module.__dict__)
+
+
+def run_tests(mutant: Mutant | None) -> Trial:
+    trial = Trial(mutant)
+    select.select([trial.ended], [], [])
+    trial.end(timed_out=False)
+    return trial
+
+
+def judge(mutants: Sequence[Mutant], workers: int) -> Iterator[Mutant]:
+    """Try all mutants, some at a time; prints one line for each, and yields those that live."""
+    waiting = list(reversed(mutants))
+    running: list[Trial] = []
+    while waiting or running:
+        while waiting and len(running) < workers:
+            running.append(Trial(waiting.pop()))
+        ready, _, _ = select.select([trial.ended for trial in running], [], [], 5)
+        for trial in list(running):
+            timed_out = time.monotonic() - trial.started > _SECONDS
+            if trial.ended in ready or timed_out:
+                running.remove(trial)
+                trial.end(timed_out=timed_out)
+                assert trial.mutant is not None
+                name, seconds = key_of(trial.mutant), time.monotonic() - trial.started
+                print(
+                    f"{'SURVIVED' if trial.survives else 'killed  '}  {name}  [{seconds:.0f} s, {trial.by}]", flush=True
+                )
+                if trial.survives:
+                    yield trial.mutant
+
+
+if __name__ == "__main__":
+    sys.exit(main())
