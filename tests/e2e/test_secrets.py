@@ -162,7 +162,6 @@ def test_a_key_that_stayed_is_told_as_evidence_and_nothing_else_of_its_row(stack
         {"keep_days": 0},
         {"why": ""},
         {"glacier_tier": "now"},
-        {"since": "yesterday"},
         {"unheard_of": {"a": 1}, "why": None},
     ],
 )
