@@ -59,6 +59,7 @@ from strongroom.settings.strict_yaml import YamlError, parse_yaml
 from strongroom.store import Store
 from strongroom.type_names import is_type_name
 from strongroom.verification import parse_sample
+from strongroom.verify import split_lines
 from tests.synthetic import a_manifest
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
@@ -468,6 +469,14 @@ def blocks(kind: Any, body: bytes) -> Any:
     for block in decompress(kind, iter([body]), on_chunk=len):
         assert len(block) <= BLOCK_BYTES
         yield block
+
+
+@given(stream=st.lists(st.binary(max_size=9) | st.sampled_from([b"\n", b"a\nb", b"\n\n"])))
+@fuzzed
+def test_lines_are_the_same_however_their_stream_is_cut(stream):
+    whole = b"".join(stream).split(b"\n")
+
+    assert list(split_lines(stream)) == (whole if whole[-1] else whole[:-1])
 
 
 @given(document=values | st.dictionaries(st.sampled_from(sorted(RestoreRequest.model_fields)), values))
