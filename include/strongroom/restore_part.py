@@ -216,6 +216,12 @@ class _Loader:
             (_ADDED, [*key, sql.SQL("added boolean NOT NULL DEFAULT true")]),
         ):
             self._create(table, described, sql.SQL(" ON COMMIT DELETE ROWS"))
+        # Or looking at a batch would compare each of its rows with each row that was added.
+        self._connection.execute(
+            sql.SQL("CREATE INDEX ON {} ({})").format(
+                _ADDED, sql.SQL(", ").join(self._names[name] for name in self._shape.primary_key)
+            )
+        )
         if self._request.keys:
             self._create(_WANTED, key, sql.SQL(""))
             try:
@@ -345,8 +351,13 @@ class _Loader:
 
     def _look(self) -> Any:
         """Compare the batch with the table: altered, inserted, unchanged, different, and the highest values inserted."""
+        return self._connection.execute(self.looking).fetchone()
+
+    @property
+    def looking(self) -> sql.Composed:
+        """The query that compares a batch with the table; other joins than by index must be switched off."""
         highest = [sql.SQL("max(r.{})").format(self._names[name]) for name in self._counted]
-        query = sql.SQL(
+        return sql.SQL(
             "SELECT count(*) FILTER (WHERE a.added AND {same} IS NOT TRUE), count(*) FILTER (WHERE a.added AND {same}), "
             "count(*) FILTER (WHERE a.added IS NULL AND {same}), count(*) FILTER (WHERE a.added IS NULL AND {same} IS NOT TRUE)"
             "{highest} FROM {joined}"
@@ -355,7 +366,6 @@ class _Loader:
             highest=sql.SQL("").join(sql.SQL(", {}").format(one) for one in highest),
             joined=self._joined,
         )
-        return self._connection.execute(query).fetchone()
 
     def _different(self, room: int) -> Iterator[DifferentRow]:
         key = sql.SQL(", ").join(sql.SQL("concat(r.{})").format(self._names[name]) for name in self._shape.primary_key)

@@ -410,6 +410,28 @@ def test_a_restore_that_was_killed_goes_on_behind_its_last_batch(archived, monke
     assert digest(archived.conninfo)[0] == 800
 
 
+def test_looking_at_a_batch_scans_nothing_for_each_of_its_rows(archived, monkeypatch):
+    """Twice as many rows a batch would take four times as long else, and most of a restore's time."""
+    look, plans = restore_part_module._Loader._look, []
+
+    def explained(loader):
+        [[explanation]] = loader._connection.execute(sql.SQL("EXPLAIN (FORMAT JSON) {}").format(loader.looking))
+        plans.extend(one["Plan"] for one in explanation)
+        return look(loader)
+
+    monkeypatch.setattr(restore_part_module._Loader, "_look", explained)
+    load(archived, plan(archived))
+
+    def scans(node):
+        yield from [(node["Relation Name"], node["Node Type"])] if "Relation Name" in node else []
+        for child in node.get("Plans", ()):
+            yield from scans(child)
+
+    scanned = {scan for one in plans for scan in scans(one)}
+    assert {relation for relation, _ in scanned} == {"strongroom_rows", "strongroom_added", "audit"}
+    assert {relation for relation, kind in scanned if "Index" not in kind} == {"strongroom_rows"}
+
+
 def test_a_partitioned_table_and_a_key_of_several_columns(source, object_store, bucket, tmp_path):
     execute(
         source,
