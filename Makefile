@@ -19,7 +19,7 @@ LOCAL := $(VENV)/python -m strongroom_local
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help memory demo test test-faults coverage mutants fuzz lint up down status env sample lock clean setup
+.PHONY: help memory statistics demo test test-faults coverage mutants fuzz lint up down status env sample lock clean setup
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -62,6 +62,9 @@ env: setup ## Print export lines for: eval "$(make -s env)", after which psql, a
 
 memory: setup ## Measure what each task takes at 200,000 and 2,000,000 rows (minutes; see docs/memory.md)
 	@$(VENV)/python -m tests.measure_memory
+
+statistics: setup ## Measure statistics, catalogue and metrics of 10,000 archives (minutes; see docs/statistics.md)
+	@$(VENV)/python -m tests.measure_statistics 10000
 
 sample: setup ## Fill the source tables up to ROWS call records a month
 	@$(LOCAL) sample --rows $(ROWS)

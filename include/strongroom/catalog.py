@@ -22,7 +22,6 @@ from strongroom.object_keys import CATALOG_INDEX, ArchiveId, manifest_archive_id
 from strongroom.records import Record
 from strongroom.store import LARGEST_READ_BYTES, Store
 
-_READERS = 8
 _WORTH_AN_INDEX = 100
 """Fewer manifests than this are read faster one by one than by way of the index."""
 
@@ -62,7 +61,7 @@ def read_catalog(store: Store, schema_name: str | None = None, table_name: str |
         IntegrityError: A manifest is damaged.
     """
     found = sorted(archive_ids(store, schema_name, table_name))
-    with ThreadPoolExecutor(_READERS) as readers:
+    with ThreadPoolExecutor(store.connections) as readers:
         yield from readers.map(lambda archive: require_manifest(store, archive), found)
 
 
@@ -85,7 +84,7 @@ def survey_catalog(
     index = _read_index(store) if indexed and len(etags) >= _WORTH_AN_INDEX else {}
     known = {key: index[key, etag] for key, etag in etags.items() if (key, etag) in index}
     missing = [archive for key in etags if key not in known and (archive := manifest_archive_id(key)) is not None]
-    with ThreadPoolExecutor(_READERS) as readers:
+    with ThreadPoolExecutor(store.connections) as readers:
         read = list(readers.map(lambda archive: _read(store, archive), missing))
     manifests = [*known.values(), *(one for one in read if isinstance(one, Manifest))]
     return Survey(

@@ -149,6 +149,11 @@ class Store:
     def __str__(self) -> str:
         return f"s3://{self._settings.bucket}/{self._prefix}"
 
+    @property
+    def connections(self) -> int:
+        """How many requests go at a time before one waits for another's connection."""
+        return self._settings.max_connections
+
     def prepare(self) -> None:
         """See that the bucket is there, lets us in and keeps versions; make it where the settings say so.
 
