@@ -294,7 +294,7 @@ def _purge_claimed(
         manifest, intent = read_manifest(store, archive), _read_intent(store, archive)
     except IntegrityError as error:
         return _stopped(archive, "unverifiable", f"{error.what}: found {error.found}")
-    if (doubt := _doubt(archive, decision, manifest, intent)) is not None:
+    if (doubt := _doubt(decision, manifest, intent)) is not None:
         return _stopped(archive, "unverifiable", doubt)
     if manifest is not None:
         [again] = decide([manifest], holds_in_force(store), now, _restored(store, now))
@@ -318,7 +318,7 @@ def _purge_claimed(
     return _purged(archive, certificate)
 
 
-def _doubt(archive: ArchiveId, decision: Decision, manifest: Manifest | None, intent: PurgeIntent | None) -> str | None:
+def _doubt(decision: Decision, manifest: Manifest | None, intent: PurgeIntent | None) -> str | None:
     """Why it is not certain that this is the archive that was judged; None if it is."""
     if manifest is None:
         return None if intent is not None else "its manifest vanished after it was judged, and no purge of it had begun"
@@ -326,8 +326,6 @@ def _doubt(archive: ArchiveId, decision: Decision, manifest: Manifest | None, in
         return "its manifest is not the one that was judged"
     if intent is not None and intent.manifest != manifest:
         return "its manifest is not the one that an earlier purge began with"
-    if any(part.object_key != archive.part_key(part.number, manifest.compression_type) for part in manifest.parts):
-        return "its manifest names parts outside the archive's own folder"
     return None
 
 

@@ -17,7 +17,17 @@ from strongroom.errors import IntegrityError, StoreAccessError, StoreError
 from strongroom.holds import covered, place_hold, release_hold
 from strongroom.manifest import require_manifest
 from strongroom.object_keys import ArchiveId, claim_key
-from strongroom.purge import BY_POLICY, NOBODY, Approval, Certificate, Decision, PurgeResult, judge, purge_archive
+from strongroom.purge import (
+    BY_POLICY,
+    NOBODY,
+    Approval,
+    Certificate,
+    Decision,
+    PurgeResult,
+    judge,
+    purge_archive,
+    read_restore,
+)
 from strongroom.purge_store import PurgeStore
 from strongroom.records import RestoreRecord, RunIdentity
 from strongroom.settings import TableSettings
@@ -422,3 +432,71 @@ def test_what_is_left_after_all_is_an_error_and_no_certificate(vault):
 
     assert vault.certificates() == []
     assert vault.purge("2026-05").result == "purged"
+
+
+def test_a_manifest_that_vanished_after_it_was_judged_stops_the_purge(vault):
+    decision = vault.decisions()["2026-05"]
+    vault.admin.delete_object(Bucket=vault.bucket, Key=an_archive("2026-05").manifest_key)
+
+    result = vault.carry_out(decision)
+
+    assert (result.result, result.detail) == (
+        "unverifiable",
+        "its manifest vanished after it was judged, and no purge of it had begun",
+    )
+    assert len(vault.left_of("2026-05")) == 6
+
+
+def test_a_manifest_that_is_not_the_one_a_purge_had_begun_with_stops_the_next(vault):
+    """Somebody changed it and its copy in between; the certificate would speak of something else."""
+    archive = an_archive("2026-05")
+
+    def die() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        vault.purge("2026-05", purge_store=Interrupting(vault, 1, die))
+    other = require_manifest(vault.store, archive).model_copy(update={"legal_basis": "another law"})
+    for key in (archive.manifest_key, archive.seal_key):
+        vault.admin.put_object(Bucket=vault.bucket, Key=key, Body=other.to_json())
+
+    result = vault.purge("2026-05", run=NEXT_RUN, now=LATER + 2 * TTL)
+
+    assert (result.result, result.detail) == (
+        "unverifiable",
+        "its manifest is not the one that an earlier purge began with",
+    )
+    assert vault.certificates() == []
+
+
+def test_an_intent_that_cannot_be_read_stops_the_purge(vault):
+    vault.store.put_bytes(an_archive("2026-05").purge_intent_key, b"{}")
+
+    result = vault.purge("2026-05")
+
+    assert result.result == "unverifiable"
+    assert "purge-intent.json is not a sound intent: found manifest: Field required" in result.detail
+    assert len(vault.left_of("2026-05")) == 5
+
+
+def test_a_certificate_that_cannot_be_read_is_named(vault):
+    vault.purge("2026-05")
+    key = an_archive("2026-05").destruction_key
+    vault.admin.put_object(Bucket=vault.bucket, Key=key, Body=b"{}")
+    decision = Decision(archive_id=str(an_archive("2026-05")), purge=True, reason="expired", detail="")
+
+    with pytest.raises(IntegrityError, match="is not a sound certificate"):
+        vault.carry_out(decision)
+
+
+def test_what_is_gone_already_needs_no_removal_and_has_no_lock(vault):
+    [version, *_] = vault.store.versions(an_archive("2026-05").archive_prefix)
+    vault.purge_store.remove(version)
+
+    vault.purge_store.remove(version)
+
+    assert vault.purge_store.lock_of(version) is None
+
+
+def test_a_restore_record_that_is_gone_since_it_was_listed_needs_nothing(vault):
+    assert read_restore(vault.store, "restores/public.audit/gone.json") is None
