@@ -254,18 +254,17 @@ def _settle(connection: Connection, progress: DeleteProgress, pending: PendingBa
     Raises:
         SourceError: The earlier try still has its transaction open.
     """
-    for tries_left in reversed(range(_TRIES)):
-        status = _status(connection, pending.transaction)
-        if status != "in progress":
-            break
-        if not tries_left:
+    tries = 1
+    while (status := _status(connection, pending.transaction)) == "in progress":
+        if tries == _TRIES:
             raise SourceError(
                 f"an earlier try of the delete of {progress.archive_id} part {progress.number} has not ended in the database",
                 found=f"its transaction {pending.transaction} in progress",
                 hint="No row was deleted by this try. Its session ends when the server notices that nobody is there; "
                 "the task tries again by itself.",
             )
-        time.sleep(_TRIES - tries_left)
+        time.sleep(tries)
+        tries += 1
     return _advance(progress, pending) if status == "committed" else progress.model_copy(update={"pending": None})
 
 

@@ -39,7 +39,7 @@ _REFUSED = frozenset(
     {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "401", "403"}
     | {"NoSuchBucket", "InvalidBucketName", "PermanentRedirect", "AuthorizationHeaderMalformed", "AccountProblem"}
 )
-_ABSENT = frozenset({"NoSuchKey", "NoSuchVersion", "404"})
+_ABSENT = frozenset({"NoSuchKey", "NoSuchVersion", "NoSuchUpload", "404"})
 _TAKEN = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412"})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
@@ -11,6 +12,8 @@ from typing import Any
 
 import psycopg
 import pytest
+from botocore.awsrequest import AWSResponse, HeadersDict
+from urllib3 import HTTPResponse
 
 from strongroom.claims import take_claim
 from strongroom.errors import IntegrityError, StoreAccessError, StoreError
@@ -24,11 +27,12 @@ from strongroom.purge import (
     Certificate,
     Decision,
     PurgeResult,
+    begun_purges,
     judge,
     purge_archive,
     read_restore,
 )
-from strongroom.purge_store import PurgeStore
+from strongroom.purge_store import PurgeStore, UnfinishedUpload
 from strongroom.records import RestoreRecord, RunIdentity
 from strongroom.settings import TableSettings
 from strongroom.store import Store, StoredVersion
@@ -222,7 +226,7 @@ import json, os, signal, sys
 from datetime import datetime, timedelta
 import boto3
 from strongroom.purge import Approval, judge, purge_archive
-from strongroom.purge_store import PurgeStore
+from strongroom.purge_store import PurgeStore, UnfinishedUpload
 from strongroom.records import RunIdentity
 from strongroom.settings import StoreSettings
 from strongroom.store import Store
@@ -500,3 +504,33 @@ def test_what_is_gone_already_needs_no_removal_and_has_no_lock(vault):
 
 def test_a_restore_record_that_is_gone_since_it_was_listed_needs_nothing(vault):
     assert read_restore(vault.store, "restores/public.audit/gone.json") is None
+
+
+@pytest.mark.parametrize("code", ["NoSuchKey", "NoSuchVersion", "NoSuchUpload"])
+def test_a_store_that_says_of_what_is_gone_that_it_is_gone_is_content(vault, object_store, code):
+    """SeaweedFS says nothing of it, as S3 of versions; S3 says so of uploads, and other servers of both."""
+    client = object_store.client("purger")
+    body = f"<Error><Code>{code}</Code></Error>".encode()
+    for operation in ("DeleteObject", "AbortMultipartUpload"):
+        client.meta.events.register(
+            f"before-send.s3.{operation}",
+            lambda request, **_: AWSResponse(
+                request.url, 404, HeadersDict(), HTTPResponse(io.BytesIO(body), preload_content=False)
+            ),
+        )
+    purge_store = PurgeStore(client, vault.settings.store)
+    [version, *_] = vault.store.versions(an_archive("2026-05").archive_prefix)
+
+    purge_store.remove(version)
+    purge_store.abort(UnfinishedUpload(key=version.key, upload_id="gone", initiated_at=LATER))
+
+
+def test_a_hold_tells_which_purges_under_it_had_begun(vault):
+    def die() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        vault.purge("2026-05", purge_store=Interrupting(vault, 1, die))
+
+    assert begun_purges(vault.store, vault.hold("2026-05")) == [an_archive("2026-05")]
+    assert begun_purges(vault.store, vault.hold("2026-04")) == []
