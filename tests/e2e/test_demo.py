@@ -303,7 +303,7 @@ def count_rows(stack: Stack, table: str, month: str | None = None) -> int:
 
 
 def keys_left(stack: Stack, result: dict[str, Any], table: str, month: str) -> set[tuple[str, ...]]:
-    """Primary keys, as text, of the rows that archiving left in the table: without those that the demo brought back."""
+    """Primary keys, as JSON writes them, of the rows that archiving left in the table: without those that the demo brought back."""
     keys = keys_in_table(stack, table, month)
     if (table, month) != (result["restore"]["table"], result["restore"]["month"]):
         return keys
@@ -311,9 +311,9 @@ def keys_left(stack: Stack, result: dict[str, Any], table: str, month: str) -> s
 
 
 def keys_in_table(stack: Stack, table: str, month: str) -> set[tuple[str, ...]]:
-    """Primary keys, as text, of the rows dated in a month."""
+    """Primary keys, as JSON writes them, of the rows dated in a month."""
     query = sql.SQL("SELECT {keys} FROM {table} WHERE to_char({date} AT TIME ZONE 'UTC', 'YYYY-MM') = %s").format(
-        keys=sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(key)) for key in KEYS[table]),
+        keys=sql.SQL(", ").join(sql.SQL("to_json({}) #>> '{{}}'").format(sql.Identifier(key)) for key in KEYS[table]),
         table=sql.Identifier("public", table),
         date=sql.Identifier(DATE_COLUMNS[table]),
     )
@@ -322,19 +322,13 @@ def keys_in_table(stack: Stack, table: str, month: str) -> set[tuple[str, ...]]:
 
 
 def keys_in_archives(stack: Stack, table: str, month: str) -> list[tuple[str, ...]]:
-    """Primary keys, as text, of the lines in a month's archives."""
+    """Primary keys, as JSON writes them, of the lines in a month's archives."""
     keys = []
     for body in read_archives(stack, table, month).values():
         for line in zstandard.ZstdDecompressor().stream_reader(io.BytesIO(body)).read().splitlines():
             row = json.loads(line)
-            keys.append(tuple(as_postgres_writes(row[key]) for key in KEYS[table]))
+            keys.append(tuple(str(row[key]) for key in KEYS[table]))
     return keys
-
-
-def as_postgres_writes(value: object) -> str:
-    """An inet without a mask gets the one that a cast to text writes out; all else is as it stands in the line."""
-    text = str(value)
-    return f"{text}/32" if text.count(".") == 3 and "/" not in text else text
 
 
 def read_archives(stack: Stack, table: str, month: str) -> dict[str, bytes]:
