@@ -276,6 +276,10 @@ def test_strangers_are_refused_everywhere(object_store, bucket):
 
     assert refusal_of(anonymous.get_object, Bucket=bucket, Key="archives/kept") == "AccessDenied"
     assert refusal_of(anonymous.put_object, Bucket=bucket, Key="archives/forged", Body=b"") == "AccessDenied"
+    assert refusal_of(anonymous.head_object, Bucket=bucket, Key="archives/kept") == "403"
+    assert refusal_of(anonymous.list_objects_v2, Bucket=bucket) == "AccessDenied"
+    assert refusal_of(anonymous.list_object_versions, Bucket=bucket) == "AccessDenied"
+    assert refusal_of(anonymous.delete_object, Bucket=bucket, Key="archives/kept") == "AccessDenied"
     assert refusal_of(anonymous.list_buckets) == "AccessDenied"
     assert refusal_of(guessing.list_objects_v2, Bucket=bucket) == "SignatureDoesNotMatch"
     assert (

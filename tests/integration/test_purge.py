@@ -125,14 +125,16 @@ def test_a_clock_set_ahead_seven_years_destroys_exactly_the_expired_archives(vau
     vault.admin.put_object(Bucket=vault.bucket, Key=part, Body=b"an administrator's slip")
     vault.admin.delete_object(Bucket=vault.bucket, Key=part)
     manifest = require_manifest(vault.store, an_archive("2026-05"))
+    seal_month(vault.store, vault.settings, "2026-03")
     vault.hold("2026-04")
     untouched = {month: vault.left_of(month) for month in ("2026-04", "2026-06")}
 
-    results = {month: vault.purge(month).result for month in MONTHS}
+    results = {month: vault.purge(month).result for month in ("2026-03", *MONTHS)}
 
-    assert results == {"2026-04": "held", "2026-05": "purged", "2026-06": "kept"}
-    assert {month: vault.left_of(month) for month in MONTHS} == {"2026-05": [], **untouched}
-    assert vault.certificates() == [an_archive("2026-05").destruction_key]
+    assert results == {"2026-03": "purged", "2026-04": "held", "2026-05": "purged", "2026-06": "kept"}
+    left = {month: vault.left_of(month) for month in results}
+    assert left == {"2026-03": [], "2026-05": [], **untouched}
+    assert vault.certificates() == [an_archive(month).destruction_key for month in ("2026-03", "2026-05")]
     certificate = vault.certificate("2026-05")
     assert certificate.parts == manifest.parts
     assert (certificate.retention_until, certificate.legal_basis) == (LATER, "a test")
@@ -142,15 +144,16 @@ def test_a_clock_set_ahead_seven_years_destroys_exactly_the_expired_archives(vau
 
 
 def test_at_2555_days_nothing_is_removed(vault):
-    """Seven years from the end of May 2026 are 2,557 days; 2,555 would destroy evidence two days early."""
-    now = datetime(2026, 6, 1, tzinfo=timezone.utc) + timedelta(days=2555)
+    """Seven years from the end of a month are 2,556 or 2,557 days; 2,555 would destroy evidence too early."""
+    for month in MONTHS:
+        now = require_manifest(vault.store, an_archive(month)).window_end + timedelta(days=2555)
+        before = vault.left_of(month)
 
-    decisions = vault.decisions(now)
-    result = vault.purge("2026-05", now=now)
+        result = vault.purge(month, now=now)
 
-    assert [decisions[month].reason for month in MONTHS] == ["expired", "kept", "kept"]
-    assert (result.result, result.detail) == ("kept", "its term runs until 2033-06-01 00:00 UTC")
-    assert len(vault.left_of("2026-05")) == 5
+        assert (result.result, vault.left_of(month)) == ("kept", before), month
+    assert vault.certificates() == []
+    assert vault.purge("2026-05", now=LATER - timedelta(days=2)).detail == "its term runs until 2033-06-01 00:00 UTC"
     assert vault.decisions(LATER - timedelta(microseconds=1))["2026-05"].reason == "kept"
 
 

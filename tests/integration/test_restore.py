@@ -488,7 +488,11 @@ def test_every_sample_table_is_what_it_was_after_all_due_months_went_and_came_ba
         for key in ("2026-06", "2026-07"):
             chains[name] = Chain(archiver, object_store.client("archiver"), settings, key=key)
             assert chains[name].run().deleted_rows > 0
-    assert all(digest(source, name) != before[name] for name in SAMPLE_TABLES)
+    for name, date_column in SAMPLE_TABLES.items():
+        referred = "AND alert_id NOT IN (SELECT alert_id FROM fraud_investigations)" if name == "acm_alerts" else ""
+        due = f"SELECT count(*) FROM {name} WHERE {date_column} < '2026-08-01Z' {referred}"
+        assert ask(source, due) == [(0,)], f"{name} has due rows left that nothing refers to"
+        assert digest(source, name) != before[name]
 
     for name in SAMPLE_TABLES:
         chains[name].conninfo = restorer
