@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from psycopg.conninfo import conninfo_to_dict
 
 from strongroom.object_keys import ArchiveId
@@ -21,6 +24,7 @@ from strongroom_local.ports import choose_ports
 from strongroom_local.processes import wait_until
 from tests.chain import NOW, Chain, some_settings
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -127,6 +131,26 @@ def test_a_scrape_gives_the_figures_of_archives_source_and_steps(exporter):
     assert figures[f"strongroom_last_verified_timestamp_seconds{table}"] == NOW.timestamp()
     assert "strongroom_days_since_restored" not in figures
     assert figures["strongroom_days_until_expiry"] > 6 * 365
+
+
+def test_every_metric_says_what_it_is_has_few_labels_and_stands_in_the_documentation(exporter):
+    """As Prometheus reads it: a type and a help text each, and no label whose values grow with archives, runs or time."""
+    _figures(exporter)
+    with OPENER.open(exporter, timeout=10) as answer:
+        families = [
+            family
+            for family in text_string_to_metric_families(answer.read().decode())
+            if family.name.startswith("strongroom_")
+        ]
+    told = re.findall(r"`(?:strongroom)?(_[a-z_]+)`", (REPOSITORY / "docs" / "metrics.md").read_text())
+
+    assert [
+        family.name for family in families if not family.documentation or family.type in ("unknown", "untyped")
+    ] == []
+    labels = {label for family in families for sample in family.samples for label in sample.labels}
+    assert labels <= {"table", "tier", "dag_id", "step"}
+    names = {"counter": "{}_total", "summary": "{}_count"}
+    assert [f.name for f in families if names.get(f.type, "{}").format(f.name[len("strongroom") :]) not in told] == []
 
 
 def test_a_taken_port_ends_with_one_error_and_a_hint(environment, exporter):
