@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from strongroom.checksum import checksum_part
+from strongroom.claims import KeepClaim
 from strongroom.codecs import choose_codec
 from strongroom.compress import compress_part
 from strongroom.delete import delete_part
@@ -51,6 +52,7 @@ class Chain:
         settings: Of the table.
         key: Partition key.
         identity: Of the Airflow run whose steps these are.
+        keep_claim: Called in each batch of a delete.
     """
 
     conninfo: str
@@ -59,6 +61,7 @@ class Chain:
     key: str = "2026-05"
     now: datetime = NOW
     identity: RunIdentity = RUN
+    keep_claim: KeepClaim = lambda: None
     store: Store = field(init=False)
 
     def __post_init__(self) -> None:
@@ -124,6 +127,7 @@ class Chain:
                 self.partition,
                 part,
                 run=self.identity,
+                keep_claim=self.keep_claim,
                 now=self.now,
             )
 

@@ -198,10 +198,10 @@ class Ledger:
     def bring_back(self, chain: Chain, archived: Iterable[ArchivedRow], number: int = 1) -> list[Row]:
         """Restore all archives into a table of its own; the rows that did not come back once and as archived.
 
-        Where a row was archived several times the newest archive wins.
+        Where a row was archived several times its last state wins.
         """
         target = f"{self.table}_back_{number}"
-        newest = {one.row.id: one.row for one in sorted(archived, key=lambda one: one.archive_id)}
+        newest = {one.row.id: one.row for one in sorted(archived, key=lambda one: one.row.stamp)}
         if newest:
             restoring.restore(
                 chain, f"back-{self.table}-{number}", now=chain.now, target=f"public.{target}", create_target=True

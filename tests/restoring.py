@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from strongroom.claims import running_clock
 from strongroom.restore import (
     RestoredPart,
     RestorePart,
@@ -13,6 +14,7 @@ from strongroom.restore import (
     RestoreRequest,
     plan_restore,
     release_claims,
+    renew_claims,
     report_restore,
 )
 from strongroom.restore_part import restore_part
@@ -36,10 +38,12 @@ def plan(chain: Chain, restore_id: str = "restore-1", *, now: datetime = NOW, **
 def load(chain: Chain, planned: RestorePlan) -> list[RestoredPart]:
     """Load every part of a plan, each in a session of its own."""
     parts = []
+    owner, clock = planned.restore_id, running_clock(planned.planned_at)
     for part in planned.parts:
+        keep_claim = renew_claims(chain.store, planned, part, owner=owner, clock=clock, ttl=TTL)
         with chain.source() as connection:
             staging = staging_of(chain, planned, part)
-            parts.append(restore_part(connection, chain.store, staging, planned, part))
+            parts.append(restore_part(connection, chain.store, staging, planned, part, keep_claim=keep_claim))
     return parts
 
 

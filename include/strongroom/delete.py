@@ -21,6 +21,7 @@ from psycopg import IsolationLevel, errors, sql
 from pydantic import Field
 
 from strongroom.catalogue import InspectedTable
+from strongroom.claims import KeepClaim
 from strongroom.errors import IntegrityError, NeededError, SourceError, UnarchivableError
 from strongroom.extract_to_staging import inspect_unchanged
 from strongroom.identity import claim_store
@@ -106,6 +107,7 @@ def delete_part(
     part: VerifiedPart,
     *,
     run: RunIdentity,
+    keep_claim: KeepClaim,
     now: datetime,
 ) -> DeletedPart:
     """Delete a part's rows, or move them to the table's warm tier, and leave the evidence in the store.
@@ -117,8 +119,10 @@ def delete_part(
         connection: A session in autocommit mode.
         part: The verification record.
         run: Which Airflow run this is.
+        keep_claim: Called in each batch's transaction; raises when the partition's claim is no longer ours.
 
     Raises:
+        ContendedError: Another run has had the claim; nothing more was deleted.
         IntegrityError: Record, manifest, object or keys do not agree; nothing was deleted.
         NeededError: Rows of the partition were restored and are needed in the table.
         UnarchivableError: The table changed since it was planned, or its warm table cannot take the rows.
@@ -144,7 +148,7 @@ def delete_part(
     warm = warm_table(connection, settings, table.shape, partition.window, now)
     restore_keys(store, staging, connection, table.shape, part)
 
-    progress = _delete_rows(connection, staging, settings, table, warm, part)
+    progress = _delete_rows(connection, staging, settings, table, warm, part, keep_claim)
     evidence = DeleteEvidence(
         archive_id=part.archive_id,
         number=part.number,
@@ -219,6 +223,7 @@ def _delete_rows(
     table: InspectedTable,
     warm: WarmTable | None,
     part: VerifiedPart,
+    keep_claim: KeepClaim,
 ) -> DeleteProgress:
     progress = staging.load(DeleteProgress, part.number)
     if progress is None or progress.keys_sha256 != part.keys_sha256:
@@ -230,7 +235,7 @@ def _delete_rows(
     with open_keys(staging, part) as keys:
         remaining = islice(keys, progress.done_rows, None)
         while batch := list(islice(remaining, settings.delete_batch_rows)):
-            pending = _delete_batch(connection, staging, settings, table, warm, progress, batch)
+            pending = _delete_batch(connection, staging, settings, table, warm, progress, batch, keep_claim)
             progress = _advance(progress, pending)
     if (
         progress.done_rows != part.rows
@@ -313,6 +318,7 @@ def _delete_batch(
     warm: WarmTable | None,
     progress: DeleteProgress,
     batch: list[bytes],
+    keep_claim: KeepClaim,
 ) -> PendingBatch:
     tries = 0
     while True:
@@ -320,6 +326,8 @@ def _delete_batch(
         started = time.monotonic()
         try:
             with connection.transaction():
+                # The server ends a session that stands still from here on before the claim runs out.
+                keep_claim()
                 deleted, kept = _try_batch(connection, table, warm, batch)
                 # The DELETE's own lock keeps whoever would change the table waiting until this transaction ends, so
                 # what the catalogue shows now is what the DELETE met; an error takes the whole batch back.

@@ -65,6 +65,12 @@ class NeededError(StrongroomError):
     """Rows were restored and are needed in the table for some time; they are left alone."""
 
 
+class ClockError(StrongroomError):
+    """This machine's clock is not to be trusted."""
+
+    retryable = True
+
+
 class RestoreError(StrongroomError):
     """Archived rows cannot be brought back as they were asked for."""
 

@@ -16,7 +16,7 @@ from strongroom.errors import StrongroomError
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 _PURGE_INTENT, _DESTRUCTION = "purge-intent.json", "destruction.json"
-_SEAL, _CONDEMNATION = "sealed.json", "condemned.json"
+_SEAL, _CONDEMNATION, _SWEEP = "sealed.json", "condemned.json", "swept.json"
 _VERIFICATION = re.compile(
     r"reports/verifications/.*/(?P<archive>[^/]+)/(?P<at>[0-9]{8}T[0-9]{6}Z)-(?P<result>[a-z]+)\.json"
 )
@@ -130,6 +130,11 @@ class ArchiveId:
     def seal_key(self) -> str:
         """Key of the copy of the manifest that is written just before it."""
         return f"{self.evidence_prefix}{_SEAL}"
+
+    @property
+    def sweep_key(self) -> str:
+        """Key of the record that the parts, which nobody had sealed, were swept away."""
+        return f"{self.evidence_prefix}{_SWEEP}"
 
     @property
     def condemnation_key(self) -> str:

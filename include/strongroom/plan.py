@@ -72,6 +72,7 @@ def plan_archive(
     exclusions: tuple[Exclusion, ...] = ()
     parts: tuple[PlannedPart, ...] = ()
     archive_id = ""
+    known: list[ArchiveId] = []
     if restores:
         outcome: Literal["planned", "resumed", "nothing_due", "restored"] = "restored"
     elif unfinished is not None:
@@ -79,7 +80,8 @@ def plan_archive(
         archive_id = unfinished.archive_id
         parts = tuple(narrow(unfinished.verified_part(number), PlannedPart) for number in range(len(unfinished.parts)))
     else:
-        sequence = _next_sequence(store, settings, partition, earlier)
+        known = begun_archives(store, settings.schema_name, settings.table_name, partition.key)
+        sequence = max((one.sequence for one in (*earlier, *known)), default=0) + 1
         archive_id = str(ArchiveId(settings.schema_name, settings.table_name, partition.key, sequence))
         _refuse_long_id(settings, archive_id)
         _refuse_unsteady_text(connection, table, window)
@@ -99,6 +101,7 @@ def plan_archive(
         due_rows=sum(part.expected_rows for part in parts),
         exclusions=exclusions,
         earlier_archives=tuple(map(str, earlier)),
+        known_archives=tuple(map(str, known)),
         restores=restores,
         planned_at=now,
     )
@@ -173,13 +176,12 @@ def _first_unfinished(store: Store, earlier: Sequence[ArchiveId], table: Inspect
     return None
 
 
-def _next_sequence(store: Store, settings: TableSettings, partition: Partition, earlier: Sequence[ArchiveId]) -> int:
-    """One more than the highest that was ever begun; what a broken run left, and what was purged, keeps its number."""
-    where = (settings.schema_name, settings.table_name, partition.key)
+def begun_archives(store: Store, schema_name: str, table_name: str, partition_key: str) -> list[ArchiveId]:
+    """Archives of one partition that left a part or evidence; what a broken run left, and what was purged, counts too."""
+    where = (schema_name, table_name, partition_key)
     prefixes = (partition_prefix(*where), evidence_prefix(*where))
     begun = {key.removeprefix(prefix).partition("/")[0] for prefix in prefixes for key in store.keys(prefix)}
-    sequences = [archive.sequence for archive in (*earlier, *filter(None, map(ArchiveId.parse_or_none, begun)))]
-    return max(sequences, default=0) + 1
+    return sorted(filter(None, map(ArchiveId.parse_or_none, begun)))
 
 
 def _refuse_long_id(settings: TableSettings, archive_id: str) -> None:

@@ -17,7 +17,7 @@ from typing import Literal
 from pydantic import AwareDatetime, Field
 
 from strongroom.catalog import DamagedManifest, survey_catalog
-from strongroom.claims import release_claim, take_claim
+from strongroom.claims import KeepClaim, claim_keeper, release_claim, running_clock, take_claim
 from strongroom.errors import ContendedError, IntegrityError, StoreError
 from strongroom.holds import Hold, covering, holds_in_force
 from strongroom.manifest import Manifest, ManifestPart, read_manifest
@@ -244,7 +244,7 @@ def purge_archive(
 ) -> PurgeResult:
     """Destroy one archive for which it was so decided, and leave the certificate. A repeat finds the certificate.
 
-    Term, holds, locks, restores and the manifest are looked at again; holds once more before each object.
+    Term, holds, locks, restores and the manifest are looked at again; holds and the claim once more before each object.
 
     Args:
         store: With the archiver's rights: reads everything, writes intent and certificate.
@@ -281,13 +281,20 @@ def purge_archive(
         take_claim(store, claim, owner=str(run), now=now, ttl=claim_ttl)
     except ContendedError as error:
         return _stopped(archive, "contended", f"{error.what}, {error.found}")
-    result = _purge_claimed(store, purge_store, decision, approval, run, now)
+    keep_claim = claim_keeper(store, [claim], owner=str(run), clock=running_clock(now), ttl=claim_ttl)
+    result = _purge_claimed(store, purge_store, decision, approval, run, now, keep_claim)
     release_claim(store, claim, owner=str(run), now=now)
     return result
 
 
 def _purge_claimed(
-    store: Store, purge_store: PurgeStore, decision: Decision, approval: Approval, run: RunIdentity, now: datetime
+    store: Store,
+    purge_store: PurgeStore,
+    decision: Decision,
+    approval: Approval,
+    run: RunIdentity,
+    now: datetime,
+    keep_claim: KeepClaim,
 ) -> PurgeResult:
     archive = decision.archive
     try:
@@ -307,7 +314,7 @@ def _purge_claimed(
     if intent is None:
         assert manifest is not None  # noqa: S101 - _doubt() lets nothing else pass
         intent = _write_intent(store, archive, manifest, approval, versions, run, now)
-    if (stop := _remove(store, purge_store, archive, versions)) is not None:
+    if (stop := _remove(store, purge_store, archive, versions, keep_claim)) is not None:
         return stop
 
     removed = tuple({(one.key, one.version_id): one for one in (*intent.versions, *versions)}.values())
@@ -355,7 +362,11 @@ def _locks(purge_store: PurgeStore, versions: Sequence[StoredVersion]) -> list[s
 
 
 def _remove(
-    store: Store, purge_store: PurgeStore, archive: ArchiveId, versions: Sequence[StoredVersion]
+    store: Store,
+    purge_store: PurgeStore,
+    archive: ArchiveId,
+    versions: Sequence[StoredVersion],
+    keep_claim: KeepClaim,
 ) -> PurgeResult | None:
     """Remove the versions in their order; None when all are gone, or why it stopped."""
     looked_for = None
@@ -363,6 +374,10 @@ def _remove(
         if version.key != looked_for:
             if holding := covering(holds_in_force(store), archive):
                 return _stopped(archive, "held", f"{'; '.join(map(str, holding))}; {_left(number, versions)}")
+            try:
+                keep_claim()
+            except ContendedError as error:
+                return _stopped(archive, "contended", f"{error.what}; {_left(number, versions)}")
             looked_for = version.key
         try:
             purge_store.remove(version)

@@ -223,6 +223,9 @@ class ArchivePlan(Record):
     due_rows: int
     exclusions: tuple[Exclusion, ...] = ()
     earlier_archives: tuple[str, ...] = Field(default=(), description="Sealed archives of the same partition.")
+    known_archives: tuple[str, ...] = Field(
+        default=(), description="All that there are traces of, sealed or not, when this was planned."
+    )
     restores: tuple[RestoreRecord, ...] = Field(default=(), description="Why the rows are left alone for now.")
     planned_at: AwareDatetime
 

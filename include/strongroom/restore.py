@@ -5,14 +5,16 @@ In between each part is loaded by :mod:`strongroom.restore_part`. Nothing here c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, time, timedelta, timezone
 from itertools import groupby
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BeforeValidator, Field
 
-from strongroom.claims import release_claim, take_claim
+from strongroom.claims import KeepClaim, claim_keeper, release_claim, take_claim
+from strongroom.delete import parse_evidence
 from strongroom.errors import RestoreError, StrongroomError
 from strongroom.manifest import Manifest, archive_ids, require_manifest
 from strongroom.object_keys import ArchiveId, claim_key, restore_report_key
@@ -33,6 +35,8 @@ from strongroom.store import Store
 
 MOST_LANES = 1000
 """Airflow maps a task over at most 1024 values (``max_map_length``)."""
+
+_READERS = 8
 
 LISTED_KEYS = 1000
 """How many keys of rows that are there but different one part names; it always counts them all."""
@@ -246,7 +250,7 @@ def plan_restore(
         target=target_name,
         archive_ids=tuple(manifest.archive_id for manifest in manifests),
         partition_keys=tuple(sorted({manifest.partition_key for manifest in manifests})),
-        lanes=_cut_lanes(request, manifests),
+        lanes=_cut_lanes(store, request, manifests),
         creates_target=False,
         kept_aside=(),
         added=(),
@@ -326,23 +330,52 @@ def _archives_in_range(store: Store, request: RestoreRequest) -> Iterator[Archiv
             yield archive
 
 
-def _cut_lanes(request: RestoreRequest, manifests: Sequence[Manifest]) -> tuple[tuple[RestorePart, ...], ...]:
+def _cut_lanes(
+    store: Store, request: RestoreRequest, manifests: Sequence[Manifest]
+) -> tuple[tuple[RestorePart, ...], ...]:
     """Parts that may come back side by side.
 
     Where a partition has several archives, a row may be in more than one of them (restored, changed, archived again):
-    the newest one must come first, so such a partition is one lane.
+    the newest one must come first, so such a partition is one lane. The parts of one archive were read one after the
+    other: a row that was moved in time meanwhile may be in two of them, and the later form must come first.
     """
     lanes: list[tuple[RestorePart, ...]] = []
     for _, group in groupby(manifests, key=lambda manifest: manifest.partition_key):
         archives = list(group)
-        parts = [tuple(_parts_of(request, manifest)) for manifest in reversed(archives)]
-        if len(archives) == 1:
-            lanes += [(part,) for part in parts[0]]
-        elif any(parts):
-            lanes.append(tuple(part for archive in parts for part in archive))
+        if len(archives) == 1 and _has_each_row_once(store, archives[0]):
+            lanes += [(part,) for part in _parts_of(request, archives[0])]
+        elif parts := tuple(part for archive in reversed(archives) for part in _latest_first(request, archive)):
+            lanes.append(parts)
     if len(lanes) > MOST_LANES:
         lanes = [tuple(part for lane in lanes[start::MOST_LANES] for part in lane) for start in range(MOST_LANES)]
     return tuple(lanes)
+
+
+def _latest_first(request: RestoreRequest, manifest: Manifest) -> list[RestorePart]:
+    def read_at(part: RestorePart) -> tuple[int, int, int]:
+        """Orders snapshots of one server: a later one has seen more transactions end."""
+        lowest, highest, running = manifest.parts[part.number].snapshot.split(":")
+        return int(highest), int(lowest), -len(running.split(","))
+
+    return sorted(_parts_of(request, manifest), key=read_at, reverse=True)
+
+
+def _has_each_row_once(store: Store, manifest: Manifest) -> bool:
+    """Whether the evidence says of each row of an archive that it lay in the table as it was archived, to the end."""
+    archive = ArchiveId.parse(manifest.archive_id)
+    if len(manifest.parts) == 1:
+        return True
+
+    def is_whole(number: int) -> bool:
+        key = archive.delete_evidence_key(number)
+        present = store.read(key)
+        if present is None:
+            return False
+        evidence = parse_evidence(f"{store}{key}", present[0])
+        return evidence.deleted + evidence.referenced == evidence.rows
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        return all(readers.map(is_whole, range(len(manifest.parts))))
 
 
 def _parts_of(request: RestoreRequest, manifest: Manifest) -> Iterator[RestorePart]:
@@ -402,12 +435,25 @@ def _take_claims(store: Store, plan: RestorePlan, *, owner: str, now: datetime, 
 
 
 def renew_claims(
-    store: Store, plan: RestorePlan, part: RestorePart, *, owner: str, now: datetime, ttl: timedelta
-) -> None:
-    """Renew the claims on the partition of one part; each part does so before it changes anything."""
+    store: Store,
+    plan: RestorePlan,
+    part: RestorePart,
+    *,
+    owner: str,
+    clock: Callable[[], datetime],
+    ttl: timedelta,
+) -> KeepClaim:
+    """Renew the claims on the partition of one part; each part does so before it changes anything.
+
+    Returns:
+        What looks after them while the part is loaded.
+    """
     archive = ArchiveId.parse(part.archive_id)
-    for table in sorted({split_table(plan.table), split_table(plan.target)}):
-        take_claim(store, claim_key(*table, archive.partition_key), owner=owner, now=now, ttl=ttl)
+    tables = sorted({split_table(plan.table), split_table(plan.target)})
+    keys = [claim_key(*table, archive.partition_key) for table in tables]
+    for key in keys:
+        take_claim(store, key, owner=owner, now=clock(), ttl=ttl)
+    return claim_keeper(store, keys, owner=owner, clock=clock, ttl=ttl)
 
 
 def release_claims(store: Store, plan: RestorePlan, *, owner: str, now: datetime) -> None:

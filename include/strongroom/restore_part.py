@@ -18,6 +18,7 @@ from psycopg import IsolationLevel, errors, sql
 
 from strongroom.audit import what_hides
 from strongroom.checksum import ReadingBack, require_equal
+from strongroom.claims import KeepClaim
 from strongroom.codecs import blocks, decompress
 from strongroom.errors import IntegrityError, RestoreError
 from strongroom.manifest import require_manifest
@@ -67,7 +68,13 @@ class _Outcome(NamedTuple):
 
 
 def restore_part(
-    connection: Connection, store: Store, staging: Staging, plan: RestorePlan, part: RestorePart
+    connection: Connection,
+    store: Store,
+    staging: Staging,
+    plan: RestorePlan,
+    part: RestorePart,
+    *,
+    keep_claim: KeepClaim,
 ) -> RestoredPart:
     """Bring the rows of one part back; a repeat adds nothing and goes on where a try broke off.
 
@@ -76,8 +83,10 @@ def restore_part(
     Args:
         connection: A session in autocommit mode that may insert into the target.
         staging: Scratch space of this archive in this restore.
+        keep_claim: Called in each batch's transaction; raises when the partition's claims are no longer ours.
 
     Raises:
+        ContendedError: Another run has had a claim; nothing more was loaded.
         RestoreError: The target does not take a row, or no longer fits; names the constraint or the columns.
         IntegrityError: The manifest is damaged, or proved lines do not read back.
     """
@@ -102,7 +111,7 @@ def restore_part(
             rows=archived.rows,
             detail=f"{error.what}{compared}",
         )
-    loader = _Loader(connection, target, fit, manifest.table, plan.request)
+    loader = _Loader(connection, target, fit, manifest.table, plan.request, keep_claim)
     progress = _load(loader, staging, path, archived)
     staging.discard(path)
     return RestoredPart(
@@ -177,9 +186,15 @@ class _Loader:
     """
 
     def __init__(
-        self, connection: Connection, target: Target, fit: Fit, shape: TableShape, request: RestoreRequest
+        self,
+        connection: Connection,
+        target: Target,
+        fit: Fit,
+        shape: TableShape,
+        request: RestoreRequest,
+        keep_claim: KeepClaim,
     ) -> None:
-        self._connection = connection
+        self._connection, self._keep_claim = connection, keep_claim
         self._target, self._fit, self._shape, self._request = target, fit, shape, request
         self._names = {column.name: sql.Identifier(f"c{position}") for position, column in enumerate(fit.rebuilt)}
         self._counted = [name for name in fit.loaded if name in target.sequences]
@@ -258,6 +273,7 @@ class _Loader:
             self._connection.execute("SET LOCAL enable_seqscan = off")
             self._connection.execute("SET LOCAL enable_hashjoin = off")
             self._connection.execute("SET LOCAL enable_mergejoin = off")
+            self._keep_claim()
             wanted = self._rebuild(lines)
             self._insert()
             altered, inserted, unchanged, different, *highest = self._look()

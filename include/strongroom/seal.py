@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from strongroom.errors import IntegrityError
 from strongroom.manifest import Manifest, manifest_part, parse_manifest, read_manifest, sha256_sums
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys import ArchiveId, evidence_prefix, sealed_and_kept
 from strongroom.object_lock import lock_archive
 from strongroom.partitions import Window
 from strongroom.records import ArchivePlan, RunIdentity, SealedArchive, VerifiedPart
@@ -38,7 +38,8 @@ def seal_archive(
         run: Which Airflow run this is.
 
     Raises:
-        IntegrityError: Parts are missing, their objects are, or a manifest of other parts is there already.
+        IntegrityError: Parts are missing, their objects are, a manifest of other parts is there already, or another
+            archive of the partition was sealed since this one was planned.
     """
     archive = ArchiveId.parse(str(plan.archive_id))
     # A run that was cleared may still show records of the archive that its earlier try had planned.
@@ -50,8 +51,10 @@ def seal_archive(
             require_object(store, part)
         present = _begun(store, archive) or _manifest(settings, plan, parts, run, now)
         _require_same(present, parts)
+        _require_first(store, plan, archive)
         _put_and_compare(store, archive.sums_key, sha256_sums(present.parts), "text/plain")
         _put_and_compare(store, archive.seal_key, present.to_json(), "application/json")
+        _require_first(store, plan, archive)  # once more, now that whoever comes later will find that copy
         _put_and_compare(store, archive.manifest_key, present.to_json(), "application/json")
     _require_same(present, parts)
     if settings.store.object_lock != "off":
@@ -62,6 +65,30 @@ def seal_archive(
         manifest_sha256=hashlib.sha256(present.to_json()).hexdigest(),
         parts=tuple(parts),
     )
+
+
+def _require_first(store: Store, plan: ArchivePlan, archive: ArchiveId) -> None:
+    """See that nobody has swept the parts away, or sealed another archive of the partition since this one was planned.
+
+    Of two archives the higher sequence must be the one that was read later: a restore gives its rows the preference.
+    Whoever seals has put that on record just before, so of two who do it at once one at least finds the other.
+    """
+    if store.head(archive.sweep_key) is not None:
+        raise IntegrityError(
+            f"the parts of {archive} were swept away as leftovers",
+            hint="Nothing was sealed and no row was deleted. Clear 'plan' and the tasks after it.",
+        )
+    where = (archive.schema_name, archive.table_name, archive.partition_key)
+    others = map(str, sealed_and_kept(store.keys(evidence_prefix(*where))))
+    unknown = [one for one in others if one not in (*plan.known_archives, str(archive))]
+    if unknown:
+        raise IntegrityError(
+            f"{archive} was overtaken",
+            expected="no other archive of the partition since this one was planned",
+            found=", ".join(unknown),
+            hint="Nothing was sealed and no row was deleted. Clear 'plan' and the tasks after it: what is still in the table "
+            "goes into another archive.",
+        )
 
 
 def _begun(store: Store, archive: ArchiveId) -> Manifest | None:

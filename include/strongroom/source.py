@@ -36,7 +36,6 @@ PINNED = {
     "synchronize_seqscans": "off",  # the same query gives the same order
     "timezone": "UTC",
     "xmloption": "content",
-    "idle_in_transaction_session_timeout": "0",
 }
 """Session settings that decide how values are written, and what is visible."""
 
@@ -64,6 +63,7 @@ def open_source(
     connect_timeout_seconds: int = 10,
     statement_timeout_seconds: int = 3600,
     lock_timeout_seconds: int = 30,
+    idle_timeout_seconds: int = 600,
 ) -> Iterator[Connection]:
     """Open a session on the source database and close it at the end, whatever happens.
 
@@ -74,6 +74,8 @@ def open_source(
         connect_timeout_seconds: Longest wait for the server.
         statement_timeout_seconds: Longest run of one statement.
         lock_timeout_seconds: Longest wait for one lock.
+        idle_timeout_seconds: The server ends a session that stands still inside a transaction for longer: a worker that
+            was frozen keeps neither its locks nor the right to go on.
 
     Raises:
         ConfigurationError: The connection would not be encrypted.
@@ -92,6 +94,7 @@ def open_source(
         pinned = PINNED | {
             "statement_timeout": f"{statement_timeout_seconds}s",
             "lock_timeout": f"{lock_timeout_seconds}s",
+            "idle_in_transaction_session_timeout": f"{idle_timeout_seconds}s",
             **{f"tcp_{name}": str(value) for name, value in _KEEPALIVES.items()},
         }
         for name, value in pinned.items():

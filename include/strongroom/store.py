@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -323,6 +324,12 @@ class Store:
         except (_TakenError, AbsentError):
             return False
         return True
+
+    def clock(self) -> datetime:
+        """What the store's own clock says, to the second: the one clock that all who use the store share."""
+        with self._translated("look at", ""):
+            answer = self._client.head_bucket(Bucket=self._settings.bucket)
+        return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
 
     def head(self, key: str, version_id: str | None = None) -> ObjectVersion | None:
         """Say what lies under a key, or None."""

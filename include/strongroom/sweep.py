@@ -7,6 +7,7 @@ because of them, and the rows are still in the table.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -175,7 +176,7 @@ def _doubt(store: Store, archive: ArchiveId) -> str | None:
     """Why parts without a visible manifest may be an archive all the same."""
     if any(version.key == archive.manifest_key for version in store.versions(archive.manifest_key)):
         return "a manifest of it lies hidden behind a delete marker"
-    if any(store.keys(archive.evidence_prefix)):
+    if any(key != archive.sweep_key for key in store.keys(archive.evidence_prefix)):
         return "there is evidence of it, so it was an archive once, and its manifest is gone"
     return None
 
@@ -295,8 +296,13 @@ def _sweep_claimed(
     for archive in map(ArchiveId.parse, leftover.archive_ids):
         if holding := covering(holds, archive):
             return _swept(leftover, "held", "; ".join(map(str, holding)))
-    if leftover.kind == "unsealed" and any(read_manifest(store, archive) is not None for archive in archives):
-        return _swept(leftover, "contended", "it was sealed while this sweep looked at it")
+    if leftover.kind == "unsealed":
+        for archive in archives:
+            # From here on nobody can seal it, however long we stand still before the parts go: whoever seals looks for
+            # this record after leaving one of the seal, and we look for that one after leaving this.
+            store.put_bytes(archive.sweep_key, json.dumps({"archive_id": str(archive)}).encode())
+            if doubt := _doubt(store, archive):
+                return _swept(leftover, "contended", f"it was sealed while this sweep looked at it: {doubt}")
     try:
         remove(leftover)
     except LockedError as error:

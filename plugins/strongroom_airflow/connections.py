@@ -52,6 +52,7 @@ def _connect(conn_id: str, settings: TableSettings, application_name: str) -> Ab
         connect_timeout_seconds=settings.connect_timeout_seconds,
         statement_timeout_seconds=settings.statement_timeout_seconds,
         lock_timeout_seconds=settings.lock_timeout_seconds,
+        idle_timeout_seconds=max(1, min(600, settings.claim_ttl_seconds // 2)),
     )
 
 

@@ -10,10 +10,12 @@ from operator import attrgetter
 
 from airflow.sdk import Context
 
+from strongroom.claims import shared_clock
 from strongroom.object_keys import ArchiveId
 from strongroom.purge import Decision
 from strongroom.records import Record, RunIdentity
 from strongroom.settings import Settings, TableSettings, load_settings
+from strongroom.store import Store
 from strongroom_airflow.connections import store_users
 
 MOST_A_RUN = 1000
@@ -55,9 +57,9 @@ class PurgeRun:
         """What names this run in intents and certificates."""
         return RunIdentity(dag_id=self._dag_run.dag_id, run_id=self._dag_run.run_id)
 
-    def now(self) -> datetime:
-        """This instant, UTC."""
-        return datetime.now(timezone.utc)
+    def now(self, store: Store) -> datetime:
+        """This instant, UTC, by the clock of the store that it is about."""
+        return shared_clock(store, datetime.now(timezone.utc))()
 
     def claim_ttl(self, door: TableSettings) -> timedelta:
         """How long a claim of this run holds if its process dies."""

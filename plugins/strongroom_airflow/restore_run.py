@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
@@ -10,6 +11,7 @@ from typing import Any
 from airflow.sdk import Context
 from pydantic import ValidationError
 
+from strongroom.claims import shared_clock
 from strongroom.errors import RestoreError
 from strongroom.object_keys import ArchiveId
 from strongroom.restore import RestoreRequest
@@ -92,8 +94,12 @@ class RestoreRun:
         return Staging(restores / self.restore_id, archive_id) if archive_id else Staging(restores, self.restore_id)
 
     def now(self) -> datetime:
-        """This instant, UTC."""
-        return datetime.now(timezone.utc)
+        """This instant, UTC, by the store's clock."""
+        return self._clock()
+
+    @cached_property
+    def _clock(self) -> Callable[[], datetime]:
+        return shared_clock(self.store, datetime.now(timezone.utc))
 
 
 def _table_of(archive_id: str) -> str:

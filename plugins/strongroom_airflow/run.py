@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
 
 from airflow.sdk import Context
 
-from strongroom.claims import release_claim, take_claim
+from strongroom.claims import KeepClaim, claim_keeper, release_claim, shared_clock, take_claim
 from strongroom.object_keys import claim_key
 from strongroom.partitions import Partition
 from strongroom.records import RunIdentity
@@ -59,13 +60,22 @@ class ArchiveRun:
         return Staging(self.settings.staging, archive_id)
 
     def now(self) -> datetime:
-        """This instant, UTC."""
-        return datetime.now(timezone.utc)
+        """This instant, UTC, by the store's clock."""
+        return self._clock()
+
+    @cached_property
+    def _clock(self) -> Callable[[], datetime]:
+        return shared_clock(self.store, datetime.now(timezone.utc))
 
     def claim(self) -> None:
         """Take the partition's claim, or renew it."""
-        ttl = timedelta(seconds=self.settings.claim_ttl_seconds)
-        take_claim(self.store, self._claim_key, owner=str(self.identity), now=self.now(), ttl=ttl)
+        take_claim(self.store, self._claim_key, owner=str(self.identity), now=self.now(), ttl=self._claim_ttl)
+
+    @property
+    def keep_claim(self) -> KeepClaim:
+        """Looks after the claim while a step works in batches."""
+        owner = str(self.identity)
+        return claim_keeper(self.store, [self._claim_key], owner=owner, clock=self.now, ttl=self._claim_ttl)
 
     def release(self) -> None:
         """Give the partition's claim back, if this run has it."""
@@ -75,6 +85,10 @@ class ArchiveRun:
         """Whether further tasks of this run are at work, or soon will be without anybody's doing."""
         ti = self.context["ti"]
         return bool(ti.get_ti_count(dag_id=ti.dag_id, run_ids=[ti.run_id], states=_AT_WORK) > 1)
+
+    @property
+    def _claim_ttl(self) -> timedelta:
+        return timedelta(seconds=self.settings.claim_ttl_seconds)
 
     @property
     def _claim_key(self) -> str:

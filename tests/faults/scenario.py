@@ -42,7 +42,7 @@ class Scene:
     bucket: str
     folder: Path
 
-    def scenario(self, **settings: Any) -> Scenario:
+    def scenario(self, *, rows: int = ROWS, **settings: Any) -> Scenario:
         """A ledger on a fresh table, with a prefix and a staging folder of its own."""
         number = next(_numbers)
         folder = self.folder / str(number)
@@ -60,7 +60,7 @@ class Scene:
             settings=base.model_copy(update={"store": store}),
             folder=folder,
         )
-        return Scenario(self, place, opened(self.conninfo, table, ROWS))
+        return Scenario(self, place, opened(self.conninfo, table, rows))
 
 
 @dataclass

@@ -22,7 +22,7 @@ from typing import Any
 import boto3
 from pydantic import BaseModel
 
-from strongroom.claims import release_claim, take_claim
+from strongroom.claims import claim_keeper, release_claim, running_clock, take_claim
 from strongroom.errors import StrongroomError
 from strongroom.object_keys import claim_key
 from strongroom.purge import BY_POLICY, Approval, PurgeResult, judge, purge_archive
@@ -106,7 +106,11 @@ class Place:
         return make_client(self.settings.store, session=session, endpoint_url=self.endpoint_url)
 
     def chain(self) -> Chain:
-        return Chain(self.conninfo, self.client("archiver"), self.settings, now=self.now, identity=self.identity)
+        chain = Chain(self.conninfo, self.client("archiver"), self.settings, now=self.now, identity=self.identity)
+        key = claim_key(self.settings.schema_name, self.settings.table_name, chain.partition.key)
+        owner, clock = str(self.identity), running_clock(self.now)
+        chain.keep_claim = claim_keeper(chain.store, [key], owner=owner, clock=clock, ttl=CLAIM_TTL)
+        return chain
 
 
 @dataclass

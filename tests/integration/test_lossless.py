@@ -802,7 +802,7 @@ def test_the_format_document_tells_of_every_field(record):
 
 def test_the_format_document_names_the_settings_that_values_depend_on():
     """All that are pinned, but for those that decide what is seen and in which order."""
-    about_reading = {"row_security", "synchronize_seqscans", "idle_in_transaction_session_timeout"}
+    about_reading = {"row_security", "synchronize_seqscans"}
 
     told = dict(re.findall(r"\| `(\w+)` \| `([^`]+)`", DOCUMENT))
 

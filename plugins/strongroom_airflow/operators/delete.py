@@ -34,6 +34,7 @@ class DeleteOperator(StrongroomOperator):
                 run.partition,
                 part,
                 run=run.identity,
+                keep_claim=run.keep_claim,
                 now=run.now(),
             )
         stayed = deleted.changed + deleted.referenced

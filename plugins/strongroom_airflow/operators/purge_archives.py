@@ -42,7 +42,7 @@ class PurgeArchivesOperator(PurgeStepOperator):
                 decision,
                 approval,
                 run=run.identity,
-                now=run.now(),
+                now=run.now(store),
                 claim_ttl=run.claim_ttl(door),
             )
             self._tell(result)

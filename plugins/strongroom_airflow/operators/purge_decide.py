@@ -25,7 +25,7 @@ class PurgeDecideOperator(PurgeStepOperator):
         for door in run.doors:
             store = connect_store(door)
             # Two connections or addresses may lead to one and the same bucket.
-            decisions = [one for one in judge(store, now=run.now()) if (str(store), one) not in seen]
+            decisions = [one for one in judge(store, now=run.now(store)) if (str(store), one) not in seen]
             seen.update((str(store), one) for one in decisions)
             judged += decisions
             room = MOST_A_RUN - sum(map(len, due.values()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from typing import Any
 
 from strongroom.purge import Approval, PurgeResult
@@ -43,7 +44,7 @@ class PurgeReportOperator(PurgeStepOperator):
             [Swept.model_validate(one) for one in self.swept or ()],
             [WarmResult.model_validate(one) for one in self.warm or ()],
             run=run.identity,
-            now=run.now(),
+            now=datetime.now(timezone.utc),
         )
         facts = {**report.counts, "swept": dict(report.swept_counts), "warm": dict(report.warm_counts)}
         return report.sentence(), facts, facts

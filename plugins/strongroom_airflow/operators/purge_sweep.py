@@ -19,22 +19,24 @@ class PurgeSweepOperator(PurgeStepOperator):
         swept: list[Swept] = []
         longest = max(table.purge.sweep_after_days for table in run.settings.tables.values())
         for door in run.doors:
+            store = connect_store(door)
             swept += sweep_store(
-                connect_store(door),
+                store,
                 connect_purge_store(door),
                 run=run.identity,
-                now=run.now(),
+                now=run.now(store),
                 grace=timedelta(days=longest),
                 claim_ttl=run.claim_ttl(door),
             )
         for table in run.settings.tables.values():
+            store = connect_store(table)
             swept += sweep_staging(
-                connect_store(table),
+                store,
                 table.staging,
                 schema_name=table.schema_name,
                 table_name=table.table_name,
                 run=run.identity,
-                now=run.now(),
+                now=run.now(store),
                 grace=timedelta(days=table.purge.sweep_after_days),
                 claim_ttl=run.claim_ttl(table),
             )

@@ -19,8 +19,9 @@ class PurgeWarmOperator(PurgeStepOperator):
         for table in run.settings.tables.values():
             if table.warm:
                 name = f"strongroom {table.table} {self.task_id}"
+                store = connect_store(table)
                 with connect_source(table, application_name=name) as connection:
-                    results += purge_warm(connection, connect_store(table), table, run=run.identity, now=run.now())
+                    results += purge_warm(connection, store, table, run=run.identity, now=run.now(store))
         for one in results:
             tell = self.log.warning if one.result in ("held", "unverifiable") else self.log.info
             tell(f"{one.result}: {one.table} {one.month}: {one.detail}")

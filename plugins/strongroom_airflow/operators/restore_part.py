@@ -48,6 +48,7 @@ class RestorePartOperator(RestoreOperator):
         return "; ".join(result.sentence() for result in results), {"parts": len(results), **counts}, records
 
     def _restore(self, run: RestoreRun, plan: RestorePlan, part: RestorePart) -> RestoredPart:
-        renew_claims(run.store, plan, part, owner=run.owner, now=run.now(), ttl=run.claim_ttl)
+        keep_claim = renew_claims(run.store, plan, part, owner=run.owner, clock=run.now, ttl=run.claim_ttl)
+        staging = run.staging(part.archive_id)
         with run.target() as connection:
-            return restore_part(connection, run.store, run.staging(part.archive_id), plan, part)
+            return restore_part(connection, run.store, staging, plan, part, keep_claim=keep_claim)
