@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk.definitions._internal.dag_parsing_context import _airflow_parsing_context_manager
 from airflow.serialization.serialized_objects import DagSerialization
 
 from strongroom.settings import DEFAULT_FILE, FILE_VARIABLE
@@ -166,3 +167,11 @@ def test_settings_of_a_table_reach_its_dag(configured):
     assert (dag.owner, dag.tags) == ("fraud team", {"strongroom", "archive", "weekly"})
     assert {(task.retries, task.pool) for task in dag.tasks} == {(1, "nightly")}
     assert dag.get_task("delete").max_active_tis_per_dagrun == 2
+
+
+def test_a_task_builds_its_own_dag_alone():
+    """Each task parses the file again; with 200 tables that must not cost it 200 DAGs."""
+    with _airflow_parsing_context_manager(dag_id="archive__audit_events", task_id="plan"):
+        bag = parse()
+
+    assert list(bag.dags) == ["archive__audit_events"]
