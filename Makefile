@@ -4,6 +4,7 @@
 #   ROWS=200000         call records a month for demo and sample; the other tables follow in proportion
 #   KEEP=1              demo leaves its stack up
 #   ARGS="-k verify"    further words for pytest
+#   MINUTES=5           how long soak goes on
 #   WRITE=1             test-faults writes its table into docs/reliability.md
 
 PYTHON ?=
@@ -11,6 +12,7 @@ ROWS ?= 50000
 KEEP ?=
 ARGS ?=
 WRITE ?=
+MINUTES ?= 5
 
 VENV := .venv/bin
 LOCAL := $(VENV)/python -m strongroom_local
@@ -19,7 +21,7 @@ LOCAL := $(VENV)/python -m strongroom_local
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help memory statistics demo test test-faults coverage mutants fuzz lint up down status env sample lock clean setup
+.PHONY: help memory statistics parsing demo test test-faults soak coverage mutants fuzz lint up down status env sample lock clean setup
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -38,8 +40,12 @@ mutants: setup ## Break the delete in each small way and see that a test notices
 
 fuzz: setup ## Fuzz the readers for minutes instead of seconds
 	@HYPOTHESIS_PROFILE=long $(VENV)/python -m pytest tests/fuzz
+
 test-faults: setup ## Break each step at each of its moments, and count the rows afterwards (WRITE=1; see docs/reliability.md)
-	@$(if $(WRITE),STRONGROOM_FAULTS_TABLE=docs/reliability.md) $(VENV)/python -m pytest tests/faults tests/e2e/test_kill_scheduler.py $(ARGS)
+	@$(if $(WRITE),STRONGROOM_FAULTS_TABLE=docs/reliability.md) $(VENV)/python -m pytest tests/faults tests/races tests/e2e/test_kill_scheduler.py $(ARGS)
+
+soak: setup ## Archive, restore and purge in a loop under a writer; nothing may grow (MINUTES=5; see docs/reliability.md)
+	@$(VENV)/python -m tests.soak --minutes $(MINUTES)
 
 lint: setup ## Check style, formatting, types, pinned packages, and that no secret is tracked
 	@$(VENV)/ruff check .
@@ -65,6 +71,9 @@ memory: setup ## Measure what each task takes at 200,000 and 2,000,000 rows (min
 
 statistics: setup ## Measure statistics, catalogue and metrics of 10,000 archives (minutes; see docs/statistics.md)
 	@$(VENV)/python -m tests.measure_statistics 10000
+
+parsing: setup ## Measure what 200 tables cost the DAG processor, and a task (see docs/configuration.md)
+	@$(VENV)/python -m tests.measure_parsing
 
 sample: setup ## Fill the source tables up to ROWS call records a month
 	@$(LOCAL) sample --rows $(ROWS)
