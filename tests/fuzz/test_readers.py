@@ -57,7 +57,7 @@ from strongroom.restores import parse_restore_record
 from strongroom.settings import Settings, StoreSettings, load_settings
 from strongroom.settings.strict_yaml import YamlError, parse_yaml
 from strongroom.store import Store
-from strongroom.type_names import is_type_name
+from strongroom.type_names import is_type_name, type_name
 from strongroom.verification import parse_sample
 from strongroom.verify import split_lines
 from tests.synthetic import a_manifest
@@ -447,7 +447,11 @@ def test_what_is_to_be_held_partitions_terms_and_samples_are_read_or_named(text)
 @example("numeric(1--2)")
 @fuzzed
 def test_a_type_name_holds_nothing_that_ends_or_goes_on_a_statement(text):
-    if is_type_name(text):
+    if not is_type_name(text):
+        with pytest.raises(IntegrityError, match="is not the name of a type"):
+            type_name(text)
+    else:
+        assert type_name(text).as_string() == text
         bare = re.sub(r'"(?:[^"]|"")+"', "q", text)
         assert re.fullmatch(r"[a-zA-Z0-9_. ,()\[\]-]+", bare)
         assert "--" not in bare
