@@ -527,6 +527,30 @@ def test_a_batch_of_which_the_server_knows_nothing_is_looked_at_again(chain, par
     assert (chain.delete(part).deleted, left(chain)) == (10, [])
 
 
+STAND_IN = (
+    "CREATE FUNCTION pg_catalog.pg_xact_status(xid8) RETURNS text LANGUAGE plpgsql AS "
+    "'BEGIN RAISE ''not here'' USING ERRCODE = ''feature_not_supported''; END'"
+)
+
+
+@pytest.mark.parametrize("instead", ["", STAND_IN], ids=["no such function", "one that says no"])
+def test_a_batch_of_which_the_server_cannot_tell_is_looked_at_again(chain, part, instead):
+    """As servers that only speak PostgreSQL's protocol; here it is hidden under another name for a while."""
+    keep_pending(chain, part, "3")
+    hidden = "pg_catalog.pg_xact_status_hidden"
+    with psycopg.connect(chain.conninfo, autocommit=True) as owner:
+        owner.execute("SET allow_system_table_mods = on")
+        owner.execute("ALTER FUNCTION pg_catalog.pg_xact_status(xid8) RENAME TO pg_xact_status_hidden")
+        owner.execute(instead)
+        try:
+            deleted = chain.delete(part)
+        finally:
+            owner.execute("DROP FUNCTION IF EXISTS pg_catalog.pg_xact_status(xid8)")
+            owner.execute(f"ALTER FUNCTION {hidden}(xid8) RENAME TO pg_xact_status")
+
+    assert (deleted.deleted, left(chain)) == (10, [])
+
+
 def test_a_batch_that_an_earlier_try_has_yet_to_commit_is_waited_for(chain, part):
     keys = [line.decode().split("\t")[:2] for line in chain.staging(part.archive_id).keys(0).read_bytes().splitlines()]
     with psycopg.connect(chain.conninfo) as other:
