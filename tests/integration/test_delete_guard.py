@@ -20,6 +20,7 @@ import pytest
 from strongroom import delete
 from strongroom.delete import DeleteEvidence, DeleteProgress, PendingBatch, delete_part
 from strongroom.errors import (
+    ContendedError,
     IdentityError,
     IntegrityError,
     NeededError,
@@ -210,7 +211,7 @@ def test_a_second_part_in_the_same_session_finds_an_empty_batch(chain, part):
         for _ in range(2):
             deleted = delete_part(
                 connection, chain.store, chain.staging(part.archive_id), chain.settings, chain.partition, part,
-                run=RUN, now=NOW,
+                run=RUN, keep_claim=chain.keep_claim, now=NOW,
             )  # fmt: skip
             chain.staging(part.archive_id).clear()
         assert connection.isolation_level == psycopg.IsolationLevel.READ_COMMITTED
@@ -456,8 +457,25 @@ def impatiently(chain: Chain, part: VerifiedPart) -> DeletedPart:
         connection.execute("SET lock_timeout = '100ms'")
         return delete_part(
             connection, chain.store, chain.staging(part.archive_id), chain.settings, chain.partition, part,
-            run=RUN, now=NOW,
+            run=RUN, keep_claim=chain.keep_claim, now=NOW,
         )  # fmt: skip
+
+
+def test_nothing_more_is_deleted_once_the_claim_is_lost(chain, part):
+    """Another run has had it between two batches."""
+    chain.settings = chain.settings.model_copy(update={"delete_batch_rows": 4})
+    looks = itertools.count(1)
+
+    def keep_claim() -> None:
+        if next(looks) == 2:
+            raise ContendedError("lost", hint="a test")
+
+    chain.keep_claim = keep_claim
+    with pytest.raises(ContendedError, match="lost"):
+        chain.delete(part)
+
+    assert len(left(chain)) == 10 - 4
+    assert chain.delete(part).deleted == 10
 
 
 def _database(chain: Chain) -> str:
