@@ -587,11 +587,15 @@ def test_a_batch_that_an_earlier_try_has_yet_to_commit_is_waited_for(chain, part
 
 
 def test_a_batch_that_an_earlier_try_never_commits_stops_the_delete(chain, part, monkeypatch):
-    monkeypatch.setattr(delete, "_TRIES", 2)
+    """After five looks, with longer and longer breaks between them."""
+    breaks: list[float] = []
+    monkeypatch.setattr(delete, "time", SimpleNamespace(monotonic=time.monotonic, sleep=breaks.append))
     with psycopg.connect(chain.conninfo) as other:
         keep_pending(chain, part, current_transaction(other))
 
         require_refused(chain, part, SourceError, "has not ended in the database")
+
+    assert breaks == [1, 2, 3, 4]
 
 
 def test_progress_of_other_keys_is_not_gone_on_with(chain, part):

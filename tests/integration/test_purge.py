@@ -33,7 +33,7 @@ from strongroom.purge import (
     read_restore,
 )
 from strongroom.purge_store import PurgeStore, UnfinishedUpload
-from strongroom.records import RestoreRecord, RunIdentity
+from strongroom.records import Claim, RestoreRecord, RunIdentity
 from strongroom.settings import TableSettings
 from strongroom.store import Store, StoredVersion
 from strongroom_local.s3 import ObjectStore
@@ -537,3 +537,20 @@ def test_a_hold_tells_which_purges_under_it_had_begun(vault):
 
     assert begun_purges(vault.store, vault.hold("2026-05")) == [an_archive("2026-05")]
     assert begun_purges(vault.store, vault.hold("2026-04")) == []
+
+
+def test_a_claim_that_another_took_meanwhile_stops_the_purge_and_says_what_is_left(vault):
+    key = claim_key("public", "audit", "2026-05")
+
+    def take() -> None:
+        claim = Claim(owner="restore", state="held", taken_at=LATER, expires_at=LATER + TTL)
+        vault.admin.put_object(Bucket=vault.bucket, Key=key, Body=claim.model_dump_json().encode())
+
+    result = vault.purge("2026-05", purge_store=Interrupting(vault, 1, take))
+
+    assert result.result == "contended"
+    assert result.detail.endswith(
+        "1 of 5 versions were removed before, left are SHA256SUMS, part-00001.jsonl.zst, part-00002.jsonl.zst, "
+        f"{an_archive('2026-05')}.json"
+    )
+    assert len(vault.left_of("2026-05")) == 4
