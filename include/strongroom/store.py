@@ -359,8 +359,7 @@ class Store:
                         hint="Nothing was deleted or loaded. Somebody else wrote it: list its earlier versions, and put "
                         "the right one back.",
                     )
-                body: bytes = answer["Body"].read()
-                return body, answer["ETag"].strip('"')
+                return b"".join(self._body(key, answer)), answer["ETag"].strip('"')
         except AbsentError:
             return None
 
@@ -372,10 +371,26 @@ class Store:
         """
         try:
             with self._translated("read", key):
-                body = self._client.get_object(**self._named(key, version_id))["Body"]
-                yield from body.iter_chunks(CHUNK_BYTES)
+                yield from self._body(key, self._client.get_object(**self._named(key, version_id)))
         except AbsentError:
             raise _vanished(f"{self}{key}", version_id) from None
+
+    def _body(self, key: str, answer: Any) -> Iterator[bytes]:
+        """The content of an answer, in chunks. Where the line breaks in its middle the rest of that version is asked for:
+        the client asks again for an answer that does not begin, but not for one that does not end.
+        """
+        named, received, breaks = self._named(key, answer.get("VersionId")), 0, 0
+        while True:
+            try:
+                for chunk in answer["Body"].iter_chunks(CHUNK_BYTES):
+                    received += len(chunk)
+                    yield chunk
+                return
+            except BotoCoreError:
+                breaks += 1
+                if breaks > self._settings.max_attempts:
+                    raise
+            answer = self._client.get_object(**named, Range=f"bytes={received}-")
 
     def locked_until(self, key: str, version_id: str | None) -> tuple[str, datetime] | None:
         """Mode and end of the retention that a version is under, or None.
