@@ -124,6 +124,6 @@ def test_the_store_that_breaks_off_is_told_with_a_hint(stack, airflow, proxy):
 
     proxy.target = target
     task, log = failed_task(airflow, run)
-    require_one_clear_error(log, "the store failed to", f"s3://strongroom-archive/claims/{table_of('unreachable')}")
+    require_one_clear_error(log, "the store failed to look at s3://strongroom-archive/", "HINT")
     assert clear_and_finish(airflow, run, task).state == "success"
     require_archived(stack, "unreachable")
