@@ -32,7 +32,7 @@ TASK_OF = {name.removeprefix("part."): name for name in STEPS} | {
     "deleted": "delete",
     "stopped": "delete",
 }
-LONGEST_SECONDS = 240
+LONGEST_SECONDS = 600
 
 
 class Hold(Protocol):
