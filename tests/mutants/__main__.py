@@ -78,6 +78,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", default="", help="Mutants whose name has this text")
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the servers are stopped then too
     mutants = [one for one in all_mutants() if asked.only in f"{one.module} {one.name}"]
     tested = [one for one in mutants if key_of(one) not in EQUIVALENT]
     print(f"{len(mutants)} mutants, {len(mutants) - len(tested)} of them equivalent", flush=True)
@@ -140,6 +141,7 @@ class Trial:
 
     def _work(self) -> None:
         os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.dup2(self.log.fileno(), 1)
         os.dup2(self.log.fileno(), 2)
         status = 1
