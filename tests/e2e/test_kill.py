@@ -280,7 +280,7 @@ def test_a_task_that_is_told_to_end_gives_its_claim_back_at_once_and_a_killed_on
 
 
 def test_a_part_that_fails_for_good_keeps_the_claim_for_its_siblings(stack, airflow, proxy):
-    """The last part at work gives it back."""
+    """The last part at work gives it back when it fails too."""
     archive_id = f"{table_of(SIBLINGS)}.{due_day()}.0001"
     proxy.on("PUT", f"{archive_id}/part-00000", refuse(403, "AccessDenied"))
     hold = proxy.hold("PUT", f"{archive_id}/part-00001", "request")
@@ -296,6 +296,7 @@ def test_a_part_that_fails_for_good_keeps_the_claim_for_its_siblings(stack, airf
         lambda: uploads().get(0) == "failed" and hold.reached.is_set(), "one part to fail", seconds=LONGEST_SECONDS
     )
     while_one_works = claim_of(stack, SIBLINGS)
+    proxy.on("PUT", f"{archive_id}/part-00001", refuse(403, "AccessDenied"))  # the client asks again
     hold.over.set()
     [run] = airflow.runs(dag_of(SIBLINGS))
     ended = airflow.wait_for_run(run.dag_id, run.run_id, seconds=LONGEST_SECONDS)
