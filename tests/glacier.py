@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from moto.core import DEFAULT_ACCOUNT_ID
-from moto.s3.models import s3_backends
+from moto.moto_api import state_manager
+from moto.s3.models import FakeKey, s3_backends
 from moto.server import ThreadedMotoServer
 
 
@@ -26,21 +27,27 @@ def running() -> Iterator[str]:
 
 def reset(url: str) -> None:
     """Forget every bucket."""
-    _post(f"{url}/moto-api/reset", None)
-
-
-def answer_late(url: str, looks: int) -> None:
-    """Let an object come back from Glacier only when it was looked at so often."""
-    wish = {"model_name": "s3::keyrestore", "transition": {"progression": "manual", "times": looks}}
-    _post(f"{url}/moto-api/state-manager/set-transition", wish)
+    urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST")).close()
 
 
 def freeze(bucket: str, key: str) -> None:
-    """What a lifecycle rule does in time: the object changes its class, and its version stays the same."""
-    s3_backends[DEFAULT_ACCOUNT_ID]["aws"].get_object(bucket, key).set_storage_class("GLACIER")
+    """What a lifecycle rule does in time: the object changes its class, and its version stays the same.
+
+    Once it was asked for it stays on its way until :func:`bring_back`. Left alone, moto answers that it is back, then that
+    it is on its way, then that it is back.
+    """
+    state_manager.set_transition("s3::keyrestore", {"progression": "manual", "times": sys.maxsize})
+    frozen = _object(bucket, key)
+    frozen.set_storage_class("GLACIER")
+    frozen.status = "IN_PROGRESS"
 
 
-def _post(address: str, document: object) -> None:
-    body = json.dumps(document).encode() if document is not None else b""
-    headers = {"Content-Type": "application/json"}
-    urllib.request.urlopen(urllib.request.Request(address, body, headers, method="POST")).close()
+def bring_back(bucket: str, key: str) -> None:
+    """What Amazon does in minutes to days: the copy that was asked for can be read."""
+    _object(bucket, key).status = "RESTORED"
+
+
+def _object(bucket: str, key: str) -> FakeKey:
+    found = s3_backends[DEFAULT_ACCOUNT_ID]["aws"].get_object(bucket, key)
+    assert found is not None, f"{bucket}/{key}"
+    return found

@@ -65,7 +65,7 @@ class TestPartitions:
 
     @given(frequencies, instants)
     def test_later_keys_sort_later(self, frequency, instant):
-        partition = Partition.containing(frequency, instant)
+        partition = Partition.containing(frequency, min(instant, utc(9998, 11, 30)))
 
         assert partition.key < partition.next().key
 
