@@ -27,8 +27,6 @@ def chain(source, object_store, bucket, tmp_path, monkeypatch) -> Chain:
         connection.execute(
             "INSERT INTO audit SELECT n, '2026-05-02'::timestamptz + n * interval '1 s' FROM generate_series(1, 500) n"
         )
-    config = tmp_path / "archive.yaml"
-    config.write_text(json.dumps({"legal_basis": "a test", "tables": {"audit": {"date_column": "at"}}}))
     access_key, secret_key = object_store.keys("archiver")
     where = psycopg.conninfo.conninfo_to_dict(source)
     database = {
@@ -39,7 +37,7 @@ def chain(source, object_store, bucket, tmp_path, monkeypatch) -> Chain:
         "login": where["user"],
         "password": where["password"],
     }
-    monkeypatch.setenv("STRONGROOM_CONFIG", str(config))
+    monkeypatch.setenv("STRONGROOM_CONFIG", str(write_config(tmp_path)))
     monkeypatch.setenv("STRONGROOM__STAGING", str(tmp_path / "staging"))
     monkeypatch.setenv("STRONGROOM__STORE__BUCKET", bucket)
     monkeypatch.setenv("STRONGROOM__STORE__ENDPOINT_URL", object_store.endpoint_url)
@@ -53,19 +51,32 @@ def chain(source, object_store, bucket, tmp_path, monkeypatch) -> Chain:
     return chain
 
 
-@pytest.fixture
-def deployed(metadata, chain, dags_folder, airflow):
-    """The DAG, parsed into the metadata database and unpaused; a connection to that database."""
+@pytest.fixture(scope="module")
+def parsed(metadata, dags_folder, airflow, tmp_path_factory):  # noqa: ARG001 - parsing needs the database
+    """The DAG in the metadata database."""
     link = dags_folder / "restore_archive.py"
-    if not link.exists():
-        link.symlink_to(REPOSITORY / "dags" / "restore_archive.py")
-    parsed = airflow("dags", "reserialize")
-    assert parsed.returncode == 0, parsed.stderr
+    link.symlink_to(REPOSITORY / "dags" / "restore_archive.py")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STRONGROOM_CONFIG", str(write_config(tmp_path_factory.mktemp("parsed"))))
+        ended = airflow("dags", "reserialize")
+    assert ended.returncode == 0, ended.stderr
+    yield
+    link.unlink()
+
+
+@pytest.fixture
+def deployed(metadata, chain, parsed):  # noqa: ARG001 - `airflow` finds the table and the DAG
+    """The DAG, parsed and unpaused; a connection to the metadata database."""
     with psycopg.connect(metadata, autocommit=True) as connection:
         connection.execute("DELETE FROM dag_run WHERE dag_id = 'restore_archive'")
         connection.execute("UPDATE dag SET is_paused = false WHERE dag_id = 'restore_archive'")
         yield connection
-    link.unlink()
+
+
+def write_config(folder: Path) -> Path:
+    path = folder / "archive.yaml"
+    path.write_text(json.dumps({"legal_basis": "a test", "tables": {"audit": {"date_column": "at"}}}))
+    return path
 
 
 def ids(chain):

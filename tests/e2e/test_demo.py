@@ -222,6 +222,7 @@ def test_no_other_month_has_lost_a_row(demo_stack, finished):
             assert len(keys_in_table(demo_stack, table, month)) == rows, (table, month)
 
 
+@pytest.mark.exhaustive
 def test_a_run_that_fails_ends_the_demo_with_the_words_of_its_task(demo_stack, finished, failed):
     """Exit status 1, the task's own error with its hint, not one row less in that table, and the stack stays up."""
     status, output, rows_before = failed
@@ -235,6 +236,7 @@ def test_a_run_that_fails_ends_the_demo_with_the_words_of_its_task(demo_stack, f
     assert demo_stack.running
 
 
+@pytest.mark.exhaustive
 def test_the_next_demo_finishes_what_failed_and_repeats_nothing(demo_stack, finished, failed):
     """With the cause gone it archives the two months before the first ones, and leaves the stack up as it found it."""
     _, first = finished

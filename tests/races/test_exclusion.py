@@ -55,7 +55,8 @@ def at_once(*sides: Callable[[], Any]) -> list[Any]:
         return list(workers.map(run, sides))
 
 
-def test_of_two_that_begin_at_the_same_moment_one_works_a_hundred_times(stores, source):
+@pytest.mark.parametrize("times", [10, pytest.param(100, marks=pytest.mark.exhaustive)])
+def test_of_two_that_begin_at_the_same_moment_one_works(stores, source, times):
     """Each writes down that it is inside and wipes that out again; a table with room for one sees that it is alone."""
     with psycopg.connect(source, autocommit=True) as session:
         session.execute("CREATE TABLE inside (one boolean PRIMARY KEY DEFAULT true, who text)")
@@ -68,7 +69,7 @@ def test_of_two_that_begin_at_the_same_moment_one_works_a_hundred_times(stores, 
             session.execute("DELETE FROM inside")
         return owner
 
-    for _ in range(100):
+    for _ in range(times):
         results = at_once(lambda: work(0), lambda: work(1))
 
         winners = [result for result in results if isinstance(result, str)]
