@@ -1,12 +1,13 @@
 """Step 2, extract_to_staging: stream one part out of the table, in one read-only snapshot.
 
-The server writes three things for each row in one pass, so they speak of the same version of the row: its primary key,
-the SHA-256 of its text, and its JSON line. Rows pass through in small batches; memory does not grow with the part.
+The server writes two things for each row: its primary key and its text. The row's digest and its JSON line are both
+made of that one text here. Rows pass through in small batches; memory does not grow with the part.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import IO, Any
@@ -16,15 +17,20 @@ from psycopg import sql
 
 from strongroom.catalogue import InspectedTable, inspect_table
 from strongroom.errors import IntegrityError, UnarchivableError
+from strongroom.json_lines import LineWriter, server_written
 from strongroom.plan import due_rows
-from strongroom.records import ExtractedPart, PlannedPart
+from strongroom.records import ExtractedPart, PlannedPart, TableShape
 from strongroom.settings import TableSettings
-from strongroom.shape import json_line, row_digest, shape_sha256
+from strongroom.shape import json_value, row_text, shape_sha256
 from strongroom.source import Connection
 from strongroom.staging import Staging
 
 _BATCH_ROWS = 2000
 _BATCH_BYTES = 1 << 22
+
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+"""What stands behind a backslash in a COPY for another character; every other character stands for itself."""
 
 
 def extract_part(
@@ -47,10 +53,9 @@ def extract_part(
     with connection.transaction():
         table = inspect_unchanged(connection, settings, part)
         with staging.writing(staging.original(part.number), staging.keys(part.number)) as [lines, keys]:
-            written = _Writer(lines, keys)
-            for row in _copy_rows(connection, _extract_query(table, part), settings.qualified_name):
-                written.add(row)
-            written.flush()
+            written = _Writer(table.shape, lines, keys)
+            for rows in _copy_rows(connection, _extract_query(table, part), settings.qualified_name):
+                written.add(rows)
         extracted = ExtractedPart(
             **part.model_dump(),
             rows=written.rows,
@@ -81,35 +86,41 @@ def inspect_unchanged(connection: Connection, settings: TableSettings, part: Pla
 
 
 def _extract_query(table: InspectedTable, part: PlannedPart) -> sql.Composed:
-    keys = sql.SQL(", ").join(sql.SQL("t.{}").format(sql.Identifier(name)) for name in table.shape.primary_key)
-    return sql.SQL("COPY (SELECT {keys}, {digest}, {line} FROM {table} AS t WHERE {due}) TO STDOUT").format(
-        keys=keys,
-        digest=row_digest(sql.SQL("t")),
-        line=json_line(table.shape),
-        table=table.name,
-        due=due_rows(table, part.window),
+    row = sql.Identifier("t")
+    columns = table.shape.columns
+    values = [
+        *(sql.SQL("t.{}").format(sql.Identifier(name)) for name in table.shape.primary_key),
+        row_text(row),
+        *(sql.SQL("to_json({})").format(json_value(columns[position])) for position in server_written(columns)),
+    ]
+    return sql.SQL("COPY (SELECT {values} FROM {table} AS t WHERE {due}) TO STDOUT").format(
+        values=sql.SQL(", ").join(values), table=table.name, due=due_rows(table, part.window)
     )
 
 
-def _copy_rows(connection: Connection, query: sql.Composed, table: str) -> Iterator[bytes]:
-    """Rows of a COPY in its text format, each with its newline. A message of the protocol need not be one row."""
-    rest = b""
+def _copy_rows(connection: Connection, query: sql.Composed, table: str) -> Iterator[list[str]]:
+    """Batches of rows of a COPY in its text format, without their newlines. A message of the protocol need not be one row."""
+    waiting: list[bytes] = []
+    size_bytes = 0
     try:
         with connection.cursor() as cursor, cursor.copy(query) as copy:
             for block in copy:
-                data = rest + bytes(block) if rest else bytes(block)
-                if data.endswith(b"\n") and data.count(b"\n") == 1:
-                    rest = b""
-                    yield data
-                    continue
-                *rows, rest = data.split(b"\n")
-                for row in rows:
-                    yield row + b"\n"
-    except psycopg.DataError as error:
-        # A server checks text on its way in; taking the digest checks it again, and an old server may hold other bytes.
+                waiting.append(bytes(block))
+                size_bytes += len(block)
+                if len(waiting) >= _BATCH_ROWS or size_bytes >= _BATCH_BYTES:
+                    whole, _, rest = b"".join(waiting).rpartition(b"\n")
+                    waiting, size_bytes = [rest], len(rest)
+                    if whole:
+                        yield whole.decode().split("\n")
+        whole, _, rest = b"".join(waiting).rpartition(b"\n")
+        if whole:
+            yield whole.decode().split("\n")
+    except (psycopg.DataError, UnicodeDecodeError) as error:
+        # A server checks text on its way in, but an old one may hold other bytes.
+        found = f" (SQLSTATE {error.sqlstate})" if isinstance(error, psycopg.Error) else ""
         raise UnarchivableError(
             f"{table} cannot be archived: not all of its text is text",
-            found=f"a value that the server cannot write: {type(error).__name__} (SQLSTATE {error.sqlstate})",
+            found=f"a value that is no UTF-8: {type(error).__name__}{found}",
             hint="No row was deleted and nothing was kept of this part. Find the damaged values with "
             "`convert_from(convert_to(column, 'UTF8'), 'UTF8')`, which fails on them, correct them, then clear the task.",
         ) from None
@@ -126,37 +137,37 @@ def _snapshot(connection: Connection) -> str:
 
 
 class _Writer:
-    """Splits rows into the two files and sums them up, a batch at a time."""
+    """Makes lines and digests of a batch of rows at a time, and sums the two files up."""
 
-    def __init__(self, lines: IO[bytes], keys: IO[bytes]) -> None:
+    def __init__(self, shape: TableShape, lines: IO[bytes], keys: IO[bytes]) -> None:
+        self._write_json = LineWriter(shape)
+        self._key_columns = len(shape.primary_key)
         self._lines, self._keys = lines, keys
-        self._line_batch: list[bytes] = []
-        self._key_batch: list[bytes] = []
         self.lines_sha256, self.keys_sha256 = hashlib.sha256(), hashlib.sha256()
         self.rows = 0
         self.size_bytes = 0
-        self._waiting_bytes = 0
 
-    def add(self, row: bytes) -> None:
-        key_and_digest, _, line = row.rpartition(b"\t")
-        # JSON text holds no control character, so a backslash is all that COPY has escaped.
-        self._line_batch.append(line.replace(b"\\\\", b"\\"))
-        self._key_batch.append(key_and_digest)
-        self._waiting_bytes += len(row)
-        if len(self._line_batch) >= _BATCH_ROWS or self._waiting_bytes >= _BATCH_BYTES:
-            self.flush()
-
-    def flush(self) -> None:
-        if not self._line_batch:
-            return
-        lines = b"".join(self._line_batch)
-        keys = b"\n".join(self._key_batch) + b"\n"
+    def add(self, rows: list[str]) -> None:
+        """Rows of the COPY: the primary key, the row's text and what the server wrote as JSON, between tabs."""
+        width = self._key_columns
+        fields = [row.split("\t") for row in rows]
+        texts = [_unescape(values[width]) for values in fields]
+        served = [[_unescape(value) for value in values[width + 1 :]] for values in fields]
+        lines = "".join(self._write_json.lines(texts, served)).encode()
+        keys = "".join(
+            "\t".join([*values[:width], hashlib.sha256(text.encode()).hexdigest()]) + "\n"
+            for values, text in zip(fields, texts, strict=True)
+        ).encode()
         self._lines.write(lines)
         self._keys.write(keys)
         self.lines_sha256.update(lines)
         self.keys_sha256.update(keys)
-        self.rows += len(self._line_batch)
+        self.rows += len(rows)
         self.size_bytes += len(lines)
-        self._line_batch.clear()
-        self._key_batch.clear()
-        self._waiting_bytes = 0
+
+
+def _unescape(value: str) -> str:
+    """A field of a COPY in its text format; NULL becomes JSON's null, which only what is JSON can be."""
+    if "\\" not in value:
+        return value
+    return "null" if value == "\\N" else _ESCAPE.sub(lambda found: _ESCAPES.get(found[1], found[1]), value)

@@ -26,25 +26,31 @@ def shape_sha256(shape: TableShape) -> str:
     return hashlib.sha256(shape.model_dump_json().encode()).hexdigest()
 
 
-def row_digest(alias: sql.Composable) -> sql.Composed:
-    """SHA-256 over the text of a whole row: every column that the table has at that moment, in order.
+def row_text(alias: sql.Composable) -> sql.Composed:
+    """The text of a whole row: every column that the table has at that moment, in order.
 
     Args:
         alias: What the statement calls the row.
     """
     # Not alias::text: a column of that name would be taken for the row, and a cast of the row's type be followed.
-    return sql.SQL("encode(sha256(convert_to(concat({}.*), 'UTF8')), 'hex')").format(alias)
+    return sql.SQL("concat({}.*)").format(alias)
+
+
+def row_digest(alias: sql.Composable) -> sql.Composed:
+    """SHA-256, in hex, over the text of a whole row in UTF-8."""
+    return sql.SQL("encode(sha256(convert_to({}, 'UTF8')), 'hex')").format(row_text(alias))
 
 
 def json_line(shape: TableShape) -> sql.Composed:
-    """An expression over the row ``t`` that gives its JSON line."""
+    """An expression over the row ``t`` that gives its JSON line; :mod:`strongroom.json_lines` writes the same, cheaper."""
     fields = sql.SQL(", ").join(
-        sql.SQL("{} AS {}").format(_write(column), sql.Identifier(column.name)) for column in shape.columns
+        sql.SQL("{} AS {}").format(json_value(column), sql.Identifier(column.name)) for column in shape.columns
     )
     return sql.SQL("(SELECT row_to_json(line.*) FROM (SELECT {}) AS line)").format(fields)
 
 
-def _write(column: Column) -> sql.Composed:
+def json_value(column: Column) -> sql.Composed:
+    """An expression over the row ``t`` that gives what a column's JSON is made of."""
     value = sql.SQL("t.{}").format(sql.Identifier(column.name))
     # concat() calls the type's own output function; ::text would follow a cast that somebody made, and xml's output
     # function would leave out the encoding that the document declares.

@@ -52,7 +52,7 @@ def chain(source, object_store, bucket, tmp_path, monkeypatch) -> Chain:
 
 
 @pytest.fixture(scope="module")
-def parsed(metadata, dags_folder, airflow, tmp_path_factory):  # noqa: ARG001 - parsing needs the database
+def parsed(metadata, dags_folder, airflow, tmp_path_factory):
     """The DAG in the metadata database."""
     link = dags_folder / "restore_archive.py"
     link.symlink_to(REPOSITORY / "dags" / "restore_archive.py")
@@ -65,7 +65,7 @@ def parsed(metadata, dags_folder, airflow, tmp_path_factory):  # noqa: ARG001 - 
 
 
 @pytest.fixture
-def deployed(metadata, chain, parsed):  # noqa: ARG001 - `airflow` finds the table and the DAG
+def deployed(metadata, chain, parsed):
     """The DAG, parsed and unpaused; a connection to the metadata database."""
     with psycopg.connect(metadata, autocommit=True) as connection:
         connection.execute("DELETE FROM dag_run WHERE dag_id = 'restore_archive'")

@@ -16,12 +16,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
+from psycopg.types.string import TextLoader
 
+from strongroom.catalogue import inspect_table
 from strongroom.codecs import decompress
 from strongroom.errors import IntegrityError, UnarchivableError
 from strongroom.manifest import Manifest, ManifestPart, require_manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.records import Column, SourceIdentity, TableShape
+from strongroom.shape import json_line
 from strongroom.source import PINNED, open_source
 from strongroom.verify import split_lines
 from tests import restoring
@@ -415,6 +418,21 @@ def download(chain: Chain, manifest: Manifest):
         yield from split_lines(decompress(manifest.compression_type, chunks, on_chunk=len))
 
 
+def archived_lines(chain: Chain, archive_id: str) -> list[bytes]:
+    manifest = require_manifest(chain.store, ArchiveId.parse(archive_id))
+    return sorted(download(chain, manifest))
+
+
+def server_lines(chain: Chain) -> list[bytes]:
+    """The JSON lines of a table's rows as the server writes them with row_to_json."""
+    with open_source(chain.conninfo, application_name="test") as connection:
+        table = inspect_table(connection, chain.settings)
+        query = sql.SQL("SELECT {} FROM {} AS t").format(json_line(table.shape), table.name)
+        with connection.cursor(binary=False) as cursor:
+            cursor.adapters.register_loader("json", TextLoader)
+            return sorted(line.encode() for (line,) in cursor.execute(query))
+
+
 def restore(chain: Chain, archive_id: str, target: str) -> None:
     """Load an archive into a table of the same columns, as a user would."""
     report = restoring.restore(chain, archive_id, archives=[archive_id], target=target)
@@ -435,11 +453,12 @@ def bench(source, object_store, bucket, tmp_path) -> Bench:
 
 def assert_survives(bench: Bench, rows) -> None:
     bench.insert(rows)
-    before = bench.contents(TABLE)
+    before, lines = bench.contents(TABLE), server_lines(bench.chain)
 
     report = bench.chain.run()
 
     assert (report.archived_rows, report.deleted_rows) == (len(rows), len(rows))
+    assert archived_lines(bench.chain, report.archive_id) == lines
     assert bench.ask(sql.SQL("SELECT count(*) FROM {}").format(bench.name())) == [(0,)]
     bench.restore(report.archive_id)
     assert bench.contents("restored") == before
@@ -660,11 +679,12 @@ def odd_rows(chain, table="odd", order="k, at"):
 )
 def test_an_odd_table_survives(odd, statements, order):
     chain = odd(statements)
-    before = odd_rows(chain, order=order)
+    before, lines = odd_rows(chain, order=order), server_lines(chain)
 
     report = chain.run()
 
     assert (report.outcome, report.deleted_rows) == ("archived", len(before[0]))
+    assert archived_lines(chain, report.archive_id) == lines
     restore(chain, report.archive_id, "public.restored")
     # Binary COPY writes a partition's rows as the table's; the copy of a partitioned table is a plain one.
     assert odd_rows(chain, "restored", order)[1] == before[1]
@@ -755,7 +775,7 @@ def test_bytes_that_are_no_characters_stop_the_run_before_anything_is_deleted(od
         INSERT INTO odd VALUES (1, '2026-05-01', 'é'), (2, '2026-05-01', '{damaged}'::bytea::text);
     """)
 
-    with pytest.raises(UnarchivableError, match="a value that the server cannot write: CharacterNotInRepertoire"):
+    with pytest.raises(UnarchivableError, match="a value that is no UTF-8: UnicodeDecodeError"):
         chain.run()
 
     with psycopg.connect(chain.conninfo) as connection:
