@@ -1,49 +1,83 @@
 """Rebuild rows from archived JSON lines inside the server, to compare them or to load them.
 
-The server itself parses each line into the column types and writes its text again; equal digests then prove that the
-line holds the row without loss. Needs only the right to make temporary tables.
+The server itself reads each value into its column's type and writes the row's text again; equal digests then prove that
+the line holds the row without loss. Needs only the right to make temporary tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import msgspec
 import psycopg
 from psycopg import sql
 
 from strongroom.errors import IntegrityError
-from strongroom.records import TableShape
-from strongroom.shape import read_columns, read_value, row_digest
+from strongroom.json_lines import LineReader
+from strongroom.records import Column, TableShape
+from strongroom.shape import row_digest
 from strongroom.source import Connection
+from strongroom.type_names import type_name
 
 _BATCH_LINES = 2000
 _BATCH_BYTES = 1 << 22
 
-LINES = sql.Identifier("pg_temp", "strongroom_lines")
+UNREADABLE = (msgspec.MsgspecError, psycopg.DataError, psycopg.IntegrityError, psycopg.NotSupportedError)
+"""What :meth:`RebuiltRows.fill` raises where lines do not read back into the types of their columns."""
 
 
-def stage_lines(connection: Connection, lines: Iterable[bytes]) -> None:
-    """Put JSON lines (without their newlines) into an empty temporary table, numbered in their order."""
-    # pg_temp takes no part in name look-up unless it is named, so nobody's table can stand in for it.
-    connection.execute("CREATE TEMPORARY TABLE IF NOT EXISTS strongroom_lines (n bigint NOT NULL, line text NOT NULL)")
-    connection.execute(sql.SQL("TRUNCATE {}").format(LINES))
-    with connection.cursor() as cursor, cursor.copy(sql.SQL("COPY {} FROM STDIN").format(LINES)) as copy:
-        for number, line in enumerate(lines):
-            copy.write(b"%d\t%s\n" % (number, line.replace(b"\\", b"\\\\")))
+class RebuiltRows:
+    """A temporary table of rows that the server read back from JSON lines, a batch at a time.
 
-
-def rebuilt_rows(shape: TableShape, *further: sql.Composable) -> sql.Composed:
-    """A SELECT of all columns, in the table's order, over the staged lines; its rows are called ``r``.
+    Its columns have names of ours: ``c0``, ``c1``, … in the order of the columns, and ``dropped`` for what is put aside.
 
     Args:
-        shape: The columns to read; a line may have others.
-        further: Expressions over ``r`` and over the staged line, ``l.line``, that follow the columns.
+        columns: The columns to read; a line may have others.
+        collations: By column, a COLLATE clause where it is not the type's own.
+        aside: Fields of the lines that go into ``dropped`` together, as jsonb; without any it is NULL.
     """
-    columns = (sql.SQL("{} AS {}").format(read_value(column), sql.Identifier(column.name)) for column in shape.columns)
-    values = sql.SQL(", ").join([*columns, *further])
-    return sql.SQL("SELECT {} FROM {} AS l, LATERAL json_to_record(l.line::json) AS r({}) ORDER BY l.n").format(
-        values, LINES, read_columns(shape)
-    )
+
+    # pg_temp takes no part in name look-up unless it is named, so nobody's table can stand in for it.
+    table = sql.Identifier("pg_temp", "strongroom_rows")
+
+    def __init__(
+        self,
+        connection: Connection,
+        columns: Sequence[Column],
+        *,
+        collations: Mapping[str, sql.Composable] | None = None,
+        aside: Sequence[str] = (),
+    ) -> None:
+        self._connection = connection
+        self._reader = LineReader(columns, aside)
+        self.names = {column.name: sql.Identifier(f"c{position}") for position, column in enumerate(columns)}
+        self.described = {
+            column.name: sql.SQL("{} {}{}").format(
+                self.names[column.name],
+                type_name(column.base_type),
+                (collations or {}).get(column.name, sql.SQL("")),
+            )
+            for column in columns
+        }
+        filled = [sql.SQL("n"), *self.names.values(), *([sql.SQL("dropped")] if aside else [])]
+        self._copy = sql.SQL("COPY {} ({}) FROM STDIN").format(self.table, sql.SQL(", ").join(filled))
+        connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.table))
+        connection.execute(
+            sql.SQL("CREATE TEMPORARY TABLE {} (n bigint NOT NULL, {}, dropped jsonb)").format(
+                self.table, sql.SQL(", ").join(self.described.values())
+            )
+        )
+
+    def fill(self, lines: Sequence[bytes]) -> None:
+        """Put the rows of some lines (without their newlines) in place of those before.
+
+        Raises:
+            msgspec.MsgspecError, psycopg.Error: One of :data:`UNREADABLE`; its message may quote the row.
+        """
+        rows = self._reader.rows(lines)
+        self._connection.execute(sql.SQL("TRUNCATE {}").format(self.table))
+        with self._connection.cursor() as cursor, cursor.copy(self._copy) as copy:
+            copy.write("".join(f"{number}\t{row}\n" for number, row in enumerate(rows)))
 
 
 def rebuilt_keys(connection: Connection, shape: TableShape, lines: Iterable[bytes]) -> Iterator[bytes]:
@@ -60,16 +94,19 @@ def rebuilt_keys(connection: Connection, shape: TableShape, lines: Iterable[byte
     Raises:
         IntegrityError: A line does not read back into the types of the columns.
     """
-    keys = sql.SQL(", ").join(sql.Identifier("t", name) for name in shape.primary_key)
-    query = sql.SQL("COPY (SELECT {}, {} FROM ({}) AS t) TO STDOUT").format(
-        keys, row_digest(sql.SQL("t")), rebuilt_rows(shape)
+    rebuilt = RebuiltRows(connection, shape.columns)
+    query = sql.SQL("COPY (SELECT {}, {} FROM (SELECT {} FROM {} ORDER BY n) AS t) TO STDOUT").format(
+        sql.SQL(", ").join(sql.SQL("t.{}").format(rebuilt.names[name]) for name in shape.primary_key),
+        row_digest(sql.Identifier("t")),
+        sql.SQL(", ").join(rebuilt.names.values()),
+        rebuilt.table,
     )
     for batch in batches(lines, most_lines=_BATCH_LINES, most_bytes=_BATCH_BYTES):
         try:
-            stage_lines(connection, batch)
+            rebuilt.fill(batch)
             with connection.cursor() as cursor, cursor.copy(query) as copy:
                 answer = b"".join(map(bytes, copy))
-        except (psycopg.DataError, psycopg.IntegrityError, psycopg.NotSupportedError) as error:
+        except UNREADABLE as error:
             raise _unreadable(shape, error) from None
         yield from answer.splitlines(keepends=True)
 
@@ -88,13 +125,19 @@ def batches(lines: Iterable[bytes], *, most_lines: int, most_bytes: int) -> Iter
         yield batch
 
 
-def _unreadable(shape: TableShape, error: psycopg.Error) -> IntegrityError:
-    """What the server said of a line, without its message: that may quote the row."""
+def told(error: Exception) -> str:
+    """What is wrong with a line, without the message: that may quote the row."""
+    if not isinstance(error, psycopg.Error):
+        return f"{type(error).__name__}"
     about = error.diag.column_name or error.diag.constraint_name or error.diag.datatype_name
+    return f"{type(error).__name__} (SQLSTATE {error.sqlstate}){f' about {about}' if about else ''}"
+
+
+def _unreadable(shape: TableShape, error: Exception) -> IntegrityError:
     return IntegrityError(
         f"archived rows of {shape.schema_name}.{shape.table_name} do not read back into their column types",
         expected="lines that the server reads as the rows they were made of",
-        found=f"{type(error).__name__} (SQLSTATE {error.sqlstate}){f' about {about}' if about else ''}",
+        found=told(error),
         hint="No row was deleted by this step. A stored value breaks a rule of its own type, such as a domain's check "
         "that was added NOT VALID: correct those rows, then clear 'plan' and the tasks after it.",
     )

@@ -24,7 +24,7 @@ from strongroom.errors import IntegrityError, RestoreError
 from strongroom.manifest import require_manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.plan import dated
-from strongroom.rebuild import batches, rebuilt_rows, stage_lines
+from strongroom.rebuild import UNREADABLE, RebuiltRows, batches, told
 from strongroom.records import TableShape, VerifiedPart
 from strongroom.restore import LISTED_KEYS, DifferentRow, RestoredPart, RestorePart, RestorePlan, RestoreRequest
 from strongroom.restore_target import SIDE_COLUMN, Fit, Target, find_target, fit_columns
@@ -32,16 +32,24 @@ from strongroom.restores import split_table
 from strongroom.source import Connection, fetch_rows
 from strongroom.staging import Staging
 from strongroom.store import Store
-from strongroom.type_names import type_name
 from strongroom.verify import split_lines
 
 BATCH_ROWS = 5000
 BATCH_BYTES = 8 << 20
 """The most rows, and about the most bytes of JSON, of one transaction."""
 
-_ROWS = sql.Identifier("pg_temp", "strongroom_rows")
 _ADDED = sql.Identifier("pg_temp", "strongroom_added")
 _WANTED = sql.Identifier("pg_temp", "strongroom_wanted")
+_TRIGGERS = """
+    SELECT EXISTS (
+        SELECT FROM pg_trigger AS g
+        WHERE g.tgrelid IN (SELECT %s::oid UNION SELECT relid::oid FROM pg_partition_tree(%s::oid::regclass))
+          AND NOT g.tgisinternal AND g.tgtype & 4 <> 0
+    )
+"""
+"""Whether somebody's trigger sees rows that are inserted into a table or its partitions. (A table with a rule takes no
+``ON CONFLICT`` at all.)"""
+
 _TRIES = 5
 _TRANSIENT = (errors.SerializationFailure, errors.DeadlockDetected, errors.LockNotAvailable)
 
@@ -180,10 +188,7 @@ def _advance(progress: RestoreProgress, rows: int, outcome: _Outcome) -> Restore
 
 
 class _Loader:
-    """Loads batches of archived lines into one target in one session.
-
-    The rebuilt rows of a batch lie in a temporary table, under names of ours: ``c0``, ``c1``, … for the rebuilt columns.
-    """
+    """Loads batches of archived lines into one target in one session."""
 
     def __init__(
         self,
@@ -196,9 +201,15 @@ class _Loader:
     ) -> None:
         self._connection, self._keep_claim = connection, keep_claim
         self._target, self._fit, self._shape, self._request = target, fit, shape, request
-        self._names = {column.name: sql.Identifier(f"c{position}") for position, column in enumerate(fit.rebuilt)}
         self._counted = [name for name in fit.loaded if name in target.sequences]
         connection.isolation_level = IsolationLevel.READ_COMMITTED
+        columns = {column.name: column for column in fit.rebuilt}
+        if request.since is not None or request.before is not None:
+            columns |= {column.name: column for column in shape.columns if column.name == shape.date_column}
+        collations = {name: self._collation(name) for name in columns}
+        self._rebuilt = RebuiltRows(connection, [*columns.values()], collations=collations, aside=fit.kept_aside)
+        self._names = self._rebuilt.names
+        self._none_there = True
         self._prepare()
 
     def load(self, lines: list[bytes], *, room: int) -> _Outcome:
@@ -221,16 +232,9 @@ class _Loader:
                 time.sleep(0.2 * tries)
 
     def _prepare(self) -> None:
-        types = {column.name: type_name(column.base_type) for column in self._fit.rebuilt}
-        columns = [
-            sql.SQL("{} {}{}").format(self._names[name], type_, self._collation(name)) for name, type_ in types.items()
-        ]
-        key = [columns[list(types).index(name)] for name in self._shape.primary_key]
-        for table, described in (
-            (_ROWS, [*columns, sql.SQL("dropped jsonb")]),
-            (_ADDED, [*key, sql.SQL("added boolean NOT NULL DEFAULT true")]),
-        ):
-            self._create(table, described, sql.SQL(" ON COMMIT DELETE ROWS"))
+        key = [self._rebuilt.described[name] for name in self._shape.primary_key]
+        added = sql.SQL("added boolean NOT NULL DEFAULT true")
+        self._create(_ADDED, [*key, added], sql.SQL(" ON COMMIT DELETE ROWS"))
         # Or looking at a batch would compare each of its rows with each row that was added.
         self._connection.execute(
             sql.SQL("CREATE INDEX ON {} ({})").format(
@@ -275,8 +279,12 @@ class _Loader:
             self._connection.execute("SET LOCAL enable_mergejoin = off")
             self._keep_claim()
             wanted = self._rebuild(lines)
+            if self._none_there and self._all_inserted(wanted):
+                return _Outcome(wanted, wanted, 0, [], 0, self._extremes())
+            # From here on some rows of the part are there already, and which ones is noted.
+            self._none_there = False
             self._insert()
-            altered, inserted, unchanged, different, *highest = self._look()
+            altered, inserted, unchanged, different = self._look()
             if altered:
                 raise RestoreError(
                     f"{altered} rows are not what was archived once they are in {self._target}",
@@ -285,56 +293,70 @@ class _Loader:
                     "rows on their way in: disable it for the restore, or restore into a table of its own.",
                 )
             listed = list(self._different(room)) if different and room > 0 else []
-            extremes = {name: value for name, value in zip(self._counted, highest, strict=True) if value is not None}
+            extremes = self._extremes()
             return _Outcome(wanted, inserted, unchanged, listed, different - len(listed), extremes)
+
+    def _all_inserted(self, wanted: int) -> bool:
+        """Insert the batch if none of its rows is there and nothing can change them on their way; else insert nothing.
+
+        Rows that were inserted so are the archived ones, and need not be read again.
+        """
+        complete = False
+        with self._connection.transaction():
+            inserted = self._connection.execute(self._inserting()).rowcount
+            # The lock of the INSERT keeps whoever would add a trigger waiting until this transaction ends.
+            complete = inserted == wanted and not self._has_triggers()
+            if not complete:
+                raise psycopg.Rollback
+        return complete
+
+    def _has_triggers(self) -> bool:
+        [(found,)] = fetch_rows(self._connection, _TRIGGERS, self._target.oid, self._target.oid)
+        return bool(found)
 
     def _rebuild(self, lines: list[bytes]) -> int:
         """Have the server read the lines; returns how many rows are wanted."""
-        fit, shape = self._fit, self._shape
-        aside = sql.SQL("NULL::jsonb AS {}").format(sql.Identifier(SIDE_COLUMN))
-        if fit.kept_aside:
-            aside = sql.SQL(
-                "(SELECT jsonb_object_agg(e.key, e.value) FROM jsonb_each(l.line::jsonb) AS e WHERE e.key = ANY ({})) AS {}"
-            ).format(sql.Literal(list(fit.kept_aside)), sql.Identifier(SIDE_COLUMN))
-        rebuilt = rebuilt_rows(shape.model_copy(update={"columns": fit.rebuilt}), aside)
-        conditions = [_in_range(self._request, shape)]
+        shape = self._shape
+        conditions = list(_in_range(self._request, self._names.get(shape.date_column), shape))
         if self._request.keys:
             same = sql.SQL(" AND ").join(
-                sql.SQL("w.{} = t.{}").format(self._names[name], sql.Identifier(name)) for name in shape.primary_key
+                sql.SQL("w.{name} = r.{name}").format(name=self._names[name]) for name in shape.primary_key
             )
             conditions.append(sql.SQL("EXISTS (SELECT FROM {} AS w WHERE {})").format(_WANTED, same))
         try:
-            stage_lines(self._connection, lines)
-            statement = sql.SQL("INSERT INTO {} ({}, dropped) SELECT t.* FROM ({}) AS t WHERE {}").format(
-                _ROWS, sql.SQL(", ").join(self._names.values()), rebuilt, sql.SQL(" AND ").join(conditions)
-            )
-            return self._connection.execute(statement).rowcount
-        except (psycopg.DataError, psycopg.IntegrityError, psycopg.NotSupportedError) as error:
+            self._rebuilt.fill(lines)
+        except UNREADABLE as error:
             raise IntegrityError(
                 f"archived rows of {shape.schema_name}.{shape.table_name} do not read back into their column types",
-                found=_about(error),
+                found=told(error),
                 hint="Nothing of this batch was loaded. The bytes are those that were archived; a type has changed since, "
                 "such as an enum without one of its labels or a domain with a stricter check: restore the type first.",
             ) from None
+        if not conditions:
+            return len(lines)
+        unwanted = sql.SQL("DELETE FROM {} AS r WHERE ({}) IS NOT TRUE").format(
+            self._rebuilt.table, sql.SQL(" AND ").join(conditions)
+        )
+        return len(lines) - self._connection.execute(unwanted).rowcount
 
-    def _insert(self) -> None:
-        fit, key = self._fit, self._shape.primary_key
-        columns = [sql.Identifier(name) for name in fit.loaded]
-        values: list[sql.Composable] = [self._names[name] for name in fit.loaded]
-        if fit.kept_aside:
+    def _inserting(self) -> sql.Composed:
+        columns = [sql.Identifier(name) for name in self._fit.loaded]
+        values: list[sql.Composable] = [self._names[name] for name in self._fit.loaded]
+        if self._fit.kept_aside:
             columns.append(sql.Identifier(SIDE_COLUMN))
             values.append(sql.SQL("dropped"))
-        statement = sql.SQL(
-            "WITH loaded AS (INSERT INTO {target} AS t ({columns}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {rows} "
-            "ON CONFLICT DO NOTHING RETURNING {returned}) INSERT INTO {added} ({key}) SELECT * FROM loaded"
-        ).format(
-            target=self._target.name,
-            columns=sql.SQL(", ").join(columns),
-            values=sql.SQL(", ").join(values),
-            rows=_ROWS,
-            returned=sql.SQL(", ").join(sql.Identifier("t", name) for name in key),
-            added=_ADDED,
-            key=sql.SQL(", ").join(self._names[name] for name in key),
+        return sql.SQL(
+            "INSERT INTO {} AS t ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} ORDER BY n ON CONFLICT DO NOTHING"
+        ).format(self._target.name, sql.SQL(", ").join(columns), sql.SQL(", ").join(values), self._rebuilt.table)
+
+    def _insert(self) -> None:
+        """Insert what is not there, and note its keys."""
+        key = self._shape.primary_key
+        statement = sql.SQL("WITH loaded AS ({} RETURNING {}) INSERT INTO {} ({}) SELECT * FROM loaded").format(
+            self._inserting(),
+            sql.SQL(", ").join(sql.Identifier("t", name) for name in key),
+            _ADDED,
+            sql.SQL(", ").join(self._names[name] for name in key),
         )
         self._connection.execute(statement)
 
@@ -366,22 +388,26 @@ class _Loader:
         return str(rows[0][0]) if rows else "another table"
 
     def _look(self) -> Any:
-        """Compare the batch with the table: altered, inserted, unchanged, different, and the highest values inserted."""
+        """Compare the batch with the table: altered, inserted, unchanged, different."""
         return self._connection.execute(self.looking).fetchone()
 
     @property
     def looking(self) -> sql.Composed:
         """The query that compares a batch with the table; other joins than by index must be switched off."""
-        highest = [sql.SQL("max(r.{})").format(self._names[name]) for name in self._counted]
         return sql.SQL(
             "SELECT count(*) FILTER (WHERE a.added AND {same} IS NOT TRUE), count(*) FILTER (WHERE a.added AND {same}), "
-            "count(*) FILTER (WHERE a.added IS NULL AND {same}), count(*) FILTER (WHERE a.added IS NULL AND {same} IS NOT TRUE)"
-            "{highest} FROM {joined}"
-        ).format(
-            same=self._same,
-            highest=sql.SQL("").join(sql.SQL(", {}").format(one) for one in highest),
-            joined=self._joined,
-        )
+            "count(*) FILTER (WHERE a.added IS NULL AND {same}), count(*) FILTER (WHERE a.added IS NULL AND {same} IS NOT TRUE) "
+            "FROM {joined}"
+        ).format(same=self._same, joined=self._joined)
+
+    def _extremes(self) -> dict[str, int]:
+        """The highest values of the batch in columns that a sequence counts."""
+        if not self._counted:
+            return {}
+        highest = (sql.SQL("max(r.{})").format(self._names[name]) for name in self._counted)
+        query = sql.SQL("SELECT {} FROM {} AS r").format(sql.SQL(", ").join(highest), self._rebuilt.table)
+        row: Any = self._connection.execute(query).fetchone()
+        return {name: value for name, value in zip(self._counted, row, strict=True) if value is not None}
 
     def _different(self, room: int) -> Iterator[DifferentRow]:
         key = sql.SQL(", ").join(sql.SQL("concat(r.{})").format(self._names[name]) for name in self._shape.primary_key)
@@ -412,28 +438,18 @@ class _Loader:
             sql.SQL("a.{name} = r.{name}").format(name=self._names[name]) for name in self._shape.primary_key
         )
         return sql.SQL("{} AS r LEFT JOIN {} AS t ON {} LEFT JOIN {} AS a ON {}").format(
-            _ROWS, self._target.name, on_target, _ADDED, on_added
+            self._rebuilt.table, self._target.name, on_target, _ADDED, on_added
         )
 
 
-def _in_range(request: RestoreRequest, shape: TableShape) -> sql.Composed:
-    """A condition on the rebuilt row ``t``: inside the time range of the request."""
-    column = sql.Identifier("t", shape.date_column)
-    conditions: list[sql.Composable] = [sql.SQL("true")]
-    if request.since is not None:
-        conditions.append(sql.SQL("{} >= {}").format(column, dated(request.since, shape.date_type)))
-    if request.before is not None:
-        conditions.append(sql.SQL("{} < {}").format(column, dated(request.before, shape.date_type)))
-    return sql.SQL(" AND ").join(conditions)
+def _in_range(request: RestoreRequest, column: sql.Identifier | None, shape: TableShape) -> Iterator[sql.Composable]:
+    """Conditions on the rebuilt row ``r``: inside the time range of the request."""
+    for bound, operator in ((request.since, ">="), (request.before, "<")):
+        if bound is not None:
+            yield sql.SQL("r.{} {} {}").format(column, sql.SQL(operator), dated(bound, shape.date_type))
 
 
 def _wanted_keys(request: RestoreRequest) -> bytes:
     """The key list as COPY reads it."""
     escapes = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
     return "".join("\t".join(value.translate(escapes) for value in key) + "\n" for key in request.keys).encode()
-
-
-def _about(error: psycopg.Error) -> str:
-    """What the server said, without its message: that may quote the row."""
-    about = error.diag.column_name or error.diag.constraint_name or error.diag.datatype_name
-    return f"{type(error).__name__} (SQLSTATE {error.sqlstate}){f' about {about}' if about else ''}"

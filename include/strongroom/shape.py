@@ -1,4 +1,4 @@
-"""What rows of a table look like in an archive: the SQL that writes them, and the SQL that rebuilds them.
+"""What rows of a table look like in an archive: the SQL that writes them.
 
 Four encodings say how a JSON line holds a value (``docs/archive-format.md`` tells the reader's side):
 
@@ -18,7 +18,6 @@ import hashlib
 from psycopg import sql
 
 from strongroom.records import Column, TableShape
-from strongroom.type_names import type_name
 
 
 def shape_sha256(shape: TableShape) -> str:
@@ -62,25 +61,3 @@ def json_value(column: Column) -> sql.Composed:
         "array": "CASE WHEN left(concat({v}), 1) = '[' THEN to_json(concat({v})) ELSE to_json({v}) END",
     }
     return sql.SQL(forms[column.encoding]).format(v=value)
-
-
-def read_columns(shape: TableShape) -> sql.Composed:
-    """The column definition list for ``json_to_record(line) AS r(...)``.
-
-    Everything that JSON has no exact form for is taken as text first; see :func:`read_value`.
-    """
-    return sql.SQL(", ").join(
-        sql.SQL("{} {}").format(
-            sql.Identifier(column.name),
-            type_name(column.base_type if column.encoding in ("json", "array") else "text"),
-        )
-        for column in shape.columns
-    )
-
-
-def read_value(column: Column) -> sql.Composed:
-    """The value of one column of ``r``, in the type that the table's column stands on."""
-    value = sql.SQL("r.{}").format(sql.Identifier(column.name))
-    if column.encoding in ("json", "array"):
-        return sql.SQL("{}").format(value)
-    return sql.SQL("{}::{}").format(value, type_name(column.base_type))

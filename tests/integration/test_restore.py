@@ -55,6 +55,12 @@ def digest(conninfo, table="audit"):
     return ask(conninfo, query)[0]
 
 
+SPOILING = """
+CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.who := 'spoilt'; RETURN NEW; END $$;
+CREATE FUNCTION spoil_all() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE public.audit SET who = 'spoilt'; RETURN NULL; END $$;
+"""
+
+
 @pytest.fixture
 def chain(source, object_store, bucket, tmp_path) -> Chain:
     """A table of 800 hourly rows, 744 of them in May."""
@@ -170,17 +176,34 @@ class TestRowsThatAreThere:
         assert ask(archived.conninfo, "SELECT who FROM audit WHERE id = 100") == [("corrected",)]
         assert (report.inserted, report.unchanged, report.different) == (744, 743, 1)
 
-    def test_a_trigger_that_changes_rows_stops_the_part(self, archived):
-        execute(
-            archived.conninfo,
-            "CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.who := 'spoilt'; RETURN NEW; END $$;"
-            "CREATE TRIGGER spoil BEFORE INSERT ON audit FOR EACH ROW EXECUTE FUNCTION spoil();",
-        )
+    @pytest.mark.parametrize(
+        "hook",
+        [
+            "CREATE TRIGGER spoil BEFORE INSERT ON audit FOR EACH ROW EXECUTE FUNCTION spoil()",
+            "CREATE TRIGGER spoil AFTER INSERT ON audit FOR EACH STATEMENT EXECUTE FUNCTION spoil_all()",
+        ],
+        ids=["each row", "each statement"],
+    )
+    def test_what_changes_rows_on_their_way_stops_the_part(self, archived, hook):
+        execute(archived.conninfo, SPOILING + hook)
 
         with pytest.raises(RestoreError, match="not what was archived once they are in"):
             restore(archived)
 
         assert digest(archived.conninfo)[0] == 56
+
+    def test_a_trigger_of_a_partition_that_changes_rows_stops_the_part(self, archived):
+        execute(
+            archived.conninfo,
+            SPOILING + "CREATE TABLE parted (LIKE audit INCLUDING DEFAULTS, PRIMARY KEY (id)) PARTITION BY RANGE (id);"
+            "CREATE TABLE parted_all PARTITION OF parted DEFAULT;"
+            "CREATE TRIGGER spoil BEFORE INSERT ON parted_all FOR EACH ROW EXECUTE FUNCTION spoil();",
+        )
+
+        with pytest.raises(RestoreError, match="not what was archived once they are in"):
+            restore(archived, target="public.parted")
+
+        assert ask(archived.conninfo, "SELECT count(*) FROM parted") == [(0,)]
 
     def test_rows_without_what_they_refer_to_name_the_foreign_key_and_its_table(self, archived):
         execute(
@@ -388,16 +411,16 @@ def test_a_restore_that_was_killed_goes_on_behind_its_last_batch(archived, monke
     """The server ends the session in the middle of a part; the next try loads the rest and counts every row once."""
     monkeypatch.setattr(restore_part_module, "BATCH_ROWS", 50)
     planned = plan(archived)
-    insert = restore_part_module._Loader._insert
+    insert = restore_part_module._Loader._all_inserted
     calls = iter(range(100))
 
-    def dies_at_the_fourth(loader):
+    def dies_at_the_fourth(loader, wanted):
         if next(calls) == 3:
             with psycopg.connect(archived.conninfo, autocommit=True) as other:
                 other.execute("SELECT pg_terminate_backend(%s)", [loader._connection.info.backend_pid])
-        insert(loader)
+        return insert(loader, wanted)
 
-    monkeypatch.setattr(restore_part_module._Loader, "_insert", dies_at_the_fourth)
+    monkeypatch.setattr(restore_part_module._Loader, "_all_inserted", dies_at_the_fourth)
     with pytest.raises(SourceError):
         load(archived, planned)
     assert digest(archived.conninfo)[0] == 56 + 150
@@ -420,13 +443,16 @@ def test_looking_at_a_batch_scans_nothing_for_each_of_its_rows(archived, monkeyp
         return look(loader)
 
     monkeypatch.setattr(restore_part_module._Loader, "_look", explained)
-    load(archived, plan(archived))
+    restore(archived)
+    execute(archived.conninfo, "DELETE FROM audit WHERE id % 2 = 0")
+    report = restore(archived, "restore-2")
 
     def scans(node):
         yield from [(node["Relation Name"], node["Node Type"])] if "Relation Name" in node else []
         for child in node.get("Plans", ()):
             yield from scans(child)
 
+    assert (report.inserted, report.unchanged, report.different) == (372, 372, 0)
     scanned = {scan for one in plans for scan in scans(one)}
     assert {relation for relation, _ in scanned} == {"strongroom_rows", "strongroom_added", "audit"}
     assert {relation for relation, kind in scanned if "Index" not in kind} == {"strongroom_rows"}

@@ -1,0 +1,275 @@
+"""Who takes part: the pipe an expert would type, Airflow's own transfer operator, Strongroom's chain and its restore.
+
+Each one gets the same rows in a database of its own, a copy of one template made by the server file by file.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+from psycopg import sql
+
+from strongroom.checksum import checksum_part
+from strongroom.codecs import choose_codec
+from strongroom.compress import compress_part
+from strongroom.extract_to_staging import extract_part
+from strongroom.partitions import Partition
+from strongroom.records import ArchivePlan, PlannedPart, VerifiedPart
+from strongroom.seal import seal_archive
+from strongroom.settings import load_settings
+from strongroom.upload import upload_part
+from strongroom.verify import verify_part
+from strongroom_local.airflow import inherited_environment
+from strongroom_local.processes import ServerError
+from strongroom_local.stack import BUCKET, SOURCE_DATABASE, Stack
+from tests.bench.usage import Meter, Usage
+from tests.chain import RUN, Chain
+from tests.e2e.helpers import Airflow, wait_for
+
+TABLE = "call_detail_records"
+ARCHIVE_DAG, RESTORE_DAG = f"archive__{TABLE}", "restore_archive"
+_LONGEST_SECONDS = 4 * 3600
+
+# What is typed at a prompt; the DELETE comes only if all of the pipe went well.
+PIPE = f"""
+set -euo pipefail
+psql -Xq -v ON_ERROR_STOP=1 -c "COPY (SELECT to_json(t) FROM {TABLE} AS t WHERE $WINDOW) TO STDOUT" \\
+  | zstd -q -3 | tee >(sha256sum > "$SCRATCH/pipe.sha256") | aws s3 cp --only-show-errors - "s3://{BUCKET}/archives/pipe/rows.jsonl.zst"
+psql -Xq -v ON_ERROR_STOP=1 -c "DELETE FROM {TABLE} WHERE $WINDOW"
+"""
+
+# As a DAG author would use it; execute() needs no scheduler. Its JSON format fails on some of the sample's text.
+OPERATOR = """
+import os
+from airflow.providers.amazon.aws.transfers.sql_to_s3 import SqlToS3Operator
+SqlToS3Operator(
+    task_id="to_s3", sql_conn_id="bench_source", aws_conn_id="strongroom_store", s3_bucket=os.environ["STRONGROOM_BUCKET"],
+    query=f"SELECT * FROM call_detail_records WHERE {os.environ['WINDOW']}", s3_key="archives/operator/rows.csv.gz", file_format="csv",
+    df_kwargs={"index": False, "compression": "gzip"}, replace=True,
+).execute({})
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one contender did.
+
+    Attributes:
+        rows: How many rows it took.
+        stored_mb: What lies in the store because of it; 0 for who stores nothing.
+    """
+
+    name: str
+    rows: int
+    usage: Usage
+    stored_mb: float = 0.0
+
+
+@dataclass
+class Course:
+    """The same month of call records for everybody, on one stack.
+
+    Attributes:
+        rows: Call records in the month.
+        original_mb: What they take as JSON lines.
+    """
+
+    stack: Stack
+    month: Partition
+    rows: int
+    original_mb: float = 0.0
+    results: list[Result] = field(default_factory=list)
+
+    @property
+    def window(self) -> str:
+        """The month as a condition."""
+        start, end = self.month.window.start, self.month.window.end
+        return f"call_start_time >= '{start:%Y-%m-%d}' AND call_start_time < '{end:%Y-%m-%d}'"
+
+    def meter(self, clients: Callable[[], list[int]] = list) -> Meter:
+        """Measures on this stack."""
+        server, store = self.stack.postgres.pid, self.stack.object_store.pid
+        assert server is not None
+        assert store is not None
+        return Meter(server, store, self.stack.staging, clients)
+
+    @contextmanager
+    def copy_of_rows(self, name: str) -> Iterator[str]:
+        """A database with the rows, for one contender; gives its name. Written through before the clock starts."""
+        database = f"bench_{name}"
+        with psycopg.connect(self.stack.postgres.conninfo(), autocommit=True) as connection:
+            connection.execute(
+                sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
+                    sql.Identifier(database), sql.Identifier(SOURCE_DATABASE)
+                )
+            )
+            connection.execute("CHECKPOINT")
+            yield database
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database)))
+
+    def stored_mb(self, prefix: str) -> float:
+        """What lies below a prefix of the bucket."""
+        client = self.stack.object_store.client("admin")
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+        return sum(float(entry["Size"]) for page in pages for entry in page.get("Contents", ())) / 1e6
+
+    def environment(self, database: str) -> dict[str, str]:
+        """What a shell needs for the tools of the trade."""
+        return {
+            **inherited_environment(),
+            **self.stack.environment(),
+            "PGDATABASE": database,
+            "WINDOW": self.window,
+            "SCRATCH": str(self.stack.folder),
+        }
+
+
+def run_pipe(course: Course) -> Result:
+    """COPY as JSON, zstd, sha256sum, aws s3 cp, then a DELETE of the range."""
+    with course.copy_of_rows("pipe") as database:
+        with course.meter().measured() as usage:
+            _run(["bash", "-c", PIPE], course.environment(database))
+        return Result("the pipe, unproved", course.rows, usage, course.stored_mb("archives/pipe/"))
+
+
+def run_operator(course: Course) -> Result:
+    """Airflow's SqlToS3Operator, which neither compares nor deletes."""
+    with course.copy_of_rows("operator") as database:
+        server = course.stack.postgres
+        source = {"conn_type": "postgres", "host": server.host, "port": server.port, "schema": database}
+        source |= {"login": server.superuser, "password": server.password}
+        environment = course.environment(database) | {"AIRFLOW_CONN_BENCH_SOURCE": json.dumps(source)}
+        with course.meter().measured() as usage:
+            _run([sys.executable, "-c", OPERATOR], environment)
+        return Result("SqlToS3Operator, no delete", course.rows, usage, course.stored_mb("archives/operator/"))
+
+
+def run_steps(course: Course) -> list[Result]:
+    """Strongroom's steps one by one in this process, without Airflow, part after part."""
+    settings = load_settings().table(TABLE)
+    store = settings.store.model_copy(
+        update={"bucket": BUCKET, "prefix": "steps", "endpoint_url": course.stack.object_store.endpoint_url}
+    )
+    settings = settings.model_copy(update={"staging": str(course.stack.staging), "store": store})
+    usages: dict[str, Usage] = {}
+    with course.copy_of_rows("steps") as database:
+        conninfo = course.stack.postgres.conninfo(database)
+        chain = Chain(conninfo, course.stack.object_store.client("admin"), settings, course.month.key)
+
+        def step(name: str, work: Callable[[], Any]) -> Any:
+            with course.meter().measured() as usage:
+                result = work()
+            _add(usages.setdefault(name, Usage()), usage)
+            return result
+
+        plan = step("plan", chain.plan)
+        verified = [_verified(chain, plan, part, step) for part in plan.parts]
+        sealed = step("seal", lambda: seal_archive(chain.store, settings, plan, verified, run=RUN, now=chain.now))
+        deleted = [step("delete", lambda part=part: chain.delete(part)) for part in sealed.parts]
+        chain.staging(str(plan.archive_id)).clear()
+    assert sum(part.deleted for part in deleted) == course.rows
+    course.original_mb = sum(part.original_size_bytes for part in sealed.parts) / 1e6
+    return [Result(f"  {name}", course.rows, usage) for name, usage in usages.items()]
+
+
+def _verified(chain: Chain, plan: ArchivePlan, part: PlannedPart, step: Callable[..., Any]) -> VerifiedPart:
+    staging, settings, store = chain.staging(part.archive_id), chain.settings, chain.store
+    with chain.source() as connection:
+        extracted = step("extract_to_staging", lambda: extract_part(connection, staging, settings, part, now=chain.now))
+    compressed = step("compress", lambda: compress_part(staging, extracted, choose_codec(settings.compression)))
+    checksummed = step("checksum", lambda: checksum_part(staging, compressed))
+    uploaded = step("upload", lambda: upload_part(staging, store, checksummed))
+    proof_rows = settings.proof_rows
+    with chain.source() as source:
+        verified: VerifiedPart = step(
+            "verify",
+            lambda: verify_part(store, staging, source, plan.shape, uploaded, proof_rows=proof_rows, now=chain.now),
+        )
+    return verified
+
+
+def run_chain(course: Course) -> Result:
+    """Plan to report through the real scheduler."""
+    airflow = Airflow(course.stack)
+    with course.meter(lambda: _airflow_pids(course.stack)).measured() as usage:
+        airflow.pause(ARCHIVE_DAG, paused=False)  # the scheduler starts the newest due month by itself
+        run = wait_for(lambda: airflow.runs(ARCHIVE_DAG), "the scheduler's run")[0]
+        ended = airflow.wait_for_run(ARCHIVE_DAG, run.run_id, seconds=_LONGEST_SECONDS)
+    assert (ended.state, ended.partition_key) == ("success", course.month.key), ended
+    report = airflow.result(run, "report")
+    assert report["deleted_rows"] == course.rows, report
+    usage.seconds = _run_seconds(airflow, ARCHIVE_DAG, run.run_id)
+    return Result("Strongroom, plan to report", course.rows, usage, report["compressed_size_bytes"] / 1e6)
+
+
+def run_restore(course: Course) -> Result:
+    """The month comes back through the restore DAG, into the table that the chain has emptied."""
+    airflow = Airflow(course.stack)
+    airflow.pause(RESTORE_DAG, paused=False)
+    conf = {"table": f"public.{TABLE}", "first_partition": course.month.key, "last_partition": course.month.key}
+    conf |= {"why": "a measurement", "who": "make bench"}
+    with course.meter(lambda: _airflow_pids(course.stack)).measured() as usage:
+        body = {"logical_date": None, "conf": conf}
+        run_id = airflow.call("POST", f"/dags/{RESTORE_DAG}/dagRuns", body)["dag_run_id"]
+        run = airflow.wait_for_run(RESTORE_DAG, run_id, seconds=_LONGEST_SECONDS)
+    assert run.state == "success", run
+    assert airflow.result(run, "report")["inserted"] == course.rows
+    usage.seconds = _run_seconds(airflow, RESTORE_DAG, run_id)
+    return Result("Strongroom, restore", course.rows, usage)
+
+
+def run_copy_from(course: Course) -> Result:
+    """COPY FROM of the rows' text into the same table with the same indexes, unproved."""
+    rows = course.stack.folder / "rows.copy"
+    with course.copy_of_rows("copy") as database:
+        environment = course.environment(database)
+        columns = (
+            "call_reference, call_start_time, answer_time, duration_seconds, direction, calling_number, called_number, "
+        )
+        columns += "presented_number, imsi, cell_id, gateway_ip, codecs, charge, hangup_cause, quality, remark"
+        psql = ["psql", "-Xq", "-v", "ON_ERROR_STOP=1", "-c"]
+        _run([*psql, f"\\copy {TABLE} ({columns}) TO '{rows}'"], environment)
+        _run([*psql, f"TRUNCATE {TABLE}"], environment)
+        with course.meter().measured() as usage:
+            _run([*psql, f"\\copy {TABLE} ({columns}) FROM '{rows}'"], environment)
+    rows.unlink()
+    return Result("COPY FROM, unproved", course.rows, usage)
+
+
+def _add(total: Usage, one: Usage) -> None:
+    for name in ("seconds", "client_cpu", "server_cpu", "store_cpu"):
+        setattr(total, name, getattr(total, name) + getattr(one, name))
+    for name in ("peak_mb", "staging_mb"):
+        setattr(total, name, max(getattr(total, name), getattr(one, name)))
+
+
+def _airflow_pids(stack: Stack) -> list[int]:
+    servers = (stack.postgres.pid, stack.object_store.pid)
+    return [one.pid for one in stack.status() if one.pid is not None and one.pid not in servers]
+
+
+def _run_seconds(airflow: Airflow, dag_id: str, run_id: str) -> float:
+    """From the run's creation to its end: the scheduler's own seconds count."""
+    run = airflow.call("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")
+    began, ended = (datetime.fromisoformat(run[name].replace("Z", "+00:00")) for name in ("queued_at", "end_date"))
+    return (ended - began).total_seconds()
+
+
+def _run(command: list[str], environment: dict[str, str]) -> None:
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=Path("/"))
+    if done.returncode != 0:
+        raise ServerError(
+            f"{command[0]} ended with {done.returncode}",
+            found=(done.stdout + done.stderr)[-800:],
+            hint="the bench works on databases of its own; nothing else was touched",
+        )

@@ -1,0 +1,128 @@
+"""What a piece of work costs: seconds on the clock, CPU seconds on each side, memory and staging at their highest."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_LOOK_SECONDS = 0.25
+
+
+@dataclass
+class Usage:
+    """The cost of one piece of work.
+
+    Attributes:
+        seconds: On the clock.
+        client_cpu: CPU seconds of the processes that do the work, those that ended meanwhile included.
+        server_cpu: CPU seconds of PostgreSQL.
+        store_cpu: CPU seconds of the S3 server.
+        peak_mb: The most that the working processes had resident together, beyond what they had at the beginning;
+            pages that several of them share count once.
+        staging_mb: The most that lay in the staging folder.
+    """
+
+    seconds: float = 0.0
+    client_cpu: float = 0.0
+    server_cpu: float = 0.0
+    store_cpu: float = 0.0
+    peak_mb: float = 0.0
+    staging_mb: float = 0.0
+
+
+@dataclass
+class Meter:
+    """Measures pieces of work on one set of servers.
+
+    Args:
+        server_pid: PostgreSQL's first process.
+        store_pid: The S3 server.
+        staging: Folder to watch.
+        clients: Gives the pids whose process trees do the work; this process is one in any case.
+    """
+
+    server_pid: int
+    store_pid: int
+    staging: Path
+    clients: Callable[[], Sequence[int]] = field(default=list)
+
+    @contextmanager
+    def measured(self) -> Iterator[Usage]:
+        """Measure a block; the numbers are there when it ends."""
+        usage, over = Usage(), threading.Event()
+        clients = [os.getpid(), *self.clients()]
+        before = self._cpu(clients)
+        memory_before = _resident_mb(clients)
+        started = time.monotonic()
+
+        def watch() -> None:
+            while not over.wait(_LOOK_SECONDS):
+                usage.peak_mb = max(usage.peak_mb, _resident_mb(clients) - memory_before)
+                usage.staging_mb = max(usage.staging_mb, _folder_mb(self.staging))
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield usage
+        finally:
+            usage.seconds = time.monotonic() - started
+            over.set()
+            watcher.join()
+            after = self._cpu(clients)
+            usage.client_cpu, usage.server_cpu, usage.store_cpu = (
+                now - then for now, then in zip(after, before, strict=True)
+            )
+
+    def _cpu(self, clients: Sequence[int]) -> tuple[float, float, float]:
+        return _cpu_seconds(clients), _cpu_seconds([self.server_pid]), _cpu_seconds([self.store_pid])
+
+
+def _cpu_seconds(roots: Iterable[int]) -> float:
+    """CPU time of process trees, and of their processes that ended and were waited for."""
+    return sum(sum(map(int, fields[11:15])) for fields in _tree(roots).values()) / _TICKS
+
+
+def _resident_mb(roots: Iterable[int]) -> float:
+    """Proportional resident memory of process trees."""
+    total_kb = 0
+    for pid in _tree(roots):
+        try:
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        except OSError:  # it has just ended
+            continue
+        total_kb += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total_kb / 1024
+
+
+def _tree(roots: Iterable[int]) -> dict[int, list[str]]:
+    """The processes of some trees by pid, each with what ``/proc/PID/stat`` says behind its name."""
+    every: dict[int, list[str]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            every[int(stat.parent.name)] = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+    found: dict[int, list[str]] = {}
+    waiting = list(roots)
+    while waiting:
+        pid = waiting.pop()
+        if pid in every and pid not in found:
+            found[pid] = every[pid]
+            waiting += [child for child, fields in every.items() if int(fields[1]) == pid]
+    return found
+
+
+def _folder_mb(folder: Path) -> float:
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size
+        except OSError:  # removed between the listing and the look
+            continue
+    return total / 1e6
