@@ -8,9 +8,10 @@ import signal
 import psycopg
 import pytest
 
+from strongroom.settings import FILE_VARIABLE
 from strongroom_local.processes import wait_until
 from strongroom_local.stack import Stack
-from tests.e2e.helpers import Airflow, Books, query, wait_for
+from tests.e2e.helpers import Airflow, Books, configuration_of, query, wait_for
 from tests.e2e.rehearsals import ORPHANED, create_table, dag_of, due_day, table_of
 
 
@@ -19,7 +20,7 @@ def scheduler_of(stack: Stack) -> int | None:
 
 
 @pytest.mark.exhaustive
-def test_a_scheduler_that_is_killed_in_mid_delete_loses_nothing(stack: Stack, airflow: Airflow):
+def test_a_scheduler_that_is_killed_in_mid_delete_loses_nothing(stack: Stack, airflow: Airflow, monkeypatch):
     """The third of three batches waits for somebody's row when the scheduler dies."""
     table, dag_id = table_of(ORPHANED), dag_of(ORPHANED)
     source = stack.source_conninfo()
@@ -33,6 +34,7 @@ def test_a_scheduler_that_is_killed_in_mid_delete_loses_nothing(stack: Stack, ai
         killed = scheduler_of(stack)
         os.kill(killed, signal.SIGKILL)
         assert wait_until(lambda: scheduler_of(stack) is None, timeout_seconds=10)
+        monkeypatch.setenv(FILE_VARIABLE, str(configuration_of(stack)))  # as when the first one was started
         stack.up()
 
     [run] = airflow.runs(dag_id)

@@ -158,7 +158,7 @@ def test_other_bytes_than_were_sent_are_found_before_a_row_is_deleted(scene: Sce
 
     assert sorted(scenario.ledger.live()) == sorted(scenario.ledger.rows.values())
     if how.startswith("removing"):
-        _remove(scene, admin, key)
+        _remove(scene, admin, scenario.ledger.table, key)
     scenario.recover(step, "clearing plan" if how == "clearing plan" else "retry")
     scenario.require_all_archived()
     scenario.examine("200 with other bytes stored", recovered=how)
@@ -172,8 +172,9 @@ def _run_until_found(steps: Steps, step: str, finds: str) -> None:
         steps.run(finds)
 
 
-def _remove(scene: Scene, admin: Any, key: str) -> None:
+def _remove(scene: Scene, admin: Any, table: str, key: str) -> None:
     """What an operator does who was told that an object is not what was written."""
-    listed = admin.list_object_versions(Bucket=scene.bucket)["Versions"]
-    [newest] = sorted((one for one in listed if key in f"/{one['Key']}"), key=lambda one: one["LastModified"])[-1:]
+    pages = admin.get_paginator("list_object_versions").paginate(Bucket=scene.bucket, Prefix=f"{table}/")
+    found = [one for page in pages for one in page["Versions"] if key in f"/{one['Key']}"]
+    newest = max(found, key=lambda one: one["LastModified"])
     admin.delete_object(Bucket=scene.bucket, Key=newest["Key"], VersionId=newest["VersionId"])
