@@ -53,6 +53,7 @@ class Chain:
         key: Partition key.
         identity: Of the Airflow run whose steps these are.
         keep_claim: Called in each batch of a delete.
+        stop_at: When extraction and delete must stop.
     """
 
     conninfo: str
@@ -62,6 +63,7 @@ class Chain:
     now: datetime = NOW
     identity: RunIdentity = RUN
     keep_claim: KeepClaim = lambda: None
+    stop_at: datetime | None = None
     store: Store = field(init=False)
 
     def __post_init__(self) -> None:
@@ -86,11 +88,14 @@ class Chain:
 
     def plan(self) -> ArchivePlan:
         with self.source() as connection:
-            return plan_archive(connection, self.store, self.settings, self.partition, now=self.now)
+            return plan_archive(
+                connection, self.store, self.settings, self.partition, now=self.now, stop_at=self.stop_at
+            )
 
     def extract(self, part: PlannedPart) -> ExtractedPart:
         with self.source() as connection:
-            return extract_part(connection, self.staging(part.archive_id), self.settings, part, now=self.now)
+            staging = self.staging(part.archive_id)
+            return extract_part(connection, staging, self.settings, part, now=self.now, stop_at=self.stop_at)
 
     def compress(self, part: ExtractedPart) -> CompressedPart:
         return compress_part(self.staging(part.archive_id), part, choose_codec(self.settings.compression))
@@ -129,6 +134,7 @@ class Chain:
                 run=self.identity,
                 keep_claim=self.keep_claim,
                 now=self.now,
+                stop_at=self.stop_at,
             )
 
     def run(self) -> RunReport:

@@ -21,11 +21,12 @@ from psycopg import IsolationLevel, errors, sql
 from pydantic import Field
 
 from strongroom.catalogue import InspectedTable
-from strongroom.claims import KeepClaim
+from strongroom.claims import KeepClaim, running_clock
 from strongroom.errors import IntegrityError, NeededError, SourceError, UnarchivableError
 from strongroom.extract_to_staging import inspect_unchanged
 from strongroom.identity import claim_store
 from strongroom.manifest import require_manifest
+from strongroom.pace import Pace
 from strongroom.partitions import Partition, refuse_if_hot
 from strongroom.plan import refers
 from strongroom.records import DeletedPart, Record, RunIdentity, Sha256, VerifiedPart, parse_record
@@ -109,6 +110,7 @@ def delete_part(
     run: RunIdentity,
     keep_claim: KeepClaim,
     now: datetime,
+    stop_at: datetime | None = None,
 ) -> DeletedPart:
     """Delete a part's rows, or move them to the table's warm tier, and leave the evidence in the store.
 
@@ -120,9 +122,13 @@ def delete_part(
         part: The verification record.
         run: Which Airflow run this is.
         keep_claim: Called in each batch's transaction; raises when the partition's claim is no longer ours.
+        stop_at: No batch begins after this instant; None is never.
 
     Raises:
         ContendedError: Another run has had the claim; nothing more was deleted.
+        HeldError: A hold on everything stops all deletion.
+        OutOfTimeError: The time is over.
+        BusyError: The database was above the limits of the settings for too long.
         IntegrityError: Record, manifest, object or keys do not agree; nothing was deleted.
         NeededError: Rows of the partition were restored and are needed in the table.
         UnarchivableError: The table changed since it was planned, or its warm table cannot take the rows.
@@ -148,7 +154,9 @@ def delete_part(
     warm = warm_table(connection, settings, table.shape, partition.window, now)
     restore_keys(store, staging, connection, table.shape, part)
 
-    progress = _delete_rows(connection, staging, settings, table, warm, part, keep_claim)
+    clock = running_clock(now)
+    pace = Pace(connection, store, settings, keep_claim=keep_claim, clock=clock, stop_at=stop_at)
+    progress = _delete_rows(connection, staging, settings, table, warm, part, keep_claim, pace)
     evidence = DeleteEvidence(
         archive_id=part.archive_id,
         number=part.number,
@@ -224,6 +232,7 @@ def _delete_rows(
     warm: WarmTable | None,
     part: VerifiedPart,
     keep_claim: KeepClaim,
+    pace: Pace,
 ) -> DeleteProgress:
     progress = staging.load(DeleteProgress, part.number)
     if progress is None or progress.keys_sha256 != part.keys_sha256:
@@ -233,9 +242,8 @@ def _delete_rows(
     connection.isolation_level = IsolationLevel.READ_COMMITTED
     connection.execute(_batch_table(table))
     with open_keys(staging, part) as keys:
-        remaining = islice(keys, progress.done_rows, None)
-        while batch := list(islice(remaining, settings.delete_batch_rows)):
-            pending = _delete_batch(connection, staging, settings, table, warm, progress, batch, keep_claim)
+        for batch in pace.batches(islice(keys, progress.done_rows, None)):
+            pending = _delete_batch(connection, staging, settings, table, warm, progress, batch, keep_claim, pace)
             progress = _advance(progress, pending)
     if (
         progress.done_rows != part.rows
@@ -319,6 +327,7 @@ def _delete_batch(
     progress: DeleteProgress,
     batch: list[bytes],
     keep_claim: KeepClaim,
+    pace: Pace,
 ) -> PendingBatch:
     tries = 0
     while True:
@@ -341,6 +350,7 @@ def _delete_batch(
                     seconds=time.monotonic() - started,
                 )
                 staging.save(progress.model_copy(update={"pending": pending}))
+                pace.before_commit()
             return pending
         except _TRANSIENT:
             # Rolled back whole. A foreign key violation means that a row began to refer to one of ours after the

@@ -65,6 +65,20 @@ class NeededError(StrongroomError):
     """Rows were restored and are needed in the table for some time; they are left alone."""
 
 
+class HeldError(StrongroomError):
+    """A hold on everything stops all deletion until it is released."""
+
+
+class OutOfTimeError(StrongroomError):
+    """The hours or the time in which the source database may be worked on are over; the rest is left for later."""
+
+
+class BusyError(StrongroomError):
+    """The source database had other worries for so long that the delete gave up waiting."""
+
+    retryable = True
+
+
 class ClockError(StrongroomError):
     """This machine's clock is not to be trusted."""
 

@@ -24,6 +24,7 @@ from strongroom.settings import TableSettings
 from strongroom.shape import json_value, row_text, shape_sha256
 from strongroom.source import Connection
 from strongroom.staging import Staging
+from strongroom.time_budget import require_time
 
 _BATCH_ROWS = 2000
 _BATCH_BYTES = 1 << 22
@@ -34,13 +35,23 @@ _ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 
 def extract_part(
-    connection: Connection, staging: Staging, settings: TableSettings, part: PlannedPart, *, now: datetime
+    connection: Connection,
+    staging: Staging,
+    settings: TableSettings,
+    part: PlannedPart,
+    *,
+    now: datetime,
+    stop_at: datetime | None = None,
 ) -> ExtractedPart:
     """Write a part's JSON lines, keys and digests to staging.
 
     A repeat finds the finished files and reads nothing.
 
+    Args:
+        stop_at: No extraction begins after this instant; None is never.
+
     Raises:
+        OutOfTimeError: The time is over.
         UnarchivableError: The table changed since it was planned, or holds bytes that are no characters.
         StagingError: The disk is full.
         SourceError: The server broke off; nothing is kept of the half-read part.
@@ -48,6 +59,7 @@ def extract_part(
     finished = staging.finished(ExtractedPart, part)
     if finished is not None and staging.keys(part.number).exists():
         return finished
+    require_time(f"{part.archive_id} part {part.number}", stop_at, now)
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     connection.read_only = True
     with connection.transaction():

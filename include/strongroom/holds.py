@@ -1,25 +1,29 @@
 """Legal holds: what one covers is neither purged nor swept, however old it is, until the hold is released.
 
 A hold is one small object in the archive store. It is changed only by compare-and-swap, and only once: to say that it
-was released. It names what it covers by the beginning of an archive id: a table, one partition of it, or one archive.
+was released. It names what it covers by the beginning of an archive id: a table, one partition of it, or one archive. A
+hold on everything stops, beside that, what a hold on a table does not: the delete of archived rows from the database.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from urllib.parse import unquote
 
 from pydantic import AwareDatetime, Field
 
-from strongroom.errors import ContendedError, IntegrityError, PartitionError, StrongroomError
+from strongroom.errors import ContendedError, HeldError, IntegrityError, PartitionError, StrongroomError
 from strongroom.object_keys import HOLDS, ArchiveId, hold_key, table_folder
 from strongroom.partitions import Partition
 from strongroom.records import Record, parse_record
 from strongroom.store import Store
+
+EVERYTHING = "*"
+"""What a hold on everything names in :attr:`Hold.what`: no table is called so, as each has its schema before it."""
 
 _READERS = 8
 _NAME = r"[^./\s\ud800-\udfff]+"
@@ -45,7 +49,7 @@ class Hold(Record):
     hold_id: str
     what: str = Field(
         description="The beginning of an archive id, up to one of its dots or to its end: a table "
-        "(public.audit_events), a partition (public.audit_events.2026-07) or one archive."
+        "(public.audit_events), a partition (public.audit_events.2026-07) or one archive; or * for everything."
     )
     why: str
     who: str
@@ -57,10 +61,15 @@ class Hold(Record):
 
     def covers(self, archive: ArchiveId) -> bool:
         """Whether the hold speaks of an archive, released or not."""
-        return f"{archive}.".startswith(f"{self.what}.")
+        return self.what == EVERYTHING or f"{archive}.".startswith(f"{self.what}.")
+
+    @property
+    def subject(self) -> str:
+        """What it covers, as people say it."""
+        return "everything" if self.what == EVERYTHING else self.what
 
     def __str__(self) -> str:
-        return f"hold {self.hold_id} on {self.what} by {self.who} ({self.reference}: {self.why})"
+        return f"hold {self.hold_id} on {self.subject} by {self.who} ({self.reference}: {self.why})"
 
 
 def covered(schema_name: str, table_name: str, partition_key: str | None = None) -> str:
@@ -97,7 +106,7 @@ def place_hold(store: Store, what: str, *, why: str, who: str, reference: str, n
 
     Args:
         store: Where what it covers lies.
-        what: From :func:`covered`, or an archive id.
+        what: From :func:`covered`, or an archive id, or :data:`EVERYTHING`.
         why: The reason, in words.
         who: The person who asks for it.
         reference: Case number, letter or ticket.
@@ -106,7 +115,8 @@ def place_hold(store: Store, what: str, *, why: str, who: str, reference: str, n
     Raises:
         HoldError: `what` names nothing that can be held, or a text is empty.
     """
-    _, _, what = parse_coverage(what)
+    if what != EVERYTHING:
+        _, _, what = parse_coverage(what)
     for name, text in (("why", why), ("who", who), ("reference", reference)):
         if not text.strip():
             raise HoldError(
@@ -150,7 +160,10 @@ def read_holds(store: Store) -> list[Hold]:
     Raises:
         IntegrityError: An object below ``holds/`` is no hold. Whoever removes anything must stop then.
     """
-    keys = list(store.keys(HOLDS))
+    return _read_all(store, list(store.keys(HOLDS)))
+
+
+def _read_all(store: Store, keys: Sequence[str]) -> list[Hold]:
     with ThreadPoolExecutor(_READERS) as readers:
         bodies = list(readers.map(store.read, keys))
     found = [_read(store, key, body[0]) for key, body in zip(keys, bodies, strict=True) if body is not None]
@@ -165,6 +178,43 @@ def holds_in_force(store: Store) -> list[Hold]:
 def covering(holds: Iterable[Hold], archive: ArchiveId) -> list[Hold]:
     """Those of some holds in force that cover an archive."""
     return [hold for hold in holds if hold.covers(archive)]
+
+
+def on_everything(holds: Iterable[Hold]) -> list[Hold]:
+    """Those of some holds in force that stop all deletion."""
+    return [hold for hold in holds if hold.what == EVERYTHING]
+
+
+class HoldWatch:
+    """Looks again and again whether a hold on everything came.
+
+    A look is one listing: each hold is read once, since one that is released, or is on less, stays so.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: set[str] = set()
+
+    def look(self) -> None:
+        """Say nothing while all deletion may go on.
+
+        Raises:
+            HeldError: There is such a hold.
+            IntegrityError: A hold cannot be read, so it is unknown what it stops.
+        """
+        fresh = [key for key in self._store.keys(HOLDS) if key not in self._known]
+        if not fresh:
+            return
+        in_force = [hold for hold in _read_all(self._store, fresh) if hold.released_at is None]
+        if holding := on_everything(in_force):
+            raise HeldError(
+                f"held: all deletion in {self._store} is stopped",
+                found="; ".join(map(str, holding)),
+                hint="No row is deleted while this hold is in force; what was deleted before lies in a verified archive. When it "
+                f"is released (`airflow strongroom hold release {holding[0].hold_id}`), clear this task: it goes on behind "
+                "its last batch.",
+            )
+        self._known.update(fresh)
 
 
 def _nothing_to_hold(text: str, found: str | None) -> HoldError:

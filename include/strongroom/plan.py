@@ -23,6 +23,7 @@ from strongroom.shape import json_line, shape_sha256
 from strongroom.source import Connection, qualified, read_identity
 from strongroom.staging import Staging
 from strongroom.store import Store
+from strongroom.time_budget import require_time
 from strongroom.type_names import type_name
 from strongroom.warm import warm_table
 
@@ -43,7 +44,13 @@ class _Slice:
 
 
 def plan_archive(
-    connection: Connection, store: Store, settings: TableSettings, partition: Partition, *, now: datetime
+    connection: Connection,
+    store: Store,
+    settings: TableSettings,
+    partition: Partition,
+    *,
+    now: datetime,
+    stop_at: datetime | None = None,
 ) -> ArchivePlan:
     """Decide what one run archives. Writes nothing but the store's owner record.
 
@@ -52,13 +59,18 @@ def plan_archive(
     where there is none, the outcome is ``nothing_due``. Rows that were restored and are still needed are left alone,
     all of their partition, until the restore record runs out (``restored``).
 
+    Args:
+        stop_at: No plan is made after this instant; None is never.
+
     Raises:
         PartitionError: The window is open or inside hot retention.
+        OutOfTimeError: The time is over.
         UnarchivableError: The table cannot be archived without loss, or its warm table cannot take the rows.
         IdentityError: The store belongs to another database.
         StagingError: Staging cannot hold the parts.
     """
     refuse_if_hot(partition, settings.hot_retention, now)
+    require_time(f"{settings.qualified_name} {partition.key}", stop_at, now)
     store.prepare()
     table = inspect_table(connection, settings)
     warm_table(connection, settings, table.shape, partition.window, now)

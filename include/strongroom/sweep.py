@@ -19,7 +19,7 @@ from pydantic import AwareDatetime, Field
 
 from strongroom.claims import parse_claim, release_claim, running_clock, take_claim
 from strongroom.errors import ContendedError, IntegrityError
-from strongroom.holds import Hold, covering, holds_in_force
+from strongroom.holds import Hold, covering, holds_in_force, on_everything
 from strongroom.manifest import archive_ids, read_manifest
 from strongroom.object_keys import (
     ARCHIVES,
@@ -242,6 +242,8 @@ def _judge(store: Store, leftover: Leftover, holds: Sequence[Hold], now: datetim
     """Enter why a leftover stays, if a hold or a claim speaks for it."""
     if leftover.refusal is not None:
         return leftover
+    if holding := on_everything(holds):
+        return leftover.model_copy(update={"refusal": "held", "detail": "; ".join(map(str, holding))})
     for archive in map(ArchiveId.parse, leftover.archive_ids):
         if holding := covering(holds, archive):
             return leftover.model_copy(update={"refusal": "held", "detail": "; ".join(map(str, holding))})
@@ -293,9 +295,11 @@ def _sweep_claimed(
     store: Store, leftover: Leftover, archives: Sequence[ArchiveId], remove: Callable[[Leftover], None]
 ) -> Swept:
     holds = holds_in_force(store)
+    holding = on_everything(holds)
     for archive in map(ArchiveId.parse, leftover.archive_ids):
-        if holding := covering(holds, archive):
-            return _swept(leftover, "held", "; ".join(map(str, holding)))
+        holding += covering(holds, archive)
+    if holding:
+        return _swept(leftover, "held", "; ".join(dict.fromkeys(map(str, holding))))
     if leftover.kind == "unsealed":
         for archive in archives:
             # From here on nobody can seal it, however long we stand still before the parts go: whoever seals looks for

@@ -19,7 +19,7 @@ from strongroom.audit import verify_archive
 from strongroom.catalog import read_catalog
 from strongroom.codecs import blocks
 from strongroom.errors import FrozenError
-from strongroom.holds import Hold, covering, holds_in_force
+from strongroom.holds import Hold, covering, holds_in_force, on_everything
 from strongroom.manifest import Manifest
 from strongroom.object_keys import ArchiveId, warm_evidence_key
 from strongroom.partitions import Frequency, Partition
@@ -139,8 +139,9 @@ def _warm_until(settings: TableSettings, month: str) -> datetime:
 
 
 def _holding(holds: Sequence[Hold], archives: Iterable[Manifest]) -> str:
-    """The holds that cover any of the archives, in words; empty if none does."""
-    covers = [hold for each in archives for hold in covering(holds, ArchiveId.parse(each.archive_id))]
+    """The holds that cover any of the archives, or everything, in words; empty if none does."""
+    covers = on_everything(holds)
+    covers += [hold for each in archives for hold in covering(holds, ArchiveId.parse(each.archive_id))]
     return "; ".join(dict.fromkeys(map(str, covers)))
 
 

@@ -22,8 +22,8 @@ has the server rebuild rows from the archived lines and compare their digests. I
 only way to a DELETE. **Clear it** at any time; it always reads again.""",
     "seal": """Writes SHA256SUMS and then the manifest. From here on the archive exists. **Clear it** at any time.""",
     "delete": """Deletes the part's rows by primary key in short transactions, only those whose digest is still the archived
-one. Rows that changed, or that others refer to now, stay and are listed under `evidence/`. **Clear it** at any time: it
-goes on behind the last batch.""",
+one. Rows that changed, or that others refer to now, stay and are listed under `evidence/`. Pauses by itself while standbys
+lag or others wait for it; the log says so. **Clear it** at any time: it goes on behind the last batch.""",
     "report": """One summary: a report in the store, an asset event, metrics, one line in the log. Clears staging and gives the
 claim back.""",
 }
@@ -60,6 +60,9 @@ No row is deleted before its archive was read back and sealed, so a failed run h
 | `StagingError` | disk full | free space, clear the task |
 | `IntegrityError` | bytes, sums or counts differ | nothing was deleted; find out why, then clear `plan` |
 | `ContendedError` | another run works on this partition | wait for it; a dead run's claim runs out by itself |
+| `HeldError` | somebody stopped all deletion | clear the task when that hold is released; the message names it |
+| `OutOfTimeError` | the time or the hours of `stop_after` are over | clear the task when the database may be worked on again |
+| `BusyError` | the database was above the `delete_limits` for too long | retried by itself; see what keeps it busy |
 | `IdentityError` | the store belongs to another database | give this database a bucket or prefix of its own |
 """
 

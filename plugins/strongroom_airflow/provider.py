@@ -232,14 +232,19 @@ def _hold() -> GroupCommand:
     who = Arg(("--who",), help="Who wants it; default: the user of this shell")
     return GroupCommand(
         name="hold",
-        help="Legal holds: what one covers is never purged",
+        help="Legal holds: what one covers is never purged; one on everything stops all deletion",
         subcommands=(
             ActionCommand(
                 name="add",
-                help="Place a hold on a table, a partition or an archive",
+                help="Place a hold on a table, a partition or an archive, or stop all deletion",
                 func=lazy_load_command("strongroom_airflow.commands.holds.add"),
                 args=(
-                    Arg(("what",), help="A table of archive.yaml, or an archive id or its beginning"),
+                    Arg(("what",), nargs="?", help="A table of archive.yaml, or an archive id or its beginning"),
+                    Arg(
+                        ("--all",),
+                        action="store_true",
+                        help="Everything: all deletion stops within seconds, from the database too",
+                    ),
                     Arg(("-p", "--partition"), metavar="KEY", help="Only this partition of the table, such as 2026-05"),
                     Arg(("--why",), required=True, help="The reason, in words"),
                     Arg(("--reference",), required=True, help="Case number, letter or ticket that asks for it"),

@@ -67,6 +67,13 @@ class ArchiveRun:
     def _clock(self) -> Callable[[], datetime]:
         return shared_clock(self.store, datetime.now(timezone.utc))
 
+    @property
+    def stop_at(self) -> datetime | None:
+        """When this run must leave the source database alone, as ``stop_after`` has it; None is never."""
+        budget = self.settings.stop_after
+        now = self.now()
+        return None if budget is None else budget.ends_at(self._dag_run.start_date or now, now)
+
     def claim(self) -> None:
         """Take the partition's claim, or renew it."""
         take_claim(self.store, self._claim_key, owner=str(self.identity), now=self.now(), ttl=self._claim_ttl)

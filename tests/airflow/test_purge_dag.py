@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from strongroom.holds import EVERYTHING
 from strongroom.object_keys import ArchiveId
 from strongroom.purge import Certificate
 from strongroom.purge_report import PurgeReport
@@ -178,9 +179,32 @@ def test_a_hold_is_placed_listed_and_released(store, typed, monkeypatch):
     assert (kept["released_by"], kept["release_reason"]) == ("bob", "closed")
 
 
+def test_a_hold_on_everything_is_placed_in_each_store_and_covers_all(store, typed, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    placed = typed("strongroom", "hold", "add", "--all", "--why", "a doubt", "--who", "ada", "--reference", "INC-1")
+    [hold] = json.loads(typed("strongroom", "hold", "list", "--json").stdout)
+    listed = typed("strongroom", "hold", "list")
+    decided = json.loads(typed("strongroom", "purge", "--dry-run", "--json").stdout)
+    released = typed("strongroom", "hold", "release", hold["hold_id"], "--reason", "none", "--who", "bob")
+
+    assert "on everything by ada" in placed.stdout
+    assert "It is in force and covers 3 archives." in placed.stdout
+    assert "Runs that delete stop within seconds" in placed.stdout
+    assert hold["what"] == EVERYTHING
+    assert "everything" in listed.stdout
+    assert {one["reason"] for one in decided} == {"held", "kept"}
+    assert "Clear the tasks that it stopped." in released.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (("hold", "add", "--why", "x", "--reference", "y"), "it is not said what is to be held"),
+        (
+            ("hold", "add", "audit", "--all", "--why", "x", "--reference", "y"),
+            "a hold is on everything, or on what is named",
+        ),
+        (("hold", "add", "--all", "-p", "2015-04", "--why", "x", "--reference", "y"), "found --all and 2015-04"),
         (("purge", "--at", "2033-06-01"), "only a dry run can look at another day"),
         (("hold", "add", "nope", "--why", "x", "--reference", "y"), "is nothing that can be held"),
         (("hold", "add", "public.nope", "--why", "x", "--reference", "y"), "nothing is known of public.nope"),

@@ -18,18 +18,21 @@ from typing import Any
 import psycopg
 import pytest
 
-from strongroom import delete
+from strongroom import delete, pace
 from strongroom.delete import DeleteEvidence, DeleteProgress, PendingBatch, delete_part
 from strongroom.errors import (
     ContendedError,
+    HeldError,
     IdentityError,
     IntegrityError,
     NeededError,
+    OutOfTimeError,
     PartitionError,
     SourceError,
     StrongroomError,
     UnarchivableError,
 )
+from strongroom.holds import EVERYTHING, place_hold, release_hold
 from strongroom.partitions import Frequency, Partition
 from strongroom.records import DeletedPart, RestoreRecord, VerifiedPart
 from strongroom.restores import keep_record
@@ -480,6 +483,75 @@ def test_nothing_more_is_deleted_once_the_claim_is_lost(chain, part):
 
     assert len(left(chain)) == 10 - 4
     assert chain.delete(part).deleted == 10
+
+
+def test_a_hold_on_everything_stops_the_delete_before_its_next_batch(chain, part, monkeypatch):
+    """Somebody places it while the second batch is under way; once it is released the delete goes on behind that."""
+    monkeypatch.setattr(pace, "LOOK_SECONDS", 0)
+    reasons = {"why": "a doubt", "who": "ada", "reference": "17", "now": NOW}
+    looks, holds = itertools.count(1), []
+
+    def keep_claim() -> None:
+        if next(looks) == 2:
+            holds.append(place_hold(chain.store, EVERYTHING, **reasons))
+
+    chain.keep_claim = keep_claim
+    with pytest.raises(HeldError, match=r"held: all deletion .* is stopped: found hold .* on everything") as caught:
+        chain.delete(part)
+
+    assert len(left(chain)) == 10 - 4 - 4
+    assert caught.value.hint.startswith("No row is deleted while this hold is in force")
+    assert require_refused(chain, part, HeldError, "all deletion")
+    release_hold(chain.store, holds[0].hold_id, who="ada", reason="no doubt", now=NOW)
+    assert (chain.delete(part).deleted, left(chain)) == (10, [])
+
+
+def test_a_legal_hold_on_the_table_stops_no_delete(chain, part):
+    """What it covers lies in the archive, and stays there."""
+    place_hold(chain.store, "public.audit", why="a case", who="ada", reference="17", now=NOW)
+
+    assert (chain.delete(part).deleted, left(chain)) == (10, [])
+
+
+def test_no_batch_begins_when_the_time_is_over(chain, part, monkeypatch):
+    """By the clock that goes on from the store's; the batch that is under way ends."""
+    monkeypatch.setattr(pace, "LOOK_SECONDS", 0)
+    ticks = itertools.count()
+    monkeypatch.setattr(delete, "running_clock", lambda now: lambda: now + timedelta(minutes=next(ticks)))
+    chain.stop_at = NOW + timedelta(minutes=2)
+
+    with pytest.raises(OutOfTimeError, match="out of time: the delete stops here") as caught:
+        chain.delete(part)
+
+    assert len(left(chain)) == 10 - 4 - 4
+    assert caught.value.hint.startswith("Nothing is lost")
+    chain.stop_at = NOW
+    require_refused(chain, part, OutOfTimeError, "found 2026-11-23 12:03 UTC")
+    chain.stop_at = None
+    assert (chain.delete(part).deleted, left(chain)) == (10, [])
+
+
+def test_a_batch_that_kept_somebody_waiting_is_followed_by_a_rest(chain, part, monkeypatch):
+    """He is seen at the end of the batch's transaction, and has his turn before the next one."""
+    rests: list[float] = []
+    monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=time.monotonic, sleep=rests.append))
+    lock = "BEGIN; LOCK TABLE audit IN SHARE MODE; COMMIT"
+    real = delete._inspect_again
+
+    def inspect(connection: Any, *arguments: Any) -> Any:
+        if connection.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS and not waiters:
+            waiters.append(threading.Thread(target=execute, args=(chain.conninfo, lock)))
+            waiters[0].start()
+            assert waits_for(chain, connection.info.backend_pid)
+        return real(connection, *arguments)
+
+    waiters: list[threading.Thread] = []
+    monkeypatch.setattr(delete, "_inspect_again", inspect)
+
+    assert (chain.delete(part).deleted, left(chain)) == (10, [])
+
+    waiters[0].join(timeout=60)
+    assert rests == [0.2]
 
 
 def _database(chain: Chain) -> str:

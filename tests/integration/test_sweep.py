@@ -9,7 +9,7 @@ import pytest
 
 from strongroom import sweep
 from strongroom.claims import release_claim, take_claim
-from strongroom.holds import covered, place_hold
+from strongroom.holds import EVERYTHING, covered, holds_in_force, place_hold
 from strongroom.object_keys import CATALOG_INDEX, ArchiveId, claim_key
 from strongroom.purge_store import PurgeStore
 from strongroom.records import RestoreRecord, RunIdentity
@@ -51,6 +51,13 @@ class Yard:
 
     def hold(self, month=None):
         return place_hold(self.store, covered("public", "audit", month), why="w", who="ada", reference="r", now=NOW)
+
+    @property
+    def held(self):
+        return bool(holds_in_force(self.store))
+
+    def hold_everything(self):
+        place_hold(self.store, EVERYTHING, why="w", who="ada", reference="r", now=NOW)
 
     def claim(self, month, now=IN_A_WHILE):
         take_claim(self.store, claim_key("public", "audit", month), owner="a run", now=now, ttl=TTL)
@@ -187,6 +194,29 @@ def test_earlier_versions_of_the_index_go(yard):
 
     assert yard.sweep() == [("superseded", CATALOG_INDEX, "removed")]
     assert yard.store.read(CATALOG_INDEX)[0] == b"2"
+
+
+@pytest.mark.parametrize("placed", ["before", "after it looked"])
+def test_a_hold_on_everything_keeps_leftovers_of_all_kinds(yard, monkeypatch, placed):
+    """Also what belongs to no archive, and also where it is placed between the look and the removal."""
+    upload_parts(yard.store, yard.settings, "2026-05")
+    for body in (b"1", b"2"):
+        present = yard.store.read(CATALOG_INDEX)
+        yard.store.swap(CATALOG_INDEX, body, etag=present[1] if present else None)
+    judge = sweep._judge
+
+    def judge_and_place(*arguments):
+        judged = judge(*arguments)
+        if not yard.held:
+            yard.hold_everything()
+        return judged
+
+    if placed == "before":
+        yard.hold_everything()
+    monkeypatch.setattr(sweep, "_judge", judge_and_place)
+
+    assert {(kind, result) for kind, _, result in yard.sweep()} == {("unsealed", "held"), ("superseded", "held")}
+    assert len(yard.parts("2026-05")) == 3
 
 
 def test_looking_for_leftovers_removes_nothing(yard):

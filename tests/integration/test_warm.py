@@ -13,7 +13,7 @@ from psycopg.conninfo import make_conninfo
 from strongroom import delete
 from strongroom.delete import DeleteEvidence
 from strongroom.errors import IntegrityError, UnarchivableError
-from strongroom.holds import place_hold
+from strongroom.holds import EVERYTHING, place_hold
 from strongroom.object_keys import ArchiveId
 from strongroom.partitions import Frequency, Partition
 from strongroom.warm import warm_script
@@ -266,14 +266,16 @@ def test_months_that_are_still_warm_stay(chain):
     assert scalar(chain.owner, "SELECT to_regclass('warm.audit_2026_06') IS NOT NULL")
 
 
-def test_a_partition_under_a_hold_stays(chain):
+@pytest.mark.parametrize("what", ["public.audit.2026-05", EVERYTHING])
+def test_a_partition_under_a_hold_stays(chain, what):
     chain.run()
-    place_hold(chain.store, "public.audit.2026-05", why="a case", who="ada", reference="17", now=NOW)
+    place_hold(chain.store, what, why="a case", who="ada", reference="17", now=NOW)
 
-    result = purge(chain)["2026-05"]
+    results = purge(chain)
 
-    assert result.result == "held"
-    assert "17: a case" in result.detail
+    assert results["2026-05"].result == "held"
+    assert "17: a case" in results["2026-05"].detail
+    assert (results["2026-04"].result == "held") == (what == EVERYTHING), "it is empty, and no archive has rows of it"
     assert chain.figures() == (56, 744, 800)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strongroom.holds import Hold, HoldError, covered, covering, parse_coverage
+from strongroom.holds import EVERYTHING, Hold, HoldError, covered, covering, on_everything, parse_coverage
 from strongroom.object_keys import ArchiveId
 
 NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
@@ -23,6 +23,14 @@ def a_hold(what: str) -> Hold:
 @pytest.mark.parametrize("what", ["public.audit", "public.audit.2026-05", "public.audit.2026-05.0001"])
 def test_a_hold_covers_the_archives_of_its_table_its_partition_or_one(what):
     assert covering([a_hold(what)], MAY) == [a_hold(what)]
+
+
+def test_a_hold_on_everything_covers_every_archive_and_no_other_hold_is_one():
+    everything, table = a_hold(EVERYTHING), a_hold("public.audit")
+
+    assert covering([everything], MAY) == [everything]
+    assert on_everything([table, everything]) == [everything]
+    assert str(everything) == "hold 20261123T000000Z-00000000 on everything by ada (r: w)"
 
 
 @pytest.mark.parametrize(
@@ -58,7 +66,17 @@ def test_a_name_is_put_into_the_form_that_archives_have():
 
 
 @pytest.mark.parametrize(
-    "what", ["", "audit", "public.audit.2026", "public.audit.2026-13", "public.audit.2026-05.1", "public.a b", "a.b/c"]
+    "what",
+    [
+        "",
+        EVERYTHING,
+        "audit",
+        "public.audit.2026",
+        "public.audit.2026-13",
+        "public.audit.2026-05.1",
+        "public.a b",
+        "a.b/c",
+    ],
 )
 def test_anything_else_cannot_be_held(what):
     with pytest.raises(HoldError, match="is nothing that can be held"):

@@ -18,8 +18,16 @@ from pydantic_core import PydanticUndefined
 
 from strongroom.errors import ConfigurationError
 from strongroom.partitions import Frequency, Term
-from strongroom.settings import DEFAULT_FILE, Compression, StoreSettings, TableSettings, load_settings
+from strongroom.settings import (
+    DEFAULT_FILE,
+    Compression,
+    DeleteLimits,
+    StoreSettings,
+    TableSettings,
+    load_settings,
+)
 from strongroom.settings.values import STORAGE_CLASSES
+from strongroom.time_budget import TimeBudget
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "configuration.md"
 FIRST_TABLES = {
@@ -131,6 +139,24 @@ def test_variables_carry_lists_sections_numbers_and_nothing(a_file):
     assert table.proof_rows == "all"
     assert (table.store.read_timeout_seconds, table.store.endpoint_url, table.store.bucket) == (2.5, None, "first")
     assert table.cron == "*/5 * * * *"
+
+
+def test_limits_and_hours_are_set_and_taken_away(a_file):
+    path = a_file(one_table("delete_limits: {dead_rows_percent: 20}", top="stop_after: PT4H"))
+    environ = {
+        "STRONGROOM__STOP_AFTER": "22:00-06:00",
+        "STRONGROOM__DELETE_LIMITS__REPLICATION_LAG_SECONDS": "null",
+        "STRONGROOM__DELETE_LIMITS__COMMIT_SECONDS": "0.5",
+    }
+
+    table, unlimited = (
+        load_settings(path, environ).table("events"),
+        load_settings(path, {"STRONGROOM__STOP_AFTER": "null"}),
+    )
+
+    assert table.stop_after == TimeBudget.parse("22:00-06:00")
+    assert table.delete_limits == DeleteLimits(replication_lag_seconds=None, commit_seconds=0.5, dead_rows_percent=20)
+    assert unlimited.table("events").stop_after is None
 
 
 def test_a_variable_finds_a_table_with_a_schema_and_the_longest_name(a_file):
@@ -263,6 +289,12 @@ def test_two_hundred_tables_load_fast(a_file):
         ("store: {endpoint_url: 'http://10.0.0.1:9000'}", "store.endpoint_url: expected https, or http on this machine's"),
         ("store: {read_timeout_seconds: .inf}", "store.read_timeout_seconds: expected"),
         ("store: {max_connections: 0x" + "f" * 5000 + "}", "archive.yaml: line 6: a number is too large to be read"),
+        ("stop_after: P1D", "stop_after: expected a time such as PT4H, counted from the run's start, or hours"),
+        ("stop_after: 6", "stop_after: expected a time such as PT4H"),
+        ("delete_limits: {waiting_sessions: -1}", "delete_limits.waiting_sessions: expected 0 or more, found -1"),
+        ("delete_limits: {commit_seconds: 0}", "delete_limits.commit_seconds: expected more than 0, found 0"),
+        ("delete_limits: {dead_rows_percent: 101}", "delete_limits.dead_rows_percent: expected 100 or less, found 101"),
+        ("delete_limits: {lag: 1}", "delete_limits.lag: unknown key"),
         ("part_row: 5", "part_row: unknown key, did you mean part_rows?"),
         ("level: 5", "level: unknown key, did you mean compression.level?"),
         ("table: other", "table: unknown key"),

@@ -9,6 +9,7 @@ nothing secret is kept here.
 from strongroom.settings.loading import DEFAULT_FILE, FILE_VARIABLE, PREFIX, load_settings
 from strongroom.settings.sections import (
     Compression,
+    DeleteLimits,
     Prices,
     Settings,
     StoreSettings,
@@ -21,6 +22,7 @@ __all__ = [
     "FILE_VARIABLE",
     "PREFIX",
     "Compression",
+    "DeleteLimits",
     "Prices",
     "Settings",
     "StoreSettings",

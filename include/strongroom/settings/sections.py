@@ -22,13 +22,16 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from strongroom.errors import ConfigurationError
 from strongroom.partitions import Frequency, Term
 from strongroom.settings.values import (
+    Allowed,
     BucketName,
+    Budget,
     Count,
     Cron,
     EndpointUrl,
     Identifier,
     Identifiers,
     NetworkSeconds,
+    Percent,
     Prefix,
     Price,
     ProofRows,
@@ -109,6 +112,17 @@ class StoreSettings(_Frozen):
         return key_id
 
 
+class DeleteLimits(_Frozen):
+    """Above what a delete pauses by itself; None is no limit."""
+
+    replication_lag_seconds: NetworkSeconds | None = 30
+    replication_lag_bytes: Count | None = 536_870_912
+    waiting_sessions: Allowed | None = 0
+    commit_seconds: NetworkSeconds | None = 1
+    dead_rows_percent: Percent | None = None
+    longest_pause_seconds: TimeoutSeconds = 3600
+
+
 class Purge(_Frozen):
     """How archives whose term is over are destroyed, and when what broken runs left is swept away."""
 
@@ -171,6 +185,7 @@ class Transitions(_Frozen):
 
 SECTIONS: Mapping[str, type[BaseModel]] = {
     "compression": Compression,
+    "delete_limits": DeleteLimits,
     "store": StoreSettings,
     "purge": Purge,
     "prices": Prices,
@@ -199,6 +214,8 @@ class TableSettings(_Frozen):
     part_rows: Count = 500_000
     part_bytes: Count = 536_870_912
     delete_batch_rows: Count = 10_000
+    delete_limits: DeleteLimits = DeleteLimits()
+    stop_after: Budget | None = None
     max_parallel_parts: Count = 4
     proof_rows: ProofRows = 1000
     accepted_delete_triggers: Identifiers = ()

@@ -24,6 +24,7 @@ from pydantic_core import PydanticCustomError
 
 from strongroom.errors import ConfigurationError
 from strongroom.partitions import Term
+from strongroom.time_budget import TimeBudget
 
 STORAGE_CLASSES = (
     "STANDARD",
@@ -111,6 +112,13 @@ def _parse_term(value: Any) -> Any:
         return value if isinstance(value, Term) else Term.parse(value)
     except ConfigurationError as error:
         raise fault(f"{error.expected}, counted in whole days, weeks, months or years") from None
+
+
+def _parse_budget(value: Any) -> Any:
+    try:
+        return value if isinstance(value, TimeBudget) else TimeBudget.parse(str(value))
+    except ConfigurationError as error:
+        raise fault(str(error.expected)) from None
 
 
 def _accept_all(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
@@ -228,6 +236,9 @@ TimeoutSeconds = Annotated[Whole, Field(ge=1, le=_MAX_TIMEOUT_SECONDS)]
 NetworkSeconds = Annotated[
     float, BeforeValidator(_refuse_bool), Field(gt=0, le=_MAX_TIMEOUT_SECONDS, allow_inf_nan=False)
 ]
+Allowed = Annotated[Whole, Field(ge=0)]
+Percent = Annotated[float, BeforeValidator(_refuse_bool), Field(gt=0, le=100, allow_inf_nan=False)]
+Budget = Annotated[TimeBudget, BeforeValidator(_parse_budget)]
 Price = Annotated[float, BeforeValidator(_refuse_bool), Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 ProofRows = Annotated[Count | Literal["all"], WrapValidator(_accept_all)]
 RetentionTerm = Annotated[Term, BeforeValidator(_parse_term)]

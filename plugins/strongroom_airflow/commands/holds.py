@@ -1,4 +1,7 @@
-"""`airflow strongroom hold add`, `list` and `release`: legal holds, which stop every purge and sweep of what they cover."""
+"""`airflow strongroom hold add`, `list` and `release`: legal holds, which stop every purge and sweep of what they cover.
+
+A hold on everything (`--all`) stops all deletion, from the source database too.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,16 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from strongroom.errors import ConfigurationError
-from strongroom.holds import Hold, HoldError, covered, parse_coverage, place_hold, read_holds, release_hold
+from strongroom.holds import (
+    EVERYTHING,
+    Hold,
+    HoldError,
+    covered,
+    parse_coverage,
+    place_hold,
+    read_holds,
+    release_hold,
+)
 from strongroom.manifest import archive_ids
 from strongroom.object_keys import manifest_prefix
 from strongroom.partitions import Partition
@@ -24,7 +36,7 @@ from strongroom_airflow.connections import connect_store, connect_stores
 @command
 def add(args: Namespace) -> int:
     """Place a hold in the store where what it covers lies, or would lie."""
-    what, stores = _find(args.what, args.partition)
+    what, stores = _find_all(args) if args.all else _find(args)
     now, who = datetime.now(timezone.utc), args.who or getuser()
     holds = [place_hold(store, what, why=args.why, who=who, reference=args.reference, now=now) for store in stores]
     begun = [archive for store, hold in zip(stores, holds, strict=True) for archive in begun_purges(store, hold)]
@@ -35,6 +47,8 @@ def add(args: Namespace) -> int:
     for store, hold in zip(stores, holds, strict=True):
         number = sum(hold.covers(archive) for archive in archive_ids(store))
         print_out(escape(f"Placed {hold} in {store}. It is in force and covers {number} archives."))
+    if args.all:
+        print_out("Runs that delete stop within seconds, after the batch that is under way.")
     for archive in begun:
         print_out(
             escape(
@@ -56,7 +70,7 @@ def list_holds(args: Namespace) -> int:
     names = ("hold", "covers", "why", "who", "reference", "state")
     table = Table(*(Column(name, overflow="fold") for name in names))
     for hold in shown:
-        facts = (hold.hold_id, hold.what, hold.why, hold.who, hold.reference, _state(hold))
+        facts = (hold.hold_id, hold.subject, hold.why, hold.who, hold.reference, _state(hold))
         table.add_row(*map(escape, facts))
     print_out(table if shown else "No hold is in force.")
     return 0
@@ -72,7 +86,12 @@ def release(args: Namespace) -> int:
             if args.json:
                 print_json(hold.model_dump(mode="json"))
             else:
-                print_out(escape(f"{hold.what}: {_state(hold)}. Archives whose term is over go with the next purge."))
+                tasks = " Clear the tasks that it stopped." if hold.what == EVERYTHING else ""
+                print_out(
+                    escape(
+                        f"{hold.subject}: {_state(hold)}. Archives whose term is over go with the next purge.{tasks}"
+                    )
+                )
             return 0
     raise HoldError(
         f"there is no hold {args.hold_id}",
@@ -80,8 +99,27 @@ def release(args: Namespace) -> int:
     )
 
 
-def _find(name: str, partition_key: str | None) -> tuple[str, list[Store]]:
+def _find_all(args: Namespace) -> tuple[str, list[Store]]:
+    """What a hold on everything names, and all stores."""
+    if args.what is not None or args.partition is not None:
+        raise HoldError(
+            "a hold is on everything, or on what is named",
+            expected="either --all, or a table or an archive",
+            found=f"--all and {args.what or args.partition}",
+            hint="No hold was placed. Leave one of the two away.",
+        )
+    return EVERYTHING, connect_stores(load_settings())
+
+
+def _find(args: Namespace) -> tuple[str, list[Store]]:
     """What a hold names, and the stores where it belongs."""
+    name, partition_key = args.what, args.partition
+    if name is None:
+        raise HoldError(
+            "it is not said what is to be held",
+            expected="a table of archive.yaml, an archive id or its beginning, or --all",
+            hint="No hold was placed. `airflow strongroom list` prints the ids of the archives.",
+        )
     settings = load_settings()
     try:
         table = settings.table(name)

@@ -36,6 +36,7 @@ class DeleteOperator(StrongroomOperator):
                 run=run.identity,
                 keep_claim=run.keep_claim,
                 now=run.now(),
+                stop_at=run.stop_at,
             )
         stayed = deleted.changed + deleted.referenced
         if stayed:

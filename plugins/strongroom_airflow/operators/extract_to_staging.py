@@ -15,4 +15,5 @@ class ExtractToStagingOperator(PartOperator):
 
     def work(self, run: ArchiveRun, part: PlannedPart) -> ExtractedPart:
         with run.source() as connection:
-            return extract_part(connection, run.staging(part.archive_id), run.settings, part, now=run.now())
+            staging = run.staging(part.archive_id)
+            return extract_part(connection, staging, run.settings, part, now=run.now(), stop_at=run.stop_at)

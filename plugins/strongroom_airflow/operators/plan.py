@@ -18,7 +18,7 @@ class PlanOperator(StrongroomOperator):
 
     def step(self, run: ArchiveRun) -> tuple[str, dict[str, Any], Any]:
         with run.source() as connection:
-            plan = plan_archive(connection, run.store, run.settings, run.partition, now=run.now())
+            plan = plan_archive(connection, run.store, run.settings, run.partition, now=run.now(), stop_at=run.stop_at)
         if plan.outcome == "planned":
             run.staging(str(plan.archive_id)).clear()  # of a run that broke off before it uploaded anything
         for exclusion in plan.exclusions:
