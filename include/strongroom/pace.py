@@ -22,6 +22,7 @@ from strongroom.settings import TableSettings
 from strongroom.source import Connection, qualified
 from strongroom.store import Store
 from strongroom.time_budget import require_time
+from strongroom.vacuum import DEAD_ROWS_PERCENT
 
 LOOK_SECONDS = 2.0
 """How often a delete looks whether it may go on, also while it pauses."""
@@ -51,11 +52,6 @@ FROM pg_stat_replication
 
 _WAITING = """
 SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))
-"""
-
-_DEAD = """
-SELECT (100.0 * sum(n_dead_tup) / nullif(sum(n_dead_tup + n_live_tup), 0))::float8 FROM pg_stat_all_tables
-WHERE relid = %(table)s::regclass OR relid IN (SELECT relid FROM pg_partition_tree(%(table)s::regclass))
 """
 
 
@@ -111,7 +107,7 @@ class Neighbours:
     def _dead_rows(self) -> float | None:
         if self._limits.dead_rows_percent is None:
             return None
-        row = self._read("dead rows", _DEAD, {"table": self._table})
+        row = self._read("dead rows", DEAD_ROWS_PERCENT, {"table": self._table})
         return None if row is None else row[0]
 
     def _read(self, what: str, query: str, parameters: dict[str, str] | None = None) -> tuple[Any, ...] | None:

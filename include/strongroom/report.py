@@ -10,6 +10,7 @@ from strongroom.object_keys import ArchiveId
 from strongroom.records import ArchivePlan, DeletedPart, Exclusion, Record, RestoreRecord, VerifiedPart, parse_record
 from strongroom.staging import Staging
 from strongroom.store import Store
+from strongroom.vacuum import Vacuum
 
 
 class RunReport(Record):
@@ -32,6 +33,7 @@ class RunReport(Record):
     exclusions: tuple[Exclusion, ...] = ()
     earlier_archives: tuple[str, ...] = ()
     restores: tuple[RestoreRecord, ...] = ()
+    vacuum: Vacuum | None = None
     planned_at: AwareDatetime
     finished_at: AwareDatetime
 
@@ -64,6 +66,8 @@ class RunReport(Record):
             )
             if rows
         ]
+        if self.vacuum is not None and (said := self.vacuum.sentence()):
+            kept.append(said)
         return (
             f"{self.outcome}: {where} as {self.archive_id}: {self.archived_rows} rows archived in {self.parts} parts, "
             f"{self.original_size_bytes} bytes to {self.compressed_size_bytes} ({self.ratio:.1f}x), "
@@ -79,10 +83,14 @@ def report_run(
     deleted: Sequence[DeletedPart],
     *,
     now: AwareDatetime,
+    vacuum: Vacuum | None = None,
 ) -> RunReport:
     """Sum up a run, keep the summary under ``reports/`` and clear its staging folder.
 
     A run that found nothing to do leaves no object. A repeat returns the report that is there.
+
+    Args:
+        vacuum: What became of the table's dead rows, where any row was deleted.
     """
     # A run that was cleared and now has less to do may still show records of its earlier try.
     parts = [part for part in parts if part.archive_id == plan.archive_id]
@@ -105,6 +113,7 @@ def report_run(
         exclusions=plan.exclusions,
         earlier_archives=plan.earlier_archives,
         restores=plan.restores,
+        vacuum=vacuum,
         planned_at=plan.planned_at,
         finished_at=now,
     )

@@ -352,10 +352,11 @@ def _cut_lanes(
 
 
 def _latest_first(request: RestoreRequest, manifest: Manifest) -> list[RestorePart]:
-    def read_at(part: RestorePart) -> tuple[int, int, int]:
-        """Orders snapshots of one server: a later one has seen more transactions end."""
-        lowest, highest, running = manifest.parts[part.number].snapshot.split(":")
-        return int(highest), int(lowest), -len(running.split(","))
+    def read_at(part: RestorePart) -> tuple[int, int, int, datetime]:
+        """Orders snapshots of one server: a later one has seen more transactions end. A standby does not tell which run."""
+        entry = manifest.parts[part.number]
+        lowest, highest, running = entry.snapshot.split(":")
+        return int(highest), int(lowest), -len(running.split(",")), entry.extracted_at
 
     return sorted(_parts_of(request, manifest), key=read_at, reverse=True)
 

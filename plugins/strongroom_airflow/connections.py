@@ -32,6 +32,13 @@ def connect_source(settings: TableSettings, *, application_name: str) -> Abstrac
     return _connect(settings.source_conn_id, settings, application_name)
 
 
+def connect_replica(
+    settings: TableSettings, conn_id: str, *, application_name: str
+) -> AbstractContextManager[Connection]:
+    """Open a session on a standby of the source database, with the source's time-outs."""
+    return _connect(conn_id, settings, application_name)
+
+
 def connect_restore(settings: TableSettings, *, application_name: str) -> AbstractContextManager[Connection]:
     """Open a session with the table's restore connection, whose role may insert."""
     return _connect(settings.restore_conn_id, settings, application_name)

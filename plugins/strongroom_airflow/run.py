@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta, timezone
-from functools import cached_property
+from functools import cached_property, partial
 
 from airflow.sdk import Context
 
@@ -13,11 +13,12 @@ from strongroom.claims import KeepClaim, claim_keeper, release_claim, shared_clo
 from strongroom.object_keys import claim_key
 from strongroom.partitions import Partition
 from strongroom.records import RunIdentity
+from strongroom.replica import read_source
 from strongroom.settings import TableSettings
 from strongroom.source import Connection
 from strongroom.staging import Staging
 from strongroom.store import Store
-from strongroom_airflow.connections import connect_source, connect_store
+from strongroom_airflow.connections import connect_replica, connect_source, connect_store
 
 _AT_WORK = ["scheduled", "queued", "running", "restarting", "up_for_retry", "up_for_reschedule", "deferred"]
 
@@ -51,9 +52,19 @@ class ArchiveRun:
 
     def source(self) -> AbstractContextManager[Connection]:
         """A session on the source database, named after table and step."""
-        return connect_source(
-            self.settings, application_name=f"strongroom {self.settings.table} {self.context['ti'].task_id}"
-        )
+        return connect_source(self.settings, application_name=self._application_name)
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """A session to extract in: on the replica, where the settings name one and it is fit, else on the source."""
+        conn_id = self.settings.replica_conn_id
+        if conn_id is None:
+            return self.source()
+        replica = partial(connect_replica, self.settings, conn_id, application_name=self._application_name)
+        return read_source(self.source, replica)
+
+    @property
+    def _application_name(self) -> str:
+        return f"strongroom {self.settings.table} {self.context['ti'].task_id}"
 
     def staging(self, archive_id: str) -> Staging:
         """The staging folder of one archive."""

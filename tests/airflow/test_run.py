@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
+from strongroom.errors import ConfigurationError
+from strongroom_airflow.connections import connect_owner, connect_replica, connect_restore, connect_source
 from strongroom_airflow.run import ArchiveRun
 from tests.chain import some_settings
 
@@ -39,3 +44,65 @@ def test_a_run_knows_when_it_must_leave_the_database_alone(tmp_path, stop_after,
     stop_at = Run(some_settings("bucket", tmp_path, stop_after=stop_after), context).stop_at
 
     assert stop_at == (None if hours is None else NOW + timedelta(hours=hours))
+
+
+@pytest.fixture
+def connected(source, monkeypatch) -> str:
+    """An environment in which Airflow knows the source, under two names."""
+    given = conninfo_to_dict(source)
+    connection = {
+        "conn_type": "postgres",
+        "host": given["host"],
+        "port": int(given["port"]),
+        "schema": given["dbname"],
+        "login": given["user"],
+        "password": given["password"],
+    }
+    for name in ("SOURCE", "REPLICA", "RESTORE"):
+        monkeypatch.setenv(f"AIRFLOW_CONN_STRONGROOM_{name}", json.dumps(connection))
+    return source
+
+
+SETTINGS = {"statement_timeout_seconds": 70, "lock_timeout_seconds": 7, "claim_ttl_seconds": 100}
+
+
+def time_outs(session: Any) -> list[str]:
+    names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+    return [session.execute("SELECT current_setting(%s)", (name,)).fetchone()[0] for name in names]
+
+
+def test_every_connection_gives_sessions_with_the_time_outs_of_the_settings(connected, tmp_path):
+    settings = some_settings("bucket", tmp_path, **SETTINGS)
+    sessions = (
+        connect_source(settings, application_name="test"),
+        connect_replica(settings, "strongroom_replica", application_name="test"),
+        connect_restore(settings, application_name="test"),
+        connect_owner(settings, "strongroom_source", application_name="test"),
+    )
+
+    for one in sessions:
+        with one as session:
+            assert time_outs(session) == ["70s", "7s", "50s"]
+
+
+@pytest.mark.parametrize("replica", [None, "strongroom_replica"])
+def test_a_task_reads_from_the_replica_where_the_settings_name_one(connected, tmp_path, caplog, replica):
+    """Here that connection leads to the primary itself, so that is said, and read from."""
+    context = {"dag_run": SimpleNamespace(), "ti": SimpleNamespace(task_id="extract")}
+
+    with Run(some_settings("bucket", tmp_path, replica_conn_id=replica), context).reading() as session:
+        name = session.execute("SELECT current_setting('application_name')").fetchone()
+
+    assert name == ("strongroom audit extract",)
+    assert ("Reads from the primary, not from the replica: it is no standby" in caplog.text) == (replica is not None)
+
+
+def test_a_replica_whose_connection_is_missing_is_an_error(connected, tmp_path):
+    settings = some_settings("bucket", tmp_path, replica_conn_id="strongroom_nowhere")
+    context = {"dag_run": SimpleNamespace(), "ti": SimpleNamespace(task_id="extract")}
+
+    with (
+        pytest.raises(ConfigurationError, match="Airflow has no connection strongroom_nowhere"),
+        Run(settings, context).reading(),
+    ):
+        raise AssertionError

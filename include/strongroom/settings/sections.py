@@ -216,6 +216,7 @@ class TableSettings(_Frozen):
     delete_batch_rows: Count = 10_000
     delete_limits: DeleteLimits = DeleteLimits()
     stop_after: Budget | None = None
+    vacuum_after_delete: bool = False
     max_parallel_parts: Count = 4
     proof_rows: ProofRows = 1000
     accepted_delete_triggers: Identifiers = ()
@@ -230,6 +231,7 @@ class TableSettings(_Frozen):
     prices: Prices = Prices()
     transitions: Transitions = Transitions()
     source_conn_id: Text = "strongroom_source"
+    replica_conn_id: Text | None = None
     store_conn_id: Text = "strongroom_store"
     purge_conn_id: Text = "strongroom_purge"
     restore_conn_id: Text = "strongroom_restore"

@@ -14,6 +14,6 @@ class ExtractToStagingOperator(PartOperator):
     takes, makes, done = PlannedPart, ExtractedPart, "Extracted"
 
     def work(self, run: ArchiveRun, part: PlannedPart) -> ExtractedPart:
-        with run.source() as connection:
+        with run.reading() as connection:
             staging = run.staging(part.archive_id)
             return extract_part(connection, staging, run.settings, part, now=run.now(), stop_at=run.stop_at)

@@ -10,6 +10,7 @@ from airflow.sdk.observability.stats import Stats
 
 from strongroom.records import ArchivePlan, DeletedPart, VerifiedPart
 from strongroom.report import RunReport, report_run
+from strongroom.vacuum import vacuum_after
 from strongroom_airflow.operators.base import StrongroomOperator
 from strongroom_airflow.run import ArchiveRun
 
@@ -37,7 +38,10 @@ class ReportOperator(StrongroomOperator):
         parts = [VerifiedPart.model_validate(part) for part in self.parts or ()]
         deleted = [DeletedPart.model_validate(part) for part in self.deleted or ()]
         staging = run.staging(plan.archive_id) if plan.archive_id else None
-        report = report_run(run.store, staging, plan, parts, deleted, now=run.now())
+        vacuum = None
+        if any(part.deleted for part in deleted):
+            vacuum = vacuum_after(run.source, run.settings, stop_at=run.stop_at, now=run.now())
+        report = report_run(run.store, staging, plan, parts, deleted, now=run.now(), vacuum=vacuum)
         run.release()
         summary = report.model_dump(mode="json")
         run.context["outlet_events"][self.asset].extra = summary

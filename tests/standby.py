@@ -1,0 +1,36 @@
+"""A streaming standby of an embedded PostgreSQL server."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from strongroom_local.postgres import PostgresServer
+from strongroom_local.processes import Account, run_as
+
+
+class Standby(PostgresServer):
+    """Copies its primary when it is first started, and follows it from then on.
+
+    Args:
+        folder: Where it lives.
+        primary: A running server.
+    """
+
+    def __init__(self, folder: Path, primary: PostgresServer) -> None:
+        super().__init__(folder)
+        self._primary = primary
+
+    @property
+    def password(self) -> str:
+        """The superuser's, which was copied too."""
+        return self._primary.password
+
+    def _create_cluster(self, programs: Path, account: Account | None) -> None:
+        self._data.mkdir(mode=0o700)
+        if account is not None:
+            os.chown(self._data, account.uid, account.gid)
+        source = self._primary.conninfo()
+        command = [programs / "pg_basebackup", "--pgdata", self._data, "--dbname", source, "--write-recovery-conf"]
+        copied = run_as(account, [*command, "--checkpoint=fast"])
+        assert copied.returncode == 0, copied.stderr
