@@ -17,9 +17,10 @@ from psycopg import sql
 
 from strongroom.catalogue import InspectedTable, inspect_table
 from strongroom.errors import IntegrityError, UnarchivableError
-from strongroom.json_lines import LineWriter, server_written
+from strongroom.json_lines import LineWriter
 from strongroom.plan import due_rows
 from strongroom.records import ExtractedPart, PlannedPart, TableShape
+from strongroom.row_texts import read_rows, server_written
 from strongroom.settings import TableSettings
 from strongroom.shape import json_value, row_text, shape_sha256
 from strongroom.source import Connection
@@ -29,8 +30,8 @@ from strongroom.time_budget import require_time
 _BATCH_ROWS = 2000
 _BATCH_BYTES = 1 << 22
 
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-_ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+_ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
+_ESCAPES = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
 """What stands behind a backslash in a COPY for another character; every other character stands for itself."""
 
 
@@ -103,15 +104,20 @@ def _extract_query(table: InspectedTable, part: PlannedPart) -> sql.Composed:
     values = [
         *(sql.SQL("t.{}").format(sql.Identifier(name)) for name in table.shape.primary_key),
         row_text(row),
-        *(sql.SQL("to_json({})").format(json_value(columns[position])) for position in server_written(columns)),
+        *(json_value(columns[position]) for position in server_written(columns)),
     ]
     return sql.SQL("COPY (SELECT {values} FROM {table} AS t WHERE {due}) TO STDOUT").format(
         values=sql.SQL(", ").join(values), table=table.name, due=due_rows(table, part.window)
     )
 
 
-def _copy_rows(connection: Connection, query: sql.Composed, table: str) -> Iterator[list[str]]:
+def _copy_rows(connection: Connection, query: sql.Composed, table: str) -> Iterator[list[bytes]]:
     """Batches of rows of a COPY in its text format, without their newlines. A message of the protocol need not be one row."""
+
+    def rows(whole: bytes) -> list[bytes]:
+        whole.decode()  # or it fails
+        return whole.split(b"\n")
+
     waiting: list[bytes] = []
     size_bytes = 0
     try:
@@ -123,10 +129,10 @@ def _copy_rows(connection: Connection, query: sql.Composed, table: str) -> Itera
                     whole, _, rest = b"".join(waiting).rpartition(b"\n")
                     waiting, size_bytes = [rest], len(rest)
                     if whole:
-                        yield whole.decode().split("\n")
+                        yield rows(whole)
         whole, _, rest = b"".join(waiting).rpartition(b"\n")
         if whole:
-            yield whole.decode().split("\n")
+            yield rows(whole)
     except (psycopg.DataError, UnicodeDecodeError) as error:
         # A server checks text on its way in, but an old one may hold other bytes.
         found = f" (SQLSTATE {error.sqlstate})" if isinstance(error, psycopg.Error) else ""
@@ -152,24 +158,25 @@ class _Writer:
     """Makes lines and digests of a batch of rows at a time, and sums the two files up."""
 
     def __init__(self, shape: TableShape, lines: IO[bytes], keys: IO[bytes]) -> None:
-        self._write_json = LineWriter(shape)
+        self._columns = shape.columns
         self._key_columns = len(shape.primary_key)
+        self._write_json = LineWriter(shape)
         self._lines, self._keys = lines, keys
         self.lines_sha256, self.keys_sha256 = hashlib.sha256(), hashlib.sha256()
         self.rows = 0
         self.size_bytes = 0
 
-    def add(self, rows: list[str]) -> None:
-        """Rows of the COPY: the primary key, the row's text and what the server wrote as JSON, between tabs."""
+    def add(self, rows: list[bytes]) -> None:
+        """Rows of the COPY: the primary key, the row's text and what the server wrote of it besides, between tabs."""
         width = self._key_columns
-        fields = [row.split("\t") for row in rows]
+        fields = [row.split(b"\t") for row in rows]
         texts = [_unescape(values[width]) for values in fields]
-        served = [[_unescape(value) for value in values[width + 1 :]] for values in fields]
-        lines = "".join(self._write_json.lines(texts, served)).encode()
-        keys = "".join(
-            "\t".join([*values[:width], hashlib.sha256(text.encode()).hexdigest()]) + "\n"
+        served = [[None if value == b"\\N" else _unescape(value) for value in values[width + 1 :]] for values in fields]
+        lines = self._write_json.lines(read_rows(self._columns, texts, served))
+        keys = b"".join(
+            b"%b\t%b\n" % (b"\t".join(values[:width]), hashlib.sha256(text).hexdigest().encode())
             for values, text in zip(fields, texts, strict=True)
-        ).encode()
+        )
         self._lines.write(lines)
         self._keys.write(keys)
         self.lines_sha256.update(lines)
@@ -178,8 +185,8 @@ class _Writer:
         self.size_bytes += len(lines)
 
 
-def _unescape(value: str) -> str:
-    """A field of a COPY in its text format; NULL becomes JSON's null, which only what is JSON can be."""
-    if "\\" not in value:
+def _unescape(value: bytes) -> bytes:
+    """A field of a COPY in its text format that is not NULL."""
+    if b"\\" not in value:
         return value
-    return "null" if value == "\\N" else _ESCAPE.sub(lambda found: _ESCAPES.get(found[1], found[1]), value)
+    return _ESCAPE.sub(lambda found: _ESCAPES.get(found[1], found[1]), value)

@@ -1,118 +1,57 @@
-"""JSON lines out of the text in which PostgreSQL writes whole rows, byte for byte those of :func:`shape.json_line`; and back.
+"""JSON lines out of the texts of values, as PostgreSQL writes them: byte for byte those of :func:`shape.json_line`; and back.
 
 The server writes a row as text in a third of the time that ``row_to_json`` takes it, and this process has a core of its
-own. A row's text is ``(1,,"two words")``: fields between commas, quoted where they hold anything else than plain
-characters, quotes and backslashes doubled inside quotes; nothing at all is NULL and ``""`` the empty string. See
-https://www.postgresql.org/docs/current/rowtypes.html#ROWTYPES-IO-SYNTAX
+own. Rows are converted a batch at a time and column by column, by Arrow: the interpreter only sees values that need
+more than quotes around them.
 
 The way back gives what ``COPY … FROM STDIN`` reads in its text format, each value as its type's own input takes it.
-
-Rows are converted a batch at a time and column by column, which keeps the interpreter's own work small.
 """
 
 from __future__ import annotations
 
-import csv
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from json.encoder import encode_basestring as _quote
 from typing import Any
 
 import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from strongroom.errors import IntegrityError
 from strongroom.records import Column, TableShape
+from strongroom.row_texts import Texts
 
-_EMPTY = "\0"
-"""Stands for the empty string, as '' stands for NULL: no text of PostgreSQL holds this character."""
-
-_FIELD = re.compile(r'(?:"((?:[^"]|"")*)"|([^,"]*))(?:,|$)', re.DOTALL)
 _ARRAY_TOKEN = re.compile(r'([{},])|"((?:[^"\\]|\\.)*)"|([^{},"]+)', re.DOTALL)
 _TYPMOD = re.compile(r"\(.*?\)")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_TO_ESCAPE = r'[\x00-\x1f"\\]'
 
-_NUMBERS = frozenset({"smallint", "integer", "bigint", "real", "double precision", "numeric"})
+_INTEGERS = frozenset({"smallint", "integer", "bigint"})
+_NUMBERS = _INTEGERS | {"real", "double precision", "numeric"}
 
-_Values = Sequence[str]
-_Convert = Callable[[_Values], list[str]]
-
-csv.field_size_limit(sys.maxsize)  # of the whole process: a field may have a gigabyte
+_Convert = Callable[[Any], Any]
+"""Makes JSON of a column's texts; NULL stays NULL."""
 
 
 class LineWriter:
-    """Writes the JSON lines of one table.
-
-    Args:
-        shape: The table's columns. Those of type xml are not taken from a row's text: see :meth:`lines`.
-    """
+    """Writes the JSON lines of one table."""
 
     def __init__(self, shape: TableShape) -> None:
-        self._columns = shape.columns
         self._converts = [_conversion(column) for column in shape.columns]
-        names = (_quote(column.name).replace("%", "%%") for column in shape.columns)
-        self._template = "{" + ",".join(f"{name}:%s" for name in names) + "}\n"
+        marks = ["{", *([","] * len(shape.columns))]
+        self._names = [f"{mark}{_quote(column.name)}:" for mark, column in zip(marks, shape.columns, strict=False)]
 
-    def lines(self, texts: Sequence[str], served: Sequence[Sequence[str]] = ()) -> list[str]:
+    def lines(self, texts: Texts) -> bytes:
         """The lines of a batch of rows, each with its newline.
 
         Args:
-            texts: Each row as ``concat(row.*)`` writes it, with the settings of :data:`source.PINNED`.
-            served: Of each row, the JSON text of its xml columns, made by the server: what xml's own output leaves out
-                (the encoding that a document declares) is not in a row's text.
-
-        Raises:
-            IntegrityError: A text is not that of a row of the table.
+            texts: The table's columns, at least one row.
         """
-        columns = [list(values) for values in zip(*self._fields(texts), strict=True)]
-        converted = [convert(values) for convert, values in zip(self._converts, columns, strict=True)]
-        for position, values in zip(server_written(self._columns), zip(*served, strict=True), strict=True):
-            converted[position] = list(values)
-        template = self._template
-        return [template % row for row in zip(*converted, strict=True)]
-
-    def _fields(self, texts: Sequence[str]) -> list[list[str]]:
-        width = len(self._columns)
-        if width == 1 or any(map(_has_empty_string, texts)):
-            rows = [_split(text) for text in texts]
-        else:
-            rows = list(csv.reader((text[1:-1] for text in texts), strict=True))
-            if any("\\" in text for text in texts):
-                rows = [[value.replace("\\\\", "\\") for value in row] for row in rows]
-        if len(rows) != len(texts) or any(len(row) != width for row in rows):
-            raise IntegrityError(
-                "the server's text of a row does not have the table's columns",
-                expected=f"{width} columns",
-                found=", ".join(sorted({str(len(row)) for row in rows} - {str(width)})) or f"{len(rows)} rows",
-                hint="Nothing was kept of this part and no row was deleted. Clear 'plan' and the tasks after it.",
-            )
-        return rows
-
-
-def server_written(columns: Sequence[Column]) -> list[int]:
-    """Positions of the columns whose JSON text the server has to write."""
-    return [position for position, column in enumerate(columns) if column.base_type == "xml"]
-
-
-def _has_empty_string(text: str) -> bool:
-    """Whether a field may be the empty string, which the csv module cannot tell from NULL."""
-    return '""' in text and (',"",' in text or text.startswith('("",') or text.endswith(',"")'))
-
-
-def _split(text: str) -> list[str]:
-    """The fields of one row's text."""
-    inside, fields, position = text[1:-1], [], 0
-    while True:
-        found = _FIELD.match(inside, position)
-        if found is None:
-            return []
-        quoted, plain = found.groups()
-        fields.append(plain if quoted is None else quoted.replace('""', '"').replace("\\\\", "\\") or _EMPTY)
-        if found.end() == len(inside) and not found.group().endswith(","):
-            return fields
-        if found.end() == len(inside):
-            return [*fields, ""]
-        position = found.end()
+        pieces: list[Any] = []
+        for name, convert, column in zip(self._names, self._converts, texts, strict=True):
+            pieces += [name, pc.fill_null(convert(column), "null")]
+        lines = pc.binary_join_element_wise(*pieces, "}\n", "")
+        return bytes(lines.buffers()[2])
 
 
 def _conversion(column: Column) -> _Convert:
@@ -126,8 +65,10 @@ def _conversion(column: Column) -> _Convert:
 def _scalar(base_type: str) -> _Convert:
     """How the values of a type that ``to_json`` has a form for are written."""
     name = _TYPMOD.sub("", base_type)
+    if name in _INTEGERS:
+        return _as_they_stand
     if name in _NUMBERS:
-        return _numbers if name in ("real", "double precision", "numeric") else _integers
+        return _numbers
     special: dict[str, _Convert] = {
         "boolean": _booleans,
         "timestamp without time zone": _timestamps,
@@ -136,54 +77,74 @@ def _scalar(base_type: str) -> _Convert:
     return special.get(name, _strings)
 
 
-def _integers(values: _Values) -> list[str]:
-    return [value or "null" for value in values]
+def _as_they_stand(values: Any) -> Any:
+    return values
 
 
-def _numbers(values: _Values) -> list[str]:
+def _numbers(values: Any) -> Any:
     """NaN and the infinities are no numbers in JSON, and end in a letter."""
-    return [(value if value[-1].isdigit() else f'"{value}"') if value else "null" for value in values]
+    return pc.if_else(pc.match_substring_regex(values, "[0-9]$"), values, _quoted(values))
 
 
-def _booleans(values: _Values) -> list[str]:
-    words = {"t": "true", "f": "false", "": "null"}
-    return [words[value] for value in values]
+def _booleans(values: Any) -> Any:
+    return pc.if_else(pc.equal(values, "t"), "true", "false")
 
 
-def _timestamps(values: _Values) -> list[str]:
+def _timestamps(values: Any) -> Any:
     """ISO 8601, as ``to_json`` writes it; the pinned time zone is UTC."""
-    return ['"' + value.replace(" ", "T", 1).replace("+00", "+00:00", 1) + '"' if value else "null" for value in values]
+    dated = pc.replace_substring(values, " ", "T", max_replacements=1)
+    return _quoted(pc.replace_substring(dated, "+00", "+00:00", max_replacements=1))
 
 
-def _strings(values: _Values) -> list[str]:
-    quote = _quote
-    return [(quote(value) if value != _EMPTY else '""') if value else "null" for value in values]
+def _strings(values: Any) -> Any:
+    quoted = _quoted(values)
+    awkward = pc.fill_null(pc.match_substring_regex(values, _TO_ESCAPE), False)
+    if awkward.true_count == 0:
+        return quoted
+    escaped = [_quote(value) for value in values.filter(awkward).to_pylist()]
+    return pc.replace_with_mask(quoted, awkward, pa.array(escaped, pa.string()))
 
 
-def _jsonb(values: _Values) -> list[str]:
-    return [(value if value[0] in "{[" else _quote(value)) if value else "null" for value in values]
+def _jsonb(values: Any) -> Any:
+    return pc.if_else(pc.match_substring_regex(values, r"^[{\[]"), values, _strings(values))
+
+
+def _quoted(values: Any) -> Any:
+    return pc.binary_join_element_wise('"', values, '"', "")
 
 
 def _arrays(convert: _Convert) -> _Convert:
-    def write(value: str) -> str:
-        if not value:
-            return "null"
-        if value.startswith("["):  # a lower bound that is not 1
-            return _quote(value)
-        return "".join(_array(value, convert))
+    def write(values: Any) -> Any:
+        elements: list[str] = []
+        written = [None if value is None else _array(value, elements) for value in values.to_pylist()]
+        converted = iter(convert(pa.array(elements, pa.string())).to_pylist())
+        return pa.array(
+            [
+                None if tokens is None else "".join(next(converted) if token is None else token for token in tokens)
+                for tokens in written
+            ],
+            pa.string(),
+        )
 
-    return lambda values: [write(value) for value in values]
+    return write
 
 
-def _array(literal: str, convert: _Convert) -> Iterator[str]:
-    """JSON of an array literal: brackets, commas and elements in their order."""
+def _array(literal: str, elements: list[str]) -> list[str | None]:
+    """JSON of an array literal in pieces; each element is added to the list instead, and None takes its place."""
+    if literal.startswith("["):  # a lower bound that is not 1
+        return [_quote(literal)]
+    return list(_tokens(literal, elements))
+
+
+def _tokens(literal: str, elements: list[str]) -> Iterator[str | None]:
     for mark, quoted, plain in _ARRAY_TOKEN.findall(literal):
         if mark:
             yield {"{": "[", "}": "]", ",": ","}[mark]
-        elif plain:
-            yield "null" if plain.upper() == "NULL" else convert([plain])[0]
+        elif plain.upper() == "NULL":
+            yield "null"
         else:
-            yield convert([_ESCAPED.sub(r"\1", quoted) or _EMPTY])[0]
+            elements.append(plain or _ESCAPED.sub(r"\1", quoted))
+            yield None
 
 
 class LineReader:

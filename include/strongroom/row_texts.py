@@ -1,0 +1,76 @@
+"""Rows out of the text in which PostgreSQL writes whole rows, taken apart into columns.
+
+A row's text is ``(1,,"two words")``: fields between commas, quoted where they hold anything else than plain characters,
+quotes and backslashes doubled inside quotes; nothing at all is NULL and ``""`` the empty string. See
+https://www.postgresql.org/docs/current/rowtypes.html#ROWTYPES-IO-SYNTAX
+
+But for the backslashes that is CSV. Arrow reads a batch of it at a time into columns of text, outside the interpreter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+
+from strongroom.errors import IntegrityError
+from strongroom.records import Column
+
+Texts = list[pa.Array]
+"""Columns of strings: the text in which PostgreSQL writes each value, NULL where there is none."""
+
+
+def read_rows(columns: Sequence[Column], rows: Sequence[bytes], served: Sequence[Sequence[bytes | None]] = ()) -> Texts:
+    """Take a batch of rows apart.
+
+    Args:
+        columns: Of the table.
+        rows: Each row as ``concat(row.*)`` writes it, with the settings of :data:`source.PINNED`, in UTF-8.
+        served: Of each row, the text of the columns that :func:`server_written` names.
+
+    Raises:
+        IntegrityError: A text is not that of a row of the table.
+    """
+    names = [str(position) for position in range(len(columns))]
+    # The line before the rows is skipped: a mark of byte order at the very beginning would be, too.
+    block = b"\n".join([b"", *(row[1:-1] for row in rows), b""])
+    try:
+        read = csv.read_csv(
+            pa.BufferReader(block),
+            csv.ReadOptions(column_names=names, skip_rows=1, block_size=len(block) + 1, use_threads=False),
+            csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
+            csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()),
+                check_utf8=False,
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        )
+    except pa.ArrowInvalid:
+        raise _not_a_row(columns, "another number of columns") from None
+    if read.num_rows != len(rows):
+        raise _not_a_row(columns, f"{read.num_rows} rows in the text of {len(rows)}")
+    texts = [column.combine_chunks() for column in read.columns]
+    if b"\\" in block:
+        texts = [pc.replace_substring(text, "\\\\", "\\") for text in texts]
+    for position, values in zip(server_written(columns), zip(*served, strict=True), strict=True):
+        texts[position] = pa.array(values, pa.binary()).cast(pa.string())
+    return texts
+
+
+def server_written(columns: Sequence[Column]) -> list[int]:
+    """Positions of the columns whose text is not in that of the row: xml's own output leaves out the encoding that a
+    document declares."""
+    return [position for position, column in enumerate(columns) if column.base_type == "xml"]
+
+
+def _not_a_row(columns: Sequence[Column], found: str) -> IntegrityError:
+    return IntegrityError(
+        "the server's text of a row does not have the table's columns",
+        expected=f"{len(columns)} columns",
+        found=found,
+        hint="Nothing was kept of this part and no row was deleted. Clear 'plan' and the tasks after it.",
+    )

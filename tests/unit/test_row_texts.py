@@ -1,0 +1,50 @@
+"""Rows are taken apart as record_out() put them together."""
+
+from __future__ import annotations
+
+import pytest
+
+from strongroom.errors import IntegrityError
+from strongroom.records import Column
+from strongroom.row_texts import read_rows
+
+
+def some_columns(*types: str) -> list[Column]:
+    return [
+        Column(name=f"c{number}", type=type_, base_type=type_, encoding="json") for number, type_ in enumerate(types)
+    ]
+
+
+def read(columns: list[Column], *rows: str, **more) -> list[tuple]:
+    columns_read = read_rows(columns, [row.encode() for row in rows], **more)
+    return list(zip(*(column.to_pylist() for column in columns_read), strict=True))
+
+
+def test_null_and_the_empty_string_stay_apart():
+    rows = read(some_columns("text", "text"), '(,"")', '("",)', "(,)", '("","")')
+
+    assert rows == [(None, ""), ("", None), (None, None), ("", "")]
+
+
+def test_a_table_of_one_column_has_empty_lines():
+    assert read(some_columns("text"), "()", '("")', "(x)", "()") == [(None,), ("",), ("x",), (None,)]
+
+
+@pytest.mark.parametrize("text", ["\ufeff", "a\nb", "\r", "\n\n", '""', "\\", "\\\\n", "(,)", " ", "\x0b"])
+def test_text_survives_wherever_it_stands(text):
+    written = '"' + text.replace("\\", "\\\\").replace('"', '""') + '"'
+    plain = text if text == "\ufeff" else written
+
+    assert read(some_columns("text", "text"), f"({plain},{written})") == [(text, text)]
+
+
+def test_xml_is_what_the_server_wrote_beside_the_row():
+    rows = read(some_columns("integer", "xml"), "(1,<a/>)", "(2,)", '(3,"")', served=[[b"<?xml?><a/>"], [None], [b""]])
+
+    assert rows == [("1", "<?xml?><a/>"), ("2", None), ("3", "")]
+
+
+@pytest.mark.parametrize("row", ["(1)", "(1,2,3)", "(1,2)\n(3,4)"])
+def test_a_text_that_is_no_row_of_the_table_is_refused(row):
+    with pytest.raises(IntegrityError, match="does not have the table's columns"):
+        read(some_columns("integer", "integer"), row)
