@@ -130,6 +130,7 @@ class TestPartitions:
 
     @given(frequencies, instants, st.integers(0, 60))
     def test_partitions_between_two_instants_follow_each_other(self, frequency, first, days):
+        first = min(first, utc(9998, 9, 30))
         last = first + timedelta(days=days)
 
         found = list(partitions_between(frequency, first, last))
