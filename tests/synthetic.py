@@ -61,6 +61,7 @@ def a_manifest(table: str = "audit", key: str = "2026-05", sequence: int = 1, **
         well_known_types=True,
     )
     manifest = Manifest(
+        format_version=1,
         archive_id=str(archive),
         table_name=f"public.{table}",
         partition_key=key,

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
 
 from strongroom.codecs import blocks, decompress
 from strongroom.errors import IntegrityError
+from strongroom.parquet import parquet_lines
 from strongroom.records import ChecksummedPart, CompressedPart
-from strongroom.staging import Staging
+from strongroom.staging import Staging, kept_aside
 
 
 @dataclass(frozen=True)
@@ -27,18 +30,23 @@ class ReadingBack:
     """Hashes a compressed stream and its decompressed form in one pass.
 
     Iterate over :meth:`blocks` to the end, then ask for :meth:`result`.
+
+    Args:
+        part: What it should be.
+        chunks: The compressed stream.
+        scratch: Folder for a nameless copy of a parquet file, whose end must be read first; None takes the system's.
     """
 
-    def __init__(self, part: CompressedPart, chunks: Iterator[bytes]) -> None:
-        self._part = part
+    def __init__(self, part: CompressedPart, chunks: Iterator[bytes], scratch: Path | None = None) -> None:
+        self._part, self._scratch = part, scratch
         self._chunks = chunks
         self._sha256, self._original_sha256 = hashlib.sha256(), hashlib.sha256()
         self._size_bytes = self._original_size_bytes = self._lines = 0
 
     def blocks(self) -> Iterator[bytes]:
-        """The decompressed content; stops with an error as soon as there is more of it than there should be, or of the
-        compressed bytes."""
-        for block in decompress(self._part.compression_type, self._chunks, on_chunk=self._see):
+        """The decompressed content: the JSON lines. Stops with an error as soon as there is more of it than there should
+        be, or of the compressed bytes; and before a parquet file is looked into, if its sum is another."""
+        for block in self._parquet() if self._part.format == "parquet" else self._decompressed():
             self._original_sha256.update(block)
             self._original_size_bytes += len(block)
             self._lines += block.count(b"\n")
@@ -56,11 +64,34 @@ class ReadingBack:
             self._lines,
         )
 
+    def _decompressed(self) -> Iterator[bytes]:
+        return decompress(self._part.compression_type, self._chunks, on_chunk=self._see)
+
+    def _parquet(self) -> Iterator[bytes]:
+        with kept_aside(self._seen(), self._scratch) as copy:
+            if self._size_bytes != self._part.compressed_size_bytes:
+                raise _unequal(self._part, "compressed size", self._part.compressed_size_bytes, self._size_bytes)
+            if self._sha256.hexdigest() != self._part.packed_sha256:
+                raise _unequal(self._part, "SHA-256", self._part.packed_sha256, self._sha256.hexdigest())
+            yield from parquet_lines(copy, self._part.shape_sha256)
+
+    def _seen(self) -> Iterator[bytes]:
+        for chunk in self._chunks:
+            self._see(chunk)
+            yield chunk
+
     def _see(self, chunk: bytes) -> None:
         self._sha256.update(chunk)
         self._size_bytes += len(chunk)
         if self._size_bytes > self._part.compressed_size_bytes:
             raise _unequal(self._part, "compressed size", self._part.compressed_size_bytes, "more")
+
+
+def original_blocks(part: CompressedPart, handle: IO[bytes]) -> Iterator[bytes]:
+    """The JSON lines of a part whose compressed file was proved before, in blocks."""
+    if part.format == "parquet":
+        return parquet_lines(handle, part.shape_sha256)
+    return decompress(part.compression_type, blocks(handle), on_chunk=len)
 
 
 def checksum_part(staging: Staging, part: CompressedPart) -> ChecksummedPart:
@@ -72,19 +103,19 @@ def checksum_part(staging: Staging, part: CompressedPart) -> ChecksummedPart:
     finished = staging.finished(ChecksummedPart, part)
     if finished is not None:
         return finished
-    path = staging.compressed(part.number, part.compression_type)
+    path = staging.compressed(part.number, part.compression_type, part.format)
     if not path.exists():
         raise IntegrityError(f"{path} is gone", hint="No row was deleted. Clear 'compress' and the tasks after it.")
     with path.open("rb") as handle:
-        reading = ReadingBack(part, blocks(handle))
+        reading = ReadingBack(part, blocks(handle), staging.folder)
         for _ in reading.blocks():
             pass
     found = reading.result()
     require_equal(part, found)
     checksummed = ChecksummedPart(**part.model_dump(), sha256=found.sha256)
     staging.save(checksummed)
-    if part.compression_type != "none":
-        staging.discard(staging.original(part.number))
+    if (original := staging.original(part.number, part.format)) != path:
+        staging.discard(original)
     return checksummed
 
 

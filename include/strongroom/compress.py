@@ -1,9 +1,10 @@
-"""Step 3, compress: make the compressed form of a part in staging."""
+"""Step 3, compress: make the compressed form of a part in staging. A parquet file has it inside, and is passed on."""
 
 from __future__ import annotations
 
 from strongroom.codecs import Codec, compress_stream
 from strongroom.errors import IntegrityError
+from strongroom.parquet import codec_of
 from strongroom.records import CompressedPart, ExtractedPart
 from strongroom.staging import Staging
 
@@ -11,21 +12,27 @@ from strongroom.staging import Staging
 def compress_part(staging: Staging, part: ExtractedPart, codec: Codec) -> CompressedPart:
     """Compress a part's JSON lines; a repeat finds the finished file.
 
+    Args:
+        codec: For JSON lines. The pages of a parquet file were compressed as it was written, and the file says how.
+
     Raises:
-        IntegrityError: The JSON lines are no longer in staging.
+        IntegrityError: What was extracted is no longer in staging, or no parquet file.
         StagingError: The disk is full.
     """
     finished = staging.finished(CompressedPart, part)
     if finished is not None:
         return finished
-    original = staging.original(part.number)
+    original = staging.original(part.number, part.format)
     if not original.exists():
         raise IntegrityError(
             f"{original} is gone",
             hint="No row was deleted. Clear 'plan' and the tasks after it to read the rows again.",
         )
-    target = staging.compressed(part.number, codec.type)
-    if codec.type != "none":  # else the original is the compressed form
+    if part.format == "parquet":
+        with original.open("rb") as source:
+            codec = codec_of(source)
+    target = staging.compressed(part.number, codec.type, part.format)
+    if target != original:
         with original.open("rb") as source, staging.writing(target) as [handle]:
             compress_stream(codec, source, handle)
     compressed = CompressedPart(

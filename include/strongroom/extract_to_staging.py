@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import datetime
 from typing import IO, Any
 
@@ -16,8 +17,10 @@ import psycopg
 from psycopg import sql
 
 from strongroom.catalogue import InspectedTable, inspect_table
+from strongroom.codecs import Codec
 from strongroom.errors import IntegrityError, UnarchivableError
 from strongroom.json_lines import LineWriter
+from strongroom.parquet import PartWriter
 from strongroom.plan import due_rows
 from strongroom.records import ExtractedPart, PlannedPart, TableShape
 from strongroom.row_texts import read_rows, server_written
@@ -44,7 +47,7 @@ def extract_part(
     now: datetime,
     stop_at: datetime | None = None,
 ) -> ExtractedPart:
-    """Write a part's JSON lines, keys and digests to staging.
+    """Write a part's rows, as JSON lines or as parquet, and their keys and digests to staging.
 
     A repeat finds the finished files and reads nothing.
 
@@ -65,12 +68,19 @@ def extract_part(
     connection.read_only = True
     with connection.transaction():
         table = inspect_unchanged(connection, settings, part)
-        with staging.writing(staging.original(part.number), staging.keys(part.number)) as [lines, keys]:
-            written = _Writer(table.shape, lines, keys)
-            for rows in _copy_rows(connection, _extract_query(table, part), settings.qualified_name):
-                written.add(rows)
+        original, rows = staging.original(part.number, settings.format), _extract_query(table, part)
+        with staging.writing(original, staging.keys(part.number)) as [handle, keys], ExitStack() as stack:
+            parquet = None
+            if settings.format == "parquet":
+                codec = Codec(settings.compression.type, settings.compression.effective_level)
+                parquet = stack.enter_context(PartWriter(table.shape, handle, codec))
+            written = _Writer(table.shape, handle if parquet is None else parquet, keys)
+            for batch in _copy_rows(connection, rows, settings.qualified_name):
+                written.add(batch)
         extracted = ExtractedPart(
             **part.model_dump(),
+            format=settings.format,
+            packed_sha256=None if parquet is None else parquet.sha256,
             rows=written.rows,
             original_size_bytes=written.size_bytes,
             original_sha256=written.lines_sha256.hexdigest(),
@@ -155,13 +165,16 @@ def _snapshot(connection: Connection) -> str:
 
 
 class _Writer:
-    """Makes lines and digests of a batch of rows at a time, and sums the two files up."""
+    """Makes lines and digests of a batch of rows at a time, and sums them up.
 
-    def __init__(self, shape: TableShape, lines: IO[bytes], keys: IO[bytes]) -> None:
+    A parquet file has the sum of its lines, too, though they are not written: it must give them back.
+    """
+
+    def __init__(self, shape: TableShape, rows: IO[bytes] | PartWriter, keys: IO[bytes]) -> None:
         self._columns = shape.columns
         self._key_columns = len(shape.primary_key)
         self._write_json = LineWriter(shape)
-        self._lines, self._keys = lines, keys
+        self._rows, self._keys = rows, keys
         self.lines_sha256, self.keys_sha256 = hashlib.sha256(), hashlib.sha256()
         self.rows = 0
         self.size_bytes = 0
@@ -172,12 +185,16 @@ class _Writer:
         fields = [row.split(b"\t") for row in rows]
         texts = [_unescape(values[width]) for values in fields]
         served = [[None if value == b"\\N" else _unescape(value) for value in values[width + 1 :]] for values in fields]
-        lines = self._write_json.lines(read_rows(self._columns, texts, served))
+        columns = read_rows(self._columns, texts, served)
+        lines = self._write_json.lines(columns)
         keys = b"".join(
             b"%b\t%b\n" % (b"\t".join(values[:width]), hashlib.sha256(text).hexdigest().encode())
             for values, text in zip(fields, texts, strict=True)
         )
-        self._lines.write(lines)
+        if isinstance(self._rows, PartWriter):
+            self._rows.add(columns)
+        else:
+            self._rows.write(lines)
         self._keys.write(keys)
         self.lines_sha256.update(lines)
         self.keys_sha256.update(keys)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from pydantic import AwareDatetime, Field, ValidationError
@@ -15,12 +15,13 @@ from pydantic import AwareDatetime, Field, ValidationError
 from strongroom.errors import IntegrityError, PartitionError
 from strongroom.object_keys import ArchiveId, manifest_archive_id, manifest_prefix
 from strongroom.partitions import Partition
-from strongroom.records import PlannedPart, Record, Sha256, SourceIdentity, TableShape, VerifiedPart
+from strongroom.records import PartFormat, PlannedPart, Record, Sha256, SourceIdentity, TableShape, VerifiedPart
 from strongroom.shape import shape_sha256
 from strongroom.store import Store
 from strongroom.type_names import is_type_name
 
-FORMAT_VERSION: Literal[1] = 1
+FORMAT_VERSIONS: Mapping[PartFormat, Literal[1, 2]] = {"jsonl": 1, "parquet": 2}
+"""Archives of JSON lines are still of version 1, so that whoever reads that version reads them."""
 
 
 class ManifestPart(Record):
@@ -47,7 +48,8 @@ class ManifestPart(Record):
 class Manifest(Record):
     """What an archive is, where it came from and how long it must be kept. Sizes are bytes, instants UTC."""
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1, 2]
+    format: PartFormat = Field(default="jsonl", description="What the parts are. Not there in version 1: JSON lines.")
     archive_id: str
     table_name: str = Field(description="schema.table, as PostgreSQL names it.")
     partition_key: str
@@ -74,7 +76,8 @@ class Manifest(Record):
 
     def to_json(self) -> bytes:
         """The bytes that lie in the store."""
-        return self.model_dump_json(indent=2).encode() + b"\n"
+        unknown = {"format"} if self.format_version == 1 else set()
+        return self.model_dump_json(indent=2, exclude=unknown).encode() + b"\n"
 
     def verified_part(self, number: int) -> VerifiedPart:
         """The verification record of one part, as it was when the archive was sealed."""
@@ -86,9 +89,11 @@ class Manifest(Record):
             end_at=part.end_at,
             expected_rows=part.record_count,
             shape_sha256=self.shape_sha256,
+            format=self.format,
             rows=part.record_count,
             original_size_bytes=part.original_size,
             original_sha256=part.original_sha256,
+            packed_sha256=part.sha256 if self.format == "parquet" else None,
             keys_sha256=part.keys_sha256,
             snapshot=part.snapshot,
             extracted_at=part.extracted_at,
@@ -170,12 +175,21 @@ def parse_manifest(store: Store, archive: ArchiveId, body: bytes) -> Manifest:
     if manifest.archive_id != str(archive):
         raise _damaged(store, archive, f"the manifest of {manifest.archive_id}")
     for fault in (
+        *_faults_of_format(manifest),
         *_faults_of_place(manifest, archive),
         *_faults_of_table(manifest),
         *_faults_of_parts(manifest, archive),
     ):
         raise _damaged(store, archive, fault)
     return manifest
+
+
+def _faults_of_format(manifest: Manifest) -> Iterator[str]:
+    """Version 1 has no word for the format, and version 2 is only used where there is something to say."""
+    if manifest.format_version == 1 and "format" in manifest.model_fields_set:
+        yield "a format, which version 1 does not have"
+    elif FORMAT_VERSIONS[manifest.format] != manifest.format_version:
+        yield f"parts of format {manifest.format} in version {manifest.format_version}"
 
 
 def _faults_of_place(manifest: Manifest, archive: ArchiveId) -> Iterator[str]:
@@ -219,7 +233,7 @@ def _faults_of_parts(manifest: Manifest, archive: ArchiveId) -> Iterator[str]:
     if not parts or [part.number for part in parts] != list(range(len(parts))):
         yield "parts that are not numbered 0, 1, 2, …"
     for part in parts:
-        if part.object_key != archive.part_key(part.number, manifest.compression_type):
+        if part.object_key != archive.part_key(part.number, manifest.compression_type, manifest.format):
             yield f"part {part.number} at {part.object_key}, not in the archive's own folder and of its own name"
         if not manifest.window_start <= part.start_at < part.end_at <= manifest.window_end:
             yield f"part {part.number} with a slice outside the window"
@@ -247,7 +261,7 @@ def _require_attested(store: Store, archive: ArchiveId, body: bytes) -> None:
 def _damaged(store: Store, archive: ArchiveId, found: str) -> IntegrityError:
     return IntegrityError(
         f"{store}{archive.manifest_key} is not a sound manifest",
-        expected=f"the manifest of {archive}, format version {FORMAT_VERSION}",
+        expected=f"the manifest of {archive}, format version 1 or 2",
         found=found,
         hint=f"Nothing was deleted or loaded. It and its copy {archive.seal_key} were written once, with the same bytes: "
         "compare the two, list the earlier versions of both before anything else, and put the right one back.",

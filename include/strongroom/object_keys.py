@@ -40,8 +40,8 @@ REPORTS = "reports/"
 CATALOG_INDEX = "index/manifests.jsonl.zst"
 """Manifests read before, all in one object: saves requests, proves nothing, can be made anew."""
 
-SUFFIXES = {"zstd": ".jsonl.zst", "gzip": ".jsonl.gz", "none": ".jsonl"}
-"""File name endings of a part by compression type."""
+_SUFFIXES = {"zstd": ".jsonl.zst", "gzip": ".jsonl.gz", "none": ".jsonl"}
+"""File name endings of a part of JSON lines by compression type."""
 
 
 class ArchiveIdError(StrongroomError):
@@ -113,9 +113,9 @@ class ArchiveId:
         """Key of the run's report."""
         return f"reports/{self.table_folder}/{self.partition_key}/{self}.json"
 
-    def part_key(self, number: int, compression_type: str) -> str:
+    def part_key(self, number: int, compression_type: str, format: str = "jsonl") -> str:
         """Key of one part."""
-        return f"{self.archive_prefix}{part_name(number)}{SUFFIXES[compression_type]}"
+        return f"{self.archive_prefix}{part_file(number, compression_type, format)}"
 
     @property
     def evidence_prefix(self) -> str:
@@ -150,6 +150,11 @@ class ArchiveId:
     def destruction_key(self) -> str:
         """Key of the certificate that the archive was destroyed."""
         return f"{self.evidence_prefix}{_DESTRUCTION}"
+
+
+def part_file(number: int, compression_type: str, format: str) -> str:
+    """Name of one part's file, in the store and in staging. Parquet compresses inside, so its name does not say how."""
+    return f"{part_name(number)}{'.parquet' if format == 'parquet' else _SUFFIXES[compression_type]}"
 
 
 def part_name(number: int) -> str:

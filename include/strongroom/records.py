@@ -128,12 +128,18 @@ class PlannedPart(Record):
         return ArchiveId.parse(self.archive_id)
 
 
-class ExtractedPart(PlannedPart):
-    """A part whose rows lie in staging as JSON lines, and beside them their keys and digests."""
+PartFormat = Literal["jsonl", "parquet"]
+"""What a part's rows are written as."""
 
+
+class ExtractedPart(PlannedPart):
+    """A part whose rows lie in staging as JSON lines or as parquet, and beside them their keys and digests."""
+
+    format: PartFormat = "jsonl"
     rows: int = Field(ge=0)
-    original_size_bytes: int = Field(ge=0)
-    original_sha256: Sha256
+    original_size_bytes: int = Field(ge=0, description="Of the JSON lines; of those that a parquet file stands for.")
+    original_sha256: Sha256 = Field(description="Of the same.")
+    packed_sha256: Sha256 | None = Field(default=None, description="Of a parquet file, as it was written.")
     keys_sha256: Sha256 = Field(
         description="Of the file of primary keys and row digests, one line a row, in row order."
     )

@@ -17,9 +17,8 @@ import psycopg
 from psycopg import IsolationLevel, errors, sql
 
 from strongroom.audit import what_hides
-from strongroom.checksum import ReadingBack, require_equal
+from strongroom.checksum import ReadingBack, original_blocks, require_equal
 from strongroom.claims import KeepClaim
-from strongroom.codecs import blocks, decompress
 from strongroom.errors import IntegrityError, RestoreError
 from strongroom.manifest import require_manifest
 from strongroom.object_keys import ArchiveId
@@ -140,7 +139,7 @@ def listed_rows(staging: Staging, part: RestoredPart) -> tuple[DifferentRow, ...
 
 def _download(store: Store, staging: Staging, part: VerifiedPart) -> Path:
     """Put the very version that was verified into staging, and prove it: sums, sizes and rows of the whole object."""
-    path = staging.compressed(part.number, part.compression_type)
+    path = staging.compressed(part.number, part.compression_type, part.format)
     with staging.writing(path) as [handle]:
 
         def kept() -> Iterator[bytes]:
@@ -148,7 +147,7 @@ def _download(store: Store, staging: Staging, part: VerifiedPart) -> Path:
                 handle.write(chunk)
                 yield chunk
 
-        reading = ReadingBack(part, kept())
+        reading = ReadingBack(part, kept(), staging.folder)
         for _ in reading.blocks():
             pass
         require_equal(part, reading.result())
@@ -160,7 +159,7 @@ def _load(loader: _Loader, staging: Staging, path: Path, part: VerifiedPart) -> 
     if progress is None or progress.sha256 != part.sha256:
         progress = RestoreProgress(**part.model_dump())
     with path.open("rb") as handle:
-        lines = split_lines(decompress(part.compression_type, blocks(handle), on_chunk=len))
+        lines = split_lines(original_blocks(part, handle))
         remaining = islice(lines, progress.done_rows, None)
         for batch in batches(remaining, most_lines=BATCH_ROWS, most_bytes=BATCH_BYTES):
             outcome = loader.load(batch, room=LISTED_KEYS - len(progress.listed))

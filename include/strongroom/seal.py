@@ -9,7 +9,7 @@ from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 
 from strongroom.errors import IntegrityError
-from strongroom.manifest import Manifest, manifest_part, parse_manifest, read_manifest, sha256_sums
+from strongroom.manifest import FORMAT_VERSIONS, Manifest, manifest_part, parse_manifest, read_manifest, sha256_sums
 from strongroom.object_keys import ArchiveId, evidence_prefix, sealed_and_kept
 from strongroom.object_lock import lock_archive
 from strongroom.partitions import Window
@@ -121,6 +121,8 @@ def _manifest(
     window = Window(plan.start_at, plan.end_at)
     described = tuple(manifest_part(part) for part in parts)
     return Manifest(
+        format_version=FORMAT_VERSIONS[parts[0].format],
+        format=parts[0].format,
         archive_id=str(plan.archive_id),
         table_name=plan.table,
         partition_key=plan.partition_key,
@@ -161,10 +163,15 @@ def _require_complete(plan: ArchivePlan, parts: Sequence[VerifiedPart]) -> None:
     expected = [(str(plan.archive_id), part.number) for part in plan.parts]
     found = [(part.archive_id, part.number) for part in parts]
     shapes = {shape_sha256(plan.shape), *(part.shape_sha256 for part in parts)}
-    if not expected or expected != found or len({part.compression_type for part in parts}) != 1 or len(shapes) != 1:
+    if (
+        not expected
+        or expected != found
+        or len({(part.format, part.compression_type) for part in parts}) != 1
+        or len(shapes) != 1
+    ):
         raise IntegrityError(
             f"the parts of {plan.archive_id} are not complete",
-            expected=f"{len(expected)} verified parts of one compression type, of the columns that were planned",
+            expected=f"{len(expected)} verified parts of one format and compression type, of the columns that were planned",
             found=f"{len(found)}: {', '.join(f'{archive} {number}' for archive, number in found[:5])}",
             hint="Nothing was sealed and no row was deleted. Clear the part tasks that failed.",
         )

@@ -14,13 +14,14 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
 from strongroom.errors import IntegrityError, StagingError
-from strongroom.object_keys import SUFFIXES, part_name
+from strongroom.object_keys import part_file, part_name
 from strongroom.records import PartKind, PlannedPart, narrow, parse_record
 
 _CLEAR = "Nothing was uploaded or deleted because of it. Another version wrote it: clear 'plan' and the tasks after it."
@@ -54,13 +55,13 @@ class Staging:
         self.root = Path(root)
         self.folder = self.root / name
 
-    def original(self, number: int) -> Path:
-        """JSON lines of one part."""
-        return self.folder / f"{part_name(number)}.jsonl"
+    def original(self, number: int, format: str = "jsonl") -> Path:
+        """What extract_to_staging wrote of one part: its JSON lines, or its parquet file."""
+        return self.folder / part_file(number, "none", format)
 
-    def compressed(self, number: int, compression_type: str) -> Path:
-        """Compressed JSON lines of one part; the originals themselves when compression is off."""
-        return self.folder / f"{part_name(number)}{SUFFIXES[compression_type]}"
+    def compressed(self, number: int, compression_type: str, format: str = "jsonl") -> Path:
+        """Compressed JSON lines of one part; the original itself when compression is off, or inside of parquet."""
+        return self.folder / part_file(number, compression_type, format)
 
     def keys(self, number: int) -> Path:
         """Primary keys and row digests of one part, as COPY reads them, in the order of the JSON lines."""
@@ -182,6 +183,32 @@ class Staging:
                 hint="No row is deleted before its archive is proved. "
                 "See that `staging` names a folder that the Airflow worker may write.",
             ) from None
+
+
+@contextmanager
+def kept_aside(stream: Iterable[bytes], folder: Path | None) -> Iterator[IO[bytes]]:
+    """A stream as a file that can be sought in, and that has no name and ends with the block.
+
+    Args:
+        stream: Is read to its end.
+        folder: Where there is room for it; None takes the system's folder for temporary files.
+
+    Raises:
+        StagingError: The disk is full.
+    """
+    with tempfile.TemporaryFile(dir=folder) as handle:
+        try:
+            handle.writelines(stream)
+            handle.seek(0)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            raise StagingError(
+                f"{folder or tempfile.gettempdir()} has no room left for a copy of a parquet file",
+                hint="No row is deleted before its archive is proved. Free space, or point `staging`, and TMPDIR where an "
+                "archive is read without staging, at a larger disk; the task then tries again.",
+            ) from None
+        yield handle
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from strongroom.staging import Staging
 from strongroom.store import Store
 
 CONTENT_TYPES = {"zstd": "application/zstd", "gzip": "application/gzip", "none": "application/x-ndjson"}
+PARQUET = "application/vnd.apache.parquet"
 
 
 def upload_part(staging: Staging, store: Store, part: ChecksummedPart) -> UploadedPart:
@@ -22,10 +23,10 @@ def upload_part(staging: Staging, store: Store, part: ChecksummedPart) -> Upload
     finished = staging.finished(UploadedPart, part)
     if finished is not None:
         return finished
-    path = staging.compressed(part.number, part.compression_type)
+    path = staging.compressed(part.number, part.compression_type, part.format)
     if not path.exists():
         raise IntegrityError(f"{path} is gone", hint="No row was deleted. Clear 'plan' and the tasks after it.")
-    key = part.archive.part_key(part.number, part.compression_type)
+    key = part.archive.part_key(part.number, part.compression_type, part.format)
     metadata = {
         "archive-id": part.archive_id,
         "part": str(part.number),
@@ -33,9 +34,8 @@ def upload_part(staging: Staging, store: Store, part: ChecksummedPart) -> Upload
         "original-size": str(part.original_size_bytes),
         "original-sha256": part.original_sha256,
     }
-    version = store.put_file(
-        key, path, sha256=part.sha256, content_type=CONTENT_TYPES[part.compression_type], metadata=metadata
-    )
+    content_type = PARQUET if part.format == "parquet" else CONTENT_TYPES[part.compression_type]
+    version = store.put_file(key, path, sha256=part.sha256, content_type=content_type, metadata=metadata)
     uploaded = UploadedPart(**part.model_dump(), object_key=key, version_id=version.version_id, etag=version.etag)
     staging.save(uploaded)
     return uploaded

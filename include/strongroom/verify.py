@@ -45,14 +45,14 @@ def verify_part(
         IntegrityError: Says what differs.
     """
     stride = 1 if proof_rows == "all" or not shape.well_known_types else max(1, part.rows // max(1, int(proof_rows)))
-    reading = ReadingBack(part, store.chunks(part.object_key, part.version_id))
+    reading = ReadingBack(part, store.chunks(part.object_key, part.version_id), staging.folder)
     numbered = enumerate(split_lines(reading.blocks()))
     sampled = (line for number, line in numbered if number % stride == 0)
     with open_keys(staging, part) as keys:
         proved = _prove(connection, shape, part, sampled, islice(keys, 0, None, stride))
     require_equal(part, reading.result())
     # The compressed file has done its work; from here on the store's version is the only one.
-    staging.discard(staging.compressed(part.number, part.compression_type))
+    staging.discard(staging.compressed(part.number, part.compression_type, part.format))
     return VerifiedPart(**narrow(part, UploadedPart).model_dump(), verified_at=now, proved_rows=proved)
 
 
@@ -133,7 +133,7 @@ def restore_keys(store: Store, staging: Staging, connection: Connection, shape: 
             return
     except IntegrityError:
         pass  # made anew
-    reading = ReadingBack(part, store.chunks(part.object_key, part.version_id))
+    reading = ReadingBack(part, store.chunks(part.object_key, part.version_id), staging.folder)
     with staging.writing(staging.keys(part.number)) as [handle]:
         for key in rebuilt_keys(connection, shape, split_lines(reading.blocks())):
             handle.write(key)

@@ -29,6 +29,7 @@ CREATE TABLE "Every 100% Type's ""table"" {}" (
 
     v_bool bool, v_int2 int2, v_int4 int4, v_int8 int8,
     v_numeric numeric, v_numeric_10_2 numeric(10, 2), v_numeric_1000_500 numeric(1000, 500),
+    v_numeric_12_8 numeric(12, 8), v_numeric_38_0 numeric(38, 0), v_numeric_39_2 numeric(39, 2),
     v_float4 float4, v_float8 float8, v_money money,
 
     v_text text, v_varchar varchar, v_varchar_20 varchar(20), v_char_8 char(8), v_bpchar bpchar, v_name name, v_single "char",

@@ -250,6 +250,7 @@ def test_two_hundred_tables_load_fast(a_file):
         ("compression: {type: gzip, level: 10}", "compression.level: expected 1 to 9 for gzip, found 10"),
         ("compression: {type: none, level: 1}", "compression.level: expected no level for none, found 1"),
         ("compression: {type: lz4}", "compression.type: expected 'zstd', 'gzip' or 'none', found 'lz4'"),
+        ("format: csv", "format: expected 'jsonl' or 'parquet', found 'csv'"),
         ("compression: zstd", "compression: expected a mapping of settings, found text"),
         ("hot_retention: 90", "hot_retention: expected a term such as P90D"),
         ("hot_retention: PT90H", "hot_retention: expected a term such as P90D"),

@@ -210,6 +210,7 @@ class TableSettings(_Frozen):
     warm_retention: RetentionTerm = Field(default=Term.parse("P365D"), validate_default=True)
     cold_retention: RetentionTerm = Field(default=Term.parse("P7Y"), validate_default=True)
     legal_basis: Text
+    format: Literal["jsonl", "parquet"] = "jsonl"
     compression: Compression = Compression()
     part_rows: Count = 500_000
     part_bytes: Count = 536_870_912
