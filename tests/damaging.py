@@ -6,18 +6,24 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import psycopg
 
 from strongroom.audit import ArchiveVerdict
+from strongroom.checksum import ReadingBack, require_equal
+from strongroom.manifest import Manifest, sha256_sums
 from strongroom.object_keys import ArchiveId
-from strongroom.restore import RestoredPart, RestorePlan
+from strongroom.restore import RestoredPart, RestorePlan, release_claims
 from strongroom.source import Connection
 from strongroom.store import Store
 from strongroom.verification import verify_and_record
+from strongroom_local.postgres import PostgresServer
+from strongroom_local.s3 import ObjectStore
 from tests import restoring
-from tests.chain import NOW, Chain
+from tests.chain import NOW, Chain, some_settings
 
 Document = dict[str, Any]
 
@@ -108,7 +114,8 @@ class Damaged:
     plan: RestorePlan
 
     def part_key(self, number: int) -> str:
-        return self.archive.part_key(number, self.chain.settings.compression.type)
+        settings = self.chain.settings
+        return self.archive.part_key(number, settings.compression.type, settings.format)
 
     def verify(self) -> ArchiveVerdict:
         return verify_and_record(self.chain.store, self.archive, now=NOW)
@@ -133,3 +140,58 @@ class Damaged:
 
     def _connect(self) -> Connection:
         return psycopg.connect(self.chain.conninfo, autocommit=True)
+
+
+def seal_three_parts(
+    postgres: PostgresServer, object_store: ObjectStore, staging: Path, name: str, **settings: Any
+) -> Damaged:
+    """Archive thirty rows of a database and into a bucket of their own.
+
+    Args:
+        name: Of both.
+        settings: Of the table, that are not the usual ones.
+    """
+    with psycopg.connect(postgres.conninfo(), autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE IF EXISTS "{name}"')
+        connection.execute(f'CREATE DATABASE "{name}"')
+    with psycopg.connect(postgres.conninfo(name), autocommit=True) as connection:
+        connection.execute(ROWS)
+    object_store.create_bucket(name)
+    table = some_settings(name, staging, part_rows=10, **settings)
+    chain = Chain(postgres.conninfo(name), object_store.client("archiver"), table)
+    report = chain.run()
+    assert (report.parts, report.deleted_rows) == (3, 30)
+    plan = restoring.plan(chain)
+    release_claims(chain.store, plan, owner=plan.restore_id, now=NOW)
+    vandal = Vandal(object_store.client("admin"), chain.store, name)
+    return Damaged(chain, vandal, ArchiveId.parse(str(report.archive_id)), plan)
+
+
+def require_found_in_part(damaged: Damaged, result: str, *, number: int = 0, expected: str = "") -> None:
+    """Verify and restore both name the part, say what is wrong with it, and restore loads nothing of it."""
+    verdict = damaged.verify()
+    one = next(one for one in verdict.objects if one.object_key == damaged.part_key(number))
+    assert (verdict.result, one.result) == (result, result)
+    assert expected in one.detail
+
+    restored = damaged.restore(number)
+
+    assert (restored.result, restored.inserted) == (result, 0)
+    assert f"part-{number:05d}" in restored.detail or f"part {number}" in restored.detail or "stream" in restored.detail
+    assert damaged.rows() == []
+
+
+def require_sound(part: Any, packed: bytes) -> None:
+    reading = ReadingBack(part, iter([packed]))
+    for _ in reading.blocks():
+        pass
+    require_equal(part, reading.result())
+
+
+def mend_part(document: Any, manifest: Manifest, body: bytes) -> None:
+    """Make compressed size and sums of part 0 fit other bytes."""
+    parts = list(manifest.parts)
+    parts[0] = parts[0].model_copy(update={"compressed_size": len(body), "sha256": sha256(body).hexdigest()})
+    document["parts"][0].update(compressed_size=len(body), sha256=parts[0].sha256)
+    document["compressed_size"] = sum(part.compressed_size for part in parts)
+    document["checksum"] = sha256(sha256_sums(tuple(parts))).hexdigest()

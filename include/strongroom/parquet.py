@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet as pq
@@ -40,8 +41,13 @@ _TABLE, _COMPRESSION = b"strongroom.table", b"strongroom.compression"
 _NUMERIC = re.compile(r"numeric\((\d+),(\d+)\)")
 _TIMESTAMP = re.compile(r"timestamp(?:\(\d\))? (with|without) time zone")
 
+_EXACT = msgspec.json.Decoder(dict[str, str])
+
 _PLAIN_FLOAT = r"^-?(?:[1-9][0-9]{0,5}|0)(?:\.[0-9]+)?$"
 _SMALL_FLOAT = r"^-?0\.0000"
+_UNSOUND = (pa.ArrowException, msgspec.MsgspecError, OSError, ValueError, KeyError, TypeError)
+"""What reading bytes that are no part of ours may raise."""
+
 _UNREADABLE = ("infinity", "-infinity", "NaN")
 """Texts that may fill whole columns, and that no date, timestamp or decimal of Arrow's can be."""
 
@@ -52,11 +58,13 @@ class _Kind:
 
     Attributes:
         type: Of Arrow.
-        read: Makes texts of values; the reverse is a cast.
+        read: Makes texts of values.
+        write: Makes values of texts where a cast does not.
     """
 
     type: Any
     read: Callable[[Any], Any]
+    write: Callable[[Any], Any] | None = None
 
 
 class PartWriter:
@@ -141,7 +149,7 @@ def parquet_lines(handle: IO[bytes], shape_sum: str) -> Iterator[bytes]:
                 *arrays, exact = batch.columns
                 texts = [array if kind is None else kind.read(array) for kind, array in zip(kinds, arrays, strict=True)]
                 yield writer.lines(_with_exact(shape, texts, exact))
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except _UNSOUND as error:
         raise _damaged(type(error).__name__) from None
 
 
@@ -155,7 +163,7 @@ def codec_of(handle: IO[bytes]) -> Codec:
         with pq.ParquetFile(handle) as file:
             written = json.loads(file.metadata.metadata[_COMPRESSION])
             return Codec(written["type"], written["level"])
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+    except _UNSOUND as error:
         raise _damaged(type(error).__name__) from None
 
 
@@ -191,7 +199,7 @@ def _kind(column: Column) -> _Kind | None:
         "smallint": _Kind(pa.int16(), _plain),
         "integer": _Kind(pa.int32(), _plain),
         "bigint": _Kind(pa.int64(), _plain),
-        "boolean": _Kind(pa.bool_(), _booleans),
+        "boolean": _Kind(pa.bool_(), _booleans, lambda texts: pc.equal(texts, "t")),
         "real": _Kind(pa.float32(), lambda values: _floats(values, digits=6)),
         "double precision": _Kind(pa.float64(), lambda values: _floats(values, digits=15)),
         "date": _Kind(pa.date32(), _plain),
@@ -208,7 +216,7 @@ def _typed(kind: _Kind, texts: Any) -> tuple[Any, Any]:
 def _cast(kind: _Kind, texts: Any) -> Any:
     """NULL where the type does not have the value."""
     try:
-        return pc.cast(texts, kind.type)
+        return kind.write(texts) if kind.write is not None else pc.cast(texts, kind.type)
     except pa.ArrowInvalid:
         pass
     unreadable = pc.is_in(texts, pa.array(_UNREADABLE))
@@ -234,7 +242,7 @@ def _with_exact(shape: TableShape, texts: Texts, exact: Any) -> Texts:
         return texts
     replaced: dict[str, dict[int, str]] = {}
     for position, value in enumerate(exact.to_pylist()):
-        for name, text in json.loads(value).items() if value is not None else ():
+        for name, text in _EXACT.decode(value).items() if value is not None else ():
             replaced.setdefault(name, {})[position] = text
     columns = {column.name: values for column, values in zip(shape.columns, texts, strict=True)}
     for name, by_position in replaced.items():

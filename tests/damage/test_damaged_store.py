@@ -10,25 +10,20 @@ from functools import cache
 from hashlib import sha256
 from typing import Any
 
-import psycopg
 import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from strongroom.catalog import _read_index
-from strongroom.checksum import ReadingBack, require_equal
 from strongroom.codecs import Codec, compress_stream
 from strongroom.errors import IntegrityError, StrongroomError
-from strongroom.manifest import Manifest, require_manifest, sha256_sums
+from strongroom.manifest import require_manifest
 from strongroom.object_keys import CATALOG_INDEX, ArchiveId
-from strongroom.restore import release_claims
 from strongroom.store import CHUNK_BYTES
 from strongroom_local.postgres import PostgresServer
 from strongroom_local.s3 import ObjectStore
-from tests import restoring
-from tests.chain import NOW, Chain, some_settings
-from tests.damaging import ROWS, Damaged, Vandal, flipped
+from tests.damaging import Damaged, flipped, mend_part, require_found_in_part, require_sound, seal_three_parts
 
 A_FEW = settings(
     max_examples=12, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -40,20 +35,7 @@ def sealed(
     postgres: PostgresServer, object_store: ObjectStore, tmp_path_factory: pytest.TempPathFactory, request
 ) -> Damaged:
     name = request.module.__name__.rpartition(".")[2].replace("_", "-")
-    with psycopg.connect(postgres.conninfo(), autocommit=True) as connection:
-        connection.execute(f'DROP DATABASE IF EXISTS "{name}"')
-        connection.execute(f'CREATE DATABASE "{name}"')
-    with psycopg.connect(postgres.conninfo(name), autocommit=True) as connection:
-        connection.execute(ROWS)
-    object_store.create_bucket(name)
-    settings = some_settings(name, tmp_path_factory.mktemp("staging"), part_rows=10)
-    chain = Chain(postgres.conninfo(name), object_store.client("archiver"), settings)
-    report = chain.run()
-    assert (report.parts, report.deleted_rows) == (3, 30)
-    plan = restoring.plan(chain)
-    release_claims(chain.store, plan, owner=plan.restore_id, now=NOW)
-    vandal = Vandal(object_store.client("admin"), chain.store, name)
-    return Damaged(chain, vandal, ArchiveId.parse(str(report.archive_id)), plan)
+    return seal_three_parts(postgres, object_store, tmp_path_factory.mktemp("staging"), name)
 
 
 @pytest.fixture
@@ -62,20 +44,6 @@ def damaged(sealed: Damaged) -> Iterator[Damaged]:
     sealed.empty_table()
     with sealed.vandal.undone():
         yield sealed
-
-
-def require_found_in_part(damaged: Damaged, result: str, *, number: int = 0, expected: str = "") -> None:
-    """Verify and restore both name the part, say what is wrong with it, and restore loads nothing of it."""
-    verdict = damaged.verify()
-    one = next(one for one in verdict.objects if one.object_key == damaged.part_key(number))
-    assert (verdict.result, one.result) == (result, result)
-    assert expected in one.detail
-
-    restored = damaged.restore(number)
-
-    assert (restored.result, restored.inserted) == (result, 0)
-    assert f"part-{number:05d}" in restored.detail or f"part {number}" in restored.detail or "stream" in restored.detail
-    assert damaged.rows() == []
 
 
 def require_unverifiable(damaged: Damaged, expected: str) -> None:
@@ -501,13 +469,6 @@ def test_nothing_is_restored_from_a_manifest_that_somebody_mended_throughout_but
 # -------------------------------------------------------------------------------------------------- helpers
 
 
-def require_sound(part: Any, packed: bytes) -> None:
-    reading = ReadingBack(part, iter([packed]))
-    for _ in reading.blocks():
-        pass
-    require_equal(part, reading.result())
-
-
 def a_part_of(damaged: Damaged, codec: Codec, original: bytes, packed: bytes) -> Any:
     part = require_manifest(damaged.chain.store, damaged.archive).verified_part(0)
     return part.model_copy(
@@ -520,15 +481,6 @@ def a_part_of(damaged: Damaged, codec: Codec, original: bytes, packed: bytes) ->
             "sha256": sha256(packed).hexdigest(),
         }
     )
-
-
-def mend_part(document: Any, manifest: Manifest, body: bytes) -> None:
-    """Make compressed size and sums of part 0 fit other bytes."""
-    parts = list(manifest.parts)
-    parts[0] = parts[0].model_copy(update={"compressed_size": len(body), "sha256": sha256(body).hexdigest()})
-    document["parts"][0].update(compressed_size=len(body), sha256=parts[0].sha256)
-    document["compressed_size"] = sum(part.compressed_size for part in parts)
-    document["checksum"] = sha256(sha256_sums(tuple(parts))).hexdigest()
 
 
 def mend_shape(document: Any) -> None:
