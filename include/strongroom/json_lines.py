@@ -24,7 +24,8 @@ from strongroom.row_texts import Texts
 _ARRAY_TOKEN = re.compile(r'([{},])|"((?:[^"\\]|\\.)*)"|([^{},"]+)', re.DOTALL)
 _TYPMOD = re.compile(r"\(.*?\)")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
-_TO_ESCAPE = r'[\x00-\x1f"\\]'
+_TO_ESCAPE = bytes([*range(0x20), *b'"\\'])
+_NO_NUMBERS = pa.array(["NaN", "Infinity", "-Infinity"])
 
 _INTEGERS = frozenset({"smallint", "integer", "bigint"})
 _NUMBERS = _INTEGERS | {"real", "double precision", "numeric"}
@@ -82,8 +83,9 @@ def _as_they_stand(values: Any) -> Any:
 
 
 def _numbers(values: Any) -> Any:
-    """NaN and the infinities are no numbers in JSON, and end in a letter."""
-    return pc.if_else(pc.match_substring_regex(values, "[0-9]$"), values, _quoted(values))
+    """NaN and the infinities are no numbers in JSON."""
+    strange = pc.is_in(values, _NO_NUMBERS)
+    return pc.if_else(strange, _quoted(values), values) if strange.true_count else values
 
 
 def _booleans(values: Any) -> Any:
@@ -97,16 +99,19 @@ def _timestamps(values: Any) -> Any:
 
 
 def _strings(values: Any) -> Any:
-    quoted = _quoted(values)
-    awkward = pc.fill_null(pc.match_substring_regex(values, _TO_ESCAPE), False)
-    if awkward.true_count == 0:
-        return quoted
-    escaped = [_quote(value) for value in values.filter(awkward).to_pylist()]
-    return pc.replace_with_mask(quoted, awkward, pa.array(escaped, pa.string()))
+    characters = values.buffers()[2]
+    if characters is None or not _needs_escapes(bytes(characters)):
+        return _quoted(values)
+    return pa.array([None if value is None else _quote(value) for value in values.to_pylist()], pa.string())
 
 
 def _jsonb(values: Any) -> Any:
-    return pc.if_else(pc.match_substring_regex(values, r"^[{\[]"), values, _strings(values))
+    whole = pc.or_(pc.starts_with(values, "{"), pc.starts_with(values, "["))
+    return pc.if_else(whole, values, _strings(pc.if_else(whole, None, values)))
+
+
+def _needs_escapes(characters: bytes) -> bool:
+    return len(characters.translate(None, _TO_ESCAPE)) != len(characters)
 
 
 def _quoted(values: Any) -> Any:

@@ -18,7 +18,7 @@ from strongroom.settings import TableSettings
 from strongroom.shape import shape_sha256
 from strongroom.store import Store
 
-_SOFTWARE = ("strongroom", "apache-airflow", "psycopg", "zstandard", "boto3")
+_SOFTWARE = ("strongroom", "apache-airflow", "psycopg", "pyarrow", "zstandard", "boto3")
 
 
 def seal_archive(

@@ -10,9 +10,9 @@ _STEPS = {
 Refuses a run without a partition key, a window that is open or inside hot retention, a table that cannot be archived
 without loss, and a store that belongs to another database. Finds an archive that a broken run left half-way and goes on
 with it. **Clear it** to start over: the run then takes the next archive id, what was begun stays unused.""",
-    "extract_to_staging": """Streams the part's rows out of the table as JSON lines, in one read-only snapshot, and beside
+    "extract_to_staging": """Streams the part's rows out of the table as JSON lines or parquet, in one read-only snapshot, and beside
 them primary key and SHA-256 of each row. **Clear it** at any time; a finished part is not read twice.""",
-    "compress": "Compresses the JSON lines in staging. **Clear it** at any time.",
+    "compress": "Compresses the JSON lines in staging; parquet, which is compressed inside, is passed on. **Clear it** at any time.",
     "checksum": """Sums the compressed file, decompresses it and compares, before anything leaves the machine.
 A mismatch fails at once: **clear `plan`** and what follows.""",
     "upload": """Writes the part to a key that nothing has yet; the store checks the SHA-256 on arrival.
@@ -40,7 +40,7 @@ the rows that it proved.
 | due | at the first tick of `{cron}` at or after the partition's end + {hot} |
 | kept | {cold} from the partition's end: {legal_basis} |
 | archives | `s3://{bucket}/{prefix}archives/{table}/` |
-| compression | {compression} |
+| parts | {format}, {compression} |
 
 ### Run it
 The schedule runs each partition when it falls due. By hand: trigger it with a **partition key** such as `{example}`, or
@@ -80,6 +80,7 @@ def describe_dag(table: TableSettings) -> str:
         legal_basis=table.legal_basis,
         bucket=table.store.bucket,
         prefix=f"{table.store.prefix}/" if table.store.prefix else "",
+        format="JSON lines" if table.format == "jsonl" else table.format,
         compression=table.compression.type if level is None else f"{table.compression.type} level {level}",
         example=table.frequency.key_example,
         dag_id=f"archive__{table.slug}",

@@ -405,7 +405,7 @@ BY_HAND = {
     "two columns of one name": (lambda m: m["table"]["columns"][2].update(name="id"), "not each its own"),
     "a key that is no column": (lambda m: m["table"].update(primary_key=["nothing"]), "a primary key or date column"),
     "no key": (lambda m: m["table"].update(primary_key=[]), "a primary key or date column"),
-    "another format": (lambda m: m.update(format_version=2), "format_version"),
+    "another format": (lambda m: m.update(format_version=2), "parts of format jsonl in version 2"),
     "a field that nobody knows": (lambda m: m.update(more=1), "more: Extra inputs are not permitted"),
     "another compression": (lambda m: m.update(compression_type="none"), "part 0 at archives/"),
 }

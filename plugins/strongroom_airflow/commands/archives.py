@@ -58,6 +58,7 @@ def show_archive(args: Namespace) -> int:
         ("window", f"{manifest.window_start:%Y-%m-%d %H:%M} to {manifest.window_end:%Y-%m-%d %H:%M} UTC"),
         ("rows", f"{manifest.record_count:,}"),
         ("size", f"{manifest.original_size:,} bytes, {manifest.compressed_size:,} archived ({ratio(manifest):.1f}x)"),
+        ("format", manifest.format),
         ("compression", f"{manifest.compression_type} level {manifest.compression_level}"),
         ("checksum", manifest.checksum),
         ("sealed", f"{manifest.created_at:%Y-%m-%d %H:%M:%S} UTC by {manifest.dag_id} {manifest.run_id}"),

@@ -93,6 +93,7 @@ def _facts(record: PlannedPart) -> dict[str, Any]:
 _EVIDENCE = (
     "archive_id",
     "number",
+    "format",
     "rows",
     "original_size_bytes",
     "original_sha256",

@@ -10,7 +10,7 @@ from strongroom_airflow.run import ArchiveRun
 
 
 class CompressOperator(PartOperator):
-    """Compress a part's JSON lines."""
+    """Compress a part's JSON lines; parquet is compressed inside."""
 
     takes, makes, done = ExtractedPart, CompressedPart, "Compressed"
 
