@@ -147,12 +147,12 @@ def _read_tables() -> list[TableSettings]:
     """
     settings = load_settings()
     tables = [settings.table(table.name) for table in sample.TABLES]
-    kinds = {(table.frequency, str(table.hot_retention)) for table in tables}
-    if len(kinds) > 1 or tables[0].frequency is not Frequency.MONTHLY:
+    kinds = {(table.frequency, str(table.hot_retention), table.format) for table in tables}
+    if len(kinds) > 1 or (tables[0].frequency, tables[0].format) != (Frequency.MONTHLY, "jsonl"):
         raise ConfigurationError(
-            "the demo shows months of five tables that are due together",
-            expected="frequency monthly and one hot_retention for the five tables of the sample",
-            found=", ".join(f"{frequency.value} {hot}" for frequency, hot in sorted(kinds)),
+            "the demo shows months of five tables that are due together, and looks into JSON lines",
+            expected="frequency monthly, format jsonl and one hot_retention for the five tables of the sample",
+            found=", ".join(f"{frequency.value} {format} {hot}" for frequency, hot, format in sorted(kinds)),
             hint="Nothing was started; unset STRONGROOM_CONFIG and the STRONGROOM__ variables for the demo.",
         )
     return tables

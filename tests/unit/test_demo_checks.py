@@ -6,6 +6,8 @@ from datetime import date
 
 import pytest
 
+from strongroom.errors import ConfigurationError
+from strongroom_local.demo import _read_tables
 from strongroom_local.demo_checks import Check, check, check_restored
 from strongroom_local.demo_proof import ArchivedObject, Look, Rows
 
@@ -80,3 +82,13 @@ def test_a_restore_that_is_not_exact_does_not_hold(restored, again, inserted, cl
     before = a_look(in_table=BEFORE, archived=NONE)
 
     assert faulty(check_restored(before, restored, again, inserted)) == claims
+
+
+@pytest.mark.parametrize(("name", "value"), [("FORMAT", "parquet"), ("FREQUENCY", "weekly")])
+def test_settings_that_the_demo_cannot_show_are_named_before_it_starts(monkeypatch, name, value):
+    monkeypatch.setenv(f"STRONGROOM__{name}", value)
+
+    with pytest.raises(ConfigurationError, match=value) as refused:
+        _read_tables()
+
+    assert refused.value.hint.startswith("Nothing was started")
