@@ -120,16 +120,12 @@ def _quoted(values: Any) -> Any:
 
 def _arrays(convert: _Convert) -> _Convert:
     def write(values: Any) -> Any:
+        each_once = values.dictionary_encode()
         elements: list[str] = []
-        written = [None if value is None else _array(value, elements) for value in values.to_pylist()]
+        written = [_array(value, elements) for value in each_once.dictionary.to_pylist()]
         converted = iter(convert(pa.array(elements, pa.string())).to_pylist())
-        return pa.array(
-            [
-                None if tokens is None else "".join(next(converted) if token is None else token for token in tokens)
-                for tokens in written
-            ],
-            pa.string(),
-        )
+        texts = ["".join(next(converted) if token is None else token for token in tokens) for tokens in written]
+        return pa.array(texts, pa.string()).take(each_once.indices)
 
     return write
 
@@ -209,8 +205,10 @@ def _kind(column: Column) -> tuple[Any, Callable[[Sequence[Any]], list[str]]]:
     if column.encoding == "jsonb":
         return msgspec.Raw, lambda values: _escaped([_text_of_json(value) for value in values])
     if column.encoding == "array":
-        return msgspec.Raw, lambda values: _escaped([_literal(value) for value in values])
+        return msgspec.Raw, _literals
     name = _TYPMOD.sub("", column.base_type) if column.encoding == "json" else ""
+    if name in _INTEGERS:
+        return int | None, lambda values: ["\\N" if value is None else str(value) for value in values]
     if name in _NUMBERS:
         return msgspec.Raw, lambda values: [_number(value) for value in values]
     if name == "boolean":
@@ -243,15 +241,21 @@ def _text_of_json(value: msgspec.Raw) -> str | None:
     return None if text == "null" else text
 
 
-def _literal(value: msgspec.Raw) -> str | None:
+def _literals(values: Sequence[msgspec.Raw]) -> list[str]:
+    """Arrays' literals. Most tables have the same few arrays again and again: each is made once."""
+    texts = [bytes(value) for value in values]
+    written = {text: _literal(text) for text in set(texts)}
+    return _escaped([written[text] for text in texts])
+
+
+def _literal(text: bytes) -> str | None:
     """An array's literal; one whose lower bound is not 1 is one already."""
-    text = bytes(value)
     if text.startswith(b"["):
-        return "".join(_array_literal(value))
-    return msgspec.json.decode(value, type=str | None)
+        return "".join(_array_literal(text))
+    return msgspec.json.decode(text, type=str | None)
 
 
-def _array_literal(value: msgspec.Raw) -> Iterator[str]:
+def _array_literal(value: bytes | msgspec.Raw) -> Iterator[str]:
     yield "{"
     for position, element in enumerate(msgspec.json.decode(value, type=list[msgspec.Raw])):
         if position:
