@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -280,9 +281,36 @@ def step_process(place: Place, name: str, ending: Ending | None = None) -> Any:
 
     It is forked from a small server process that has the modules loaded and no threads.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.faults.steps"])
-    return context.Process(target=_run, args=(place, name, ending or Ending()), daemon=True)
+    _FORKSERVER.set_forkserver_preload(["tests.faults.steps"])
+    return _Process(target=_run, args=(place, name, ending or Ending()), daemon=True)
+
+
+_FORKSERVER = multiprocessing.get_context("forkserver")
+
+
+class _Process(_FORKSERVER.Process):  # type: ignore[name-defined, misc]
+    """A process that several threads may have some of.
+
+    Each start looks after all children that ended. If another thread asks for the exit code of one at the same moment, one
+    of the two finds it taken, and multiprocessing makes 255 of that.
+    """
+
+    _one_at_a_time = threading.Lock()
+
+    def start(self) -> None:
+        with self._one_at_a_time:
+            super().start()
+
+    def join(self, timeout: float | None = None) -> None:
+        wait([self.sentinel], timeout)
+        with self._one_at_a_time:
+            super().join(0)
+
+    @property
+    def exitcode(self) -> int | None:
+        with self._one_at_a_time:
+            code: int | None = super().exitcode
+            return code
 
 
 def staging_events(place: Place) -> list[str]:
