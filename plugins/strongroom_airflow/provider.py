@@ -264,7 +264,8 @@ def _hold() -> GroupCommand:
                 help="Release a hold; it stays on record",
                 func=lazy_load_command("strongroom_airflow.commands.holds.release"),
                 args=(
-                    Arg(("hold_id",), help="As `hold list` prints it"),
+                    Arg(("hold_id",), nargs="?", help="As `hold list` prints it"),
+                    Arg(("--all",), action="store_true", help="All holds on everything, in all stores"),
                     Arg(("--reason",), required=True, help="Why it may be released"),
                     who,
                     as_json,

@@ -185,9 +185,12 @@ def test_a_hold_on_everything_is_placed_in_each_store_and_covers_all(store, type
     [hold] = json.loads(typed("strongroom", "hold", "list", "--json").stdout)
     listed = typed("strongroom", "hold", "list")
     decided = json.loads(typed("strongroom", "purge", "--dry-run", "--json").stdout)
-    released = typed("strongroom", "hold", "release", hold["hold_id"], "--reason", "none", "--who", "bob")
+    typed("strongroom", "hold", "add", "audit", "--why", "a case", "--reference", "17")
+    released = typed("strongroom", "hold", "release", "--all", "--reason", "none", "--who", "bob")
+    [left] = json.loads(typed("strongroom", "hold", "list", "--json").stdout)
 
     assert "on everything by ada" in placed.stdout
+    assert left["what"] == "public.audit"
     assert "It is in force and covers 3 archives." in placed.stdout
     assert "Runs that delete stop within seconds" in placed.stdout
     assert hold["what"] == EVERYTHING
@@ -210,6 +213,9 @@ def test_a_hold_on_everything_is_placed_in_each_store_and_covers_all(store, type
         (("hold", "add", "public.nope", "--why", "x", "--reference", "y"), "nothing is known of public.nope"),
         (("hold", "add", "audit", "-p", "2026-13", "--why", "x", "--reference", "y"), "names no month"),
         (("hold", "release", "nope", "--reason", "x"), "there is no hold nope"),
+        (("hold", "release", "--all", "--reason", "x"), "no hold on everything is in force"),
+        (("hold", "release", "nope", "--all", "--reason", "x"), "it is not said which hold"),
+        (("hold", "release", "--reason", "x"), "it is not said which hold"),
     ],
 )
 def test_wrong_words_end_in_one_error_with_a_hint(store, typed, words, said):

@@ -32,7 +32,7 @@ KILLS = (
 """What is killed in the rehearsal of each table: the step in its middle, or (uploaded, sealed, deleted) at the moment
 between its effect and the note of it. ``stopped`` is a delete that is told to end instead, by SIGTERM."""
 
-ERRORS = ("password", "unconnected", "missing", "unreachable", "twice", "marked")
+ERRORS = ("password", "unconnected", "missing", "unreachable", "twice", "marked", "held", "late")
 """What goes wrong in the rehearsal of each table."""
 
 ORPHANED = "orphaned"
@@ -84,6 +84,10 @@ def rehearsal_settings(proxy_url: str) -> dict[str, Any]:
     for error in ("password", "unconnected", "marked"):
         sections[table_of(error)] = shared | {"source_conn_id": f"rehearsal_{error}"}
     sections[table_of("marked")]["accepted_delete_triggers"] = ["marked"]
+    now = datetime.now(timezone.utc)
+    hours = f"{now - timedelta(hours=3):%H:%M}-{now - timedelta(hours=1):%H:%M}"
+    sections[table_of("late")] = shared | {"stop_after": hours, "retries": 3}
+    sections[table_of("held")] = shared | {"stop_after": "PT10H", "vacuum_after_delete": True, "retries": 3}
     return sections
 
 

@@ -7,9 +7,10 @@ import json
 import pytest
 
 from strongroom_local.stack import ARCHIVER_ROLE, SOURCE_DATABASE, Stack
-from tests.e2e.helpers import Airflow, Books, Run, Task, query, wait_for
+from tests.e2e.helpers import Airflow, Books, Run, Task, query, run_airflow, wait_for
 from tests.e2e.rehearsals import ERRORS, SCHEMA, create_table, dag_of, due_day, table_of
 
+HOLD = ("strongroom", "hold")
 SECRET = "marked-wrong-password-81c4"  # pragma: allowlist secret
 
 
@@ -106,6 +107,37 @@ def test_a_missing_table(stack, airflow):
     query(stack.source_conninfo(), f"ALTER TABLE {SCHEMA}.elsewhere RENAME TO missing")
     assert clear_and_finish(airflow, run, task).state == "success"
     require_archived(stack, "missing")
+
+
+def test_a_hold_on_everything(stack, airflow):
+    """The delete fails at its first try and has deleted nothing; cleared after the release it goes through."""
+    query(stack.source_conninfo(), create_table("held", due_day()))
+    placed = run_airflow(stack, *HOLD, "add", "--all", "--why", "a doubt", "--reference", "INC-1")
+
+    run = run_once(airflow, "held")
+
+    task, log = failed_task(airflow, run)
+    released = run_airflow(stack, *HOLD, "release", "--all", "--reason", "none")
+    assert (task.task_id, task.try_number) == ("delete", 1)
+    require_one_clear_error(log, "held: all deletion in s3://", " on everything by ", "(INC-1: a doubt)")
+    assert "Runs that delete stop within seconds" in placed.stdout
+    assert query(stack.source_conninfo(), f"SELECT count(*) FROM {table_of('held')}") == [(1560,)]
+    assert "Clear the tasks that it stopped." in released.stdout
+    assert clear_and_finish(airflow, run, task).state == "success"
+    require_archived(stack, "held")
+    [report] = [Books(stack).document(key) for key in Books(stack).objects(f"reports/{table_of('held')}/")]
+    assert report["vacuum"]["result"] == "refused", "the archiver does not own the table"
+
+
+def test_a_run_outside_its_hours(stack, airflow):
+    """It does not begin, and burns no tries."""
+    query(stack.source_conninfo(), create_table("late", due_day()))
+
+    run = run_once(airflow, "late")
+
+    task, log = failed_task(airflow, run)
+    assert (task.task_id, task.try_number) == ("plan", 1)
+    require_one_clear_error(log, f"out of time: {table_of('late')}", "Nothing is lost")
 
 
 def test_a_failed_run_leaves_no_claim_behind(stack, airflow):

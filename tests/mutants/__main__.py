@@ -45,7 +45,7 @@ FIRST = {
     "_settle": "earlier_try or server_knows or broke_off",
     "_status": "earlier_try or server_knows or broke_off",
     "_refuse_if_restored": "restored_and_are_needed",
-    "_delete_batch": "takes_the_batch_back or waits_too_long or deadlock",
+    "_delete_batch": "takes_the_batch_back or waits_too_long or deadlock or kept_somebody_waiting",
     "_transaction": "broke_off",
     "_kept_rows": "told_apart",
     "_advance": "told_apart or broke_off or each_kind or only_so_many",

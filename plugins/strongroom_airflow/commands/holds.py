@@ -18,6 +18,8 @@ from strongroom.holds import (
     Hold,
     HoldError,
     covered,
+    holds_in_force,
+    on_everything,
     parse_coverage,
     place_hold,
     read_holds,
@@ -80,23 +82,32 @@ def list_holds(args: Namespace) -> int:
 def release(args: Namespace) -> int:
     """Release a hold; it stays in the store as evidence, marked as released."""
     now, who = datetime.now(timezone.utc), args.who or getuser()
-    for store in connect_stores(load_settings()):
-        if any(hold.hold_id == args.hold_id for hold in read_holds(store)):
-            hold = release_hold(store, args.hold_id, who=who, reason=args.reason, now=now)
-            if args.json:
-                print_json(hold.model_dump(mode="json"))
-            else:
-                tasks = " Clear the tasks that it stopped." if hold.what == EVERYTHING else ""
-                print_out(
-                    escape(
-                        f"{hold.subject}: {_state(hold)}. Archives whose term is over go with the next purge.{tasks}"
-                    )
-                )
-            return 0
-    raise HoldError(
-        f"there is no hold {args.hold_id}",
-        hint="Nothing was released. `airflow strongroom hold list` prints the holds and their ids.",
-    )
+    if args.all == (args.hold_id is not None):
+        raise HoldError(
+            "it is not said which hold is to be released",
+            expected="either a hold's id, or --all for those on everything",
+            hint="Nothing was released. `airflow strongroom hold list` prints the holds and their ids.",
+        )
+    released = [
+        release_hold(store, hold.hold_id, who=who, reason=args.reason, now=now)
+        for store in connect_stores(load_settings())
+        for hold in (on_everything(holds_in_force(store)) if args.all else read_holds(store))
+        if args.all or hold.hold_id == args.hold_id
+    ]
+    if not released:
+        raise HoldError(
+            "no hold on everything is in force" if args.all else f"there is no hold {args.hold_id}",
+            hint="Nothing was released. `airflow strongroom hold list` prints the holds and their ids.",
+        )
+    if args.json:
+        shown = [hold.model_dump(mode="json") for hold in released]
+        print_json(shown if args.all else shown[0])
+        return 0
+    for hold in released:
+        print_out(escape(f"{hold.subject}: {_state(hold)}. Archives whose term is over go with the next purge."))
+    if any(hold.what == EVERYTHING for hold in released):
+        print_out("Clear the tasks that it stopped.")
+    return 0
 
 
 def _find_all(args: Namespace) -> tuple[str, list[Store]]:
