@@ -88,6 +88,7 @@ def rehearsal_settings(proxy_url: str) -> dict[str, Any]:
     hours = f"{now - timedelta(hours=3):%H:%M}-{now - timedelta(hours=1):%H:%M}"
     sections[table_of("late")] = shared | {"stop_after": hours, "retries": 3}
     sections[table_of("held")] = shared | {"stop_after": "PT10H", "vacuum_after_delete": True, "retries": 3}
+    sections[table_of("held")]["delete_limits"] = {"commit_seconds": 0.000_001}
     return sections
 
 

@@ -99,8 +99,10 @@ def soon(condition: Callable[[], object]) -> bool:
 # ------------------------------------------------------------------------------------------------- reading from it
 
 
-def test_rows_that_are_read_from_a_replica_are_proved_and_deleted_on_the_primary(chain, caplog):
+@pytest.mark.parametrize("format_", ["jsonl", "parquet"])
+def test_rows_that_are_read_from_a_replica_are_proved_and_deleted_on_the_primary(chain, caplog, format_):
     """A row that changes after it was read stays, as ever."""
+    chain.settings = chain.settings.model_copy(update={"format": format_})
     plan = chain.plan()
     verified = [chain.verified(plan, part) for part in plan.parts]
     execute(chain.conninfo, "UPDATE audit SET at = at + interval '1 s' WHERE id = 7")
