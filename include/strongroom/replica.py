@@ -14,6 +14,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from psycopg import errors
+
 from strongroom.errors import SourceAccessError, SourceError
 from strongroom.records import SourceIdentity
 from strongroom.source import Connection, read_identity, translated_errors
@@ -31,7 +33,7 @@ class Position:
     """Which database, and how far its write-ahead log had come."""
 
     identity: SourceIdentity
-    lsn: str
+    lsn: str | None
 
 
 @contextmanager
@@ -47,6 +49,7 @@ def read_source(open_primary: OpenSource, open_replica: OpenSource) -> Iterator[
     with ExitStack() as sessions:
         problem: str | None
         try:
+            # Its session stays open, for the reading, where it is fit.
             replica = sessions.enter_context(open_replica())
             with translated_errors("behind the replica's connection"):
                 problem = find_problem(replica, position)
@@ -62,7 +65,10 @@ def read_source(open_primary: OpenSource, open_replica: OpenSource) -> Iterator[
 
 
 def _position_of(primary: Connection) -> Position:
-    row: Any = primary.execute("SELECT pg_current_wal_lsn()::text").fetchone()
+    try:
+        row: Any = primary.execute("SELECT pg_current_wal_lsn()::text").fetchone()
+    except (errors.UndefinedFunction, errors.InsufficientPrivilege, errors.FeatureNotSupported):
+        row = (None,)  # servers that only speak PostgreSQL's protocol have no such log
     return Position(read_identity(primary), row[0])
 
 
@@ -82,6 +88,8 @@ def find_problem(replica: Connection, primary: Position, *, wait_seconds: float 
     theirs = read_identity(replica)
     if not _is_same(theirs, primary.identity):
         return f"it is a standby of another database: {_name(theirs)} and not {_name(primary.identity)}"
+    if primary.lsn is None:
+        return "the primary does not tell how far it is"
     until = time.monotonic() + wait_seconds
     while True:
         row = replica.execute(
@@ -89,6 +97,8 @@ def find_problem(replica: Connection, primary: Position, *, wait_seconds: float 
         ).fetchone()
         if row[0]:
             return None
+        if row[0] is None:
+            return "it does not tell how far it has replayed"
         if time.monotonic() >= until:
             return f"it has replayed {row[1]} and not {primary.lsn} within {wait_seconds:g} seconds"
         time.sleep(0.2)

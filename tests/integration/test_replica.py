@@ -83,9 +83,11 @@ def rows(chain: Chain) -> int:
 
 
 @pytest.fixture
-def paused(on_standby, standby) -> Iterator[Callable[[], None]]:
-    """The standby replays nothing; a function that lets it go on."""
+def paused(source, standby) -> Iterator[Callable[[], None]]:
+    """The standby has replayed all, and replays nothing more; a function that lets it go on."""
     admin = standby.conninfo()
+    lsn = scalar(source, "SELECT pg_current_wal_lsn()::text")
+    assert soon(lambda: scalar(admin, "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", lsn))
     execute(admin, "SELECT pg_wal_replay_pause()")
     assert soon(lambda: scalar(admin, "SELECT pg_get_wal_replay_pause_state()") == "paused")
     yield lambda: execute(admin, "SELECT pg_wal_replay_resume()")
@@ -173,6 +175,22 @@ def test_a_standby_of_another_server_is_not_read_from(chain, caplog, monkeypatch
     assert "of system 7002 and not" in caplog.text
 
 
+@pytest.mark.parametrize("silent", ["pg_current_wal_lsn", "pg_last_wal_replay_lsn"])
+def test_servers_that_do_not_tell_how_far_they_are_are_not_compared(chain, caplog, silent):
+    """As servers that only speak PostgreSQL's protocol; here the function is hidden, or one that says nothing stands in."""
+    [part] = chain.plan().parts
+    with psycopg.connect(chain.conninfo, autocommit=True) as owner:
+        owner.execute("SET allow_system_table_mods = on")
+        owner.execute(f"ALTER FUNCTION pg_catalog.{silent}() RENAME TO hidden")
+        if silent == "pg_last_wal_replay_lsn":
+            owner.execute(f"CREATE FUNCTION pg_catalog.{silent}() RETURNS pg_lsn LANGUAGE sql AS 'SELECT NULL::pg_lsn'")
+        extracted = chain.extract(part)
+
+    assert (extracted.rows, chain.read_from) == (100, False)
+    who = "the primary does not tell how far it is" if silent == "pg_current_wal_lsn" else "it does not tell how far"
+    assert who in caplog.text
+
+
 @pytest.mark.parametrize("change", [{"port": 1}, {"user": "nobody"}, {"dbname": "nowhere"}], ids=str)
 def test_a_replica_that_lets_nobody_in_is_not_read_from(chain, caplog, change):
     chain.replica_conninfo = make_conninfo(chain.replica_conninfo, **change)
@@ -222,10 +240,9 @@ def test_a_delete_heeds_how_many_bytes_a_standby_has_yet_to_replay(source, pause
     with open_source(source, application_name="test") as connection:
         watched = neighbours(connection, tmp_path, replication_lag_bytes=100_000)
         unheeded = neighbours(connection, tmp_path, replication_lag_bytes=10**12, replication_lag_seconds=3600)
-        before = watched.worries()
+        assert soon(lambda: not watched.worries())
         execute(source, "CREATE TABLE much AS SELECT n FROM generate_series(1, 100000) AS n")
 
-        assert before == []
         assert soon(watched.worries)
         [worry] = watched.worries()
         assert worry.startswith("a standby is ")
