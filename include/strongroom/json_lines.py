@@ -99,8 +99,7 @@ def _timestamps(values: Any) -> Any:
 
 
 def _strings(values: Any) -> Any:
-    characters = values.buffers()[2]
-    if characters is None or not _needs_escapes(bytes(characters)):
+    if not _needs_escapes(_characters(values)):
         return _quoted(values)
     return pa.array([None if value is None else _quote(value) for value in values.to_pylist()], pa.string())
 
@@ -108,6 +107,15 @@ def _strings(values: Any) -> Any:
 def _jsonb(values: Any) -> Any:
     whole = pc.or_(pc.starts_with(values, "{"), pc.starts_with(values, "["))
     return pc.if_else(whole, values, _strings(pc.if_else(whole, None, values)))
+
+
+def _characters(values: Any) -> bytes:
+    """All values one after the other; a slice's buffers are those of the whole."""
+    _, offsets, characters = values.buffers()
+    if characters is None:
+        return b""
+    first, last = (memoryview(offsets).cast("i")[values.offset + position] for position in (0, len(values)))
+    return bytes(characters.slice(first, last - first))
 
 
 def _needs_escapes(characters: bytes) -> bool:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
+import pyarrow as pa
 import pytest
 
 from strongroom import delete
@@ -307,8 +308,9 @@ def test_a_store_that_writes_over_what_is_there_is_refused(chain):
         chain.plan()
 
 
-def test_large_rows_do_not_fill_the_memory(source, object_store, bucket, tmp_path):
-    """100 rows of 1 MB take no more than a few of them at once."""
+@pytest.mark.parametrize("format", ["jsonl", "parquet"])
+def test_large_rows_do_not_fill_the_memory(source, object_store, bucket, tmp_path, format):
+    """100 rows of 1 MB take no more than a few of them at once; Arrow's most is that of all tests until here."""
     execute(
         source,
         """
@@ -316,7 +318,9 @@ def test_large_rows_do_not_fill_the_memory(source, object_store, bucket, tmp_pat
         INSERT INTO audit SELECT n, '2026-05-05', repeat('x', 1000000) FROM generate_series(1, 100) AS n;
         """,
     )
-    chain = Chain(source, object_store.client("archiver"), some_settings(bucket, tmp_path, proof_rows="all"))
+    chain = Chain(
+        source, object_store.client("archiver"), some_settings(bucket, tmp_path, proof_rows="all", format=format)
+    )
     chain.plan()
     tracemalloc.start()
     try:
@@ -327,6 +331,7 @@ def test_large_rows_do_not_fill_the_memory(source, object_store, bucket, tmp_pat
 
     assert report.deleted_rows == 100
     assert most_bytes < 50_000_000
+    assert pa.default_memory_pool().max_memory() < 80_000_000
 
 
 # Everything at once.

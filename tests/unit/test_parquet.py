@@ -177,7 +177,8 @@ def test_the_schema_depends_on_the_table_alone():
     assert schemas[0].equals(schemas[2])
 
 
-def test_row_groups_have_a_bounded_size(monkeypatch):
+def test_row_groups_have_a_bounded_size_and_are_read_one_by_one(monkeypatch):
+    """A batch over many row groups would have as many large rows as it has small ones."""
     shape = a_shape("integer", "text")
     monkeypatch.setattr(parquet_module, "_ROW_GROUP_ROWS", 10)
     many = written(shape, *([["1"] * 4, ["x"] * 4] for _ in range(8)))
@@ -190,7 +191,24 @@ def test_row_groups_have_a_bounded_size(monkeypatch):
     ]
 
     assert sizes == [[12, 12, 8], [2, 2]]
-    assert lines_of(shape, many) == b'{"c0":1,"c1":"x"}\n' * 32
+    blocks = list(parquet_lines(io.BytesIO(many), shape_sha256(shape)))
+    assert blocks == [b'{"c0":1,"c1":"x"}\n' * size for size in sizes[0]]
+
+
+def test_large_rows_are_read_a_few_at_a_time(monkeypatch):
+    shape = a_shape("text", "date", "boolean")
+    texts = [
+        ['"' * number if number % 3 else None for number in range(20)],
+        ["infinity", "2026-05-01"] * 10,
+        ["t", "f"] * 10,
+    ]
+    body = written(shape, texts)
+    monkeypatch.setattr(parquet_module, "_BATCH_BYTES", 40)
+
+    blocks = list(parquet_lines(io.BytesIO(body), shape_sha256(shape)))
+
+    assert len(blocks) > 5
+    assert b"".join(blocks) == LineWriter(shape).lines([pa.array(values, pa.string()) for values in texts])
 
 
 @pytest.mark.parametrize("codec", [Codec("zstd", 19), Codec("gzip", 9), Codec("none", None)], ids=lambda one: one.type)
