@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -232,6 +233,40 @@ def test_a_block_that_fails_leaves_no_parquet_file():
         fail()
 
     assert target.getvalue() == b"PAR1"
+
+
+class NoRoom(io.BytesIO):
+    """A file on a disk that is full after some writes."""
+
+    def __init__(self, writes: int) -> None:
+        super().__init__()
+        self.writes = writes
+
+    def write(self, data: bytes) -> int:
+        self.writes -= 1
+        if self.writes < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(data)
+
+
+def test_an_error_of_the_file_comes_out_as_it_is_wherever_it_happens(monkeypatch):
+    """At the start, in a page, in the footer: staging tells what a full disk means."""
+    monkeypatch.setattr(parquet_module, "_ROW_GROUP_ROWS", 1)
+
+    def write(target: io.BytesIO) -> None:
+        with PartWriter(a_shape("text", "integer"), target, ZSTD) as writer:
+            for _ in range(3):
+                writer.add([pa.array(["x"]), pa.array(["1"])])
+
+    counted = NoRoom(1000)
+    write(counted)
+
+    writes = 1000 - counted.writes
+    assert writes > 10
+    for room in range(writes):
+        with pytest.raises(OSError, match="No space left") as caught:
+            write(NoRoom(room))
+        assert caught.value.errno == errno.ENOSPC
 
 
 def test_the_sum_of_the_file_is_taken_while_it_is_written():
