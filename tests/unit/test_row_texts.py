@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from strongroom.errors import IntegrityError
@@ -48,3 +51,12 @@ def test_xml_is_what_the_server_wrote_beside_the_row():
 def test_a_text_that_is_no_row_of_the_table_is_refused(row):
     with pytest.raises(IntegrityError, match="does not have the table's columns"):
         read(some_columns("integer", "integer"), row)
+
+
+def test_pandas_is_not_imported_by_whoever_only_parses_dags():
+    """Arrow imports it at its first conversion, wherever it is installed: 40 MB that nobody needs."""
+    program = "import sys, strongroom.extract_to_staging, strongroom.checksum; print('pyarrow' in sys.modules, 'pandas' in sys.modules)"
+
+    imported = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert imported.stdout == "True False\n"
