@@ -1,7 +1,8 @@
 """How a delete goes easy on its neighbours: short batches, and pauses while the database has other worries.
 
 All of it happens between two batches, outside any transaction: nothing is locked while a delete pauses, and what it has
-done is committed. Only whom the running batch keeps waiting is asked at its end, since nobody waits for it afterwards.
+done is committed. Only two things are looked at while a batch runs, at its end: whom it keeps waiting, since nobody waits
+for it afterwards, and, where it took long, whether all deletion was stopped meanwhile.
 """
 
 from __future__ import annotations
@@ -176,7 +177,13 @@ class Pace:
             self._learn(started, time.monotonic())
 
     def before_commit(self) -> None:
-        """To be called last in each batch's transaction: sees whom it keeps waiting, and when it begins to commit."""
+        """To be called last in each batch's transaction: sees whom it keeps waiting, and when it begins to commit.
+
+        Raises:
+            HeldError: A hold on everything came while the batch waited for a lock; it must be taken back.
+        """
+        if time.monotonic() >= self._next_look:
+            self._holds.look()
         self._waiting = self._neighbours.waiting()
         self._committing = time.monotonic()
 

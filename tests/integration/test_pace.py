@@ -141,6 +141,19 @@ def test_a_hold_is_noticed_within_two_seconds(make_pace, store, clock):
         next(given)
 
 
+def test_a_hold_that_comes_while_a_batch_takes_long_is_noticed_before_it_is_committed(make_pace, store, clock):
+    """A batch may wait for a lock for minutes; one that is quick does not look."""
+    one = make_pace(rows=1)
+    next(one.batches(lines()))
+    place_hold(store, EVERYTHING, **REASONS)
+
+    clock.now += 1.9
+    one.before_commit()
+    clock.now += 0.2
+    with pytest.raises(HeldError):
+        one.before_commit()
+
+
 def test_a_released_hold_and_holds_on_less_stop_nothing_and_are_read_once(make_pace, store, clock, monkeypatch):
     place_hold(store, "public.audit", **REASONS)
     old = place_hold(store, EVERYTHING, **REASONS)

@@ -50,7 +50,7 @@ def add(args: Namespace) -> int:
         number = sum(hold.covers(archive) for archive in archive_ids(store))
         print_out(escape(f"Placed {hold} in {store}. It is in force and covers {number} archives."))
     if args.all:
-        print_out("Runs that delete stop within seconds, after the batch that is under way.")
+        print_out("Runs that delete stop within seconds; what they had done is proved.")
     for archive in begun:
         print_out(
             escape(
