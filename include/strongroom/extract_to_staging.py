@@ -30,7 +30,7 @@ from strongroom.source import Connection
 from strongroom.staging import Staging
 from strongroom.time_budget import require_time
 
-_BATCH_ROWS = 2000
+_BATCH_ROWS = 4000
 _BATCH_BYTES = 1 << 22
 
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
