@@ -10,7 +10,6 @@ from typing import IO
 
 from strongroom.codecs import blocks, decompress
 from strongroom.errors import IntegrityError
-from strongroom.parquet import parquet_lines
 from strongroom.records import ChecksummedPart, CompressedPart
 from strongroom.staging import Staging, kept_aside
 
@@ -73,7 +72,7 @@ class ReadingBack:
                 raise _unequal(self._part, "compressed size", self._part.compressed_size_bytes, self._size_bytes)
             if self._sha256.hexdigest() != self._part.packed_sha256:
                 raise _unequal(self._part, "SHA-256", self._part.packed_sha256, self._sha256.hexdigest())
-            yield from parquet_lines(copy, self._part.shape_sha256)
+            yield from _parquet_lines(copy, self._part)
 
     def _seen(self) -> Iterator[bytes]:
         for chunk in self._chunks:
@@ -90,8 +89,14 @@ class ReadingBack:
 def original_blocks(part: CompressedPart, handle: IO[bytes]) -> Iterator[bytes]:
     """The JSON lines of a part whose compressed file was proved before, in blocks."""
     if part.format == "parquet":
-        return parquet_lines(handle, part.shape_sha256)
+        return _parquet_lines(handle, part)
     return decompress(part.compression_type, blocks(handle), on_chunk=len)
+
+
+def _parquet_lines(handle: IO[bytes], part: CompressedPart) -> Iterator[bytes]:
+    from strongroom.parquet import parquet_lines  # and with it Arrow: 46 MB that a part of JSON lines can do without
+
+    return parquet_lines(handle, part.shape_sha256)
 
 
 def checksum_part(staging: Staging, part: CompressedPart) -> ChecksummedPart:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from strongroom.codecs import Codec, compress_stream
 from strongroom.errors import IntegrityError
-from strongroom.parquet import codec_of
 from strongroom.records import CompressedPart, ExtractedPart
 from strongroom.staging import Staging
 
@@ -29,6 +28,8 @@ def compress_part(staging: Staging, part: ExtractedPart, codec: Codec) -> Compre
             hint="No row was deleted. Clear 'plan' and the tasks after it to read the rows again.",
         )
     if part.format == "parquet":
+        from strongroom.parquet import codec_of  # and with it Arrow: 46 MB that a part of JSON lines can do without
+
         with original.open("rb") as source:
             codec = codec_of(source)
     target = staging.compressed(part.number, codec.type, part.format)

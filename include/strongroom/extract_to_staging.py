@@ -6,36 +6,25 @@ made of that one text here. Rows pass through in small batches; memory does not 
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterator
-from contextlib import ExitStack
 from datetime import datetime
-from typing import IO, Any
+from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from strongroom.catalogue import InspectedTable, inspect_table
-from strongroom.codecs import Codec
 from strongroom.errors import IntegrityError, UnarchivableError
-from strongroom.json_lines import LineWriter
-from strongroom.parquet import PartWriter
 from strongroom.plan import due_rows
-from strongroom.records import ExtractedPart, PlannedPart, TableShape
-from strongroom.row_texts import read_rows, server_written
+from strongroom.records import ExtractedPart, PlannedPart
 from strongroom.settings import TableSettings
-from strongroom.shape import json_value, row_text, shape_sha256
+from strongroom.shape import json_value, row_text, server_written, shape_sha256
 from strongroom.source import Connection
 from strongroom.staging import Staging
 from strongroom.time_budget import require_time
 
 _BATCH_ROWS = 4000
 _BATCH_BYTES = 1 << 22
-
-_ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
-_ESCAPES = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
-"""What stands behind a backslash in a COPY for another character; every other character stands for itself."""
 
 
 def extract_part(
@@ -64,23 +53,23 @@ def extract_part(
     if finished is not None and staging.keys(part.number).exists():
         return finished
     require_time(f"{part.archive_id} part {part.number}", stop_at, now)
+    from strongroom.part_files import part_files  # and with it Arrow: 46 MB that no other step needs
+
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     connection.read_only = True
     with connection.transaction():
         table = inspect_unchanged(connection, settings, part)
         original, rows = staging.original(part.number, settings.format), _extract_query(table, part)
-        with staging.writing(original, staging.keys(part.number)) as [handle, keys], ExitStack() as stack:
-            parquet = None
-            if settings.format == "parquet":
-                codec = Codec(settings.compression.type, settings.compression.effective_level)
-                parquet = stack.enter_context(PartWriter(table.shape, handle, codec))
-            written = _Writer(table.shape, handle if parquet is None else parquet, keys)
+        with (
+            staging.writing(original, staging.keys(part.number)) as [handle, keys],
+            part_files(table.shape, settings, handle, keys) as written,
+        ):
             for batch in _copy_rows(connection, rows, settings.qualified_name):
                 written.add(batch)
         extracted = ExtractedPart(
             **part.model_dump(),
             format=settings.format,
-            packed_sha256=None if parquet is None else parquet.sha256,
+            packed_sha256=written.packed_sha256,
             rows=written.rows,
             original_size_bytes=written.size_bytes,
             original_sha256=written.lines_sha256.hexdigest(),
@@ -162,48 +151,3 @@ def _copy_rows(connection: Connection, query: sql.Composed, table: str) -> Itera
 def _snapshot(connection: Connection) -> str:
     row: Any = connection.execute("SELECT pg_current_snapshot()::text").fetchone()
     return str(row[0])
-
-
-class _Writer:
-    """Makes lines and digests of a batch of rows at a time, and sums them up.
-
-    A parquet file has the sum of its lines, too, though they are not written: it must give them back.
-    """
-
-    def __init__(self, shape: TableShape, rows: IO[bytes] | PartWriter, keys: IO[bytes]) -> None:
-        self._columns = shape.columns
-        self._key_columns = len(shape.primary_key)
-        self._write_json = LineWriter(shape)
-        self._rows, self._keys = rows, keys
-        self.lines_sha256, self.keys_sha256 = hashlib.sha256(), hashlib.sha256()
-        self.rows = 0
-        self.size_bytes = 0
-
-    def add(self, rows: list[bytes]) -> None:
-        """Rows of the COPY: the primary key, the row's text and what the server wrote of it besides, between tabs."""
-        width = self._key_columns
-        fields = [row.split(b"\t") for row in rows]
-        texts = [_unescape(values[width]) for values in fields]
-        served = [[None if value == b"\\N" else _unescape(value) for value in values[width + 1 :]] for values in fields]
-        columns = read_rows(self._columns, texts, served)
-        lines = self._write_json.lines(columns)
-        keys = b"".join(
-            b"%b\t%b\n" % (b"\t".join(values[:width]), hashlib.sha256(text).hexdigest().encode())
-            for values, text in zip(fields, texts, strict=True)
-        )
-        if isinstance(self._rows, PartWriter):
-            self._rows.add(columns)
-        else:
-            self._rows.write(lines)
-        self._keys.write(keys)
-        self.lines_sha256.update(lines)
-        self.keys_sha256.update(keys)
-        self.rows += len(rows)
-        self.size_bytes += len(lines)
-
-
-def _unescape(value: bytes) -> bytes:
-    """A field of a COPY in its text format that is not NULL."""
-    if b"\\" not in value:
-        return value
-    return _ESCAPE.sub(lambda found: _ESCAPES.get(found[1], found[1]), value)

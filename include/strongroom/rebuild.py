@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from strongroom.errors import IntegrityError
-from strongroom.json_lines import LineReader
+from strongroom.line_reader import LineReader
 from strongroom.records import Column, TableShape
 from strongroom.shape import row_digest
 from strongroom.source import Connection

@@ -17,6 +17,7 @@ from pyarrow import csv
 
 from strongroom.errors import IntegrityError
 from strongroom.records import Column
+from strongroom.shape import server_written
 
 Texts = list[pa.Array]
 """Columns of strings: the text in which PostgreSQL writes each value, NULL where there is none."""
@@ -28,7 +29,7 @@ def read_rows(columns: Sequence[Column], rows: Sequence[bytes], served: Sequence
     Args:
         columns: Of the table.
         rows: Each row as ``concat(row.*)`` writes it, with the settings of :data:`source.PINNED`, in UTF-8.
-        served: Of each row, the text of the columns that :func:`server_written` names.
+        served: Of each row, the text of the columns that :func:`shape.server_written` names.
 
     Raises:
         IntegrityError: A text is not that of a row of the table.
@@ -59,12 +60,6 @@ def read_rows(columns: Sequence[Column], rows: Sequence[bytes], served: Sequence
     for position, values in zip(server_written(columns), zip(*served, strict=True), strict=True):
         texts[position] = pa.array(values, pa.binary()).cast(pa.string())
     return texts
-
-
-def server_written(columns: Sequence[Column]) -> list[int]:
-    """Positions of the columns whose text is not in that of the row: xml's own output leaves out the encoding that a
-    document declares."""
-    return [position for position, column in enumerate(columns) if column.base_type == "xml"]
 
 
 def _not_a_row(columns: Sequence[Column], found: str) -> IntegrityError:

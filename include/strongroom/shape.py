@@ -14,6 +14,7 @@ Four encodings say how a JSON line holds a value (``docs/archive-format.md`` tel
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from psycopg import sql
 
@@ -61,3 +62,9 @@ def json_value(column: Column) -> sql.Composed:
         "array": "CASE WHEN left(concat({v}), 1) = '[' THEN to_json(concat({v})) ELSE to_json({v}) END",
     }
     return sql.SQL(forms[column.encoding]).format(v=value)
+
+
+def server_written(columns: Sequence[Column]) -> list[int]:
+    """Positions of the columns whose text is not in that of the row: xml's own output leaves out the encoding that a
+    document declares."""
+    return [position for position, column in enumerate(columns) if column.base_type == "xml"]

@@ -20,6 +20,17 @@ _TYPE_NAME = re.compile(
     rf"(?: (?:with|without) time zone| {_FIELD}(?: to {_FIELD})?(?:\([0-9]\))?)?(?:\[\])*"
 )
 
+_WITHIN_BRACKETS = re.compile(r"\(.*?\)")
+
+INTEGERS = frozenset({"smallint", "integer", "bigint"})
+NUMBERS = INTEGERS | {"real", "double precision", "numeric"}
+"""Types whose JSON is a number."""
+
+
+def without_modifier(text: str) -> str:
+    """A type's name without what it says in brackets: ``numeric(8,2)`` and ``timestamp(3) with time zone``."""
+    return _WITHIN_BRACKETS.sub("", text)
+
 
 def is_type_name(text: str) -> bool:
     """Whether ``format_type()`` may have written a text: ``numeric(8,2)[]``, ``public."My type"``."""
