@@ -1,6 +1,6 @@
 """JSON lines out of the texts of values, as PostgreSQL writes them: byte for byte those of :func:`shape.json_line`.
 
-The server writes a row as text in a third of the time that ``row_to_json`` takes it, and this process has a core of its
+A row as text costs the server little more than half of what ``row_to_json`` would, and this process has a core of its
 own. Rows are converted a batch at a time and column by column, by Arrow: the interpreter only sees values that need
 more than quotes around them. :mod:`strongroom.line_reader` is the way back.
 """

@@ -70,7 +70,7 @@ _HEAVY = (
     "yaml",
     "strongroom.store",
 )
-_SECONDS = 900
+_SECONDS = 300
 
 
 def main() -> int:
