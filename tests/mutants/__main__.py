@@ -70,7 +70,7 @@ _HEAVY = (
     "yaml",
     "strongroom.store",
 )
-_SECONDS = 300
+_SECONDS = 180
 
 
 def main() -> int:
