@@ -17,6 +17,9 @@ EQUIVALENT: dict[str, str] = {
     **{f"delete._try_batch: `= on for = off` in SQL #{number}": _SPEED for number in (1, 2, 3)},
     "delete._try_batch: True for `deleted < len(batch)` #1": "looks for rows that stayed where none did",
     "delete._try_batch: LtE in `deleted < len(batch)` #1": "looks for rows that stayed where none did",
+    "delete._delete_statement: without `_same_key(table, 'b')` in a list #1": (
+        "a digest is of the whole row, its key included; the key is there for the index"
+    ),
     "verify.restore_keys: without `require_equal(part, reading.result())` #1": (
         "the keys that were made are compared with their own sum right after it"
     ),
