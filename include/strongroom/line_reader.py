@@ -46,8 +46,14 @@ class LineReader:
             lines: Without their newlines.
 
         Raises:
-            msgspec.MsgspecError: A line is no JSON object with these fields.
+            msgspec.MsgspecError: A line is no JSON object with these fields, or holds what no text of PostgreSQL does.
         """
+        try:
+            return self._rows(lines)
+        except (KeyError, ValueError):  # no such field; bytes that are no UTF-8, a NUL, a number without end
+            raise msgspec.ValidationError("a line does not have the columns' values") from None
+
+    def _rows(self, lines: Sequence[bytes]) -> list[str]:
         fields = list(zip(*map(self._decode, lines), strict=True))
         columns = [read(values) for read, values in zip(self._reads, fields, strict=False)]
         if self._aside:

@@ -1,0 +1,56 @@
+"""Lines that are not what extract_to_staging wrote end in one kind of error, which quotes no value."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from strongroom.line_reader import LineReader
+from strongroom.records import Column
+
+SECRET = b"agent-47"
+
+
+def a_column(name: str = "it", base_type: str = "text", encoding: str = "json") -> Column:
+    return Column.model_validate(
+        {
+            "name": name,
+            "type": base_type,
+            "base_type": base_type,
+            "encoding": encoding,
+            "nullable": True,
+            "generated": False,
+            "identity": False,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("column", "line"),
+    [
+        pytest.param(a_column(), b'{"other":"agent-47"}', id="a field that is not there"),
+        pytest.param(a_column('a "name"'), b'{"other":"agent-47"}', id="one of an awkward name"),
+        pytest.param(a_column(), b'{"it":"agent-47\\u0000"}', id="a NUL"),
+        pytest.param(a_column(encoding="jsonb"), b'{"it":{"a":"agent-47\xff"}}', id="bytes that are no UTF-8"),
+        pytest.param(
+            a_column(base_type="text[]", encoding="array"), b'{"it":["agent-47\\u0000"]}', id="a NUL in an array"
+        ),
+        pytest.param(a_column(base_type="integer"), b'{"it":"agent-47"}', id="a text for a number"),
+        pytest.param(a_column(), b'{"it":"agent-47"', id="no JSON"),
+    ],
+)
+def test_a_line_that_holds_something_else_is_refused_without_quoting_it(column, line):
+    with pytest.raises(msgspec.MsgspecError) as caught:
+        LineReader([column]).rows([line])
+
+    assert SECRET.decode() not in str(caught.value)
+
+
+def test_values_come_back_as_copy_reads_them():
+    columns = [a_column("n", "integer"), a_column('a "t"'), a_column("l", "text[]", "array")]
+
+    rows = LineReader(columns).rows(
+        [b'{"n":7,"a \\"t\\"":"tab\\there","l":["x",null,"q\\"q"]}', b'{"n":null,"a \\"t\\"":"","l":null}']
+    )
+
+    assert rows == ["7\ttab\\there\t" + '{"x",null,"q\\\\"q"}', "\\N\t\t\\N"]
