@@ -1,7 +1,7 @@
 """Step 2, extract_to_staging: stream one part out of the table, in one read-only snapshot.
 
-The server writes two things for each row: its primary key and its text. The row's digest and its JSON line are both
-made of that one text here. Rows pass through in small batches; memory does not grow with the part.
+The server writes each row's text and nothing else. The row's digest, its JSON line and its key are all made of that one
+text here. Rows pass through in small batches; memory does not grow with the part.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from psycopg import sql
 from strongroom.catalogue import InspectedTable, inspect_table
 from strongroom.errors import IntegrityError, UnarchivableError
 from strongroom.plan import due_rows
+from strongroom.rebuild import batches
 from strongroom.records import ExtractedPart, PlannedPart
 from strongroom.settings import TableSettings
 from strongroom.shape import json_value, row_text, server_written, shape_sha256
@@ -101,7 +102,6 @@ def _extract_query(table: InspectedTable, part: PlannedPart) -> sql.Composed:
     row = sql.Identifier("t")
     columns = table.shape.columns
     values = [
-        *(sql.SQL("t.{}").format(sql.Identifier(name)) for name in table.shape.primary_key),
         row_text(row),
         *(json_value(columns[position]) for position in server_written(columns)),
     ]
@@ -110,28 +110,16 @@ def _extract_query(table: InspectedTable, part: PlannedPart) -> sql.Composed:
     )
 
 
-def _copy_rows(connection: Connection, query: sql.Composed, table: str) -> Iterator[list[bytes]]:
-    """Batches of rows of a COPY in its text format, without their newlines. A message of the protocol need not be one row."""
-
-    def rows(whole: bytes) -> list[bytes]:
-        whole.decode()  # or it fails
-        return whole.split(b"\n")
-
-    waiting: list[bytes] = []
-    size_bytes = 0
+def _copy_rows(connection: Connection, query: sql.Composed, table: str) -> Iterator[bytes]:
+    """Batches of rows of a COPY in its text format, without the last newline. A message of the protocol need not be one row."""
+    rest = b""
     try:
         with connection.cursor() as cursor, cursor.copy(query) as copy:
-            for block in copy:
-                waiting.append(bytes(block))
-                size_bytes += len(block)
-                if len(waiting) >= _BATCH_ROWS or size_bytes >= _BATCH_BYTES:
-                    whole, _, rest = b"".join(waiting).rpartition(b"\n")
-                    waiting, size_bytes = [rest], len(rest)
-                    if whole:
-                        yield rows(whole)
-        whole, _, rest = b"".join(waiting).rpartition(b"\n")
-        if whole:
-            yield rows(whole)
+            for messages in batches(map(bytes, copy), most_lines=_BATCH_ROWS, most_bytes=_BATCH_BYTES):
+                whole, _, rest = b"".join([rest, *messages]).rpartition(b"\n")
+                if whole:
+                    whole.decode()  # or it fails
+                    yield whole
     except (psycopg.DataError, UnicodeDecodeError) as error:
         # A server checks text on its way in, but an old one may hold other bytes.
         found = f" (SQLSTATE {error.sqlstate})" if isinstance(error, psycopg.Error) else ""

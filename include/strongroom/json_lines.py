@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from strongroom.records import Column, TableShape
-from strongroom.row_texts import Texts
+from strongroom.row_texts import Texts, characters
 from strongroom.type_names import INTEGERS, NUMBERS, without_modifier
 
 _ARRAY_TOKEN = re.compile(r'([{},])|"((?:[^"\\]|\\.)*)"|([^{},"]+)', re.DOTALL)
@@ -43,7 +43,8 @@ class LineWriter:
         """
         pieces: list[Any] = []
         for name, convert, column in zip(self._names, self._converts, texts, strict=True):
-            pieces += [name, pc.fill_null(convert(column), "null")]
+            values = convert(column)
+            pieces += [name, pc.fill_null(values, "null") if values.null_count else values]
         lines = pc.binary_join_element_wise(*pieces, "}\n", "")
         return bytes(lines.buffers()[2])
 
@@ -92,7 +93,7 @@ def _timestamps(values: Any) -> Any:
 
 
 def _strings(values: Any) -> Any:
-    if not _needs_escapes(_characters(values)):
+    if not _needs_escapes(characters(values)):
         return _quoted(values)
     return pa.array([None if value is None else _quote(value) for value in values.to_pylist()], pa.string())
 
@@ -102,17 +103,8 @@ def _jsonb(values: Any) -> Any:
     return pc.if_else(whole, values, _strings(pc.if_else(whole, None, values)))
 
 
-def _characters(values: Any) -> bytes:
-    """All values one after the other; a slice's buffers are those of the whole."""
-    _, offsets, characters = values.buffers()
-    if characters is None:
-        return b""
-    first, last = (memoryview(offsets).cast("i")[values.offset + position] for position in (0, len(values)))
-    return bytes(characters.slice(first, last - first))
-
-
-def _needs_escapes(characters: bytes) -> bool:
-    return len(characters.translate(None, _TO_ESCAPE)) != len(characters)
+def _needs_escapes(text: bytes) -> bool:
+    return len(text.translate(None, _TO_ESCAPE)) != len(text)
 
 
 def _quoted(values: Any) -> Any:

@@ -6,14 +6,18 @@ import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from strongroom.codecs import Codec
 from strongroom.json_lines import LineWriter
 from strongroom.parquet import PartWriter
 from strongroom.records import TableShape
-from strongroom.row_texts import read_rows
+from strongroom.row_texts import Texts, copy_texts, read_rows
 from strongroom.settings import TableSettings
+from strongroom.shape import server_written
 
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 _ESCAPES = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
@@ -41,7 +45,9 @@ class PartFiles:
 
     def __init__(self, shape: TableShape, rows: IO[bytes] | PartWriter, keys: IO[bytes]) -> None:
         self._columns = shape.columns
-        self._key_columns = len(shape.primary_key)
+        self._served = bool(server_written(shape.columns))
+        names = [column.name for column in shape.columns]
+        self._key = [names.index(name) for name in shape.primary_key]
         self._write_json = LineWriter(shape)
         self._rows, self._keys = rows, keys
         self.lines_sha256, self.keys_sha256 = hashlib.sha256(), hashlib.sha256()
@@ -49,18 +55,20 @@ class PartFiles:
         self.rows = 0
         self.size_bytes = 0
 
-    def add(self, rows: list[bytes]) -> None:
-        """Rows of the COPY: the primary key, the row's text and what the server wrote of it besides, between tabs."""
-        width = self._key_columns
-        fields = [row.split(b"\t") for row in rows]
-        texts = [_unescape(values[width]) for values in fields]
-        served = [[None if value == b"\\N" else _unescape(value) for value in values[width + 1 :]] for values in fields]
-        columns = read_rows(self._columns, texts, served)
+    def add(self, rows: bytes) -> None:
+        """Rows of the COPY: the row's text and what the server wrote of it besides, between tabs; newlines between rows."""
+        served: list[list[bytes | None]] = []
+        if self._served:
+            fields = [row.split(b"\t") for row in rows.split(b"\n")]
+            served = [[None if value == b"\\N" else _unescape(value) for value in values] for _, *values in fields]
+            rows = b"\n".join([text for text, *_ in fields])
+        # A newline inside a text is escaped here, so that each of these ends a row.
+        texts, bare = rows.split(b"\n"), rows[1:-1].replace(b")\n(", b"\n")
+        if b"\\" in rows:
+            texts, bare = [_unescape(text) if b"\\" in text else text for text in texts], _unescape(bare)
+        columns = read_rows(self._columns, bare, len(texts), served)
         lines = self._write_json.lines(columns)
-        keys = b"".join(
-            b"%b\t%b\n" % (b"\t".join(values[:width]), hashlib.sha256(text).hexdigest().encode())
-            for values, text in zip(fields, texts, strict=True)
-        )
+        keys = self._key_lines(columns, [hashlib.sha256(text).hexdigest() for text in texts])
         if isinstance(self._rows, PartWriter):
             self._rows.add(columns)
         else:
@@ -68,12 +76,16 @@ class PartFiles:
         self._keys.write(keys)
         self.lines_sha256.update(lines)
         self.keys_sha256.update(keys)
-        self.rows += len(rows)
+        self.rows += len(texts)
         self.size_bytes += len(lines)
+
+    def _key_lines(self, columns: Texts, digests: list[str]) -> bytes:
+        pieces: list[Any] = []
+        for position in self._key:
+            pieces += [copy_texts(columns[position]), "\t"]
+        return bytes(pc.binary_join_element_wise(*pieces, pa.array(digests), "\n", "").buffers()[2])
 
 
 def _unescape(value: bytes) -> bytes:
     """A field of a COPY in its text format that is not NULL."""
-    if b"\\" not in value:
-        return value
     return _ESCAPE.sub(lambda found: _ESCAPES.get(found[1], found[1]), value)

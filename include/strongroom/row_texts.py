@@ -23,12 +23,19 @@ Texts = list[pa.Array]
 """Columns of strings: the text in which PostgreSQL writes each value, NULL where there is none."""
 
 
-def read_rows(columns: Sequence[Column], rows: Sequence[bytes], served: Sequence[Sequence[bytes | None]] = ()) -> Texts:
+_COPY_ESCAPES = {"\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
+
+
+def read_rows(
+    columns: Sequence[Column], rows: bytes, count: int, served: Sequence[Sequence[bytes | None]] = ()
+) -> Texts:
     """Take a batch of rows apart.
 
     Args:
         columns: Of the table.
-        rows: Each row as ``concat(row.*)`` writes it, with the settings of :data:`source.PINNED`, in UTF-8.
+        rows: Each row as ``concat(row.*)`` writes it with the settings of :data:`source.PINNED`, in UTF-8, but without
+            its brackets; a newline between each two.
+        count: How many rows these are.
         served: Of each row, the text of the columns that :func:`shape.server_written` names.
 
     Raises:
@@ -36,7 +43,7 @@ def read_rows(columns: Sequence[Column], rows: Sequence[bytes], served: Sequence
     """
     names = [str(position) for position in range(len(columns))]
     # The line before the rows is skipped: a mark of byte order at the very beginning would be, too.
-    block = b"\n".join([b"", *(row[1:-1] for row in rows), b""])
+    block = b"\n%b\n" % rows
     try:
         read = csv.read_csv(
             pa.BufferReader(block),
@@ -52,14 +59,32 @@ def read_rows(columns: Sequence[Column], rows: Sequence[bytes], served: Sequence
         )
     except pa.ArrowInvalid:
         raise _not_a_row(columns, "another number of columns") from None
-    if read.num_rows != len(rows):
-        raise _not_a_row(columns, f"{read.num_rows} rows in the text of {len(rows)}")
+    if read.num_rows != count:
+        raise _not_a_row(columns, f"{read.num_rows} rows in the text of {count}")
     texts = [column.combine_chunks() for column in read.columns]
     if b"\\" in block:
-        texts = [pc.replace_substring(text, "\\\\", "\\") for text in texts]
+        texts = [pc.replace_substring(text, "\\\\", "\\") if b"\\" in characters(text) else text for text in texts]
     for position, values in zip(server_written(columns), zip(*served, strict=True), strict=True):
         texts[position] = pa.array(values, pa.binary()).cast(pa.string())
     return texts
+
+
+def characters(values: pa.Array) -> bytes:
+    """All values of a column one after the other; a slice's buffers are those of the whole."""
+    _, offsets, every = values.buffers()
+    if every is None:
+        return b""
+    first, last = (memoryview(offsets).cast("i")[values.offset + position] for position in (0, len(values)))
+    return bytes(every.slice(first, last - first))
+
+
+def copy_texts(values: pa.Array) -> pa.Array:
+    """A column's texts as COPY writes them in its text format."""
+    text = characters(values)
+    if any(character.encode() in text for character in _COPY_ESCAPES):
+        for character, escape in _COPY_ESCAPES.items():  # the backslash comes first
+            values = pc.replace_substring(values, character, escape)
+    return values
 
 
 def _not_a_row(columns: Sequence[Column], found: str) -> IntegrityError:

@@ -814,6 +814,28 @@ def test_a_database_of_another_encoding_survives(odd, source):
     execute(source, f"DROP DATABASE {name} WITH (FORCE)")
 
 
+def test_keys_of_any_characters_are_written_as_the_server_writes_them(odd):
+    """The task takes a key out of the row's text; verify compares it, and its digest, with what the server makes of the line."""
+    chain = odd(
+        "CREATE TABLE odd (k text, b bytea, f float8, at timestamptz, PRIMARY KEY (k, b, f, at));"
+        "INSERT INTO odd SELECT left(chr(c) || 'x' || chr(c + 1) || '\\', 4), convert_to(chr(c), 'UTF8'), c / 3.0, "
+        "timestamptz '2026-05-17' + c * interval '1 ms' FROM generate_series(1, 300) AS c;"
+    )
+    plan = chain.plan()
+    [part] = plan.parts
+
+    extracted = chain.extract(part)
+    staged = chain.staging(part.archive_id).keys(part.number).read_bytes()
+
+    with chain.source() as connection:
+        names = "k, b, f, at"
+        with connection.cursor() as cursor, cursor.copy(f"COPY (SELECT {names} FROM public.odd) TO STDOUT") as copy:
+            served = b"".join(copy)
+    assert sorted(line.rpartition(b"\t")[0] for line in staged.splitlines()) == sorted(served.splitlines())
+    verified = chain.verify(plan, chain.upload(chain.checksum(chain.compress(extracted))))
+    assert verified.proved_rows == 300
+
+
 # The format document.
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "archive-format.md").read_text()

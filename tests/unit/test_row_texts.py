@@ -19,7 +19,8 @@ def some_columns(*types: str) -> list[Column]:
 
 
 def read(columns: list[Column], *rows: str, **more) -> list[tuple]:
-    columns_read = read_rows(columns, [row.encode() for row in rows], **more)
+    bare = "\n".join(row[1:-1] for row in rows)
+    columns_read = read_rows(columns, bare.encode(), len(rows), **more)
     return list(zip(*(column.to_pylist() for column in columns_read), strict=True))
 
 
