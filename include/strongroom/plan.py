@@ -33,6 +33,9 @@ MOST_PARTS = 1000
 _LONGEST_ID_BYTES = 250
 """An archive id names a folder in staging, and with its ending an object that some stores keep as a file."""
 
+_WORTH_A_PART_ROWS = 500_000
+"""A part has six tasks, which cost some seconds; smaller ones gain nothing by going side by side."""
+
 _SAMPLE_ROWS = 1000
 _BUCKETS = ("hour", "minute", "second")
 
@@ -248,7 +251,10 @@ def _count(connection: Connection, table: InspectedTable, condition: sql.Compose
 def _cut(
     connection: Connection, table: InspectedTable, window: Window, settings: TableSettings, archive_id: str
 ) -> tuple[PlannedPart, ...]:
-    """Cut the window into parts of at most ``part_rows`` rows and about ``part_bytes`` bytes, at whole seconds."""
+    """Cut the window into parts of at most ``part_rows`` rows and about ``part_bytes`` bytes, at whole seconds.
+
+    They are of about one size, and as many as go side by side where there are rows enough for that.
+    """
     slices = _count_by_time(connection, table, window, _BUCKETS[0])
     total = sum(one.rows for one in slices)
     if total == 0:
@@ -257,9 +263,11 @@ def _cut(
     rows_a_part = max(
         1, min(settings.part_rows, int(settings.part_bytes / line_bytes)), math.ceil(total / MOST_PARTS * 1.1)
     )
+    side_by_side = min(settings.max_parallel_parts, round(total / _WORTH_A_PART_ROWS))
+    aim = math.ceil(total / max(math.ceil(total / rows_a_part), side_by_side))
     for finer in _BUCKETS[1:]:
-        slices = _refine(connection, table, window, slices, rows_a_part, finer)
-    groups = _group(slices, rows_a_part)
+        slices = _refine(connection, table, window, slices, aim, finer)
+    groups = _group(slices, rows_a_part, aim=aim)
     if len(groups) > MOST_PARTS:
         raise UnarchivableError(
             f"{settings.qualified_name} {archive_id.rsplit('.', 2)[1]} falls into {len(groups)} parts",
@@ -312,11 +320,12 @@ def _refine(
     return refined
 
 
-def _group(slices: Sequence[_Slice], most: int) -> list[list[_Slice]]:
+def _group(slices: Sequence[_Slice], most: int, *, aim: int) -> list[list[_Slice]]:
+    """Neighbours together, each group as near to the rows aimed at as it gets without holding too many."""
     groups: list[list[_Slice]] = [[]]
     rows = 0
     for one in slices:
-        if groups[-1] and rows + one.rows > most:
+        if groups[-1] and (rows + one.rows > most or rows + one.rows / 2 > aim):
             groups.append([])
             rows = 0
         groups[-1].append(one)

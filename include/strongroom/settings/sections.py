@@ -212,8 +212,8 @@ class TableSettings(_Frozen):
     legal_basis: Text
     format: Literal["jsonl", "parquet"] = "jsonl"
     compression: Compression = Compression()
-    part_rows: Count = 500_000
-    part_bytes: Count = 536_870_912
+    part_rows: Count = 1_000_000
+    part_bytes: Count = 1_073_741_824
     delete_batch_rows: Count = 10_000
     delete_limits: DeleteLimits = DeleteLimits()
     stop_after: Budget | None = None
