@@ -49,7 +49,7 @@ class RebuiltRows:
         aside: Sequence[str] = (),
     ) -> None:
         self._connection = connection
-        self._reader = LineReader(columns, aside)
+        self.reader = LineReader(columns, aside)
         self.names = {column.name: sql.Identifier(f"c{position}") for position, column in enumerate(columns)}
         self.described = {
             column.name: sql.SQL("{} {}{}").format(
@@ -74,7 +74,7 @@ class RebuiltRows:
         Raises:
             msgspec.MsgspecError, psycopg.Error: One of :data:`UNREADABLE`; its message may quote the row.
         """
-        rows = self._reader.rows(lines)
+        rows = self.reader.rows(lines)
         self._connection.execute(sql.SQL("TRUNCATE {}").format(self.table))
         with self._connection.cursor() as cursor, cursor.copy(self._copy) as copy:
             copy.write("".join(f"{number}\t{row}\n" for number, row in enumerate(rows)))

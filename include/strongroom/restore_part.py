@@ -1,14 +1,15 @@
 """Restore, middle step: load one part, and only after every sum of its object was found right.
 
-The object is downloaded to staging and proved first. Then the server rebuilds its rows a batch at a time, inserts those
-that are not there, and compares all of them with what is in the table afterwards, in one short transaction a batch.
+The object is downloaded to staging and proved first. Then its rows go into the table a batch at a time, in one short
+transaction each: copied straight into it as long as none of them is there; else the server rebuilds the batch beside the
+table, inserts what is not there, and compares all of it with what is in the table afterwards.
 Memory does not grow with the part. A try that broke off is gone on with behind its last batch.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,9 +47,9 @@ _TRIGGERS = """
           AND NOT g.tgisinternal AND g.tgtype & 4 <> 0
     )
 """
-"""Whether somebody's trigger sees rows that are inserted into a table or its partitions. (A table with a rule takes no
-``ON CONFLICT`` at all.)"""
+"""Whether somebody's trigger sees rows that are inserted into a table or its partitions."""
 
+_PIECE_ROWS = 500
 _TRIES = 5
 _TRANSIENT = (errors.SerializationFailure, errors.DeadlockDetected, errors.LockNotAvailable)
 
@@ -200,7 +201,7 @@ class _Loader:
     ) -> None:
         self._connection, self._keep_claim = connection, keep_claim
         self._target, self._fit, self._shape, self._request = target, fit, shape, request
-        self._counted = [name for name in fit.loaded if name in target.sequences]
+        self._counted = {name: place for place, name in enumerate(fit.loaded) if name in target.sequences}
         connection.isolation_level = IsolationLevel.READ_COMMITTED
         columns = {column.name: column for column in fit.rebuilt}
         if request.since is not None or request.before is not None:
@@ -208,7 +209,12 @@ class _Loader:
         collations = {name: self._collation(name) for name in columns}
         self._rebuilt = RebuiltRows(connection, [*columns.values()], collations=collations, aside=fit.kept_aside)
         self._names = self._rebuilt.names
-        self._none_there = True
+        # What is in the batch is what goes into the table, column by column.
+        whole = not (request.keys or request.since or request.before or fit.kept_aside)
+        self._straight = whole and tuple(column.name for column in fit.rebuilt) == fit.loaded
+        self._copying = sql.SQL("COPY {} ({}) FROM STDIN").format(
+            target.name, sql.SQL(", ").join(map(sql.Identifier, fit.loaded))
+        )
         self._prepare()
 
     def load(self, lines: list[bytes], *, room: int) -> _Outcome:
@@ -277,11 +283,13 @@ class _Loader:
             self._connection.execute("SET LOCAL enable_hashjoin = off")
             self._connection.execute("SET LOCAL enable_mergejoin = off")
             self._keep_claim()
+            if self._straight:
+                highest = self._all_copied(lines)
+                if highest is not None:
+                    return _Outcome(len(lines), len(lines), 0, [], 0, highest)
+            # From here on some rows of the part may be there already, and which ones is noted.
+            self._straight = False
             wanted = self._rebuild(lines)
-            if self._none_there and self._all_inserted(wanted):
-                return _Outcome(wanted, wanted, 0, [], 0, self._extremes())
-            # From here on some rows of the part are there already, and which ones is noted.
-            self._none_there = False
             self._insert()
             altered, inserted, unchanged, different = self._look()
             if altered:
@@ -295,19 +303,33 @@ class _Loader:
             extremes = self._extremes()
             return _Outcome(wanted, inserted, unchanged, listed, different - len(listed), extremes)
 
-    def _all_inserted(self, wanted: int) -> bool:
-        """Insert the batch if none of its rows is there and nothing can change them on their way; else insert nothing.
+    def _all_copied(self, lines: list[bytes]) -> dict[str, int] | None:
+        """Copy the batch into the table if none of its rows is there and nothing can change them on their way.
 
-        Rows that were inserted so are the archived ones, and need not be read again.
+        Rows that were copied so are the archived ones, and need not be read again.
+
+        Returns:
+            The highest values in columns that a sequence counts; None if nothing was copied, whatever the reason: then
+            the batch is compared row by row, and that tells.
         """
+        highest: dict[str, int] = {}
         complete = False
-        with self._connection.transaction():
-            inserted = self._connection.execute(self._inserting()).rowcount
-            # The lock of the INSERT keeps whoever would add a trigger waiting until this transaction ends.
-            complete = inserted == wanted and not self._has_triggers()
-            if not complete:
-                raise psycopg.Rollback
-        return complete
+        try:
+            with self._connection.transaction():
+                with self._connection.cursor() as cursor:
+                    with cursor.copy(self._copying) as copy:
+                        # In pieces, so that the server is at work while the next piece is read.
+                        for start in range(0, len(lines), _PIECE_ROWS):
+                            rows = self._rebuilt.reader.rows(lines[start : start + _PIECE_ROWS])
+                            copy.write("".join(f"{row}\n" for row in rows))
+                            _note_highest(highest, self._counted, rows)
+                    # The lock of the COPY keeps whoever would add a trigger waiting until this transaction ends.
+                    complete = cursor.rowcount == len(lines) and not self._has_triggers()
+                if not complete:
+                    raise psycopg.Rollback
+        except UNREADABLE:
+            return None
+        return highest if complete else None
 
     def _has_triggers(self) -> bool:
         [(found,)] = fetch_rows(self._connection, _TRIGGERS, self._target.oid, self._target.oid)
@@ -439,6 +461,15 @@ class _Loader:
         return sql.SQL("{} AS r LEFT JOIN {} AS t ON {} LEFT JOIN {} AS a ON {}").format(
             self._rebuilt.table, self._target.name, on_target, _ADDED, on_added
         )
+
+
+def _note_highest(highest: dict[str, int], places: Mapping[str, int], rows: Sequence[str]) -> None:
+    """Keep the highest values of some columns of integers, by their places in rows as COPY reads them."""
+    for name, place in places.items():
+        texts = (row.split("\t", place + 1)[place] for row in rows)
+        values = [int(text) for text in texts if text != "\\N"]
+        if values:
+            highest[name] = max(values + [highest[name]] if name in highest else values)
 
 
 def _in_range(request: RestoreRequest, column: sql.Identifier | None, shape: TableShape) -> Iterator[sql.Composable]:
