@@ -12,6 +12,8 @@ from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _LOOK_SECONDS = 0.25
+_SHARE = 0.03
+"""Of one core, what looking at memory and staging may take from the work that is measured."""
 
 
 @dataclass
@@ -62,9 +64,12 @@ class Meter:
         started = time.monotonic()
 
         def watch() -> None:
-            while not over.wait(_LOOK_SECONDS):
+            pause = _LOOK_SECONDS
+            while not over.wait(pause):
+                looked = time.thread_time()
                 usage.peak_mb = max(usage.peak_mb, _resident_mb(clients) - memory_before)
                 usage.staging_mb = max(usage.staging_mb, _folder_mb(self.staging))
+                pause = max(_LOOK_SECONDS, (time.thread_time() - looked) / _SHARE)
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
