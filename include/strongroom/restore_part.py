@@ -469,7 +469,7 @@ def _note_highest(highest: dict[str, int], places: Mapping[str, int], rows: Sequ
         texts = (row.split("\t", place + 1)[place] for row in rows)
         values = [int(text) for text in texts if text != "\\N"]
         if values:
-            highest[name] = max(values + [highest[name]] if name in highest else values)
+            highest[name] = max(*values, highest.get(name, values[0]))
 
 
 def _in_range(request: RestoreRequest, column: sql.Identifier | None, shape: TableShape) -> Iterator[sql.Composable]:
