@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +16,7 @@ from airflow.sdk.definitions._internal.dag_parsing_context import _airflow_parsi
 from airflow.serialization.serialized_objects import DagSerialization
 
 from strongroom.settings import DEFAULT_FILE, FILE_VARIABLE
+from strongroom_local.airflow import REPOSITORY
 
 ARCHIVE_TABLES = Path(__file__).resolve().parents[2] / "dags" / "archive_tables.py"
 
@@ -175,3 +179,19 @@ def test_a_task_builds_its_own_dag_alone():
         bag = parse()
 
     assert list(bag.dags) == ["archive__audit_events"]
+
+
+def test_only_who_forks_tasks_imports_for_them_what_they_need():
+    """Each task would import it anew; the web server and the commands never need it."""
+    program = (
+        "import sys; from strongroom_plugin import StrongroomPlugin as plugin\n"
+        "for command in ('api-server', 'scheduler'):\n"
+        "    sys.argv = ['airflow', command]; plugin.on_load(); print('strongroom_airflow.operators' in sys.modules)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "plugins")}
+
+    said = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+
+    assert said.split()[-2:] == ["False", "True"]
