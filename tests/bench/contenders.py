@@ -38,6 +38,7 @@ from tests.e2e.helpers import Airflow, wait_for
 
 TABLE = "call_detail_records"
 ARCHIVE_DAG, RESTORE_DAG = f"archive__{TABLE}", "restore_archive"
+WARM_UP_DAG = "archive__fraud_investigations"
 _LONGEST_SECONDS = 4 * 3600
 
 # What is typed at a prompt; the DELETE comes only if all of the pipe went well.
@@ -201,6 +202,7 @@ def _verified(chain: Chain, plan: ArchivePlan, part: PlannedPart, step: Callable
 def run_chain(course: Course) -> Result:
     """Plan to report through the real scheduler."""
     airflow = Airflow(course.stack)
+    _warm_up(airflow, course.month.key)
     with course.meter(lambda: _airflow_pids(course.stack)).measured() as usage:
         airflow.pause(ARCHIVE_DAG, paused=False)  # the scheduler starts the newest due month by itself
         run = wait_for(lambda: airflow.runs(ARCHIVE_DAG), "the scheduler's run")[0]
@@ -210,6 +212,15 @@ def run_chain(course: Course) -> Result:
     assert report["deleted_rows"] == course.rows, report
     usage.seconds = _run_seconds(airflow, ARCHIVE_DAG, run.run_id)
     return Result("Strongroom, plan to report", course.rows, usage, report["compressed_size_bytes"] / 1e6)
+
+
+def _warm_up(airflow: Airflow, key: str) -> None:
+    """Run the DAG of the smallest table: the web server takes seconds for the first task that it ever sees."""
+    airflow.pause(WARM_UP_DAG, paused=False)
+    run = wait_for(lambda: airflow.runs(WARM_UP_DAG), "the scheduler's run")[0]
+    ended = airflow.wait_for_run(WARM_UP_DAG, run.run_id, seconds=_LONGEST_SECONDS)
+    assert (ended.state, ended.partition_key) == ("success", key), ended
+    airflow.pause(WARM_UP_DAG, paused=True)
 
 
 def run_restore(course: Course) -> Result:
