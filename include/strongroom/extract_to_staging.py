@@ -15,7 +15,7 @@ from psycopg import sql
 
 from strongroom.catalogue import InspectedTable, inspect_table
 from strongroom.errors import IntegrityError, UnarchivableError
-from strongroom.plan import due_rows
+from strongroom.plan import rows_of_part
 from strongroom.rebuild import batches
 from strongroom.records import ExtractedPart, PlannedPart
 from strongroom.settings import TableSettings
@@ -106,7 +106,7 @@ def _extract_query(table: InspectedTable, part: PlannedPart) -> sql.Composed:
         *(json_value(columns[position]) for position in server_written(columns)),
     ]
     return sql.SQL("COPY (SELECT {values} FROM {table} AS t WHERE {due}) TO STDOUT").format(
-        values=sql.SQL(", ").join(values), table=table.name, due=due_rows(table, part.window)
+        values=sql.SQL(", ").join(values), table=table.name, due=rows_of_part(table, part)
     )
 
 

@@ -33,6 +33,8 @@ class ManifestPart(Record):
     etag: str
     start_at: AwareDatetime
     end_at: AwareDatetime
+    share: int = Field(default=0, ge=0)
+    shares: int = Field(default=1, ge=1)
     record_count: int = Field(ge=0)
     original_size: int = Field(ge=0)
     compressed_size: int = Field(ge=0)
@@ -87,6 +89,8 @@ class Manifest(Record):
             number=part.number,
             start_at=part.start_at,
             end_at=part.end_at,
+            share=part.share,
+            shares=part.shares,
             expected_rows=part.record_count,
             shape_sha256=self.shape_sha256,
             format=self.format,
@@ -118,6 +122,8 @@ def manifest_part(part: VerifiedPart) -> ManifestPart:
         etag=part.etag,
         start_at=part.start_at,
         end_at=part.end_at,
+        share=part.share,
+        shares=part.shares,
         record_count=part.rows,
         original_size=part.original_size_bytes,
         compressed_size=part.compressed_size_bytes,
@@ -237,6 +243,8 @@ def _faults_of_parts(manifest: Manifest, archive: ArchiveId) -> Iterator[str]:
             yield f"part {part.number} at {part.object_key}, not in the archive's own folder and of its own name"
         if not manifest.window_start <= part.start_at < part.end_at <= manifest.window_end:
             yield f"part {part.number} with a slice outside the window"
+        if part.share >= part.shares:
+            yield f"part {part.number} that is share {part.share} of {part.shares}"
     for field in ("record_count", "original_size", "compressed_size"):
         if getattr(manifest, field) != sum(getattr(part, field) for part in parts):
             yield f"a {field} that is not the sum of its parts"

@@ -46,6 +46,14 @@ class _Slice:
     rows: int
 
 
+@dataclass(frozen=True)
+class _Piece:
+    window: Window
+    rows: int
+    share: int = 0
+    shares: int = 1
+
+
 def plan_archive(
     connection: Connection,
     store: Store,
@@ -130,6 +138,20 @@ def due_rows(table: InspectedTable, window: Window) -> sql.Composed:
         *(_reads_back(column) for column in table.text_to_try),
     ]
     return sql.SQL(" AND ").join(conditions)
+
+
+def rows_of_part(table: InspectedTable, part: PlannedPart) -> sql.Composed:
+    """A condition on the row ``t``: due, and in the part's slice, and in its share of that."""
+    due = due_rows(table, part.window)
+    if part.shares == 1:
+        return due
+    return sql.SQL("{} AND {} = {}").format(due, _share_of(table, part.shares), sql.Literal(part.share))
+
+
+def _share_of(table: InspectedTable, shares: int) -> sql.Composed:
+    """An expression over the row ``t``: the number of its share, which its key alone decides."""
+    key = sql.SQL(", ").join(sql.SQL("t.{}").format(sql.Identifier(name)) for name in table.shape.primary_key)
+    return sql.SQL('(hashtextextended(concat({}) COLLATE "C", 0) & 2147483647) % {}').format(key, sql.Literal(shares))
 
 
 def in_window(table: InspectedTable, window: Window) -> sql.Composed:
@@ -253,42 +275,59 @@ def _cut(
 ) -> tuple[PlannedPart, ...]:
     """Cut the window into parts of at most ``part_rows`` rows and about ``part_bytes`` bytes, at whole seconds.
 
-    They are of about one size, and as many as go side by side where there are rows enough for that.
+    They are of about one size, and as many as go side by side where there are rows enough for that. A second, or a day
+    where dates have no time, that alone holds too many is cut by its rows' keys.
     """
     slices = _count_by_time(connection, table, window, _BUCKETS[0])
     total = sum(one.rows for one in slices)
     if total == 0:
         return ()
     line_bytes = _line_bytes(connection, table, window)
-    rows_a_part = max(
-        1, min(settings.part_rows, int(settings.part_bytes / line_bytes)), math.ceil(total / MOST_PARTS * 1.1)
-    )
+    most = max(1, min(settings.part_rows, int(settings.part_bytes / line_bytes)), math.ceil(total / MOST_PARTS * 1.1))
     side_by_side = min(settings.max_parallel_parts, round(total / _WORTH_A_PART_ROWS))
-    aim = math.ceil(total / max(math.ceil(total / rows_a_part), side_by_side))
+    aim = math.ceil(total / max(math.ceil(total / most), side_by_side))
     for finer in _BUCKETS[1:]:
         slices = _refine(connection, table, window, slices, aim, finer)
-    groups = _group(slices, rows_a_part, aim=aim)
-    if len(groups) > MOST_PARTS:
+    groups = _group(slices, most, aim=aim)
+    starts = [window.start, *(group[0].start for group in groups[1:])]
+    windows = map(Window, starts, [*starts[1:], window.end])
+    pieces = [
+        piece
+        for each, group in zip(windows, groups, strict=True)
+        for piece in _share_out(connection, table, _Piece(each, sum(one.rows for one in group)), most)
+    ]
+    if len(pieces) > MOST_PARTS:
         raise UnarchivableError(
-            f"{settings.qualified_name} {archive_id.rsplit('.', 2)[1]} falls into {len(groups)} parts",
+            f"{settings.qualified_name} {archive_id.rsplit('.', 2)[1]} falls into {len(pieces)} parts",
             expected=f"at most {MOST_PARTS}",
             hint="Nothing was read and no row was deleted. Raise `part_rows` and `part_bytes`.",
         )
-    _check_room(settings, archive_id, max(sum(one.rows for one in group) for group in groups), total, line_bytes)
-    starts = [window.start, *(group[0].start for group in groups[1:])]
-    ends = [*starts[1:], window.end]
+    _check_room(settings, archive_id, max(piece.rows for piece in pieces), total, line_bytes)
     digest = shape_sha256(table.shape)
     return tuple(
         PlannedPart(
             archive_id=archive_id,
             number=number,
-            start_at=start,
-            end_at=end,
-            expected_rows=sum(one.rows for one in group),
+            start_at=piece.window.start,
+            end_at=piece.window.end,
+            share=piece.share,
+            shares=piece.shares,
+            expected_rows=piece.rows,
             shape_sha256=digest,
         )
-        for number, (start, end, group) in enumerate(zip(starts, ends, groups, strict=True))
+        for number, piece in enumerate(pieces)
     )
+
+
+def _share_out(connection: Connection, table: InspectedTable, piece: _Piece, most: int) -> list[_Piece]:
+    if piece.rows <= most:
+        return [piece]
+    shares = math.ceil(piece.rows / most)
+    query = sql.SQL("SELECT {}, count(*) FROM {} AS t WHERE {} GROUP BY 1 ORDER BY 1").format(
+        _share_of(table, shares), table.name, due_rows(table, piece.window)
+    )
+    rows: list[Any] = connection.execute(query).fetchall()
+    return [_Piece(piece.window, int(count), int(share), shares) for share, count in rows]
 
 
 def _count_by_time(connection: Connection, table: InspectedTable, window: Window, bucket: str) -> list[_Slice]:

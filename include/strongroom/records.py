@@ -108,12 +108,16 @@ class Exclusion(Record):
 
 
 class PlannedPart(Record):
-    """One slice ``[start, end)`` of the window, to become one object."""
+    """One slice ``[start, end)`` of the window, or a share of it, to become one object."""
 
     archive_id: str
     number: int = Field(ge=0)
     start_at: AwareDatetime
     end_at: AwareDatetime
+    share: int = Field(default=0, ge=0, description="Which of the shares of its slice it is.")
+    shares: int = Field(
+        default=1, ge=1, description="Into how many a slice is cut by its rows' keys that time cuts no further."
+    )
     expected_rows: int = Field(ge=0)
     shape_sha256: Sha256 = Field(description="Digest of the table's shape at planning time.")
 

@@ -184,6 +184,28 @@ def test_a_plan_made_anew_never_takes_up_parts_that_an_earlier_plan_cut(chain, b
     assert scalar(chain.conninfo, "SELECT count(*) FROM audit") == 800 - 744
 
 
+@pytest.mark.parametrize("at", ["date '2026-05-17'", "timestamptz '2026-05-17 12:00:00.5+00'"])
+def test_what_time_cuts_no_further_is_cut_by_keys(at, source, object_store, bucket, tmp_path):
+    """A load of a whole day under one date, or a batch that was stamped in one instant."""
+    execute(
+        source,
+        f"CREATE TABLE loads AS SELECT {at} AS at, n / 7 AS a, 'key ' || n AS b FROM generate_series(1, 1000) AS n;"
+        "INSERT INTO loads SELECT '2026-05-03', 0, 'earlier ' || n FROM generate_series(1, 50) AS n;"
+        "ALTER TABLE loads ADD PRIMARY KEY (a, b)",
+    )
+    chain = Chain(source, object_store.client("archiver"), some_settings(bucket, tmp_path, "loads", part_rows=200))
+
+    plan = chain.plan()
+    sealed = chain.seal(plan)
+
+    assert [(part.share, part.shares) for part in plan.parts] == [(0, 1), *((share, 5) for share in range(5))]
+    assert [part.rows for part in sealed.parts] == [part.expected_rows for part in plan.parts]
+    assert sum(part.rows for part in sealed.parts) == 1050
+    assert max(part.rows for part in sealed.parts) < 300
+    assert sum(chain.delete(part).deleted for part in sealed.parts) == 1050
+    assert scalar(source, "SELECT count(*) FROM loads") == 0
+
+
 def test_a_stranger_among_the_archives_does_not_stop_the_plan(chain, object_store, bucket):
     for name in ("README.txt", "notes/today.txt"):
         key = f"archives/public.audit/partition=2026-05/{name}"
