@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from strongroom.delete import delete_part
 from strongroom.extract_to_staging import extract_part
 from strongroom.partitions import Partition
 from strongroom.plan import plan_archive
+from strongroom.purge_store import PurgeStore
 from strongroom.records import (
     ArchivePlan,
     ChecksummedPart,
@@ -33,10 +35,13 @@ from strongroom.report import RunReport, report_run
 from strongroom.seal import seal_archive
 from strongroom.settings import StoreSettings, TableSettings
 from strongroom.source import Connection, open_source
-from strongroom.staging import Staging
+from strongroom.staging import FolderRoot, Staging, StagingRoot
+from strongroom.staging_s3 import S3Root
 from strongroom.store import Store
 from strongroom.upload import upload_part
 from strongroom.verify import verify_part
+
+_machines = itertools.count(1)
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 RUN = RunIdentity(dag_id="archive__test", run_id="manual__test")
@@ -54,6 +59,7 @@ class Chain:
         identity: Of the Airflow run whose steps these are.
         keep_claim: Called in each batch of a delete.
         stop_at: When extraction and delete must stop.
+        staging_client: An S3 client that may write and remove, where staging lies on S3.
     """
 
     conninfo: str
@@ -64,6 +70,7 @@ class Chain:
     identity: RunIdentity = RUN
     keep_claim: KeepClaim = lambda: None
     stop_at: datetime | None = None
+    staging_client: Any = None
     store: Store = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,8 +85,16 @@ class Chain:
         """What the database calls the sessions of this run."""
         return f"test {self.settings.table}"
 
-    def staging(self, archive_id: str) -> Staging:
-        return Staging(self.settings.staging, archive_id)
+    def staging(self, *names: str) -> Staging:
+        """Staging on S3 is seen from another machine each time."""
+        return self.staging_root().of(*names)
+
+    def staging_root(self) -> StagingRoot:
+        where = self.settings.staging_store
+        if where is None:
+            return FolderRoot(self.settings.staging)
+        machine = Path(self.settings.scratch) / f"machine-{next(_machines)}"
+        return S3Root(PurgeStore(self.staging_client, where), machine)
 
     @contextmanager
     def source(self) -> Iterator[Connection]:
@@ -93,22 +108,24 @@ class Chain:
             )
 
     def extract(self, part: PlannedPart) -> ExtractedPart:
-        with self.source() as connection:
-            staging = self.staging(part.archive_id)
+        with self.source() as connection, self.staging(part.archive_id) as staging:
             return extract_part(connection, staging, self.settings, part, now=self.now, stop_at=self.stop_at)
 
     def compress(self, part: ExtractedPart) -> CompressedPart:
-        return compress_part(self.staging(part.archive_id), part, choose_codec(self.settings.compression))
+        with self.staging(part.archive_id) as staging:
+            return compress_part(staging, part, choose_codec(self.settings.compression))
 
     def checksum(self, part: CompressedPart) -> ChecksummedPart:
-        return checksum_part(self.staging(part.archive_id), part)
+        with self.staging(part.archive_id) as staging:
+            return checksum_part(staging, part)
 
     def upload(self, part: ChecksummedPart) -> UploadedPart:
-        return upload_part(self.staging(part.archive_id), self.store, part)
+        with self.staging(part.archive_id) as staging:
+            return upload_part(staging, self.store, part)
 
     def verify(self, plan: ArchivePlan, part: UploadedPart) -> VerifiedPart:
-        staging, proof_rows = self.staging(part.archive_id), self.settings.proof_rows
-        with self.source() as connection:
+        proof_rows = self.settings.proof_rows
+        with self.source() as connection, self.staging(part.archive_id) as staging:
             return verify_part(self.store, staging, connection, plan.shape, part, proof_rows=proof_rows, now=self.now)
 
     def verified(self, plan: ArchivePlan, part: PlannedPart) -> VerifiedPart:
@@ -123,11 +140,11 @@ class Chain:
         return seal_archive(self.store, self.settings, plan, parts, run=self.identity, now=self.now)
 
     def delete(self, part: VerifiedPart) -> DeletedPart:
-        with self.source() as connection:
+        with self.source() as connection, self.staging(part.archive_id) as staging:
             return delete_part(
                 connection,
                 self.store,
-                self.staging(part.archive_id),
+                staging,
                 self.settings,
                 self.partition,
                 part,
@@ -144,10 +161,11 @@ class Chain:
             return report_run(self.store, None, plan, [], [], now=self.now)
         sealed = self.seal(plan)
         deleted = [self.delete(part) for part in sealed.parts]
-        return report_run(self.store, self.staging(plan.archive_id), plan, sealed.parts, deleted, now=self.now)
+        with self.staging(plan.archive_id) as staging:
+            return report_run(self.store, staging, plan, sealed.parts, deleted, now=self.now)
 
 
-def some_settings(bucket: str, staging: Path, table: str = "audit", **changes: Any) -> TableSettings:
+def some_settings(bucket: str, staging: str | Path, table: str = "audit", **changes: Any) -> TableSettings:
     """Settings of one table, filled in where it does not matter."""
     given: dict[str, Any] = {
         "table": table,

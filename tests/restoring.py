@@ -18,7 +18,7 @@ from strongroom.restore import (
     report_restore,
 )
 from strongroom.restore_part import restore_part
-from strongroom.staging import Staging, restores_folder
+from strongroom.staging import OF_RESTORES, Staging
 from tests.chain import NOW, Chain
 
 TTL = timedelta(hours=1)
@@ -41,15 +41,14 @@ def load(chain: Chain, planned: RestorePlan) -> list[RestoredPart]:
     owner, clock = planned.restore_id, running_clock(planned.planned_at)
     for part in planned.parts:
         keep_claim = renew_claims(chain.store, planned, part, owner=owner, clock=clock, ttl=TTL)
-        with chain.source() as connection:
-            staging = staging_of(chain, planned, part)
+        with chain.source() as connection, staging_of(chain, planned, part) as staging:
             parts.append(restore_part(connection, chain.store, staging, planned, part, keep_claim=keep_claim))
     return parts
 
 
 def staging_of(chain: Chain, planned: RestorePlan, part: RestorePart) -> Staging:
     """Scratch space of one archive in a restore."""
-    return Staging(restores_folder(chain.settings.staging) / planned.restore_id, part.archive_id)
+    return chain.staging(OF_RESTORES, planned.restore_id, part.archive_id)
 
 
 def restore(chain: Chain, restore_id: str = "restore-1", *, now: datetime = NOW, **asked: Any) -> RestoreReport:

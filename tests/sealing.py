@@ -90,6 +90,7 @@ def _upload(store: Store, plan: ArchivePlan, number: int) -> VerifiedPart:
         compression_type="zstd",
         compression_level=3,
         compressed_size_bytes=len(packed),
+        compressed_sha256=sha256,
         sha256=sha256,
         object_key=key,
         version_id=stored.version_id,

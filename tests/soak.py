@@ -23,7 +23,7 @@ from typing import Any
 import psycopg
 
 from strongroom.settings import StoreSettings
-from strongroom.staging import Staging, restores_folder
+from strongroom.staging import OF_RESTORES
 from strongroom_local.postgres import PostgresServer
 from strongroom_local.s3 import ObjectStore
 from tests.faults.scenario import Scene
@@ -82,7 +82,7 @@ def _work(line: Connection) -> None:
         try:
             Steps(place).run_all(names)
             if names == RESTORE_STEPS:  # as its last operator does
-                Staging(restores_folder(place.settings.staging), place.run_id).clear()
+                place.chain().staging(OF_RESTORES, place.run_id).clear()
         except Exception as error:  # noqa: BLE001 - told to whoever waits
             line.send(f"{type(error).__name__}: {error}")
         else:
@@ -99,7 +99,7 @@ def play_round(scene: Scene, worker: Worker) -> tuple[int, int]:
     worker.run(replace(place, run_id="restore"), RESTORE_STEPS)
     tally = examine(scenario.ledger, replace(place, now=place.now + timedelta(days=1)).chain(), restored=True)
     tally.require_sound()
-    Staging(restores_folder(place.settings.staging), f"back-{place.settings.table}-1").clear()
+    place.chain().staging(OF_RESTORES, f"back-{place.settings.table}-1").clear()
     late = replace(place, run_id="purge", now=place.now + AFTER_ITS_TERM)
     worker.run(late, PURGE_STEPS)
     results = {one.result for one in Steps(late).purged()}

@@ -108,9 +108,10 @@ def checksum_part(staging: Staging, part: CompressedPart) -> ChecksummedPart:
     finished = staging.finished(ChecksummedPart, part)
     if finished is not None:
         return finished
-    path = staging.compressed(part.number, part.compression_type, part.format)
-    if not path.exists():
-        raise IntegrityError(f"{path} is gone", hint="No row was deleted. Clear 'compress' and the tasks after it.")
+    written = staging.compressed(part.number, part.compression_type, part.format)
+    path = staging.fetch(written, part.compressed_sha256)
+    if path is None:
+        raise IntegrityError(f"{written} is gone", hint="No row was deleted. Clear 'compress' and the tasks after it.")
     with path.open("rb") as handle:
         reading = ReadingBack(part, blocks(handle), staging.folder)
         for _ in reading.blocks():
@@ -138,8 +139,8 @@ def require_equal(part: CompressedPart, found: ReadBack) -> None:
     ):
         if expected != actual:
             raise _unequal(part, what, expected, actual)
-    if isinstance(part, ChecksummedPart) and part.sha256 != found.sha256:
-        raise _unequal(part, "SHA-256", part.sha256, found.sha256)
+    if part.compressed_sha256 != found.sha256:
+        raise _unequal(part, "SHA-256", part.compressed_sha256, found.sha256)
 
 
 def _unequal(part: CompressedPart, what: str, expected: object, found: object) -> IntegrityError:

@@ -21,10 +21,12 @@ def compress_part(staging: Staging, part: ExtractedPart, codec: Codec) -> Compre
     finished = staging.finished(CompressedPart, part)
     if finished is not None:
         return finished
-    original = staging.original(part.number, part.format)
-    if not original.exists():
+    written = staging.original(part.number, part.format)
+    sum_of_original = part.packed_sha256 or part.original_sha256
+    original = staging.fetch(written, sum_of_original)
+    if original is None:
         raise IntegrityError(
-            f"{original} is gone",
+            f"{written} is gone",
             hint="No row was deleted. Clear 'plan' and the tasks after it to read the rows again.",
         )
     if part.format == "parquet":
@@ -33,7 +35,7 @@ def compress_part(staging: Staging, part: ExtractedPart, codec: Codec) -> Compre
         with original.open("rb") as source:
             codec = codec_of(source)
     target = staging.compressed(part.number, codec.type, part.format)
-    if target != original:
+    if target != written:
         with original.open("rb") as source, staging.writing(target) as [handle]:
             compress_stream(codec, source, handle)
     compressed = CompressedPart(
@@ -41,6 +43,7 @@ def compress_part(staging: Staging, part: ExtractedPart, codec: Codec) -> Compre
         compression_type=codec.type,
         compression_level=codec.level,
         compressed_size_bytes=target.stat().st_size,
+        compressed_sha256=sum_of_original if target == written else staging.sha256_of(target),
     )
     staging.save(compressed)
     return compressed

@@ -179,6 +179,7 @@ def delete_part(
         run_id=run.run_id,
     )
     kept = store.put_first(evidence_key, evidence.model_dump_json(indent=2).encode() + b"\n")
+    staging.discard(staging.keys(part.number))
     return _summary(parse_evidence(f"{store}{evidence_key}", kept))
 
 

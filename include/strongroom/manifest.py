@@ -98,6 +98,7 @@ class Manifest(Record):
             original_size_bytes=part.original_size,
             original_sha256=part.original_sha256,
             packed_sha256=part.sha256 if self.format == "parquet" else None,
+            compressed_sha256=part.sha256,
             keys_sha256=part.keys_sha256,
             snapshot=part.snapshot,
             extracted_at=part.extracted_at,

@@ -21,7 +21,7 @@ from strongroom.restores import active_restores_of
 from strongroom.settings import TableSettings
 from strongroom.shape import json_line, shape_sha256
 from strongroom.source import Connection, qualified, read_identity
-from strongroom.staging import Staging
+from strongroom.staging import free_bytes
 from strongroom.store import Store
 from strongroom.time_budget import require_time
 from strongroom.type_names import type_name
@@ -381,17 +381,21 @@ def _line_bytes(connection: Connection, table: InspectedTable, window: Window) -
 
 
 def _check_room(settings: TableSettings, archive_id: str, largest_part: int, total: int, line_bytes: float) -> None:
-    """Staging holds the originals of the parts in flight, and of all parts the keys and at worst half the bytes."""
-    free = Staging(settings.staging, archive_id).free_bytes()
-    in_flight = largest_part * line_bytes * min(settings.max_parallel_parts, math.ceil(total / largest_part))
-    needed = int(in_flight * 1.5 + total * 120)
+    """A folder that all share holds the originals of the parts in flight, and of all parts the keys and at worst half the
+    bytes. A machine's own folder beside staging on S3 holds that of one part, for each step that the machine does at a time.
+    """
+    folder, name = settings.working_folder
+    free = free_bytes(folder, name)
+    shared = name == "staging"
+    at_once = min(settings.max_parallel_parts, math.ceil(total / largest_part)) if shared else 1
+    needed = int(largest_part * line_bytes * at_once * 1.5 + (total if shared else largest_part) * 120)
     if needed > free:
+        lower = "`part_rows` or `max_parallel_parts`" if shared else "`part_rows`"
         raise StagingError(
-            f"staging at {settings.staging} cannot hold the parts of {archive_id}",
+            f"{name} at {folder} cannot hold {'the parts' if shared else 'a part'} of {archive_id}",
             expected=f"about {needed:,} bytes free",
             found=f"{free:,} bytes free",
-            hint="Nothing was read and no row was deleted. Free space, or point `staging` at a larger disk, "
-            "or lower `part_rows` or `max_parallel_parts`.",
+            hint=f"Nothing was read and no row was deleted. Free space, or point `{name}` at a larger disk, or lower {lower}.",
         )
 
 

@@ -157,6 +157,7 @@ class CompressedPart(ExtractedPart):
     compression_type: Literal["zstd", "gzip", "none"]
     compression_level: int | None
     compressed_size_bytes: int = Field(ge=0)
+    compressed_sha256: Sha256 = Field(description="Of the compressed file, as it was written.")
 
     @property
     def ratio(self) -> float:

@@ -108,7 +108,7 @@ def restore_part(
         )
     fit = fit_columns(connection, manifest.table, target, plan.request.dropped_columns)
     try:
-        path = _download(store, staging, archived)
+        path = _download(store, staging.local, archived)
     except IntegrityError as error:
         gone = store.head(archived.object_key, archived.version_id) is None
         compared = f": expected {error.expected}, found {error.found}" if error.found is not None else ""
@@ -121,7 +121,7 @@ def restore_part(
         )
     loader = _Loader(connection, target, fit, manifest.table, plan.request, keep_claim)
     progress = _load(loader, staging, path, archived)
-    staging.discard(path)
+    staging.local.discard(path)
     return RestoredPart(
         archive_id=part.archive_id,
         number=part.number,

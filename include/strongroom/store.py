@@ -297,7 +297,7 @@ class Store:
             "the run then takes the next archive id.",
         )
 
-    def swap(self, key: str, body: bytes, *, etag: str | None, content_type: str = "application/json") -> bool:
+    def swap(self, key: str, body: bytes, *, etag: str | None, content_type: str = "application/json") -> str | None:
         """Write a small object only if it is still the one that was read: compare and swap.
 
         Args:
@@ -307,13 +307,13 @@ class Store:
             content_type: What a browser is told that it is.
 
         Returns:
-            False if somebody else was faster.
+            ETag of what was written; None if somebody else was faster.
         """
         condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": f'"{etag}"'}
         sha256 = hashlib.sha256(body).hexdigest()
         try:
             with self._translated("write", key):
-                self._client.put_object(
+                answer = self._client.put_object(
                     **self._named(key),
                     Body=body,
                     ContentType=content_type,
@@ -322,8 +322,8 @@ class Store:
                     **self._encryption(),
                 )
         except (_TakenError, AbsentError):
-            return False
-        return True
+            return None
+        return str(answer["ETag"]).strip('"')
 
     def clock(self) -> datetime:
         """What the store's own clock says, to the second: the one clock that all who use the store share."""

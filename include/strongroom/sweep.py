@@ -8,11 +8,9 @@ because of them, and the rows are still in the table.
 from __future__ import annotations
 
 import json
-import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timedelta, timezone
-from pathlib import Path
+from datetime import datetime, timedelta
 from typing import Literal
 
 from pydantic import AwareDatetime, Field
@@ -35,7 +33,7 @@ from strongroom.object_keys import (
 from strongroom.purge import read_restore
 from strongroom.purge_store import LockedError, PurgeStore, UnfinishedUpload
 from strongroom.records import Claim, Record, RunIdentity
-from strongroom.staging import restores_folder
+from strongroom.staging import OF_RESTORES, StagingRoot
 from strongroom.store import Store, StoredVersion
 
 Refusal = Literal["held", "contended", "locked", "unverifiable"]
@@ -46,7 +44,7 @@ class Leftover(Record):
 
     ``unsealed``: parts without an archive. ``upload``: an unfinished multipart upload. ``restore_record``: its date is
     past. ``claim``: given back, or run out. ``superseded``: earlier versions of a claim or of the index of manifests.
-    ``staging``: a folder of scratch space, of one archive or of one restore.
+    ``staging``: scratch space of one archive or of one restore.
     """
 
     kind: Literal["unsealed", "upload", "restore_record", "claim", "superseded", "staging"]
@@ -118,7 +116,7 @@ def sweep_store(
 
 def sweep_staging(
     store: Store,
-    root: str | Path,
+    root: StagingRoot,
     *,
     schema_name: str,
     table_name: str,
@@ -127,31 +125,29 @@ def sweep_staging(
     grace: timedelta,
     claim_ttl: timedelta,
 ) -> list[Swept]:
-    """Remove staging folders of one table whose archive is finished or gone, or that nobody touched for the grace age.
+    """Remove the staging of one table whose archive is finished or gone, or that nobody touched for the grace age.
 
     A restore that is under way holds the claims of its partitions, and its folder stays. One that broke off and is taken
     up again later begins its parts anew; it finds the rows that it had loaded.
 
     Args:
         store: Where the table's archives lie.
-        root: Folder that holds all staging, as this machine sees it.
+        root: Holds all staging, as this machine sees it.
     """
-
-    def remove(leftover: Leftover) -> None:
-        shutil.rmtree(leftover.name)
-
     clock = running_clock(now)
     holds = holds_in_force(store)
     swept = []
-    for folder, archives in _staging_folders(Path(root)):
+    for names, archives in _staging_places(root):
         if {(archive.schema_name, archive.table_name) for archive in archives} <= {(schema_name, table_name)}:
-            since = _touched_at(folder)
-            restored = folder.parent == restores_folder(root)
+            since = root.touched_at(*names)
+            restored = len(names) > 1
             if since <= now - grace or (not restored and _is_finished(store, *archives)):
-                leftover = Leftover(
-                    kind="staging", name=str(folder), archive_ids=tuple(map(str, archives)), since=since
-                )
-                swept.append(_sweep(store, _judge(store, leftover, holds, now), remove, run, clock(), claim_ttl))
+                with root.of(*names) as staging:
+                    leftover = Leftover(
+                        kind="staging", name=str(staging), archive_ids=tuple(map(str, archives)), since=since
+                    )
+                    judged = _judge(store, leftover, holds, now)
+                    swept.append(_sweep(store, judged, lambda _: staging.clear(), run, clock(), claim_ttl))
     return swept
 
 
@@ -326,30 +322,16 @@ def _swept(leftover: Leftover, result: Literal["removed"] | Refusal, detail: str
     )
 
 
-def _staging_folders(root: Path) -> Iterator[tuple[Path, tuple[ArchiveId, ...]]]:
-    """Folders of archives, then of restores, each with the archives that it is scratch space of; all others are not ours."""
-    for folder in _folders(root):
-        if (archive := ArchiveId.parse_or_none(folder.name)) is not None:
-            yield folder, (archive,)
-    for folder in _folders(restores_folder(root)):
-        archives = tuple(
-            archive for child in _folders(folder) if (archive := ArchiveId.parse_or_none(child.name)) is not None
-        )
-        if len(archives) == len(list(folder.iterdir())):
-            yield folder, archives
-
-
-def _folders(root: Path) -> list[Path]:
-    found = sorted(root.iterdir()) if root.is_dir() and not root.is_symlink() else []
-    return [path for path in found if path.is_dir() and not path.is_symlink()]
-
-
-def _touched_at(folder: Path) -> datetime:
-    try:
-        latest = max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
-    except FileNotFoundError:  # a task at work just removed a file
-        return datetime.now(timezone.utc)
-    return datetime.fromtimestamp(latest, timezone.utc)
+def _staging_places(root: StagingRoot) -> Iterator[tuple[tuple[str, ...], tuple[ArchiveId, ...]]]:
+    """Places of archives, then of restores, each with the archives that it is scratch space of; all others are not ours."""
+    for name in root.children():
+        if (archive := ArchiveId.parse_or_none(name)) is not None:
+            yield (name,), (archive,)
+    for name in root.children(OF_RESTORES):
+        inner = [ArchiveId.parse_or_none(child) for child in root.children(OF_RESTORES, name)]
+        archives = tuple(archive for archive in inner if archive is not None)
+        if len(archives) == len(inner):
+            yield (OF_RESTORES, name), archives
 
 
 def _is_finished(store: Store, archive: ArchiveId) -> bool:

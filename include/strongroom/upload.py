@@ -23,9 +23,10 @@ def upload_part(staging: Staging, store: Store, part: ChecksummedPart) -> Upload
     finished = staging.finished(UploadedPart, part)
     if finished is not None:
         return finished
-    path = staging.compressed(part.number, part.compression_type, part.format)
-    if not path.exists():
-        raise IntegrityError(f"{path} is gone", hint="No row was deleted. Clear 'plan' and the tasks after it.")
+    written = staging.compressed(part.number, part.compression_type, part.format)
+    path = staging.fetch(written, part.sha256)
+    if path is None:
+        raise IntegrityError(f"{written} is gone", hint="No row was deleted. Clear 'plan' and the tasks after it.")
     key = part.archive.part_key(part.number, part.compression_type, part.format)
     metadata = {
         "archive-id": part.archive_id,

@@ -97,12 +97,10 @@ def open_keys(staging: Staging, part: UploadedPart) -> Iterator[IO[bytes]]:
     Raises:
         IntegrityError: They are missing or damaged.
     """
-    path = staging.keys(part.number)
-    try:
-        keys = path.open("rb")
-    except FileNotFoundError:
-        raise _unsound_keys(part, "nothing") from None
-    with keys:
+    path = staging.fetch(staging.keys(part.number), part.keys_sha256)
+    if path is None:
+        raise _unsound_keys(part, "nothing")
+    with path.open("rb") as keys:
         found = _sum(keys)
         if found != part.keys_sha256:
             raise _unsound_keys(part, found)

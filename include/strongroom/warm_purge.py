@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Literal
 
 from psycopg import IsolationLevel, sql
@@ -27,7 +26,7 @@ from strongroom.records import Record, RunIdentity, Sha256, TableShape
 from strongroom.settings import TableSettings
 from strongroom.shape import row_digest
 from strongroom.source import Connection, qualified
-from strongroom.staging import Staging
+from strongroom.staging import FolderStaging
 from strongroom.store import Store
 from strongroom.verify import open_keys, restore_keys
 from strongroom.warm import SCHEMA, function_name, warm_columns, warm_months, warm_name
@@ -279,7 +278,8 @@ class _Dropping:
 
     def _copy_keys(self, staged: sql.Identifier, manifest: Manifest) -> None:
         """Rebuild an archive's keys and digests from its objects; they must have the sum that its manifest says."""
-        staging = Staging(Path(self._settings.staging) / "warm", manifest.archive_id)
+        folder, setting = self._settings.working_folder
+        staging = FolderStaging(folder / "warm", manifest.archive_id, setting=setting)
         staging.clear()
         for number in range(len(manifest.parts)):
             part = manifest.verified_part(number)

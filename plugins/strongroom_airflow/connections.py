@@ -17,6 +17,8 @@ from strongroom.glacier import GlacierStore
 from strongroom.purge_store import PurgeStore
 from strongroom.settings import Settings, TableSettings
 from strongroom.source import Connection, open_source
+from strongroom.staging import FolderRoot, StagingRoot
+from strongroom.staging_s3 import S3Root
 from strongroom.store import Store, make_client
 
 _LIBPQ_OPTIONS = frozenset(option.keyword.decode() for option in pq.Conninfo.get_defaults())
@@ -98,6 +100,14 @@ def connect_bucket(settings: TableSettings, conn_id: str | None = None) -> Bucke
 def connect_glacier(settings: TableSettings) -> GlacierStore:
     """The table's store, for parts that may lie in a Glacier class."""
     return GlacierStore(_connect_s3(settings, settings.store_conn_id), settings.store)
+
+
+def connect_staging(settings: TableSettings) -> StagingRoot:
+    """Where the table's staging lies: a folder, or a prefix on S3 with an identity of its own."""
+    where = settings.staging_store
+    if where is None:
+        return FolderRoot(settings.staging)
+    return S3Root(PurgeStore(_connect_s3(settings, settings.staging_conn_id), where), settings.scratch)
 
 
 def store_users(settings: Settings) -> list[TableSettings]:

@@ -18,9 +18,9 @@ from strongroom.restore import RestoreRequest
 from strongroom.restores import make_restore_id
 from strongroom.settings import TableSettings, load_settings
 from strongroom.source import Connection
-from strongroom.staging import Staging, restores_folder
+from strongroom.staging import OF_RESTORES, Staging
 from strongroom.store import Store
-from strongroom_airflow.connections import connect_restore, connect_store
+from strongroom_airflow.connections import connect_restore, connect_staging, connect_store
 
 
 class RestoreRun:
@@ -90,8 +90,7 @@ class RestoreRun:
 
     def staging(self, archive_id: str = "") -> Staging:
         """Scratch space of one archive in this restore; without an id, of the whole restore."""
-        restores = restores_folder(self.settings.staging)
-        return Staging(restores / self.restore_id, archive_id) if archive_id else Staging(restores, self.restore_id)
+        return connect_staging(self.settings).of(*filter(None, (OF_RESTORES, self.restore_id, archive_id)))
 
     def now(self) -> datetime:
         """This instant, UTC, by the store's clock."""

@@ -18,7 +18,7 @@ from strongroom.settings import TableSettings
 from strongroom.source import Connection
 from strongroom.staging import Staging
 from strongroom.store import Store
-from strongroom_airflow.connections import connect_replica, connect_source, connect_store
+from strongroom_airflow.connections import connect_replica, connect_source, connect_staging, connect_store
 
 _AT_WORK = ["scheduled", "queued", "running", "restarting", "up_for_retry", "up_for_reschedule", "deferred"]
 
@@ -67,8 +67,8 @@ class ArchiveRun:
         return f"strongroom {self.settings.table} {self.context['ti'].task_id}"
 
     def staging(self, archive_id: str) -> Staging:
-        """The staging folder of one archive."""
-        return Staging(self.settings.staging, archive_id)
+        """The staging of one archive; close it at the step's end."""
+        return connect_staging(self.settings).of(archive_id)
 
     def now(self) -> datetime:
         """This instant, UTC, by the store's clock."""

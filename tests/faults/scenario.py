@@ -42,21 +42,27 @@ class Scene:
     bucket: str
     folder: Path
 
-    def scenario(self, *, rows: int = ROWS, **settings: Any) -> Scenario:
-        """A ledger on a fresh table, with a prefix and a staging folder of its own."""
+    def scenario(self, *, rows: int = ROWS, staging_on_s3: bool = False, **settings: Any) -> Scenario:
+        """A ledger on a fresh table, with a prefix and staging of its own; on S3 each step has a machine of its own, too."""
         number = next(_numbers)
         folder = self.folder / str(number)
         folder.mkdir()
         table = f"audit_{number}"
-        given: dict[str, Any] = {"part_rows": 70, "delete_batch_rows": 25, **settings}
-        base = some_settings(self.bucket, folder / "staging", table, **given)
+        given: dict[str, Any] = {
+            "part_rows": 70,
+            "delete_batch_rows": 25,
+            "scratch": str(folder / "scratch"),
+            **settings,
+        }
+        staging = f"s3://{self.bucket}/{table}" if staging_on_s3 else folder / "staging"
+        base = some_settings(self.bucket, staging, table, **given)
         store = base.store.model_copy(
             update={"prefix": table, "max_attempts": 1, "read_timeout_seconds": 60, "connect_timeout_seconds": 30}
         )
         place = Place(
             conninfo=self.conninfo,
             endpoint_url=self.object_store.endpoint_url,
-            keys={identity: self.object_store.keys(identity) for identity in ("archiver", "purger")},
+            keys={identity: self.object_store.keys(identity) for identity in ("archiver", "purger", "stager")},
             settings=base.model_copy(update={"store": store}),
             folder=folder,
         )

@@ -82,7 +82,7 @@ class Place:
     """Where a run does its work, reached through whatever the test puts in between.
 
     Attributes:
-        keys: Access key and secret key, of the archiver and of the purger.
+        keys: Access key and secret key, of the archiver, the purger and the stager.
         settings: Of the table.
         folder: Where the records between the steps lie.
         now: The run's instant.
@@ -107,7 +107,8 @@ class Place:
         return make_client(self.settings.store, session=session, endpoint_url=self.endpoint_url)
 
     def chain(self) -> Chain:
-        chain = Chain(self.conninfo, self.client("archiver"), self.settings, now=self.now, identity=self.identity)
+        clients = {"client": self.client("archiver"), "staging_client": self.client("stager")}
+        chain = Chain(self.conninfo, settings=self.settings, now=self.now, identity=self.identity, **clients)
         key = claim_key(self.settings.schema_name, self.settings.table_name, chain.partition.key)
         owner, clock = str(self.identity), running_clock(self.now)
         chain.keep_claim = claim_keeper(chain.store, [key], owner=owner, clock=clock, ttl=CLAIM_TTL)

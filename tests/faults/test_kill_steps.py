@@ -24,6 +24,10 @@ def in_the_store(moment: Moment) -> bool:
     return moment.boundary == "store"
 
 
+def in_staging_on_s3(moment: Moment) -> bool:
+    return moment.boundary == "store" and "/staging/" in moment.what
+
+
 def in_the_database(moment: Moment) -> bool:
     """Statements that write or end a transaction; between two that only read nothing has changed."""
     return moment.boundary == "database" and bool(_WRITES.match(moment.what))
@@ -73,13 +77,15 @@ def test_a_step_killed_at_any_statement_loses_nothing(scene: Scene, step):
     _kill_at_each(scene, step, "database", in_the_database)
 
 
-def _kill_at_each(scene: Scene, step: str, boundary: str, counted: Callable[[Moment], bool]) -> None:
-    rehearsal = scene.scenario()
+def _kill_at_each(
+    scene: Scene, step: str, boundary: str, counted: Callable[[Moment], bool], *, staging_on_s3: bool = False
+) -> None:
+    rehearsal = scene.scenario(staging_on_s3=staging_on_s3)
     rehearsal.prepare(step)
     moments = [moment for moment in rehearsal.record(step) if counted(moment)]
 
     def break_at(number: int) -> None:
-        scenario = scene.scenario()
+        scenario = scene.scenario(staging_on_s3=staging_on_s3)
         scenario.prepare(step)
         scenario.kill_at(step, number, counted)
         _recover_and_examine(scenario, step, f"kill -9 of {step} at a message to or from the {boundary}", number)
@@ -106,6 +112,41 @@ def test_a_step_killed_before_any_change_in_staging_loses_nothing(scene: Scene, 
 
     side_by_side(break_before, range(len(events)))
     assert events
+
+
+ON_S3 = {
+    "extract, before its record is put": ("extract_to_staging", "request", "PUT .*/staging/.*extracted.json"),
+    "compress, when its record is put": ("compress", "answer", "PUT .*/staging/.*compressed.json"),
+    "checksum, when the lines are removed": ("checksum", "answer", "DELETE .*/staging/.*jsonl/"),
+    "upload, when its record is put": ("upload", "answer", "PUT .*/staging/.*uploaded.json"),
+    "verify, before the compressed file is removed": ("verify", "request", "DELETE .*/staging/.*jsonl.zst/"),
+    "delete, when its progress is put": ("delete", "answer", "PUT .*/staging/.*deleteprogress.json"),
+    "report, when a first thing is removed": ("report", "answer", "DELETE .*/staging/"),
+}
+
+
+def test_a_step_killed_at_a_telling_request_to_staging_on_s3_loses_nothing_and_leaves_nothing(scene: Scene):
+    """The next try is on another machine."""
+
+    def break_at(number: int) -> None:
+        step, *moment = list(ON_S3.values())[number]
+        scenario = scene.scenario(staging_on_s3=True)
+        scenario.prepare(step)
+        scenario.kill_at(step, 0, moment_of("store", *moment))
+        scenario.recover(step, "retry")
+        assert list(scenario.steps.chain.store.keys("staging/")) == []
+        scenario.require_all_archived()
+        scenario.examine(f"kill -9 of {step} at a message to or from staging on S3", recovered="retry")
+
+    side_by_side(break_at, range(len(ON_S3)))
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(
+    "step", ["plan", "extract_to_staging", "compress", "checksum", "upload", "verify", "delete", "report"]
+)
+def test_a_step_killed_at_any_request_to_staging_on_s3_loses_nothing(scene: Scene, step):
+    _kill_at_each(scene, step, "staging on S3", in_staging_on_s3, staging_on_s3=True)
 
 
 @pytest.mark.parametrize("step", ["extract_to_staging", "compress"])

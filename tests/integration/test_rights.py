@@ -242,6 +242,27 @@ def is_allowed(call: Any, **arguments: Any) -> bool:
 
 
 @pytest.mark.parametrize("prefix", ["", "team/a/"])
+def test_the_stager_works_in_staging_and_sees_nothing_else(object_store, bucket, prefix):
+    """Whoever has its keys comes to no archive, even where staging lies in the same bucket."""
+    stager, admin = object_store.client("stager"), object_store.client("admin")
+    inside, outside = f"{prefix}staging/t/a", [f"{prefix}{key}" for key in (*REMOVED, *KEPT, "staging")]
+    versions = {key: admin.put_object(Bucket=bucket, Key=key, Body=b"1")["VersionId"] for key in outside}
+
+    written = stager.put_object(Bucket=bucket, Key=inside, Body=b"1")["VersionId"]
+
+    assert stager.get_object(Bucket=bucket, Key=inside)["Body"].read() == b"1"
+    stager.delete_object(Bucket=bucket, Key=inside, VersionId=written)
+    for key, version in versions.items():
+        place = {"Bucket": bucket, "Key": key}
+        assert not is_allowed(stager.get_object, **place)
+        assert not is_allowed(stager.put_object, **place, Body=b"2")
+        assert not is_allowed(stager.delete_object, **place)
+        assert not is_allowed(stager.delete_object, **place, VersionId=version)
+    for other in ("archiver", "purger", "keeper"):
+        assert not is_allowed(object_store.client(other).put_object, Bucket=bucket, Key=inside, Body=b"1")
+
+
+@pytest.mark.parametrize("prefix", ["", "team/a/"])
 def test_each_identity_writes_and_removes_only_where_its_work_lies(object_store, bucket, prefix):
     """Evidence, holds and reports are out of the purger's reach; nobody but the archiver writes, and only in its folders."""
     admin = object_store.client("admin")

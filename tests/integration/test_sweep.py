@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from strongroom.holds import EVERYTHING, covered, holds_in_force, place_hold
 from strongroom.object_keys import CATALOG_INDEX, ArchiveId, claim_key
 from strongroom.purge_store import PurgeStore
 from strongroom.records import RestoreRecord, RunIdentity
-from strongroom.staging import Staging, restores_folder
+from strongroom.staging import OF_RESTORES, FolderRoot
 from strongroom.store import Store
 from strongroom.sweep import find_leftovers, sweep_staging, sweep_store
 from tests.chain import some_settings
@@ -42,7 +43,9 @@ class Yard:
 
     def sweep_staging(self, now=IN_A_WHILE):
         where = {"schema_name": "public", "table_name": "audit"}
-        swept = sweep_staging(self.store, self.settings.staging, **where, run=RUN, now=now, grace=GRACE, claim_ttl=TTL)
+        swept = sweep_staging(
+            self.store, FolderRoot(self.settings.staging), **where, run=RUN, now=now, grace=GRACE, claim_ttl=TTL
+        )
         return [(one.name.rpartition("/")[2], one.result) for one in swept]
 
     def parts(self, month):
@@ -234,7 +237,7 @@ def test_staging_goes_when_its_archive_is_finished_or_it_is_old_and_stays_under_
     sealed = seal_month(yard.store, yard.settings, "2026-02")
     others = [ArchiveId("public", "audit", month, 1) for month in ("2026-03", "2026-04", "2026-05")]
     for archive in (finished, sealed, *others):
-        folder = Staging(yard.settings.staging, str(archive)).folder
+        folder = FolderRoot(yard.settings.staging).of(str(archive)).folder
         folder.mkdir(parents=True)
         (folder / "part-00000.keys").write_bytes(b"1\tx\n")
     (folder.parent / "another's").mkdir()
@@ -258,7 +261,7 @@ def test_staging_goes_when_its_archive_is_finished_or_it_is_old_and_stays_under_
 
 def lay_out_restore(yard, restore_id, *archives):
     """Scratch space of a restore that broke off; returns its folder."""
-    folder = restores_folder(yard.settings.staging) / restore_id
+    folder = Path(yard.settings.staging) / OF_RESTORES / restore_id
     for archive in archives:
         (folder / archive).mkdir(parents=True)
         (folder / archive / "part-00000.jsonl.zst").write_bytes(b"half of a pa")
@@ -279,7 +282,7 @@ def test_staging_of_a_restore_that_broke_off_goes_when_nobody_has_touched_it_for
     swept = yard.sweep_staging()
 
     assert (too_early, swept) == ([], [("manual__1", "removed")])
-    assert {path.name for path in restores_folder(yard.settings.staging).iterdir()} == {"manual__2", "manual__3"}
+    assert {path.name for path in (Path(yard.settings.staging) / OF_RESTORES).iterdir()} == {"manual__2", "manual__3"}
     yard.claim("2026-04")  # the sweep has given its own claims back
     yard.claim("2026-05")
 

@@ -81,7 +81,7 @@ def test_the_file_of_the_checkout_names_the_five_tables():
 def test_a_table_with_nothing_but_its_name_date_and_basis_has_every_default(a_file):
     loaded = load_settings(a_file(one_table()), {"AIRFLOW_HOME": "/srv/airflow"}).table("events")
 
-    assert loaded == a_table(staging="/srv/airflow/strongroom-staging")
+    assert loaded == a_table(staging="/srv/airflow/strongroom-staging", scratch="/srv/airflow/strongroom-scratch")
     assert loaded.hot_retention == Term.parse("P90D")
     assert loaded.frequency is Frequency.MONTHLY
     assert loaded.compression.effective_level == 3
@@ -210,6 +210,17 @@ def test_staging_is_a_folder_that_does_not_depend_on_where_a_process_was_started
     assert load_settings(a_file(one_table()), absolute).table("events").staging == "/mnt/scratch"
 
 
+@pytest.mark.parametrize("written", ["s3://scratch-bucket/team/a", "s3://scratch-bucket/team/a/"])
+def test_staging_on_s3_has_a_bucket_of_its_own_on_the_server_of_the_archives(a_file, written):
+    store = "store: {endpoint_url: 'https://s3.example.org', storage_class: STANDARD_IA}"
+    table = load_settings(a_file(one_table(f"staging: {written}", store)), {}).table("events")
+
+    where = table.staging_store
+    assert (where.bucket, where.prefix, where.storage_class) == ("scratch-bucket", "team/a", "STANDARD")
+    assert where.endpoint_url == "https://s3.example.org"
+    assert load_settings(a_file(one_table()), {}).table("events").staging_store is None
+
+
 def test_settings_do_not_change():
     with pytest.raises(ValidationError, match="frozen"):
         a_table().store.bucket = "another"
@@ -273,7 +284,10 @@ def test_two_hundred_tables_load_fast(a_file):
         ("primary_key: [id, 3]", "primary_key[1]: expected text, found 3"),
         ("accepted_delete_triggers: [x, '']", "accepted_delete_triggers[1]: expected a name of 1 to 63 bytes"),
         (f"owner: '{' ' * 3}'", "owner: expected printable text that is not empty"),
-        ("staging: s3://bucket/scratch", "staging: expected a folder that every worker reaches"),
+        ("staging: gs://bucket/scratch", "staging: expected a folder that every worker reaches"),
+        ("staging: s3://Bucket/scratch", "staging: expected 3 to 63 lower-case letters"),
+        ("staging: s3://bucket/a//b", "staging: expected printable folder names with single slashes"),
+        ("scratch: s3://bucket/scratch", "scratch: expected a folder of the worker's own machine"),
         ("tls_required: maybe", "tls_required: expected true or false, found 'maybe'"),
         ("store: {bucket: Archive}", "store.bucket: expected 3 to 63 lower-case letters"),
         ("store: {bucket: 192.168.5.4}", "store.bucket: expected a bucket name without two dots in a row"),

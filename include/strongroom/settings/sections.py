@@ -42,6 +42,8 @@ from strongroom.settings.values import (
     Text,
     TimeoutSeconds,
     Whole,
+    check_bucket,
+    check_prefix,
     fault,
     guess,
     is_exposed,
@@ -50,6 +52,8 @@ from strongroom.settings.values import (
 
 LEVELS: Mapping[str, tuple[int, int, int]] = {"zstd": (1, 22, 3), "gzip": (1, 9, 6)}
 """Lowest, highest and default level of each type that has levels."""
+
+_S3 = "s3://"
 
 
 class _Frozen(BaseModel):
@@ -222,6 +226,7 @@ class TableSettings(_Frozen):
     proof_rows: ProofRows = 1000
     accepted_delete_triggers: Identifiers = ()
     staging: str = Field(default="strongroom-staging", validate_default=True)
+    scratch: str = Field(default="strongroom-scratch", validate_default=True)
     claim_ttl_seconds: Count = 3600
     statement_timeout_seconds: TimeoutSeconds = 3600
     lock_timeout_seconds: TimeoutSeconds = 30
@@ -235,6 +240,7 @@ class TableSettings(_Frozen):
     replica_conn_id: Text | None = None
     store_conn_id: Text = "strongroom_store"
     purge_conn_id: Text = "strongroom_purge"
+    staging_conn_id: Text = "strongroom_staging"
     restore_conn_id: Text = "strongroom_restore"
     owner: Text = "strongroom"
     retries: Retries = 3
@@ -253,16 +259,21 @@ class TableSettings(_Frozen):
                 raise fault(f"longer than {name} ({info.data[name]})", found=str(term), mutual=True)
         return term
 
-    @field_validator("staging")
+    @field_validator("staging", "scratch")
     @classmethod
-    def _make_absolute(cls, staging: str, info: ValidationInfo) -> str:
+    def _make_absolute(cls, folder: str, info: ValidationInfo) -> str:
         """Read a relative folder from AIRFLOW_HOME, which all processes of one machine share."""
-        if not staging.strip() or not staging.isprintable() or "://" in staging:
-            raise fault("a folder that every worker reaches under the same name")
+        shared = info.field_name == "staging"
+        if shared and folder.startswith(_S3):
+            bucket, _, prefix = folder.removeprefix(_S3).partition("/")
+            return f"{_S3}{check_bucket(bucket)}/{check_prefix(prefix)}".removesuffix("/")
+        if not folder.strip() or not folder.isprintable() or "://" in folder:
+            several = f"a folder that every worker reaches under the same name, or {_S3}bucket/prefix"
+            raise fault(several if shared else "a folder of the worker's own machine")
         environ = (info.context or {}).get("environ", os.environ)
         home = Path(environ.get("AIRFLOW_HOME") or "~/airflow")
         try:
-            return str((home.expanduser() / Path(staging).expanduser()).absolute())
+            return str((home.expanduser() / Path(folder).expanduser()).absolute())
         except RuntimeError:
             raise fault("a folder of a user that this machine knows") from None
 
@@ -281,6 +292,20 @@ class TableSettings(_Frozen):
         if exposed:
             raise _plain_http_fault()
         return store
+
+    @property
+    def staging_store(self) -> StoreSettings | None:
+        """Where staging lies on S3, on the server of the archives; None where it is a folder."""
+        if not self.staging.startswith(_S3):
+            return None
+        bucket, _, prefix = self.staging.removeprefix(_S3).partition("/")
+        return self.store.model_copy(update={"bucket": bucket, "prefix": prefix, "storage_class": "STANDARD"})
+
+    @property
+    def working_folder(self) -> tuple[Path, str]:
+        """The folder of this machine that a step works in, and the setting that names it."""
+        name = "staging" if self.staging_store is None else "scratch"
+        return Path(getattr(self, name)), name
 
     @property
     def schema_name(self) -> str:

@@ -159,7 +159,7 @@ def _check_table(table: str) -> str:
     return table
 
 
-def _check_bucket(bucket: str) -> str:
+def check_bucket(bucket: str) -> str:
     """Apply S3's rules for the names of general purpose buckets."""
     if not _BUCKET.fullmatch(bucket):
         raise fault("3 to 63 lower-case letters, digits, dots and hyphens, a letter or digit at both ends")
@@ -170,7 +170,7 @@ def _check_bucket(bucket: str) -> str:
     return bucket
 
 
-def _check_prefix(prefix: str) -> str:
+def check_prefix(prefix: str) -> str:
     """Keep the prefix without the final slash, so that `a` and `a/` are the same place."""
     folders = prefix.removesuffix("/").split("/")
     if prefix and (not prefix.isprintable() or not all(folders) or {".", ".."} & set(folders)):
@@ -247,7 +247,7 @@ Text = Annotated[str, AfterValidator(_refuse_blank)]
 Identifier = Annotated[str, AfterValidator(_check_identifier)]
 Identifiers = Annotated[tuple[Identifier, ...], BeforeValidator(_list_one), AfterValidator(_refuse_repeats)]
 TableName = Annotated[str, AfterValidator(_check_table)]
-BucketName = Annotated[str, AfterValidator(_check_bucket)]
-Prefix = Annotated[str, AfterValidator(_check_prefix)]
+BucketName = Annotated[str, AfterValidator(check_bucket)]
+Prefix = Annotated[str, AfterValidator(check_prefix)]
 EndpointUrl = Annotated[str, AfterValidator(_check_endpoint)]
 StorageClass = Annotated[str, AfterValidator(_check_storage_class)]

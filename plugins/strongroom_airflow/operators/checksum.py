@@ -14,4 +14,5 @@ class ChecksumOperator(PartOperator):
     takes, makes, done = CompressedPart, ChecksummedPart, "Summed, and decompressed to the same bytes"
 
     def work(self, run: ArchiveRun, part: CompressedPart) -> ChecksummedPart:
-        return checksum_part(run.staging(part.archive_id), part)
+        with run.staging(part.archive_id) as staging:
+            return checksum_part(staging, part)

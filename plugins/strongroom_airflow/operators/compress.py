@@ -15,4 +15,5 @@ class CompressOperator(PartOperator):
     takes, makes, done = ExtractedPart, CompressedPart, "Compressed"
 
     def work(self, run: ArchiveRun, part: ExtractedPart) -> CompressedPart:
-        return compress_part(run.staging(part.archive_id), part, choose_codec(run.settings.compression))
+        with run.staging(part.archive_id) as staging:
+            return compress_part(staging, part, choose_codec(run.settings.compression))

@@ -25,11 +25,11 @@ class DeleteOperator(StrongroomOperator):
 
     def step(self, run: ArchiveRun) -> tuple[str, dict[str, Any], Any]:
         part = VerifiedPart.model_validate(self.part)
-        with run.source() as connection:
+        with run.source() as connection, run.staging(part.archive_id) as staging:
             deleted = delete_part(
                 connection,
                 run.store,
-                run.staging(part.archive_id),
+                staging,
                 run.settings,
                 run.partition,
                 part,

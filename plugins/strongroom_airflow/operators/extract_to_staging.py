@@ -14,6 +14,5 @@ class ExtractToStagingOperator(PartOperator):
     takes, makes, done = PlannedPart, ExtractedPart, "Extracted"
 
     def work(self, run: ArchiveRun, part: PlannedPart) -> ExtractedPart:
-        with run.reading() as connection:
-            staging = run.staging(part.archive_id)
+        with run.reading() as connection, run.staging(part.archive_id) as staging:
             return extract_part(connection, staging, run.settings, part, now=run.now(), stop_at=run.stop_at)

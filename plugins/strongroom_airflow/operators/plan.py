@@ -20,7 +20,8 @@ class PlanOperator(StrongroomOperator):
         with run.source() as connection:
             plan = plan_archive(connection, run.store, run.settings, run.partition, now=run.now(), stop_at=run.stop_at)
         if plan.outcome == "planned":
-            run.staging(str(plan.archive_id)).clear()  # of a run that broke off before it uploaded anything
+            with run.staging(str(plan.archive_id)) as staging:
+                staging.clear()  # of a run that broke off before it uploaded anything
         for exclusion in plan.exclusions:
             self.log.warning("Rows stay in the table: %s", exclusion.detail, **exclusion.model_dump(exclude={"detail"}))
         run.context["ti"].xcom_push(key="plan", value=plan.model_dump(mode="json"))

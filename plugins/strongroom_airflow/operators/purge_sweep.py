@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from strongroom.sweep import Swept, sweep_staging, sweep_store
-from strongroom_airflow.connections import connect_purge_store, connect_store
+from strongroom_airflow.connections import connect_purge_store, connect_staging, connect_store
 from strongroom_airflow.operators.purge_base import PurgeStepOperator
 from strongroom_airflow.purge_run import PurgeRun
 
@@ -32,7 +32,7 @@ class PurgeSweepOperator(PurgeStepOperator):
             store = connect_store(table)
             swept += sweep_staging(
                 store,
-                table.staging,
+                connect_staging(table),
                 schema_name=table.schema_name,
                 table_name=table.table_name,
                 run=run.identity,

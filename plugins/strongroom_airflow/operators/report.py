@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from airflow.sdk import Asset
@@ -37,11 +38,11 @@ class ReportOperator(StrongroomOperator):
         plan = ArchivePlan.model_validate(self.plan)
         parts = [VerifiedPart.model_validate(part) for part in self.parts or ()]
         deleted = [DeletedPart.model_validate(part) for part in self.deleted or ()]
-        staging = run.staging(plan.archive_id) if plan.archive_id else None
         vacuum = None
         if any(part.deleted for part in deleted):
             vacuum = vacuum_after(run.source, run.settings, stop_at=run.stop_at, now=run.now())
-        report = report_run(run.store, staging, plan, parts, deleted, now=run.now(), vacuum=vacuum)
+        with run.staging(plan.archive_id) if plan.archive_id else nullcontext() as staging:
+            report = report_run(run.store, staging, plan, parts, deleted, now=run.now(), vacuum=vacuum)
         run.release()
         summary = report.model_dump(mode="json")
         run.context["outlet_events"][self.asset].extra = summary

@@ -49,6 +49,5 @@ class RestorePartOperator(RestoreOperator):
 
     def _restore(self, run: RestoreRun, plan: RestorePlan, part: RestorePart) -> RestoredPart:
         keep_claim = renew_claims(run.store, plan, part, owner=run.owner, clock=run.now, ttl=run.claim_ttl)
-        staging = run.staging(part.archive_id)
-        with run.target() as connection:
+        with run.target() as connection, run.staging(part.archive_id) as staging:
             return restore_part(connection, run.store, staging, plan, part, keep_claim=keep_claim)

@@ -43,10 +43,12 @@ class RestoreReportOperator(RestoreOperator):
         summary = report.model_dump(mode="json", exclude={"parts": {"__all__": {"listed"}}})
         run.context["ti"].xcom_push(key="return_value", value=summary)
         require_complete(report)
-        run.staging().clear()
+        with run.staging() as staging:
+            staging.clear()
         facts = {name: value for name, value in summary.items() if name != "parts"}
         return report.sentence(), facts, summary
 
 
 def _with_keys(run: RestoreRun, part: RestoredPart) -> RestoredPart:
-    return part.model_copy(update={"listed": listed_rows(run.staging(part.archive_id), part)})
+    with run.staging(part.archive_id) as staging:
+        return part.model_copy(update={"listed": listed_rows(staging, part)})

@@ -14,4 +14,5 @@ class UploadOperator(PartOperator):
     takes, makes, done = ChecksummedPart, UploadedPart, "Uploaded"
 
     def work(self, run: ArchiveRun, part: ChecksummedPart) -> UploadedPart:
-        return upload_part(run.staging(part.archive_id), run.store, part)
+        with run.staging(part.archive_id) as staging:
+            return upload_part(staging, run.store, part)

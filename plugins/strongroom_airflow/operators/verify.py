@@ -24,15 +24,14 @@ class VerifyOperator(PartOperator):
         self.plan = plan
 
     def work(self, run: ArchiveRun, part: UploadedPart) -> VerifiedPart:
-        staging = run.staging(part.archive_id)
-        with run.source() as connection:
+        with run.source() as connection, run.staging(part.archive_id) as staging:
             return verify_part(
                 run.store, staging, connection, self._shape, part, proof_rows=run.settings.proof_rows, now=run.now()
             )
 
     def work_on_sealed(self, run: ArchiveRun, part: UploadedPart, sealed: VerifiedPart) -> VerifiedPart:
-        with run.source() as connection:
-            restore_keys(run.store, run.staging(part.archive_id), connection, self._shape, sealed)
+        with run.source() as connection, run.staging(part.archive_id) as staging:
+            restore_keys(run.store, staging, connection, self._shape, sealed)
         return self.work(run, part)
 
     @property
