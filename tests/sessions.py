@@ -13,7 +13,8 @@ from pathlib import Path
 
 from strongroom_local.airflow import REPOSITORY
 from strongroom_local.postgres import PostgresServer
-from strongroom_local.processes import exclusively
+from strongroom_local.processes import exclusively, kill_group, read_record
+from strongroom_local.redis import RedisServer
 from strongroom_local.s3 import ObjectStore
 from strongroom_local.stack import Stack
 
@@ -55,6 +56,11 @@ def sweep_dead_sessions() -> None:
         lock = _try_lock(folder)
         if lock is None:
             continue
+        for worker in list(folder.glob("**/run/worker-*.pid")):
+            if (record := read_record(worker)) is not None:
+                kill_group(record)
+        for state in list(folder.glob("**/redis.json")):
+            RedisServer(state.parent).destroy()
         for state in list(folder.glob("**/stack.json")):
             Stack(state.parent).destroy()
         for state in list(folder.glob("**/postgres.json")):

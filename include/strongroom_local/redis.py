@@ -9,6 +9,7 @@ import signal
 import socket
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 from strongroom_local.ports import LOOPBACK, choose_ports, come_free, require_free
 from strongroom_local.processes import ServerError, bare_environment, write_private
@@ -54,7 +55,8 @@ class RedisServer(LocalServer):
 
     def _write_state(self) -> None:
         """Keep the password over restarts, and the port where nobody took it."""
-        state = self._state() if self._state_file.exists() else {"password": secrets.token_urlsafe(30), "port": 0}
+        new: dict[str, Any] = {"password": secrets.token_urlsafe(30), "port": 0}
+        state = self._state() if self._state_file.exists() else new
         if self._demanded_port is not None:
             require_free(self._demanded_port, "Redis")
             state["port"] = self._demanded_port

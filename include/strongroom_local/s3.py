@@ -100,11 +100,11 @@ class ObjectStore(LocalServer):
             config=Config(s3={"addressing_style": "path"}, retries={"mode": "standard", "max_attempts": 3}),
         )
 
-    def create_bucket(self, name: str) -> None:
-        """Create a versioned bucket with Object Lock; one that exists already is left as it is."""
+    def create_bucket(self, name: str, *, versioned: bool = True) -> None:
+        """Create a versioned bucket with Object Lock, or one without; one that exists already is left as it is."""
         admin = self.client("admin")
         with contextlib.suppress(admin.exceptions.BucketAlreadyOwnedByYou, admin.exceptions.BucketAlreadyExists):
-            admin.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
+            admin.create_bucket(Bucket=name, ObjectLockEnabledForBucket=versioned)
 
     def _launch(self) -> None:
         self.folder.chmod(0o700)

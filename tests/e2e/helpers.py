@@ -68,9 +68,11 @@ def configuration_of(stack: Stack) -> Path:
 
 def start_airflow(stack: Stack, *words: str) -> subprocess.Popen[str]:
     """Start the real `airflow` command against the stack, in a process group of its own, as a shell does."""
+    configuration = configuration_of(stack)
+    given = {FILE_VARIABLE: str(configuration)} if configuration.exists() else {}  # else that of the repository
     return subprocess.Popen(
         [sys.executable, "-m", "airflow", *words],
-        env={**inherited_environment(), **stack.environment(), FILE_VARIABLE: str(configuration_of(stack))},
+        env={**inherited_environment(), **stack.environment(), **given},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -25,7 +25,9 @@ from botocore.exceptions import ClientError
 from strongroom_local.ports import LOOPBACK, PortTakenError
 from strongroom_local.postgres import PostgresServer
 from strongroom_local.processes import ServerError, wait_until
+from strongroom_local.redis import RedisServer
 from strongroom_local.s3 import ObjectStore
+from strongroom_local.server import LocalServer
 from tests.sessions import sweep_dead_sessions
 
 ORDINARY_USER = """
@@ -52,7 +54,7 @@ def query(conninfo: str, statement: str) -> object:
         return None if row is None else row[0]
 
 
-def kill_hard(server: PostgresServer | ObjectStore) -> None:
+def kill_hard(server: LocalServer) -> None:
     assert server.pid is not None
     os.kill(server.pid, signal.SIGKILL)
     assert wait_until(lambda: not server.running, timeout_seconds=5)
@@ -319,6 +321,33 @@ def test_conditional_writes_have_one_winner(object_store, bucket):
     )
 
     assert archiver.get_object(Bucket=bucket, Key="archives/claim")["Body"].read() == b"3"
+
+
+def redis_says(server: RedisServer, *commands: str) -> list[str]:
+    """Send commands and give the first line of each answer."""
+    with (
+        socket.create_connection((LOOPBACK, server.port), timeout=10) as connection,
+        connection.makefile("rwb") as lines,
+    ):
+        lines.write("".join(f"{command}\r\n" for command in commands).encode())
+        lines.flush()
+        return [lines.readline().decode().strip() for _ in commands]
+
+
+def test_a_redis_starts_twice_survives_a_kill_and_answers_nobody_without_its_password(tmp_path):
+    with RedisServer(tmp_path / "redis") as server:
+        password = server.url.split("@")[0].rpartition(":")[2]
+        assert redis_says(server, "SET kept 1", f"AUTH {password}", "SET kept 1")[0].startswith("-NOAUTH")
+        pid = server.pid
+        server.start()
+        assert server.pid == pid
+        assert wait_until(lambda: "kept" in (server.folder / "appendonly.aof").read_text(), timeout_seconds=10)
+        kill_hard(server)
+
+        server.start()
+
+        assert redis_says(server, f"AUTH {password}", "EXISTS kept") == ["+OK", ":1"]
+    assert not server.running
 
 
 def test_a_session_that_was_killed_is_swept_away(session_folder):

@@ -30,7 +30,7 @@ WINDOW = "at >= '2026-05-01' AND at < '2026-06-01'"
 
 @pytest.fixture(scope="module")
 def unversioned(object_store) -> str:
-    object_store.client("admin").create_bucket(Bucket="staging-without-versions")
+    object_store.create_bucket("staging-without-versions", versioned=False)
     return "staging-without-versions"
 
 
