@@ -21,7 +21,7 @@ LOCAL := $(VENV)/python -m strongroom_local
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help bench memory statistics parsing demo test test-faults soak coverage mutants fuzz lint up down status env sample lock clean setup
+.PHONY: help bench scaling memory statistics parsing demo test test-faults soak coverage mutants fuzz lint up down status env sample lock clean setup
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -77,6 +77,9 @@ parsing: setup ## Measure what 200 tables cost the DAG processor, and a task (se
 
 bench: setup ## Race Strongroom against the pipe an expert would type, on the same rows (ROWS=1000000; see docs/performance.md)
 	@$(VENV)/python -m tests.bench --rows $(if $(filter command line environment,$(origin ROWS)),$(ROWS),1000000) $(ARGS)
+
+scaling: setup ## Measure the same archive with one Celery worker and with two (ROWS=400000; see docs/scaling.md)
+	@$(VENV)/python -m tests.scaling --rows $(if $(filter command line environment,$(origin ROWS)),$(ROWS),400000) $(ARGS)
 
 sample: setup ## Fill the source tables up to ROWS call records a month
 	@$(LOCAL) sample --rows $(ROWS)

@@ -22,7 +22,7 @@ from strongroom.settings import TableSettings
 from strongroom.shape import json_line, shape_sha256
 from strongroom.source import Connection, qualified, read_identity
 from strongroom.staging import free_bytes
-from strongroom.store import Store
+from strongroom.store import LARGEST_PUT_BYTES, Store
 from strongroom.time_budget import require_time
 from strongroom.type_names import type_name
 from strongroom.warm import warm_table
@@ -385,8 +385,16 @@ def _check_room(settings: TableSettings, archive_id: str, largest_part: int, tot
     bytes. A machine's own folder beside staging on S3 holds that of one part, for each step that the machine does at a time.
     """
     folder, name = settings.working_folder
-    free = free_bytes(folder, name)
     shared = name == "staging"
+    if not shared and settings.format == "jsonl" and largest_part * line_bytes > LARGEST_PUT_BYTES:
+        raise StagingError(
+            f"staging at {settings.staging} cannot take the parts of {archive_id}",
+            expected=f"at most {LARGEST_PUT_BYTES:,} bytes of JSON lines in one",
+            found=f"about {int(largest_part * line_bytes):,}",
+            hint="Nothing was read and no row was deleted. Lower `part_rows` or `part_bytes`; where the partition would fall "
+            "into too many parts then, cut the table into weeks or days (`frequency`), or take `format: parquet`.",
+        )
+    free = free_bytes(folder, name)
     at_once = min(settings.max_parallel_parts, math.ceil(total / largest_part)) if shared else 1
     needed = int(largest_part * line_bytes * at_once * 1.5 + (total if shared else largest_part) * 120)
     if needed > free:

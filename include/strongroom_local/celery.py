@@ -77,10 +77,10 @@ class CeleryStack(Stack):
         """Where a worker's tasks have their files."""
         return self.home_of(worker) / "scratch"
 
-    def start_worker(self, worker: str) -> None:
-        """Start a worker that does not run; one task at a time."""
+    def start_worker(self, worker: str) -> bool:
+        """Start a worker, for one task at a time; False if it runs already."""
         if self._worker(worker) is not None:
-            return
+            return False
         home, log = self.home_of(worker), self.logs / f"{worker}.log"
         home.mkdir(exist_ok=True)
         home.chmod(0o700)
@@ -102,6 +102,7 @@ class CeleryStack(Stack):
             raise ServerError(f"{worker} ended by itself", found=tail(log), hint=f"the whole story is in {log}")
         let_process_go(process)
         write_record(self._worker_file(worker), record)
+        return True
 
     def kill_worker(self, worker: str) -> None:
         """Kill -9 a worker and all its children, as when its machine loses its power. One that is gone already is fine."""

@@ -11,10 +11,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
@@ -210,7 +208,7 @@ def run_chain(course: Course) -> Result:
     assert (ended.state, ended.partition_key) == ("success", course.month.key), ended
     report = airflow.result(run, "report")
     assert report["deleted_rows"] == course.rows, report
-    usage.seconds = _run_seconds(airflow, ARCHIVE_DAG, run.run_id)
+    usage.seconds = airflow.seconds(run)
     return Result("Strongroom, plan to report", course.rows, usage, report["compressed_size_bytes"] / 1e6)
 
 
@@ -235,7 +233,7 @@ def run_restore(course: Course) -> Result:
         run = airflow.wait_for_run(RESTORE_DAG, run_id, seconds=_LONGEST_SECONDS)
     assert run.state == "success", run
     assert airflow.result(run, "report")["inserted"] == course.rows
-    usage.seconds = _run_seconds(airflow, RESTORE_DAG, run_id)
+    usage.seconds = airflow.seconds(run)
     return Result("Strongroom, restore", course.rows, usage)
 
 
@@ -267,13 +265,6 @@ def _add(total: Usage, one: Usage) -> None:
 def _airflow_pids(stack: Stack) -> list[int]:
     servers = (stack.postgres.pid, stack.object_store.pid)
     return [one.pid for one in stack.status() if one.pid is not None and one.pid not in servers]
-
-
-def _run_seconds(airflow: Airflow, dag_id: str, run_id: str) -> float:
-    """From the run's creation to its end: the scheduler's own seconds count."""
-    run = airflow.call("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")
-    began, ended = (datetime.fromisoformat(run[name].replace("Z", "+00:00")) for name in ("queued_at", "end_date"))
-    return (ended - began).total_seconds()
 
 
 def _run(command: list[str], environment: dict[str, str]) -> None:

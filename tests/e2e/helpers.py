@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,14 @@ class Airflow:
 
         run: Run = wait_for(ended, f"{dag_id} {run_id} to end", seconds=seconds)
         return run
+
+    def seconds(self, run: Run) -> float:
+        """From a run's creation to its end: the scheduler's own seconds count."""
+        answer = self.call("GET", _path(run))
+        began, ended = (
+            datetime.fromisoformat(answer[name].replace("Z", "+00:00")) for name in ("queued_at", "end_date")
+        )
+        return (ended - began).total_seconds()
 
     def tasks(self, run: Run) -> list[Task]:
         """Task instances of a run."""

@@ -352,6 +352,17 @@ def test_a_scratch_disk_that_cannot_hold_a_part_is_refused_with_numbers(chain):
         replace(chain, settings=huge).plan()
 
 
+def test_a_part_too_large_for_one_object_of_staging_is_refused_by_plan(chain, monkeypatch):
+    """Of a part of 300 rows of some 80 bytes; parquet is packed before it comes there."""
+    monkeypatch.setattr("strongroom.plan.LARGEST_PUT_BYTES", 10_000)
+
+    with pytest.raises(StagingError, match=r"cannot take the parts of .* at most 10,000 bytes .* found about 2\d,\d+"):
+        chain.plan()
+
+    parquet = replace(chain, settings=chain.settings.model_copy(update={"format": "parquet"}))
+    assert len(parquet.plan().parts) == 3
+
+
 def test_a_scratch_that_is_no_folder_is_named(chain, tmp_path):
     (tmp_path / "file").write_text("a file")
 
