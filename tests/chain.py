@@ -15,6 +15,9 @@ from strongroom.claims import KeepClaim
 from strongroom.codecs import choose_codec
 from strongroom.compress import compress_part
 from strongroom.delete import delete_part
+from strongroom.detach import detach_partitions
+from strongroom.detached import DetachEvidence
+from strongroom.detached_purge import DetachedResult, purge_detached
 from strongroom.extract_to_staging import extract_part
 from strongroom.partitions import Partition
 from strongroom.plan import plan_archive
@@ -60,6 +63,7 @@ class Chain:
         keep_claim: Called in each batch of a delete.
         stop_at: When extraction and delete must stop.
         staging_client: An S3 client that may write and remove, where staging lies on S3.
+        owner: How an owner of the table connects; as the source where that is not said.
     """
 
     conninfo: str
@@ -71,6 +75,7 @@ class Chain:
     keep_claim: KeepClaim = lambda: None
     stop_at: datetime | None = None
     staging_client: Any = None
+    owner: str | None = None
     store: Store = field(init=False)
 
     def __post_init__(self) -> None:
@@ -139,6 +144,33 @@ class Chain:
     def seal_parts(self, plan: ArchivePlan, parts: Sequence[VerifiedPart]) -> SealedArchive:
         return seal_archive(self.store, self.settings, plan, parts, run=self.identity, now=self.now)
 
+    @contextmanager
+    def owning(self) -> Iterator[Connection]:
+        name, lock_seconds = f"{self.application_name} owner", self.settings.lock_timeout_seconds
+        with open_source(
+            self.owner or self.conninfo, application_name=name, lock_timeout_seconds=lock_seconds
+        ) as connection:
+            yield connection
+
+    def detach(self, parts: Sequence[VerifiedPart]) -> DetachEvidence:
+        with self.owning() as connection:
+            return detach_partitions(
+                connection,
+                self.store,
+                self.staging(parts[0].archive_id),
+                self.settings,
+                self.partition,
+                parts,
+                run=self.identity,
+                keep_claim=self.keep_claim,
+                now=self.now,
+                stop_at=self.stop_at,
+            )
+
+    def drop_detached(self, *, now: datetime | None = None) -> list[DetachedResult]:
+        with self.owning() as connection:
+            return purge_detached(connection, self.store, self.settings, run=self.identity, now=now or self.now)
+
     def delete(self, part: VerifiedPart) -> DeletedPart:
         with self.source() as connection, self.staging(part.archive_id) as staging:
             return delete_part(
@@ -160,6 +192,8 @@ class Chain:
         if plan.archive_id is None:
             return report_run(self.store, None, plan, [], [], now=self.now)
         sealed = self.seal(plan)
+        if self.settings.partition_delete.enabled:
+            self.detach(sealed.parts)
         deleted = [self.delete(part) for part in sealed.parts]
         with self.staging(plan.archive_id) as staging:
             return report_run(self.store, staging, plan, sealed.parts, deleted, now=self.now)

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from strongroom.checksum import ReadingBack, require_equal
 from strongroom.delete import DeleteEvidence, parse_evidence
-from strongroom.errors import IntegrityError
+from strongroom.errors import FrozenError, IntegrityError
 from strongroom.manifest import Manifest, require_manifest, sha256_sums
 from strongroom.object_keys import ArchiveId
 from strongroom.records import Record, VerifiedPart
@@ -74,6 +74,19 @@ def verify_archive(store: Store, archive: ArchiveId) -> ArchiveVerdict:
         record_count=manifest.record_count,
         objects=(*parts, _verify_sums(store, archive, manifest)),
     )
+
+
+def doubt_about(store: Store, archive: ArchiveId) -> str:
+    """Verify an archive again, and say why rows cannot be given up because of it; empty if they can.
+
+    Raises:
+        IntegrityError: There is no manifest, or it is damaged.
+    """
+    try:
+        verdict = verify_archive(store, archive)
+    except FrozenError as error:
+        return error.what
+    return "" if verdict.sound else f"its archive {archive} is {verdict.result}"
 
 
 def _verify(store: Store, part: VerifiedPart) -> PartVerdict:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from psycopg import sql
 
+from strongroom import guard
 from strongroom.column_types import column_faults, key_faults, read_column_types
 from strongroom.errors import SourceAccessError, UnarchivableError
 from strongroom.records import Column, TableShape
@@ -232,13 +233,18 @@ def _table_faults(connection: Connection, oid: int) -> list[str]:
 
 
 def _trigger_faults(connection: Connection, oid: int, accepted: Iterable[str]) -> list[str]:
-    """Triggers that a DELETE would fire (bit 3 of tgtype), but for those the settings accept."""
+    """Triggers that a DELETE would fire (bit 3 of tgtype), but for those the settings accept, and guards: these refuse the
+    DELETE, and nothing else comes of them."""
     rows = fetch_rows(
         connection,
-        "SELECT DISTINCT tgname::text FROM pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'D' AND tgtype & 8 <> 0 "
-        "AND (tgrelid = %s OR tgrelid IN (SELECT relid FROM pg_partition_tree(%s))) ORDER BY 1",
+        "SELECT DISTINCT t.tgname::text FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid "
+        "WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgtype & 8 <> 0 "
+        "AND (t.tgrelid = %s OR t.tgrelid IN (SELECT relid FROM pg_partition_tree(%s))) "
+        "AND NOT (f.proname = %s AND f.pronamespace = coalesce(to_regnamespace(%s)::oid, 0::oid)) ORDER BY 1",
         oid,
         oid,
+        guard.FUNCTION,
+        guard.SCHEMA,
     )
     names = [name for (name,) in rows if name not in set(accepted)]
     return [f"a DELETE fires its trigger {name} (see accepted_delete_triggers)" for name in names]

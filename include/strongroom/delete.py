@@ -12,7 +12,7 @@ that came after the plan would carry the DELETE to other rows.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -20,14 +20,17 @@ from typing import Any
 from psycopg import IsolationLevel, errors, sql
 from pydantic import Field
 
+from strongroom.batch import BATCH, batch_table, fill_batch, join_by_index, same_key
 from strongroom.catalogue import InspectedTable
 from strongroom.claims import KeepClaim, running_clock
+from strongroom.detached import covers, dated_inside, detached_windows
 from strongroom.errors import IntegrityError, NeededError, SourceError, UnarchivableError
 from strongroom.extract_to_staging import inspect_unchanged
 from strongroom.identity import claim_store
 from strongroom.manifest import require_manifest
+from strongroom.object_keys import ArchiveId
 from strongroom.pace import Pace
-from strongroom.partitions import Partition, refuse_if_hot
+from strongroom.partitions import Partition, Window, refuse_if_hot
 from strongroom.plan import refers
 from strongroom.records import DeletedPart, Record, RunIdentity, Sha256, VerifiedPart, parse_record
 from strongroom.restores import active_restores_of
@@ -43,7 +46,6 @@ from strongroom.warm import WarmTable, warm_table
 LISTED_KEYS = 10_000
 """How many keys of rows that stayed one part's evidence lists; it always counts them all."""
 
-_BATCH = sql.Identifier("pg_temp", "strongroom_batch")
 _TRIES = 5
 _TRANSIENT = (
     errors.SerializationFailure,
@@ -68,6 +70,7 @@ class PendingBatch(Record):
     rows: int
     deleted: int
     gone: int
+    detached: int = 0
     kept: tuple[KeptRow, ...]
     seconds: float
 
@@ -80,6 +83,7 @@ class DeleteProgress(VerifiedPart):
     gone: int = 0
     changed: int = 0
     referenced: int = 0
+    detached: int = 0
     batches: int = 0
     longest_batch_seconds: float = 0.0
     kept: tuple[KeptRow, ...] = ()
@@ -142,21 +146,21 @@ def delete_part(
     present = store.read(evidence_key)
     if present is not None:
         return _summary(parse_evidence(f"{store}{evidence_key}", present[0]))
-    if store.head(archive.condemnation_key) is not None:
-        raise IntegrityError(
-            f"{archive} was condemned: a part of it is not what was archived",
-            hint="No row was deleted. Run the partition again: what is still in the table goes into another archive.",
-        )
-    _refuse_if_restored(store, settings, partition, now)
+    require_wanted(store, settings, partition, archive, now)
     claim_store(store, read_identity(connection))
     require_object(store, part)
-    table = _inspect_again(connection, settings, part)
-    warm = warm_table(connection, settings, table.shape, partition.window, now)
-    restore_keys(store, staging, connection, table.shape, part)
+    detached = detached_windows(store, archive)
+    if covers(detached, part.window):
+        progress = DeleteProgress(**part.model_dump(), detached=part.rows)
+        warm = None
+    else:
+        table = inspect_again(connection, settings, part)
+        warm = warm_table(connection, settings, table.shape, partition.window, now)
+        restore_keys(store, staging, connection, table.shape, part)
 
-    clock = running_clock(now)
-    pace = Pace(connection, store, settings, keep_claim=keep_claim, clock=clock, stop_at=stop_at)
-    progress = _delete_rows(connection, staging, settings, table, warm, part, keep_claim, pace)
+        clock = running_clock(now)
+        pace = Pace(connection, store, settings, keep_claim=keep_claim, clock=clock, stop_at=stop_at)
+        progress = _delete_rows(connection, staging, settings, table, warm, detached, part, keep_claim, pace)
     evidence = DeleteEvidence(
         archive_id=part.archive_id,
         number=part.number,
@@ -171,6 +175,7 @@ def delete_part(
         gone=progress.gone,
         changed=progress.changed,
         referenced=progress.referenced,
+        detached=progress.detached,
         batches=progress.batches,
         longest_batch_seconds=progress.longest_batch_seconds,
         kept=progress.kept,
@@ -203,8 +208,20 @@ def _summary(evidence: DeleteEvidence) -> DeletedPart:
     return DeletedPart.model_validate(evidence.model_dump(include=set(DeletedPart.model_fields)))
 
 
-def _refuse_if_restored(store: Store, settings: TableSettings, partition: Partition, now: datetime) -> None:
-    """Plan has looked too; but a delete may be cleared alone, long after its plan."""
+def require_wanted(
+    store: Store, settings: TableSettings, partition: Partition, archive: ArchiveId, now: datetime
+) -> None:
+    """See that the rows of an archive may leave the table. Plan has looked too; but a step may be cleared alone, long after.
+
+    Raises:
+        IntegrityError: The archive was condemned.
+        NeededError: Rows of the partition were restored and are needed in the table.
+    """
+    if store.head(archive.condemnation_key) is not None:
+        raise IntegrityError(
+            f"{archive} was condemned: a part of it is not what was archived",
+            hint="No row was deleted. Run the partition again: what is still in the table goes into another archive.",
+        )
     restores = active_restores_of(store, settings.qualified_name, partition, now)
     if restores:
         raise NeededError(
@@ -214,7 +231,12 @@ def _refuse_if_restored(store: Store, settings: TableSettings, partition: Partit
         )
 
 
-def _inspect_again(connection: Connection, settings: TableSettings, part: VerifiedPart) -> InspectedTable:
+def inspect_again(connection: Connection, settings: TableSettings, part: VerifiedPart) -> InspectedTable:
+    """Inspect the table and see that it is as it was when a verified part of it was planned.
+
+    Raises:
+        UnarchivableError: It is not, or cannot be archived any more.
+    """
     try:
         return inspect_unchanged(connection, settings, part)
     except UnarchivableError as error:
@@ -231,6 +253,7 @@ def _delete_rows(
     settings: TableSettings,
     table: InspectedTable,
     warm: WarmTable | None,
+    detached: Sequence[Window],
     part: VerifiedPart,
     keep_claim: KeepClaim,
     pace: Pace,
@@ -241,20 +264,22 @@ def _delete_rows(
     if progress.pending is not None:
         progress = _settle(connection, progress, progress.pending)
     connection.isolation_level = IsolationLevel.READ_COMMITTED
-    connection.execute(_batch_table(table))
+    connection.execute(batch_table(table.key_types, "IF NOT EXISTS {} ON COMMIT DELETE ROWS"))
     with open_keys(staging, part) as keys:
         for batch in pace.batches(islice(keys, progress.done_rows, None)):
-            pending = _delete_batch(connection, staging, settings, table, warm, progress, batch, keep_claim, pace)
+            pending = _delete_batch(
+                connection, staging, settings, table, warm, detached, progress, batch, keep_claim, pace
+            )
             progress = _advance(progress, pending)
     if (
         progress.done_rows != part.rows
-        or progress.deleted + progress.gone + progress.changed + progress.referenced != part.rows
+        or progress.deleted + progress.gone + progress.changed + progress.referenced + progress.detached != part.rows
     ):
         raise IntegrityError(
             f"the delete of {part.archive_id} part {part.number} does not add up",
             expected=f"{part.rows} rows",
             found=f"{progress.done_rows} seen: {progress.deleted} deleted, {progress.gone} gone, "
-            f"{progress.changed} changed, {progress.referenced} referenced",
+            f"{progress.changed} changed, {progress.referenced} referenced, {progress.detached} detached",
             hint="Every deleted row was compared with its archived form and lies in the archive. Clear this task.",
         )
     return progress
@@ -301,6 +326,7 @@ def _advance(progress: DeleteProgress, batch: PendingBatch) -> DeleteProgress:
             "gone": progress.gone + batch.gone,
             "changed": progress.changed + changed,
             "referenced": progress.referenced + len(batch.kept) - changed,
+            "detached": progress.detached + batch.detached,
             "batches": progress.batches + 1,
             "longest_batch_seconds": round(max(progress.longest_batch_seconds, batch.seconds), 3),
             "kept": (*progress.kept, *batch.kept[:room]),
@@ -309,22 +335,13 @@ def _advance(progress: DeleteProgress, batch: PendingBatch) -> DeleteProgress:
     )
 
 
-def _batch_table(table: InspectedTable) -> sql.Composed:
-    keys = sql.SQL(", ").join(
-        sql.SQL("{} {}").format(sql.Identifier(f"k{position}"), sql.SQL(type_))
-        for position, type_ in enumerate(table.key_types)
-    )
-    return sql.SQL(
-        "CREATE TEMPORARY TABLE IF NOT EXISTS strongroom_batch ({}, digest text) ON COMMIT DELETE ROWS"
-    ).format(keys)
-
-
 def _delete_batch(
     connection: Connection,
     staging: Staging,
     settings: TableSettings,
     table: InspectedTable,
     warm: WarmTable | None,
+    detached: Sequence[Window],
     progress: DeleteProgress,
     batch: list[bytes],
     keep_claim: KeepClaim,
@@ -338,15 +355,16 @@ def _delete_batch(
             with connection.transaction():
                 # The server ends a session that stands still from here on before the claim runs out.
                 keep_claim()
-                deleted, kept = _try_batch(connection, table, warm, batch)
+                deleted, waiting, kept = _try_batch(connection, table, warm, detached, batch)
                 # The DELETE's own lock keeps whoever would change the table waiting until this transaction ends, so
                 # what the catalogue shows now is what the DELETE met; an error takes the whole batch back.
-                _inspect_again(connection, settings, progress)
+                inspect_again(connection, settings, progress)
                 pending = PendingBatch(
                     transaction=_transaction(connection),
                     rows=len(batch),
                     deleted=deleted,
-                    gone=len(batch) - deleted - len(kept),
+                    gone=len(batch) - deleted - waiting - len(kept),
+                    detached=waiting,
                     kept=kept,
                     seconds=time.monotonic() - started,
                 )
@@ -367,18 +385,25 @@ def _transaction(connection: Connection) -> str:
 
 
 def _try_batch(
-    connection: Connection, table: InspectedTable, warm: WarmTable | None, batch: list[bytes]
-) -> tuple[int, tuple[KeptRow, ...]]:
-    """Delete what may be deleted of a batch; how many that was, and what is still there."""
-    # A batch is small beside the table, whatever the planner believes of it: always by the index of the key.
-    connection.execute("SET LOCAL enable_seqscan = off")
-    connection.execute("SET LOCAL enable_hashjoin = off")
-    connection.execute("SET LOCAL enable_mergejoin = off")
-    with connection.cursor() as cursor, cursor.copy(sql.SQL("COPY {} FROM STDIN").format(_BATCH)) as copy:
-        copy.write(b"".join(batch))
+    connection: Connection,
+    table: InspectedTable,
+    warm: WarmTable | None,
+    detached: Sequence[Window],
+    batch: list[bytes],
+) -> tuple[int, int, tuple[KeptRow, ...]]:
+    """Delete what may be deleted of a batch; how many that was, how many are in detached partitions, and what is there."""
+    join_by_index(connection)
+    fill_batch(connection, batch)
+    waiting = _leave_out(connection, table, detached) if detached else 0
     statement = _delete_statement(table)
     deleted = connection.execute(statement).rowcount if warm is None else _move(connection, warm, statement)
-    return deleted, tuple(_kept_rows(connection, table)) if deleted < len(batch) else ()
+    return deleted, waiting, tuple(_kept_rows(connection, table)) if deleted < len(batch) else ()
+
+
+def _leave_out(connection: Connection, table: InspectedTable, detached: Sequence[Window]) -> int:
+    """Take out of the batch the rows that left the table in a detached partition; how many they are."""
+    condition = dated_inside(table.shape, detached)
+    return connection.execute(sql.SQL("DELETE FROM {} AS b WHERE {}").format(BATCH, condition)).rowcount
 
 
 def _move(connection: Connection, warm: WarmTable, delete: sql.Composed) -> int:
@@ -413,24 +438,15 @@ def _move(connection: Connection, warm: WarmTable, delete: sql.Composed) -> int:
     return deleted
 
 
-def _same_key(table: InspectedTable, batch_alias: str) -> sql.Composed:
-    return sql.SQL(" AND ").join(
-        sql.SQL("t.{} = {}.{}").format(
-            sql.Identifier(name), sql.Identifier(batch_alias), sql.Identifier(f"k{position}")
-        )
-        for position, name in enumerate(table.shape.primary_key)
-    )
-
-
 def _delete_statement(table: InspectedTable) -> sql.Composed:
     """Delete what is still equal to its archived form and what nothing refers to."""
     conditions = [
-        _same_key(table, "b"),
+        same_key(table.shape, "b"),
         sql.SQL("{} = b.digest").format(row_digest(sql.SQL("t"))),
         *(sql.SQL("NOT ") + refers(reference) for reference in table.references),
     ]
     return sql.SQL("DELETE FROM {} AS t USING {} AS b WHERE {}").format(
-        table.name, _BATCH, sql.SQL(" AND ").join(conditions)
+        table.name, BATCH, sql.SQL(" AND ").join(conditions)
     )
 
 
@@ -440,7 +456,7 @@ def _kept_rows(connection: Connection, table: InspectedTable) -> Iterator[KeptRo
         sql.SQL("b.{}::text").format(sql.Identifier(f"k{p}")) for p in range(len(table.key_types))
     )
     query = sql.SQL("SELECT ARRAY[{}], {} = b.digest FROM {} AS b JOIN {} AS t ON {}").format(
-        keys, row_digest(sql.SQL("t")), _BATCH, table.name, _same_key(table, "b")
+        keys, row_digest(sql.SQL("t")), BATCH, table.name, same_key(table.shape, "b")
     )
     rows: list[Any] = connection.execute(query).fetchall()
     for key, unchanged in rows:

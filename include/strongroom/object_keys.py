@@ -127,6 +127,15 @@ class ArchiveId:
         return f"{self.evidence_prefix}delete-{part_name(number)}.json"
 
     @property
+    def detach_evidence_key(self) -> str:
+        """Key of the record of the partitions that were detached with the archive's rows in them."""
+        return f"{self.evidence_prefix}detach.json"
+
+    def drop_evidence_key(self, oid: int, at: datetime) -> str:
+        """Key of the record that one of these partitions was dropped."""
+        return f"{self.evidence_prefix}dropped-{oid}-{at:%Y%m%dT%H%M%SZ}.json"
+
+    @property
     def seal_key(self) -> str:
         """Key of the copy of the manifest that is written just before it."""
         return f"{self.evidence_prefix}{_SEAL}"

@@ -251,7 +251,7 @@ class SealedArchive(Record):
 
 
 class DeletedPart(Record):
-    """What became of the rows of one part. ``deleted + gone + changed + referenced == rows``."""
+    """What became of the rows of one part. ``deleted + gone + changed + referenced + detached == rows``."""
 
     archive_id: str
     number: int
@@ -260,6 +260,7 @@ class DeletedPart(Record):
     gone: int = Field(description="No longer in the table when this try came to them.")
     changed: int = Field(description="Differ from their archived form; they stay.")
     referenced: int = Field(default=0, description="Unchanged, but other rows have come to refer to them; they stay.")
+    detached: int = Field(default=0, description="In partitions that were detached and wait to be dropped.")
     batches: int
     longest_batch_seconds: float
     evidence_key: str

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from pydantic import AwareDatetime
 
+from strongroom.detached import read_detached
 from strongroom.object_keys import ArchiveId
 from strongroom.records import ArchivePlan, DeletedPart, Exclusion, Record, RestoreRecord, VerifiedPart, parse_record
 from strongroom.staging import Staging
@@ -14,7 +15,7 @@ from strongroom.vacuum import Vacuum
 
 
 class RunReport(Record):
-    """What one run did. ``archived_rows == deleted_rows + gone_rows + changed_rows + referenced_rows``."""
+    """What one run did. ``archived_rows`` is the sum of deleted, gone, changed, referenced and detached rows."""
 
     outcome: str
     table: str
@@ -25,6 +26,8 @@ class RunReport(Record):
     gone_rows: int = 0
     changed_rows: int = 0
     referenced_rows: int = 0
+    detached_rows: int = 0
+    detached_until: AwareDatetime | None = None
     excluded_rows: int = 0
     original_size_bytes: int = 0
     compressed_size_bytes: int = 0
@@ -63,6 +66,9 @@ class RunReport(Record):
                 (self.changed_rows, "changed meanwhile and stay"),
                 (self.referenced_rows, "came to be referred to and stay"),
                 (self.excluded_rows, "were excluded by plan and stay"),
+                (self.detached_rows, f"wait in detached partitions until {self.detached_until:%Y-%m-%d %H:%M} UTC")
+                if self.detached_until
+                else (0, ""),
             )
             if rows
         ]
@@ -95,6 +101,8 @@ def report_run(
     # A run that was cleared and now has less to do may still show records of its earlier try.
     parts = [part for part in parts if part.archive_id == plan.archive_id]
     deleted = [part for part in deleted if part.archive_id == plan.archive_id]
+    waiting = sum(part.detached for part in deleted)
+    evidence = read_detached(store, ArchiveId.parse(plan.archive_id)) if plan.archive_id and waiting else None
     report = RunReport(
         outcome=_outcome(plan, deleted),
         table=plan.table,
@@ -105,6 +113,8 @@ def report_run(
         gone_rows=sum(part.gone for part in deleted),
         changed_rows=sum(part.changed for part in deleted),
         referenced_rows=sum(part.referenced for part in deleted),
+        detached_rows=waiting,
+        detached_until=evidence.drop_after if evidence else None,
         excluded_rows=sum(exclusion.rows for exclusion in plan.exclusions),
         original_size_bytes=sum(part.original_size_bytes for part in parts),
         compressed_size_bytes=sum(part.compressed_size_bytes for part in parts),

@@ -391,6 +391,13 @@ class _Loader:
                 f"rows for {self._target} refer to rows of {self._referred(named)} that are not there (foreign key {named})",
                 hint=f"{hint}Restore those rows first, then clear this task; or restore into a table of its own.",
             )
+        if isinstance(error, errors.CheckViolation) and diagnosis.constraint_name is None:
+            return RestoreError(
+                f"{self._target} has no partition for an archived row",
+                hint=f"{hint}Where the partition was detached and waits in schema strongroom_detached, bring it back and no restore "
+                "is needed (docs/partitions.md); else make one for that time, then clear this task; or restore into a table of its "
+                "own.",
+            )
         return RestoreError(
             f"{self._target} does not take an archived row",
             found=f"{type(error).__name__} of {named}",

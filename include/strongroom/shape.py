@@ -41,6 +41,17 @@ def row_digest(alias: sql.Composable) -> sql.Composed:
     return sql.SQL("encode(sha256(convert_to({}, 'UTF8')), 'hex')").format(row_text(alias))
 
 
+def digest_of_columns(shape: TableShape, alias: str) -> sql.Composed:
+    """:func:`row_digest` over the columns of a shape, in its order, whatever else or in whatever order the row has them.
+
+    Args:
+        shape: What was archived.
+        alias: What the statement calls the row.
+    """
+    columns = sql.SQL(", ").join(sql.Identifier(alias, column.name) for column in shape.columns)
+    return sql.SQL("(SELECT {} FROM (SELECT {}) AS archived)").format(row_digest(sql.Identifier("archived")), columns)
+
+
 def json_line(shape: TableShape) -> sql.Composed:
     """An expression over the row ``t`` that gives its JSON line; :mod:`strongroom.json_lines` writes the same, cheaper."""
     fields = sql.SQL(", ").join(

@@ -14,17 +14,16 @@ from typing import Any, Literal
 from psycopg import IsolationLevel, sql
 from pydantic import AwareDatetime
 
-from strongroom.audit import verify_archive
+from strongroom.audit import doubt_about
 from strongroom.catalog import read_catalog
 from strongroom.codecs import blocks
-from strongroom.errors import FrozenError
 from strongroom.holds import Hold, covering, holds_in_force, on_everything
 from strongroom.manifest import Manifest
 from strongroom.object_keys import ArchiveId, warm_evidence_key
 from strongroom.partitions import Frequency, Partition
 from strongroom.records import Record, RunIdentity, Sha256, TableShape
 from strongroom.settings import TableSettings
-from strongroom.shape import row_digest
+from strongroom.shape import digest_of_columns
 from strongroom.source import Connection, qualified
 from strongroom.staging import FolderStaging
 from strongroom.store import Store
@@ -197,12 +196,8 @@ class _Dropping:
     def drop(self, archives: Sequence[Manifest], run: RunIdentity, now: datetime) -> WarmResult:
         """Prove every row of the partition, then take it down, in one transaction with the evidence."""
         for manifest in archives if self._has_rows() else ():
-            try:
-                verdict = verify_archive(self._store, ArchiveId.parse(manifest.archive_id))
-            except FrozenError as error:
-                return self._kept("unverifiable", error.what)
-            if not verdict.sound:
-                return self._kept("unverifiable", f"its archive {manifest.archive_id} is {verdict.result}")
+            if doubt := doubt_about(self._store, ArchiveId.parse(manifest.archive_id)):
+                return self._kept("unverifiable", doubt)
         conditions = self._stage_keys(archives)
         connection = self._connection
         connection.isolation_level = IsolationLevel.READ_COMMITTED
@@ -331,6 +326,6 @@ def _is_archived(staged: sql.Identifier, shape: TableShape) -> sql.Composed:
         for position, name in enumerate(shape.primary_key)
     )
     # The columns that the table had when it was archived, in their order then.
-    columns = sql.SQL(", ").join(sql.SQL("w.{}").format(sql.Identifier(column.name)) for column in shape.columns)
-    digest = sql.SQL("(SELECT {} FROM (SELECT {}) AS t)").format(row_digest(sql.SQL("t")), columns)
-    return sql.SQL("EXISTS (SELECT FROM {} AS a WHERE {} AND a.digest = {})").format(staged, same, digest)
+    return sql.SQL("EXISTS (SELECT FROM {} AS a WHERE {} AND a.digest = {})").format(
+        staged, same, digest_of_columns(shape, "w")
+    )

@@ -127,6 +127,14 @@ class DeleteLimits(_Frozen):
     longest_pause_seconds: TimeoutSeconds = 3600
 
 
+class PartitionDelete(_Frozen):
+    """Whether partitions of which every row is proved leave the table as a whole, and how long they wait before they are dropped."""
+
+    enabled: bool = False
+    cooling_off: RetentionTerm = Term.parse("P1D")
+    conn_id: Text = "strongroom_owner"
+
+
 class Purge(_Frozen):
     """How archives whose term is over are destroyed, and when what broken runs left is swept away."""
 
@@ -190,6 +198,7 @@ class Transitions(_Frozen):
 SECTIONS: Mapping[str, type[BaseModel]] = {
     "compression": Compression,
     "delete_limits": DeleteLimits,
+    "partition_delete": PartitionDelete,
     "store": StoreSettings,
     "purge": Purge,
     "prices": Prices,
@@ -220,6 +229,7 @@ class TableSettings(_Frozen):
     part_bytes: Count = 1_073_741_824
     delete_batch_rows: Count = 10_000
     delete_limits: DeleteLimits = DeleteLimits()
+    partition_delete: PartitionDelete = PartitionDelete()
     stop_after: Budget | None = None
     vacuum_after_delete: bool = False
     max_parallel_parts: Count = 4
