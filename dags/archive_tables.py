@@ -15,6 +15,7 @@ from strongroom_airflow.operators import (
     ChecksumOperator,
     CompressOperator,
     DeleteOperator,
+    DetachOperator,
     ExtractToStagingOperator,
     PlanOperator,
     ReportOperator,
@@ -82,6 +83,8 @@ def archive_dag(name: str, table: TableSettings) -> DAG:
             trigger_rule="none_failed",
         )
         parts >> seal >> delete >> report
+        if table.partition_delete.enabled:
+            seal >> DetachOperator(**step("detach"), parts=seal.output) >> delete
     return dag
 
 

@@ -1,6 +1,6 @@
 """retention_purge: each day at 03:00 UTC, destroys the archives whose term is over, and sweeps what broken runs left.
 
-`decide ▶ approve ▶ purge[table] ▶ sweep ▶ report`, and `warm ▶ report` beside them
+`decide ▶ approve ▶ purge[table] ▶ sweep ▶ report`, and `warm ▶ report` and `detached ▶ report` beside them
 
 | task | does | when it fails |
 |---|---|---|
@@ -9,7 +9,8 @@
 | `purge` | looks at each archive again, removes every version of it, the manifest last, proves that nothing is left, writes a certificate of destruction | clear it: it goes on where it stopped, after looking at terms, holds and locks anew |
 | `sweep` | removes parts that were never sealed, unfinished uploads, records of restores past their date, claims and staging that nobody needs | clear it at any time |
 | `warm` | beside the others: takes down partitions of warm tables whose term is over, each of whose rows was found in a sound archive again | nothing was dropped that was not proved; clear it |
-| `report` | sums up under `reports/retention_purge/`, warm partitions too | clear it at any time |
+| `detached` | beside the others: drops partitions that `detach` took out of their table, when their cooling-off is over and each of their rows was found in a sound archive again | nothing was dropped that was not proved; clear it |
+| `report` | sums up under `reports/retention_purge/`, warm and detached partitions too | clear it at any time |
 
 ### What is kept, and why
 Only an archive that is past its `retention_until` goes. Anything else is a result with its reason: `kept` (its term runs), `held` (a
@@ -30,6 +31,7 @@ from strongroom.settings import load_settings
 from strongroom_airflow.operators.purge_approve import PurgeApproveOperator
 from strongroom_airflow.operators.purge_archives import PurgeArchivesOperator
 from strongroom_airflow.operators.purge_decide import PurgeDecideOperator
+from strongroom_airflow.operators.purge_detached import PurgeDetachedOperator
 from strongroom_airflow.operators.purge_report import PurgeReportOperator
 from strongroom_airflow.operators.purge_sweep import PurgeSweepOperator
 from strongroom_airflow.operators.purge_warm import PurgeWarmOperator
@@ -78,6 +80,10 @@ with DAG(
         task_id="warm",
         doc_md="Takes warm partitions down whose term is over and whose rows are proved. **Clear it** at any time.",
     )
+    detached = PurgeDetachedOperator(
+        task_id="detached",
+        doc_md="Drops detached partitions that have waited long enough and whose rows are proved. **Clear it** at any time.",
+    )
     report = PurgeReportOperator(
         task_id="report",
         judged=decide.output["judged"],
@@ -85,8 +91,9 @@ with DAG(
         results=purge.output,
         swept=sweep.output,
         warm=warm.output,
+        detached=detached.output,
         trigger_rule="none_failed",
         doc_md="One summary in each store. **Clear it** at any time: each time it writes a report of its own.",
     )
     purge >> sweep >> report
-    warm >> report
+    [warm, detached] >> report

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from pydantic import AwareDatetime
 
+from strongroom.detached_purge import DetachedResult
 from strongroom.object_keys import purge_report_key
 from strongroom.purge import Approval, Decision, PurgeResult
 from strongroom.records import Record, RunIdentity
@@ -37,6 +38,8 @@ class PurgeReport(Record):
     swept: tuple[Swept, ...]
     warm: tuple[WarmResult, ...] = ()
     """What became of each partition of each warm table; reports of the first versions have none."""
+    detached: tuple[DetachedResult, ...] = ()
+    """What became of each detached partition; reports of the first versions have none."""
 
     @property
     def counts(self) -> Counter[str]:
@@ -53,6 +56,11 @@ class PurgeReport(Record):
         """How many warm partitions came to which result."""
         return Counter(one.result for one in self.warm)
 
+    @property
+    def detached_counts(self) -> Counter[str]:
+        """How many detached partitions came to which result."""
+        return Counter(one.result for one in self.detached)
+
     def sentence(self) -> str:
         """The one line that a reader of the log needs."""
         archives = _in_words(self.counts) or "no archive to purge"
@@ -63,6 +71,7 @@ class PurgeReport(Record):
             f"swept away: {swept}"
             + (f"; {kept} leftovers stay, each with its reason" if kept else "")
             + (f"; warm partitions: {_in_words(self.warm_counts)}" if self.warm else "")
+            + (f"; detached partitions: {_in_words(self.detached_counts)}" if self.detached else "")
         )
 
 
@@ -85,6 +94,7 @@ def keep_report(
     results: Sequence[PurgeResult],
     swept: Sequence[Swept],
     warm: Sequence[WarmResult],
+    detached: Sequence[DetachedResult],
     *,
     run: RunIdentity,
     now: datetime,
@@ -99,6 +109,7 @@ def keep_report(
         results=tuple(results),
         swept=tuple(swept),
         warm=tuple(warm),
+        detached=tuple(detached),
     )
     body = report.model_dump_json(indent=2).encode() + b"\n"
     for store in stores:

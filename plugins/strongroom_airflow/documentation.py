@@ -21,6 +21,9 @@ A mismatch fails at once: **clear `plan`** and what follows.""",
 has the server rebuild rows from the archived lines and compare their digests. Its result is the verification record, the
 only way to a DELETE. **Clear it** at any time; it always reads again.""",
     "seal": """Writes SHA256SUMS and then the manifest. From here on the archive exists. **Clear it** at any time.""",
+    "detach": """Detaches each partition of which every row is one of this archive, after it was guarded against changes and compared
+with the archive key by key. Whatever is not covered goes by key in `delete`; the log says why. Detached partitions wait, and the DAG
+`retention_purge` proves them again before it drops them. Deletes nothing. **Clear it** at any time: it goes on where it was.""",
     "delete": """Deletes the part's rows by primary key in short transactions, only those whose digest is still the archived
 one. Rows that changed, or that others refer to now, stay and are listed under `evidence/`. Pauses by itself while standbys
 lag or others wait for it; the log says so. **Clear it** at any time: it goes on behind the last batch.""",
@@ -32,7 +35,7 @@ _DAG = """
 Moves the rows of **{table}** whose `{date_column}` lies in the run's partition into a proved archive, and deletes exactly
 the rows that it proved.
 
-`plan ▶ part[i]: extract_to_staging ▶ compress ▶ checksum ▶ upload ▶ verify ▶ seal ▶ delete[i] ▶ report`
+`plan ▶ part[i]: extract_to_staging ▶ compress ▶ checksum ▶ upload ▶ verify ▶ seal ▶ {detach}delete[i] ▶ report`
 
 | | |
 |---|---|
@@ -74,6 +77,7 @@ def describe_dag(table: TableSettings) -> str:
         table=table.qualified_name,
         date_column=table.date_column,
         frequency=table.frequency.value,
+        detach="detach ▶ " if table.partition_delete.enabled else "",
         cron=table.cron,
         hot=table.hot_retention.in_words,
         cold=table.cold_retention.in_words,

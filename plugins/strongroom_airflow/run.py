@@ -18,7 +18,13 @@ from strongroom.settings import TableSettings
 from strongroom.source import Connection
 from strongroom.staging import Staging
 from strongroom.store import Store
-from strongroom_airflow.connections import connect_replica, connect_source, connect_staging, connect_store
+from strongroom_airflow.connections import (
+    connect_owner,
+    connect_replica,
+    connect_source,
+    connect_staging,
+    connect_store,
+)
 
 _AT_WORK = ["scheduled", "queued", "running", "restarting", "up_for_retry", "up_for_reschedule", "deferred"]
 
@@ -61,6 +67,12 @@ class ArchiveRun:
             return self.source()
         replica = partial(connect_replica, self.settings, conn_id, application_name=self._application_name)
         return read_source(self.source, replica)
+
+    def owner(self) -> AbstractContextManager[Connection]:
+        """A session on the source database whose role owns the table."""
+        return connect_owner(
+            self.settings, self.settings.partition_delete.conn_id, application_name=self._application_name
+        )
 
     @property
     def _application_name(self) -> str:

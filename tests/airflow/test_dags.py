@@ -173,6 +173,18 @@ def test_settings_of_a_table_reach_its_dag(configured):
     assert dag.get_task("delete").max_active_tis_per_dagrun == 2
 
 
+def test_detach_stands_between_seal_and_delete_where_partitions_may_go_as_a_whole(configured):
+    settings = {"date_column": "at", "partition_delete": {"enabled": True}}
+    configured({"legal_basis": "a test", "tables": {"calls": settings}})
+
+    [dag] = parse().dags.values()
+
+    found = {task.task_id: set(task.downstream_task_ids) for task in dag.tasks}
+    assert found == EDGES | {"seal": {"detach", "delete", "report"}, "detach": {"delete"}}
+    assert "seal ▶ detach ▶ delete[i]" in dag.doc_md
+    assert "retention_purge" in dag.get_task("detach").doc_md
+
+
 def test_a_task_builds_its_own_dag_alone():
     """Each task parses the file again; with 200 tables that must not cost it 200 DAGs."""
     with _airflow_parsing_context_manager(dag_id="archive__audit_events", task_id="plan"):

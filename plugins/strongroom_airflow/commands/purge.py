@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 from sqlalchemy import select
 
+from strongroom.detached_purge import DetachedResult
 from strongroom.purge import Decision, PurgeResult, judge
 from strongroom.purge_report import sum_up
 from strongroom.settings import Settings, load_settings
@@ -67,15 +68,17 @@ def purge(args: Namespace) -> int:
     state = follow_one(DAG_ID, run_id, quiet=args.json, explain=_explain)
     purged = [PurgeResult.model_validate(one) for batch in results(DAG_ID, run_id, "purge") for one in batch]
     warm = [WarmResult.model_validate(one) for each in results(DAG_ID, run_id, "warm") for one in each]
+    detached = [DetachedResult.model_validate(one) for each in results(DAG_ID, run_id, "detached") for one in each]
     problems = [] if state == DagRunState.SUCCESS else find_problems(DAG_ID, run_id)
     if args.json:
         document = {"run_id": run_id, "state": state, "page": page_of(DAG_ID, run_id)}
         document["problems"] = [problem.as_json() for problem in problems]
         document["results"] = [one.model_dump(mode="json") for one in purged]
         document["warm"] = [one.model_dump(mode="json") for one in warm]
+        document["detached"] = [one.model_dump(mode="json") for one in detached]
         print_json(document)
     else:
-        _print_results(purged, warm)
+        _print_results(purged, warm, detached)
     require_success(
         DAG_ID,
         run_id,
@@ -124,7 +127,9 @@ def _decisions_table(settings: Settings, decisions: Sequence[Decision]) -> Table
     return table
 
 
-def _print_results(purged: Sequence[PurgeResult], warm: Sequence[WarmResult]) -> None:
+def _print_results(
+    purged: Sequence[PurgeResult], warm: Sequence[WarmResult], detached: Sequence[DetachedResult]
+) -> None:
     if purged:
         print_out(_results_table("archive", [(one.archive_id, one.result, one.detail) for one in purged]))
     else:
@@ -134,6 +139,8 @@ def _print_results(purged: Sequence[PurgeResult], warm: Sequence[WarmResult]) ->
         print_out(_results_table("warm partition", ended))
     if len(warm) > len(ended):
         print_out(f"{len(warm) - len(ended)} warm partitions are within their term.")
+    if detached:
+        print_out(_results_table("detached partition", [(one.partition, one.result, one.detail) for one in detached]))
 
 
 def _results_table(what: str, rows: Sequence[tuple[str, str, str]]) -> Table:

@@ -3,6 +3,7 @@
 from strongroom_airflow.operators.checksum import ChecksumOperator
 from strongroom_airflow.operators.compress import CompressOperator
 from strongroom_airflow.operators.delete import DeleteOperator
+from strongroom_airflow.operators.detach import DetachOperator
 from strongroom_airflow.operators.extract_to_staging import ExtractToStagingOperator
 from strongroom_airflow.operators.plan import PlanOperator
 from strongroom_airflow.operators.report import ReportOperator
@@ -14,6 +15,7 @@ __all__ = [
     "ChecksumOperator",
     "CompressOperator",
     "DeleteOperator",
+    "DetachOperator",
     "ExtractToStagingOperator",
     "PlanOperator",
     "ReportOperator",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+from strongroom.detached_purge import DetachedResult
 from strongroom.purge import Approval, PurgeResult
 from strongroom.purge_report import Judged, keep_report
 from strongroom.sweep import Swept
@@ -23,17 +24,21 @@ class PurgeReportOperator(PurgeStepOperator):
     :param results: For each batch its results. (templated)
     :param swept: What became of the leftovers. (templated)
     :param warm: What became of the warm partitions. (templated)
+    :param detached: What became of the detached partitions. (templated)
     """
 
-    template_fields: Sequence[str] = ("judged", "approval", "results", "swept", "warm")
+    template_fields: Sequence[str] = ("judged", "approval", "results", "swept", "warm", "detached")
 
-    def __init__(self, *, judged: Any, approval: Any, results: Any, swept: Any, warm: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, *, judged: Any, approval: Any, results: Any, swept: Any, warm: Any, detached: Any, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.judged = judged
         self.approval = approval
         self.results = results
         self.swept = swept
         self.warm = warm
+        self.detached = detached
 
     def step(self, run: PurgeRun) -> tuple[str, dict[str, Any], Any]:
         report = keep_report(
@@ -43,8 +48,10 @@ class PurgeReportOperator(PurgeStepOperator):
             [PurgeResult.model_validate(result) for batch in self.results or () for result in batch],
             [Swept.model_validate(one) for one in self.swept or ()],
             [WarmResult.model_validate(one) for one in self.warm or ()],
+            [DetachedResult.model_validate(one) for one in self.detached or ()],
             run=run.identity,
             now=datetime.now(timezone.utc),
         )
         facts = {**report.counts, "swept": dict(report.swept_counts), "warm": dict(report.warm_counts)}
+        facts["detached"] = dict(report.detached_counts)
         return report.sentence(), facts, facts

@@ -1,0 +1,52 @@
+"""Between steps 7 and 8, for tables with ``partition_delete``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from strongroom.detach import detach_partitions
+from strongroom.records import VerifiedPart
+from strongroom_airflow.operators.base import StrongroomOperator
+from strongroom_airflow.run import ArchiveRun
+
+
+class DetachOperator(StrongroomOperator):
+    """Detach the partitions whose rows are just those of the sealed archive; they wait to be dropped by the retention purge.
+
+    :param parts: Verification records of all parts, as seal returned them. (templated)
+    """
+
+    template_fields: Sequence[str] = ("parts",)
+
+    def __init__(self, *, parts: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.parts = parts
+
+    def step(self, run: ArchiveRun) -> tuple[str, dict[str, Any], Any]:
+        parts = [VerifiedPart.model_validate(part) for part in self.parts]
+        archive_id = parts[0].archive_id
+        with run.owner() as connection:
+            evidence = detach_partitions(
+                connection,
+                run.store,
+                run.staging(archive_id),
+                run.settings,
+                run.partition,
+                parts,
+                run=run.identity,
+                keep_claim=run.keep_claim,
+                now=run.now(),
+                stop_at=run.stop_at,
+            )
+        for one in evidence.detached:
+            self.log.info("%s waits as %s until %s: %d rows", one.partition, one.held_as, evidence.drop_after, one.rows)
+        for stays in evidence.left:
+            self.log.info("Rows of %s are deleted by key: %s", stays.partition, stays.reason)
+        if evidence.note:
+            self.log.info("All rows are deleted by key: %s", evidence.note)
+        record = evidence.model_dump(mode="json")
+        facts = {name: record[name] for name in ("archive_id", "drop_after", "note")}
+        facts |= {"detached": [one.partition for one in evidence.detached], "rows": evidence.rows}
+        facts["left"] = {one.partition: one.reason for one in evidence.left}
+        return f"Detached {len(evidence.detached)} partitions of {evidence.table}: {archive_id}", facts, record
