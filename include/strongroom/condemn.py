@@ -106,13 +106,18 @@ def _condemn(store: Store, archive: ArchiveId, why: str, who: str, now: datetime
             found=verdict.result,
             hint="Nothing was changed. `airflow strongroom verify` says what is wrong with it, if anything.",
         )
+    dropped = any(key.startswith(archive.drop_evidence_prefix) for key in store.keys(archive.evidence_prefix))
     condemnation = Condemnation(
         archive_id=str(archive),
         why=why,
         who=who,
         condemned_at=now,
         verdict=verdict,
-        lost_rows=sum(deletion.deleted + deletion.gone for _, deletion in bad if deletion is not None),
+        lost_rows=sum(
+            deletion.deleted + deletion.gone + (deletion.detached if dropped else 0)
+            for _, deletion in bad
+            if deletion is not None
+        ),
     )
     store.put_bytes(archive.condemnation_key, condemnation.model_dump_json(indent=2).encode() + b"\n")
     return condemnation

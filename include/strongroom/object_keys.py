@@ -133,7 +133,12 @@ class ArchiveId:
 
     def drop_evidence_key(self, oid: int, at: datetime) -> str:
         """Key of the record that one of these partitions was dropped."""
-        return f"{self.evidence_prefix}dropped-{oid}-{at:%Y%m%dT%H%M%SZ}.json"
+        return f"{self.drop_evidence_prefix}{oid}-{at:%Y%m%dT%H%M%SZ}.json"
+
+    @property
+    def drop_evidence_prefix(self) -> str:
+        """Key prefix of all of these records."""
+        return f"{self.evidence_prefix}dropped-"
 
     @property
     def seal_key(self) -> str:

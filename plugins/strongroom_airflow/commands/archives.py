@@ -15,6 +15,7 @@ from rich.table import Column, Table
 
 from strongroom.audit import ArchiveVerdict, read_deletions
 from strongroom.catalog import Survey, each_once, survey_catalog
+from strongroom.delete import DeleteEvidence
 from strongroom.errors import IntegrityError
 from strongroom.manifest import require_manifest
 from strongroom.object_keys import EVIDENCE, ArchiveId, sealed_and_kept
@@ -83,11 +84,16 @@ def show_archive(args: Namespace) -> int:
             f"{part.start_at:%Y-%m-%d %H:%M}",
             part.sha256,
             part.version_id or "",
-            f"{evidence.deleted + evidence.gone:,}" if evidence else "not yet",
+            _deleted(evidence) if evidence else "not yet",
             f"{evidence.changed + evidence.referenced:,}" if evidence else "",
         )
     print_out(facts, parts)
     return 0
+
+
+def _deleted(evidence: DeleteEvidence) -> str:
+    detached = f", {evidence.detached:,} detached" if evidence.detached else ""
+    return f"{evidence.deleted + evidence.gone:,}{detached}"
 
 
 @command
