@@ -21,7 +21,7 @@ LOCAL := $(VENV)/python -m strongroom_local
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help bench scaling memory statistics parsing demo test test-faults soak coverage mutants fuzz lint up down status env sample lock clean setup
+.PHONY: help bench scaling memory statistics parsing partitions demo test test-faults soak coverage mutants fuzz lint up down status env sample lock clean setup
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -71,6 +71,9 @@ memory: setup ## Measure what each task takes at 200,000 and 2,000,000 rows (min
 
 statistics: setup ## Measure statistics, catalogue and metrics of 10,000 archives (minutes; see docs/statistics.md)
 	@$(VENV)/python -m tests.measure_statistics 10000
+
+partitions: setup ## Measure who waits how long for a partition that leaves its table as a whole (ROWS=1000000; see docs/partitions.md)
+	@$(VENV)/python -m tests.measure_partitions $(if $(filter command line environment,$(origin ROWS)),$(ROWS),1000000)
 
 parsing: setup ## Measure what 200 tables cost the DAG processor, and a task (see docs/configuration.md)
 	@$(VENV)/python -m tests.measure_parsing
