@@ -11,13 +11,13 @@ EQUIVALENT: dict[str, str] = {
     "delete.delete_part: 3 for 2 #1": "blanks of the JSON's indentation",
     "delete._advance: 4 for 3 #1": "digits of a duration",
     **{
-        f"delete._try_batch: without `connection.execute('SET LOCAL {setting} = off')` #1": _SPEED
+        f"batch.join_by_index: without `connection.execute('SET LOCAL {setting} = off')` #1": _SPEED
         for setting in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin")
     },
-    **{f"delete._try_batch: `= on for = off` in SQL #{number}": _SPEED for number in (1, 2, 3)},
+    **{f"batch.join_by_index: `= on for = off` in SQL #{number}": _SPEED for number in (1, 2, 3)},
     "delete._try_batch: True for `deleted < len(batch)` #1": "looks for rows that stayed where none did",
     "delete._try_batch: LtE in `deleted < len(batch)` #1": "looks for rows that stayed where none did",
-    "delete._delete_statement: without `_same_key(table, 'b')` in a list #1": (
+    "delete._delete_statement: without `same_key(table.shape, 'b')` in a list #1": (
         "a digest is of the whole row, its key included; the key is there for the index"
     ),
     "verify.restore_keys: without `require_equal(part, reading.result())` #1": (
