@@ -153,11 +153,11 @@ class Chain:
             yield connection
 
     def detach(self, parts: Sequence[VerifiedPart]) -> DetachEvidence:
-        with self.owning() as connection:
+        with self.owning() as connection, self.staging(parts[0].archive_id) as staging:
             return detach_partitions(
                 connection,
                 self.store,
-                self.staging(parts[0].archive_id),
+                staging,
                 self.settings,
                 self.partition,
                 parts,

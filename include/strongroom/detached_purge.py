@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Literal
 
 from psycopg import IsolationLevel, errors, sql
@@ -33,7 +32,7 @@ from strongroom.records import Record, RunIdentity, Sha256, VerifiedPart
 from strongroom.restores import active_restores_of
 from strongroom.settings import TableSettings
 from strongroom.source import Connection, read_identity
-from strongroom.staging import Staging
+from strongroom.staging import FolderStaging, Staging
 from strongroom.store import Store
 from strongroom.verify import restore_keys
 
@@ -198,7 +197,8 @@ class _Waiting:
             manifest = require_manifest(self._store, self._archive)
             if doubt := doubt_about(self._store, self._archive):
                 return self._result("unverifiable", doubt)
-            staging = Staging(Path(self._settings.staging) / "detached", str(self._archive))
+            folder, setting = self._settings.working_folder
+            staging = FolderStaging(folder / "detached", str(self._archive), setting=setting)
             staging.clear()
             parts = [manifest.verified_part(number) for number in range(len(manifest.parts))]
             for part in parts:

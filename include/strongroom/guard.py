@@ -9,10 +9,11 @@ which detached partitions are found.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from psycopg import sql
+from psycopg import errors, sql
 from pydantic import AwareDatetime
 
 from strongroom.errors import SourceAccessError, SourceError
@@ -144,20 +145,30 @@ def prepare_guards(connection: Connection) -> None:
             f"AUTHORIZATION the-owner-of-the-table; then clear the task.",
         )
     if not present:
-        connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(SCHEMA)))
-    same = fetch_rows(
+        with suppress(errors.UniqueViolation, errors.DuplicateSchema):  # a run of another table was faster
+            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(SCHEMA)))
+    if not _is_made(connection):
+        try:
+            connection.execute(
+                sql.SQL(
+                    "CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS {}"
+                ).format(sql.Identifier(SCHEMA, FUNCTION), sql.Literal(_BODY))
+            )
+        except (errors.UniqueViolation, errors.InternalError_):
+            if not _is_made(connection):
+                raise
+
+
+def _is_made(connection: Connection) -> bool:
+    """Whether the guard's function is there, as it is written here."""
+    found = fetch_rows(
         connection,
         "SELECT FROM pg_proc f JOIN pg_namespace n ON n.oid = f.pronamespace WHERE n.nspname = %s AND f.proname = %s AND f.prosrc = %s",
         SCHEMA,
         FUNCTION,
         _BODY,
     )
-    if not same:
-        connection.execute(
-            sql.SQL(
-                "CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS {}"
-            ).format(sql.Identifier(SCHEMA, FUNCTION), sql.Literal(_BODY))
-        )
+    return bool(found)
 
 
 def guarded_tables(connection: Connection) -> list[GuardedTable]:

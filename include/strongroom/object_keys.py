@@ -133,7 +133,7 @@ class ArchiveId:
 
     def drop_evidence_key(self, oid: int, at: datetime) -> str:
         """Key of the record that one of these partitions was dropped."""
-        return f"{self.drop_evidence_prefix}{oid}-{at:%Y%m%dT%H%M%SZ}.json"
+        return f"{self.drop_evidence_prefix}{oid}-{at:%Y%m%dT%H%M%S.%fZ}.json"
 
     @property
     def drop_evidence_prefix(self) -> str:

@@ -42,7 +42,14 @@ class Scene:
     bucket: str
     folder: Path
 
-    def scenario(self, *, rows: int = ROWS, staging_on_s3: bool = False, **settings: Any) -> Scenario:
+    def scenario(
+        self,
+        *,
+        rows: int = ROWS,
+        staging_on_s3: bool = False,
+        open_ledger: Callable[..., Ledger] = opened,
+        **settings: Any,
+    ) -> Scenario:
         """A ledger on a fresh table, with a prefix and staging of its own; on S3 each step has a machine of its own, too."""
         number = next(_numbers)
         folder = self.folder / str(number)
@@ -66,7 +73,7 @@ class Scene:
             settings=base.model_copy(update={"store": store}),
             folder=folder,
         )
-        return Scenario(self, place, opened(self.conninfo, table, rows))
+        return Scenario(self, place, open_ledger(self.conninfo, table, rows))
 
 
 @dataclass

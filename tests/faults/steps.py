@@ -58,9 +58,12 @@ ARCHIVE_STEPS = (
     "delete",
     "report",
 )
+PARTITION_STEPS = (*ARCHIVE_STEPS[:-2], "detach", *ARCHIVE_STEPS[-2:], "drop")
+"""Of a table whose partitions go as a whole, to the end of their cooling-off."""
 RESTORE_STEPS = ("restore_locate", "restore", "restore_report")
 PURGE_STEPS = ("purge",)
 CLAIM_TTL = timedelta(hours=1)
+COOLED_OFF = timedelta(days=2)
 STOPPED = 15
 """Exit code of a step that was told to end."""
 
@@ -127,7 +130,7 @@ class Steps:
 
     def run(self, name: str) -> None:
         """Run one step as its operator does: claim first, then the work; its record is what XCom would hold."""
-        if name in ARCHIVE_STEPS:
+        if name in (*ARCHIVE_STEPS, "detach"):
             self.claim()
         getattr(self, f"_{name}")()
 
@@ -180,6 +183,14 @@ class Steps:
             return
         sealed = self.chain.seal_parts(self._planned, self._kept("verify", VerifiedPart))
         self._keep("seal", sealed.parts)
+
+    def _detach(self) -> None:
+        sealed = self._kept("seal", VerifiedPart)
+        self._keep("detach", [self.chain.detach(sealed)] if sealed else [])
+
+    def _drop(self) -> None:
+        later = self.place.now + COOLED_OFF
+        self._keep("drop", self.chain.drop_detached(now=later))
 
     def _delete(self) -> None:
         self._part_step("delete", self.chain.delete)

@@ -446,7 +446,9 @@ def test_the_store_has_the_identities_of_the_local_stack_with_the_same_rights(ob
 
     assert ours["policies"] == local["policies"]
     missing = ("admin", "stager")
-    assert sorted(rights(ours), key=str) == sorted((one for one in rights(local) if one["name"] not in missing), key=str)
+    assert sorted(rights(ours), key=str) == sorted(
+        (one for one in rights(local) if one["name"] not in missing), key=str
+    )
 
 
 # ------------------------------------------------------------------------------------------------------ for real: store

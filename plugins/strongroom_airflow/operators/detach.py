@@ -26,11 +26,11 @@ class DetachOperator(StrongroomOperator):
     def step(self, run: ArchiveRun) -> tuple[str, dict[str, Any], Any]:
         parts = [VerifiedPart.model_validate(part) for part in self.parts]
         archive_id = parts[0].archive_id
-        with run.owner() as connection:
+        with run.owner() as connection, run.staging(archive_id) as staging:
             evidence = detach_partitions(
                 connection,
                 run.store,
-                run.staging(archive_id),
+                staging,
                 run.settings,
                 run.partition,
                 parts,
