@@ -65,16 +65,15 @@ def roles(source) -> Iterator[tuple[str, str]]:
     execute(
         source,
         f"""
-        CREATE ROLE {archiver} LOGIN PASSWORD 'for-a-test'; CREATE ROLE {owner} LOGIN PASSWORD 'for-a-test';
+        CREATE ROLE {archiver} LOGIN PASSWORD '{database}'; CREATE ROLE {owner} LOGIN PASSWORD '{database}';
         GRANT USAGE, CREATE ON SCHEMA public TO {owner};
         CREATE SCHEMA {HELD} AUTHORIZATION {owner};
         ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA public GRANT SELECT, DELETE ON TABLES TO {archiver};
         """,
     )
-    password = "for-a-test"  # pragma: allowlist secret
     yield (
-        make_conninfo(source, user=archiver, password=password),
-        make_conninfo(source, user=owner, password=password, options="-c timezone=UTC"),
+        make_conninfo(source, user=archiver, password=database),
+        make_conninfo(source, user=owner, password=database, options="-c timezone=UTC"),
     )
     execute(source, f"DROP OWNED BY {archiver} CASCADE; DROP OWNED BY {owner} CASCADE; DROP ROLE {owner}, {archiver}")
 
