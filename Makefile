@@ -3,8 +3,10 @@
 #   PYTHON=python3.12   which Python makes .venv (default: the one that made it, or the first of 3.10 to 3.13 found)
 #   ROWS=200000         call records a month for demo and sample; the other tables follow in proportion
 #   KEEP=1              demo leaves its stack up
-#   ARGS="-k verify"    further words for pytest
+#   ARGS="-k verify"    further words for pytest, or for the benches
+#   POSTGRES=15         tests on the system's PostgreSQL of that version, which root on Debian gets if it is missing
 #   MINUTES=5           how long soak goes on
+#   SERIES=10000,50000  months of bench-scale; PICTURE=docs/scale.svg is what it draws
 #   WRITE=1             test-faults writes its table into docs/reliability.md
 
 PYTHON ?=
@@ -13,6 +15,9 @@ KEEP ?=
 ARGS ?=
 WRITE ?=
 MINUTES ?= 5
+POSTGRES ?=
+SERIES ?= 1000000,5000000,20000000
+PICTURE ?= docs/scale.svg
 
 VENV := .venv/bin
 LOCAL := $(VENV)/python -m strongroom_local
@@ -21,16 +26,16 @@ LOCAL := $(VENV)/python -m strongroom_local
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help bench scaling memory statistics parsing partitions demo test test-faults soak coverage mutants fuzz lint up down status env sample lock clean setup
+.PHONY: help bench bench-scale bench-compression scaling memory statistics parsing partitions demo test test-faults soak coverage mutants fuzz lint up down status env sample lock clean setup
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
 
 demo: setup ## Archive two months of five tables through real Airflow, prove it, bring one back (ROWS=50000 KEEP=1)
 	@$(LOCAL) demo --rows $(ROWS) $(if $(KEEP),--keep)
 
-test: setup ## Run every test against real embedded servers (ARGS="-k ...")
-	@deploy/make-test $(ARGS)
+test: setup ## Run every test against real embedded servers (ARGS="-k ..."; POSTGRES=15: what needs no Airflow, on that server)
+	@$(if $(POSTGRES),programs=$$(deploy/find-postgres --install $(POSTGRES)) && STRONGROOM_POSTGRES=$$programs )deploy/make-test $(ARGS)
 
 coverage: setup ## Run the tests of the domain and see that they reach all of it that matters (see docs/testing.md)
 	@deploy/measure-coverage $(ARGS)
@@ -83,6 +88,12 @@ bench: setup ## Race Strongroom against the pipe an expert would type, on the sa
 
 scaling: setup ## Measure the same archive with one Celery worker and with two (ROWS=400000; see docs/scaling.md)
 	@$(VENV)/python -m tests.scaling --rows $(if $(filter command line environment,$(origin ROWS)),$(ROWS),400000) $(ARGS)
+
+bench-scale: setup ## Archive 1, 5 and 20 million rows: memory and staging flat, time straight (20 minutes; SERIES=10000,50000)
+	@$(VENV)/python -m tests.bench.scale --series $(SERIES) --picture $(PICTURE) $(ARGS)
+
+bench-compression: setup ## Measure zstd 1 to 19, gzip, dictionaries, long distance and threads on each sample table (minutes)
+	@$(VENV)/python -m tests.bench.compression $(ARGS)
 
 sample: setup ## Fill the source tables up to ROWS call records a month
 	@$(LOCAL) sample --rows $(ROWS)

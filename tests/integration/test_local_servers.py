@@ -176,6 +176,18 @@ def test_postgresql_names_the_folder_that_has_no_programs(session_folder, tmp_pa
         server.start()
 
 
+def test_the_programs_can_be_named_by_a_variable(session_folder, tmp_path, monkeypatch):
+    """Named programs are used, whatever else there is; a folder without any is an error and not another server."""
+    monkeypatch.setenv("STRONGROOM_POSTGRES", str(tmp_path))
+    server = PostgresServer(session_folder / "named-programs")
+
+    with pytest.raises(ServerError, match=f"no PostgreSQL server program in {tmp_path}"):
+        server.start()
+    (tmp_path / "postgres").touch()
+
+    assert server.binaries == tmp_path
+
+
 @pytest.mark.parametrize("closed", [False, True], ids=["reachable folder", "below a folder closed to others"])
 def test_root_may_start_it_wherever_the_folder_is(session_folder, closed):
     """Root's server runs as another user and is placed where that user can reach it."""
