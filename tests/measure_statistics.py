@@ -1,6 +1,6 @@
 """How long do statistics, catalogue and metrics of many archives take? ``make statistics``. The results stand in docs/statistics.md.
 
-Synthetic manifests, a hundred months for each table, lie on an S3 server of the measurement's own, and each table is in a
+Synthetic manifests, fifty months for each table, lie on an S3 server of the measurement's own, and each table is in a
 database of its own server, empty. Everything runs as the task, the command and the exporter run it, each thing twice: with no
 index in the store, and with the one that the first run leaves.
 """
@@ -31,9 +31,10 @@ from strongroom.store import Store
 from strongroom_local.airflow import REPOSITORY
 from strongroom_local.postgres import PostgresServer
 from strongroom_local.s3 import ObjectStore
-from tests.synthetic import MONTHS_A_TABLE, many_manifests, put_manifests
+from tests.synthetic import many_manifests, put_manifests
 
 BUCKET = "measurement"
+MONTHS_A_TABLE = 50
 
 
 def main() -> int:
@@ -46,7 +47,7 @@ def main() -> int:
             each.start()
         server.create_bucket(BUCKET)
         store = Store(server.client("archiver"), StoreSettings(bucket=BUCKET))
-        put_manifests(store, many_manifests(count))
+        put_manifests(store, many_manifests(count, months=MONTHS_A_TABLE))
         set_environment(Path(folder), server, postgres, tables=-(-count // MONTHS_A_TABLE))
         subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
         seconds = measure(server, store, count)

@@ -15,7 +15,6 @@ from strongroom.records import Column, SourceIdentity, TableShape
 from strongroom.shape import shape_sha256
 from strongroom.store import Store
 
-MONTHS_A_TABLE = 100
 SEVEN_YEARS = Term.parse("P7Y")
 
 
@@ -89,10 +88,10 @@ def a_manifest(table: str = "audit", key: str = "2026-05", sequence: int = 1, **
     return manifest.model_copy(update=changes)
 
 
-def many_manifests(count: int) -> Iterator[Manifest]:
-    """A hundred months from January 2018 on for each of as many tables as it takes."""
+def many_manifests(count: int, *, months: int = 100) -> Iterator[Manifest]:
+    """So many months from January 2018 on for each of as many tables as it takes."""
     for number in range(count):
-        table, month = divmod(number, MONTHS_A_TABLE)
+        table, month = divmod(number, months)
         yield a_manifest(f"t{table:03d}", f"{2018 + month // 12}-{month % 12 + 1:02d}")
 
 
