@@ -10,9 +10,8 @@ import json
 import os
 import shutil
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 
 import psycopg
@@ -34,29 +33,10 @@ from tests.bench.contenders import (
     run_restore,
     run_steps,
 )
+from tests.bench.goals import Goal, goals_as_json, machine, say, show_goals
 
 FOLDER = REPOSITORY / ".strongroom" / "bench"
 TOOLS = ("psql", "zstd", "sha256sum", "aws", "bash")
-
-
-@dataclass(frozen=True)
-class Goal:
-    """A figure that the product wants to reach.
-
-    Attributes:
-        most: The goal holds when the figure is not above it; None where it is a least.
-        least: The goal holds when the figure is not below it.
-    """
-
-    words: str
-    figure: float
-    most: float | None = None
-    least: float | None = None
-
-    @property
-    def reached(self) -> bool:
-        """Whether the figure is on the right side."""
-        return (self.most is None or self.figure <= self.most) and (self.least is None or self.figure >= self.least)
 
 
 def main() -> int:
@@ -124,7 +104,7 @@ def reckon_goals(course: Course) -> Iterator[Goal]:
 def show(course: Course, goals: Sequence[Goal]) -> None:
     """Print the results and the goals, as docs/performance.md has them."""
     console = Console(width=130, highlight=False)
-    table = Table(title=f"{course.rows:,} call records, {course.original_mb:,.0f} MB as JSON lines, {_machine()}")
+    table = Table(title=f"{course.rows:,} call records, {course.original_mb:,.0f} MB as JSON lines, {machine()}")
     for name in (
         "",
         "s",
@@ -149,20 +129,7 @@ def show(course: Course, goals: Sequence[Goal]) -> None:
             *(f"{value:,.0f}" for value in (usage.peak_mb, usage.staging_mb, result.stored_mb)),
         )
     console.print(table)
-    for goal in goals:
-        wanted = f"at most {goal.most}" if goal.most is not None else f"at least {goal.least:,}"
-        console.print(
-            f"{'reached    ' if goal.reached else 'falls short'}  {goal.words}: {goal.figure:,.2f} ({wanted})"
-        )
-
-
-def say(what: str) -> None:
-    """Tell how far it is, out of the way of the results."""
-    print(f"{time.strftime('%H:%M:%S')}  {what}", file=sys.stderr, flush=True)
-
-
-def _machine() -> str:
-    return f"{os.cpu_count()} cores, {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1024**3:.0f} GiB"
+    show_goals(console, goals)
 
 
 def _path() -> str:
@@ -174,10 +141,10 @@ def _as_json(course: Course, goals: Sequence[Goal]) -> dict[str, object]:
     return {
         "rows": course.rows,
         "original_mb": course.original_mb,
-        "machine": _machine(),
+        "machine": machine(),
         "at": datetime.now(timezone.utc).isoformat(),
         "results": [asdict(result) | {"name": result.name.strip()} for result in results],
-        "goals": [asdict(goal) | {"reached": goal.reached} for goal in goals],
+        "goals": goals_as_json(goals),
     }
 
 

@@ -201,7 +201,7 @@ def run_chain(course: Course) -> Result:
     """Plan to report through the real scheduler."""
     airflow = Airflow(course.stack)
     _warm_up(airflow, course.month.key)
-    with course.meter(lambda: _airflow_pids(course.stack)).measured() as usage:
+    with course.meter(lambda: airflow_pids(course.stack)).measured() as usage:
         airflow.pause(ARCHIVE_DAG, paused=False)  # the scheduler starts the newest due month by itself
         run = wait_for(lambda: airflow.runs(ARCHIVE_DAG), "the scheduler's run")[0]
         ended = airflow.wait_for_run(ARCHIVE_DAG, run.run_id, seconds=_LONGEST_SECONDS)
@@ -227,7 +227,7 @@ def run_restore(course: Course) -> Result:
     airflow.pause(RESTORE_DAG, paused=False)
     conf = {"table": f"public.{TABLE}", "first_partition": course.month.key, "last_partition": course.month.key}
     conf |= {"why": "a measurement", "who": "make bench"}
-    with course.meter(lambda: _airflow_pids(course.stack)).measured() as usage:
+    with course.meter(lambda: airflow_pids(course.stack)).measured() as usage:
         body = {"logical_date": None, "conf": conf}
         run_id = airflow.call("POST", f"/dags/{RESTORE_DAG}/dagRuns", body)["dag_run_id"]
         run = airflow.wait_for_run(RESTORE_DAG, run_id, seconds=_LONGEST_SECONDS)
@@ -262,7 +262,8 @@ def _add(total: Usage, one: Usage) -> None:
         setattr(total, name, max(getattr(total, name), getattr(one, name)))
 
 
-def _airflow_pids(stack: Stack) -> list[int]:
+def airflow_pids(stack: Stack) -> list[int]:
+    """Airflow's processes, whose children the tasks are."""
     servers = (stack.postgres.pid, stack.object_store.pid)
     return [one.pid for one in stack.status() if one.pid is not None and one.pid not in servers]
 

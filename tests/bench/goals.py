@@ -1,0 +1,55 @@
+"""What the product wants to reach, beside what was measured; and what the benches have in common."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from rich.console import Console
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A figure that the product wants to reach.
+
+    Attributes:
+        most: The goal holds when the figure is not above it; None where it is a least.
+        least: The goal holds when the figure is not below it.
+    """
+
+    words: str
+    figure: float
+    most: float | None = None
+    least: float | None = None
+
+    @property
+    def reached(self) -> bool:
+        """Whether the figure is on the right side."""
+        return (self.most is None or self.figure <= self.most) and (self.least is None or self.figure >= self.least)
+
+
+def show_goals(console: Console, goals: Sequence[Goal]) -> None:
+    """Print goals and figures side by side."""
+    for goal in goals:
+        wanted = f"at most {goal.most}" if goal.most is not None else f"at least {goal.least:,}"
+        console.print(
+            f"{'reached    ' if goal.reached else 'falls short'}  {goal.words}: {goal.figure:,.2f} ({wanted})"
+        )
+
+
+def goals_as_json(goals: Sequence[Goal]) -> list[dict[str, object]]:
+    """The same for machines."""
+    return [asdict(goal) | {"reached": goal.reached} for goal in goals]
+
+
+def say(what: str) -> None:
+    """Tell how far it is, out of the way of the results."""
+    print(f"{time.strftime('%H:%M:%S')}  {what}", file=sys.stderr, flush=True)
+
+
+def machine() -> str:
+    """Cores and memory."""
+    return f"{os.cpu_count()} cores, {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1024**3:.0f} GiB"

@@ -1,0 +1,75 @@
+"""What the benches reckon of what they have measured; `make bench-scale` itself is no test."""
+
+import re
+from dataclasses import replace
+from xml.etree import ElementTree
+
+from tests.bench.goals import Goal
+from tests.bench.scale import Month, picture, reckon_goals
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def a_month(millions: float, seconds: float, **changes) -> Month:
+    month = Month(
+        rows=int(millions * 1e6),
+        parts=2,
+        seconds=seconds,
+        task="part.extract_to_staging",
+        memory_mb=60,
+        staging_mb=500,
+        in_flight_mb=500,
+        original_mb=500 * millions,
+        client_cpu=1,
+        server_cpu=1,
+        store_cpu=1,
+    )
+    return replace(month, **changes)
+
+
+def missed(months) -> list[str]:
+    return [goal.words for goal in reckon_goals(months) if not goal.reached]
+
+
+def test_a_goal_is_reached_at_its_bound():
+    """At most and at least both count the bound itself."""
+    figures = [(Goal("", 1.8, most=1.8), True), (Goal("", 1.81, most=1.8), False), (Goal("", 99, least=100), False)]
+
+    assert [goal.reached for goal, _ in figures] == [reached for _, reached in figures]
+
+
+def test_a_straight_series_with_a_start_of_its_own_reaches_all_goals():
+    """Airflow's own seconds lie at the beginning of the line and bend nothing."""
+    assert missed([a_month(1, 10 + 15), a_month(5, 10 + 75), a_month(20, 10 + 300)]) == []
+
+
+def test_what_bends_or_grows_is_named():
+    """Time, memory and staging each have a goal of their own, wherever in the series it is missed."""
+    sound = [a_month(1, 25), a_month(5, 85), a_month(20, 310)]
+
+    bent = missed([sound[0], replace(sound[1], seconds=100), sound[2]])
+    slower = missed([replace(sound[0], seconds=10), replace(sound[1], seconds=70), replace(sound[2], seconds=295)])
+    hungry = missed([sound[0], replace(sound[1], memory_mb=101), sound[2]])
+    crowded = missed([sound[0], sound[1], replace(sound[2], staging_mb=651)])
+
+    assert bent == ["time from 1,000,000 to 20,000,000 rows, farthest from a straight line, share"]
+    assert slower == ["time a row, 20,000,000 ÷ 1,000,000 rows"]
+    assert hungry == [
+        "memory above an empty task, MB, most of all tasks (part.extract_to_staging)",
+        "memory, highest less lowest from 1,000,000 to 20,000,000 rows, MB",
+    ]
+    assert crowded == ["staging ÷ bytes of the parts in flight, the worst"]
+
+
+def test_the_picture_shows_each_month_in_three_panels():
+    """It is well-formed, and each point lies inside of its panel with its figure beside it."""
+    months = [a_month(1, 25), a_month(5, 85), a_month(20, 310, memory_mb=171)]
+
+    root = ElementTree.fromstring(picture(months))
+
+    points = list(root.iter(f"{SVG}circle"))
+    assert len(points) == 9
+    assert all(58 <= float(point.get("cx")) <= 326 and 44 <= float(point.get("cy")) <= 234 for point in points)
+    texts = [text.text for text in root.iter(f"{SVG}text")]
+    assert {"171", "310", "million rows in the month", "seconds", "MB more than an empty task"} <= set(texts)
+    assert any(re.match("a straight line: 10 s and 15.0 s a million rows", text) for text in texts)
