@@ -62,6 +62,17 @@ def test_a_second_run_finds_nothing_due_and_changes_nothing(chain):
     assert list(chain.store.keys("")) == before
 
 
+def test_a_server_that_does_not_name_itself_is_archived_all_the_same(chain):
+    """Some hosted and distributed servers have no pg_control_system(); the store is bound to the database's name and oid."""
+    execute(chain.conninfo, "ALTER FUNCTION pg_catalog.pg_control_system() RENAME TO hidden")
+
+    report = chain.run()
+
+    [archive] = archive_ids(chain.store)
+    assert report.deleted_rows == 744
+    assert require_manifest(chain.store, archive).source.system_identifier is None
+
+
 def test_late_rows_become_a_further_archive(chain):
     chain.run()
     execute(chain.conninfo, "INSERT INTO audit (at, who) VALUES ('2026-05-11', 'late')")
