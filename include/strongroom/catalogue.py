@@ -232,14 +232,19 @@ def _table_faults(connection: Connection, oid: int) -> list[str]:
     return faults
 
 
+SOMEBODYS_TRIGGER = "(NOT g.tgisinternal OR (g.tgparentid <> 0 AND g.tgconstraint = 0))"
+"""Of a row of pg_trigger: not one of the server's own for a constraint. PostgreSQL 13 and 14 call a trigger that a partition has
+from its table an internal one, too."""
+
+
 def _trigger_faults(connection: Connection, oid: int, accepted: Iterable[str]) -> list[str]:
     """Triggers that a DELETE would fire (bit 3 of tgtype), but for those the settings accept, and guards: these refuse the
     DELETE, and nothing else comes of them."""
     rows = fetch_rows(
         connection,
-        "SELECT DISTINCT t.tgname::text FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid "
-        "WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgtype & 8 <> 0 "
-        "AND (t.tgrelid = %s OR t.tgrelid IN (SELECT relid FROM pg_partition_tree(%s))) "
+        "SELECT DISTINCT g.tgname::text FROM pg_trigger g JOIN pg_proc f ON f.oid = g.tgfoid "  # noqa: S608
+        f"WHERE {SOMEBODYS_TRIGGER} AND g.tgenabled <> 'D' AND g.tgtype & 8 <> 0 "
+        "AND (g.tgrelid = %s OR g.tgrelid IN (SELECT relid FROM pg_partition_tree(%s))) "
         "AND NOT (f.proname = %s AND f.pronamespace = coalesce(to_regnamespace(%s)::oid, 0::oid)) ORDER BY 1",
         oid,
         oid,

@@ -192,6 +192,7 @@ WHERE a.attrelid = %s
 ORDER BY a.attnum
 """
 
+# PostgreSQL 13 has no multiranges, and no column for them.
 _REACHED = """
 WITH RECURSIVE reached AS (
     SELECT a.attname, a.atttypid AS typid
@@ -205,7 +206,7 @@ WITH RECURSIVE reached AS (
         UNION ALL SELECT a.atttypid FROM pg_attribute a
                   WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
         UNION ALL SELECT g.rngsubtype FROM pg_range g WHERE g.rngtypid = t.oid
-        UNION ALL SELECT g.rngtypid FROM pg_range g WHERE g.rngmultitypid = t.oid
+        UNION ALL SELECT g.rngtypid FROM pg_range g WHERE (to_jsonb(g) ->> 'rngmultitypid')::oid = t.oid
     ) AS inside
 )
 SELECT r.attname, t.oid::bigint, t.typname, t.typtype::text, t.typnamespace = 'pg_catalog'::regnamespace,

@@ -18,6 +18,7 @@ import psycopg
 from psycopg import IsolationLevel, errors, sql
 
 from strongroom.audit import what_hides
+from strongroom.catalogue import SOMEBODYS_TRIGGER
 from strongroom.checksum import ReadingBack, original_blocks, require_equal
 from strongroom.claims import KeepClaim
 from strongroom.errors import IntegrityError, RestoreError
@@ -40,11 +41,11 @@ BATCH_BYTES = 8 << 20
 
 _ADDED = sql.Identifier("pg_temp", "strongroom_added")
 _WANTED = sql.Identifier("pg_temp", "strongroom_wanted")
-_TRIGGERS = """
+_TRIGGERS = f"""
     SELECT EXISTS (
         SELECT FROM pg_trigger AS g
         WHERE g.tgrelid IN (SELECT %s::oid UNION SELECT relid::oid FROM pg_partition_tree(%s::oid::regclass))
-          AND NOT g.tgisinternal AND g.tgtype & 4 <> 0
+          AND {SOMEBODYS_TRIGGER} AND g.tgtype & 4 <> 0
     )
 """
 """Whether somebody's trigger sees rows that are inserted into a table or its partitions."""
