@@ -366,6 +366,10 @@ class Bench:
         [(version,)] = self.ask("SELECT current_setting('server_version_num')::integer")
         if version >= 170000:
             self.literals["v_interval"] = [*INTERVALS, "infinity", "-infinity"]
+        elif version < 150000:
+            self.literals["v_interval"] = [literal for literal in INTERVALS if "2562047788:" not in literal]
+        for name in ("v_numeric", "v_numrange", "a_numeric") if version < 140000 else ():
+            self.literals[name] = [literal for literal in self.literals[name] if "Infinity" not in literal]
 
     @staticmethod
     def name(table: str = TABLE) -> sql.Identifier:
