@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -77,7 +78,7 @@ def test_no_vacuum_begins_when_the_time_is_over(table, tmp_path, seconds, result
 
 
 def test_a_role_that_may_not_vacuum_is_told_so(table, tmp_path):
-    """The server itself calls that a success."""
+    """The server itself calls that a success, and says why in words that changed with PostgreSQL 16."""
     execute(table, "CREATE ROLE no_owner LOGIN PASSWORD 'x'; GRANT USAGE ON SCHEMA public TO no_owner")
     try:
         found = after(make_conninfo(table, user="no_owner", password="x"), tmp_path, vacuum_after_delete=True)
@@ -85,7 +86,7 @@ def test_a_role_that_may_not_vacuum_is_told_so(table, tmp_path):
         execute(table, "DROP OWNED BY no_owner; DROP ROLE no_owner")
 
     assert found.result == "refused"
-    assert 'VACUUM refused: permission denied to vacuum "audit", skipping it' in found.sentence()
+    assert re.search('VACUUM refused: .*skipping (it|"audit" --- only table or database owner)', found.sentence())
     assert scalar(table, DEAD) == 30
 
 
