@@ -242,7 +242,7 @@ def _trigger_faults(connection: Connection, oid: int, accepted: Iterable[str]) -
     DELETE, and nothing else comes of them."""
     rows = fetch_rows(
         connection,
-        "SELECT DISTINCT g.tgname::text FROM pg_trigger g JOIN pg_proc f ON f.oid = g.tgfoid "  # noqa: S608
+        "SELECT DISTINCT g.tgname::text FROM pg_trigger g JOIN pg_proc f ON f.oid = g.tgfoid "  # noqa: S608 - a constant
         f"WHERE {SOMEBODYS_TRIGGER} AND g.tgenabled <> 'D' AND g.tgtype & 8 <> 0 "
         "AND (g.tgrelid = %s OR g.tgrelid IN (SELECT relid FROM pg_partition_tree(%s))) "
         "AND NOT (f.proname = %s AND f.pronamespace = coalesce(to_regnamespace(%s)::oid, 0::oid)) ORDER BY 1",

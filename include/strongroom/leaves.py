@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 
 from psycopg import sql
 
-from strongroom.catalogue import InspectedTable
+from strongroom.catalogue import SOMEBODYS_TRIGGER, InspectedTable
 from strongroom.guard import SCHEMA
 from strongroom.partitions import Window
 from strongroom.settings import TableSettings
@@ -124,9 +124,9 @@ def _obstacles(
         yield f"its rows follow changes of others ({', '.join(name for (name,) in rows)})"
     rows = fetch_rows(
         connection,
-        "SELECT DISTINCT t.tgname::text FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid JOIN pg_namespace n ON "
-        "n.oid = f.pronamespace WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgtype & 8 <> 0 AND n.nspname <> %s "
-        "AND t.tgrelid IN (SELECT relid FROM pg_partition_tree(%s)) ORDER BY 1",
+        "SELECT DISTINCT g.tgname::text FROM pg_trigger g JOIN pg_proc f ON f.oid = g.tgfoid JOIN pg_namespace n ON "  # noqa: S608 - a constant
+        f"n.oid = f.pronamespace WHERE {SOMEBODYS_TRIGGER} AND g.tgenabled <> 'D' AND g.tgtype & 8 <> 0 AND n.nspname <> %s "
+        "AND g.tgrelid IN (SELECT relid FROM pg_partition_tree(%s)) ORDER BY 1",
         SCHEMA,
         oid,
     )

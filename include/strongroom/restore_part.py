@@ -47,7 +47,7 @@ _TRIGGERS = f"""
         WHERE g.tgrelid IN (SELECT %s::oid UNION SELECT relid::oid FROM pg_partition_tree(%s::oid::regclass))
           AND {SOMEBODYS_TRIGGER} AND g.tgtype & 4 <> 0
     )
-"""
+"""  # noqa: S608 - a constant
 """Whether somebody's trigger sees rows that are inserted into a table or its partitions."""
 
 _PIECE_ROWS = 500
