@@ -136,7 +136,7 @@ def test_a_step_killed_at_a_telling_request_to_staging_on_s3_loses_nothing_and_l
         scenario.recover(step, "retry")
         assert list(scenario.steps.chain.store.keys("staging/")) == []
         scenario.require_all_archived()
-        scenario.examine(f"kill -9 of {step} at a message to or from staging on S3", recovered="retry")
+        scenario.examine(f"kill -9 of {step} at a message to or from the staging on S3", recovered="retry")
 
     side_by_side(break_at, range(len(ON_S3)))
 
