@@ -16,7 +16,7 @@ from strongroom.object_keys import ArchiveId
 from strongroom.partitions import Frequency, Partition
 from strongroom.restores import make_restore_id
 from strongroom.settings import StoreSettings
-from strongroom.staging import Staging
+from strongroom.staging import FolderStaging
 from strongroom.verification import verify_archive
 from strongroom_local.ports import LOOPBACK
 from tests.chain import NOW, Chain, some_settings
@@ -124,7 +124,7 @@ def test_the_scratch_space_of_a_restore_is_a_folder_of_its_own(tmp_path, run_id)
     kept.write_text("kept")
     name = make_restore_id(run_id)
 
-    staging = Staging(tmp_path / "restores", name)
+    staging = FolderStaging(tmp_path / "restores", name)
     staging.clear()
 
     assert Path(staging.folder).resolve().parent == (tmp_path / "restores").resolve()
