@@ -12,9 +12,7 @@ from collections.abc import Callable, Iterator
 from json.encoder import encode_basestring as _quote
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
+from strongroom.arrow import pa, pc
 from strongroom.records import Column, TableShape
 from strongroom.row_texts import Texts, characters
 from strongroom.type_names import INTEGERS, NUMBERS, without_modifier

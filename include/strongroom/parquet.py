@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 import msgspec
-import pyarrow as pa
-import pyarrow.compute as pc
 from pyarrow import parquet as pq
 
+from strongroom.arrow import pa, pc
 from strongroom.codecs import Codec
 from strongroom.errors import IntegrityError
 from strongroom.json_lines import LineWriter

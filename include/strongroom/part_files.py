@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
+from strongroom.arrow import pa, pc
 from strongroom.codecs import Codec
 from strongroom.json_lines import LineWriter
 from strongroom.parquet import PartWriter

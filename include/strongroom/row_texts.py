@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from pyarrow import csv
 
+from strongroom.arrow import pa, pc
 from strongroom.errors import IntegrityError
 from strongroom.records import Column
 from strongroom.shape import server_written
