@@ -60,14 +60,15 @@ class Meter:
         usage, over = Usage(), threading.Event()
         clients = [os.getpid(), *self.clients()]
         before = self._cpu(clients)
-        memory_before = _resident_mb(clients)
+        servers = (self.server_pid, self.store_pid)
+        memory_before = _resident_mb(clients, without=servers)
         started = time.monotonic()
 
         def watch() -> None:
             pause = _LOOK_SECONDS
             while not over.wait(pause):
                 looked = time.thread_time()
-                usage.peak_mb = max(usage.peak_mb, _resident_mb(clients) - memory_before)
+                usage.peak_mb = max(usage.peak_mb, _resident_mb(clients, without=servers) - memory_before)
                 usage.staging_mb = max(usage.staging_mb, _folder_mb(self.staging))
                 pause = max(_LOOK_SECONDS, (time.thread_time() - looked) / _SHARE)
 
@@ -85,18 +86,21 @@ class Meter:
             )
 
     def _cpu(self, clients: Sequence[int]) -> tuple[float, float, float]:
-        return _cpu_seconds(clients), _cpu_seconds([self.server_pid]), _cpu_seconds([self.store_pid])
+        # Whoever started the servers has them among its children.
+        server, store = _cpu_seconds([self.server_pid]), _cpu_seconds([self.store_pid])
+        return _cpu_seconds(clients, without=(self.server_pid, self.store_pid)), server, store
 
 
-def _cpu_seconds(roots: Iterable[int]) -> float:
-    """CPU time of process trees, and of their processes that ended and were waited for."""
-    return sum(sum(map(int, fields[11:15])) for fields in _tree(roots).values()) / _TICKS
+def _cpu_seconds(roots: Iterable[int], *, without: Iterable[int] = ()) -> float:
+    """CPU time of process trees without some branches, and of their processes that ended and were waited for."""
+    branches = _tree(without)
+    return sum(sum(map(int, fields[11:15])) for pid, fields in _tree(roots).items() if pid not in branches) / _TICKS
 
 
-def _resident_mb(roots: Iterable[int]) -> float:
-    """Proportional resident memory of process trees."""
+def _resident_mb(roots: Iterable[int], *, without: Iterable[int]) -> float:
+    """Proportional resident memory of process trees without some branches."""
     total_kb = 0
-    for pid in _tree(roots):
+    for pid in _tree(roots).keys() - _tree(without).keys():
         try:
             lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
         except OSError:  # it has just ended
