@@ -24,8 +24,8 @@ from strongroom.source import Connection
 from strongroom.staging import Staging
 from strongroom.time_budget import require_time
 
-_BATCH_ROWS = 4000
-_BATCH_BYTES = 1 << 22
+_BATCH_ROWS = 2000
+_BATCH_BYTES = 1 << 21
 
 
 def extract_part(
