@@ -1,4 +1,4 @@
-"""What `make lint` asks of requirements.lock."""
+"""What `make lint` asks of requirements.lock, and that each script of ours is one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+SCRIPTS = [
+    path
+    for path in sorted([*(REPOSITORY / "deploy").iterdir(), REPOSITORY / ".ci" / "run"])
+    if path.is_file() and path.read_text().startswith("#!/usr/bin/env bash")
+]
 HASH = f"    --hash=sha256:{'0' * 64}"
 
 
@@ -41,3 +46,9 @@ def test_a_lock_that_is_not_in_order_is_refused(tmp_path, lock, fault):
 
     assert checked.returncode == 1
     assert fault in checked.stderr
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_every_script_can_be_read_to_its_end(script):
+    """A shell reads a line when it comes to it: a fault behind an early exit is met on another machine."""
+    assert subprocess.run(["bash", "-n", script], capture_output=True, text=True, check=False).stderr == ""
