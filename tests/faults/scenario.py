@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,11 @@ _WAIT_SECONDS = 120
 
 _numbers = itertools.count(1)
 _One = TypeVar("_One")
+
+
+def moment_of(boundary: str, side: str, pattern: str) -> Callable[[Moment], bool]:
+    """A condition on a moment: at which boundary, on which side, and what is said then."""
+    return lambda moment: (moment.boundary, moment.side) == (boundary, side) and bool(re.search(pattern, moment.what))
 
 
 @dataclass

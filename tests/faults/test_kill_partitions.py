@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.faults.scenario import OUTSIDE, RECOVERIES, ROWS, Scenario, Scene, side_by_side
+from tests.faults.scenario import OUTSIDE, RECOVERIES, ROWS, Scenario, Scene, moment_of, side_by_side
 from tests.faults.steps import COOLED_OFF, PARTITION_STEPS
 from tests.ledger import Ledger, Row, read_archives
 from tests.proxies import Moment
@@ -72,10 +72,6 @@ def opening(kind: type[PartitionedLedger]) -> Callable[..., Ledger]:
         return ledger
 
     return open_ledger
-
-
-def moment_of(boundary: str, side: str, pattern: str) -> Callable[[Moment], bool]:
-    return lambda moment: (moment.boundary, moment.side) == (boundary, side) and bool(re.search(pattern, moment.what))
 
 
 TELLING = {

@@ -11,7 +11,7 @@ from datetime import timedelta
 import pytest
 
 from tests.faults.matrix import MATRIX
-from tests.faults.scenario import OUTSIDE, RECOVERIES, ROWS, Scenario, Scene, side_by_side
+from tests.faults.scenario import OUTSIDE, RECOVERIES, ROWS, Scenario, Scene, moment_of, side_by_side
 from tests.faults.steps import ARCHIVE_STEPS, PURGE_STEPS, RESTORE_STEPS, Ending, Steps, staging_events
 from tests.ledger import read_archives
 from tests.proxies import Moment
@@ -31,10 +31,6 @@ def in_staging_on_s3(moment: Moment) -> bool:
 def in_the_database(moment: Moment) -> bool:
     """Statements that write or end a transaction; between two that only read nothing has changed."""
     return moment.boundary == "database" and bool(_WRITES.match(moment.what))
-
-
-def moment_of(boundary: str, side: str, pattern: str) -> Callable[[Moment], bool]:
-    return lambda moment: (moment.boundary, moment.side) == (boundary, side) and bool(re.search(pattern, moment.what))
 
 
 TELLING = {

@@ -38,7 +38,7 @@ from strongroom.settings import PREFIX, load_settings
 from strongroom_local.airflow import local_settings, read_shared_settings
 from strongroom_local.ports import choose_ports
 from strongroom_local.processes import bare_environment, spawn, wait_until
-from strongroom_local.s3 import ObjectStore, find_program
+from strongroom_local.s3 import ObjectStore, find_weed
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPTS = REPOSITORY / "deploy" / "compose"
@@ -491,7 +491,7 @@ def store(session_folder: Path) -> Iterator[RunningStore]:
     # Relative, because the name of a socket may have 107 bytes and no more.
     sockets = [f"-{part}.localSocket={part}.sock" for part in ("s3", "filer")]
     process = spawn(
-        [find_program(), *options, *(f"-{role}={port}" for role, port in running.ports.items()), *sockets],
+        [find_weed(), *options, *(f"-{role}={port}" for role, port in running.ports.items()), *sockets],
         log=root / "store.log",
         environment={**bare_environment(), **environment_of("store")},
         folder=root / "store-config",
@@ -526,7 +526,7 @@ def write_fsync(running: RunningStore) -> subprocess.CompletedProcess[str]:
     master, filer = (f"127.0.0.1:{ports[f'{role}.port']}.{ports[f'{role}.port.grpc']}" for role in ("master", "filer"))
     return subprocess.run(
         ["sh", SCRIPTS / "write-fsync.sh", master, filer],
-        env={**bare_environment(), "PATH": f"{find_program().parent}{os.pathsep}{os.environ['PATH']}"},
+        env={**bare_environment(), "PATH": f"{find_weed().parent}{os.pathsep}{os.environ['PATH']}"},
         cwd=running.root / "store-config",
         capture_output=True,
         text=True,
