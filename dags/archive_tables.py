@@ -65,7 +65,9 @@ def archive_dag(name: str, table: TableSettings) -> DAG:
 
         @task_group
         def part(planned_part: dict) -> None:
-            extracted = ExtractToStagingOperator(**part_step("extract_to_staging"), part=planned_part)
+            extracted = ExtractToStagingOperator(
+                **part_step("extract_to_staging"), part=planned_part, last_step="part.verify"
+            )
             compressed = CompressOperator(**part_step("compress"), part=extracted.output)
             checksummed = ChecksumOperator(**part_step("checksum"), part=compressed.output)
             uploaded = UploadOperator(**part_step("upload"), part=checksummed.output)

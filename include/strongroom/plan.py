@@ -285,10 +285,12 @@ def _cut(
     line_bytes = _line_bytes(connection, table, window)
     most = max(1, min(settings.part_rows, int(settings.part_bytes / line_bytes)), math.ceil(total / MOST_PARTS * 1.1))
     side_by_side = min(settings.max_parallel_parts, round(total / _WORTH_A_PART_ROWS))
-    aim = math.ceil(total / max(math.ceil(total / most), side_by_side))
+    parts = max(math.ceil(total / most), side_by_side)
     for finer in _BUCKETS[1:]:
-        slices = _refine(connection, table, window, slices, aim, finer)
-    groups = _group(slices, most, aim=aim)
+        slices = _refine(connection, table, window, slices, math.ceil(total / parts), finer)
+    groups = _group(slices, most, parts=parts)
+    if len(groups) > parts:  # what a few seconds' rows were too many for is no part of its own
+        groups = _group(slices, most, parts=len(groups))
     starts = [window.start, *(group[0].start for group in groups[1:])]
     windows = map(Window, starts, [*starts[1:], window.end])
     pieces = [
@@ -359,16 +361,18 @@ def _refine(
     return refined
 
 
-def _group(slices: Sequence[_Slice], most: int, *, aim: int) -> list[list[_Slice]]:
-    """Neighbours together, each group as near to the rows aimed at as it gets without holding too many."""
+def _group(slices: Sequence[_Slice], most: int, *, parts: int) -> list[list[_Slice]]:
+    """Neighbours together: what is left is shared evenly by the parts that are left, and none holds too many."""
     groups: list[list[_Slice]] = [[]]
-    rows = 0
+    rows, left = 0, sum(one.rows for one in slices)
     for one in slices:
-        if groups[-1] and (rows + one.rows > most or rows + one.rows / 2 > aim):
+        even_share = (rows + left) / max(1, parts - len(groups) + 1)
+        if groups[-1] and (rows + one.rows > most or rows + one.rows / 2 > even_share):
             groups.append([])
             rows = 0
         groups[-1].append(one)
         rows += one.rows
+        left -= one.rows
     return groups
 
 

@@ -27,6 +27,7 @@ from strongroom_airflow.connections import (
 )
 
 _AT_WORK = ["scheduled", "queued", "running", "restarting", "up_for_retry", "up_for_reschedule", "deferred"]
+_ENDED = frozenset({"success", "failed", "upstream_failed", "skipped", "removed"})
 
 
 class ArchiveRun:
@@ -115,6 +116,18 @@ class ArchiveRun:
         """Whether further tasks of this run are at work, or soon will be without anybody's doing."""
         ti = self.context["ti"]
         return bool(ti.get_ti_count(dag_id=ti.dag_id, run_ids=[ti.run_id], states=_AT_WORK) > 1)
+
+    def parts_ahead(self, number: int, last_step: str) -> list[int]:
+        """The parts before this one that are under way or will be without anybody's doing.
+
+        :param number: Of a part, which is the index of its tasks as well.
+        :param last_step: Id of the task that ends a part.
+        """
+        if number < self.settings.max_parallel_parts:
+            return []
+        ti = self.context["ti"]
+        states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[last_step], run_ids=[ti.run_id])[ti.run_id]
+        return [other for other in range(number) if states.get(f"{last_step}_{other}") not in _ENDED]
 
     @property
     def _claim_ttl(self) -> timedelta:

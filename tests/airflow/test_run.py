@@ -46,6 +46,29 @@ def test_a_run_knows_when_it_must_leave_the_database_alone(tmp_path, stop_after,
     assert stop_at == (None if hours is None else NOW + timedelta(hours=hours))
 
 
+@pytest.mark.parametrize(
+    ("states", "ahead"),
+    [
+        ({}, [0, 1, 2]),
+        ({"part.verify_0": "success", "part.verify_1": "running", "part.verify_2": None}, [1, 2]),
+        ({"part.verify_0": "upstream_failed", "part.verify_1": "failed", "part.verify_2": "up_for_retry"}, [2]),
+        ({f"part.verify_{number}": "success" for number in range(3)}, []),
+    ],
+)
+def test_a_part_waits_for_those_before_it_that_will_be_through(tmp_path, states, ahead):
+    """What failed for good keeps nobody waiting."""
+
+    def answer(dag_id: str, task_ids: list[str], run_ids: list[str]) -> dict[str, Any]:
+        assert (dag_id, task_ids, run_ids) == ("archive__audit", ["part.verify"], ["r"])
+        return {"r": states}
+
+    task = SimpleNamespace(dag_id="archive__audit", run_id="r", get_task_states=answer)
+    run = Run(some_settings("bucket", tmp_path, max_parallel_parts=3), {"dag_run": SimpleNamespace(), "ti": task})
+
+    assert run.parts_ahead(3, "part.verify") == ahead
+    assert run.parts_ahead(2, "part.verify") == [], "as many may be under way at a time"
+
+
 @pytest.fixture
 def connected(source, monkeypatch) -> str:
     """An environment in which Airflow knows the source, under two names."""

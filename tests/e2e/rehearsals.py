@@ -41,6 +41,9 @@ ORPHANED = "orphaned"
 SIBLINGS = "siblings"
 """The table with two parts, one of which fails for good while the other works."""
 
+NARROW = "narrow"
+"""The table with three parts, of which one may be under way at a time."""
+
 GLACIER_BUCKET = "frozen"
 
 
@@ -81,6 +84,7 @@ def rehearsal_settings(proxy_url: str) -> dict[str, Any]:
     sections |= {table_of(name): shared for name in (*ERRORS, ORPHANED)}
     sections[table_of("unreachable")] = shared | through_proxy
     sections[table_of(SIBLINGS)] = shared | through_proxy | {"part_rows": 720}
+    sections[table_of(NARROW)] = shared | {"part_rows": 480, "max_parallel_parts": 1}
     for error in ("password", "unconnected", "marked"):
         sections[table_of(error)] = shared | {"source_conn_id": f"rehearsal_{error}"}
     sections[table_of("marked")]["accepted_delete_triggers"] = ["marked"]

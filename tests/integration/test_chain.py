@@ -217,6 +217,20 @@ def test_what_time_cuts_no_further_is_cut_by_keys(at, source, object_store, buck
     assert scalar(source, "SELECT count(*) FROM loads") == 0
 
 
+def test_parts_are_of_one_size_and_no_few_rows_are_left_for_a_last_one(source, object_store, bucket, tmp_path):
+    """Ten rows an instant: a hundred and three fit into a part, but no four parts of whole instants hold all of them."""
+    execute(
+        source,
+        "CREATE TABLE loads AS SELECT n AS id, timestamptz '2026-05-01 00:00:00+00' + n / 10 * interval '5 hours' AS at "
+        "FROM generate_series(0, 409) AS n; ALTER TABLE loads ADD PRIMARY KEY (id)",
+    )
+    chain = Chain(source, object_store.client("archiver"), some_settings(bucket, tmp_path, "loads", part_rows=103))
+
+    plan = chain.plan()
+
+    assert [part.expected_rows for part in plan.parts] == [80, 80, 80, 90, 80]
+
+
 def test_a_stranger_among_the_archives_does_not_stop_the_plan(chain, object_store, bucket):
     for name in ("README.txt", "notes/today.txt"):
         key = f"archives/public.audit/partition=2026-05/{name}"
