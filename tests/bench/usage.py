@@ -28,6 +28,7 @@ class Usage:
         peak_mb: The most that the working processes had resident together, beyond what they had at the beginning;
             pages that several of them share count once.
         staging_mb: The most that lay in the staging folder.
+        under_way_mb: The same of parts that were under way: those of which more lay there than keys and records.
     """
 
     seconds: float = 0.0
@@ -36,6 +37,7 @@ class Usage:
     store_cpu: float = 0.0
     peak_mb: float = 0.0
     staging_mb: float = 0.0
+    under_way_mb: float = 0.0
 
 
 @dataclass
@@ -69,7 +71,9 @@ class Meter:
             while not over.wait(pause):
                 looked = time.thread_time()
                 usage.peak_mb = max(usage.peak_mb, _resident_mb(clients, without=servers) - memory_before)
-                usage.staging_mb = max(usage.staging_mb, _folder_mb(self.staging))
+                lying_mb, under_way_mb = staging_mb(self.staging)
+                usage.staging_mb = max(usage.staging_mb, lying_mb)
+                usage.under_way_mb = max(usage.under_way_mb, under_way_mb)
                 pause = max(_LOOK_SECONDS, (time.thread_time() - looked) / _SHARE)
 
         watcher = threading.Thread(target=watch, daemon=True)
@@ -127,11 +131,14 @@ def _tree(roots: Iterable[int]) -> dict[int, list[str]]:
     return found
 
 
-def _folder_mb(folder: Path) -> float:
-    total = 0
-    for path in folder.rglob("*"):
+def staging_mb(folder: Path) -> tuple[float, float]:
+    """What lies in staging, and how much of it belongs to parts that are under way."""
+    sizes: dict[Path, int] = {}
+    for path in folder.rglob("part-*"):
         try:
-            total += path.stat().st_size
+            sizes[path] = path.stat().st_size
         except OSError:  # removed between the listing and the look
             continue
-    return total / 1e6
+    part = {path: path.with_name(path.name.partition(".")[0]) for path in sizes}
+    under_way = {part[path] for path in sizes if path.suffix not in (".keys", ".json")}
+    return sum(sizes.values()) / 1e6, sum(size for path, size in sizes.items() if part[path] in under_way) / 1e6

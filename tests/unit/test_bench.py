@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 from tests.bench.goals import Goal
 from tests.bench.scale import Month, picture, reckon_goals
+from tests.bench.usage import staging_mb
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -17,7 +18,8 @@ def a_month(millions: float, seconds: float, **changes) -> Month:
         seconds=seconds,
         task="part.extract_to_staging",
         memory_mb=60,
-        staging_mb=500,
+        staging_mb=700,
+        under_way_mb=500,
         in_flight_mb=500,
         original_mb=500 * millions,
         client_cpu=1,
@@ -29,6 +31,16 @@ def a_month(millions: float, seconds: float, **changes) -> Month:
 
 def missed(months) -> list[str]:
     return [goal.words for goal in reckon_goals(months) if not goal.reached]
+
+
+def test_keys_that_wait_for_the_delete_are_not_under_way(tmp_path):
+    """Half a megabyte each of a part's lines and keys, and of the keys of a part that is through."""
+    archive = tmp_path / "public.calls.2026-05.0001"
+    archive.mkdir()
+    for name in ("part-00000.keys", "part-00001.jsonl.partial", "part-00001.keys"):
+        (archive / name).write_bytes(bytes(500_000))
+
+    assert staging_mb(tmp_path) == (1.5, 1.0)
 
 
 def test_a_goal_is_reached_at_its_bound():
@@ -50,7 +62,7 @@ def test_what_bends_or_grows_is_named():
     bent = missed([sound[0], replace(sound[1], seconds=100), sound[2]])
     slower = missed([replace(sound[0], seconds=10), replace(sound[1], seconds=70), replace(sound[2], seconds=295)])
     hungry = missed([sound[0], replace(sound[1], memory_mb=101), sound[2]])
-    crowded = missed([sound[0], sound[1], replace(sound[2], staging_mb=651)])
+    crowded = missed([sound[0], sound[1], replace(sound[2], under_way_mb=651)])
 
     assert bent == ["time from 1,000,000 to 20,000,000 rows, farthest from a straight line, share"]
     assert slower == ["time a row, 20,000,000 ÷ 1,000,000 rows"]
@@ -58,7 +70,7 @@ def test_what_bends_or_grows_is_named():
         "memory above an empty task, MB, most of all tasks (part.extract_to_staging)",
         "memory, highest less lowest from 1,000,000 to 20,000,000 rows, MB",
     ]
-    assert crowded == ["staging ÷ bytes of the parts in flight, the worst"]
+    assert crowded == ["staging of parts under way ÷ their bytes, the worst"]
 
 
 def test_the_picture_shows_each_month_in_three_panels():
