@@ -15,6 +15,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from strongroom_local.postgres import PostgresServer
+from tests.commands import fork_airflow
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOME = tempfile.TemporaryDirectory(prefix="strongroom-airflow-")
@@ -46,7 +47,7 @@ def run_airflow(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="session")
 def airflow(metadata: str) -> Callable[..., subprocess.CompletedProcess[str]]:
     """The `airflow` command in a process of its own, on the metadata database of the tests."""
-    return run_airflow
+    return fork_airflow
 
 
 @pytest.fixture(scope="session")
