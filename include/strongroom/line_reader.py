@@ -6,13 +6,19 @@ Values are taken out of a line as they stand: a number's digits are never those 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from strongroom.records import Column
 from strongroom.type_names import INTEGERS, NUMBERS, without_modifier
+
+_NULL = "\\N"
+_ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+"""What COPY's text format wants escaped; the backslash comes first."""
+
+_DECODE_TEXT: Callable[[bytes | str], str | None] = msgspec.json.Decoder(str | None).decode
 
 
 class LineReader:
@@ -29,61 +35,65 @@ class LineReader:
         kinds = [_kind(column) for column in columns]
         self._reads = [read for _, read in kinds]
         self._types: list[Any] = [*(type_ for type_, _ in kinds), *(msgspec.Raw for _ in aside)]
-        self._decode: Callable[[bytes], tuple[Any, ...]] = self._decode_by_name
+        self._decoded: Callable[[Sequence[bytes]], Iterable[tuple[Any, ...]]] = self._decoded_by_name
         if not any(_UNNAMEABLE.search(name) for name in self._names):
             fields = [
                 (f"f{position}", type_, msgspec.field(name=name))
                 for position, (name, type_) in enumerate(zip(self._names, self._types, strict=True))
             ]
-            decoder = msgspec.json.Decoder(msgspec.defstruct("Line", fields))
-            self._decode = lambda text: msgspec.structs.astuple(decoder.decode(text))
+            # What a line holds refers to nothing, so the collector of garbage need not look at it.
+            decode = msgspec.json.Decoder(msgspec.defstruct("Line", fields, gc=False)).decode
+            self._decoded = lambda lines: map(msgspec.structs.astuple, map(decode, lines))
         self._aside = [msgspec.json.encode(name).decode() for name in aside]
 
-    def rows(self, lines: Sequence[bytes]) -> list[str]:
-        """The rows of some lines, without newlines.
+    def columns(self, lines: Sequence[bytes]) -> list[Sequence[str]]:
+        """The values of some lines, column by column, as COPY's text format has them.
 
         Args:
-            lines: Without their newlines.
+            lines: Without their newlines, at least one.
 
         Raises:
             msgspec.MsgspecError: A line is no JSON object with these fields, or holds what no text of PostgreSQL does.
         """
         try:
-            return self._rows(lines)
+            fields = list(zip(*self._decoded(lines), strict=True))
+            columns = [read(values) for read, values in zip(self._reads, fields, strict=False)]
+            if self._aside:
+                columns.append(_escaped([self._object(values) for values in zip(*fields[self._width :], strict=True)]))
         except (KeyError, ValueError):  # no such field; bytes that are no UTF-8, a NUL, a number without end
             raise msgspec.ValidationError("a line does not have the columns' values") from None
+        return columns
 
-    def _rows(self, lines: Sequence[bytes]) -> list[str]:
-        fields = list(zip(*map(self._decode, lines), strict=True))
-        columns = [read(values) for read, values in zip(self._reads, fields, strict=False)]
-        if self._aside:
-            columns.append(_escaped([self._object(values) for values in zip(*fields[self._width :], strict=True)]))
-        return ["\t".join(row) for row in zip(*columns, strict=True)]
-
-    def _decode_by_name(self, line: bytes) -> tuple[Any, ...]:
+    def _decoded_by_name(self, lines: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
         """For names that the decoder knows no way to match."""
-        found = _BY_NAME.decode(line)
-        return tuple(
-            found[name] if type_ is msgspec.Raw else msgspec.json.decode(found[name], type=type_)
-            for name, type_ in zip(self._names, self._types, strict=True)
-        )
+        for line in lines:
+            found = _BY_NAME.decode(line)
+            yield tuple(
+                found[name] if type_ is msgspec.Raw else msgspec.json.decode(found[name], type=type_)
+                for name, type_ in zip(self._names, self._types, strict=True)
+            )
 
     def _object(self, values: Sequence[msgspec.Raw]) -> str:
         pairs = (f"{name}:{bytes(value).decode()}" for name, value in zip(self._aside, values, strict=True))
         return "{" + ",".join(pairs) + "}"
 
 
-def _kind(column: Column) -> tuple[Any, Callable[[Sequence[Any]], list[str]]]:
+def copy_rows(columns: Iterable[Iterable[str]]) -> bytes:
+    """Rows as COPY reads them, each with its newline."""
+    return "\n".join([*map("\t".join, zip(*columns, strict=True)), ""]).encode()
+
+
+def _kind(column: Column) -> tuple[Any, Callable[[Sequence[Any]], Sequence[str]]]:
     """How a column's JSON is decoded, and how COPY's text is made of what comes out."""
     if column.encoding == "jsonb":
-        return msgspec.Raw, lambda values: _escaped([_text_of_json(value) for value in values])
+        return msgspec.Raw, _texts_of_json
     if column.encoding == "array":
         return msgspec.Raw, _literals
     name = without_modifier(column.base_type) if column.encoding == "json" else ""
     if name in INTEGERS:
-        return int | None, lambda values: ["\\N" if value is None else str(value) for value in values]
+        return int | None, _integers
     if name in NUMBERS:
-        return msgspec.Raw, lambda values: [_number(value) for value in values]
+        return msgspec.Raw, _numbers
     if name == "boolean":
         return bool | None, lambda values: [_BOOLEANS[value] for value in values]
     return str | None, _escaped
@@ -91,41 +101,58 @@ def _kind(column: Column) -> tuple[Any, Callable[[Sequence[Any]], list[str]]]:
 
 _BY_NAME = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _UNNAMEABLE = re.compile(r'["\\\x00-\x1f]')
-_BOOLEANS = {True: "t", False: "f", None: "\\N"}
+_BOOLEANS = {True: "t", False: "f", None: _NULL}
 
 
-def _escaped(values: Sequence[str | None]) -> list[str]:
-    """Texts as COPY reads them; all of them at once, with a character between them that no text of PostgreSQL holds."""
-    joined = "\0".join([value or "" for value in values])
-    for character, escape in (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r")):
-        joined = joined.replace(character, escape)
-    return ["\\N" if value is None else text for value, text in zip(values, joined.split("\0"), strict=True)]
+def _escaped(values: Sequence[str | None]) -> Sequence[str]:
+    """Texts as COPY reads them. What needs no escape, and that is nearly all there is, is only looked at as a whole."""
+    joined = "".join(filter(None, values))
+    if "\0" in joined:
+        raise ValueError("a NUL")
+    if any(character in joined for character in _ESCAPES):
+        # All of them at once, with a character between them that none of them holds.
+        joined = "\0".join([value or "" for value in values])
+        for character, escape in _ESCAPES.items():
+            joined = joined.replace(character, escape)
+        values = [None if value is None else text for value, text in zip(values, joined.split("\0"), strict=True)]
+    return _with_nulls(values)
 
 
-def _number(value: msgspec.Raw) -> str:
-    text = bytes(value).decode()
-    return "\\N" if text == "null" else text.strip('"')
+def _with_nulls(values: Sequence[Any]) -> Sequence[str]:
+    return [_NULL if value is None else value for value in values] if None in values else values
 
 
-def _text_of_json(value: msgspec.Raw) -> str | None:
-    text = bytes(value).decode()
-    if text.startswith('"'):
-        return msgspec.json.decode(value, type=str)
-    return None if text == "null" else text
+def _integers(values: Sequence[int | None]) -> Sequence[str]:
+    return [_NULL if value is None else str(value) for value in values] if None in values else [*map(str, values)]
 
 
-def _literals(values: Sequence[msgspec.Raw]) -> list[str]:
+def _numbers(values: Sequence[msgspec.Raw]) -> Sequence[str]:
+    texts = _texts(values)
+    if "null" in texts or '"' in "".join(texts):  # NaN and the infinities are in quotes
+        return [_NULL if text == "null" else text.strip('"') for text in texts]
+    return texts
+
+
+def _texts_of_json(values: Sequence[msgspec.Raw]) -> Sequence[str]:
+    """Scalars are in the text of a string."""
+    return _escaped([text if text[0] in "{[" else _DECODE_TEXT(text) for text in _texts(values)])
+
+
+def _texts(values: Sequence[msgspec.Raw]) -> list[str]:
+    return [str(value, "utf-8") for value in values]
+
+
+def _literals(values: Sequence[msgspec.Raw]) -> Sequence[str]:
     """Arrays' literals. Most tables have the same few arrays again and again: each is made once."""
     texts = [bytes(value) for value in values]
-    written = {text: _literal(text) for text in set(texts)}
-    return _escaped([written[text] for text in texts])
+    each_once = [*set(texts)]
+    written = dict(zip(each_once, _escaped([*map(_literal, each_once)]), strict=True))
+    return [written[text] for text in texts]
 
 
 def _literal(text: bytes) -> str | None:
     """An array's literal; one whose lower bound is not 1 is one already."""
-    if text.startswith(b"["):
-        return "".join(_array_literal(text))
-    return msgspec.json.decode(text, type=str | None)
+    return "".join(_array_literal(text)) if text.startswith(b"[") else _DECODE_TEXT(text)
 
 
 def _array_literal(value: bytes | msgspec.Raw) -> Iterator[str]:

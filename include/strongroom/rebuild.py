@@ -6,14 +6,15 @@ the line holds the row without loss. Needs only the right to make temporary tabl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import psycopg
 from psycopg import sql
 
 from strongroom.errors import IntegrityError
-from strongroom.line_reader import LineReader
+from strongroom.line_reader import LineReader, copy_rows
 from strongroom.records import Column, TableShape
 from strongroom.shape import row_digest
 from strongroom.source import Connection
@@ -74,10 +75,10 @@ class RebuiltRows:
         Raises:
             msgspec.MsgspecError, psycopg.Error: One of :data:`UNREADABLE`; its message may quote the row.
         """
-        rows = self.reader.rows(lines)
+        columns = self.reader.columns(lines)
         self._connection.execute(sql.SQL("TRUNCATE {}").format(self.table))
         with self._connection.cursor() as cursor, cursor.copy(self._copy) as copy:
-            copy.write("".join(f"{number}\t{row}\n" for number, row in enumerate(rows)))
+            copy.write(copy_rows([map(str, range(len(lines))), *columns]))
 
 
 def rebuilt_keys(connection: Connection, shape: TableShape, lines: Iterable[bytes]) -> Iterator[bytes]:
@@ -123,6 +124,15 @@ def batches(lines: Iterable[bytes], *, most_lines: int, most_bytes: int) -> Iter
             batch, size_bytes = [], 0
     if batch:
         yield batch
+
+
+def read_ahead(batches: Iterator[list[bytes]]) -> Generator[list[bytes]]:
+    """The same batches; while one is worked on, another thread reads the next, and no more than that."""
+    with ThreadPoolExecutor(1) as reader:
+        reading = reader.submit(next, batches, None)
+        while (batch := reading.result()) is not None:
+            reading = reader.submit(next, batches, None)
+            yield batch
 
 
 def told(error: Exception) -> str:

@@ -2,17 +2,19 @@
 
 The object is downloaded to staging and proved first. Then its rows go into the table a batch at a time, in one short
 transaction each: copied straight into it as long as none of them is there; else the server rebuilds the batch beside the
-table, inserts what is not there, and compares all of it with what is in the table afterwards.
+table, inserts what is not there, and compares all of it with what is in the table afterwards. While the server works on a
+batch the next one is read.
 Memory does not grow with the part. A try that broke off is gone on with behind its last batch.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 from psycopg import IsolationLevel, errors, sql
@@ -22,10 +24,11 @@ from strongroom.catalogue import SOMEBODYS_TRIGGER
 from strongroom.checksum import ReadingBack, original_blocks, require_equal
 from strongroom.claims import KeepClaim
 from strongroom.errors import IntegrityError, RestoreError
+from strongroom.line_reader import copy_rows
 from strongroom.manifest import require_manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.plan import dated
-from strongroom.rebuild import UNREADABLE, RebuiltRows, batches, told
+from strongroom.rebuild import UNREADABLE, RebuiltRows, batches, read_ahead, told
 from strongroom.records import TableShape, VerifiedPart
 from strongroom.restore import LISTED_KEYS, DifferentRow, RestoredPart, RestorePart, RestorePlan, RestoreRequest
 from strongroom.restore_target import SIDE_COLUMN, Fit, Target, find_target, fit_columns
@@ -35,9 +38,11 @@ from strongroom.staging import Staging
 from strongroom.store import Store
 from strongroom.verify import split_lines
 
-BATCH_ROWS = 5000
+BATCH_ROWS, COMPARED_ROWS = 10_000, 5000
+"""The most rows of one transaction that copies them, and of one that compares them."""
+
 BATCH_BYTES = 8 << 20
-"""The most rows, and about the most bytes of JSON, of one transaction."""
+"""About the most bytes of JSON of one transaction."""
 
 _ADDED = sql.Identifier("pg_temp", "strongroom_added")
 _WANTED = sql.Identifier("pg_temp", "strongroom_wanted")
@@ -49,6 +54,8 @@ _TRIGGERS = f"""
     )
 """  # noqa: S608 - a constant
 """Whether somebody's trigger sees rows that are inserted into a table or its partitions."""
+
+_Result = TypeVar("_Result")
 
 _PIECE_ROWS = 500
 _TRIES = 5
@@ -163,10 +170,18 @@ def _load(loader: _Loader, staging: Staging, path: Path, part: VerifiedPart) -> 
     with path.open("rb") as handle:
         lines = split_lines(original_blocks(part, handle))
         remaining = islice(lines, progress.done_rows, None)
-        for batch in batches(remaining, most_lines=BATCH_ROWS, most_bytes=BATCH_BYTES):
-            outcome = loader.load(batch, room=LISTED_KEYS - len(progress.listed))
-            progress = _advance(progress, len(batch), outcome)
-            staging.save(progress)
+        with closing(read_ahead(batches(remaining, most_lines=BATCH_ROWS, most_bytes=BATCH_BYTES))) as ahead:
+            for batch in ahead:
+                outcome = loader.copy(batch)
+                if outcome is not None:
+                    progress = _advance(progress, len(batch), outcome)
+                    staging.save(progress)
+                    continue
+                for first in range(0, len(batch), COMPARED_ROWS):
+                    compared = batch[first : first + COMPARED_ROWS]
+                    outcome = loader.compare(compared, room=LISTED_KEYS - len(progress.listed))
+                    progress = _advance(progress, len(compared), outcome)
+                    staging.save(progress)
     return progress
 
 
@@ -218,20 +233,38 @@ class _Loader:
         )
         self._prepare()
 
-    def load(self, lines: list[bytes], *, room: int) -> _Outcome:
-        """Load one batch, in one transaction.
+    def copy(self, lines: list[bytes]) -> _Outcome | None:
+        """Copy one batch into the table, in one transaction, if that is all there is to do.
+
+        Returns:
+            None if nothing was copied, whatever the reason: then the batch is compared row by row, and that tells.
+        """
+        if not self._straight:
+            return None
+        highest = self._again(lambda: self._all_copied(lines))
+        # Or some rows of the part may be there already, and which ones is noted.
+        self._straight = highest is not None
+        return None if highest is None else _Outcome(len(lines), len(lines), 0, [], 0, highest)
+
+    def compare(self, lines: list[bytes], *, room: int) -> _Outcome:
+        """Load those rows of a batch that are not there, and compare all of it with the table, in one transaction.
 
         Args:
             lines: JSON lines without their newlines.
             room: How many rows that are there but different may still be listed.
         """
+        try:
+            return self._again(lambda: self._compared(lines, room))
+        except psycopg.IntegrityError as error:
+            raise self._refused(error) from None
+
+    def _again(self, work: Callable[[], _Result]) -> _Result:
+        """Do it, a few times if others are in the way."""
         tries = 0
         while True:
             tries += 1
             try:
-                return self._try(lines, room)
-            except psycopg.IntegrityError as error:
-                raise self._refused(error) from None
+                return work()
             except _TRANSIENT:
                 if tries == _TRIES:
                     raise
@@ -277,19 +310,13 @@ class _Loader:
     def _type_of(self, name: str) -> str:
         return next(column.type for column in self._shape.columns if column.name == name)
 
-    def _try(self, lines: list[bytes], room: int) -> _Outcome:
+    def _compared(self, lines: list[bytes], room: int) -> _Outcome:
         with self._connection.transaction():
             # A batch is small beside the table, whatever the planner believes of it: always by the index of the key.
             self._connection.execute("SET LOCAL enable_seqscan = off")
             self._connection.execute("SET LOCAL enable_hashjoin = off")
             self._connection.execute("SET LOCAL enable_mergejoin = off")
             self._keep_claim()
-            if self._straight:
-                highest = self._all_copied(lines)
-                if highest is not None:
-                    return _Outcome(len(lines), len(lines), 0, [], 0, highest)
-            # From here on some rows of the part may be there already, and which ones is noted.
-            self._straight = False
             wanted = self._rebuild(lines)
             self._insert()
             altered, inserted, unchanged, different = self._look()
@@ -310,20 +337,20 @@ class _Loader:
         Rows that were copied so are the archived ones, and need not be read again.
 
         Returns:
-            The highest values in columns that a sequence counts; None if nothing was copied, whatever the reason: then
-            the batch is compared row by row, and that tells.
+            The highest values in columns that a sequence counts; None if nothing was copied.
         """
         highest: dict[str, int] = {}
         complete = False
         try:
             with self._connection.transaction():
+                self._keep_claim()
                 with self._connection.cursor() as cursor:
                     with cursor.copy(self._copying) as copy:
                         # In pieces, so that the server is at work while the next piece is read.
                         for start in range(0, len(lines), _PIECE_ROWS):
-                            rows = self._rebuilt.reader.rows(lines[start : start + _PIECE_ROWS])
-                            copy.write("".join(f"{row}\n" for row in rows))
-                            _note_highest(highest, self._counted, rows)
+                            columns = self._rebuilt.reader.columns(lines[start : start + _PIECE_ROWS])
+                            copy.write(copy_rows(columns))
+                            _note_highest(highest, self._counted, columns)
                     # The lock of the COPY keeps whoever would add a trigger waiting until this transaction ends.
                     complete = cursor.rowcount == len(lines) and not self._has_triggers()
                 if not complete:
@@ -471,11 +498,10 @@ class _Loader:
         )
 
 
-def _note_highest(highest: dict[str, int], places: Mapping[str, int], rows: Sequence[str]) -> None:
-    """Keep the highest values of some columns of integers, by their places in rows as COPY reads them."""
+def _note_highest(highest: dict[str, int], places: Mapping[str, int], columns: Sequence[Sequence[str]]) -> None:
+    """Keep the highest values of some columns of integers, by their places among columns as COPY reads them."""
     for name, place in places.items():
-        texts = (row.split("\t", place + 1)[place] for row in rows)
-        values = [int(text) for text in texts if text != "\\N"]
+        values = [int(text) for text in columns[place] if text != "\\N"]
         if values:
             highest[name] = max(*values, highest.get(name, values[0]))
 

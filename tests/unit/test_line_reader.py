@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from strongroom.line_reader import LineReader
+from strongroom.line_reader import LineReader, copy_rows
 from strongroom.records import Column
 
 SECRET = b"agent-47"
@@ -31,6 +31,9 @@ def a_column(name: str = "it", base_type: str = "text", encoding: str = "json") 
         pytest.param(a_column(), b'{"other":"agent-47"}', id="a field that is not there"),
         pytest.param(a_column('a "name"'), b'{"other":"agent-47"}', id="one of an awkward name"),
         pytest.param(a_column(), b'{"it":"agent-47\\u0000"}', id="a NUL"),
+        pytest.param(a_column(), b'{"it":"agent-47\\u0000\\t"}', id="a NUL beside what needs an escape"),
+        pytest.param(a_column(), b'{"it":"agent-47\\ud800"}', id="half a character"),
+        pytest.param(a_column(encoding="jsonb"), b'{"it":"\\ud800agent-47"}', id="half a character in a scalar"),
         pytest.param(a_column(encoding="jsonb"), b'{"it":{"a":"agent-47\xff"}}', id="bytes that are no UTF-8"),
         pytest.param(
             a_column(base_type="text[]", encoding="array"), b'{"it":["agent-47\\u0000"]}', id="a NUL in an array"
@@ -41,7 +44,7 @@ def a_column(name: str = "it", base_type: str = "text", encoding: str = "json") 
 )
 def test_a_line_that_holds_something_else_is_refused_without_quoting_it(column, line):
     with pytest.raises(msgspec.MsgspecError) as caught:
-        LineReader([column]).rows([line])
+        LineReader([column]).columns([line])
 
     assert SECRET.decode() not in str(caught.value)
 
@@ -49,8 +52,8 @@ def test_a_line_that_holds_something_else_is_refused_without_quoting_it(column, 
 def test_values_come_back_as_copy_reads_them():
     columns = [a_column("n", "integer"), a_column('a "t"'), a_column("l", "text[]", "array")]
 
-    rows = LineReader(columns).rows(
+    read = LineReader(columns).columns(
         [b'{"n":7,"a \\"t\\"":"tab\\there","l":["x",null,"q\\"q"]}', b'{"n":null,"a \\"t\\"":"","l":null}']
     )
 
-    assert rows == ["7\ttab\\there\t" + '{"x",null,"q\\\\"q"}', "\\N\t\t\\N"]
+    assert copy_rows(read) == b'7\ttab\\there\t{"x",null,"q\\\\"q"}\n\\N\t\t\\N\n'
