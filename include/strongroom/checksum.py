@@ -86,13 +86,6 @@ class ReadingBack:
             raise _unequal(self._part, "compressed size", self._part.compressed_size_bytes, "more")
 
 
-def original_blocks(part: CompressedPart, handle: IO[bytes]) -> Iterator[bytes]:
-    """The JSON lines of a part whose compressed file was proved before, in blocks."""
-    if part.format == "parquet":
-        return _parquet_lines(handle, part)
-    return decompress(part.compression_type, blocks(handle), on_chunk=len)
-
-
 def _parquet_lines(handle: IO[bytes], part: CompressedPart) -> Iterator[bytes]:
     from strongroom.parquet import parquet_lines  # and with it Arrow: 46 MB that a part of JSON lines can do without
 

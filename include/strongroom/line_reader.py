@@ -14,7 +14,9 @@ import msgspec
 from strongroom.records import Column
 from strongroom.type_names import INTEGERS, NUMBERS, without_modifier
 
-_NULL = "\\N"
+NULL = "\\N"
+"""As COPY's text format has it."""
+
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 """What COPY's text format wants escaped; the backslash comes first."""
 
@@ -30,7 +32,8 @@ class LineReader:
     """
 
     def __init__(self, columns: Sequence[Column], aside: Sequence[str] = ()) -> None:
-        self._names = [*(column.name for column in columns), *aside]
+        self.names = [column.name for column in columns]
+        self._names = [*self.names, *aside]
         self._width = len(columns)
         kinds = [_kind(column) for column in columns]
         self._reads = [read for _, read in kinds]
@@ -101,7 +104,7 @@ def _kind(column: Column) -> tuple[Any, Callable[[Sequence[Any]], Sequence[str]]
 
 _BY_NAME = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _UNNAMEABLE = re.compile(r'["\\\x00-\x1f]')
-_BOOLEANS = {True: "t", False: "f", None: _NULL}
+_BOOLEANS = {True: "t", False: "f", None: NULL}
 
 
 def _escaped(values: Sequence[str | None]) -> Sequence[str]:
@@ -119,17 +122,17 @@ def _escaped(values: Sequence[str | None]) -> Sequence[str]:
 
 
 def _with_nulls(values: Sequence[Any]) -> Sequence[str]:
-    return [_NULL if value is None else value for value in values] if None in values else values
+    return [NULL if value is None else value for value in values] if None in values else values
 
 
 def _integers(values: Sequence[int | None]) -> Sequence[str]:
-    return [_NULL if value is None else str(value) for value in values] if None in values else [*map(str, values)]
+    return [NULL if value is None else str(value) for value in values] if None in values else [*map(str, values)]
 
 
 def _numbers(values: Sequence[msgspec.Raw]) -> Sequence[str]:
     texts = _texts(values)
     if "null" in texts or '"' in "".join(texts):  # NaN and the infinities are in quotes
-        return [_NULL if text == "null" else text.strip('"') for text in texts]
+        return [NULL if text == "null" else text.strip('"') for text in texts]
     return texts
 
 

@@ -14,6 +14,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -137,7 +138,16 @@ class PartWriter:
 
 
 def parquet_lines(handle: IO[bytes], shape_sum: str) -> Iterator[bytes]:
-    """The JSON lines of a part, some whole lines at a time.
+    """The JSON lines of a part, some whole lines at a time; else as :func:`parquet_texts`."""
+    writer: LineWriter | None = None
+    with _damage_named():
+        for shape, texts in parquet_texts(handle, shape_sum):
+            writer = writer or LineWriter(shape)
+            yield writer.lines(texts)
+
+
+def parquet_texts(handle: IO[bytes], shape_sum: str) -> Iterator[tuple[TableShape, Texts]]:
+    """The texts of a part's values, some rows at a time, each time with the table's shape.
 
     Args:
         handle: A file that can be sought in.
@@ -146,14 +156,19 @@ def parquet_lines(handle: IO[bytes], shape_sum: str) -> Iterator[bytes]:
     Raises:
         IntegrityError: It is no such file, or damaged.
     """
+    with _damage_named(), pq.ParquetFile(handle, page_checksum_verification=True) as file:
+        shape = _shape(file, shape_sum)
+        kinds = [_kind(column) for column in shape.columns]
+        for batch in _batches(file):
+            *arrays, exact = batch.columns
+            texts = [array if kind is None else kind.read(array) for kind, array in zip(kinds, arrays, strict=True)]
+            yield shape, _with_exact(shape, texts, exact)
+
+
+@contextmanager
+def _damage_named() -> Iterator[None]:
     try:
-        with pq.ParquetFile(handle, page_checksum_verification=True) as file:
-            shape = _shape(file, shape_sum)
-            kinds, writer = [_kind(column) for column in shape.columns], LineWriter(shape)
-            for batch in _batches(file):
-                *arrays, exact = batch.columns
-                texts = [array if kind is None else kind.read(array) for kind, array in zip(kinds, arrays, strict=True)]
-                yield writer.lines(_with_exact(shape, texts, exact))
+        yield
     except _UNSOUND as error:
         raise _damaged(type(error).__name__) from None
 

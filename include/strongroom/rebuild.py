@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import msgspec
 import psycopg
@@ -19,6 +20,8 @@ from strongroom.records import Column, TableShape
 from strongroom.shape import row_digest
 from strongroom.source import Connection
 from strongroom.type_names import type_name
+
+_Batch = TypeVar("_Batch")
 
 _BATCH_LINES = 2000
 _BATCH_BYTES = 1 << 22
@@ -126,7 +129,7 @@ def batches(lines: Iterable[bytes], *, most_lines: int, most_bytes: int) -> Iter
         yield batch
 
 
-def read_ahead(batches: Iterator[list[bytes]]) -> Generator[list[bytes]]:
+def read_ahead(batches: Iterator[_Batch]) -> Generator[_Batch]:
     """The same batches; while one is worked on, another thread reads the next, and no more than that."""
     with ThreadPoolExecutor(1) as reader:
         reading = reader.submit(next, batches, None)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,22 +20,22 @@ from psycopg import IsolationLevel, errors, sql
 
 from strongroom.audit import what_hides
 from strongroom.catalogue import SOMEBODYS_TRIGGER
-from strongroom.checksum import ReadingBack, original_blocks, require_equal
+from strongroom.checksum import ReadingBack, require_equal
 from strongroom.claims import KeepClaim
 from strongroom.errors import IntegrityError, RestoreError
-from strongroom.line_reader import copy_rows
+from strongroom.line_reader import NULL
 from strongroom.manifest import require_manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.plan import dated
-from strongroom.rebuild import UNREADABLE, RebuiltRows, batches, read_ahead, told
+from strongroom.rebuild import UNREADABLE, RebuiltRows, read_ahead, told
 from strongroom.records import TableShape, VerifiedPart
 from strongroom.restore import LISTED_KEYS, DifferentRow, RestoredPart, RestorePart, RestorePlan, RestoreRequest
 from strongroom.restore_target import SIDE_COLUMN, Fit, Target, find_target, fit_columns
+from strongroom.restored_rows import Batch, Piece, restored_rows
 from strongroom.restores import split_table
 from strongroom.source import Connection, fetch_rows
 from strongroom.staging import Staging
 from strongroom.store import Store
-from strongroom.verify import split_lines
 
 BATCH_ROWS, COMPARED_ROWS = 10_000, 5000
 """The most rows of one transaction that copies them, and of one that compares them."""
@@ -57,7 +56,6 @@ _TRIGGERS = f"""
 
 _Result = TypeVar("_Result")
 
-_PIECE_ROWS = 500
 _TRIES = 5
 _TRANSIENT = (errors.SerializationFailure, errors.DeadlockDetected, errors.LockNotAvailable)
 
@@ -168,17 +166,17 @@ def _load(loader: _Loader, staging: Staging, path: Path, part: VerifiedPart) -> 
     if progress is None or progress.sha256 != part.sha256:
         progress = RestoreProgress(**part.model_dump())
     with path.open("rb") as handle:
-        lines = split_lines(original_blocks(part, handle))
-        remaining = islice(lines, progress.done_rows, None)
-        with closing(read_ahead(batches(remaining, most_lines=BATCH_ROWS, most_bytes=BATCH_BYTES))) as ahead:
+        remaining = restored_rows(part, handle, progress.done_rows, most_rows=BATCH_ROWS, most_bytes=BATCH_BYTES)
+        with closing(read_ahead(remaining)) as ahead:
             for batch in ahead:
                 outcome = loader.copy(batch)
                 if outcome is not None:
                     progress = _advance(progress, len(batch), outcome)
                     staging.save(progress)
                     continue
-                for first in range(0, len(batch), COMPARED_ROWS):
-                    compared = batch[first : first + COMPARED_ROWS]
+                lines = batch.lines()
+                for first in range(0, len(lines), COMPARED_ROWS):
+                    compared = lines[first : first + COMPARED_ROWS]
                     outcome = loader.compare(compared, room=LISTED_KEYS - len(progress.listed))
                     progress = _advance(progress, len(compared), outcome)
                     staging.save(progress)
@@ -233,7 +231,7 @@ class _Loader:
         )
         self._prepare()
 
-    def copy(self, lines: list[bytes]) -> _Outcome | None:
+    def copy(self, batch: Batch) -> _Outcome | None:
         """Copy one batch into the table, in one transaction, if that is all there is to do.
 
         Returns:
@@ -241,10 +239,10 @@ class _Loader:
         """
         if not self._straight:
             return None
-        highest = self._again(lambda: self._all_copied(lines))
+        highest = self._again(lambda: self._all_copied(batch))
         # Or some rows of the part may be there already, and which ones is noted.
         self._straight = highest is not None
-        return None if highest is None else _Outcome(len(lines), len(lines), 0, [], 0, highest)
+        return None if highest is None else _Outcome(len(batch), len(batch), 0, [], 0, highest)
 
     def compare(self, lines: list[bytes], *, room: int) -> _Outcome:
         """Load those rows of a batch that are not there, and compare all of it with the table, in one transaction.
@@ -331,7 +329,7 @@ class _Loader:
             extremes = self._extremes()
             return _Outcome(wanted, inserted, unchanged, listed, different - len(listed), extremes)
 
-    def _all_copied(self, lines: list[bytes]) -> dict[str, int] | None:
+    def _all_copied(self, batch: Batch) -> dict[str, int] | None:
         """Copy the batch into the table if none of its rows is there and nothing can change them on their way.
 
         Rows that were copied so are the archived ones, and need not be read again.
@@ -346,13 +344,11 @@ class _Loader:
                 self._keep_claim()
                 with self._connection.cursor() as cursor:
                     with cursor.copy(self._copying) as copy:
-                        # In pieces, so that the server is at work while the next piece is read.
-                        for start in range(0, len(lines), _PIECE_ROWS):
-                            columns = self._rebuilt.reader.columns(lines[start : start + _PIECE_ROWS])
-                            copy.write(copy_rows(columns))
-                            _note_highest(highest, self._counted, columns)
+                        for piece in batch.pieces(self._rebuilt.reader):
+                            copy.write(piece.text)
+                            _note_highest(highest, self._counted, piece)
                     # The lock of the COPY keeps whoever would add a trigger waiting until this transaction ends.
-                    complete = cursor.rowcount == len(lines) and not self._has_triggers()
+                    complete = cursor.rowcount == len(batch) and not self._has_triggers()
                 if not complete:
                     raise psycopg.Rollback
         except UNREADABLE:
@@ -498,10 +494,10 @@ class _Loader:
         )
 
 
-def _note_highest(highest: dict[str, int], places: Mapping[str, int], columns: Sequence[Sequence[str]]) -> None:
-    """Keep the highest values of some columns of integers, by their places among columns as COPY reads them."""
+def _note_highest(highest: dict[str, int], places: Mapping[str, int], piece: Piece) -> None:
+    """Keep the highest values of some columns of integers, by their places."""
     for name, place in places.items():
-        values = [int(text) for text in columns[place] if text != "\\N"]
+        values = [int(text) for text in piece.column(place) if text != NULL]
         if values:
             highest[name] = max(*values, highest.get(name, values[0]))
 

@@ -547,7 +547,7 @@ def test_rows_that_are_not_there_are_copied_straight_into_the_table(archived, mo
 def test_one_row_that_is_there_in_another_form_sends_the_rest_of_the_part_the_long_way(archived, monkeypatch):
     monkeypatch.setattr(restore_part_module, "BATCH_ROWS", 50)
     monkeypatch.setattr(restore_part_module, "COMPARED_ROWS", 20)
-    monkeypatch.setattr(restore_part_module, "_PIECE_ROWS", 7)
+    monkeypatch.setattr("strongroom.restored_rows._PIECE_ROWS", 7)
     execute(
         archived.conninfo, "INSERT INTO audit (id, at, who) OVERRIDING SYSTEM VALUE VALUES (121, '2026-05-04', 'new')"
     )
