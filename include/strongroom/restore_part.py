@@ -40,8 +40,8 @@ from strongroom.store import Store
 BATCH_ROWS, COMPARED_ROWS = 10_000, 5000
 """The most rows of one transaction that copies them, and of one that compares them."""
 
-BATCH_BYTES = 8 << 20
-"""About the most bytes of JSON of one transaction."""
+BATCH_BYTES = 4 << 20
+"""About the most bytes of one transaction; while it is under way the next one's are read."""
 
 _ADDED = sql.Identifier("pg_temp", "strongroom_added")
 _WANTED = sql.Identifier("pg_temp", "strongroom_wanted")
