@@ -3,7 +3,7 @@
 The object is downloaded to staging and proved first. Then its rows go into the table a batch at a time, in one short
 transaction each: copied straight into it as long as none of them is there; else the server rebuilds the batch beside the
 table, inserts what is not there, and compares all of it with what is in the table afterwards. While the server works on a
-batch the next one is read.
+batch of JSON lines the next one is read.
 Memory does not grow with the part. A try that broke off is gone on with behind its last batch.
 """
 
@@ -27,7 +27,7 @@ from strongroom.line_reader import NULL
 from strongroom.manifest import require_manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.plan import dated
-from strongroom.rebuild import UNREADABLE, RebuiltRows, read_ahead, told
+from strongroom.rebuild import UNREADABLE, RebuiltRows, told
 from strongroom.records import TableShape, VerifiedPart
 from strongroom.restore import LISTED_KEYS, DifferentRow, RestoredPart, RestorePart, RestorePlan, RestoreRequest
 from strongroom.restore_target import SIDE_COLUMN, Fit, Target, find_target, fit_columns
@@ -41,7 +41,7 @@ BATCH_ROWS, COMPARED_ROWS = 10_000, 5000
 """The most rows of one transaction that copies them, and of one that compares them."""
 
 BATCH_BYTES = 4 << 20
-"""About the most bytes of one transaction; while it is under way the next one's are read."""
+"""About the most bytes of one transaction; of JSON lines the next one's are read while it is under way."""
 
 _ADDED = sql.Identifier("pg_temp", "strongroom_added")
 _WANTED = sql.Identifier("pg_temp", "strongroom_wanted")
@@ -166,9 +166,9 @@ def _load(loader: _Loader, staging: Staging, path: Path, part: VerifiedPart) -> 
     if progress is None or progress.sha256 != part.sha256:
         progress = RestoreProgress(**part.model_dump())
     with path.open("rb") as handle:
-        remaining = restored_rows(part, handle, progress.done_rows, most_rows=BATCH_ROWS, most_bytes=BATCH_BYTES)
-        with closing(read_ahead(remaining)) as ahead:
-            for batch in ahead:
+        rows = restored_rows(part, handle, progress.done_rows, most_rows=BATCH_ROWS, most_bytes=BATCH_BYTES)
+        with closing(rows) as remaining:
+            for batch in remaining:
                 outcome = loader.copy(batch)
                 if outcome is not None:
                     progress = _advance(progress, len(batch), outcome)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import partial
 from typing import IO, Any, cast
 
@@ -46,7 +46,7 @@ def _values(columns: Texts, place: int) -> list[str]:
 
 def text_batches(
     handle: IO[bytes], shape_sum: str, done_rows: int, *, most_rows: int, most_bytes: int
-) -> Iterator[_TextRows]:
+) -> Generator[_TextRows]:
     """Few rows at a time where they are large, as :func:`restored_rows.restored_rows` says it.
 
     Raises:
