@@ -38,10 +38,20 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "strongroom.verify": ("open_keys", "restore_keys"),
     "strongroom.plan": ("refers",),
     "strongroom.extract_to_staging": ("inspect_unchanged",),
+    "strongroom.guard": (),
+    "strongroom.comparing": (),
+    "strongroom.detached_purge": (),
 }
 """Modules, and the functions of them that the delete rests on; none means all."""
 
-TESTS = "tests/integration/test_delete_guard.py"
+TESTS = {
+    **dict.fromkeys(TARGETS, "tests/integration/test_delete_guard.py"),
+    **dict.fromkeys(
+        ("strongroom.guard", "strongroom.comparing", "strongroom.detached_purge"), "tests/integration/test_detach.py"
+    ),
+}
+"""What must fail for a mutant of a module."""
+
 FIRST = {
     "_move": "to_the_warm_table or warm_before",
     "_settle": "earlier_try or server_knows or broke_off",
@@ -61,8 +71,9 @@ FIRST = {
     "restore_keys": "does_not_give",
     "refers": "told_apart or comes_to_be_referred_to",
     "inspect_unchanged": "other_columns",
+    "_Waiting": "not_what_was_proved or just_what_was_archived or hold or damaged",
 }
-"""Which tests a function's mutants most likely die by, as pytest's -k has it; all of the file follows where they do not."""
+"""Which tests the mutants of a function or a class most likely die by, as pytest's -k has it; all of the file follows where they do not."""
 
 _HEAVY = (
     "boto3",
@@ -76,7 +87,7 @@ _HEAVY = (
     "yaml",
     "strongroom.store",
 )
-_SECONDS = 180
+_SECONDS = 600
 
 
 def main() -> int:
@@ -92,9 +103,10 @@ def main() -> int:
         os.environ["STRONGROOM_TEST_SERVERS"] = str(folder)
         for name in _HEAVY:
             importlib.import_module(name)
-        if run_tests(None).survives is False:
-            print("the tests fail without any mutant: mend them first")
-            return 2
+        for tests in dict.fromkeys(TESTS[one.module] for one in tested):
+            if run_tests(tests).survives is False:
+                print(f"{tests} fails without any mutant: mend it first")
+                return 2
         survivors = list(judge(tested, asked.workers))
     stale = [] if asked.only else sorted(EQUIVALENT.keys() - {key_of(one) for one in mutants})
     for name in stale:
@@ -135,8 +147,8 @@ def servers() -> Iterator[Path]:
 class Trial:
     """The tests, running against one mutant."""
 
-    def __init__(self, mutant: Mutant | None) -> None:
-        self.mutant = mutant
+    def __init__(self, tests: str, mutant: Mutant | None = None) -> None:
+        self.tests, self.mutant = tests, mutant
         self.started = time.monotonic()
         self.log = tempfile.NamedTemporaryFile(delete=False)  # noqa: SIM115
         self.survives: bool | None = None
@@ -156,8 +168,8 @@ class Trial:
                 sys.meta_path.insert(0, Finder(self.mutant))
             import pytest
 
-            words = ["-x", "-q", "--no-header", "-p", "no:warnings", TESTS]
-            likely = FIRST.get(self.mutant.name.partition(":")[0]) if self.mutant is not None else None
+            words = ["-x", "-q", "--no-header", "-p", "no:warnings", self.tests]
+            likely = _first(self.mutant) if self.mutant is not None else None
             status = int(pytest.main([*words, "-k", likely])) if likely else 0
             status = status or int(pytest.main(words))
         finally:
@@ -193,8 +205,13 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(compile(self._mutant.source, f"<mutant of {self._mutant.module}>", "exec"), module.__dict__)
 
 
-def run_tests(mutant: Mutant | None) -> Trial:
-    trial = Trial(mutant)
+def _first(mutant: Mutant) -> str | None:
+    where = mutant.name.partition(":")[0]
+    return FIRST.get(where) or FIRST.get(where.partition(".")[0])
+
+
+def run_tests(tests: str) -> Trial:
+    trial = Trial(tests)
     select.select([trial.ended], [], [])
     trial.end(timed_out=False)
     return trial
@@ -206,7 +223,8 @@ def judge(mutants: Sequence[Mutant], workers: int) -> Iterator[Mutant]:
     running: list[Trial] = []
     while waiting or running:
         while waiting and len(running) < workers:
-            running.append(Trial(waiting.pop()))
+            mutant = waiting.pop()
+            running.append(Trial(TESTS[mutant.module], mutant))
         ready, _, _ = select.select([trial.ended for trial in running], [], [], 5)
         for trial in list(running):
             timed_out = time.monotonic() - trial.started > _SECONDS

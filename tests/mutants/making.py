@@ -90,8 +90,7 @@ def _walk(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
                 continue
             for child in value if isinstance(value, list) else [value]:
                 if isinstance(child, (ast.FunctionDef, ast.ClassDef)):
-                    if not isinstance(node, ast.ClassDef):
-                        yield from visit(child, child.name if where == "module" else f"{where}.{child.name}")
+                    yield from visit(child, child.name if where == "module" else f"{where}.{child.name}")
                 elif isinstance(child, ast.AST) and not _is_prose(child):
                     yield from visit(child, where)
 
