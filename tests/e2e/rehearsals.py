@@ -44,6 +44,9 @@ SIBLINGS = "siblings"
 NARROW = "narrow"
 """The table with three parts, of which one may be under way at a time."""
 
+PARTITIONED, OWNER = "partitioned", "rehearsal_owner"
+"""The table whose partition goes as a whole, and the role and connection that own it."""
+
 GLACIER_BUCKET = "frozen"
 
 
@@ -93,7 +96,27 @@ def rehearsal_settings(proxy_url: str) -> dict[str, Any]:
     sections[table_of("late")] = shared | {"stop_after": hours, "retries": 3}
     sections[table_of("held")] = shared | {"stop_after": "PT10H", "vacuum_after_delete": True, "retries": 3}
     sections[table_of("held")]["delete_limits"] = {"commit_seconds": 0.000_001}
+    sections[table_of(PARTITIONED)] = shared | {"partition_delete": {"enabled": True, "conn_id": OWNER}}
     return sections
+
+
+def create_partitions(day: str) -> str:
+    """SQL that makes the partitioned table: the rows of the others; a partition has the day's first half, one the second and more."""
+    table = table_of(PARTITIONED)
+    return f"""
+        CREATE SCHEMA IF NOT EXISTS {SCHEMA};
+        CREATE SCHEMA strongroom_detached AUTHORIZATION {OWNER};
+        GRANT USAGE ON SCHEMA {SCHEMA} TO {ARCHIVER_ROLE}, {OWNER};
+        CREATE TABLE {table} (id bigint, at timestamptz NOT NULL, who text, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+        CREATE TABLE {table}_before PARTITION OF {table} FOR VALUES FROM (MINVALUE) TO ('{day} 00:00+00');
+        CREATE TABLE {table}_morning PARTITION OF {table} FOR VALUES FROM ('{day} 00:00+00') TO ('{day} 12:00+00');
+        CREATE TABLE {table}_later PARTITION OF {table} FOR VALUES FROM ('{day} 12:00+00') TO (MAXVALUE);
+        INSERT INTO {table}
+        SELECT n, '{day} 00:00+00'::timestamptz + (n - 1) * interval '1 minute', md5(n::text) FROM generate_series(-59, 1500) AS n;
+        ALTER TABLE {table} OWNER TO {OWNER};
+        ALTER TABLE {table}_morning OWNER TO {OWNER};
+        GRANT SELECT, DELETE ON {table} TO {ARCHIVER_ROLE};
+    """
 
 
 def create_table(rehearsal: str, day: str) -> str:

@@ -1,10 +1,11 @@
-"""The retention purge with a person's approval, through Airflow's own Required Actions."""
+"""The retention purge in a whole stack: with a person's approval, through Airflow's own Required Actions, and of detached partitions."""
 
 from __future__ import annotations
 
 import json
 import time
-from datetime import datetime, timezone
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,7 +18,8 @@ from strongroom.store import Store
 from strongroom.warm import warm_script
 from strongroom_local.stack import ARCHIVER_ROLE, BUCKET, Stack
 from tests.chain import some_settings
-from tests.e2e.helpers import Airflow, Run, ended, query, start_airflow, wait_for
+from tests.e2e.helpers import Airflow, Books, Run, ended, query, start_airflow, wait_for
+from tests.e2e.rehearsals import OWNER, PARTITIONED, create_partitions, dag_of, due_day, table_of
 from tests.sealing import seal_month
 
 DAG_ID = "retention_purge"
@@ -31,6 +33,25 @@ SETTLING_SECONDS = 8
 def store(stack: Stack) -> Store:
     """The stack's archives, as the archiver sees them."""
     return Store(stack.object_store.client("archiver"), some_settings(BUCKET, Path("/unused")).store)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def owner(stack: Stack, airflow: Airflow) -> None:
+    """The role that owns the partitioned table, and the connection by which the purge looks for its detached partitions."""
+    query(stack.source_conninfo(), f"CREATE ROLE {OWNER} LOGIN PASSWORD '{OWNER}'")
+    connection = json.loads(stack.environment()["AIRFLOW_CONN_STRONGROOM_SOURCE"])
+    body = {"connection_id": OWNER, **connection, "login": OWNER, "password": OWNER}
+    airflow.call("POST", "/connections", body)
+
+
+@pytest.fixture
+def purging(airflow: Airflow) -> Iterator[None]:
+    """The purge, switched on; the scheduler's own run is over."""
+    airflow.pause(DAG_ID, paused=False)
+    for run in wait_for(lambda: airflow.runs(DAG_ID), "the scheduler's own run"):
+        airflow.wait_for_run(DAG_ID, run.run_id)
+    yield
+    airflow.pause(DAG_ID)
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +128,37 @@ def test_an_archive_that_needs_approval_goes_only_after_a_yes_and_the_others_all
     assert (json.loads(certificate[0])["approved_by"] if certificate else None) == (
         stack.login[0] if result == "purged" else None
     )
+
+
+def let_it_cool_off(stack: Stack, key: str) -> None:
+    """A cooling-off takes a day at least: put its end into the past."""
+    evidence = Books(stack).document(key)
+    assert datetime.fromisoformat(evidence["drop_after"]) > datetime.now(timezone.utc) + timedelta(hours=23)
+    evidence["drop_after"] = f"{datetime.now(timezone.utc) - timedelta(minutes=1):%Y-%m-%dT%H:%M:%SZ}"
+    stack.object_store.client("admin").put_object(Bucket=BUCKET, Key=key, Body=json.dumps(evidence).encode())
+
+
+def test_a_partition_is_detached_by_the_scheduler_and_dropped_by_the_purge_after_its_cooling_off(
+    stack, airflow, purging
+):
+    """The other half of the day is deleted by key, and a row that comes late to it stays."""
+    source, day, table, dag_id = stack.source_conninfo(), due_day(), table_of(PARTITIONED), dag_of(PARTITIONED)
+    query(source, create_partitions(day))
+    airflow.pause(dag_id, paused=False)
+    [run] = wait_for(lambda: airflow.runs(dag_id), f"the scheduler's run of {dag_id}")
+    assert airflow.wait_for_run(dag_id, run.run_id).state == "success"
+    query(source, f"INSERT INTO {table} VALUES (9000, '{day} 13:00+00', 'late')")
+
+    waits = query(source, "SELECT count(*) FROM strongroom_detached.partitioned_morning")
+    let_it_cool_off(stack, f"evidence/{table}/{day}/{table}.{day}.0001/detach.json")
+    purge = airflow.wait_for_run(DAG_ID, airflow.trigger(DAG_ID, None).run_id)
+
+    report = airflow.result(run, "report")
+    assert (report["archived_rows"], report["detached_rows"], report["deleted_rows"]) == (1440, 720, 720)
+    assert (waits, purge.state) == ([(720,)], "success")
+    dropped = [(one["partition"], one["result"], one["rows"]) for one in airflow.result(purge, "detached")]
+    assert dropped == [("strongroom_detached.partitioned_morning", "dropped", 720)]
+    assert query(source, "SELECT to_regclass('strongroom_detached.partitioned_morning')") == [(None,)]
+    assert sorted(row["id"] for row in Books(stack).archived_rows(table)) == [*range(1, 1441)]
+    left = query(source, f"SELECT id FROM {table} ORDER BY id")
+    assert [id_ for (id_,) in left] == [*range(-59, 1), *range(1441, 1501), 9000]

@@ -29,6 +29,8 @@ from strongroom.detached_purge import DropEvidence
 from strongroom.errors import HeldError, IdentityError, IntegrityError, NeededError, SourceAccessError, SourceError
 from strongroom.holds import EVERYTHING, place_hold, release_hold
 from strongroom.object_keys import ArchiveId
+from strongroom.purge_store import PurgeStore
+from strongroom.report import report_run
 from strongroom.settings import StoreSettings
 from tests import restoring
 from tests.chain import NOW, Chain, some_settings
@@ -113,7 +115,7 @@ def make_chain(room, roles, object_store, tmp_path) -> Callable[..., Chain]:
     def make(ddl: str = TABLE + ROWS, **changes: Any) -> Chain:
         archiver, owner = roles
         execute(owner, ddl)
-        bucket = room[1]
+        bucket, staging = room[1], changes.pop("staging", tmp_path)
         given = {
             "part_rows": 400,
             "delete_batch_rows": 200,
@@ -121,7 +123,7 @@ def make_chain(room, roles, object_store, tmp_path) -> Callable[..., Chain]:
             "lock_timeout_seconds": 1,
             "store": StoreSettings(bucket=bucket, prefix=f"{os.getpid()}/{next(_numbers)}"),
         }
-        settings = some_settings(bucket, tmp_path, **(given | changes))
+        settings = some_settings(bucket, staging, **(given | changes))
         return Chain(archiver, object_store.client("archiver"), settings, owner=owner)
 
     return make
@@ -194,7 +196,7 @@ def test_a_partition_that_is_just_what_was_archived_is_detached_waits_and_is_dro
     [early] = chain.drop_detached(now=COOLED - timedelta(minutes=2))
     [dropped] = chain.drop_detached(now=COOLED)
 
-    assert (early.result, early.detail) == ("kept", "its cooling-off runs until 2026-11-24 12:00 UTC")
+    assert (early.result, early.rows, early.detail) == ("kept", 0, "its cooling-off runs until 2026-11-24 12:00 UTC")
     assert (dropped.result, dropped.rows) == ("dropped", 744)
     assert tables(chain)["detached"] == []
     evidence = DropEvidence.model_validate_json(chain.store.read(dropped.evidence_key)[0])
@@ -786,7 +788,10 @@ def test_a_concurrent_detach_whose_session_is_ended_in_its_middle_is_brought_to_
         while not scalar(chain.owner, pending):
             assert detaching.is_alive()
             time.sleep(0.02)
-        stop = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'test audit owner'"
+        stop = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND application_name = 'test audit owner'"
+        )
         scalar(chain.owner, stop)
         detaching.join()
         other.commit()
@@ -811,6 +816,33 @@ def test_a_drop_that_is_killed_is_taken_up_by_the_next_purge(chain, monkeypatch,
     [dropped] = chain.drop_detached(now=COOLED + timedelta(days=1))
 
     assert dropped.result == "dropped"
+
+
+def test_with_staging_on_s3_each_step_and_each_try_may_run_on_another_machine(
+    make_chain, object_store, tmp_path, monkeypatch
+):
+    """Also what is taken up by a repeat, and the drop, which has its scratch space for itself. Nothing is left of it."""
+    staging = f"s3://detach/{tmp_path.name}-{os.getpid()}"
+    chain = make_chain(WEEKS + ROWS, staging=staging, scratch=str(tmp_path))
+    chain.staging_client = object_store.client("stager")
+    plan = chain.plan()
+    sealed = chain.seal(plan)
+    with monkeypatch.context() as killed:
+        killed.setattr(detach, "DetachEvidence", _die)
+        with pytest.raises(Dead):
+            chain.detach(sealed.parts)
+
+    evidence = chain.detach(sealed.parts)
+
+    assert [(one.partition, one.rows) for one in evidence.detached] == [("public.w19", 168), ("public.w20", 168)]
+    deleted = [chain.delete(part) for part in sealed.parts]
+    assert (sum(one.detached for one in deleted), sum(one.deleted for one in deleted)) == (336, 408)
+    with chain.staging(plan.archive_id) as at_the_end:
+        report_run(chain.store, at_the_end, plan, sealed.parts, deleted, now=NOW)
+    assert [one.result for one in chain.drop_detached(now=COOLED)] == ["dropped", "dropped"]
+    staged = PurgeStore(chain.staging_client, chain.settings.staging_store).versions("staging/")
+    on_machines = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"]
+    assert (list(staged), on_machines) == ([], [])
 
 
 # The time between.
@@ -938,6 +970,13 @@ def test_a_detached_table_that_is_not_what_was_proved_stays(chain, change, detai
     assert stays.result in ("unverifiable", "contended")
     assert detail in stays.detail
     assert tables(chain)["detached"] == ["audit_2026_05"]
+
+
+def test_a_purge_that_finds_nothing_detached_leaves_no_trace_in_the_store(chain):
+    """Not even whose store it is: a database with nothing to drop has no business with it."""
+    assert chain.drop_detached() == []
+
+    assert list(chain.store.keys("")) == []
 
 
 def test_another_table_under_the_name_is_not_dropped(chain):

@@ -555,3 +555,23 @@ def test_one_row_that_is_there_in_another_form_sends_the_rest_of_the_part_the_lo
     report = restore(archived)
 
     assert (report.inserted, report.unchanged, report.different) == (743, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("read_first", "moved", "to"), [(0, 10, "2026-05-30 10:30+00"), (2, 700, "2026-05-01 10:30+00")]
+)
+def test_a_row_that_two_parts_hold_comes_back_in_its_later_form(chain, read_first, moved, to):
+    """Later is what was read later, whatever the parts' order: the row moved in time between the two."""
+    planned = chain.plan()
+    parts = {part.number: part for part in planned.parts}
+    verified = [chain.verified(planned, parts.pop(read_first))]
+    execute(chain.conninfo, f"UPDATE audit SET at = '{to}', who = 'later' WHERE id = {moved}")
+    verified += [chain.verified(planned, part) for part in parts.values()]
+    deleted = [chain.delete(part) for part in chain.seal_parts(planned, verified).parts]
+
+    report = restore(chain)
+
+    assert (sum(one.rows for one in deleted), sum(one.deleted for one in deleted)) == (745, 744), "both parts have it"
+    assert (report.inserted, report.different) == (744, 1)
+    assert ask(chain.conninfo, f"SELECT at = '{to}', who FROM audit WHERE id = {moved}") == [(True, "later")]
+    assert digest(chain.conninfo)[0] == 800
