@@ -47,8 +47,8 @@ SELECT c.oid::bigint, n.nspname::text, c.relname::text, encode(g.tgargs, 'hex'),
             ELSE 'attached' END,
        f.prosrc = %s AND (
            SELECT count(*) = 2 FROM pg_trigger t
-           WHERE t.tgrelid = c.oid AND t.tgfoid = f.oid AND t.tgenabled = 'A' AND t.tgqual IS NULL AND t.tgargs = g.tgargs
-             AND (t.tgname, t.tgtype) IN ((%s, 31::smallint), (%s, 34::smallint))),
+           WHERE t.tgrelid = c.oid AND t.tgfoid = f.oid AND t.tgenabled = 'A' AND t.tgqual IS NULL AND t.tgattr::text = ''
+             AND t.tgargs = g.tgargs AND (t.tgname, t.tgtype) IN ((%s, 31::smallint), (%s, 34::smallint))),
        f.xmin::text || ' ' || (
            SELECT string_agg(t.oid::text || ' ' || t.xmin::text, ' ' ORDER BY t.tgname) FROM pg_trigger t
            WHERE t.tgrelid = c.oid AND t.tgfoid = f.oid)
