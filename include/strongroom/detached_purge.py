@@ -199,16 +199,17 @@ class _Waiting:
                 return self._result("unverifiable", doubt)
             folder, setting = self._settings.working_folder
             staging = FolderStaging(folder / "detached", str(self._archive), setting=setting)
-            staging.clear()
-            parts = [manifest.verified_part(number) for number in range(len(manifest.parts))]
-            for part in parts:
-                self._keep_claim()
-                restore_keys(self._store, staging, self._connection, manifest.table, part)
-            result = self._drop_proved(evidence, record, manifest, parts, staging)
-            staging.clear()
+            staging.clear()  # or what an earlier try left would not be read back again
+            try:
+                parts = [manifest.verified_part(number) for number in range(len(manifest.parts))]
+                for part in parts:
+                    self._keep_claim()
+                    restore_keys(self._store, staging, self._connection, manifest.table, part)
+                return self._drop_proved(evidence, record, manifest, parts, staging)
+            finally:
+                staging.clear()
         except IntegrityError as error:
             return self._result("unverifiable", error.what)
-        return result
 
     def _drop_proved(
         self,

@@ -21,17 +21,22 @@ import pytest
 from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from strongroom import detach, detached_purge, locks
+from strongroom import comparing, detach, detached_purge, locks
 from strongroom.condemn import condemn_archive
 from strongroom.delete import DeleteEvidence
 from strongroom.detached import DetachEvidence
 from strongroom.detached_purge import DropEvidence
 from strongroom.errors import HeldError, IdentityError, IntegrityError, NeededError, SourceAccessError, SourceError
 from strongroom.holds import EVERYTHING, place_hold, release_hold
-from strongroom.object_keys import ArchiveId
+from strongroom.manifest import read_manifest
+from strongroom.object_keys import ArchiveId, claim_key
 from strongroom.purge_store import PurgeStore
+from strongroom.records import VerifiedPart
 from strongroom.report import report_run
 from strongroom.settings import StoreSettings
+from strongroom.source import qualified
+from strongroom.staging import FolderStaging
+from strongroom.store import Store
 from tests import restoring
 from tests.chain import NOW, Chain, some_settings
 from tests.integration.test_chain import execute, scalar
@@ -953,6 +958,10 @@ TAMPERED = {
         "ALTER TABLE {0} ADD note text DEFAULT 'nowhere else'",
         "its columns are not those that were archived: note",
     ),
+    "another type": (
+        "ALTER TABLE {0} ALTER who TYPE varchar(99)",
+        "its columns are not those that were archived: who",
+    ),
     "a table that depends on it": (
         "CREATE TABLE notes (id bigint, at timestamptz, FOREIGN KEY (id, at) REFERENCES {0})",
         "something else in the database depends on it",
@@ -1023,6 +1032,271 @@ def test_a_condemned_archive_counts_rows_as_lost_only_when_their_partition_was_d
     found = condemn_archive(chain.store, archive, why="lost", who="ada", now=NOW, claim_ttl=timedelta(hours=1))
 
     assert found.lost_rows == lost
+
+
+# Moments of the drop.
+
+
+def meanwhile(
+    monkeypatch: pytest.MonkeyPatch, function: str, do: Callable[[], object], *, before: bool = False
+) -> list[object]:
+    """Do something once while a drop is under way, before or after a function of it; the calls that came to an end."""
+    original, to_do, ended = getattr(detached_purge, function), [do], []
+
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        if before and to_do:
+            to_do.pop()()
+        result = original(*arguments, **named)
+        ended.append(result)
+        if to_do:
+            to_do.pop()()
+        return result
+
+    monkeypatch.setattr(detached_purge, function, wrapped)
+    return ended
+
+
+def lose_claim(chain: Chain) -> None:
+    """Somebody else has it."""
+    key = claim_key("public", "audit", "2026-05")
+    body, etag = chain.store.read(key)
+    chain.store.swap(key, json.dumps(json.loads(body) | {"owner": "somebody"}).encode(), etag=etag)
+
+
+def dropped_evidence(chain: Chain) -> list[str]:
+    return [key for key in chain.store.keys("evidence/") if "/dropped-" in key]
+
+
+def scratch_of_drops(chain: Chain) -> list[str]:
+    folder, _ = chain.settings.working_folder
+    return [str(path) for path in (folder / "detached").rglob("*") if path.is_file() and path.name != ".lock"]
+
+
+@pytest.mark.parametrize(
+    ("function", "before", "calls"),
+    [("restore_keys", False, 1), ("compare_with_archive", True, 0), ("compare_with_archive", False, 1)],
+    ids=["while it reads the archive back", "before it compares", "when it has compared"],
+)
+def test_a_drop_that_loses_its_claim_goes_no_further(chain, monkeypatch, function, before, calls):
+    chain.run()
+    ended = meanwhile(monkeypatch, function, lambda: lose_claim(chain), before=before)
+
+    [stays] = chain.drop_detached(now=COOLED)
+
+    assert (stays.result, len(ended)) == ("contended", calls)
+    assert (tables(chain)["detached"], dropped_evidence(chain), scratch_of_drops(chain)) == (["audit_2026_05"], [], [])
+
+
+def test_a_drop_that_a_hold_on_everything_meets_goes_no_further(chain, monkeypatch):
+    chain.run()
+    ended = meanwhile(
+        monkeypatch,
+        "compare_with_archive",
+        lambda: place_hold(chain.store, EVERYTHING, why="a case", who="counsel", reference="17", now=NOW),
+        before=True,
+    )
+
+    [stays] = chain.drop_detached(now=COOLED)
+
+    assert (stays.result, ended) == ("held", [])
+    assert "all deletion in" in stays.detail
+
+
+def test_the_archive_of_what_is_held_is_not_even_read(chain, monkeypatch):
+    chain.run()
+    place_hold(chain.store, "public.audit", why="a case", who="counsel", reference="17", now=NOW)
+    monkeypatch.setattr(detached_purge, "restore_keys", _die)
+
+    [stays] = chain.drop_detached(now=COOLED)
+
+    assert stays.result == "held"
+
+
+def test_the_cooling_off_is_over_at_its_very_end(chain):
+    evidence = chain.detach(chain.seal(chain.plan()).parts)
+
+    [kept] = chain.drop_detached(now=evidence.drop_after - timedelta(microseconds=1))
+    [dropped] = chain.drop_detached(now=evidence.drop_after)
+
+    assert (kept.result, dropped.result) == ("kept", "dropped")
+
+
+def test_a_drop_lets_nobody_open_the_guard_behind_its_comparison(chain, monkeypatch, source):
+    chain.run()
+    refused = []
+
+    def open_guard() -> None:
+        try:
+            execute(source, f"SET lock_timeout = '200ms'; ALTER TABLE {HELD}.audit_2026_05 DISABLE TRIGGER ALL")
+        except errors.LockNotAvailable as error:
+            refused.append(error)
+
+    meanwhile(monkeypatch, "compare_with_archive", open_guard)
+
+    [dropped] = chain.drop_detached(now=COOLED)
+
+    assert (dropped.result, len(refused)) == ("dropped", 1)
+
+
+def test_somebody_who_may_yet_write_the_detached_table_puts_the_drop_off(chain):
+    chain.run()
+    with psycopg.connect(chain.owner) as other:
+        other.execute(f"LOCK TABLE {HELD}.audit_2026_05 IN ROW EXCLUSIVE MODE")
+
+        [stays] = chain.drop_detached(now=COOLED)
+
+    assert (stays.result, stays.detail) == ("contended", "somebody else's lock on it was in the way")
+
+
+SWAPPED = {
+    "another table has its name": (
+        "ALTER TABLE {0} RENAME TO kept; CREATE TABLE {0} (LIKE {1}.kept INCLUDING ALL); INSERT INTO {0} SELECT * FROM {1}.kept",
+        "it is not the table that was detached",
+    ),
+    "it is gone and another has its name": (
+        "CREATE TABLE {1}.kept (LIKE {0} INCLUDING ALL); INSERT INTO {1}.kept SELECT * FROM {0}; DROP TABLE {0};"
+        "ALTER TABLE {1}.kept RENAME TO audit_2026_05",
+        "it is not the table that was detached",
+    ),
+    "its guard is for another archive": (
+        "DROP TRIGGER strongroom_guard ON {0}; DROP TRIGGER strongroom_guard_truncate ON {0};"
+        "CREATE TRIGGER strongroom_guard BEFORE INSERT OR UPDATE OR DELETE ON {0} FOR EACH ROW EXECUTE FUNCTION {1}.refuse_changes({2});"
+        "CREATE TRIGGER strongroom_guard_truncate BEFORE TRUNCATE ON {0} FOR EACH STATEMENT EXECUTE FUNCTION {1}.refuse_changes({2});"
+        "ALTER TABLE {0} ENABLE ALWAYS TRIGGER strongroom_guard, ENABLE ALWAYS TRIGGER strongroom_guard_truncate",
+        "it is not the table that was detached",
+    ),
+    "it is a partition again": (
+        "ALTER TABLE audit ATTACH PARTITION {0} FOR VALUES FROM ('2026-05-01+00') TO ('2026-06-01+00')",
+        "its guard was opened",
+    ),
+}
+
+
+@pytest.mark.parametrize(("statements", "detail"), SWAPPED.values(), ids=SWAPPED)
+def test_a_table_that_becomes_another_while_the_archive_is_read_back_is_not_dropped(
+    chain, monkeypatch, source, statements, detail
+):
+    chain.run()
+    words = scalar(
+        source,
+        "SELECT quote_literal(replace(encode(rtrim(tgargs, '\\000'), 'escape'), '.0001', '.0002')) FROM pg_trigger "
+        "WHERE tgname = 'strongroom_guard'",
+    )
+    change = statements.format(f"{HELD}.audit_2026_05", HELD, words)
+    meanwhile(monkeypatch, "restore_keys", lambda: execute(chain.owner, change))
+
+    [stays] = chain.drop_detached(now=COOLED)
+
+    assert (stays.result, stays.detail.startswith(detail)) == ("unverifiable", True)
+    assert scalar(chain.owner, f"SELECT count(*) FROM {HELD}.audit_2026_05") == 744
+    assert (dropped_evidence(chain), scratch_of_drops(chain)) == ([], [])
+
+
+def test_a_partition_whose_evidence_tells_another_number_of_rows_stays(chain, object_store):
+    archive, where = ArchiveId.parse(chain.run().archive_id), chain.settings.store
+    evidence = json.loads(chain.store.read(archive.detach_evidence_key)[0])
+    evidence["detached"][0]["rows"] = 743
+    object_store.client("admin").put_object(
+        Bucket=where.bucket,
+        Key=f"{where.prefix}/{archive.detach_evidence_key}",
+        Body=json.dumps(evidence).encode(),
+    )
+
+    [stays] = chain.drop_detached(now=COOLED)
+
+    assert stays.result == "unverifiable"
+    assert "744 rows there, 744 in the archive, 744 equal, 743 detached" in stays.detail
+
+
+def test_a_drop_reads_all_of_the_archive_back_whatever_an_earlier_try_left(chain, monkeypatch):
+    chain.run()
+    with monkeypatch.context() as killed:
+        killed.setattr(FolderStaging, "clear", lambda _: None)
+        killed.setattr(detached_purge, "compare_with_archive", _die)
+        with pytest.raises(Dead):
+            chain.drop_detached(now=COOLED)
+    assert len(scratch_of_drops(chain)) >= 2
+    read, original = [], Store.chunks
+
+    def chunks(self: Store, key: str, *arguments: Any) -> Any:
+        read.append(key)
+        return original(self, key, *arguments)
+
+    monkeypatch.setattr(Store, "chunks", chunks)
+
+    [dropped] = chain.drop_detached(now=COOLED + timedelta(days=1))
+
+    keys = [ArchiveId.parse(dropped.archive_id).part_key(number, "zstd") for number in (0, 1)]
+    assert (dropped.result, read) == ("dropped", [*keys, *keys]), "once for their sums, once to rebuild their rows"
+    assert scratch_of_drops(chain) == []
+
+
+def test_a_guard_that_the_purge_cannot_lift_is_tried_again_the_next_day(chain, monkeypatch):
+    sealed = chain.seal(chain.plan())
+    monkeypatch.setattr(detach._Detaching, "_compare", _die)
+    monkeypatch.setattr(detach._Detaching, "_lift", lambda *_: None)
+    with pytest.raises(Dead):
+        chain.detach(sealed.parts)
+    with psycopg.connect(chain.owner) as other:
+        other.execute("LOCK TABLE audit_2026_05 IN SHARE ROW EXCLUSIVE MODE")
+        [stays] = chain.drop_detached()
+
+    [lifted] = chain.drop_detached()
+
+    assert (stays.result, lifted.result, guards(chain)) == ("contended", "lifted", 0)
+
+
+# The comparison by itself.
+
+
+def test_a_comparison_in_many_batches_counts_each_row_once_and_asks_before_each(make_chain, monkeypatch):
+    """Also where parts and partitions lie across one another."""
+    monkeypatch.setattr(comparing, "_BATCH_ROWS", 50)
+    chain = make_chain(WEEKS + ROWS)
+    asked, original = [], detach.compare_with_archive
+
+    def compare(*arguments: Any, before_batch: Callable[[], None], **named: Any) -> Any:
+        def ask() -> None:
+            asked.append(True)
+            before_batch()
+
+        return original(*arguments, before_batch=ask, **named)
+
+    monkeypatch.setattr(detach, "compare_with_archive", compare)
+
+    report = chain.run()
+
+    assert (report.detached_rows, report.deleted_rows, report.gone_rows) == (336, 408, 0)
+    assert len(asked) == 8 + 2 * 8, "the first week lies in one part, the second in both"
+    assert [one.result for one in chain.drop_detached(now=COOLED)] == ["dropped", "dropped"]
+
+
+def test_only_parts_that_share_an_instant_with_a_table_are_compared_with_it(chain, monkeypatch):
+    sealed = chain.seal(chain.plan())
+    opened, original = [], comparing.open_keys
+
+    def open_keys(staging: Any, part: VerifiedPart) -> Any:
+        opened.append(part.number)
+        return original(staging, part)
+
+    monkeypatch.setattr(comparing, "open_keys", open_keys)
+    manifest = read_manifest(chain.store, sealed.parts[0].archive)
+
+    for part in sealed.parts:
+        with chain.owning() as connection, chain.staging(part.archive_id) as staging:
+            found = comparing.compare_with_archive(
+                connection,
+                qualified("public", "audit_2026_05"),
+                part.window,
+                manifest.table,
+                sealed.parts,
+                staging,
+                transaction=connection.transaction,
+                before_batch=lambda: None,
+            )
+        assert (found.rows, found.archived, found.equal) == (744, part.rows, part.rows)
+
+    assert opened == [0, 1]
 
 
 def test_a_reader_of_the_detached_table_puts_the_drop_off(chain):

@@ -109,7 +109,7 @@ def _is_prose(node: ast.AST) -> bool:
 
 
 def _changes(node: ast.AST) -> Iterator[tuple[str, Callable[[ast.AST], None]]]:
-    for field in ("body", "orelse"):
+    for field in ("body", "orelse", "finalbody"):
         statements = getattr(node, field, None)
         if isinstance(statements, list):
             for position, statement in enumerate(statements):
