@@ -297,22 +297,31 @@ def test_a_partition_that_differs_from_the_archive_stays_and_its_rows_go_by_key(
     assert scalar(chain.owner, "SELECT count(*) FROM audit") == rows
 
 
-def test_a_row_that_changes_between_the_look_and_the_guard_is_noticed(chain, monkeypatch):
-    """The number of rows is the same, so only the comparison under the guard can tell."""
+BETWEEN = {
+    "a row that changes": ("UPDATE audit SET who = 'changed at the last moment' WHERE id = 10", (744, 743)),
+    "a row that comes": ("INSERT INTO audit VALUES (9000, '2026-05-20 10:30+00', 'late', 1)", (745, 744)),
+    "a row that goes": ("DELETE FROM audit WHERE id = 10", (743, 743)),
+}
+
+
+@pytest.mark.parametrize(("change", "counts"), BETWEEN.values(), ids=BETWEEN)
+def test_what_happens_between_the_look_and_the_guard_is_noticed(chain, monkeypatch, change, counts):
+    """The look counted the rows before it, so only the comparison under the guard can tell."""
     sealed = chain.seal(chain.plan())
     original = detach.count_rows
 
     def count_rows(*arguments: Any) -> int:
         rows = original(*arguments)
-        execute(chain.owner, "UPDATE audit SET who = 'changed at the last moment' WHERE id = 10")
+        execute(chain.owner, change)
         return rows
 
     monkeypatch.setattr(detach, "count_rows", count_rows)
 
     evidence = chain.detach(sealed.parts)
 
+    there, equal = counts
     assert left(evidence)["audit_2026_05"] == (
-        "it is not what was archived: 744 rows there, 744 in the archive, 743 equal"
+        f"it is not what was archived: {there} rows there, 744 in the archive, {equal} equal"
     )
     assert (guards(chain), len(tables(chain)["partitions"])) == (0, 3)
 

@@ -72,7 +72,7 @@ FIRST = {
     "restore_keys": "does_not_give",
     "refers": "told_apart or comes_to_be_referred_to",
     "inspect_unchanged": "other_columns",
-    "compare_with_archive": "just_what_was_archived or many_batches or share_an_instant",
+    "compare_with_archive": "just_what_was_archived or look_and_the_guard or many_batches or share_an_instant",
     "wrong_columns": "not_what_was_proved",
     "_query": "many_batches",
     "_batches": "many_batches",
