@@ -79,7 +79,7 @@ FIRST = {
     "purge_detached": "just_what_was_archived or clone or no_trace",
     "_Waiting": "just_what_was_archived",
     "_Waiting.judge": "just_what_was_archived or goes_no_further",
-    "_Waiting._judge": "just_what_was_archived or broken_run or very_end or another_table or not_even_read",
+    "_Waiting._judge": "just_what_was_archived or killed or very_end or another_table or not_even_read",
     "_Waiting._free": "broken_run",
     "_Waiting._wanted": "hold_that_comes or restored_stays or condemned_stays",
     "_Waiting._drop": "just_what_was_archived or loses_its_claim or damaged or long_reader_is_waited or earlier_try",

@@ -23,4 +23,30 @@ EQUIVALENT: dict[str, str] = {
     "verify.restore_keys: without `require_equal(part, reading.result())` #1": (
         "the keys that were made are compared with their own sum right after it"
     ),
+    **{
+        f"guard.module: `LEFT JOIN for JOIN` in SQL #{number}": why
+        for number, why in (
+            (1, "the join behind it wants the schema of the function, and none has one"),
+            (3, "every trigger is of a table"),
+            (4, "every table is in a schema"),
+        )
+    },
+    "guard.prepare_guards: `nothing for IF NOT EXISTS` in SQL #1": "that it is there already is no error either",
+    "guard._is_made: `LEFT JOIN for JOIN` in SQL #1": "every function is in a schema",
+    "guard.set_guard: True for `present is not None` #1": "to drop triggers that are not there does nothing",
+    "comparing.module: 10001 for 10000 #1": _TUNING,
+    "comparing.compare_with_archive: without `join_by_index(connection)` #1": _SPEED,
+    "comparing.compare_with_archive: without `connection.execute('SET LOCAL enable_seqscan = on')` #1": _SPEED,
+    "comparing.compare_with_archive: without `with transaction()` #2": "it keeps that setting to one statement",
+    "comparing._query: `LEFT JOIN for JOIN` in SQL #1": "no archived row has the digest of a row of NULLs",
+    "detached_purge._Waiting._judge: without `evidence is None` in a condition #1": "without evidence nothing is known",
+    "detached_purge._Waiting._drop_proved: without `found is None` in a condition #1": "None is not its name either",
+    **dict.fromkeys(
+        (
+            "detached_purge._Waiting._drop_proved: without `connection.isolation_level = IsolationLevel.READ_COMMITTED` #1",
+            "detached_purge._Waiting._drop_proved: REPEATABLE_READ for READ_COMMITTED #1",
+        ),
+        "the first snapshot is taken under the lock",
+    ),
+    "detached_purge._Waiting._leave_evidence: 3 for 2 #1": "blanks of the JSON's indentation",
 }
