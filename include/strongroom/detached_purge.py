@@ -22,7 +22,7 @@ from strongroom.detach import settle_detached
 from strongroom.detached import DetachedPartition, DetachEvidence, read_detached
 from strongroom.errors import ContendedError, HeldError, IntegrityError, SourceError
 from strongroom.guard import GuardedTable, bring_back, guarded_table, guarded_tables, lift_guard
-from strongroom.holds import HoldWatch, covering, holds_in_force, on_everything
+from strongroom.holds import HoldWatch, covering, holds_in_force
 from strongroom.identity import claim_store
 from strongroom.locks import CONTENDED, briefly, tried
 from strongroom.manifest import Manifest, require_manifest
@@ -177,9 +177,7 @@ class _Waiting:
 
     def _wanted(self) -> DetachedResult | None:
         """Why nothing may be removed now, whatever it holds."""
-        holds = holds_in_force(self._store)
-        holding = "; ".join(dict.fromkeys(map(str, (*on_everything(holds), *covering(holds, self._archive)))))
-        if holding:
+        if holding := "; ".join(map(str, covering(holds_in_force(self._store), self._archive))):
             return self._result("held", holding)
         partition = Partition.named(self._archive.partition_key)
         restores = active_restores_of(self._store, self._settings.qualified_name, partition, self._clock())

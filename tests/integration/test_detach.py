@@ -1111,9 +1111,10 @@ def test_a_drop_that_a_hold_on_everything_meets_goes_no_further(chain, monkeypat
     assert "all deletion in" in stays.detail
 
 
-def test_the_archive_of_what_is_held_is_not_even_read(chain, monkeypatch):
+@pytest.mark.parametrize("what", [EVERYTHING, "public.audit"])
+def test_the_archive_of_what_is_held_is_not_even_read(chain, monkeypatch, what):
     chain.run()
-    place_hold(chain.store, "public.audit", why="a case", who="counsel", reference="17", now=NOW)
+    place_hold(chain.store, what, why="a case", who="counsel", reference="17", now=NOW)
     monkeypatch.setattr(detached_purge, "restore_keys", _die)
 
     [stays] = chain.drop_detached(now=COOLED)

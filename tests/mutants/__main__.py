@@ -83,7 +83,7 @@ FIRST = {
     "_Waiting._free": "broken_run",
     "_Waiting._wanted": "hold_that_comes or restored_stays or condemned_stays",
     "_Waiting._drop": "just_what_was_archived or loses_its_claim or damaged or long_reader_is_waited or earlier_try",
-    "_Waiting._drop_proved": "just_what_was_archived or another_while or guard_behind or in_the_middle or off or when_it or number",
+    "_Waiting._drop_proved": "just_what_was_archived or becomes_another or behind or in_the_middle or off or number or not_what_was_proved or loses",
     "_Waiting._go": "goes_no_further",
 }
 """Which tests the mutants of a function or a class most likely die by, as pytest's -k has it; all of the file follows where they do not."""
