@@ -74,7 +74,7 @@ class DetachedResult(Record):
     partition: str
     result: DetachedOutcome
     detail: str
-    rows: int = 0
+    rows: int
     evidence_key: str | None = None
 
 
