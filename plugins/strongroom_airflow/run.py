@@ -126,7 +126,7 @@ class ArchiveRun:
         if number < self.settings.max_parallel_parts:
             return []
         ti = self.context["ti"]
-        states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[last_step], run_ids=[ti.run_id])[ti.run_id]
+        states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[last_step], run_ids=[ti.run_id]).get(ti.run_id, {})
         return [other for other in range(number) if states.get(f"{last_step}_{other}") not in _ENDED]
 
     @property

@@ -12,6 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from strongroom.errors import ConfigurationError
 from strongroom_airflow.connections import connect_owner, connect_replica, connect_restore, connect_source
+from strongroom_airflow.operators.extract_to_staging import pause
 from strongroom_airflow.run import ArchiveRun
 from tests.chain import some_settings
 
@@ -60,13 +61,18 @@ def test_a_part_waits_for_those_before_it_that_will_be_through(tmp_path, states,
 
     def answer(dag_id: str, task_ids: list[str], run_ids: list[str]) -> dict[str, Any]:
         assert (dag_id, task_ids, run_ids) == ("archive__audit", ["part.verify"], ["r"])
-        return {"r": states}
+        return {"r": states} if states else {}
 
     task = SimpleNamespace(dag_id="archive__audit", run_id="r", get_task_states=answer)
     run = Run(some_settings("bucket", tmp_path, max_parallel_parts=3), {"dag_run": SimpleNamespace(), "ti": task})
 
     assert run.parts_ahead(3, "part.verify") == ahead
     assert run.parts_ahead(2, "part.verify") == [], "as many may be under way at a time"
+
+
+def test_who_stands_behind_many_looks_seldom():
+    """A thousand parts that all looked each few seconds would keep Airflow busier than the parts themselves."""
+    assert [pause(too_many).total_seconds() for too_many in (1, 2, 3, 900)] == [5, 5, 6, 1800]
 
 
 @pytest.fixture
