@@ -38,12 +38,6 @@ os.environ.update(
 )
 
 
-def run_airflow(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the real `airflow` command of this interpreter to its end; its output is text."""
-    command = [sys.executable, "-m", "airflow", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
 @pytest.fixture(scope="session")
 def airflow(metadata: str) -> Callable[..., subprocess.CompletedProcess[str]]:
     """The `airflow` command in a process of its own, on the metadata database of the tests."""
@@ -65,7 +59,7 @@ def metadata(postgres: PostgresServer) -> Iterator[str]:
         f"postgresql+psycopg2://{postgres.superuser}:{quote(postgres.password, safe='')}"
         f"@{postgres.host}:{postgres.port}/airflow_metadata"
     )
-    migrated = run_airflow("db", "migrate")
+    migrated = fork_airflow("db", "migrate")
     assert migrated.returncode == 0, migrated.stderr
 
     from airflow import settings

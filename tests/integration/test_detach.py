@@ -709,13 +709,18 @@ def test_a_guard_that_cannot_be_lifted_fails_the_task_and_a_repeat_lifts_it(chai
     assert sum(chain.delete(part).deleted for part in sealed.parts) == 744
 
 
-def test_a_guard_that_a_broken_run_left_is_lifted_by_the_purge(chain, monkeypatch):
+def leave_guard(chain, monkeypatch):
+    """Let a run die between guard and comparison, and leave the guard behind."""
     sealed = chain.seal(chain.plan())
-    monkeypatch.setattr(detach._Detaching, "_compare", _die)
-    monkeypatch.setattr(detach._Detaching, "_lift", lambda *_: None)
-    with pytest.raises(Dead):
-        chain.detach(sealed.parts)
-    monkeypatch.undo()
+    with monkeypatch.context() as dying:
+        dying.setattr(detach._Detaching, "_compare", _die)
+        dying.setattr(detach._Detaching, "_lift", lambda *_: None)
+        with pytest.raises(Dead):
+            chain.detach(sealed.parts)
+
+
+def test_a_guard_that_a_broken_run_left_is_lifted_by_the_purge(chain, monkeypatch):
+    leave_guard(chain, monkeypatch)
     assert guards(chain) == 2
 
     [lifted] = chain.drop_detached()
@@ -1242,11 +1247,7 @@ def test_a_drop_reads_all_of_the_archive_back_whatever_an_earlier_try_left(chain
 
 
 def test_a_guard_that_the_purge_cannot_lift_is_tried_again_the_next_day(chain, monkeypatch):
-    sealed = chain.seal(chain.plan())
-    monkeypatch.setattr(detach._Detaching, "_compare", _die)
-    monkeypatch.setattr(detach._Detaching, "_lift", lambda *_: None)
-    with pytest.raises(Dead):
-        chain.detach(sealed.parts)
+    leave_guard(chain, monkeypatch)
     with psycopg.connect(chain.owner) as other:
         other.execute("LOCK TABLE audit_2026_05 IN SHARE ROW EXCLUSIVE MODE")
         [stays] = chain.drop_detached()
