@@ -10,8 +10,8 @@ from airflow.plugins_manager import AirflowPlugin
 
 from strongroom_airflow.timetable import RetentionPartitionTimetable
 
-_FORK_TASKS = frozenset({"scheduler", "standalone", "celery"})
-"""Commands of `airflow` whose processes may fork one for each task."""
+_FORKING = frozenset({"scheduler", "standalone", "celery", "dag-processor"})
+"""Commands of `airflow` whose processes may fork one for each task, or for each DAG file again and again."""
 
 
 class Pages:
@@ -32,9 +32,9 @@ class StrongroomPlugin(AirflowPlugin):
 
     @classmethod
     def on_load(cls, *_args: Any, **_kwargs: Any) -> None:
-        """Import once, before tasks are forked, what each of them would else import for itself in a third of a CPU second.
+        """Import once, before processes are forked, what each of them would else import for itself in a third of a CPU second.
 
-        It also keeps tasks to one version: after an upgrade they take the new one when scheduler or worker is restarted.
+        It also keeps them to one version: after an upgrade they take the new one when whoever forks them is restarted.
         """
-        if _FORK_TASKS.intersection(sys.argv[1:2]):
+        if _FORKING.intersection(sys.argv[1:2]):
             import_module("strongroom_airflow.operators")

@@ -193,17 +193,19 @@ def test_a_task_builds_its_own_dag_alone():
     assert list(bag.dags) == ["archive__audit_events"]
 
 
-def test_only_who_forks_tasks_imports_for_them_what_they_need():
-    """Each task would import it anew; the web server and the commands never need it."""
+def test_only_who_forks_imports_for_its_forks_what_they_need():
+    """Each task, and each parse of a DAG file, would import it anew; the web server and the commands never need it."""
     program = (
         "import sys; from strongroom_plugin import StrongroomPlugin as plugin\n"
-        "for command in ('api-server', 'scheduler'):\n"
-        "    sys.argv = ['airflow', command]; plugin.on_load(); print('strongroom_airflow.operators' in sys.modules)"
+        "sys.argv = ['airflow', sys.argv[1]]; plugin.on_load(); print('strongroom_airflow.operators' in sys.modules)"
     )
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "plugins")}
 
-    said = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
-    ).stdout
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", program, command], env=environment, capture_output=True, text=True, check=True
+        ).stdout.split()[-1]
+        for command in ("api-server", "scheduler", "dag-processor")
+    ]
 
-    assert said.split()[-2:] == ["False", "True"]
+    assert said == ["False", "True", "True"]
