@@ -1,4 +1,5 @@
-"""Who takes part: the pipe an expert would type, Airflow's own transfer operator, Strongroom's chain and its restore.
+"""Who takes part: the pipe an expert would type, Airflow's own transfer operator, Strongroom's chain and its restore; and
+what Strongroom does with archives alone.
 
 Each one gets the same rows in a database of its own, a copy of one template made by the server file by file.
 """
@@ -21,10 +22,11 @@ from strongroom.checksum import checksum_part
 from strongroom.codecs import choose_codec
 from strongroom.compress import compress_part
 from strongroom.extract_to_staging import extract_part
-from strongroom.partitions import Partition
+from strongroom.partitions import Frequency, Partition
 from strongroom.records import ArchivePlan, PlannedPart, VerifiedPart
 from strongroom.seal import seal_archive
-from strongroom.settings import load_settings
+from strongroom.settings import TableSettings, load_settings
+from strongroom.store import Store
 from strongroom.upload import upload_part
 from strongroom.verify import verify_part
 from strongroom_local.airflow import inherited_environment
@@ -32,11 +34,17 @@ from strongroom_local.processes import ServerError
 from strongroom_local.stack import BUCKET, SOURCE_DATABASE, Stack
 from tests.bench.usage import Meter, Usage
 from tests.chain import RUN, Chain
-from tests.e2e.helpers import Airflow, wait_for
+from tests.e2e.helpers import Airflow, Run, wait_for
+from tests.sealing import seal_month
 
 TABLE = "call_detail_records"
 ARCHIVE_DAG, RESTORE_DAG = f"archive__{TABLE}", "restore_archive"
+STATISTICS_DAG, PURGE_DAG = "archive_statistics", "retention_purge"
 WARM_UP_DAG = "archive__fraud_investigations"
+EXPIRED = 96
+"""How many archives are made that the purge finds at the end of their term, a month each, of three parts."""
+
+_FIRST_EXPIRED = Partition.parse(Frequency.MONTHLY, "2010-01")
 _LONGEST_SECONDS = 4 * 3600
 
 # What is typed at a prompt; the DELETE comes only if all of the pipe went well.
@@ -64,14 +72,16 @@ class Result:
     """What one contender did.
 
     Attributes:
-        rows: How many rows it took.
+        count: How many rows it took, or archives.
         stored_mb: What lies in the store because of it; 0 for who stores nothing.
+        of: What is counted: ``rows`` or ``archives``.
     """
 
     name: str
-    rows: int
+    count: int
     usage: Usage
     stored_mb: float = 0.0
+    of: str = "rows"
 
 
 @dataclass
@@ -116,6 +126,14 @@ class Course:
             yield database
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database)))
 
+    def settings(self, **store: str) -> TableSettings:
+        """The table's, as this process needs them; with other settings of its store."""
+        table = load_settings().table(TABLE)
+        where = {"bucket": BUCKET, "endpoint_url": self.stack.object_store.endpoint_url}
+        return table.model_copy(
+            update={"staging": str(self.stack.staging), "store": table.store.model_copy(update=where | store)}
+        )
+
     def stored_mb(self, prefix: str) -> float:
         """What lies below a prefix of the bucket."""
         client = self.stack.object_store.client("admin")
@@ -155,11 +173,7 @@ def run_operator(course: Course) -> Result:
 
 def run_steps(course: Course) -> list[Result]:
     """Strongroom's steps one by one in this process, without Airflow, part after part."""
-    settings = load_settings().table(TABLE)
-    store = settings.store.model_copy(
-        update={"bucket": BUCKET, "prefix": "steps", "endpoint_url": course.stack.object_store.endpoint_url}
-    )
-    settings = settings.model_copy(update={"staging": str(course.stack.staging), "store": store})
+    settings = course.settings(prefix="steps")
     usages: dict[str, Usage] = {}
     with course.copy_of_rows("steps") as database:
         conninfo = course.stack.postgres.conninfo(database)
@@ -202,28 +216,26 @@ def run_chain(course: Course) -> Result:
     airflow = Airflow(course.stack)
     _warm_up(airflow, course.month.key)
     with course.meter(lambda: airflow_pids(course.stack)).measured() as usage:
-        airflow.pause(ARCHIVE_DAG, paused=False)  # the scheduler starts the newest due month by itself
-        run = wait_for(lambda: airflow.runs(ARCHIVE_DAG), "the scheduler's run")[0]
-        ended = airflow.wait_for_run(ARCHIVE_DAG, run.run_id, seconds=_LONGEST_SECONDS)
-    assert (ended.state, ended.partition_key) == ("success", course.month.key), ended
+        run, seconds = _scheduled(airflow, ARCHIVE_DAG)
+    assert run.partition_key == course.month.key, run
     report = airflow.result(run, "report")
     assert report["deleted_rows"] == course.rows, report
-    usage.seconds = airflow.seconds(run)
+    usage.seconds = seconds
     return Result("Strongroom, plan to report", course.rows, usage, report["compressed_size_bytes"] / 1e6)
 
 
 def _warm_up(airflow: Airflow, key: str) -> None:
     """Run the DAG of the smallest table: the web server takes seconds for the first task that it ever sees."""
-    airflow.pause(WARM_UP_DAG, paused=False)
-    run = wait_for(lambda: airflow.runs(WARM_UP_DAG), "the scheduler's run")[0]
-    ended = airflow.wait_for_run(WARM_UP_DAG, run.run_id, seconds=_LONGEST_SECONDS)
-    assert (ended.state, ended.partition_key) == ("success", key), ended
+    run, _ = _scheduled(airflow, WARM_UP_DAG)
+    assert run.partition_key == key, run
     airflow.pause(WARM_UP_DAG, paused=True)
 
 
 def run_restore(course: Course) -> Result:
-    """The month comes back through the restore DAG, into the table that the chain has emptied."""
+    """The month comes back through the restore DAG, into the table that the chain has emptied and a vacuum has visited."""
     airflow = Airflow(course.stack)
+    with psycopg.connect(course.stack.source_conninfo(), autocommit=True) as connection:
+        _vacuum(connection)
     airflow.pause(RESTORE_DAG, paused=False)
     conf = {"table": f"public.{TABLE}", "first_partition": course.month.key, "last_partition": course.month.key}
     conf |= {"why": "a measurement", "who": "make bench"}
@@ -238,7 +250,7 @@ def run_restore(course: Course) -> Result:
 
 
 def run_copy_from(course: Course) -> Result:
-    """COPY FROM of the rows' text into the same table with the same indexes, unproved."""
+    """COPY FROM of the rows' text into the same table with the same indexes, emptied and vacuumed, unproved."""
     rows = course.stack.folder / "rows.copy"
     with course.copy_of_rows("copy") as database:
         environment = course.environment(database)
@@ -248,11 +260,53 @@ def run_copy_from(course: Course) -> Result:
         columns += "presented_number, imsi, cell_id, gateway_ip, codecs, charge, hangup_cause, quality, remark"
         psql = ["psql", "-Xq", "-v", "ON_ERROR_STOP=1", "-c"]
         _run([*psql, f"\\copy {TABLE} ({columns}) TO '{rows}'"], environment)
-        _run([*psql, f"TRUNCATE {TABLE}"], environment)
+        with psycopg.connect(course.stack.postgres.conninfo(database), autocommit=True) as connection:
+            connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(TABLE)))
+            _vacuum(connection)
         with course.meter().measured() as usage:
             _run([*psql, f"\\copy {TABLE} ({columns}) FROM '{rows}'"], environment)
     rows.unlink()
     return Result("COPY FROM, unproved", course.rows, usage)
+
+
+def _vacuum(connection: psycopg.Connection) -> None:
+    """As autovacuum does soon after a large delete; and what the delete has written is on the disk before the clock starts."""
+    connection.execute(sql.SQL("VACUUM {}").format(sql.Identifier(TABLE)))
+    connection.execute("CHECKPOINT")
+
+
+def run_archives(course: Course) -> list[Result]:
+    """Catalogue, statistics and purge of archives of which most have been kept for long enough."""
+    settings = course.settings()
+    store = Store(course.stack.object_store.client("archiver"), settings.store)
+    month = _FIRST_EXPIRED
+    for _ in range(EXPIRED):
+        seal_month(store, settings, month.key)
+        month = month.next()
+    present = EXPIRED + len((WARM_UP_DAG, ARCHIVE_DAG))
+    with course.meter().measured() as usage:
+        catalog = [sys.executable, "-m", "airflow", "strongroom", "catalog", "--json"]
+        listed = json.loads(_run(catalog, course.environment(SOURCE_DATABASE)))
+    assert len(listed) == present, len(listed)
+    results = [Result("catalog", present, usage, of="archives")]
+    airflow = Airflow(course.stack)
+    for name, dag_id in (("statistics", STATISTICS_DAG), ("purge", PURGE_DAG)):
+        with course.meter(lambda: airflow_pids(course.stack)).measured() as usage:
+            run, seconds = _scheduled(airflow, dag_id)
+        usage.seconds = seconds
+        results.append(Result(name, present, usage, of="archives"))
+    purged = airflow.result(run, "report")["purged"]
+    assert purged == EXPIRED, purged
+    return results
+
+
+def _scheduled(airflow: Airflow, dag_id: str) -> tuple[Run, float]:
+    """Let the scheduler start a DAG's newest due run by itself; its seconds are from its creation to its end."""
+    airflow.pause(dag_id, paused=False)
+    run = wait_for(lambda: airflow.runs(dag_id), "the scheduler's run")[0]
+    run = airflow.wait_for_run(dag_id, run.run_id, seconds=_LONGEST_SECONDS)
+    assert run.state == "success", run
+    return run, airflow.seconds(run)
 
 
 def _add(total: Usage, one: Usage) -> None:
@@ -268,7 +322,7 @@ def airflow_pids(stack: Stack) -> list[int]:
     return [one.pid for one in stack.status() if one.pid is not None and one.pid not in servers]
 
 
-def _run(command: list[str], environment: dict[str, str]) -> None:
+def _run(command: list[str], environment: dict[str, str]) -> str:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=Path("/"))
     if done.returncode != 0:
         raise ServerError(
@@ -276,3 +330,4 @@ def _run(command: list[str], environment: dict[str, str]) -> None:
             found=(done.stdout + done.stderr)[-800:],
             hint="the bench works on databases of its own; nothing else was touched",
         )
+    return done.stdout

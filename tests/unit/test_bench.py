@@ -4,9 +4,12 @@ import re
 from dataclasses import replace
 from xml.etree import ElementTree
 
+from strongroom.partitions import Frequency, Partition
+from tests.bench import __main__ as bench
+from tests.bench.contenders import Course, Result
 from tests.bench.goals import Goal
 from tests.bench.scale import Month, picture, reckon_goals
-from tests.bench.usage import staging_mb
+from tests.bench.usage import Usage, staging_mb
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -48,6 +51,28 @@ def test_a_goal_is_reached_at_its_bound():
     figures = [(Goal("", 1.8, most=1.8), True), (Goal("", 1.81, most=1.8), False), (Goal("", 99, least=100), False)]
 
     assert [goal.reached for goal, _ in figures] == [reached for _, reached in figures]
+
+
+def test_the_goals_of_a_race_go_by_its_format_and_its_size():
+    """The chain takes 0.9 of the pipe's time and 0.9 of its CPU on the source; that is enough for JSON lines, not for parquet."""
+
+    def missed_of(rows: int, format: str) -> int:
+        course = Course(None, Partition.parse(Frequency.MONTHLY, "2026-05"), rows, original_mb=1000)
+        seconds = {"the pipe, unproved": 100, "SqlToS3Operator, no delete": 1000, "Strongroom, plan to report": 90}
+        seconds |= {"extract_to_staging": 30, "delete": 10, "Strongroom, restore": 15, "COPY FROM, unproved": 10}
+        course.results = [Result(name, rows, Usage(one, one, one)) for name, one in seconds.items()]
+        return sum(not goal.reached for goal in bench.reckon_goals(course, format))
+
+    found = {
+        (rows, format): missed_of(rows, format) for rows in (1_000_000, 5_000_000) for format in ("jsonl", "parquet")
+    }
+
+    assert found == {
+        (1_000_000, "jsonl"): 0,
+        (1_000_000, "parquet"): 1,  # of the source's CPU
+        (5_000_000, "jsonl"): 0,
+        (5_000_000, "parquet"): 2,
+    }
 
 
 def test_a_straight_series_with_a_start_of_its_own_reaches_all_goals():
