@@ -37,4 +37,4 @@ class StrongroomPlugin(AirflowPlugin):
         It also keeps them to one version: after an upgrade they take the new one when whoever forks them is restarted.
         """
         if _FORKING.intersection(sys.argv[1:2]):
-            import_module("strongroom_airflow.operators")
+            import_module("strongroom_airflow.ahead")
