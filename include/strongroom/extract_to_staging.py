@@ -14,9 +14,9 @@ import psycopg
 from psycopg import sql
 
 from strongroom.catalogue import InspectedTable, inspect_table
+from strongroom.copy_out import copied_blocks
 from strongroom.errors import IntegrityError, UnarchivableError
 from strongroom.plan import rows_of_part
-from strongroom.rebuild import batches
 from strongroom.records import ExtractedPart, PlannedPart
 from strongroom.settings import TableSettings
 from strongroom.shape import json_value, row_text, server_written, shape_sha256
@@ -111,12 +111,12 @@ def _extract_query(table: InspectedTable, part: PlannedPart) -> sql.Composed:
 
 
 def _copy_rows(connection: Connection, query: sql.Composed, table: str) -> Iterator[bytes]:
-    """Batches of rows of a COPY in its text format, without the last newline. A message of the protocol need not be one row."""
+    """Batches of rows of a COPY in its text format, without the last newline."""
     rest = b""
     try:
         with connection.cursor() as cursor, cursor.copy(query) as copy:
-            for messages in batches(map(bytes, copy), most_lines=_BATCH_ROWS, most_bytes=_BATCH_BYTES):
-                whole, _, rest = b"".join([rest, *messages]).rpartition(b"\n")
+            for block in copied_blocks(copy, most_messages=_BATCH_ROWS, most_bytes=_BATCH_BYTES):
+                whole, _, rest = (rest + block).rpartition(b"\n")
                 if whole:
                     whole.decode()  # or it fails
                     yield whole

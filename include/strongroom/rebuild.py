@@ -14,6 +14,7 @@ import msgspec
 import psycopg
 from psycopg import sql
 
+from strongroom.copy_out import copied_blocks
 from strongroom.errors import IntegrityError
 from strongroom.line_reader import LineReader, copy_rows
 from strongroom.records import Column, TableShape
@@ -109,7 +110,7 @@ def rebuilt_keys(connection: Connection, shape: TableShape, lines: Iterable[byte
         try:
             rebuilt.fill(batch)
             with connection.cursor() as cursor, cursor.copy(query) as copy:
-                answer = b"".join(map(bytes, copy))
+                answer = b"".join(copied_blocks(copy, most_messages=_BATCH_LINES, most_bytes=_BATCH_BYTES))
         except UNREADABLE as error:
             raise _unreadable(shape, error) from None
         yield from answer.splitlines(keepends=True)

@@ -1,0 +1,57 @@
+"""What a ``COPY … TO STDOUT`` answers, in blocks of many rows.
+
+Each row is a message of its own, and psycopg's iteration begins to wait anew for each of them, which takes longer than the
+rest of its way. Here what has already arrived is taken out of libpq without waiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from io import BytesIO
+
+import psycopg
+from psycopg import errors, generators, pq
+from psycopg.abc import PQGen
+from psycopg.waiting import Wait
+
+
+def copied_blocks(copy: psycopg.Copy, *, most_messages: int, most_bytes: int) -> Iterator[bytes]:
+    """All that a COPY has to say, instead of iterating over it, and like that inside its ``with`` block.
+
+    Args:
+        copy: Of which nothing was read yet.
+        most_messages: A message mostly is a row but need not be, so that a block may end inside a row.
+        most_bytes: A block is full when it has as many; a single larger message is not cut.
+
+    Yields:
+        Blocks, none of them empty.
+
+    Raises:
+        psycopg.Error: As iterating does. What came since the last block is dropped.
+    """
+    ended = False
+    while not ended:
+        block, ended = copy.connection.wait(_receive(copy.connection.pgconn, most_messages, most_bytes))
+        if block:
+            yield block
+
+
+def _receive(pgconn: pq.abc.PGconn, most_messages: int, most_bytes: int) -> PQGen[tuple[bytes, bool]]:
+    """The next block, and whether the COPY ended with it."""
+    block = BytesIO()  # a list of messages would keep the garbage collector busy
+    messages = 0
+    while messages < most_messages and block.tell() < most_bytes:
+        size, message = pgconn.get_copy_data(1)
+        if size > 0:
+            block.write(message)
+            messages += 1
+        elif size == 0:
+            while not (yield Wait.R):
+                continue
+            pgconn.consume_input()
+        else:
+            for result in (yield from generators.fetch_many(pgconn)):
+                if result.status != pq.ExecStatus.COMMAND_OK:
+                    raise errors.error_from_result(result)
+            return block.getvalue(), True
+    return block.getvalue(), False
