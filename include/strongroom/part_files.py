@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
@@ -61,12 +62,12 @@ class PartFiles:
             served = [[None if value == b"\\N" else _unescape(value) for value in values] for _, *values in fields]
             rows = b"\n".join([text for text, *_ in fields])
         # A newline inside a text is escaped here, so that each of these ends a row.
-        texts, bare = rows.split(b"\n"), rows[1:-1].replace(b")\n(", b"\n")
+        texts = rows.split(b"\n")
         if b"\\" in rows:
-            texts, bare = [_unescape(text) if b"\\" in text else text for text in texts], _unescape(bare)
-        columns = read_rows(self._columns, bare, len(texts), served)
+            texts = [_unescape(text) if b"\\" in text else text for text in texts]
+        columns = read_rows(self._columns, b"\n".join([text[1:-1] for text in texts]), len(texts), served)
         lines = self._write_json.lines(columns)
-        keys = self._key_lines(columns, [hashlib.sha256(text).hexdigest() for text in texts])
+        keys = self._key_lines(columns, _digests(texts))
         if isinstance(self._rows, PartWriter):
             self._rows.add(columns)
         else:
@@ -77,13 +78,22 @@ class PartFiles:
         self.rows += len(texts)
         self.size_bytes += len(lines)
 
-    def _key_lines(self, columns: Texts, digests: list[str]) -> bytes:
+    def _key_lines(self, columns: Texts, digests: Any) -> bytes:
         pieces: list[Any] = []
         for position in self._key:
             pieces += [copy_texts(columns[position]), "\t"]
-        return bytes(pc.binary_join_element_wise(*pieces, pa.array(digests), "\n", "").buffers()[2])
+        return bytes(pc.binary_join_element_wise(*pieces, digests, "\n", "").buffers()[2])
+
+
+def _digests(texts: list[bytes]) -> Any:
+    """SHA-256 of each row's text as a column of hexadecimal digits."""
+    digits = b"".join([hashlib.sha256(text).digest() for text in texts]).hex().encode()
+    ends = array("i", range(0, len(digits) + 1, 64))
+    return pa.StringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(digits))
 
 
 def _unescape(value: bytes) -> bytes:
     """A field of a COPY in its text format that is not NULL."""
+    if value.count(b"\\") == 2 * value.count(b"\\\\"):  # nothing but backslashes is escaped
+        return value.replace(b"\\\\", b"\\")
     return _ESCAPE.sub(lambda found: _ESCAPES.get(found[1], found[1]), value)
