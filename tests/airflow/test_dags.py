@@ -196,20 +196,17 @@ def test_a_task_builds_its_own_dag_alone():
 def test_only_who_forks_imports_for_its_forks_what_they_need():
     """Each task, and each parse of a DAG file, would import it anew; the web server and the commands never need it."""
     program = (
-        "import sys; from strongroom_plugin import StrongroomPlugin as plugin\n"
-        "sys.argv = ['airflow', sys.argv[1]]; plugin.on_load(); ahead = set(sys.modules)\n"
-        "import runpy, glob; [runpy.run_path(path) for path in glob.glob('dags/*.py')]\n"
+        "import glob, runpy, sys; from strongroom_plugin import StrongroomPlugin as plugin\n"
+        "sys.argv = ['airflow', 'api-server']; plugin.on_load(); print('strongroom_airflow.operators' in sys.modules)\n"
+        "sys.argv = ['airflow', 'dag-processor']; plugin.on_load(); ahead = set(sys.modules)\n"
+        "[runpy.run_path(path) for path in glob.glob('dags/*.py')]\n"
         "ours = ('strongroom', 'airflow.providers.amazon', 'airflow.sdk.definitions.decorators')\n"
-        "print(len([name for name in set(sys.modules) - ahead if name.startswith(ours)]))"
+        "print(*(name for name in set(sys.modules) - ahead if name.startswith(ours)), 'and no more')"
     )
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "plugins")}
 
-    said = [
-        subprocess.run(
-            [sys.executable, "-c", program, command], env=environment, capture_output=True, text=True, check=True
-        ).stdout.split()[-1]
-        for command in ("api-server", "scheduler", "dag-processor")
-    ]
+    said = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
 
-    assert int(said[0]) > 50
-    assert said[1:] == ["0", "0"]
+    assert said[-2:] == ["False", "and no more"]
