@@ -92,6 +92,7 @@ def open_source(
         psycopg.connect(make_conninfo("", **parameters), autocommit=True) as connection,
     ):
         pinned = PINNED | {
+            "jit": "off",  # would be compiled again for each batch of a delete, which takes longer than the batch
             "statement_timeout": f"{statement_timeout_seconds}s",
             "lock_timeout": f"{lock_timeout_seconds}s",
             "idle_in_transaction_session_timeout": f"{idle_timeout_seconds}s",

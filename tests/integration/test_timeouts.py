@@ -25,6 +25,16 @@ def test_a_session_has_its_time_outs(source):
     assert found == ["70s", "7s", "77s"]
 
 
+def test_a_session_has_nothing_compiled(source):
+    """A batch of a delete is planned as if it were costly, and compiling it anew each time takes longer than running it."""
+    execute(source, "DO $$BEGIN EXECUTE format('ALTER DATABASE %I SET jit = on', current_database()); END$$")
+
+    with open_source(source, application_name="test") as connection:
+        [jit] = connection.execute("SELECT current_setting('jit')").fetchone()
+
+    assert jit == "off"
+
+
 def test_a_statement_that_takes_too_long_is_ended_and_may_be_tried_again(source):
     with (
         pytest.raises(SourceError, match="found canceling statement due to statement timeout") as caught,

@@ -227,7 +227,7 @@ class TableSettings(_Frozen):
     compression: Compression = Compression()
     part_rows: Count = 1_000_000
     part_bytes: Count = 1_073_741_824
-    delete_batch_rows: Count = 10_000
+    delete_batch_rows: Count = 20_000
     delete_limits: DeleteLimits = DeleteLimits()
     partition_delete: PartitionDelete = PartitionDelete()
     stop_after: Budget | None = None
