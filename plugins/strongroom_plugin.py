@@ -10,8 +10,14 @@ from airflow.plugins_manager import AirflowPlugin
 
 from strongroom_airflow.timetable import RetentionPartitionTimetable
 
-_FORKING = frozenset({"scheduler", "standalone", "celery", "dag-processor"})
-"""Commands of `airflow` whose processes may fork one for each task, or for each DAG file again and again."""
+_FORKING_TASKS = frozenset({"scheduler", "standalone", "celery"})
+"""Commands of `airflow` whose processes may fork one for each task."""
+
+_FORKING = _FORKING_TASKS | {"dag-processor"}
+"""The same, and what forks one for each DAG file again and again."""
+
+_ARROW = ("pyarrow.compute", "pyarrow.csv", "pyarrow.parquet")
+"""What extractions and restores need of Arrow. Nothing is converted here: how Arrow does that is for each task to settle."""
 
 
 class Pages:
@@ -32,9 +38,13 @@ class StrongroomPlugin(AirflowPlugin):
 
     @classmethod
     def on_load(cls, *_args: Any, **_kwargs: Any) -> None:
-        """Import once, before processes are forked, what each of them would else import for itself in a third of a CPU second.
+        """Import once, before processes are forked, what each of them would else import for itself in a third of a CPU second,
+        and in 50 MB of its own for Arrow.
 
         It also keeps them to one version: after an upgrade they take the new one when whoever forks them is restarted.
         """
         if _FORKING.intersection(sys.argv[1:2]):
             import_module("strongroom_airflow.ahead")
+        if _FORKING_TASKS.intersection(sys.argv[1:2]):
+            for name in _ARROW:
+                import_module(name)

@@ -87,7 +87,7 @@ class ReadingBack:
 
 
 def _parquet_lines(handle: IO[bytes], part: CompressedPart) -> Iterator[bytes]:
-    from strongroom.parquet import parquet_lines  # and with it Arrow: 46 MB that a part of JSON lines can do without
+    from strongroom.parquet import parquet_lines  # and with it Arrow, which a part of JSON lines can do without
 
     return parquet_lines(handle, part.shape_sha256)
 

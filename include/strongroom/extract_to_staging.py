@@ -54,7 +54,7 @@ def extract_part(
     if finished is not None and staging.holds(staging.keys(part.number), finished.keys_sha256):
         return finished
     require_time(f"{part.archive_id} part {part.number}", stop_at, now)
-    from strongroom.part_files import part_files  # and with it Arrow: 46 MB that no other step needs
+    from strongroom.part_files import part_files  # and with it Arrow, which few steps need
 
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     connection.read_only = True

@@ -30,7 +30,7 @@ from strongroom.row_texts import Texts
 from strongroom.shape import shape_sha256
 
 _ROW_GROUP_ROWS = 100_000
-_ROW_GROUP_BYTES = 16 << 20
+_ROW_GROUP_BYTES = 8 << 20
 """The most rows, and about the most bytes in memory, of one row group."""
 
 _PAGE_BYTES, _DICTIONARY_BYTES = 256 << 10, 64 << 10

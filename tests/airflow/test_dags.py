@@ -198,10 +198,14 @@ def test_only_who_forks_imports_for_its_forks_what_they_need():
     program = (
         "import glob, runpy, sys; from strongroom_plugin import StrongroomPlugin as plugin\n"
         "sys.argv = ['airflow', 'api-server']; plugin.on_load(); print('strongroom_airflow.operators' in sys.modules)\n"
-        "sys.argv = ['airflow', 'dag-processor']; plugin.on_load(); ahead = set(sys.modules)\n"
+        "sys.argv = ['airflow', 'dag-processor']; plugin.on_load(); print('pyarrow' in sys.modules); ahead = set(sys.modules)\n"
         "[runpy.run_path(path) for path in glob.glob('dags/*.py')]\n"
         "ours = ('strongroom', 'airflow.providers.amazon', 'airflow.sdk.definitions.decorators')\n"
-        "print(*(name for name in set(sys.modules) - ahead if name.startswith(ours)), 'and no more')"
+        "print(*(name for name in set(sys.modules) - ahead if name.startswith(ours)), 'and no more')\n"
+        "sys.argv = ['airflow', 'celery', 'worker']; plugin.on_load(); ahead = set(sys.modules)\n"
+        "print('strongroom.arrow' in ahead, 'pandas' in ahead)\n"
+        "import strongroom.part_files, strongroom.restored_texts\n"
+        "print(*(name for name in set(sys.modules) - ahead if name.startswith('pyarrow')), 'and no more')"
     )
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "plugins")}
 
@@ -209,4 +213,4 @@ def test_only_who_forks_imports_for_its_forks_what_they_need():
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
     ).stdout.splitlines()
 
-    assert said[-2:] == ["False", "and no more"]
+    assert said[-5:] == ["False", "False", "and no more", "False False", "and no more"]
