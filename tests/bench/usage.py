@@ -98,7 +98,10 @@ class Meter:
 def _cpu_seconds(roots: Iterable[int], *, without: Iterable[int] = ()) -> float:
     """CPU time of process trees without some branches, and of their processes that ended and were waited for."""
     branches = _tree(without)
-    return sum(sum(map(int, fields[11:15])) for pid, fields in _tree(roots).items() if pid not in branches) / _TICKS
+    tree, before = _tree(roots), None
+    while tree.keys() != before:  # one that just ended may be missing, and its parent have been read before it
+        tree, before = _tree(roots), tree.keys()
+    return sum(sum(map(int, fields[11:15])) for pid, fields in tree.items() if pid not in branches) / _TICKS
 
 
 def _resident_mb(roots: Iterable[int], *, without: Iterable[int]) -> float:

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 from strongroom.partitions import Frequency, Partition
 from tests.bench import __main__ as bench
+from tests.bench import usage
 from tests.bench.contenders import Course, Result
 from tests.bench.goals import Goal
 from tests.bench.scale import Month, picture, reckon_goals
@@ -110,3 +111,17 @@ def test_the_picture_shows_each_month_in_three_panels():
     texts = [text.text for text in root.iter(f"{SVG}text")]
     assert {"171", "310", "million rows in the month", "seconds", "MB more than an empty task"} <= set(texts)
     assert any(re.match("a straight line: 10 s and 15.0 s a million rows", text) for text in texts)
+
+
+def test_no_cpu_second_of_a_process_that_just_ended_is_lost(monkeypatch):
+    """The parent was read before the child ended, the child's own file was gone after; then a look finds neither's seconds."""
+
+    def stat(own: int, waited_for: int) -> list[str]:
+        return [*["0"] * 11, str(own), "0", str(waited_for), "0"]
+
+    missed = [{1: stat(5, 0)}, {1: stat(5, 100)}]
+    looks = iter([*missed, {1: stat(5, 0), 2: stat(100, 0)}, *missed])
+    monkeypatch.setattr(usage, "_tree", lambda roots: next(looks) if roots else {})
+    monkeypatch.setattr(usage, "_TICKS", 1)
+
+    assert [usage._cpu_seconds([1]), usage._cpu_seconds([1])] == [105, 105]
