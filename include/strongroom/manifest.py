@@ -74,11 +74,16 @@ class Manifest(Record):
     encryption: str
     dag_id: str
     run_id: str
+    triggered_by: str | None = Field(
+        default=None, description="Who started the run. Not there where the schedule did, nor in older manifests."
+    )
     software: dict[str, str]
 
     def to_json(self) -> bytes:
         """The bytes that lie in the store."""
         unknown = {"format"} if self.format_version == 1 else set()
+        if self.triggered_by is None:
+            unknown.add("triggered_by")
         return self.model_dump_json(indent=2, exclude=unknown).encode() + b"\n"
 
     def verified_part(self, number: int) -> VerifiedPart:

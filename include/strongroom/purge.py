@@ -23,7 +23,7 @@ from strongroom.holds import Hold, covering, holds_in_force
 from strongroom.manifest import Manifest, ManifestPart, read_manifest
 from strongroom.object_keys import EVIDENCE, RESTORES, ArchiveId, claim_key, unfinished_purges
 from strongroom.purge_store import LockedError, PurgeStore
-from strongroom.records import Record, RestoreRecord, RunIdentity, Sha256, parse_record
+from strongroom.records import Record, RestoreRecord, RunIdentity, Sha256, name_both, parse_record
 from strongroom.restores import parse_restore_record
 from strongroom.store import Store, StoredVersion
 
@@ -215,7 +215,7 @@ def _restored(store: Store, now: datetime) -> dict[str, str]:
     for key in store.keys(RESTORES):
         record = read_restore(store, key)
         if record is not None and record.until > now:
-            reason = f"restore {record.restore_id} by {record.who} needs it until {record.until:%Y-%m-%d %H:%M} UTC"
+            reason = f"restore {record.restore_id} by {name_both(record.who, record.triggered_by)} needs it until {record.until:%Y-%m-%d %H:%M} UTC"
             found |= dict.fromkeys(record.archive_ids, reason)
     return found
 

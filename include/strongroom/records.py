@@ -53,9 +53,17 @@ class RunIdentity(Record):
 
     dag_id: str
     run_id: str
+    triggered_by: str | None = Field(
+        default=None, description="Airflow's name of the user who started the run; None where the schedule did."
+    )
 
     def __str__(self) -> str:
         return f"{self.dag_id} {self.run_id}"
+
+
+def name_both(who: str, triggered_by: str | None) -> str:
+    """Who wants something, and who started the run that does it where that is another name."""
+    return who if triggered_by in (None, who) else f"{who} (started by {triggered_by})"
 
 
 class Column(Record):
@@ -211,12 +219,16 @@ class RestoreRecord(Record):
     table: str = Field(description="schema.table that the rows were brought back to.")
     partition_keys: tuple[str, ...]
     who: str
+    triggered_by: str | None = Field(
+        default=None, description="Airflow's name of the user who started the run, whoever `who` names."
+    )
     why: str
     restored_at: AwareDatetime
     until: AwareDatetime
 
     def __str__(self) -> str:
-        return f"{self.restore_id}, until {self.until:%Y-%m-%d %H:%M} UTC, by {self.who}: {self.why}"
+        who = name_both(self.who, self.triggered_by)
+        return f"{self.restore_id}, until {self.until:%Y-%m-%d %H:%M} UTC, by {who}: {self.why}"
 
 
 class ArchivePlan(Record):

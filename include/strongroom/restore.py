@@ -92,6 +92,7 @@ class RestoreRequest(Record):
     )
     glacier_tier: GlacierTier = "Standard"
     who: str
+    triggered_by: str | None = Field(default=None, description="Airflow's name of the user who started the run.")
     why: str
     dry_run: bool = False
 
@@ -195,6 +196,8 @@ class RestoreReport(Record):
     moved_sequences: tuple[str, ...]
     parts: tuple[RestoredPart, ...]
     who: str
+    triggered_by: str | None = None
+    """Reports of the first versions have none."""
     why: str
     until: AwareDatetime
     planned_at: AwareDatetime
@@ -411,6 +414,7 @@ def _record(plan: RestorePlan) -> RestoreRecord:
         table=plan.target,
         partition_keys=plan.partition_keys,
         who=plan.request.who,
+        triggered_by=plan.request.triggered_by,
         why=plan.request.why,
         restored_at=plan.planned_at,
         until=plan.until,
@@ -494,6 +498,7 @@ def report_restore(
         moved_sequences=move_sequences(connection, target, highest) if target is not None else (),
         parts=tuple(parts),
         who=plan.request.who,
+        triggered_by=plan.request.triggered_by,
         why=plan.request.why,
         until=plan.until,
         planned_at=plan.planned_at,

@@ -45,7 +45,8 @@ def keep_record(store: Store, record: RestoreRecord, *, now: datetime) -> Restor
         store.put_bytes(key, record.model_dump_json(indent=2).encode() + b"\n")
         return record
     kept = parse_restore_record(f"{store}{key}", present[0])
-    asked = record.model_copy(update={"restored_at": kept.restored_at, "until": kept.until})
+    fixed = {name: getattr(kept, name) for name in ("restored_at", "until", "triggered_by")}
+    asked = record.model_copy(update=fixed)
     if kept != asked:
         raise RestoreError(
             f"{store}{key} is the record of another restore",

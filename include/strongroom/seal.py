@@ -145,6 +145,7 @@ def _manifest(
         encryption=settings.store.sse,
         dag_id=run.dag_id,
         run_id=run.run_id,
+        triggered_by=run.triggered_by,
         software={"python": platform.python_version(), **_versions()},
     )
 

@@ -55,7 +55,11 @@ class PurgeRun:
     @property
     def identity(self) -> RunIdentity:
         """What names this run in intents and certificates."""
-        return RunIdentity(dag_id=self._dag_run.dag_id, run_id=self._dag_run.run_id)
+        return RunIdentity(
+            dag_id=self._dag_run.dag_id,
+            run_id=self._dag_run.run_id,
+            triggered_by=self._dag_run.triggering_user_name,
+        )
 
     def now(self, store: Store) -> datetime:
         """This instant, UTC, by the clock of the store that it is about."""

@@ -50,7 +50,8 @@ class RestoreRun:
     def request(self) -> RestoreRequest:
         """What the run was asked for."""
         params: dict[str, Any] = {name: value for name, value in self.context["params"].items() if value is not None}
-        params["who"] = params.get("who") or self._dag_run.triggering_user_name or "unknown"
+        params["triggered_by"] = self._dag_run.triggering_user_name
+        params["who"] = params.get("who") or params["triggered_by"] or "unknown"
         if params.get("table"):
             params["table"] = self.settings.qualified_name
         try:

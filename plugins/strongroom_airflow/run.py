@@ -50,7 +50,11 @@ class ArchiveRun:
     @property
     def identity(self) -> RunIdentity:
         """What names this run in claims and evidence."""
-        return RunIdentity(dag_id=self._dag_run.dag_id, run_id=self._dag_run.run_id)
+        return RunIdentity(
+            dag_id=self._dag_run.dag_id,
+            run_id=self._dag_run.run_id,
+            triggered_by=self._dag_run.triggering_user_name,
+        )
 
     @cached_property
     def store(self) -> Store:

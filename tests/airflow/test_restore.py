@@ -7,11 +7,13 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import psycopg
 import pytest
 
 from strongroom.object_keys import ArchiveId
+from strongroom_airflow.restore_run import RestoreRun
 from tests.chain import Chain, some_settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -141,6 +143,20 @@ class TestForm:
 
         with pytest.raises(ParamValidationError):
             fill_in()
+
+
+def test_whoever_it_names_the_user_who_triggered_it_stays_on_record(tmp_path, monkeypatch):
+    """Not even a run's configuration may say who that was."""
+    monkeypatch.setenv("STRONGROOM_CONFIG", str(write_config(tmp_path)))
+    monkeypatch.setenv("STRONGROOM__STORE__BUCKET", "any")
+    params = {"table": "audit", "archives": [], "why": "a test", "who": "ada", "triggered_by": "ada"}
+    dag_run = SimpleNamespace(dag_id="restore_archive", run_id="manual__1", triggering_user_name="grace")
+
+    named = RestoreRun({"params": params, "dag_run": dag_run}).request
+    unnamed = RestoreRun({"params": params | {"who": None}, "dag_run": dag_run}).request
+
+    assert (named.who, named.triggered_by) == ("ada", "grace")
+    assert (unnamed.who, unnamed.triggered_by) == ("grace", "grace")
 
 
 @pytest.mark.usefixtures("deployed")

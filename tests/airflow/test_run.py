@@ -47,6 +47,14 @@ def test_a_run_knows_when_it_must_leave_the_database_alone(tmp_path, stop_after,
     assert stop_at == (None if hours is None else NOW + timedelta(hours=hours))
 
 
+def test_a_run_knows_who_started_it(tmp_path):
+    dag_run = SimpleNamespace(dag_id="archive__audit", run_id="r", triggering_user_name="grace")
+
+    identity = Run(some_settings("bucket", tmp_path), {"dag_run": dag_run}).identity
+
+    assert (identity.triggered_by, str(identity)) == ("grace", "archive__audit r")
+
+
 @pytest.mark.parametrize(
     ("states", "ahead"),
     [

@@ -15,7 +15,7 @@ from strongroom.errors import IdentityError, IntegrityError, PartitionError, Una
 from strongroom.extract_to_staging import extract_part
 from strongroom.manifest import archive_ids, require_manifest, sealed_part
 from strongroom.object_keys import ArchiveId
-from tests.chain import Chain, some_settings
+from tests.chain import RUN, Chain, some_settings
 
 AUDIT = """
 CREATE TABLE audit (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz NOT NULL, who text, cost numeric);
@@ -80,6 +80,26 @@ def test_late_rows_become_a_further_archive(chain):
     report = chain.run()
 
     assert (report.archive_id, report.archived_rows) == ("public.audit.2026-05.0002", 1)
+
+
+def test_a_manifest_says_who_started_its_run(chain):
+    chain.identity = RUN.model_copy(update={"triggered_by": "grace"})
+
+    chain.run()
+
+    [archive] = archive_ids(chain.store)
+    assert require_manifest(chain.store, archive).triggered_by == "grace"
+    assert json.loads(chain.store.read(archive.manifest_key)[0])["triggered_by"] == "grace"
+
+
+def test_a_manifest_of_a_run_that_nobody_started_has_the_bytes_that_it_always_had(chain):
+    """Older manifests do not have the field either: their sums stay what certificates and indexes say."""
+    chain.run()
+
+    [archive] = archive_ids(chain.store)
+    body, _ = chain.store.read(archive.manifest_key)
+    assert "triggered_by" not in json.loads(body)
+    assert require_manifest(chain.store, archive).to_json() == body
 
 
 def test_a_row_changed_after_it_was_read_stays_and_is_listed(chain):

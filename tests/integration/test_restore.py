@@ -404,6 +404,23 @@ class TestRecord:
         with pytest.raises(RestoreError, match="ran out at 2026-12-23"):
             plan(archived, now=NOW + timedelta(days=31))
 
+    def test_who_asked_for_it_and_who_started_it_are_both_on_record(self, archived):
+        """Somebody may start a restore in another's name, and cannot hide that it was them."""
+        report = restore(archived, who="the auditor", triggered_by="grace")
+
+        [record] = active_restores(archived.store, "public.audit", NOW)
+        assert {(one.who, one.triggered_by) for one in (record, report)} == {("the auditor", "grace")}
+        assert "by the auditor (started by grace): a test" in str(record)
+
+    def test_a_record_that_does_not_say_who_started_it_is_found_again(self, archived):
+        """Earlier versions wrote such records; a task may be cleared after an upgrade."""
+        plan(archived)
+
+        repeated = plan(archived, triggered_by="grace")
+
+        [record] = active_restores(archived.store, "public.audit", NOW)
+        assert (record.triggered_by, record.until) == (None, repeated.until)
+
     def test_a_run_that_works_on_the_partition_keeps_a_restore_away(self, archived):
         plan(archived, "restore-1")
 

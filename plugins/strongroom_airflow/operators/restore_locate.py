@@ -40,6 +40,7 @@ class RestoreLocateOperator(RestoreOperator):
             "creates_target": plan.creates_target,
             "until": plan.until.isoformat(),
             "who": plan.request.who,
+            "triggered_by": plan.request.triggered_by,
             "why": plan.request.why,
             "dry_run": plan.request.dry_run,
         }
