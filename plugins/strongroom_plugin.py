@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
+from strongroom_airflow import notes
 from strongroom_airflow.timetable import RetentionPartitionTimetable
 
 _FORKING_TASKS = frozenset({"scheduler", "standalone", "celery"})
@@ -33,6 +34,7 @@ class StrongroomPlugin(AirflowPlugin):
     """Strongroom's extensions of Airflow."""
 
     name = "strongroom"
+    listeners = [notes]  # noqa: RUF012
     timetables = [RetentionPartitionTimetable]  # noqa: RUF012  # the attribute that Airflow reads
     fastapi_apps = [{"app": Pages(), "url_prefix": "/strongroom", "name": "Strongroom"}]  # noqa: RUF012
 

@@ -20,7 +20,8 @@ from strongroom.errors import PartitionError
 from strongroom.partitions import Frequency, Partition, Term, hot_until, newest_due, partitions_between, refuse_if_hot
 
 if TYPE_CHECKING:
-    from airflow.timetables.base import TimeRestriction
+    from airflow.timetables.base import DataInterval, TimeRestriction
+    from airflow.utils.types import DagRunType
     from pendulum import DateTime
     from pendulum.tz.timezone import FixedTimezone, Timezone
 
@@ -153,6 +154,17 @@ class RetentionPartitionTimetable(CronPartitionTimetable):
         except PartitionError as error:
             raise InvalidPartitionKeyError(str(error)) from error
         return coerce_datetime(partition.window.start)
+
+    def generate_run_id(
+        self, *, run_type: DagRunType, run_after: DateTime, data_interval: DataInterval | None, **extra: Any
+    ) -> str:
+        """`2026-07__scheduled__<instant>__<random>`: a list of runs shows the partition of each first.
+
+        Airflow does not pass the key when it names a run that somebody triggers. Such an id begins with `manual`.
+        """
+        key = extra.pop("partition_key", None)
+        run_id = super().generate_run_id(run_type=run_type, run_after=run_after, data_interval=data_interval, **extra)
+        return f"{key}__{run_id}" if key else run_id
 
     def _partitions_between(self, earliest: datetime.datetime, latest: datetime.datetime) -> Iterable[Partition]:
         bounds = self.localize_partition_datetime(earliest), self.localize_partition_datetime(latest)

@@ -131,6 +131,8 @@ class TestCreating:
 
         assert code == 0
         assert db.runs() == [(key, "queued") for key in months(-3, 0)]
+        ids = [run_id for (run_id,) in db.rows("SELECT run_id FROM dag_run ORDER BY id")]
+        assert [run_id.split("__")[:2] for run_id in ids] == [[key, "backfill"] for key in months(-3, 0)]
         assert f"inside hot retention until {due_on(hot)}" in said
         assert f"inside hot retention until {due_on(open_soon)}" in said
         assert "4 to run, 2 inside hot retention." in said
@@ -353,6 +355,26 @@ class TestFollowing:
             0,
             "Nothing changed: 3 already there.",
         )
+
+    @pytest.mark.usefixtures("scheduler")
+    def test_every_run_that_began_says_its_partition_in_a_note_and_keeps_one_that_somebody_wrote(self, airflow, db):
+        from airflow.api.common.trigger_dag import trigger_dag
+        from airflow.utils.types import DagRunTriggeredByType
+
+        keys = months(-2, 0)
+        for key, note in zip(keys[:2], (None, "for the audit"), strict=True):
+            by = DagRunTriggeredByType.REST_API
+            trigger_dag("archive__sample", triggered_by=by, partition_key=key, note=note)
+        backfilled = airflow(*backfill_of(keys[2], keys[2]))
+        wait_until(lambda: db.runs() == [(key, "success") for key in keys])
+
+        assert backfilled.returncode == 0, backfilled.stderr
+        notes = db.rows("SELECT content FROM dag_run_note JOIN dag_run ON id = dag_run_id ORDER BY id")
+        assert [note for (note,) in notes] == [
+            f"Archives the partition {keys[0]}.",
+            "for the audit",
+            f"Archives the partition {keys[2]}.",
+        ]
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:

@@ -16,6 +16,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.base import DagRunInfo, TimeRestriction
+from airflow.utils.types import DagRunType
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -282,6 +283,35 @@ class TestTrigger:
     def test_a_trigger_that_may_not_run_is_refused_in_words(self, key, answer):
         with the_time_is(utc(2026, 11, 23)), pytest.raises(InvalidPartitionKeyError, match=answer):
             a_timetable().resolve_partition_date(key)
+
+
+class TestRunIds:
+    @pytest.mark.parametrize("frequency", Frequency)
+    def test_the_id_of_a_run_begins_with_its_partition(self, frequency):
+        timetable = a_timetable(frequency=frequency)
+        info = timetable.next_dagrun_info_v2(last_dagrun_info=None, restriction=restricted(earliest=utc(2026, 3, 1)))
+
+        made = {
+            timetable.generate_run_id(
+                run_type=DagRunType.SCHEDULED,
+                run_after=info.run_after,
+                data_interval=None,
+                partition_key=info.partition_key,
+            )
+            for _ in range(2)
+        }
+
+        assert len(made) == 2, "the same partition may run again"
+        assert {run_id.rpartition("__")[0] for run_id in made} == {
+            f"{info.partition_key}__scheduled__{info.run_after.isoformat()}"
+        }
+
+    def test_a_run_whose_partition_airflow_does_not_tell_has_the_id_that_it_always_had(self):
+        run_id = a_timetable().generate_run_id(
+            run_type=DagRunType.MANUAL, run_after=utc(2026, 11, 1, 2), data_interval=None
+        )
+
+        assert run_id.startswith("manual__2026-11-01T02:00:00+00:00__")
 
 
 class TestSerialisation:

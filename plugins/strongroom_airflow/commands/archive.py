@@ -147,7 +147,7 @@ def _begin(dag_id: str, key: str, *, again: bool) -> Run:
         if state not in FINISHED:
             return Run(key, run_id, "running", str(state))
     states = dict(map(tuple, found))
-    numbered = (f"byhand__{key}__{number}" for number in count(1))
+    numbered = (f"{key}__byhand__{number}" for number in count(1))
     taken = []
     while (run_id := next(numbered)) in states:
         taken.append(run_id)
