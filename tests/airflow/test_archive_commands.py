@@ -60,6 +60,18 @@ def test_show_tells_the_sums_and_what_became_of_the_rows(chain, airflow):
     assert [deleted["deleted"] for deleted in document["deletions"]] == [500]
 
 
+def test_a_manifest_that_somebody_forged_cannot_command_the_terminal_of_who_looks_at_it(chain, airflow):
+    chain.settings = chain.settings.model_copy(update={"legal_basis": "law \x1b[2J\x1b]0;owned\x07"})
+    with psycopg.connect(chain.conninfo, autocommit=True) as connection:
+        connection.execute("INSERT INTO audit VALUES (501, '2026-05-02')")
+    chain.run()
+
+    shown = airflow("strongroom", "show", "public.audit.2026-05.0002")
+
+    assert (shown.returncode, "\x1b" in shown.stdout) == (0, False), shown.stderr
+    assert "law \N{REPLACEMENT CHARACTER}[2J" in shown.stdout
+
+
 def test_verify_says_sound_and_names_a_damaged_object(chain, airflow, object_store, bucket):
     """The archiver cannot overwrite; an administrator's slip puts other bytes in place of SHA256SUMS."""
     sound = airflow("strongroom", "verify", ARCHIVE)

@@ -8,7 +8,6 @@ from datetime import datetime, timezone
 from fractions import Fraction
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
@@ -31,7 +30,7 @@ from strongroom.verification import (
     verify_archives,
 )
 from strongroom_airflow.commands.catalog import ratio
-from strongroom_airflow.commands.terminal import command, print_json, print_out, progress_bar
+from strongroom_airflow.commands.terminal import command, error_console, print_json, print_out, progress_bar
 from strongroom_airflow.connections import connect_store, connect_stores
 
 _HINT = (
@@ -124,7 +123,7 @@ def _verify_many(args: Namespace) -> int:
     chosen = [(store, _choose(store, survey, share)) for store, survey in zip(stores, surveys, strict=True)]
     count = sum(len(archives) for _, archives in chosen)
     verdicts: list[ArchiveVerdict] = []
-    console = Console(stderr=True)
+    console = error_console()
     with progress_bar(*_COLUMNS, console=console, shown=console.is_terminal and not args.json) as progress:
         task = progress.add_task("verifying", total=count)
         for store, archives in chosen:

@@ -18,7 +18,6 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from airflow.api_fastapi.common.dagbag import resolve_run_on_latest_version
-from airflow.cli.simple_table import AirflowConsole
 from airflow.exceptions import AirflowException
 from airflow.models.backfill import (
     AlreadyRunningBackfill,
@@ -38,6 +37,7 @@ from airflow.utils.providers_configuration_loader import providers_configuration
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState
 from airflow.utils.types import DagRunType
+from rich.console import Console
 from rich.table import Table
 from sqlalchemy import func, select, update
 
@@ -48,7 +48,7 @@ from strongroom_airflow.commands.following import (
     refuse_a_paused_dag,
     scheduler_is_alive,
 )
-from strongroom_airflow.commands.terminal import INTERRUPTED, Stopped
+from strongroom_airflow.commands.terminal import INTERRUPTED, Stopped, output_console, printable
 from strongroom_airflow.timetable import RetentionPartitionTimetable
 
 if TYPE_CHECKING:
@@ -104,15 +104,15 @@ class Line:
 def backfill(args: Namespace) -> None:
     """Run the command; leaves through SystemExit with its message when it failed."""
     try:
-        _backfill(AirflowConsole(highlight=False), _read_request(args), dry_run=args.dry_run, wait=not args.no_wait)
+        _backfill(output_console(), _read_request(args), dry_run=args.dry_run, wait=not args.no_wait)
     except StrongroomError as error:
-        raise SystemExit(str(error)) from error
+        raise SystemExit(printable(str(error))) from error
     except Stopped as stop:
         sys.stderr.write(f"{stop}\n")
         raise SystemExit(INTERRUPTED) from None
 
 
-def _backfill(console: AirflowConsole, request: Request, *, dry_run: bool, wait: bool) -> None:
+def _backfill(console: Console, request: Request, *, dry_run: bool, wait: bool) -> None:
     console.print(f"Backfill of {request}")
     with create_session() as session:
         dag = _load_dag(request.dag_id, session)
@@ -312,7 +312,7 @@ def _move_schedule_on(dag: SerializedDAG, session: Session) -> None:
     model.calculate_dagrun_date_fields(dag, reference_run=newest)
 
 
-def _follow(console: AirflowConsole, dag_id: str, backfill_id: int) -> None:
+def _follow(console: Console, dag_id: str, backfill_id: int) -> None:
     """Print each change of the runs' states until all have ended.
 
     Raises:
@@ -335,7 +335,7 @@ def _follow(console: AirflowConsole, dag_id: str, backfill_id: int) -> None:
     console.print(f"All {_count(len(states), 'run')} of {dag_id} succeeded.")
 
 
-def _wait(console: AirflowConsole, backfill_id: int) -> dict[str, str]:
+def _wait(console: Console, backfill_id: int) -> dict[str, str]:
     known: dict[str, str] = {}
     while True:
         states = _states(backfill_id)

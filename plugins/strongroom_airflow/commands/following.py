@@ -26,14 +26,13 @@ from airflow.utils.platform import getuser
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState, TaskInstanceState
 from airflow.utils.types import DagRunTriggeredByType
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from strongroom.errors import StrongroomError
-from strongroom_airflow.commands.terminal import Stopped, print_json, print_out, progress_bar
+from strongroom_airflow.commands.terminal import Stopped, error_console, print_json, print_out, progress_bar
 from strongroom_airflow.operators.step import ERROR_XCOM
 
 POLL_SECONDS = 1.0
@@ -187,7 +186,7 @@ def _error_of(dag_id: str, task: Task) -> str | None:
 
 def tell_problems(dag_id: str, run_id: str, problems: Sequence[Problem]) -> None:
     """The errors of failed tasks, each with its hint, on standard error; the same error of several tasks once."""
-    console = Console(stderr=True, highlight=False)
+    console = error_console()
     first_of = {problem.error or str(problem.task): problem for problem in reversed(problems)}
     told = list(reversed(first_of.values()))[:_TOLD_PROBLEMS]
     for problem in told:
@@ -315,7 +314,7 @@ class _Shown(AbstractContextManager["_Shown"]):
 
     def __init__(self, dag_id: str, *, quiet: bool, explain: Callable[[Task], str | None]) -> None:
         self._dag_id, self._explain = dag_id, explain
-        self._console = Console(stderr=True, highlight=False)
+        self._console = error_console()
         self._lines = not quiet and not self._console.is_terminal
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self._progress: Progress = progress_bar(*columns, console=self._console, shown=not quiet and not self._lines)

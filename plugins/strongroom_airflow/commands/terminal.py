@@ -14,11 +14,41 @@ from airflow.utils.cli import suppress_logs_and_warning
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, ProgressColumn
+from rich.text import Text
 
 from strongroom.errors import StrongroomError
 
 INTERRUPTED = 130
 """What a shell calls the end by Ctrl-C."""
+
+_CONTROLS = dict.fromkeys({*range(0x20), *range(0x7F, 0xA0)} - {ord("\n"), ord("\t")}, "\N{REPLACEMENT CHARACTER}")
+"""The C0 and C1 controls, which a terminal may obey: they would clear the screen, or write what nobody said."""
+
+
+def printable(text: str) -> str:
+    """A text for a terminal: whoever wrote a manifest or a record must not command the terminal of its reader."""
+    return text.translate(_CONTROLS)
+
+
+class _SafeConsole(Console):
+    """A console that prints each text as :func:`printable` makes it, in tables too."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
+
+
+class _SafeAirflowConsole(_SafeConsole, AirflowConsole):
+    """The same with the width that Airflow's commands have in a pipe."""
+
+
+def output_console() -> Console:
+    """What standard output is written with."""
+    return _SafeAirflowConsole(highlight=False, emoji=False)
+
+
+def error_console() -> Console:
+    """What standard error is written with."""
+    return _SafeConsole(stderr=True, highlight=False, emoji=False)
 
 
 class Stopped(KeyboardInterrupt):
@@ -41,7 +71,7 @@ def command(function: Callable[[Namespace], int | None]) -> Callable[[Namespace]
             status = 1
         except KeyboardInterrupt as stop:
             words = str(stop) or "Interrupted. Runs that were started before go on."
-            Console(stderr=True, highlight=False).print(escape(words), soft_wrap=True)
+            error_console().print(escape(words), soft_wrap=True)
             status = INTERRUPTED
         sys.exit(status or 0)
 
@@ -50,7 +80,7 @@ def command(function: Callable[[Namespace], int | None]) -> Callable[[Namespace]
 
 def print_out(*things: Any) -> None:
     """Text with rich markup, or tables, on standard output; text is never wrapped."""
-    console = AirflowConsole(highlight=False)
+    console = output_console()
     for thing in things:
         console.print(thing, soft_wrap=isinstance(thing, str))
 
@@ -68,4 +98,4 @@ def print_json(value: Any) -> None:
 
 def print_error(error: StrongroomError) -> None:
     """The message of an error, with its hint, on standard error."""
-    Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+    error_console().print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
