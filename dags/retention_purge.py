@@ -15,7 +15,8 @@
 ### What is kept, and why
 Only an archive that is past its `retention_until` goes. Anything else is a result with its reason: `kept` (its term runs), `held` (a
 legal hold covers it), `locked` (an Object Lock protects it; never forced), `contended` (a run or a restore needs it), `refused`
-(nobody approved), `unverifiable` (its manifest is damaged, or not the one that was judged). None of them fails the run.
+(nobody approved), `left_out` (the settings of its table are wrong), `unverifiable` (its manifest is damaged, or not the one that was
+judged). None of them fails the run.
 
 `airflow strongroom purge --dry-run` prints the same decisions. `airflow strongroom hold add` stops the purge of whatever it covers,
 even in its middle. A purge that broke off is finished by the next run. See docs/retention.md.

@@ -207,5 +207,6 @@ def some_settings(bucket: str, staging: str | Path, table: str = "audit", **chan
         "legal_basis": "a test",
         "staging": str(staging),
         "store": StoreSettings(bucket=bucket),
+        "confirmed": changes.get("cold_retention"),
     }
     return TableSettings.model_validate(given | changes)

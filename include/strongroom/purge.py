@@ -36,7 +36,7 @@ NOBODY = "nobody"
 _READERS = 8
 _EARLIER_VERSIONS = "Nothing was removed. Earlier versions of this object may be sound: list them before anything else."
 
-Reason = Literal["expired", "unfinished", "kept", "held", "contended", "unverifiable"]
+Reason = Literal["expired", "unfinished", "kept", "held", "contended", "left_out", "unverifiable"]
 
 
 class Decision(Record):
@@ -44,6 +44,7 @@ class Decision(Record):
 
     ``expired``: its term is over. ``unfinished``: a purge removed its manifest already and has yet to certify that.
     ``kept``: its term still runs. ``held``: a legal hold covers it. ``contended``: somebody needs it just now.
+    ``left_out``: the settings of its table are wrong, so nobody can say who must approve.
     ``unverifiable``: its manifest is damaged, so nobody can say whether its term is over.
     """
 

@@ -19,7 +19,7 @@ from strongroom.manifest import Manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.partitions import Frequency, Partition, hot_until, newest_due
 from strongroom.records import Record
-from strongroom.settings import Prices, Settings, TableSettings
+from strongroom.settings import Prices, Settings, TableSettings, qualify
 from strongroom.waiting import TableCounts
 
 GIBIBYTE = 1 << 30
@@ -137,13 +137,14 @@ def make_statistics(
     """
     counts, verified = counts or {}, verified or {}
     configured = {table.qualified_name: table for table in settings.tables.values()}
-    by_table: dict[str, list[Manifest]] = {name: [] for name in configured}
+    named = (*configured, *map(qualify, settings.left_out))
+    by_table: dict[str, list[Manifest]] = {name: [] for name in named}
     for manifest in manifests:
         by_table.setdefault(manifest.table_name, []).append(manifest)
-    unknown = sorted(set(by_table) - set(configured))
+    unknown = sorted(set(by_table) - set(named))
     tables = [
         _table(name, configured.get(name), by_table[name], counts.get(name), holds, verified, now)
-        for name in (*configured, *unknown)
+        for name in (*named, *unknown)
     ]
     return Statistics(
         made_at=now,

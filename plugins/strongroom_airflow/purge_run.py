@@ -12,7 +12,7 @@ from airflow.sdk import Context
 
 from strongroom.claims import shared_clock
 from strongroom.object_keys import ArchiveId
-from strongroom.purge import Decision
+from strongroom.purge import Decision, judge
 from strongroom.records import Record, RunIdentity
 from strongroom.settings import Settings, TableSettings, load_settings
 from strongroom.store import Store
@@ -20,6 +20,9 @@ from strongroom_airflow.connections import store_users
 
 MOST_A_RUN = 1000
 """How many archives one run purges; the rest follows the next day. It keeps XCom small and a slip small, too."""
+
+
+_UNKNOWN = "the settings of its table are wrong"
 
 
 class PurgeBatch(Record):
@@ -70,6 +73,19 @@ class PurgeRun:
         return timedelta(seconds=door.claim_ttl_seconds)
 
 
+def judge_store(settings: Settings, store: Store, *, now: datetime) -> list[Decision]:
+    """As :func:`strongroom.purge.judge`, but archives of tables that are left out stay: who must approve is not known."""
+    return [
+        decision.model_copy(
+            update={"purge": False, "reason": "left_out", "detail": f"{decision.detail}, but {_UNKNOWN}"}
+        )
+        if decision.reason == "expired"
+        and settings.leaves_out(decision.archive.schema_name, decision.archive.table_name)
+        else decision
+        for decision in judge(store, now=now)
+    ]
+
+
 def make_batches(settings: Settings, door: TableSettings, decisions: Iterable[Decision]) -> list[PurgeBatch]:
     """Put what is to be purged of one store together by table."""
     by_table: defaultdict[str, list[Decision]] = defaultdict(list)
@@ -87,10 +103,13 @@ def make_batches(settings: Settings, door: TableSettings, decisions: Iterable[De
 
 
 def needs_approval(settings: Settings, archive: ArchiveId) -> bool:
-    """Whether a person must approve; for a table that is configured no more, if any other one needs it."""
+    """Whether a person must approve; for a table that is configured no more, if any other one needs it.
+
+    Nobody knows what a table whose settings are wrong would need, so both kinds do while there is one.
+    """
     tables = list(settings.tables.values())
     own = [one for one in tables if (one.schema_name, one.table_name) == (archive.schema_name, archive.table_name)]
-    return any(table.purge.require_approval for table in own or tables)
+    return bool(settings.left_out and not own) or any(table.purge.require_approval for table in own or tables)
 
 
 def oldest_first(decisions: Iterable[Decision]) -> list[Decision]:

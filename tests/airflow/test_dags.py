@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import yaml
@@ -18,7 +17,8 @@ from airflow.serialization.serialized_objects import DagSerialization
 from strongroom.settings import DEFAULT_FILE, FILE_VARIABLE
 from strongroom_local.airflow import REPOSITORY
 
-ARCHIVE_TABLES = Path(__file__).resolve().parents[2] / "dags" / "archive_tables.py"
+DAGS = REPOSITORY / "dags"
+ARCHIVE_TABLES = DAGS / "archive_tables.py"
 
 DAG_IDS = [
     "archive__acm_alerts",
@@ -153,6 +153,36 @@ def test_wrong_settings_become_an_import_error_that_tells_all_of_them(configured
         "HINT: ",
     ):
         assert words in error
+
+
+def test_a_wrong_table_becomes_an_import_error_of_its_own_and_the_others_run(configured):
+    """Of a file of its own: Airflow takes away every DAG of a file that has one."""
+    document = yaml.safe_load(DEFAULT_FILE.read_text())
+    document["tables"]["audit_events"]["part_rows"] = 0
+    document["tables"]["acm_alerts"]["cold_retention"] = "P7M"
+    configured(document)
+
+    bag = DagBag(dag_folder=DAGS, bundle_path=DAGS)
+
+    others = [dag_id for dag_id in DAG_IDS if dag_id not in ("archive__audit_events", "archive__acm_alerts")]
+    assert sorted(bag.dags) == [*others, "archive_statistics", "restore_archive", "retention_purge"]
+    [(file, error)] = bag.import_errors.items()
+    assert file.endswith("left_out_tables.py")
+    for words in (
+        "1 fault in the settings of table audit_events in",
+        "tables.audit_events.part_rows: expected 1 or more, found 0",
+        "tables.acm_alerts.cold_retention: expected `confirmed: P7M` beside it",
+        "HINT: Nothing was started for it",
+    ):
+        assert words in error
+
+
+def test_a_right_file_has_no_import_error():
+    """Airflow parses the file that names wrong tables, too, and finds nothing in it."""
+    bag = DagBag(dag_folder=DAGS, bundle_path=DAGS)
+
+    assert bag.import_errors == {}
+    assert str(DAGS / "left_out_tables.py") in bag.file_last_changed
 
 
 def test_settings_of_a_table_reach_its_dag(configured):

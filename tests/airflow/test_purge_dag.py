@@ -199,6 +199,57 @@ def test_a_hold_on_everything_is_placed_in_each_store_and_covers_all(store, type
     assert "Clear the tasks that it stopped." in released.stdout
 
 
+@pytest.fixture
+def wrong_table(store, tmp_path) -> str:
+    """The settings of the archived table are wrong; those of another one are right. Its DAG id's part."""
+    tables = {"audit": {"date_column": "at", "retries": "many"}, "calls": {"date_column": "at"}}
+    (tmp_path / "archive.yaml").write_text(json.dumps({"legal_basis": "a test", "tables": tables}))
+    return "audit"
+
+
+def test_no_archive_of_a_table_with_wrong_settings_is_purged(deployed, wrong_table, store, airflow, typed):
+    """Its settings say whether a person must approve, and nobody can read them. The run goes on with the others."""
+    before = archives(store)
+
+    shown = typed("strongroom", "purge", "--dry-run", "--json")
+    ended = airflow("dags", "test", "retention_purge")
+
+    decided = {
+        one["archive_id"]: (one["reason"], one["purge"], one["needs_approval"]) for one in json.loads(shown.stdout)
+    }
+    assert decided[str(OLD)] == ("left_out", False, True)
+    assert "warning: 1 fault in the settings of table audit" in shown.stderr
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert archives(store) == before
+    assert "Left out: audit; none of its archives is purged" in ended.stdout + ended.stderr
+    [report_key] = store.keys("reports/retention_purge/")
+    report = PurgeReport.model_validate_json(store.read(report_key)[0])
+    assert report.judged.counts == {"left_out": 2, "kept": 1}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("list",), 0, "3 archives"),
+        (("verify", "--all"), 0, "3 sound"),
+        (("show", str(OLD)), 0, "public.audit"),
+        (("hold", "add", str(OLD), "--why", "x", "--reference", "y"), 0, "covers 1 archives"),
+        (("hold", "add", "--all", "--why", "x", "--reference", "y"), 1, "may have a store of its own"),
+        (("list", "audit"), 1, "retries: expected a whole number"),
+        (("restore", "audit", "-p", "2015-05", "--why", "a case"), 1, "retries: expected a whole number"),
+        (("list", "calls"), 0, "no such archive"),
+    ],
+)
+def test_commands_warn_of_a_wrong_table_and_fail_only_where_it_is_named(
+    wrong_table, typed, monkeypatch, words, code, said
+):
+    monkeypatch.setenv("COLUMNS", "200")
+
+    ended = typed("strongroom", *words)
+
+    assert (ended.returncode, said in ended.stdout + ended.stderr) == (code, True), ended.stdout + ended.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -268,6 +268,11 @@ def test_two_hundred_tables_load_fast(a_file):
         ("hot_retention: P8Y", "cold_retention: expected longer than hot_retention (P8Y), found P7Y"),
         ("warm: true\nwarm_retention: P30D", "warm_retention: expected longer than hot_retention (P90D), found P30D"),
         ("warm: true\ncold_retention: P1Y", "cold_retention: expected longer than warm_retention (P365D), found P1Y"),
+        ("cold_retention: P7M", "cold_retention: expected `confirmed: P7M` beside it, because archives would be destroyed "
+         "after 7 months (212 days), less than a year, found P7M, not confirmed"),
+        ("cold_retention: P52W\nconfirmed: P51W", "cold_retention: expected `confirmed: P52W` beside it, because archives "
+         "would be destroyed after 52 weeks (364 days), less than a year, found P52W, confirmed: P51W"),
+        ("confirmed: 7Y", "confirmed: expected a term such as P90D"),
         ("frequency: yearly", "frequency: expected 'monthly', 'weekly' or 'daily', found 'yearly'"),
         ("cron: '@daily'", "cron: expected a cron expression of 5 fields: minute, hour, day, month, weekday"),
         ("cron: '0 0 2 1 * *'", "cron: expected a cron expression of 5 fields"),
@@ -319,6 +324,56 @@ def test_a_wrong_value_is_told_with_its_key(a_file, lines, told):
     faults = faults_of(a_file(one_table(*lines.split("\n"))))
 
     assert any(fault.removeprefix("archive.yaml: tables.events.").startswith(told) for fault in faults), faults
+
+
+def test_a_term_under_a_year_counts_when_it_is_said_twice(a_file):
+    """One wrong letter must not destroy evidence six years early; a term of a year or more needs no second word."""
+    top = "cold_retention: P7M\nconfirmed: P7M\nlegal_basis: a law\ndate_column: at\n"
+
+    loaded = load_settings(a_file(f"{top}tables: {{events: , calls: {{cold_retention: P365D}}}}"), {})
+
+    assert [str(table.cold_retention) for table in loaded.tables.values()] == ["P7M", "P365D"]
+    assert loaded.left_out == {}
+
+
+def test_a_table_with_a_fault_of_its_own_is_left_out_and_the_others_are_loaded(a_file):
+    """The fault is told to whoever asks for that table, under any of its names, and for no other."""
+    path = a_file(
+        "legal_basis: a law\ndate_column: at\ncold_retention: P2Y\ntables:\n  events: {retries: 2}\n  ops.Calls: {part_row: 5}\n"
+        "  alerts: 3\n  cases: {hot_retention: P3Y}\n  a.b: {}\n  a__b: {}\n"
+    )
+    environ = {"STRONGROOM__TABLES__OPS__CALLS__FREQUENCY": "yearly", "STRONGROOM__TABLES__EVENTS__RETRIES": "4"}
+
+    loaded = load_settings(path, environ)
+
+    assert {name: table.retries for name, table in loaded.tables.items()} == {"events": 4}
+    assert list(loaded.left_out) == ["ops.Calls", "alerts", "cases", "a.b", "a__b"]
+    assert loaded.leaves_out("ops", "Calls")
+    assert not loaded.leaves_out("public", "events")
+    for name in ("ops.Calls", "OPS__CALLS"):
+        with pytest.raises(ConfigurationError) as refused:
+            loaded.table(name)
+        assert refused.value.what.splitlines() == [
+            f"2 faults in the settings of table ops.Calls in {path}",
+            "  STRONGROOM__TABLES__OPS__CALLS__FREQUENCY: expected 'monthly', 'weekly' or 'daily', found 'yearly'",
+            "  archive.yaml: tables.ops.Calls.part_row: unknown key, did you mean part_rows?",
+        ]
+        assert refused.value.hint.startswith("Nothing was started for it")
+
+
+@pytest.mark.parametrize(
+    ("top", "environ"),
+    [
+        ("part_rows: few", {}),
+        ("compresion: {}", {}),
+        ("", {"STRONGROOM__FREQUENCY": "yearly"}),
+        ("", {"STRONGROOM__TABLES__EVENTZ__RETRIES": "1"}),
+        ("owner: x\nowner: y", {}),
+    ],
+)
+def test_a_fault_that_may_concern_every_table_stops_all(a_file, top, environ):
+    """A variable for a table that is not there was meant for one that is: archived without it, rows might go too early."""
+    assert len(faults_of(a_file(one_table(top=top)), environ)) == 1
 
 
 def test_a_key_that_stands_twice_is_told_with_both_lines(a_file):

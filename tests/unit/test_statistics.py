@@ -76,6 +76,18 @@ def test_a_table_that_could_not_be_counted_says_so_instead_of_zero():
     assert statistics.total.overdue_rows == 10
 
 
+def test_a_table_that_is_left_out_stands_there_with_its_archives():
+    """Its settings are wrong, so nothing is known of its rows and its next run; it is none of those nobody knows."""
+    settings = Settings(tables={"calls": a_table("calls")}, left_out={"audit": "1 fault"})
+
+    made = make_statistics(settings, [a_manifest()], counts={"public.audit": Uncounted(reason="left out")}, now=NOW)
+
+    assert [(one.table, one.archives, one.configured, one.uncounted) for one in made.tables] == [
+        ("public.calls", 0, True, None),
+        ("public.audit", 1, False, "left out"),
+    ]
+
+
 def test_cost_follows_the_prices_and_saving_is_what_the_rows_would_cost_in_the_table():
     """A thousand rows take one gibibyte in the table, so the 4,000 archived ones would take four."""
     manifests = [a_manifest(key="2026-03", compressed_size=GIBIBYTE), a_manifest(key="2026-04", compressed_size=0)]

@@ -15,6 +15,7 @@ from strongroom.settings.sections import (
     StoreSettings,
     TableSettings,
     Transitions,
+    qualify,
 )
 
 __all__ = [
@@ -29,4 +30,5 @@ __all__ = [
     "TableSettings",
     "Transitions",
     "load_settings",
+    "qualify",
 ]

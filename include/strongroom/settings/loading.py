@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -37,20 +37,26 @@ PREFIX = "STRONGROOM__"
 def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """Read the file and the environment, and check every setting of every table.
 
+    A table that is wrong by itself is left out, and the others are loaded.
+
     Args:
         path: The file; None takes the one that STRONGROOM_CONFIG names, or `include/config/archive.yaml`.
         environ: Variables; None takes the process's own. A relative staging folder is read from its AIRFLOW_HOME.
 
     Raises:
-        ConfigurationError: Tells all faults of file and environment together, each with its key or variable.
+        ConfigurationError: The file, a default or a variable for all tables is wrong, or no table is right. Tells all
+            faults of file and environment together, each with its key or variable.
     """
     environ = os.environ if environ is None else environ
     draft = _Draft(_find_file(path, environ))
     draft.read_file()
     draft.read_environment(environ)
     tables = draft.check({"environ": environ})
-    draft.raise_faults()
-    return Settings(tables=tables)
+    left_out = draft.left_out()
+    sound = {name: table for name, table in tables.items() if name not in left_out}
+    if draft.spoils_all or not sound:
+        draft.raise_faults()
+    return Settings(tables=sound, left_out=left_out)
 
 
 def _find_file(path: Path | None, environ: Mapping[str, str]) -> Path:
@@ -61,6 +67,19 @@ def _find_file(path: Path | None, environ: Mapping[str, str]) -> Path:
         return Path(str(named))
 
 
+@dataclass
+class _Fault:
+    """Whom one fault concerns.
+
+    Attributes:
+        tables: Those that it spoils; none means all of them.
+        inherited: Whether they have it from a default, so that its line names none of them.
+    """
+
+    tables: list[str] = field(default_factory=list)
+    inherited: bool = False
+
+
 class _Draft:
     """A document on its way to settings, and what is wrong with it so far."""
 
@@ -68,10 +87,11 @@ class _Draft:
         self.path = path
         self.document: dict[str, Any] = {}
         self.tables: dict[str, dict[str, Any]] = {}
+        self._not_sections: set[str] = set()
         self.is_read = False
         self._variables: dict[Key, str] = {}
-        self._faults: dict[str, list[str]] = defaultdict(list)
-        """Each line of the error, and the tables that inherit the fault from a default (none: it is their own)."""
+        self._faults: dict[str, _Fault] = {}
+        """By its line in the error."""
 
     # -- sources
 
@@ -98,7 +118,9 @@ class _Draft:
             if isinstance(section, dict | None):
                 self.tables[name] = _without_empty_sections(section or {})
             else:
-                self._report(("tables", name), f"expected a mapping of settings, found {show(section)}")
+                self.tables[name] = {}
+                self._not_sections.add(name)
+                self._report(("tables", name), f"expected a mapping of settings, found {show(section)}", name)
         return None
 
     def read_environment(self, environ: Mapping[str, str]) -> None:
@@ -111,6 +133,7 @@ class _Draft:
         rest = variable.removeprefix(PREFIX).casefold()
         section: dict[str, Any] = self.document
         base: Key = ()
+        table: str | None = None
         if rest.split("__")[0] == "tables":
             rest = rest.removeprefix("tables").removeprefix("__")
             table = self._match_table(rest)
@@ -125,11 +148,12 @@ class _Draft:
         value: Any = _OneVariable(rest, text)()
         for part in key:
             if not isinstance(value, dict) or part not in value:
-                return self._add(variable, describe_misplaced(key))
+                return self._add(variable, describe_misplaced(key), table)
             value = value[part]
         place = (*base, *key)
         if self._variables.setdefault(place, variable) != variable:
-            return self._add(variable, f"expected one variable for this setting, found {self._variables[place]} too")
+            found = self._variables[place]
+            return self._add(variable, f"expected one variable for this setting, found {found} too", table)
         _put(section, key, value)
         return None
 
@@ -143,13 +167,16 @@ class _Draft:
     def check(self, context: dict[str, Any]) -> dict[str, TableSettings]:
         """Check the defaults by themselves, then every table with the defaults it inherits."""
         self._check_defaults(context)
-        for name, expected in find_twins(self.tables):
-            self._report(("tables", name), f"expected {expected}")
+        for first, second, expected in find_twins(self.tables):
+            for name in (first, second):
+                self._report(("tables", second), f"expected {expected}", name)
         checked = {}
         for name, section in self.tables.items():
+            if name in self._not_sections:
+                continue
             merged = _merge(self.document, section)
             if "table" in section:
-                self._report(("tables", name, "table"), describe_unknown(("table",)))
+                self._report(("tables", name, "table"), describe_unknown(("table",)), name)
             try:
                 checked[name] = TableSettings.model_validate({**merged, "table": name}, context=context)
             except ValidationError as error:
@@ -171,39 +198,62 @@ class _Draft:
 
     def _report_in_table(self, name: str, finding: Finding) -> None:
         if finding.key == ("table",):
-            self._report(("tables", name), finding.text)
+            self._report(("tables", name), finding.text, name)
         elif _holds(self.document, finding.key) and not _holds(self.tables[name], finding.key):
-            self._report(finding.key, finding.text, heir=name)
+            self._report(finding.key, finding.text, name, inherited=True)
         else:
-            self._report(("tables", name, *finding.key), finding.text)
+            self._report(("tables", name, *finding.key), finding.text, name)
 
     # -- telling
 
     def _report_file(self, text: str) -> None:
         self._add(self.path.name, text)
 
-    def _report(self, key: Key, text: str, heir: str | None = None) -> None:
+    def _report(self, key: Key, text: str, table: str | None = None, *, inherited: bool = False) -> None:
         for depth in range(len(key), 0, -1):
             if variable := self._variables.get(key[:depth]):
                 inside = show_key(key[depth:])
-                return self._add(f"{variable}: {inside}" if inside else variable, text, heir)
-        return self._add(f"{self.path.name}: {show_key(key)}", text, heir)
+                return self._add(f"{variable}: {inside}" if inside else variable, text, table, inherited=inherited)
+        return self._add(f"{self.path.name}: {show_key(key)}", text, table, inherited=inherited)
 
-    def _add(self, where: str, text: str, heir: str | None = None) -> None:
+    def _add(self, where: str, text: str, table: str | None = None, *, inherited: bool = False) -> None:
+        """Note a fault of one table; without one, of all."""
         line = f"{where}: {text}"
-        if heir is None:
-            self._faults[line] = []
-        elif self._faults.get(line) != []:
-            self._faults[line].append(heir)
+        if table is None:
+            self._faults[line] = _Fault()
+            return
+        fault = self._faults.setdefault(line, _Fault([table], inherited))
+        if fault.tables and table not in fault.tables:
+            fault.tables.append(table)
+
+    @property
+    def spoils_all(self) -> bool:
+        """Whether a fault concerns the file as a whole."""
+        return any(not fault.tables for fault in self._faults.values())
+
+    def left_out(self) -> dict[str, str]:
+        """For each table that has a fault, all that is wrong with it, in the file's order."""
+        faults = {name: [line for line, fault in self._faults.items() if name in fault.tables] for name in self.tables}
+        return {name: self._tell(f"table {name} in {self.path}", lines) for name, lines in faults.items() if lines}
 
     def raise_faults(self) -> None:
         if not self._faults:
             return
-        lines = "".join(f"\n  {line}{name_heirs(heirs, len(self.tables))}" for line, heirs in self._faults.items())
-        count = len(self._faults)
+        sections = len(self.tables) - len(self._not_sections)
+        shown = [
+            line + (name_heirs(fault.tables, sections) if fault.inherited else "")
+            for line, fault in self._faults.items()
+        ]
         raise ConfigurationError(
-            f"{count} {'fault' if count == 1 else 'faults'} in the settings of {self.path}{lines}",
+            self._tell(str(self.path), shown),
             hint="Nothing was started and no row was touched; correct these lines (all settings: docs/configuration.md).",
+        )
+
+    @staticmethod
+    def _tell(whose: str, lines: Sequence[str]) -> str:
+        count = len(lines)
+        return f"{count} {'fault' if count == 1 else 'faults'} in the settings of {whose}" + "".join(
+            f"\n  {line}" for line in lines
         )
 
 

@@ -221,6 +221,7 @@ class TableSettings(_Frozen):
     hot_retention: RetentionTerm = Term.parse("P90D")
     warm: bool = False
     warm_retention: RetentionTerm = Field(default=Term.parse("P365D"), validate_default=True)
+    confirmed: RetentionTerm | None = None
     cold_retention: RetentionTerm = Field(default=Term.parse("P7Y"), validate_default=True)
     legal_basis: Text
     format: Literal["jsonl", "parquet"] = "jsonl"
@@ -267,6 +268,21 @@ class TableSettings(_Frozen):
         for name in earlier:
             if name in info.data and name != info.field_name and length(term) <= length(info.data[name]):
                 raise fault(f"longer than {name} ({info.data[name]})", found=str(term), mutual=True)
+        return term
+
+    @field_validator("cold_retention")
+    @classmethod
+    def _ask_twice(cls, term: Term, info: ValidationInfo) -> Term:
+        """A term under a year is rare, and one wrong letter away from one of years: P7M, P7Y."""
+        confirmed = info.data.get("confirmed")
+        if "confirmed" in info.data and length(term) < length(Term(years=1)) and term != confirmed:
+            days = (length(term) - length(Term(days=1))).days + 1
+            raise fault(
+                f"`confirmed: {term}` beside it, because archives would be destroyed after {term.in_words} ({days} days), "
+                "less than a year",
+                found=f"{term}, {f'confirmed: {confirmed}' if confirmed else 'not confirmed'}",
+                mutual=True,
+            )
         return term
 
     @field_validator("staging", "scratch")
@@ -330,7 +346,7 @@ class TableSettings(_Frozen):
     @property
     def qualified_name(self) -> str:
         """`schema.table`, with the schema in any case."""
-        return f"{self.schema_name}.{self.table_name}"
+        return qualify(self.table)
 
     @property
     def slug(self) -> str:
@@ -339,14 +355,19 @@ class TableSettings(_Frozen):
 
 
 class Settings(_Frozen):
-    """Every configured table, under the name that the file gives it, in the file's order."""
+    """Every configured table, under the name that the file gives it, in the file's order.
+
+    Attributes:
+        left_out: What is wrong with each table that has a fault of its own. Nothing is done for it until it is corrected.
+    """
 
     tables: Mapping[str, TableSettings]
+    left_out: Mapping[str, str] = {}
 
     @field_validator("tables")
     @classmethod
     def _refuse_twins(cls, tables: Mapping[str, TableSettings]) -> Mapping[str, TableSettings]:
-        for _, expected in find_twins(tables):
+        for _, _, expected in find_twins(tables):
             raise fault(expected)
         return tables
 
@@ -354,11 +375,15 @@ class Settings(_Frozen):
         """Find one table by its name in the file, its qualified name or its slug, in any case.
 
         Raises:
-            ConfigurationError: No such table; names those that are configured.
+            ConfigurationError: No such table; names those that are configured. Or its settings are wrong.
         """
+        wanted = name.casefold()
         for known, settings in self.tables.items():
-            if name.casefold() in (known.casefold(), settings.qualified_name.casefold(), settings.slug.casefold()):
+            if wanted in _names_of(known):
                 return settings
+        for known in self.left_out:
+            if wanted in _names_of(known):
+                raise self.tell_left_out(known)
         raise ConfigurationError(
             f"table {name!r} is not configured{guess(name, list(self.tables))}",
             expected=f"one of {', '.join(self.tables)}",
@@ -366,14 +391,36 @@ class Settings(_Frozen):
             hint="Nothing was read or changed; name a configured table, or add it under `tables:` in archive.yaml.",
         )
 
+    def leaves_out(self, schema_name: str, table_name: str) -> bool:
+        """Whether a table stands in the file and its settings are wrong."""
+        return any(f"{schema_name}.{table_name}".casefold() in _names_of(known) for known in self.left_out)
+
+    def tell_left_out(self, *names: str) -> ConfigurationError:
+        """The error that says what is wrong with some of the tables that are left out."""
+        return ConfigurationError(
+            "\n".join(self.left_out[name] for name in names),
+            hint="Nothing was started for it and none of its rows was touched; the other tables are archived, restored and "
+            "purged as ever. Correct these lines (all settings: docs/configuration.md).",
+        )
+
+
+def _names_of(table: str) -> tuple[str, str, str]:
+    """What a table may be called, casefolded: as in the file, with its schema, by its slug."""
+    return table.casefold(), qualify(table).casefold(), make_slug(table).casefold()
+
+
+def qualify(table: str) -> str:
+    """A table's name in the file with its schema, which is public where none is written."""
+    return table if "." in table else f"public.{table}"
+
 
 def make_slug(table: str) -> str:
     """What stands for a table in a DAG id and in the name of a variable."""
     return re.sub(r"\W", "_", table.removeprefix("public.").replace(".", "__"))
 
 
-def find_twins(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Find names that DAG ids and variables cannot tell from an earlier one, each with what is expected instead."""
+def find_twins(names: Iterable[str]) -> list[tuple[str, str, str]]:
+    """Find pairs of names that DAG ids and variables cannot tell apart, each with what is expected instead."""
     seen: dict[str, str] = {}
     twins = []
     for name in names:
@@ -381,7 +428,11 @@ def find_twins(names: Iterable[str]) -> list[tuple[str, str]]:
         first = seen.setdefault(slug.casefold(), name)
         if first != name:
             twins.append(
-                (name, f"a table that differs from {first!r} in the slug {slug!r}, which names DAG and variables")
+                (
+                    first,
+                    name,
+                    f"a table that differs from {first!r} in the slug {slug!r}, which names DAG and variables",
+                )
             )
     return twins
 

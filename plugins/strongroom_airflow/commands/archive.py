@@ -21,7 +21,7 @@ from sqlalchemy import select
 
 from strongroom.partitions import Partition, refuse_if_hot
 from strongroom.report import RunReport
-from strongroom.settings import TableSettings, load_settings
+from strongroom.settings import TableSettings
 from strongroom.waiting import count_waiting
 from strongroom_airflow.commands.following import (
     FINISHED,
@@ -36,7 +36,7 @@ from strongroom_airflow.commands.following import (
     start,
     tell_problems,
 )
-from strongroom_airflow.commands.terminal import command, print_json, print_out
+from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
 from strongroom_airflow.connections import connect_source
 
 _NO_SUCCESS = frozenset({DagRunState.FAILED, REMOVED})
@@ -80,7 +80,7 @@ def archive(args: Namespace) -> int:
             "archive needs --partition or --before, and only one of them",
             hint="Nothing was started. `airflow strongroom archive audit_events --partition 2026-05` archives one month.",
         )
-    table = load_settings().table(args.table)
+    table = read_settings().table(args.table)
     dag_id = f"archive__{table.slug}"
     keys = _read_keys(args, table, datetime.now(timezone.utc))
     if args.dry_run or not keys:

@@ -19,7 +19,6 @@ from strongroom.errors import IntegrityError
 from strongroom.manifest import require_manifest
 from strongroom.object_keys import EVIDENCE, ArchiveId, sealed_and_kept
 from strongroom.partitions import EPOCH
-from strongroom.settings import load_settings
 from strongroom.store import Store
 from strongroom.verification import (
     SampleError,
@@ -30,7 +29,14 @@ from strongroom.verification import (
     verify_archives,
 )
 from strongroom_airflow.commands.catalog import ratio
-from strongroom_airflow.commands.terminal import command, error_console, print_json, print_out, progress_bar
+from strongroom_airflow.commands.terminal import (
+    command,
+    error_console,
+    print_json,
+    print_out,
+    progress_bar,
+    read_settings,
+)
 from strongroom_airflow.connections import connect_store, connect_stores
 
 _HINT = (
@@ -118,7 +124,7 @@ def verify(args: Namespace) -> int:
 
 def _verify_many(args: Namespace) -> int:
     share = Fraction(1) if args.all else parse_sample(args.sample)
-    stores = connect_stores(load_settings())
+    stores = connect_stores(read_settings())
     surveys = each_once(survey_catalog(store) for store in stores)
     chosen = [(store, _choose(store, survey, share)) for store, survey in zip(stores, surveys, strict=True)]
     count = sum(len(archives) for _, archives in chosen)
@@ -186,7 +192,7 @@ def find_archive(text: str) -> tuple[Store, ArchiveId]:
     """The store in which an archive lies: its table's own first, then the others."""
     archive = ArchiveId.parse(text)
     tables = sorted(
-        load_settings().tables.values(),
+        read_settings().tables.values(),
         key=lambda table: (table.schema_name, table.table_name) != (archive.schema_name, archive.table_name),
     )
     looked: list[str] = []

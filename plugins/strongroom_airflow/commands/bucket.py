@@ -13,8 +13,8 @@ from rich.table import Column, Table
 from strongroom.bucket import BucketStore, apply_rules, check_bucket
 from strongroom.catalog import read_catalog
 from strongroom.object_lock import lock_archive, short_locks
-from strongroom.settings import TableSettings, load_settings
-from strongroom_airflow.commands.terminal import command, print_json, print_out
+from strongroom.settings import TableSettings
+from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
 from strongroom_airflow.connections import connect_bucket, connect_store
 
 _COLOURS = {"right": "green", "differs": "red", "unknown": "yellow"}
@@ -62,7 +62,7 @@ def lock(args: Namespace) -> int:
     """Lock each archive of the tables whose settings ask for it, with the store's own connection."""
     now = datetime.now(timezone.utc)
     counts: dict[str, int] = {}
-    for table in load_settings().tables.values():
+    for table in read_settings().tables.values():
         mode = table.store.object_lock
         if mode == "off":
             continue
@@ -86,6 +86,6 @@ def lock(args: Namespace) -> int:
 def _buckets(conn_id: str | None) -> list[tuple[BucketStore, list[TableSettings]]]:
     """Each bucket and prefix that a configured table uses, with those tables."""
     users: defaultdict[tuple[str | None, str, str], list[TableSettings]] = defaultdict(list)
-    for table in load_settings().tables.values():
+    for table in read_settings().tables.values():
         users[table.store.endpoint_url, table.store.bucket, table.store.prefix].append(table)
     return [(connect_bucket(tables[0], conn_id), tables) for tables in users.values()]

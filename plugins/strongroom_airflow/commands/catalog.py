@@ -15,8 +15,7 @@ from rich.table import Column, Table
 from strongroom.catalog import DamagedManifest, Survey, each_once, survey_catalog, write_index
 from strongroom.manifest import Manifest
 from strongroom.partitions import Term
-from strongroom.settings import load_settings
-from strongroom_airflow.commands.terminal import command, print_json, print_out
+from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
 from strongroom_airflow.connections import connect_store, connect_stores
 
 
@@ -44,7 +43,7 @@ def catalog(args: Namespace) -> int:
 
 
 def _survey(args: Namespace) -> list[Survey]:
-    settings = load_settings()
+    settings = read_settings()
     if args.rebuild_index:
         for store in connect_stores(settings):
             write_index(store, survey_catalog(store, indexed=False))

@@ -10,16 +10,15 @@ from rich.markup import escape
 
 from strongroom.condemn import condemn_archive
 from strongroom.plan import claim_ttl
-from strongroom.settings import load_settings
 from strongroom_airflow.commands.archives import find_archive
-from strongroom_airflow.commands.terminal import command, print_json, print_out
+from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
 
 
 @command
 def condemn(args: Namespace) -> int:
     """Verify an archive and, if a part is missing or corrupted, put on record that it is given up."""
     store, archive = find_archive(args.archive_id)
-    settings = load_settings()
+    settings = read_settings()
     ttl = max(claim_ttl(table) for table in settings.tables.values())
     who = args.who or getuser()
     found = condemn_archive(store, archive, why=args.why, who=who, now=datetime.now(timezone.utc), claim_ttl=ttl)

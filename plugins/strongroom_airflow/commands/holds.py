@@ -29,9 +29,8 @@ from strongroom.manifest import archive_ids
 from strongroom.object_keys import manifest_prefix
 from strongroom.partitions import Partition
 from strongroom.purge import begun_purges
-from strongroom.settings import load_settings
 from strongroom.store import Store
-from strongroom_airflow.commands.terminal import command, print_json, print_out
+from strongroom_airflow.commands.terminal import command, print_error, print_json, print_out, read_settings
 from strongroom_airflow.connections import connect_store, connect_stores
 
 
@@ -45,7 +44,7 @@ def add(args: Namespace) -> int:
     if args.json:
         placed = [hold.model_dump(mode="json") for hold in holds]
         print_json({"placed": placed, "purges_that_had_begun": [str(archive) for archive in begun]})
-        return 0
+        return _tell_left_out(args)
     for store, hold in zip(stores, holds, strict=True):
         number = sum(hold.covers(archive) for archive in archive_ids(store))
         print_out(escape(f"Placed {hold} in {store}. It is in force and covers {number} archives."))
@@ -58,13 +57,13 @@ def add(args: Namespace) -> int:
                 f"`airflow strongroom verify {archive}` says what is left."
             )
         )
-    return 0
+    return _tell_left_out(args)
 
 
 @command
 def list_holds(args: Namespace) -> int:
     """List the holds of all stores, those that were released only when asked."""
-    holds = [hold for store in connect_stores(load_settings()) for hold in read_holds(store)]
+    holds = [hold for store in connect_stores(read_settings()) for hold in read_holds(store)]
     shown = [hold for hold in holds if args.all or hold.released_at is None]
     if args.json:
         print_json([hold.model_dump(mode="json") for hold in shown])
@@ -90,7 +89,7 @@ def release(args: Namespace) -> int:
         )
     released = [
         release_hold(store, hold.hold_id, who=who, reason=args.reason, now=now)
-        for store in connect_stores(load_settings())
+        for store in connect_stores(read_settings())
         for hold in (on_everything(holds_in_force(store)) if args.all else read_holds(store))
         if args.all or hold.hold_id == args.hold_id
     ]
@@ -110,6 +109,20 @@ def release(args: Namespace) -> int:
     return 0
 
 
+def _tell_left_out(args: Namespace) -> int:
+    """Say where a hold on everything may be missing: in stores that only tables with wrong settings use. 1 if there are any."""
+    left_out = read_settings().left_out if args.all else {}
+    if left_out:
+        print_error(
+            HoldError(
+                f"the hold is not placed where {', '.join(left_out)} may have a store of its own",
+                hint="It is in force in the stores above, and no archive of a table that is left out is purged. Correct the "
+                "settings, then place the hold again.",
+            )
+        )
+    return 1 if left_out else 0
+
+
 def _find_all(args: Namespace) -> tuple[str, list[Store]]:
     """What a hold on everything names, and all stores."""
     if args.what is not None or args.partition is not None:
@@ -119,7 +132,7 @@ def _find_all(args: Namespace) -> tuple[str, list[Store]]:
             found=f"--all and {args.what or args.partition}",
             hint="No hold was placed. Leave one of the two away.",
         )
-    return EVERYTHING, connect_stores(load_settings())
+    return EVERYTHING, connect_stores(read_settings())
 
 
 def _find(args: Namespace) -> tuple[str, list[Store]]:
@@ -131,7 +144,7 @@ def _find(args: Namespace) -> tuple[str, list[Store]]:
             expected="a table of archive.yaml, an archive id or its beginning, or --all",
             hint="No hold was placed. `airflow strongroom list` prints the ids of the archives.",
         )
-    settings = load_settings()
+    settings = read_settings()
     try:
         table = settings.table(name)
     except ConfigurationError:

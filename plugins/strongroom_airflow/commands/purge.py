@@ -18,9 +18,9 @@ from rich.table import Column, Table
 from sqlalchemy import select
 
 from strongroom.detached_purge import DetachedResult
-from strongroom.purge import Decision, PurgeResult, judge
+from strongroom.purge import Decision, PurgeResult
 from strongroom.purge_report import sum_up
-from strongroom.settings import Settings, load_settings
+from strongroom.settings import Settings
 from strongroom.warm_purge import WarmResult
 from strongroom_airflow.commands.following import (
     FINISHED,
@@ -35,9 +35,9 @@ from strongroom_airflow.commands.following import (
     start,
     tell_start,
 )
-from strongroom_airflow.commands.terminal import command, print_json, print_out
+from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
 from strongroom_airflow.connections import connect_stores
-from strongroom_airflow.purge_run import needs_approval
+from strongroom_airflow.purge_run import judge_store, needs_approval
 
 DAG_ID = "retention_purge"
 _COLOURS = {
@@ -45,6 +45,7 @@ _COLOURS = {
     "purged": "red",
     "dropped": "red",
     "refused": "yellow",
+    "left_out": "yellow",
     "unverifiable": "yellow",
     "held": "green",
 }
@@ -91,9 +92,9 @@ def purge(args: Namespace) -> int:
 
 
 def _show_decisions(args: Namespace) -> int:
-    settings = load_settings()
+    settings = read_settings()
     now = args.at.astimezone(timezone.utc) if args.at else datetime.now(timezone.utc)
-    decisions = [decision for store in connect_stores(settings) for decision in judge(store, now=now)]
+    decisions = [decision for store in connect_stores(settings) for decision in judge_store(settings, store, now=now)]
     summary = sum_up(decisions)
     if args.json:
         print_json([_as_json(settings, decision) for decision in decisions])

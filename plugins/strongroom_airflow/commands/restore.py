@@ -17,7 +17,6 @@ from strongroom.errors import RestoreError
 from strongroom.object_keys import ArchiveId
 from strongroom.restore import RestoreReport
 from strongroom.restores import make_restore_id
-from strongroom.settings import load_settings
 from strongroom_airflow.commands.following import (
     FINISHED,
     Task,
@@ -31,7 +30,7 @@ from strongroom_airflow.commands.following import (
     state_of,
     tell_start,
 )
-from strongroom_airflow.commands.terminal import command, print_json, print_out
+from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
 
 DAG_ID = "restore_archive"
 _LISTED_ROWS = 20
@@ -71,7 +70,7 @@ def restore(args: Namespace) -> int:
 def _read_request(args: Namespace) -> dict[str, Any]:
     """The run's configuration; what was not given is left to the DAG's defaults."""
     if args.table:
-        load_settings().table(args.table)
+        read_settings().table(args.table)
     for archive in args.archive or ():
         ArchiveId.parse(archive)
     given = {

@@ -6,7 +6,7 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
 from typing import Any
 
 from airflow.cli.simple_table import AirflowConsole
@@ -17,6 +17,7 @@ from rich.progress import Progress, ProgressColumn
 from rich.text import Text
 
 from strongroom.errors import StrongroomError
+from strongroom.settings import Settings, load_settings
 
 INTERRUPTED = 130
 """What a shell calls the end by Ctrl-C."""
@@ -76,6 +77,20 @@ def command(function: Callable[[Namespace], int | None]) -> Callable[[Namespace]
         sys.exit(status or 0)
 
     return run
+
+
+def read_settings() -> Settings:
+    """The settings; a warning on standard error names each table that they leave out."""
+    settings = load_settings()
+    for fault in settings.left_out.values():
+        _warn(f"{fault}\nThis table is left out; the others are not affected.")
+    return settings
+
+
+@cache
+def _warn(text: str) -> None:
+    """Say it on standard error, once a process."""
+    Console(stderr=True, highlight=False).print(f"[bold yellow]warning:[/] {escape(text)}", soft_wrap=True)
 
 
 def print_out(*things: Any) -> None:

@@ -10,9 +10,8 @@ from rich.markup import escape
 
 from strongroom.errors import ConfigurationError
 from strongroom.partitions import Frequency, Partition
-from strongroom.settings import load_settings
 from strongroom.warm import SCHEMA, warm_name, warm_script
-from strongroom_airflow.commands.terminal import command, print_out
+from strongroom_airflow.commands.terminal import command, print_out, read_settings
 from strongroom_airflow.connections import connect_owner, connect_source
 
 _DAYS_AHEAD = 731
@@ -21,7 +20,7 @@ _DAYS_AHEAD = 731
 @command
 def apply(args: Namespace) -> int:
     """Make the warm table, its partitions, view, function and rights, with an owner's connection, or print how."""
-    settings = load_settings().table(args.table)
+    settings = read_settings().table(args.table)
     now = datetime.now(timezone.utc)
     until = (
         Partition.parse(Frequency.MONTHLY, args.until)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from strongroom.purge import Decision, judge
+from strongroom.purge import Decision
 from strongroom.purge_report import sum_up
 from strongroom_airflow.connections import connect_store
 from strongroom_airflow.operators.purge_base import PurgeStepOperator
-from strongroom_airflow.purge_run import MOST_A_RUN, PurgeRun, make_batches, oldest_first
+from strongroom_airflow.purge_run import MOST_A_RUN, PurgeRun, judge_store, make_batches, oldest_first
 
 
 class PurgeDecideOperator(PurgeStepOperator):
@@ -19,13 +19,17 @@ class PurgeDecideOperator(PurgeStepOperator):
     """
 
     def step(self, run: PurgeRun) -> tuple[str, dict[str, Any], Any]:
+        for table, fault in run.settings.left_out.items():
+            self.log.warning("Left out: %s; none of its archives is purged", table, fault=fault)
         judged: list[Decision] = []
         due: defaultdict[str, list[Decision]] = defaultdict(list)
         seen: set[tuple[str, Decision]] = set()
         for door in run.doors:
             store = connect_store(door)
             # Two connections or addresses may lead to one and the same bucket.
-            decisions = [one for one in judge(store, now=run.now(store)) if (str(store), one) not in seen]
+            decisions = [
+                one for one in judge_store(run.settings, store, now=run.now(store)) if (str(store), one) not in seen
+            ]
             seen.update((str(store), one) for one in decisions)
             judged += decisions
             room = MOST_A_RUN - sum(map(len, due.values()))
