@@ -110,12 +110,18 @@ def connect_staging(settings: TableSettings) -> StagingRoot:
     return S3Root(PurgeStore(_connect_s3(settings, settings.staging_conn_id), where), settings.scratch)
 
 
+StoreKey = tuple[str | None, str, str, str]
+"""Address, bucket, prefix and connection of a store."""
+
+
+def store_key(settings: TableSettings) -> StoreKey:
+    """What tells the table's archive store from others."""
+    return settings.store.endpoint_url, settings.store.bucket, settings.store.prefix, settings.store_conn_id
+
+
 def store_users(settings: Settings) -> list[TableSettings]:
     """For every archive store that configured tables use, one of those tables."""
-    users = {
-        (table.store.endpoint_url, table.store.bucket, table.store.prefix, table.store_conn_id): table
-        for table in settings.tables.values()
-    }
+    users = {store_key(table): table for table in settings.tables.values()}
     return list(users.values())
 
 

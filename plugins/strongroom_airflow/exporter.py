@@ -1,8 +1,8 @@
 """`strongroom-exporter`: the figures of all archives for Prometheus, on port 9092 of this machine.
 
 They are collected every few minutes, not at each scrape: a scrape answers at once with the last ones, and
-`strongroom_collected_timestamp_seconds` says how old these are. When collecting fails the last figures stay, and
-`strongroom_up` is 0.
+`strongroom_figures_age_seconds` says how old these are. A store or source database that cannot be reached costs the
+figures of its own tables; it is looked for again each time. The last figures stay meanwhile.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -31,8 +31,17 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from strongroom.errors import StrongroomError
 from strongroom.metrics import StepFigures, make_metrics
-from strongroom.settings import load_settings
-from strongroom_airflow.gathering import gather_statistics
+from strongroom.settings import Settings, load_settings
+from strongroom.statistics import Uncounted
+from strongroom_airflow.connections import StoreKey, connect_store, store_key, store_users
+from strongroom_airflow.gathering import (
+    UNREACHABLE,
+    StoreContents,
+    count_tables,
+    describe,
+    put_together,
+    read_store,
+)
 
 log = logging.getLogger("strongroom.exporter")
 
@@ -45,44 +54,123 @@ class Figures(Collector):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._contents: dict[StoreKey, StoreContents] = {}
+        """What each store held when it was last read."""
+        self._steps: list[StepFigures] = []
         self._families: list[Metric] = []
+        self._tables_up: dict[str, bool] = {}
+        self._read_at: dict[str, datetime] = {}
         self._collected_at = 0.0
         self._seconds = 0.0
         self._up = False
         self._failures = 0
 
     def refresh(self) -> None:
-        """Collect anew; on an error the last figures stay and the error is logged."""
+        """Collect anew. Of what cannot be reached the last figures stay, and the error is logged."""
         started = time.monotonic()
         now = datetime.now(timezone.utc)
         try:
-            statistics = gather_statistics(load_settings(), now=now)
-            families = list(make_metrics(statistics, read_steps()))
-        except (StrongroomError, SQLAlchemyError) as error:
-            log.error("could not collect: %s", error)
+            settings = load_settings()
+        except StrongroomError as error:
+            log.error("could not read the settings: %s", error)
             with self._lock:
+                self._tables_up = dict.fromkeys(self._tables_up, False)
                 self._up, self._failures = False, self._failures + 1
             return
+        for fault in settings.left_out.values():
+            log.error("a table is left out: %s", fault)
+        read = self._read_stores(settings, now)
+        complete = self._read_steps() and read == {store_key(table) for table in settings.tables.values()}
+        counts = count_tables(settings, now=now)
+        statistics = put_together(settings, self._contents.values(), counts, now=now)
+        unread = {table.qualified_name for table in settings.tables.values() if store_key(table) not in self._contents}
+        tables = tuple(
+            table
+            for table in statistics.tables
+            # Where the archives of a table lie that is left out is not known.
+            if table.table not in unread and (table.configured or table.archives)
+        )
+        families = list(make_metrics(statistics.model_copy(update={"tables": tables}), self._steps))
+        up = {name: not isinstance(count, Uncounted) for name, count in counts.items()}
+        for table in settings.tables.values():
+            up[table.qualified_name] &= store_key(table) in read
+        read_at = self._ages(settings, [table.table for table in tables])
         with self._lock:
-            self._families, self._up = families, True
-            self._collected_at, self._seconds = now.timestamp(), time.monotonic() - started
+            self._families, self._tables_up, self._read_at, self._up = families, up, read_at, complete
+            self._failures += not complete
+            if read:
+                self._collected_at, self._seconds = now.timestamp(), time.monotonic() - started
+
+    def _read_stores(self, settings: Settings, now: datetime) -> set[StoreKey]:
+        """Look at every store; gives those that could be read."""
+        doors = {store_key(table): table for table in store_users(settings)}
+        self._contents = {key: contents for key, contents in self._contents.items() if key in doors}
+        read = set()
+        for key, door in doors.items():
+            try:
+                self._contents[key] = read_store(connect_store(door), now=now)
+                read.add(key)
+            except UNREACHABLE as error:
+                log.error("could not read the store of %s: %s", door.qualified_name, describe(error))
+        return read
+
+    def _read_steps(self) -> bool:
+        try:
+            self._steps = read_steps()
+        except SQLAlchemyError as error:
+            log.error("could not read Airflow's metadata: %s", error)
+            return False
+        return True
+
+    def _ages(self, settings: Settings, tables: list[str]) -> dict[str, datetime]:
+        """Since when the figures of each table are true: the oldest reading of a store that has a share in them."""
+        read_at: Mapping[str, set[datetime]] = {table: set() for table in tables}
+        for table in settings.tables.values():
+            if table.qualified_name in read_at:
+                read_at[table.qualified_name].add(self._contents[store_key(table)].read_at)
+        for contents in self._contents.values():
+            for name in {manifest.table_name for manifest in contents.survey.manifests} & set(read_at):
+                read_at[name].add(contents.read_at)
+        return {table: min(instants) for table, instants in read_at.items() if instants}
 
     def collect(self) -> Iterator[Metric]:
         """Answer a scrape."""
+        now = datetime.now(timezone.utc)
         with self._lock:
-            yield GaugeMetricFamily("strongroom_up", "Whether the last collection succeeded.", value=self._up)
+            yield GaugeMetricFamily(
+                "strongroom_up", "Whether the last collection read every store and Airflow's metadata.", value=self._up
+            )
             yield GaugeMetricFamily(
                 "strongroom_collected_timestamp_seconds", "When the figures were collected.", value=self._collected_at
             )
             yield GaugeMetricFamily("strongroom_collect_seconds", "How long that took.", value=self._seconds)
             yield CounterMetricFamily(
-                "strongroom_collect_failures", "Collections that failed since the start.", value=self._failures
+                "strongroom_collect_failures",
+                "Collections since the start that missed a store or Airflow's metadata.",
+                value=self._failures,
+            )
+            yield _by_table(
+                "strongroom_table_up",
+                "Whether the table's settings, store and source database were all right at the last collection.",
+                self._tables_up,
+            )
+            yield _by_table(
+                "strongroom_figures_age_seconds",
+                "How old the figures of the table's archives are.",
+                {name: (now - read_at).total_seconds() for name, read_at in self._read_at.items()},
             )
             yield from self._families
 
     def describe(self) -> list[Metric]:
         """Nothing: the names are known only after the first collection."""
         return []
+
+
+def _by_table(name: str, words: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(name, words, labels=("table",))
+    for table, value in values.items():
+        family.add_metric((table,), value)
+    return family
 
 
 def read_steps() -> list[StepFigures]:

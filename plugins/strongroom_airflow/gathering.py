@@ -2,25 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
-from strongroom.catalog import each_once, survey_catalog, write_index
+from airflow.sdk.exceptions import AirflowException
+from botocore.exceptions import BotoCoreError, ClientError
+from psycopg import Error as PostgresError
+
+from strongroom.catalog import Survey, each_once, survey_catalog, write_index
 from strongroom.errors import StrongroomError
-from strongroom.holds import holds_in_force
-from strongroom.settings import Settings, TableSettings
+from strongroom.holds import Hold, holds_in_force
+from strongroom.settings import Settings, TableSettings, qualify
 from strongroom.statistics import Statistics, Uncounted, make_statistics
-from strongroom.verification import read_proofs
+from strongroom.store import Store
+from strongroom.verification import Proofs, read_proofs
 from strongroom.waiting import TableCounts, count_waiting
 from strongroom_airflow.connections import connect_source, connect_stores
+
+UNREACHABLE = (StrongroomError, AirflowException, BotoCoreError, ClientError, PostgresError, ValueError)
+"""What a store or database answers that is not there, and what Airflow raises for a connection that makes no sense."""
 
 _MUCH = 500
 """So many manifests, read one by one, are worth a new version of the index."""
 
 
+@dataclass(frozen=True)
+class StoreContents:
+    """What lies in one store, as it was at one instant.
+
+    Attributes:
+        survey: Its manifests.
+        holds: In force.
+        proofs: What was proved again.
+        read_at: When it was looked at.
+    """
+
+    survey: Survey
+    holds: tuple[Hold, ...]
+    proofs: Proofs
+    read_at: datetime
+
+
 def gather_statistics(settings: Settings, *, now: datetime, refresh_index: bool = False) -> Statistics:
     """Look at every store and count in every source database.
 
-    A table that cannot be counted is named as such and does not keep the others from being told.
+    A table that cannot be counted, or whose settings are wrong, is named as such and does not keep the others from
+    being told.
 
     Args:
         settings: Of all tables.
@@ -30,22 +58,47 @@ def gather_statistics(settings: Settings, *, now: datetime, refresh_index: bool 
     Raises:
         StoreError: A store failed; nothing true could be said without it.
     """
-    stores = connect_stores(settings)
-    surveys = [survey_catalog(store) for store in stores]
-    for store, survey in zip(stores, surveys, strict=True):
-        if refresh_index or survey.read >= _MUCH:
-            write_index(store, survey)
-    surveys = each_once(surveys)
-    holds = {hold.hold_id: hold for store in stores for hold in holds_in_force(store)}
-    proofs = [read_proofs(store) for store in stores]
+    contents = [read_store(store, now=now, refresh_index=refresh_index) for store in connect_stores(settings)]
+    return put_together(settings, contents, count_tables(settings, now=now), now=now)
+
+
+def read_store(store: Store, *, now: datetime, refresh_index: bool = False) -> StoreContents:
+    """Look at everything in one store that figures are made of."""
+    survey = survey_catalog(store)
+    if refresh_index or survey.read >= _MUCH:
+        write_index(store, survey)
+    return StoreContents(survey, tuple(holds_in_force(store)), read_proofs(store), read_at=now)
+
+
+def count_tables(settings: Settings, *, now: datetime) -> dict[str, TableCounts | Uncounted]:
+    """By qualified name, what the source database holds of each table of the file, or why that is not known."""
+    counts: dict[str, TableCounts | Uncounted] = {
+        table.qualified_name: _count(table, now) for table in settings.tables.values()
+    }
+    left_out = Uncounted(reason="it is left out, because its settings are wrong")
+    return counts | dict.fromkeys(map(qualify, settings.left_out), left_out)
+
+
+def put_together(
+    settings: Settings,
+    contents: Iterable[StoreContents],
+    counts: Mapping[str, TableCounts | Uncounted],
+    *,
+    now: datetime,
+) -> Statistics:
+    """Make the figures of all tables from what lies in the stores and in the source databases."""
+    contents = list(contents)
+    surveys = each_once(one.survey for one in contents)
+    holds = {hold.hold_id: hold for one in contents for hold in one.holds}
+    restored = [one.proofs.last_restored_at for one in contents if one.proofs.last_restored_at]
     return make_statistics(
         settings,
         [manifest for survey in surveys for manifest in survey.manifests],
         damaged=[damaged for survey in surveys for damaged in survey.damaged],
-        counts={table.qualified_name: _count(table, now) for table in settings.tables.values()},
+        counts=counts,
         holds=list(holds.values()),
-        verified={name: at for proof in proofs for name, at in proof.verified.items()},
-        last_restored_at=max((proof.last_restored_at for proof in proofs if proof.last_restored_at), default=None),
+        verified={name: at for one in contents for name, at in one.proofs.verified.items()},
+        last_restored_at=max(restored, default=None),
         now=now,
     )
 
@@ -54,5 +107,12 @@ def _count(table: TableSettings, now: datetime) -> TableCounts | Uncounted:
     try:
         with connect_source(table, application_name=f"strongroom statistics {table.table}") as connection:
             return count_waiting(connection, table, now=now)
-    except StrongroomError as error:
-        return Uncounted(reason=str(error).partition("\n")[0])
+    except UNREACHABLE as error:
+        return Uncounted(reason=describe(error).partition("\n")[0])
+
+
+def describe(error: Exception) -> str:
+    """What to say of an error. What others than Strongroom say of a connection may hold a password, and is not passed on."""
+    if isinstance(error, StrongroomError):
+        return str(error)
+    return f"its Airflow connection cannot be used ({type(error).__name__})"

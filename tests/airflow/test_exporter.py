@@ -33,6 +33,7 @@ def environment(source, metadata, object_store, bucket, tmp_path) -> dict[str, s
     """One archived month, one that waits, a DAG that ran; and the variables with which the exporter finds them."""
     with psycopg.connect(source, autocommit=True) as connection:
         connection.execute("CREATE TABLE audit (id bigint PRIMARY KEY, at timestamptz NOT NULL)")
+        connection.execute("CREATE TABLE calls (LIKE audit INCLUDING ALL)")
         connection.execute(
             "INSERT INTO audit SELECT n, '2026-04-30 23:30Z'::timestamptz + n * interval '1 min' FROM generate_series(1, 100) n"
         )
@@ -41,7 +42,13 @@ def environment(source, metadata, object_store, bucket, tmp_path) -> dict[str, s
     list(verify_archives(chain.store, [archive], now=lambda: NOW))
     _make_tasks(metadata)
     config = tmp_path / "archive.yaml"
-    config.write_text(json.dumps({"legal_basis": "a test", "tables": {"audit": {"date_column": "at"}}}))
+    tables = {
+        "audit": {},
+        "calls": {"store": {"bucket": f"{bucket}-later"}},
+        "cases": {"source_conn_id": "nowhere"},
+        "wrong": {"part_row": 1},
+    }
+    config.write_text(json.dumps({"legal_basis": "a test", "date_column": "at", "tables": tables}))
     access_key, secret_key = object_store.keys("archiver")
     database = conninfo_to_dict(source)
     return {
@@ -111,13 +118,21 @@ def _figures(url: str) -> dict[str, float]:
         time.sleep(0.5)
 
 
+def _by_table(figures: dict[str, float], name: str) -> dict[str, float]:
+    """The samples of one metric by table of schema public."""
+    found = (
+        (re.fullmatch(rf'strongroom_{name}{{table="public\.(.*)"}}', key), value) for key, value in figures.items()
+    )
+    return {match[1]: value for match, value in found if match}
+
+
 def test_a_scrape_gives_the_figures_of_archives_source_and_steps(exporter):
     figures = _figures(exporter)
 
     table = '{table="public.audit"}'
     step = '{dag_id="archive__audit",step="upload"}'
     expected = {
-        "strongroom_up": 1,
+        f"strongroom_table_up{table}": 1,
         f"strongroom_archives{table}": 1,
         f"strongroom_archived_rows{table}": 71,
         f"strongroom_overdue_rows{table}": 29,
@@ -170,13 +185,44 @@ def test_a_taken_port_ends_with_one_error_and_a_hint(environment, exporter):
     assert "HINT: Nothing was changed." in ended.stderr
 
 
-def test_when_collecting_fails_the_last_figures_stay_and_up_is_0(exporter, object_store, bucket):
-    """A legal hold that cannot be read is a doubt about everything."""
-    _figures(exporter)
+def test_a_store_or_connection_out_of_reach_costs_its_own_tables_and_is_looked_for_again(
+    exporter, object_store, bucket
+):
+    """The bucket of `calls` is not there yet, `cases` names a connection that nobody made, `wrong` has a wrong setting."""
+    first = _figures(exporter)
+    object_store.create_bucket(f"{bucket}-later")
+
+    assert wait_until(lambda: _figures(exporter)["strongroom_up"] == 1, timeout_seconds=60)
+
+    later = _figures(exporter)
+    assert _by_table(first, "table_up") == {"audit": 1, "calls": 0, "cases": 0, "wrong": 0}
+    assert set(_by_table(first, "figures_age_seconds")) == {"audit", "cases"}
+    assert set(_by_table(first, "archives")) == {"audit", "cases"}
+    assert first["strongroom_up"] == 0
+    assert first["strongroom_collect_failures_total"] >= 1
+    assert _by_table(later, "table_up") == {"audit": 1, "calls": 1, "cases": 0, "wrong": 0}
+    assert _by_table(later, "archives") == {"audit": 1, "calls": 0, "cases": 0}
+
+
+def test_while_a_store_fails_its_last_figures_stay_and_grow_older(exporter, object_store, bucket):
+    """A legal hold that cannot be read is a doubt about everything in its store, and about no other."""
+    object_store.create_bucket(f"{bucket}-later")
+    assert wait_until(lambda: _figures(exporter).get("strongroom_up") == 1, timeout_seconds=60)
     object_store.client("admin").put_object(Bucket=bucket, Key="holds/20261123T120000Z-00000000.json", Body=b"slip")
 
     assert wait_until(lambda: _figures(exporter)["strongroom_up"] == 0, timeout_seconds=60)
 
     figures = _figures(exporter)
-    assert figures['strongroom_archives{table="public.audit"}'] == 1
-    assert figures["strongroom_collect_failures_total"] >= 1
+    assert wait_until(
+        lambda: (
+            _by_table(_figures(exporter), "figures_age_seconds")["audit"]
+            > _by_table(figures, "figures_age_seconds")["audit"] + 2
+        ),
+        timeout_seconds=60,
+    )
+    latest = _figures(exporter)
+    assert latest['strongroom_archives{table="public.audit"}'] == 1
+    assert _by_table(latest, "table_up") == {"audit": 0, "calls": 1, "cases": 0, "wrong": 0}
+    ages = _by_table(latest, "figures_age_seconds")
+    assert ages["calls"] < ages["audit"]
+    assert latest["strongroom_collect_failures_total"] > figures["strongroom_collect_failures_total"]
