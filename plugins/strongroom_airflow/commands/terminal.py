@@ -90,7 +90,7 @@ def read_settings() -> Settings:
 @cache
 def _warn(text: str) -> None:
     """Say it on standard error, once a process."""
-    Console(stderr=True, highlight=False).print(f"[bold yellow]warning:[/] {escape(text)}", soft_wrap=True)
+    error_console().print(f"[bold yellow]warning:[/] {escape(text)}", soft_wrap=True)
 
 
 def print_out(*things: Any) -> None:
