@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ SETTINGS = {
     "intervalstyle": "postgres",
     "jit": "off",  # compiling these wide expressions takes longer than running them
     "lock_timeout": "60s",
-    "search_path": "public",
+    "search_path": "pg_catalog, pg_temp",  # nobody's function is taken for the server's
     "standard_conforming_strings": "on",
     "statement_timeout": "0",
     "timezone": "UTC",
@@ -111,16 +111,22 @@ def create_schema(conninfo: str) -> None:
         connection.execute(_read_sql("schema"))
 
 
-def create_roles(conninfo: str, passwords: Mapping[str, str], rights: Path = RIGHTS) -> None:
+def create_roles(
+    conninfo: str, passwords: Mapping[str, str], rights: Path = RIGHTS, further: Iterable[tuple[str, str]] = ()
+) -> None:
     """Create or update the platform's role, which owns the tables, and Strongroom's, with the rights of `rights`.
+
+    What Strongroom's roles may do with other tables is left as it is.
 
     Args:
         conninfo: Connection string of a superuser; `create_schema` ran in that database.
         passwords: One password for each of `ROLES`; only its SCRAM verifier is sent to the server.
         rights: Where `deploy/sql/roles.sql` lies.
+        further: Schema and name of other tables that Strongroom's roles work with, too; those that exist count.
 
     Raises:
-        ConfigurationError: A password is missing or empty, or a role is unknown; nothing was changed.
+        ConfigurationError: A password is missing or empty, a role is unknown, or one has more rights on a table than
+            its own; nothing was changed.
         SourceError: The database cannot be reached.
     """
     _require_passwords(passwords)
@@ -129,8 +135,17 @@ def create_roles(conninfo: str, passwords: Mapping[str, str], rights: Path = RIG
         if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (PLATFORM_ROLE,)).fetchone():
             connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(PLATFORM_ROLE)))
         connection.execute(_read_sql("platform"))
-        tables = ", ".join(f"public.{table.name}" for table in TABLES)
-        connection.execute(_fill_in(rights.read_text(), {**WORKERS, "tables": tables}))
+        samples = [("public", table.name) for table in TABLES]
+        found = [name for name in dict.fromkeys((*samples, *further)) if _is_table(connection, *name)]
+        tables = ", ".join(sql.Identifier(*name).as_string() for name in found)
+        try:
+            connection.execute(_fill_in(rights.read_text(), {**WORKERS, "tables": tables}))
+        except psycopg.errors.RaiseException as error:
+            raise ConfigurationError(
+                "Strongroom's roles could not be given their rights",
+                found=error.diag.message_primary,
+                hint=error.diag.message_hint or "Nothing was changed.",
+            ) from None
         for role in ROLES:
             _set_password(connection, role, passwords[role])
 
@@ -266,6 +281,15 @@ def _last_months(now: datetime, months: int) -> list[datetime]:
 
 def _next_month(month: datetime) -> datetime:
     return (month + timedelta(days=31)).replace(day=1)
+
+
+def _is_table(connection: psycopg.Connection, schema_name: str, table_name: str) -> bool:
+    found = connection.execute(
+        "SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'p')",
+        (schema_name, table_name),
+    )
+    return found.fetchone() is not None
 
 
 def _fill_in(script: str, values: Mapping[str, str]) -> bytes:

@@ -23,6 +23,8 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
+from strongroom.errors import ConfigurationError
+from strongroom.settings import load_settings
 from strongroom_local import sample
 from strongroom_local.airflow import (
     COMPONENTS,
@@ -334,9 +336,14 @@ class Stack:
                     connection.execute(statement.format(sql.Identifier(database), sql.Identifier(owner)))
 
     def _prepare_source(self) -> None:
-        """Create the sample tables, empty, and the roles that own and archive them."""
+        """Create the sample tables, empty, and the roles that own and archive them and the other tables of archive.yaml."""
         sample.create_schema(self.source_conninfo())
-        sample.create_roles(self.source_conninfo(), {role: self._state["secrets"][role] for role in sample.ROLES})
+        passwords = {role: self._state["secrets"][role] for role in sample.ROLES}
+        try:
+            further = [(table.schema_name, table.table_name) for table in load_settings().tables.values()]
+        except ConfigurationError:  # Airflow shows it, as an import error
+            further = []
+        sample.create_roles(self.source_conninfo(), passwords, further=further)
 
     def _migrate(self) -> None:
         """Bring Airflow's tables to this Airflow's version; skipped when the last start did so with the same version."""

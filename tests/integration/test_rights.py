@@ -164,21 +164,72 @@ def test_with_these_rights_rows_go_and_come_back(roles, source, object_store, bu
     assert restored.inserted == 19
 
 
-def test_a_repeat_takes_back_what_was_granted_beside_the_script(roles, source, postgres):
-    """Rights on a table, a table that is listed no more, and what a role itself may do."""
+def test_a_repeat_leaves_other_tables_alone_and_takes_excess_rights_on_its_own(roles, source, postgres):
+    """A table that is listed no more keeps its rights and is named; so does one that somebody granted by hand."""
     own = {worker: conninfo_to_dict(conninfo)["user"] for worker, conninfo in roles.items()}
-    archiver = sql.Identifier(own["archiver"])
+    given = {worker: sql.Identifier(role) for worker, role in own.items()}
+    held = """
+        SELECT has_table_privilege(%(archiver)s, %(table)s, 'INSERT, UPDATE'), has_schema_privilege(%(archiver)s, 'odd', 'CREATE'),
+               has_table_privilege(%(restorer)s, %(table)s, 'DELETE'), has_table_privilege(%(archiver)s, 'odd.case_files', 'DELETE'),
+               has_table_privilege(%(archiver)s, 'elsewhere.secret', 'SELECT'), has_table_privilege(%(restorer)s, 'odd.unlisted', 'INSERT'),
+               has_sequence_privilege(%(restorer)s, 'odd.numbers', 'USAGE')"""
     with psycopg.connect(source, autocommit=True) as connection:
-        connection.execute(sql.SQL("GRANT UPDATE, INSERT ON {} TO {}").format(TABLE, archiver))
-        connection.execute(sql.SQL("ALTER ROLE {} CREATEDB CREATEROLE BYPASSRLS").format(archiver))
+        for statement in (
+            "GRANT UPDATE, INSERT ON {table} TO {archiver}; GRANT DELETE ON {table} TO {restorer}",
+            "GRANT CREATE ON SCHEMA odd TO {archiver}",
+            "GRANT SELECT ON elsewhere.secret TO {archiver}; GRANT INSERT ON odd.unlisted TO {restorer}",
+            "CREATE SEQUENCE odd.numbers; GRANT USAGE ON SEQUENCE odd.numbers TO {restorer}",
+            "ALTER ROLE {archiver} CREATEDB CREATEROLE BYPASSRLS",
+        ):
+            connection.execute(sql.SQL(statement).format(table=TABLE, **given))
 
         repeat = run_roles_sql(postgres, source, own, 'odd."Table, with ""all"" of it"')
 
-        assert (repeat.returncode, repeat.stderr) == (0, "")
-        rights = "SELECT has_table_privilege(%(r)s, %(t)s, 'INSERT, UPDATE'), has_table_privilege(%(r)s, 'odd.case_files', 'SELECT')"
-        assert connection.execute(rights, {"r": own["archiver"], "t": TABLE.as_string()}).fetchone() == (False, False)
+        assert repeat.returncode == 0, repeat.stderr
+        notice = repeat.stderr.partition("rights on tables that are not listed stay: ")[2]
+        assert f"{own['archiver']} may DELETE odd.case_files" in notice
+        assert f"{own['restorer']} may INSERT odd.unlisted" in notice
+        assert "secret" not in notice
+        found = connection.execute(held, {**own, "table": TABLE.as_string()}).fetchone()
+        assert found == (False, False, False, True, True, True, True)
         attributes = "SELECT rolcreatedb OR rolcreaterole OR rolbypassrls FROM pg_roles WHERE rolname = %s"
         assert connection.execute(attributes, [own["archiver"]]).fetchone() == (False,)
+
+
+def test_nobodys_function_is_called_by_the_superuser_who_runs_the_script(source, postgres):
+    """Whoever may create in public could put a function in the place of a built-in: one that fits its arguments better."""
+    database = str(conninfo_to_dict(source)["dbname"])
+    visitor = sql.Identifier(f"visitor of {database}")
+    with psycopg.connect(source, autocommit=True) as connection:
+        connection.execute(SCHEMA)
+        connection.execute(
+            sql.SQL("CREATE ROLE {0} LOGIN PASSWORD {1}; GRANT CREATE ON SCHEMA public TO {0}").format(
+                visitor, PASSWORD
+            )
+        )
+        try:
+            with psycopg.connect(
+                make_conninfo(source, user=f"visitor of {database}", password=PASSWORD), autocommit=True
+            ) as visitors:
+                for arguments in ("text, name", "text, name, name", "text, regclass, name", "text, regnamespace, name"):
+                    visitors.execute(
+                        f"CREATE FUNCTION public.format({arguments}) RETURNS text LANGUAGE plpgsql AS "
+                        "$$BEGIN RAISE EXCEPTION 'called by %', current_user; END$$"
+                    )
+                visitors.execute(
+                    "CREATE FUNCTION public.mine(name, text) RETURNS boolean LANGUAGE plpgsql AS "
+                    "$$BEGIN RAISE EXCEPTION 'called by %', current_user; END$$; "
+                    "CREATE OPERATOR public.= (LEFTARG = name, RIGHTARG = text, FUNCTION = public.mine)"
+                )
+
+            made = run_roles_sql(postgres, source, names(database))
+
+            assert made.returncode == 0, made.stderr
+        finally:
+            for role in (*names(database).values(), f"visitor of {database}"):
+                drop = "DROP OWNED BY {0} CASCADE; DROP ROLE {0}"
+                if connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [role]).fetchone() is not None:
+                    connection.execute(sql.SQL(drop).format(sql.Identifier(role)))
 
 
 @pytest.mark.parametrize(
@@ -209,6 +260,7 @@ def test_rights_that_come_another_way_are_refused_and_nothing_changes(roles, sou
     [
         ({"tables": " , "}, "give at least one table"),
         ({"tables": "odd.not_there"}, "does not exist"),
+        ({"tables": "odd.case_files, case_files"}, "tables without their schema: case_files"),
         ({"tables": "odd.case_files_pkey"}, "not ordinary or partitioned tables"),
         ({"reader": "archiver", "archiver": "archiver"}, "three different roles"),
     ],

@@ -389,7 +389,39 @@ def test_the_platform_owns_its_tables_and_can_make_its_own_sample(telecom: str):
     assert rows_by_month(telecom, "call_detail_records")["2026-10"] == 100
 
 
-def test_a_repeat_sets_new_passwords_and_takes_other_rights_away(telecom: str):
+def test_a_repeat_gives_rights_on_further_tables_and_takes_none_away(telecom: str):
+    """`make up` names those of archive.yaml; what somebody granted by hand on another table stays."""
+    with psycopg.connect(telecom, autocommit=True) as connection:
+        connection.execute('CREATE SCHEMA billing; CREATE TABLE billing."Invoices" (id serial PRIMARY KEY)')
+        connection.execute("CREATE TABLE public.payments (id bigint); CREATE VIEW public.totals AS SELECT 1")
+    create_roles(telecom, PASSWORDS)
+    with psycopg.connect(telecom, autocommit=True) as connection:
+        connection.execute("GRANT SELECT, DELETE ON public.payments TO strongroom_archiver")
+
+    create_roles(
+        telecom,
+        PASSWORDS,
+        further=[("billing", "Invoices"), ("public", "totals"), ("public", "not_there"), ("public", "acm_alerts")],
+    )
+
+    for role, rights in (("archiver", "DELETE"), ("restorer", "INSERT"), ("reader", "SELECT")):
+        worker = make_conninfo(telecom, user=f"strongroom_{role}", password=PASSWORDS[f"strongroom_{role}"])
+        assert ask(worker, f"""SELECT has_table_privilege('billing."Invoices"', '{rights}')""") == [(True,)]
+    archiver = make_conninfo(telecom, user="strongroom_archiver", password=PASSWORDS["strongroom_archiver"])
+    assert ask(archiver, "SELECT has_table_privilege('public.payments', 'DELETE')") == [(True,)]
+
+
+def test_rights_that_are_not_a_roles_own_end_in_one_error_with_a_hint(telecom: str):
+    with psycopg.connect(telecom, autocommit=True) as connection:
+        connection.execute("CREATE TABLE public.payments (id bigint); GRANT UPDATE ON public.payments TO PUBLIC")
+
+    with pytest.raises(ConfigurationError, match=r"may UPDATE public\.payments") as refused:
+        create_roles(telecom, PASSWORDS, further=[("public", "payments")])
+
+    assert refused.value.hint.startswith("Nothing was changed.")
+
+
+def test_a_repeat_sets_new_passwords_and_takes_excess_rights_away(telecom: str):
     create_roles(telecom, PASSWORDS)
     with psycopg.connect(telecom, autocommit=True) as connection:
         connection.execute("GRANT INSERT, UPDATE ON acm_alerts TO strongroom_archiver")
