@@ -118,7 +118,7 @@ class Damaged:
         return self.archive.part_key(number, settings.compression.type, settings.format)
 
     def verify(self) -> ArchiveVerdict:
-        return verify_and_record(self.chain.store, self.archive, now=NOW)
+        return verify_and_record(self.chain.store, self.archive, who="ada", now=NOW)
 
     def restore(self, number: int) -> RestoredPart:
         """Try to bring one part back, with nothing kept of earlier tries."""

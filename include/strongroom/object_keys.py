@@ -7,7 +7,7 @@ percent-encoded, so that a dot or slash in a name can neither leave its prefix n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timezone
 from urllib.parse import unquote
@@ -191,9 +191,10 @@ def partition_prefix(schema_name: str, table_name: str, partition_key: str) -> s
     return f"{ARCHIVES}{table_folder(schema_name, table_name)}/partition={partition_key}/"
 
 
-def evidence_prefix(schema_name: str, table_name: str, partition_key: str) -> str:
-    """Key prefix of the evidence of all archives that one partition ever had."""
-    return f"{EVIDENCE}{table_folder(schema_name, table_name)}/{partition_key}/"
+def evidence_prefix(schema_name: str, table_name: str, partition_key: str | None = None) -> str:
+    """Key prefix of the evidence of all archives that a table, or one partition of it, ever had."""
+    of_table = f"{EVIDENCE}{table_folder(schema_name, table_name)}/"
+    return of_table if partition_key is None else f"{of_table}{partition_key}/"
 
 
 def manifest_prefix(
@@ -232,16 +233,27 @@ def sealed_and_kept(evidence_keys: Iterable[str]) -> list[ArchiveId]:
     return _with_evidence(evidence_keys, _SEAL)
 
 
+def certified(evidence_keys: Iterable[str]) -> list[ArchiveId]:
+    """Archives of which the evidence holds a certificate of destruction; sorted."""
+    return sorted(archive for archive, _ in _records(evidence_keys, _DESTRUCTION))
+
+
 def _with_evidence(evidence_keys: Iterable[str], wanted: str) -> list[ArchiveId]:
     """Archives that have a record of one name and no certificate of destruction; sorted."""
     begun: set[ArchiveId] = set()
     ended: set[ArchiveId] = set()
+    for archive, name in _records(evidence_keys, wanted, _DESTRUCTION):
+        (begun if name == wanted else ended).add(archive)
+    return sorted(begun - ended)
+
+
+def _records(evidence_keys: Iterable[str], *wanted: str) -> Iterator[tuple[ArchiveId, str]]:
+    """Which archives have a record of one of some names, and which one."""
     for key in evidence_keys:
         folder, _, name = key.rpartition("/")
         archive = ArchiveId.parse_or_none(folder.rpartition("/")[2])
-        if name in (wanted, _DESTRUCTION) and archive is not None and f"{folder}/" == archive.evidence_prefix:
-            (begun if name == wanted else ended).add(archive)
-    return sorted(begun - ended)
+        if name in wanted and archive is not None and f"{folder}/" == archive.evidence_prefix:
+            yield archive, name
 
 
 def warm_evidence_key(schema_name: str, table_name: str, month: str, at: datetime) -> str:
@@ -278,9 +290,16 @@ class VerificationKey:
     result: str
 
 
+def verifications_prefix(schema_name: str | None = None, table_name: str | None = None) -> str:
+    """Key prefix of the records that archives were read again: of all, or of one table's."""
+    if schema_name is None or table_name is None:
+        return f"{REPORTS}verifications/"
+    return f"{REPORTS}verifications/{table_folder(schema_name, table_name)}/"
+
+
 def verification_key(archive: ArchiveId, at: datetime, result: str) -> str:
     """Key of the record that an archive was read again at an aware instant, and with what result."""
-    folder = f"{REPORTS}verifications/{archive.table_folder}/{archive.partition_key}/{archive}"
+    folder = f"{verifications_prefix(archive.schema_name, archive.table_name)}{archive.partition_key}/{archive}"
     return f"{folder}/{at.astimezone(timezone.utc):%Y%m%dT%H%M%SZ}-{result}.json"
 
 

@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Literal
 
 from pydantic import AwareDatetime, Field
@@ -21,7 +22,15 @@ from strongroom.claims import KeepClaim, claim_keeper, release_claim, running_cl
 from strongroom.errors import ContendedError, IntegrityError, StoreError
 from strongroom.holds import Hold, covering, holds_in_force
 from strongroom.manifest import Manifest, ManifestPart, read_manifest
-from strongroom.object_keys import EVIDENCE, RESTORES, ArchiveId, claim_key, unfinished_purges
+from strongroom.object_keys import (
+    EVIDENCE,
+    RESTORES,
+    ArchiveId,
+    certified,
+    claim_key,
+    evidence_prefix,
+    unfinished_purges,
+)
 from strongroom.purge_store import LockedError, PurgeStore
 from strongroom.records import Record, RestoreRecord, RunIdentity, Sha256, name_both, parse_record
 from strongroom.restores import parse_restore_record
@@ -233,6 +242,36 @@ def read_restore(store: Store, key: str) -> RestoreRecord | None:
     return parse_restore_record(f"{store}{key}", present[0])
 
 
+def read_certificate(store: Store, archive: ArchiveId) -> Certificate | None:
+    """The certificate of an archive's destruction, or None while it was not destroyed.
+
+    Raises:
+        IntegrityError: There is something else in its place.
+    """
+    present = store.read(archive.destruction_key)
+    if present is None:
+        return None
+    return parse_record(
+        Certificate,
+        present[0],
+        where=f"{store}{archive.destruction_key}",
+        what="a sound certificate",
+        hint=_EARLIER_VERSIONS,
+    )
+
+
+def read_certificates(store: Store, schema_name: str | None = None, table_name: str | None = None) -> list[Certificate]:
+    """All certificates of destruction, or one table's, the latest first.
+
+    Raises:
+        IntegrityError: One of them is not sound.
+    """
+    where = EVIDENCE if schema_name is None or table_name is None else evidence_prefix(schema_name, table_name)
+    with ThreadPoolExecutor(_READERS) as readers:
+        found = readers.map(lambda archive: read_certificate(store, archive), certified(store.keys(where)))
+        return sorted(filter(None, found), key=attrgetter("destroyed_at"), reverse=True)
+
+
 def purge_archive(
     store: Store,
     purge_store: PurgeStore,
@@ -261,16 +300,9 @@ def purge_archive(
         IntegrityError: A hold cannot be read; nothing more was removed.
     """
     archive = decision.archive
-    if (certified := store.read(archive.destruction_key)) is not None:
+    if (certificate := read_certificate(store, archive)) is not None:
         if store.head(archive.manifest_key) is not None:
             return _stopped(archive, "unverifiable", "it was destroyed before, and somebody has put it back since")
-        certificate = parse_record(
-            Certificate,
-            certified[0],
-            where=f"{store}{archive.destruction_key}",
-            what="a sound certificate",
-            hint=_EARLIER_VERSIONS,
-        )
         return _purged(archive, certificate)
     if decision.reason == "expired" and not approval.approved:
         refused = f"answered no by {approval.by}" if approval.by != NOBODY else "not answered in time"

@@ -88,7 +88,7 @@ def _tiles(statistics: Statistics) -> Iterable[str]:
         (_usd(total.saved_usd_per_month), "a month saved by archiving"),
         (_day(total.last_verified_at), "last archive read again"),
         (_day(statistics.last_restored_at), "last proved restore"),
-        (_day(total.next_expiry_at), "next archive expires"),
+        (_expiry(total), "next archive expires"),
     ):
         yield f'<div class="tile"><b>{escape(figure)}</b><span>{escape(words)}</span></div>'
 
@@ -112,8 +112,15 @@ def _archive_row(name: str, one: Figures) -> tuple[str, ...]:
         f"{one.ratio:.1f}x" if one.archives else "–",
         _day(one.oldest_at),
         _day(one.newest_at),
-        _day(one.next_expiry_at),
+        _expiry(one),
     )
+
+
+def _expiry(one: Figures) -> str:
+    """When the next archive expires that no hold covers: none does while all are held, or there is none."""
+    if one.next_expiry_at is None:
+        return "held" if one.held_archives else "–"
+    return _day(one.next_expiry_at)
 
 
 def _next(table: TableStatistics) -> str:

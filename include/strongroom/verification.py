@@ -13,11 +13,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
 
-from pydantic import ValidationError
+from pydantic import AwareDatetime, Field, ValidationError
 
 from strongroom.audit import ArchiveVerdict, verify_archive
 from strongroom.errors import IntegrityError, StrongroomError
-from strongroom.object_keys import REPORTS, ArchiveId, is_restore_report, parse_verification_key, verification_key
+from strongroom.object_keys import (
+    REPORTS,
+    ArchiveId,
+    VerificationKey,
+    is_restore_report,
+    parse_verification_key,
+    verification_key,
+    verifications_prefix,
+)
 from strongroom.restore import RestoreReport
 from strongroom.store import Store
 
@@ -39,11 +47,35 @@ class Proofs:
     last_restored_at: datetime | None
 
 
+class Verification(ArchiveVerdict):
+    """The record that an archive was read again. Records of the first versions say neither when nor who; their keys say when."""
+
+    verified_at: AwareDatetime | None = None
+    verified_by: str | None = Field(default=None, description="The person, or the run, that had it read.")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One reading of an archive, as a list shows it.
+
+    Attributes:
+        archive: Which one.
+        at: When; aware, UTC.
+        result: As in :class:`ArchiveVerdict`.
+        who: Had it read; None where the record does not say.
+    """
+
+    archive: ArchiveId
+    at: datetime
+    result: str
+    who: str | None
+
+
 class SampleError(StrongroomError):
     """A text does not say how many of how many archives to verify."""
 
 
-def verify_and_record(store: Store, archive: ArchiveId, *, now: datetime) -> ArchiveVerdict:
+def verify_and_record(store: Store, archive: ArchiveId, *, who: str, now: datetime) -> ArchiveVerdict:
     """Read an archive again and leave a record of what was found.
 
     An archive whose manifest is damaged or gone cannot be compared with anything: its verdict is ``unverifiable``.
@@ -51,6 +83,7 @@ def verify_and_record(store: Store, archive: ArchiveId, *, now: datetime) -> Arc
     Args:
         store: Where it lies.
         archive: Which one.
+        who: Has it read, for the record.
         now: Aware UTC instant of the record; two verifications within one second are one.
     """
     try:
@@ -59,19 +92,47 @@ def verify_and_record(store: Store, archive: ArchiveId, *, now: datetime) -> Arc
         found = f": expected {error.expected}, found {error.found}" if error.found else ""
         verdict = ArchiveVerdict(archive_id=str(archive), record_count=0, objects=(), problem=f"{error.what}{found}")
     key = verification_key(archive, now, verdict.result)
-    store.put_bytes(key, verdict.model_dump_json(indent=2).encode() + b"\n")
+    record = Verification(**dict(verdict), verified_at=now, verified_by=who)
+    store.put_bytes(key, record.model_dump_json(indent=2).encode() + b"\n")
     return verdict
 
 
 def verify_archives(
-    store: Store, archives: Sequence[ArchiveId], *, now: Callable[[], datetime]
+    store: Store, archives: Sequence[ArchiveId], *, who: str, now: Callable[[], datetime]
 ) -> Iterator[ArchiveVerdict]:
     """:func:`verify_and_record` for many, some at a time; the verdicts come in the order of the archives."""
     readers = ThreadPoolExecutor(_READERS)
     try:
-        yield from readers.map(lambda archive: verify_and_record(store, archive, now=now()), archives)
+        yield from readers.map(lambda archive: verify_and_record(store, archive, who=who, now=now()), archives)
     finally:
         readers.shutdown(cancel_futures=True)  # whoever stops listening wants no more of them to be read
+
+
+def latest_readings(
+    store: Store, schema_name: str | None = None, table_name: str | None = None, *, most: int
+) -> list[Reading]:
+    """The latest readings of archives, or of one table's, the latest first."""
+    found = [
+        (parsed, key)
+        for key in store.keys(verifications_prefix(schema_name, table_name))
+        if (parsed := parse_verification_key(key)) is not None
+    ]
+    latest = sorted(found, key=lambda one: (one[0].at, one[1]), reverse=True)[:most]
+
+    def look(one: tuple[VerificationKey, str]) -> Reading:
+        parsed, key = one
+        return Reading(parsed.archive, parsed.at, parsed.result, _who_read(store, key))
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        return list(readers.map(look, latest))
+
+
+def _who_read(store: Store, key: str) -> str | None:
+    present = store.read(key)
+    try:
+        return None if present is None else Verification.model_validate_json(present[0]).verified_by
+    except ValidationError:  # what cannot be read says nothing
+        return None
 
 
 def read_proofs(store: Store) -> Proofs:

@@ -67,7 +67,7 @@ def _strongroom() -> GroupCommand:
             _archive(),
             ActionCommand(
                 name="show",
-                help="Show one archive, its parts, and what became of its rows",
+                help="Show one archive, its parts, and what became of its rows; of a destroyed one its certificate",
                 func=lazy_load_command("strongroom_airflow.commands.archives.show_archive"),
                 args=(archive_id, as_json, ARG_VERBOSE),
             ),
@@ -79,6 +79,7 @@ def _strongroom() -> GroupCommand:
                     Arg(("archive_id",), nargs="?", help="Such as public.audit_events.2026-07.0001"),
                     Arg(("--all",), help="Read all archives", action="store_true"),
                     Arg(("--sample",), metavar="N/T", help="Read n of every t archives, longest unread first: 1/10"),
+                    Arg(("--who",), help="Who has them read, for the record; default: the user of this shell"),
                     as_json,
                     ARG_VERBOSE,
                 ),
@@ -113,10 +114,47 @@ def _strongroom() -> GroupCommand:
                 epilog="Exit code: 0 when everything asked for is in the table or was there before, 1 otherwise.",
             ),
             _purge(),
+            *_records(),
+            _jobs(),
             _hold(),
             _warm(),
             _bucket(),
         ),
+    )
+
+
+def _records() -> tuple[ActionCommand, ...]:
+    from airflow.cli.cli_config import ARG_VERBOSE, ActionCommand, Arg, lazy_load_command, positive_int
+
+    def named(name: str, words: str, *options: Arg) -> ActionCommand:
+        return ActionCommand(
+            name=name,
+            help=words,
+            func=lazy_load_command(f"strongroom_airflow.commands.records.{name}"),
+            args=(
+                Arg(("table",), nargs="?", help="Name of a table in archive.yaml; without it, those of all stores"),
+                *options,
+                Arg(("--json",), help="Print JSON instead of a table", action="store_true"),
+                ARG_VERBOSE,
+            ),
+        )
+
+    last = Arg(("--last",), type=positive_int(allow_zero=False), default=50, help="How many; default: 50")
+    return (
+        named("restores", "List who had rows brought back, why, and until when they are not archived again"),
+        named("certificates", "List the archives that were destroyed"),
+        named("verifications", "List when archives were read again, by whom, and what was found", last),
+    )
+
+
+def _jobs() -> ActionCommand:
+    from airflow.cli.cli_config import ARG_VERBOSE, ActionCommand, Arg, lazy_load_command
+
+    return ActionCommand(
+        name="jobs",
+        help="List Strongroom's DAGs: when each runs next, and whether it is paused",
+        func=lazy_load_command("strongroom_airflow.commands.jobs.jobs"),
+        args=(Arg(("--json",), help="Print JSON instead of a table", action="store_true"), ARG_VERBOSE),
     )
 
 

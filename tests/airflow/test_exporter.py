@@ -39,7 +39,7 @@ def environment(source, metadata, object_store, bucket, tmp_path) -> dict[str, s
         )
     chain = Chain(source, object_store.client("archiver"), some_settings(bucket, tmp_path))
     archive = ArchiveId.parse(chain.run().archive_id)
-    list(verify_archives(chain.store, [archive], now=lambda: NOW))
+    list(verify_archives(chain.store, [archive], who="ada", now=lambda: NOW))
     _make_tasks(metadata)
     config = tmp_path / "archive.yaml"
     tables = {

@@ -104,12 +104,12 @@ def test_each_reading_leaves_a_record_and_each_unsound_archive_is_named(source, 
     admin.delete_object(Bucket=bucket, Key=missing.sums_key)
     admin.put_object(Bucket=bucket, Key=unverifiable.manifest_key, Body=b"{}")
 
-    verdicts = list(verify_archives(chain.store, archives, now=lambda: NOW))
+    verdicts = list(verify_archives(chain.store, archives, who="ada", now=lambda: NOW))
 
     assert [verdict.result for verdict in verdicts] == ["sound", "corrupted", "missing", "unverifiable"]
     assert verdicts[3].problem is not None
     assert dict(read_proofs(chain.store).verified) == {str(archives[0]): NOW}
-    verify_and_record(chain.store, archives[0], now=NOW + timedelta(days=1))
+    verify_and_record(chain.store, archives[0], who="ada", now=NOW + timedelta(days=1))
     assert dict(read_proofs(chain.store).verified) == {str(archives[0]): NOW + timedelta(days=1)}
     records = [key for key in chain.store.keys("reports/verifications/") if "unverifiable" in key]
     assert records == [f"reports/verifications/public.audit/2026-04/{unverifiable}/20261123T120000Z-unverifiable.json"]

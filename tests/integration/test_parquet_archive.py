@@ -139,7 +139,7 @@ def test_a_parquet_archive_is_proved_restored_and_described_like_any_other(chain
     manifest = require_manifest(chain.store, archive)
     assert (manifest.format_version, manifest.format, manifest.compression_type) == (2, "parquet", "zstd")
     assert rows(chain) == []
-    assert verify_and_record(chain.store, archive, now=NOW).result == "sound"
+    assert verify_and_record(chain.store, archive, who="ada", now=NOW).result == "sound"
     restored = restoring.restore(chain)
     assert (restored.outcome, restored.inserted) == ("restored", 700)
     assert rows(chain) == before

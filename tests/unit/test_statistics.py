@@ -125,6 +125,20 @@ def test_a_held_archive_is_counted_and_never_the_next_to_expire():
     assert (total.held_archives, total.next_expiry_at) == (1, second.retention_until)
 
 
+def test_the_page_calls_a_table_held_whose_archives_are_all_held_and_dates_no_expiry_where_there_is_none():
+    archive = a_manifest(key="2018-01")
+    hold = Hold(hold_id="h", what="public.audit", why="w", who="me", reference="r", placed_at=NOW)
+
+    held, free, none = (
+        make_page(make_statistics(some_settings(), manifests, holds=holds, now=NOW))
+        for manifests, holds in (([archive], [hold]), ([archive], []), ([], [hold]))
+    )
+
+    assert "<b>held</b><span>next archive expires" in held
+    assert f"<b>{archive.retention_until:%Y-%m-%d}</b><span>next archive expires" in free
+    assert "<b>–</b><span>next archive expires" in none
+
+
 def test_freshness_tells_the_newest_reading_and_the_longest_unread_archive():
     manifests = [a_manifest(key="2026-03"), a_manifest(key="2026-05")]
     verified = {manifests[0].archive_id: NOW - timedelta(days=2)}

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from fractions import Fraction
 from typing import Any
 
+from airflow.utils.platform import getuser
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
@@ -19,6 +20,8 @@ from strongroom.errors import IntegrityError
 from strongroom.manifest import require_manifest
 from strongroom.object_keys import EVIDENCE, ArchiveId, sealed_and_kept
 from strongroom.partitions import EPOCH
+from strongroom.purge import read_certificate
+from strongroom.records import name_both
 from strongroom.store import Store
 from strongroom.verification import (
     SampleError,
@@ -29,6 +32,7 @@ from strongroom.verification import (
     verify_archives,
 )
 from strongroom_airflow.commands.catalog import ratio
+from strongroom_airflow.commands.records import show_certificate
 from strongroom_airflow.commands.terminal import (
     command,
     error_console,
@@ -49,14 +53,19 @@ _COLOURS = {"sound": "green", "hidden": "yellow", "corrupted": "red", "missing":
 
 @command
 def show_archive(args: Namespace) -> int:
-    """Show one archive: its manifest, its parts, what became of its rows in the table."""
+    """Show one archive: its manifest, its parts, what became of its rows; of a destroyed one its certificate."""
     store, archive = find_archive(args.archive_id)
+    if (certificate := read_certificate(store, archive)) is not None:
+        put_back = store.head(archive.manifest_key) is not None
+        show_certificate(store, certificate, put_back=put_back, as_json=args.json)
+        return 1 if put_back else 0
     manifest = require_manifest(store, archive)
     deletions = read_deletions(store, manifest)
     if args.json:
         deleted = [evidence.model_dump(mode="json") if evidence else None for evidence in deletions]
         print_json({"manifest": manifest.model_dump(mode="json"), "deletions": deleted})
         return 0
+    run = f"{manifest.dag_id} {manifest.run_id}"
     facts = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
     for name, value in (
         ("archive", manifest.archive_id),
@@ -67,7 +76,7 @@ def show_archive(args: Namespace) -> int:
         ("format", manifest.format),
         ("compression", f"{manifest.compression_type} level {manifest.compression_level}"),
         ("checksum", manifest.checksum),
-        ("sealed", f"{manifest.created_at:%Y-%m-%d %H:%M:%S} UTC by {manifest.dag_id} {manifest.run_id}"),
+        ("sealed", f"{manifest.created_at:%Y-%m-%d %H:%M:%S} UTC by {name_both(run, manifest.triggered_by)}"),
         ("kept until", f"{manifest.retention_until:%Y-%m-%d}: {manifest.legal_basis}"),
         ("source", f"{manifest.source.database}, system {manifest.source.system_identifier}"),
         ("manifest", f"{store}{archive.manifest_key}"),
@@ -112,7 +121,7 @@ def verify(args: Namespace) -> int:
     if args.archive_id is None:
         return _verify_many(args)
     store, archive = find_archive(args.archive_id)
-    verdict = verify_and_record(store, archive, now=_now())
+    verdict = verify_and_record(store, archive, who=args.who or getuser(), now=_now())
     if args.json:
         print_json(_as_json(verdict))
     elif verdict.problem is not None:
@@ -133,7 +142,7 @@ def _verify_many(args: Namespace) -> int:
     with progress_bar(*_COLUMNS, console=console, shown=console.is_terminal and not args.json) as progress:
         task = progress.add_task("verifying", total=count)
         for store, archives in chosen:
-            for verdict in verify_archives(store, archives, now=_now):
+            for verdict in verify_archives(store, archives, who=args.who or getuser(), now=_now):
                 verdicts.append(verdict)
                 progress.advance(task)
                 if not verdict.sound and not args.json:
@@ -201,7 +210,9 @@ def find_archive(text: str) -> tuple[Store, ArchiveId]:
         if str(store) in looked:
             continue
         looked.append(str(store))
-        if any(store.head(key) is not None for key in (archive.manifest_key, archive.seal_key)):
+        if any(
+            store.head(key) is not None for key in (archive.manifest_key, archive.seal_key, archive.destruction_key)
+        ):
             return store, archive
     raise IntegrityError(
         f"there is no archive {archive}",
