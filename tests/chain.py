@@ -18,6 +18,7 @@ from strongroom.delete import delete_part
 from strongroom.detach import detach_partitions
 from strongroom.detached import DetachEvidence
 from strongroom.detached_purge import DetachedResult, purge_detached
+from strongroom.errors import StrongroomError
 from strongroom.extract_to_staging import extract_part
 from strongroom.partitions import Partition
 from strongroom.plan import plan_archive
@@ -210,3 +211,8 @@ def some_settings(bucket: str, staging: str | Path, table: str = "audit", **chan
         "confirmed": changes.get("cold_retention"),
     }
     return TableSettings.model_validate(given | changes)
+
+
+def grants_of(error: StrongroomError) -> list[str]:
+    """The statements that an error about missing rights gives to paste."""
+    return [line.strip() for line in error.hint.splitlines() if line.strip().startswith("GRANT ")]

@@ -12,8 +12,9 @@ from psycopg import sql
 
 from strongroom import guard
 from strongroom.column_types import column_faults, key_faults, read_column_types
-from strongroom.errors import SourceAccessError, UnarchivableError
+from strongroom.errors import UnarchivableError
 from strongroom.records import Column, TableShape
+from strongroom.rights import Rights
 from strongroom.settings import TableSettings
 from strongroom.source import Connection, fetch_rows, qualified
 
@@ -114,7 +115,7 @@ def inspect_table(connection: Connection, settings: TableSettings) -> InspectedT
             f"{where} cannot be archived: " + "; ".join(faults),
             hint="Nothing was read and no row was deleted. Change the table or its settings, or take it out of archive.yaml.",
         )
-    _check_rights(connection, oid, where, references)
+    _check_rights(connection, settings, references)
     assert date is not None  # noqa: S101 - its absence is a fault
     assert date_type is not None  # noqa: S101 - so is any other type
     shape = TableShape(
@@ -317,32 +318,11 @@ def _reference_faults(references: Iterable[Reference]) -> list[str]:
     return faults
 
 
-def _check_rights(connection: Connection, oid: int, where: str, references: Iterable[Reference]) -> None:
-    missing = []
-    [(may_read, may_delete, may_stage)] = fetch_rows(
-        connection,
-        "SELECT has_table_privilege(%s::oid, 'SELECT'), has_table_privilege(%s::oid, 'DELETE'), "
-        "has_database_privilege(current_database(), 'TEMPORARY')",
-        oid,
-        oid,
-    )
-    missing += [] if may_read else [f"SELECT on {where}"]
-    missing += [] if may_delete else [f"DELETE on {where}"]
-    missing += [] if may_stage else ["TEMPORARY on the database"]
-    for reference in references:
-        name = f"{reference.schema_name}.{reference.table_name}"
-        [(may_look, may_see_all)] = fetch_rows(
-            connection,
-            "SELECT has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'), NOT row_security_active(c.oid) "
-            "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s",
-            reference.schema_name,
-            reference.table_name,
-        )
-        missing += [] if may_look else [f"SELECT on {name}, which refers to {where}"]
-        missing += [] if may_see_all else [f"sight of all rows of {name}, which refers to {where}"]
-    if missing:
-        raise SourceAccessError(
-            f"the source role lacks rights for {where}",
-            found="no " + ", no ".join(missing),
-            hint="Nothing was read and no row was deleted. Grant what is missing and clear the task.",
-        )
+def _check_rights(connection: Connection, settings: TableSettings, references: Iterable[Reference]) -> None:
+    where = settings.qualified_name
+    rights = Rights(connection)
+    rights.look_at_table(settings.schema_name, settings.table_name, "SELECT", "DELETE")
+    rights.look_at_temporary_tables()
+    for one in references:
+        rights.look_at_table(one.schema_name, one.table_name, "SELECT", why=f", which refers to {where}")
+    rights.require(where, safe="Nothing was read and no row was deleted.")

@@ -16,6 +16,7 @@ from strongroom.catalogue import is_key
 from strongroom.column_types import read_column_types
 from strongroom.errors import RestoreError, SourceAccessError
 from strongroom.records import Column, Record, TableShape
+from strongroom.rights import Rights
 from strongroom.source import Connection, fetch_rows, qualified
 from strongroom.type_names import type_name
 
@@ -236,33 +237,12 @@ def require_rights(connection: Connection, target: Target) -> None:
     Raises:
         SourceAccessError: Names each right that is missing.
     """
-    [(may_read, may_insert, may_stage, hidden)] = fetch_rows(
-        connection,
-        "SELECT has_table_privilege(%s::oid, 'SELECT'), has_table_privilege(%s::oid, 'INSERT'), "
-        "has_database_privilege(current_database(), 'TEMPORARY'), row_security_active(%s::oid)",
-        target.oid,
-        target.oid,
-        target.oid,
-    )
-    missing = [
-        what
-        for held, what in (
-            (may_read, f"SELECT on {target}"),
-            (may_insert, f"INSERT on {target}"),
-            (may_stage, "TEMPORARY on the database"),
-            (not hidden, f"sight of all rows of {target}: row-level security hides some"),
-        )
-        if not held
-    ]
-    for sequence in target.sequences.values():
-        if not _may(connection, sequence, "SELECT"):
-            missing.append(f"SELECT on sequence {'.'.join(sequence)}")
-    if missing:
-        raise SourceAccessError(
-            f"the restoring role lacks rights for {target}",
-            found="no " + ", no ".join(missing),
-            hint="Nothing was loaded. Grant what is missing to the role of the restore connection and clear the task.",
-        )
+    rights = Rights(connection)
+    rights.look_at_table(target.schema_name, target.table_name, "SELECT", "INSERT")
+    rights.look_at_temporary_tables()
+    for schema_name, sequence in target.sequences.values():
+        rights.look_at_sequence(schema_name, sequence, "SELECT")
+    rights.require(str(target), safe="Nothing was loaded.")
 
 
 def move_sequences(connection: Connection, target: Target, highest: Mapping[str, int]) -> tuple[str, ...]:
@@ -278,11 +258,12 @@ def move_sequences(connection: Connection, target: Target, highest: Mapping[str,
             continue
         name = sql.Identifier(*sequence)
         if not _may(connection, sequence, "UPDATE"):
-            grant = sql.SQL("GRANT UPDATE ON SEQUENCE {} TO the restoring role").format(name).as_string()
+            role = Rights(connection).role
             raise SourceAccessError(
-                f"the restoring role may not move the sequence {'.'.join(sequence)} past {value}",
-                hint=f"The rows are restored, but new rows of {target} would get numbers that are taken. "
-                f"{grant}, then clear this task.",
+                f"the role {role} may not move the sequence {'.'.join(sequence)} past {value}",
+                hint=f"The rows are restored, but new rows of {target} would get numbers that are taken. As the owner of "
+                f"the table, or a superuser, run in psql:\n  GRANT UPDATE ON SEQUENCE {name.as_string()} TO {role};\n"
+                "Then clear this task.",
             )
         connection.execute(
             sql.SQL("SELECT setval({}::regclass, greatest({}, last_value)) FROM {}").format(

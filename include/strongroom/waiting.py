@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, Field
 from strongroom.errors import SourceAccessError
 from strongroom.partitions import EPOCH, Frequency, newest_due
 from strongroom.records import Record
+from strongroom.rights import Rights
 from strongroom.settings import TableSettings
 from strongroom.source import Connection, qualified
 from strongroom.warm import SCHEMA, warm_name
@@ -72,6 +73,9 @@ def _require_table(connection: Connection, settings: TableSettings) -> None:
             f"there is no table {settings.qualified_name} in the source database",
             hint="Nothing was changed. Correct its name in archive.yaml, or the source connection.",
         )
+    rights = Rights(connection)
+    rights.look_at_table(settings.schema_name, settings.table_name, "SELECT")
+    rights.require(settings.qualified_name, safe="Nothing was changed.")
 
 
 def _warm_bytes(connection: Connection, settings: TableSettings) -> int | None:

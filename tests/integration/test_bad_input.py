@@ -161,7 +161,7 @@ def test_a_role_that_may_not_delete(chain):
 
     text = told(chain.run)
 
-    assert "the source role lacks rights for public.audit: found no DELETE" in text
+    assert "the role reader lacks rights for public.audit: found no DELETE" in text
     execute(superuser, "GRANT DELETE ON audit TO reader")
     chain.conninfo = make_conninfo(superuser, user="reader", password=SECRET)
     require_success(chain)

@@ -13,7 +13,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from strongroom.errors import SourceAccessError, UnarchivableError
-from tests.chain import Chain, some_settings
+from tests.chain import Chain, grants_of, some_settings
 from tests.integration.test_lossless import REFUSED as REFUSED_TYPES
 
 _schemas = (f"case_{number}" for number in itertools.count(1))
@@ -388,6 +388,21 @@ def test_a_missing_right_is_named(case_as_role, statements, missing):
     chain = case_as_role(statements)
 
     assert re.search(missing, refusal(chain, SourceAccessError))
+
+
+def test_what_a_missing_right_prints_can_be_pasted_and_is_enough(case_as_role, role, database):
+    """A role that holds nothing: the schema, the table and one that refers to it are named, each quoted as it must be."""
+    chain = case_as_role(ODD + REFERRING + '); ALTER TABLE odd RENAME TO "Odd";', table="Odd")
+
+    with pytest.raises(SourceAccessError) as refused:
+        chain.plan()
+
+    grants = grants_of(refused.value)
+    assert len(grants) == 3
+    assert all(grant.startswith("GRANT ") and grant.endswith(f" TO {role[0]};") for grant in grants)
+    assert refused.value.what.startswith(f"the role {role[0]} lacks rights for ")
+    execute(database, "".join(grants))
+    assert chain.run().deleted_rows == 1
 
 
 def test_the_right_to_make_temporary_tables_is_needed_too(case_as_role, database):

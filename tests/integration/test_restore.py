@@ -15,7 +15,7 @@ from strongroom.object_keys import ArchiveId
 from strongroom.restore import require_complete
 from strongroom.restores import active_restores
 from strongroom_local import sample
-from tests.chain import NOW, Chain, some_settings
+from tests.chain import NOW, Chain, grants_of, some_settings
 from tests.damaging import Vandal
 from tests.restoring import load, plan, restore
 
@@ -356,17 +356,25 @@ class TestTarget:
         archived.conninfo = make_conninfo(superuser, options="-c role=restorer_test")
         try:
             with pytest.raises(
-                SourceAccessError, match=r"no INSERT on public\.audit, no SELECT on sequence public\.audit_id_seq"
-            ):
+                SourceAccessError,
+                match=r"restorer_test lacks .* no INSERT on public\.audit, no SELECT on sequence public\.audit_id_seq",
+            ) as refused:
                 plan(archived)
+            assert grants_of(refused.value) == [
+                "GRANT INSERT ON public.audit TO restorer_test;",
+                "GRANT SELECT, UPDATE ON SEQUENCE public.audit_id_seq TO restorer_test;",
+            ]
+            execute(superuser, "".join(grants_of(refused.value)))
             execute(
                 superuser,
-                "GRANT INSERT ON audit TO restorer_test; GRANT SELECT ON SEQUENCE audit_id_seq TO restorer_test; ALTER TABLE audit ALTER id RESTART",
+                "REVOKE UPDATE ON SEQUENCE audit_id_seq FROM restorer_test; ALTER TABLE audit ALTER id RESTART",
             )
             with pytest.raises(
-                SourceAccessError, match=r"(?s)may not move the sequence .* past 745.*GRANT UPDATE ON SEQUENCE"
-            ):
+                SourceAccessError, match=r"restorer_test may not move the sequence .* past 745"
+            ) as refused:
                 restore(archived)
+            execute(superuser, "".join(grants_of(refused.value)))
+            assert restore(archived).moved_sequences == ("public.audit_id_seq",)
             assert digest(superuser)[0] == 800
         finally:
             execute(superuser, "DROP OWNED BY restorer_test; DROP ROLE restorer_test")
