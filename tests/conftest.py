@@ -18,6 +18,16 @@ from strongroom_local.s3 import ObjectStore
 from strongroom_local.stack import Stack
 from tests.sessions import own_folder
 
+# The caller's shell may hold a stack (`eval "$(make -s env)"`), another database or another store: the tests hear nothing of
+# them. This comes before the first import of Airflow, which reads the environment. What the tests themselves are told stays.
+for name in [*os.environ]:
+    if name.startswith(("STRONGROOM_", "AIRFLOW_", "_AIRFLOW", "AWS_", "PG")) and name not in (
+        "STRONGROOM_FAULTS_TABLE",
+        "STRONGROOM_POSTGRES",
+        "STRONGROOM_TEST_SERVERS",
+    ):
+        del os.environ[name]
+
 SHARED = os.environ.get("STRONGROOM_TEST_SERVERS")
 """The folder of servers that somebody else keeps running: `make mutants` runs the same tests some hundred times."""
 
