@@ -493,7 +493,8 @@ def test_a_secret_is_refused_and_never_shown(a_file):
     ("text", "told"),
     [
         ("tables: [", "archive.yaml: line 2: not YAML"),
-        ("a: 1\n\tb: 2", "archive.yaml: line 2: not YAML"),
+        ("a: 1\n\tb: 2", "archive.yaml: line 2: not YAML, it is indented with a tab; use spaces"),
+        ("tables:\n  é:\n\t  date_column: at", "archive.yaml: line 3: not YAML, it is indented with a tab; use spaces"),
         ("a: b: c", "archive.yaml: line 1: not YAML"),
         ("- a", "archive.yaml: expected a mapping of settings, found a list"),
         ("", "archive.yaml: expected a mapping of settings, found nothing"),

@@ -43,6 +43,8 @@ def parse_yaml(text: str) -> tuple[Any, list[str]]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}: " if mark else ""
+        if mark and text[mark.index : mark.index + 1] == "\t":
+            raise YamlError(f"{where}not YAML, it is indented with a tab; use spaces") from None
         raise YamlError(f"{where}not YAML, {error.problem or error.context}") from None
     except yaml.YAMLError as error:
         raise YamlError(f"not YAML, {str(error).splitlines()[0]}") from None
