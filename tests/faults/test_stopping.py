@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 
 import psycopg
@@ -52,12 +51,10 @@ def test_a_step_in_the_middle_of_a_request_lets_go_of_it(scene: Scene):
         process.start()
         assert hold.reached.wait(60)
         process.terminate()
-        told = time.monotonic()
         process.join(60)
-        took_seconds = time.monotonic() - told
+        exit_code = process.exitcode  # while nobody has answered yet
 
-    assert process.exitcode == STOPPED, scenario.said()
-    assert took_seconds < place.settings.store.read_timeout_seconds, "it waited for the answer"
+    assert exit_code == STOPPED, scenario.said()
     assert read_archives(scenario.place.client("archiver"), scenario.place.settings) == []
     scenario.recover("upload", "retry")
     scenario.require_all_archived()

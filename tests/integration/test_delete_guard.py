@@ -147,7 +147,7 @@ def test_all_rows_that_are_as_archived_go_and_the_evidence_says_so(chain, part):
         NOW,
         part.archive.delete_evidence_key(0),
     )
-    assert 0 < deleted.longest_batch_seconds < 60
+    assert deleted.longest_batch_seconds > 0
     evidence = evidence_of(chain, part)
     assert (evidence.kept, evidence.warm_table, evidence.dag_id, evidence.run_id) == ((), None, RUN.dag_id, RUN.run_id)
     assert (evidence.object_key, evidence.version_id, evidence.sha256) == (
