@@ -38,12 +38,13 @@ from strongroom.records import (
 from strongroom.report import RunReport, report_run
 from strongroom.seal import seal_archive
 from strongroom.settings import StoreSettings, TableSettings
-from strongroom.source import Connection, open_source
+from strongroom.source import Connection, open_source, read_identity
 from strongroom.staging import FolderRoot, Staging, StagingRoot
 from strongroom.staging_s3 import S3Root
 from strongroom.store import Store
 from strongroom.upload import upload_part
 from strongroom.verify import verify_part
+from tests.sealing import claim_if_unowned
 
 _machines = itertools.count(1)
 
@@ -78,6 +79,7 @@ class Chain:
     staging_client: Any = None
     owner: str | None = None
     store: Store = field(init=False)
+    _claimed: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self.store = Store(self.client, self.settings.store)
@@ -109,6 +111,9 @@ class Chain:
 
     def plan(self) -> ArchivePlan:
         with self.source() as connection:
+            if not self._claimed:  # once, as somebody does who sets a store up
+                claim_if_unowned(self.store, read_identity(connection))
+                self._claimed = True
             return plan_archive(
                 connection, self.store, self.settings, self.partition, now=self.now, stop_at=self.stop_at
             )

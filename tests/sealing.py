@@ -9,7 +9,8 @@ from pathlib import Path
 
 import zstandard
 
-from strongroom.object_keys import ArchiveId
+from strongroom.identity import claim_store
+from strongroom.object_keys import SOURCE_IDENTITY, ArchiveId
 from strongroom.partitions import Partition
 from strongroom.records import ArchivePlan, Column, RunIdentity, SourceIdentity, TableShape, VerifiedPart
 from strongroom.seal import seal_archive
@@ -22,8 +23,16 @@ RUN = RunIdentity(dag_id="archive__test", run_id="manual__test")
 SOURCE = SourceIdentity(system_identifier="1", database="test", database_oid=1, server_version="18.1")
 
 
+def claim_if_unowned(store: Store, source: SourceIdentity = SOURCE) -> None:
+    """Claim a new store for a database; one that has an owner keeps it."""
+    store.prepare()
+    if store.head(SOURCE_IDENTITY) is None:
+        claim_store(store, source)
+
+
 def upload_parts(store: Store, settings: TableSettings, key: str, *, parts: int = 3, sequence: int = 1) -> ArchivePlan:
     """Upload the parts of an archive, ten rows each, as far as ``verify`` would come."""
+    claim_if_unowned(store)
     archive = ArchiveId(settings.schema_name, settings.table_name, key, sequence)
     plan = _plan(settings, archive, ())
     return plan.model_copy(update={"parts": tuple(_upload(store, plan, number) for number in range(parts))})

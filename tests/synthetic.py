@@ -14,6 +14,7 @@ from strongroom.partitions import Frequency, Partition, Term
 from strongroom.records import Column, SourceIdentity, TableShape
 from strongroom.shape import shape_sha256
 from strongroom.store import Store
+from tests.sealing import claim_if_unowned
 
 SEVEN_YEARS = Term.parse("P7Y")
 
@@ -96,10 +97,11 @@ def many_manifests(count: int, *, months: int = 100) -> Iterator[Manifest]:
 
 
 def put_manifests(store: Store, manifests: Iterator[Manifest]) -> None:
-    """Write manifests, and nothing else, into a store."""
+    """Write manifests, and nothing else but an owner, into a store."""
 
     def put(manifest: Manifest) -> None:
         store.put_bytes(ArchiveId.parse(manifest.archive_id).manifest_key, manifest.to_json())
 
+    claim_if_unowned(store)
     with ThreadPoolExecutor(8) as writers:
         list(writers.map(put, manifests))

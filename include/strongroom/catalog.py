@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from strongroom.codecs import BLOCK_BYTES, decompress
 from strongroom.errors import IntegrityError
+from strongroom.identity import require_claimed
 from strongroom.manifest import Manifest, archive_ids, read_manifest, require_manifest
 from strongroom.object_keys import CATALOG_INDEX, ArchiveId, manifest_archive_id, manifest_prefix
 from strongroom.records import Record
@@ -58,8 +59,10 @@ def read_catalog(store: Store, schema_name: str | None = None, table_name: str |
     """Manifests of all sealed archives, or of one table's, in the order of their ids; each is read from its own object.
 
     Raises:
+        IdentityError: The store is unclaimed.
         IntegrityError: A manifest is damaged.
     """
+    require_claimed(store)
     found = sorted(archive_ids(store, schema_name, table_name))
     with ThreadPoolExecutor(store.connections) as readers:
         yield from readers.map(lambda archive: require_manifest(store, archive), found)
@@ -75,7 +78,11 @@ def survey_catalog(
         schema_name: Of the one table.
         table_name: Of the one table.
         indexed: Whether the index may help; without it each manifest is read from its own object.
+
+    Raises:
+        IdentityError: The store is unclaimed: what an emptied bucket lists is not the truth.
     """
+    require_claimed(store)
     etags = {
         key: etag
         for key, etag in store.entries(manifest_prefix(schema_name, table_name))

@@ -26,7 +26,7 @@ from strongroom.claims import KeepClaim, running_clock
 from strongroom.detached import covers, dated_inside, detached_windows
 from strongroom.errors import IntegrityError, NeededError, SourceError, UnarchivableError
 from strongroom.extract_to_staging import inspect_unchanged
-from strongroom.identity import claim_store
+from strongroom.identity import require_owner
 from strongroom.manifest import require_manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.pace import Pace
@@ -147,7 +147,7 @@ def delete_part(
     if present is not None:
         return _summary(parse_evidence(f"{store}{evidence_key}", present[0]))
     require_wanted(store, settings, partition, archive, now)
-    claim_store(store, read_identity(connection))
+    require_owner(store, read_identity(connection))
     require_object(store, part)
     detached = detached_windows(store, archive)
     if covers(detached, part.window):

@@ -40,7 +40,7 @@ from strongroom.guard import (
     set_guard,
 )
 from strongroom.holds import HoldWatch
-from strongroom.identity import claim_store
+from strongroom.identity import require_owner
 from strongroom.leaves import Leaf, PartitionedTable, read_leaves, read_partitioned
 from strongroom.locks import CONTENDED, briefly, tried
 from strongroom.manifest import Manifest, require_manifest
@@ -103,7 +103,7 @@ def detach_partitions(
     if present is not None:
         return present
     require_wanted(store, settings, partition, archive, now)
-    claim_store(store, read_identity(connection))
+    require_owner(store, read_identity(connection))
     for part in parts:
         require_object(store, part)
     connection.isolation_level = IsolationLevel.READ_COMMITTED

@@ -23,7 +23,7 @@ from strongroom.detached import DetachedPartition, DetachEvidence, read_detached
 from strongroom.errors import ContendedError, HeldError, IntegrityError, SourceError
 from strongroom.guard import GuardedTable, bring_back, guarded_table, guarded_tables, lift_guard
 from strongroom.holds import HoldWatch, covering, holds_in_force
-from strongroom.identity import claim_store
+from strongroom.identity import require_owner
 from strongroom.locks import CONTENDED, briefly, tried
 from strongroom.manifest import Manifest, require_manifest
 from strongroom.object_keys import claim_key
@@ -106,7 +106,7 @@ def purge_detached(
         one for one in guarded_tables(connection) if (one.tag.archive.schema_name, one.tag.archive.table_name) == ours
     ]
     if guarded:
-        claim_store(store, read_identity(connection))
+        require_owner(store, read_identity(connection))
     return [_Waiting(connection, store, settings, one, run, now).judge() for one in guarded]
 
 

@@ -52,7 +52,7 @@ class UnarchivableError(StrongroomError):
 
 
 class IdentityError(StrongroomError):
-    """The archive store belongs to another database."""
+    """The archive store belongs to another database, or to none."""
 
 
 class ContendedError(StrongroomError):

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from strongroom.catalogue import InspectedTable, Reference, inspect_table
 from strongroom.errors import StagingError, UnarchivableError
-from strongroom.identity import claim_store
+from strongroom.identity import require_owner
 from strongroom.manifest import Manifest, archive_ids, require_manifest
 from strongroom.object_keys import ArchiveId, evidence_prefix, partition_prefix
 from strongroom.partitions import Partition, Window, refuse_if_hot
@@ -63,7 +63,7 @@ def plan_archive(
     now: datetime,
     stop_at: datetime | None = None,
 ) -> ArchivePlan:
-    """Decide what one run archives. Writes nothing but the store's owner record.
+    """Decide what one run archives. Writes nothing.
 
     An archive of this partition that was sealed but whose rows are not all deleted is taken up again
     (``resumed``); else every due row that is still in the table goes into a new archive (``planned``);
@@ -77,7 +77,7 @@ def plan_archive(
         PartitionError: The window is open or inside hot retention.
         OutOfTimeError: The time is over.
         UnarchivableError: The table cannot be archived without loss, or its warm table cannot take the rows.
-        IdentityError: The store belongs to another database.
+        IdentityError: The store belongs to another database, or to none.
         StagingError: Staging cannot hold the parts.
     """
     refuse_if_hot(partition, settings.hot_retention, now)
@@ -86,7 +86,7 @@ def plan_archive(
     table = inspect_table(connection, settings)
     warm_table(connection, settings, table.shape, partition.window, now)
     source = read_identity(connection)
-    claim_store(store, source)
+    require_owner(store, source)
 
     earlier = sorted(archive_ids(store, settings.schema_name, settings.table_name, partition.key))
     restores = active_restores_of(store, settings.qualified_name, partition, now)

@@ -16,6 +16,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field
 from strongroom.claims import KeepClaim, claim_keeper, release_claim, take_claim
 from strongroom.delete import parse_evidence
 from strongroom.errors import RestoreError, StrongroomError
+from strongroom.identity import require_claimed
 from strongroom.manifest import Manifest, archive_ids, require_manifest
 from strongroom.object_keys import ArchiveId, claim_key, restore_report_key
 from strongroom.partitions import Partition
@@ -292,6 +293,7 @@ def locate_archives(store: Store, request: RestoreRequest) -> list[Manifest]:
 
     Raises:
         RestoreError: There are none, or they are of several tables.
+        IdentityError: The store is unclaimed.
         IntegrityError: One that is named does not exist, or its manifest is damaged.
     """
     if bool(request.archives) == bool(request.table):
@@ -300,6 +302,7 @@ def locate_archives(store: Store, request: RestoreRequest) -> list[Manifest]:
             found="both" if request.archives else "neither",
             hint="Nothing was read. `airflow strongroom list` prints the archives that exist.",
         )
+    require_claimed(store)
     wanted = [ArchiveId.parse(text) for text in request.archives] or list(_archives_in_range(store, request))
     if not wanted:
         raise RestoreError(

@@ -22,9 +22,13 @@ from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from strongroom.errors import ConfigurationError
-from strongroom.settings import load_settings
+from strongroom.identity import claim_store
+from strongroom.settings import StoreSettings, load_settings
+from strongroom.source import open_source, read_identity
+from strongroom.store import Store
 from strongroom_local import sample
 from strongroom_local.airflow import (
     COMPONENTS,
@@ -148,6 +152,7 @@ class Stack:
                 self._migrate()
                 source.result()
                 bucket.result()
+            self._claim_bucket()
             progress("starting Airflow")
             for component in COMPONENTS:
                 self._start_component(component)
@@ -186,7 +191,8 @@ class Stack:
         self.object_store.destroy()
         for folder in (self.home, self.staging, self.logs, self._runs):
             shutil.rmtree(folder, ignore_errors=True)
-        self._state_file.unlink(missing_ok=True)
+        for file in (self._state_file, self.folder / "claimed"):
+            file.unlink(missing_ok=True)
         self.__dict__.pop("_state", None)
         with contextlib.suppress(OSError):
             (self.folder / ".lock").unlink()
@@ -321,6 +327,19 @@ class Stack:
     def _start_object_store(self) -> None:
         self.object_store.start()
         self.object_store.create_bucket(BUCKET)
+
+    def _claim_bucket(self) -> None:
+        """Make the bucket the source database's, once: a bucket that was emptied since is not claimed again."""
+        marker = self.folder / "claimed"
+        if marker.exists():
+            return
+        settings = StoreSettings(bucket=BUCKET, endpoint_url=self.object_store.endpoint_url)
+        store = Store(self.object_store.client("archiver"), settings)
+        password = self._state["secrets"][ARCHIVER_ROLE]
+        archiver = make_conninfo(self.source_conninfo(), user=ARCHIVER_ROLE, password=password)
+        with open_source(archiver, application_name="strongroom bucket claim") as connection:
+            claim_store(store, read_identity(connection))
+        marker.touch()
 
     def _create_databases(self) -> None:
         """Create Airflow's role and database and the empty source database, where they are missing."""

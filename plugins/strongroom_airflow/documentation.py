@@ -66,7 +66,7 @@ No row is deleted before its archive was read back and sealed, so a failed run h
 | `HeldError` | somebody stopped all deletion | clear the task when that hold is released; the message names it |
 | `OutOfTimeError` | the time or the hours of `stop_after` are over | clear the task when the database may be worked on again |
 | `BusyError` | the database was above the `delete_limits` for too long | retried by itself; see what keeps it busy |
-| `IdentityError` | the store belongs to another database | give this database a bucket or prefix of its own |
+| `IdentityError` | the store belongs to another database, or to none | give this database a bucket or prefix of its own; claim a new one with `airflow strongroom bucket claim` |
 """
 
 

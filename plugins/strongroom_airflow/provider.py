@@ -346,8 +346,25 @@ def _bucket() -> GroupCommand:
     as_json = Arg(("--json",), help="Print JSON instead of a table", action="store_true")
     return GroupCommand(
         name="bucket",
-        help="How the buckets of the archive stores are set up",
+        help="Whose the buckets of the archive stores are, and how they are set up",
         subcommands=(
+            ActionCommand(
+                name="claim",
+                help="Enter the source database as the owner of a new, empty store; once, before the first run",
+                description=(
+                    "Every run and every command refuses a store that no database owns: it may be a wrong bucket, or one "
+                    "that was emptied. Claim a store when it is new, and never to get rid of that error."
+                ),
+                func=lazy_load_command("strongroom_airflow.commands.bucket.claim"),
+                args=(
+                    Arg(
+                        ("table",), nargs="?", help="A table that uses the store; needed when there are several stores"
+                    ),
+                    as_json,
+                    ARG_VERBOSE,
+                ),
+                epilog="Exit code: 0 when the store belongs to the database, 1 when it was refused.",
+            ),
             ActionCommand(
                 name="check",
                 help="Compare versioning, Object Lock, encryption, public access and lifecycle rules with the settings",

@@ -46,7 +46,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "docker-compose.yaml").re
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 TEXT = (REPOSITORY / "docker-compose.yaml").read_text()
 AIRFLOW = ("airflow-database", "api-server", "scheduler", "dag-processor", "triggerer", "worker", "exporter")
-JOBS = ("prepare", "source-sample", "store-fsync", "store-bucket", "airflow-database")
+JOBS = ("prepare", "source-sample", "store-fsync", "store-bucket", "store-claim", "airflow-database")
 """They do one thing and end; whether it was done well is their exit status, and others wait for it."""
 
 CELERY_KEYS = {"broker_url", "result_backend", "worker_concurrency"}
@@ -689,5 +689,5 @@ def test_what_the_jobs_run_is_in_the_image():
     assert "COPY deploy/compose /opt/strongroom/compose\n" in (REPOSITORY / "Dockerfile").read_text()
     called = re.findall(r"/opt/strongroom/compose/([\w.]+)", TEXT)
 
-    assert sorted(called) == ["create_bucket.py", "fill_source.py", "prepare.py"]
+    assert sorted(called) == ["claim_store.py", "create_bucket.py", "fill_source.py", "prepare.py"]
     assert all((SCRIPTS / script).is_file() for script in called)

@@ -1,4 +1,4 @@
-"""`airflow strongroom bucket check`, `apply` and `lock`: how the buckets of the archive stores are set up."""
+"""`airflow strongroom bucket claim`, `check`, `apply` and `lock`: whose they are, and how the buckets of the archive stores are set up."""
 
 from __future__ import annotations
 
@@ -12,12 +12,45 @@ from rich.table import Column, Table
 
 from strongroom.bucket import BucketStore, apply_rules, check_bucket
 from strongroom.catalog import read_catalog
+from strongroom.errors import ConfigurationError
+from strongroom.identity import claim_store
 from strongroom.object_lock import lock_archive, short_locks
-from strongroom.settings import TableSettings
+from strongroom.settings import Settings, TableSettings
+from strongroom.source import read_identity
 from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
-from strongroom_airflow.connections import connect_bucket, connect_store
+from strongroom_airflow.connections import connect_bucket, connect_source, connect_store, store_users
 
 _COLOURS = {"right": "green", "differs": "red", "unknown": "yellow"}
+
+
+@command
+def claim(args: Namespace) -> int:
+    """Enter the source database as the owner of a new store; make the bucket where the settings say so."""
+    settings = read_settings()
+    table = settings.table(args.table) if args.table else _only_user(settings)
+    store = connect_store(table)
+    store.prepare()
+    with connect_source(table, application_name="strongroom bucket claim") as connection:
+        source = read_identity(connection)
+    claimed = claim_store(store, source)
+    if args.json:
+        print_json({"store": str(store), "claimed": claimed, "source": source.model_dump()})
+    else:
+        done = "belongs from now on to" if claimed else "belonged before, and nothing was changed, to"
+        print_out(escape(f"{store} {done} database {source.database}."))
+    return 0
+
+
+def _only_user(settings: Settings) -> TableSettings:
+    users = store_users(settings)
+    if len(users) > 1:
+        raise ConfigurationError(
+            "it is not said which store is to be claimed",
+            expected="a table of archive.yaml",
+            found=f"{len(users)} stores, of {', '.join(table.table for table in users)}",
+            hint="Nothing was claimed. Name a table whose store is new: `airflow strongroom bucket claim TABLE`.",
+        )
+    return users[0]
 
 
 @command

@@ -1,0 +1,39 @@
+"""Claim the archive's store for the source database, at the first start only: see docs/security.md.
+
+A bucket that was emptied since would look like a new one, so it is not claimed again: the file that is named as the
+first argument says that it was done.
+
+Everything else comes from the environment: STRONGROOM__STORE__BUCKET and STRONGROOM__STORE__ENDPOINT_URL, what boto3
+reads itself (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_CA_BUNDLE), and libpq's variables (PGHOST, PGUSER, ...).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import boto3
+
+from strongroom.identity import claim_store
+from strongroom.settings import StoreSettings
+from strongroom.source import open_source, read_identity
+from strongroom.store import Store, make_client
+
+
+def claim(done: Path) -> None:
+    """Claim the store, unless that was done at an earlier start."""
+    if done.exists():
+        return
+    settings = StoreSettings(
+        bucket=os.environ["STRONGROOM__STORE__BUCKET"], endpoint_url=os.environ["STRONGROOM__STORE__ENDPOINT_URL"]
+    )
+    store = Store(make_client(settings, session=boto3.Session()), settings)
+    store.prepare()
+    with open_source("", application_name="strongroom bucket claim") as connection:
+        claim_store(store, read_identity(connection))
+    done.touch()
+
+
+if __name__ == "__main__":
+    claim(Path(sys.argv[1]))
