@@ -647,6 +647,35 @@ def test_the_sample_job_creates_tables_roles_and_rows_and_may_run_again(source: 
     assert 13 * 20 <= counted[0] <= 14 * 20
 
 
+def test_the_claim_job_claims_the_store_at_the_first_start_and_never_again(store: RunningStore, source: str):
+    """A bucket that was emptied meanwhile must not look like a new one after the next start."""
+    server = psycopg.conninfo.conninfo_to_dict(source)
+    variables = {
+        **environment_of("store-claim"),
+        "STRONGROOM__STORE__ENDPOINT_URL": f"https://localhost:{store.ports['s3.port']}",
+        "AWS_CA_BUNDLE": str(store.root / "trust" / "authority.crt"),
+        "PGHOST": str(server["host"]),
+        "PGPORT": str(server["port"]),
+        "PGUSER": str(server["user"]),
+        "PGPASSWORD": str(server["password"]),
+        "PGDATABASE": str(server["dbname"]),
+        "PGSSLMODE": "prefer",
+    }
+    found = {}
+
+    for name in ("new", "emptied"):
+        create_bucket(store, name)
+        subprocess.run(
+            [sys.executable, SCRIPTS / "claim_store.py", store.root / "store-claimed"],
+            env={**bare_environment(), **variables, "STRONGROOM__STORE__BUCKET": name},
+            check=True,
+        )
+        listed = store.client("archiver").list_objects_v2(Bucket=name).get("Contents", ())
+        found[name] = [entry["Key"] for entry in listed]
+
+    assert found == {"new": ["metadata/source.json"], "emptied": []}
+
+
 # ---------------------------------------------------------------------------------------------------------- Dockerfile
 
 
