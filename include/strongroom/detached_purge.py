@@ -110,8 +110,11 @@ def purge_detached(
     return [_Waiting(connection, store, settings, one, run, now).judge() for one in guarded]
 
 
-class _ContendedError(Exception):
+def _in_the_way() -> ContendedError:
     """Somebody's lock was in the way for too long; the transaction is to be rolled back."""
+    return ContendedError(
+        "somebody else's lock on it was in the way", hint="Nothing was dropped; the next purge tries again."
+    )
 
 
 class _Waiting:
@@ -145,8 +148,6 @@ class _Waiting:
         self._keep_claim = claim_keeper(self._store, [key], owner=owner, clock=self._clock, ttl=ttl)
         try:
             return self._judge()
-        except _ContendedError:
-            return self._result("contended", "somebody else's lock on it was in the way")
         except (ContendedError, HeldError) as error:
             return self._result("contended" if isinstance(error, ContendedError) else "held", error.what)
         finally:
@@ -225,7 +226,7 @@ class _Waiting:
                 # Nobody has business with this table, so the lock may be waited for as long as for any other.
                 connection.execute(sql.SQL("LOCK TABLE ONLY {} IN SHARE MODE").format(name))
             except CONTENDED:
-                raise _ContendedError from None
+                raise _in_the_way() from None
             found = guarded_table(connection, record.oid)
             if found is None or str(found) != str(self._guarded) or found.tag != self._guarded.tag:
                 return self._result("unverifiable", "it is not the table that was detached")
@@ -261,7 +262,7 @@ class _Waiting:
             except errors.DependentObjectsStillExist:
                 return self._result("contended", "something else in the database depends on it")
             if not dropped:
-                raise _ContendedError
+                raise _in_the_way()
         return self._result("dropped", f"{record.rows} rows, each in {self._archive}", rows=record.rows, key=key)
 
     def _go(self) -> None:

@@ -11,12 +11,17 @@ class StrongroomError(Exception):
         hint: What is safe first, then what to do next.
         expected: What should have been there, if that can be said in a few words.
         found: What was there instead.
+
+    Raises:
+        ValueError: Sentence or hint is empty: nobody could act on such an error.
     """
 
     retryable = False
     """Whether the same call may succeed later without anybody changing anything."""
 
     def __init__(self, what: str, *, hint: str, expected: object = None, found: object = None) -> None:
+        if not what.strip() or not hint.strip():
+            raise ValueError(f"{type(self).__name__} needs a sentence and a hint")
         self.what = what
         self.hint = hint
         self.expected = expected

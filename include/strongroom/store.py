@@ -23,7 +23,14 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError, SSLError
 from pydantic import AwareDatetime, Field
 
-from strongroom.errors import ConfigurationError, FrozenError, IntegrityError, StoreAccessError, StoreError
+from strongroom.errors import (
+    ConfigurationError,
+    FrozenError,
+    IntegrityError,
+    StoreAccessError,
+    StoreError,
+    StrongroomError,
+)
 from strongroom.records import Record
 from strongroom.settings import StoreSettings
 
@@ -165,18 +172,7 @@ class Store:
             StoreError: The store did not answer.
         """
         bucket = self._settings.bucket
-        try:
-            with self._translated("look for the bucket", ""):
-                self._client.head_bucket(Bucket=bucket)
-        except AbsentError:
-            if not self._settings.create_bucket:
-                raise StoreAccessError(
-                    f"there is no bucket {bucket}",
-                    hint="Nothing was written and no row was deleted. Create the bucket with versioning on, "
-                    "or set `store.create_bucket: true`.",
-                ) from None
-            with self._translated("create the bucket", ""):
-                self._create_bucket()
+        self._look_at_bucket()
         with self._translated("look at the versioning of", ""):
             versioning = self._client.get_bucket_versioning(Bucket=bucket).get("Status", "off")
         if versioning != "Enabled":
@@ -193,6 +189,24 @@ class Store:
                 hint="Nothing was written and no row was deleted. Switch Object Lock on for the bucket; "
                 "most servers want that when a bucket is made.",
             )
+
+    def _look_at_bucket(self) -> dict[str, Any]:
+        """What the store answers when it is asked for the bucket, which is made first where it is missing and may be."""
+        try:
+            with self._translated("look at", ""):
+                answer: dict[str, Any] = self._client.head_bucket(Bucket=self._settings.bucket)
+                return answer
+        except AbsentError:
+            if not self._settings.create_bucket:
+                raise StoreAccessError(
+                    f"there is no bucket {self._settings.bucket}",
+                    hint="Nothing was written and no row was deleted. Look whether the name is right. If the bucket is to "
+                    "be new, create it with versioning on, or set `store.create_bucket: true`.",
+                ) from None
+        with self._translated("create the bucket of", ""):
+            self._create_bucket()
+            made: dict[str, Any] = self._client.head_bucket(Bucket=self._settings.bucket)
+            return made
 
     def _locks(self) -> bool:
         with self._translated("look at the Object Lock of", ""):
@@ -326,9 +340,11 @@ class Store:
         return str(answer["ETag"]).strip('"')
 
     def clock(self) -> datetime:
-        """What the store's own clock says, to the second: the one clock that all who use the store share."""
-        with self._translated("look at", ""):
-            answer = self._client.head_bucket(Bucket=self._settings.bucket)
+        """What the store's own clock says, to the second: the one clock that all who use the store share.
+
+        It is what a run asks for first, so a missing bucket is found here, or made.
+        """
+        answer = self._look_at_bucket()
         return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
 
     def head(self, key: str, version_id: str | None = None) -> ObjectVersion | None:
@@ -475,9 +491,17 @@ class Store:
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", "unknown"))
             if code in _ABSENT:
-                raise AbsentError from None
+                raise AbsentError(
+                    f"there is no {where}",
+                    found=code,
+                    hint="Nothing was changed. Find out who removed it, or whether bucket and prefix are the right ones.",
+                ) from None
             if code in _TAKEN:
-                raise _TakenError from None
+                raise _TakenError(
+                    f"{where} is not, or no longer, as it was seen",
+                    found=code,
+                    hint="Nothing was overwritten. Somebody else writes this object: clear the task when they are done.",
+                ) from None
             if code == "InvalidObjectState":
                 raise FrozenError(
                     f"{where} lies in a Glacier class and cannot be read",
@@ -532,9 +556,9 @@ def _vanished(where: str, version_id: str | None) -> IntegrityError:
     )
 
 
-class AbsentError(Exception):
+class AbsentError(StrongroomError):
     """There is no such object, version or bucket."""
 
 
-class _TakenError(Exception):
+class _TakenError(StrongroomError):
     """The condition of a conditional write does not hold."""

@@ -114,7 +114,7 @@ def test_wrong_keys_of_the_store_are_told_without_the_keys(chain, airflow, monke
     ended = airflow("strongroom", "list")
 
     assert ended.returncode == 1
-    assert "the store refused to list" in ended.stderr
+    assert "the store refused to read" in ended.stderr
     assert "marked-secret" not in ended.stderr + ended.stdout
 
 

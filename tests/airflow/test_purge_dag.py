@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from strongroom.holds import EVERYTHING
+from strongroom.manifest import archive_ids
 from strongroom.object_keys import ArchiveId
 from strongroom.purge import Certificate
 from strongroom.purge_report import PurgeReport
@@ -73,7 +74,7 @@ def typed(capsys):
 
 
 def archives(store):
-    return [key.rpartition("/")[2].removesuffix(".json") for key in store.keys("metadata/")]
+    return [str(archive) for archive in archive_ids(store)]
 
 
 def test_the_dag_says_what_it_does_and_runs_daily(metadata, monkeypatch):

@@ -214,12 +214,8 @@ class BadStore:
 
 
 BAD_STORES = {
-    "wrong secret key": BadStore(
-        {"secret_key": SECRET}, "StoreAccessError", "the store refused to look for the bucket"
-    ),
-    "unknown access key": BadStore(
-        {"access_key": "nobody"}, "StoreAccessError", "the store refused to look for the bucket"
-    ),
+    "wrong secret key": BadStore({"secret_key": SECRET}, "StoreAccessError", "the store refused to look at"),
+    "unknown access key": BadStore({"access_key": "nobody"}, "StoreAccessError", "the store refused to look at"),
     "missing bucket": BadStore({"bucket": "no-such-bucket"}, "StoreAccessError", "no-such-bucket"),
 }
 

@@ -68,16 +68,33 @@ def test_a_listing_knows_no_limit_of_a_thousand(store):
     assert len(list(store.keys("reports/"))) == 1050
 
 
-def test_a_missing_bucket_is_named(object_store):
-    with pytest.raises(StoreAccessError, match="there is no bucket nowhere-at-all"):
-        Store(object_store.client("archiver"), StoreSettings(bucket="nowhere-at-all")).prepare()
+FIRST = {"prepare": Store.prepare, "clock": Store.clock}
+"""What is asked of a store first: by `bucket claim`, and by every task of a run."""
 
 
-def test_the_bucket_is_made_with_versions_where_that_is_allowed(object_store):
-    Store(object_store.client("admin"), StoreSettings(bucket="made-to-order", create_bucket=True)).prepare()
+@pytest.mark.parametrize("ask", FIRST.values(), ids=FIRST)
+def test_a_missing_bucket_is_named_and_a_retry_would_not_find_it(object_store, ask):
+    with pytest.raises(StoreAccessError, match="there is no bucket nowhere-at-all") as missing:
+        ask(Store(object_store.client("archiver"), StoreSettings(bucket="nowhere-at-all")))
 
-    versioning = object_store.client("admin").get_bucket_versioning(Bucket="made-to-order")
-    assert versioning["Status"] == "Enabled"
+    assert not missing.value.retryable
+
+
+@pytest.mark.parametrize(("first", "ask"), FIRST.items(), ids=FIRST)
+def test_the_bucket_is_made_with_versions_and_locks_where_that_is_allowed(object_store, first, ask):
+    """A run asks for the clock long before it prepares anything."""
+    admin, name = object_store.client("admin"), f"made-for-{first}"
+
+    ask(Store(admin, StoreSettings(bucket=name, create_bucket=True)))
+
+    assert admin.get_bucket_versioning(Bucket=name)["Status"] == "Enabled"
+    lock = admin.get_object_lock_configuration(Bucket=name)["ObjectLockConfiguration"]
+    assert lock["ObjectLockEnabled"] == "Enabled"
+
+
+def test_who_may_not_make_the_bucket_is_told_so(object_store):
+    with pytest.raises(StoreAccessError, match="refused to create the bucket of s3://not-allowed/"):
+        Store(object_store.client("archiver"), StoreSettings(bucket="not-allowed", create_bucket=True)).clock()
 
 
 def test_a_store_that_nobody_answers_for_is_an_error_with_a_hint():

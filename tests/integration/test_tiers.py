@@ -9,7 +9,7 @@ import boto3
 import pytest
 
 from strongroom.bucket import BucketStore, Finding, apply_rules, check_bucket
-from strongroom.errors import FrozenError
+from strongroom.errors import FrozenError, StoreAccessError
 from strongroom.glacier import GlacierStore, ask_back
 from strongroom.manifest import require_manifest
 from strongroom.settings import StoreSettings, TableSettings, Transitions
@@ -49,6 +49,17 @@ def a_table(tmp_path, table: str = "audit", **transitions: str) -> TableSettings
 
 def by_name(findings: list[Finding]) -> dict[str, Finding]:
     return {finding.what: finding for finding in findings}
+
+
+def test_a_missing_bucket_is_made_at_the_first_question_on_this_server_too(client):
+    store = Store(client, StoreSettings(bucket="made", create_bucket=True))
+
+    store.clock()
+    store.prepare()
+
+    assert client.get_bucket_versioning(Bucket="made")["Status"] == "Enabled"
+    with pytest.raises(StoreAccessError, match="there is no bucket missing"):
+        Store(client, StoreSettings(bucket="missing")).clock()
 
 
 def test_rules_are_written_for_each_table_and_those_of_others_stay(client, tmp_path):
