@@ -19,10 +19,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from psycopg.conninfo import conninfo_to_dict
 
 from strongroom.object_keys import ArchiveId
+from strongroom.settings import StoreSettings
+from strongroom.store import Store
 from strongroom.verification import verify_archives
 from strongroom_local.ports import choose_ports
 from strongroom_local.processes import wait_until
 from tests.chain import NOW, Chain, some_settings
+from tests.sealing import claim_if_unowned
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -190,7 +193,7 @@ def test_a_store_or_connection_out_of_reach_costs_its_own_tables_and_is_looked_f
 ):
     """The bucket of `calls` is not there yet, `cases` names a connection that nobody made, `wrong` has a wrong setting."""
     first = _figures(exporter)
-    object_store.create_bucket(f"{bucket}-later")
+    _make_store(object_store, f"{bucket}-later")
 
     assert wait_until(lambda: _figures(exporter)["strongroom_up"] == 1, timeout_seconds=60)
 
@@ -206,7 +209,7 @@ def test_a_store_or_connection_out_of_reach_costs_its_own_tables_and_is_looked_f
 
 def test_while_a_store_fails_its_last_figures_stay_and_grow_older(exporter, object_store, bucket):
     """A legal hold that cannot be read is a doubt about everything in its store, and about no other."""
-    object_store.create_bucket(f"{bucket}-later")
+    _make_store(object_store, f"{bucket}-later")
     assert wait_until(lambda: _figures(exporter).get("strongroom_up") == 1, timeout_seconds=60)
     object_store.client("admin").put_object(Bucket=bucket, Key="holds/20261123T120000Z-00000000.json", Body=b"slip")
 
@@ -226,3 +229,9 @@ def test_while_a_store_fails_its_last_figures_stay_and_grow_older(exporter, obje
     ages = _by_table(latest, "figures_age_seconds")
     assert ages["calls"] < ages["audit"]
     assert latest["strongroom_collect_failures_total"] > figures["strongroom_collect_failures_total"]
+
+
+def _make_store(object_store, bucket):
+    """A bucket that somebody has made and claimed."""
+    object_store.create_bucket(bucket)
+    claim_if_unowned(Store(object_store.client("archiver"), StoreSettings(bucket=bucket)))
