@@ -293,9 +293,13 @@ def _points_at_large_objects(connection: Connection, settings: TableSettings, on
 
 
 def key_faults(key: Iterable[ColumnTypes]) -> list[str]:
-    """Sessions see no schema but pg_catalog, so an extension's own equality is not there to look a key up by."""
-    return [
-        f"its key column {one.column.name} is {one.column.type}, an extension's type that rows cannot be looked up by"
-        for one in key
-        if one.leaf.kind == "b" and not one.leaf.builtin and one.element is None
-    ]
+    """Sessions see no schema but pg_catalog, so an extension's own equality is not there to look a key up by. And a delete
+    reads keys back, which runs the checks of domains inside of composites and ranges: functions of whoever owns the type."""
+    faults = []
+    for one in key:
+        what = f"its key column {one.column.name} is {one.column.type}"
+        if one.leaf.kind == "b" and not one.leaf.builtin and one.element is None:
+            faults.append(f"{what}, an extension's type that rows cannot be looked up by")
+        elif (one.element or one.leaf).kind in "crm" and any(type_.kind == "d" for type_ in one.reached):
+            faults.append(f"{what}, whose domain's checks would run in the delete")
+    return faults

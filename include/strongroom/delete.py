@@ -37,7 +37,7 @@ from strongroom.restores import active_restores_of
 from strongroom.seal import require_object, require_part_of
 from strongroom.settings import TableSettings
 from strongroom.shape import row_digest
-from strongroom.source import Connection, read_identity
+from strongroom.source import Connection, pin, read_identity
 from strongroom.staging import Staging
 from strongroom.store import Store
 from strongroom.verify import open_keys, restore_keys
@@ -392,11 +392,13 @@ def _try_batch(
     batch: list[bytes],
 ) -> tuple[int, int, tuple[KeptRow, ...]]:
     """Delete what may be deleted of a batch; how many that was, how many are in detached partitions, and what is there."""
+    pin(connection)  # a deferred trigger of the batch before may have run at its commit
     join_by_index(connection)
     fill_batch(connection, batch)
     waiting = _leave_out(connection, table, detached) if detached else 0
     statement = _delete_statement(table)
     deleted = connection.execute(statement).rowcount if warm is None else _move(connection, warm, statement)
+    pin(connection)
     return deleted, waiting, tuple(_kept_rows(connection, table)) if deleted < len(batch) else ()
 
 
@@ -453,7 +455,9 @@ def _delete_statement(table: InspectedTable) -> sql.Composed:
 def _kept_rows(connection: Connection, table: InspectedTable) -> Iterator[KeptRow]:
     """What of the batch is still in the table, after the DELETE."""
     keys = sql.SQL(", ").join(
-        sql.SQL("b.{}::text").format(sql.Identifier(f"k{p}")) for p in range(len(table.key_types))
+        # concat() calls the type's own output function, where ::text would follow a cast that somebody made.
+        sql.SQL("concat(b.{})").format(sql.Identifier(f"k{p}"))
+        for p in range(len(table.key_types))
     )
     query = sql.SQL("SELECT ARRAY[{}], {} = b.digest FROM {} AS b JOIN {} AS t ON {}").format(
         keys, row_digest(sql.SQL("t")), BATCH, table.name, same_key(table.shape, "b")

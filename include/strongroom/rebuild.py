@@ -19,7 +19,7 @@ from strongroom.errors import IntegrityError
 from strongroom.line_reader import LineReader, copy_rows
 from strongroom.records import Column, TableShape
 from strongroom.shape import row_digest
-from strongroom.source import Connection
+from strongroom.source import Connection, named_by_server, pin
 from strongroom.type_names import type_name
 
 _Batch = TypeVar("_Batch")
@@ -76,11 +76,21 @@ class RebuiltRows:
     def fill(self, lines: Sequence[bytes]) -> None:
         """Put the rows of some lines (without their newlines) in place of those before.
 
+        A domain's check inside a composite type is somebody's function, and runs here.
+
         Raises:
             msgspec.MsgspecError, psycopg.Error: One of :data:`UNREADABLE`; its message may quote the row.
         """
-        columns = self.reader.columns(lines)
+        self.clear()
+        self.add(lines)
+
+    def clear(self) -> None:
+        """Remove the rows."""
         self._connection.execute(sql.SQL("TRUNCATE {}").format(self.table))
+
+    def add(self, lines: Sequence[bytes]) -> None:
+        """:meth:`fill` without removing the rows before; a transaction that is READ ONLY may do this, too."""
+        columns = self.reader.columns(lines)
         with self._connection.cursor() as cursor, cursor.copy(self._copy) as copy:
             copy.write(copy_rows([map(str, range(len(lines))), *columns]))
 
@@ -89,7 +99,7 @@ def rebuilt_keys(connection: Connection, shape: TableShape, lines: Iterable[byte
     """Primary key and row digest of each archived line, byte for byte as extract_to_staging wrote them.
 
     Args:
-        connection: Any session of the server, outside a transaction or in a writable one.
+        connection: Any session of the server, outside a transaction.
         shape: From the manifest or the plan.
         lines: JSON lines without their newlines.
 
@@ -108,12 +118,21 @@ def rebuilt_keys(connection: Connection, shape: TableShape, lines: Iterable[byte
     )
     for batch in batches(lines, most_lines=_BATCH_LINES, most_bytes=_BATCH_BYTES):
         try:
-            rebuilt.fill(batch)
-            with connection.cursor() as cursor, cursor.copy(query) as copy:
-                answer = b"".join(copied_blocks(copy, most_messages=_BATCH_LINES, most_bytes=_BATCH_BYTES))
-        except UNREADABLE as error:
+            rebuilt.clear()
+            answer = _read_back(connection, rebuilt, batch, query)
+        except (*UNREADABLE, psycopg.errors.ReadOnlySqlTransaction) as error:
             raise _unreadable(shape, error) from None
         yield from answer.splitlines(keepends=True)
+
+
+def _read_back(connection: Connection, rebuilt: RebuiltRows, batch: Sequence[bytes], query: sql.Composed) -> bytes:
+    """Fill the table and read the answer of a query of it, so that whatever runs meanwhile changes no row and no setting."""
+    with connection.transaction(force_rollback=True):
+        connection.execute("SET TRANSACTION READ ONLY")
+        rebuilt.add(batch)
+        pin(connection)
+        with connection.cursor() as cursor, cursor.copy(query) as copy:
+            return b"".join(copied_blocks(copy, most_messages=_BATCH_LINES, most_bytes=_BATCH_BYTES))
 
 
 def batches(lines: Iterable[bytes], *, most_lines: int, most_bytes: int) -> Iterator[list[bytes]]:
@@ -143,7 +162,7 @@ def told(error: Exception) -> str:
     """What is wrong with a line, without the message: that may quote the row."""
     if not isinstance(error, psycopg.Error):
         return f"{type(error).__name__}"
-    about = error.diag.column_name or error.diag.constraint_name or error.diag.datatype_name
+    about = named_by_server(error.diag)
     return f"{type(error).__name__} (SQLSTATE {error.sqlstate}){f' about {about}' if about else ''}"
 
 
@@ -153,5 +172,6 @@ def _unreadable(shape: TableShape, error: Exception) -> IntegrityError:
         expected="lines that the server reads as the rows they were made of",
         found=told(error),
         hint="No row was deleted by this step. A stored value breaks a rule of its own type, such as a domain's check "
-        "that was added NOT VALID: correct those rows, then clear 'plan' and the tasks after it.",
+        "that was added NOT VALID: correct those rows, then clear 'plan' and the tasks after it. SQLSTATE 25006 means that such a "
+        "check tried to write.",
     )

@@ -33,7 +33,7 @@ from strongroom.restore import LISTED_KEYS, DifferentRow, RestoredPart, RestoreP
 from strongroom.restore_target import SIDE_COLUMN, Fit, Target, find_target, fit_columns
 from strongroom.restored_rows import Batch, Piece, restored_rows
 from strongroom.restores import split_table
-from strongroom.source import Connection, fetch_rows
+from strongroom.source import Connection, fetch_rows, named_by_server
 from strongroom.staging import Staging
 from strongroom.store import Store
 
@@ -408,7 +408,7 @@ class _Loader:
     def _refused(self, error: psycopg.IntegrityError) -> RestoreError:
         """What the server said of a row, without its message: that may quote the row."""
         diagnosis = error.diag
-        named = diagnosis.constraint_name or diagnosis.column_name or "unknown"
+        named = named_by_server(diagnosis) or "unknown"
         hint = "Nothing of this batch was loaded; batches before it stay and are not loaded twice. "
         if isinstance(error, errors.ForeignKeyViolation):
             return RestoreError(

@@ -6,14 +6,16 @@ Values leave and enter the server as text, so each session pins every setting th
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.errors import Diagnostic
 
 from strongroom.errors import ConfigurationError, SourceAccessError, SourceError, StrongroomError
 from strongroom.records import SourceIdentity
@@ -31,7 +33,8 @@ PINNED = {
     "lc_monetary": "C",
     "quote_all_identifiers": "off",
     "row_security": "off",  # an error instead of silently missing rows
-    "search_path": "pg_catalog",  # names in values come out qualified, and nobody's function stands in for a built-in
+    # Names in values come out qualified, and nobody's function or temporary table stands in for one of the server's own.
+    "search_path": "pg_catalog, pg_temp",
     "standard_conforming_strings": "on",
     "synchronize_seqscans": "off",  # the same query gives the same order
     "timezone": "UTC",
@@ -49,8 +52,29 @@ _KEEPALIVES = {"keepalives_idle": 60, "keepalives_interval": 10, "keepalives_cou
 """In seconds, and how often: both ends then notice within two minutes that a line was cut without a word. By default
 that takes hours, in which the server keeps the locks of a batch whose task is long dead."""
 
-# Classes of SQLSTATE whose messages speak of the server and not of anybody's row.
-_HARMLESS = frozenset({"08", "28", "3D", "42", "53", "55", "57", "58"})
+# Who calls RAISE chooses message and SQLSTATE, and the server itself quotes values in many messages. Which of its functions wrote
+# an error nobody can choose.
+_NAMES_NO_VALUE = frozenset(
+    {"ProcessInterrupts", "PreventCommandIfReadOnly", "mdextend", "mdzeroextend", "LockAcquireExtended"}
+)
+"""Functions of the server that write about the server alone, whatever was being done."""
+
+_NAMES_A_TABLE = frozenset({"aclcheck_error", "parserOpenTable"})
+"""Functions of the server that name what a statement names. Inside a function a statement may be made of a value."""
+
+_NAMES_A_CONSTRAINT = frozenset(
+    {
+        "domains.c",
+        "execExprInterp.c",
+        "execIndexing.c",
+        "execMain.c",
+        "execPartition.c",
+        "nbtinsert.c",
+        "ri_triggers.c",
+    }
+)
+"""Files of the server whose errors name constraints, columns and types, and these as they are."""
+
 _FINAL = frozenset({"28", "3D", "42"})
 
 
@@ -98,16 +122,29 @@ def open_source(
             "idle_in_transaction_session_timeout": f"{idle_timeout_seconds}s",
             **{f"tcp_{name}": str(value) for name, value in _KEEPALIVES.items()},
         }
-        for name, value in pinned.items():
-            connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+        _set(connection, pinned)
         yield connection
 
 
+def pin(connection: Connection) -> None:
+    """Set what every session is set to once more, because functions of other people may have run in this one since.
+
+    To be called before anything is read or compared in a transaction in which a row was written: a trigger can set whatever it
+    likes. A rollback brings back what was set before the transaction.
+    """
+    _set(connection, PINNED)
+
+
+def _set(connection: Connection, settings: Mapping[str, str]) -> None:
+    each = ", ".join(["pg_catalog.set_config(%s, %s, false)"] * len(settings))
+    connection.execute(f"SELECT {each}", [text for setting in settings.items() for text in setting])
+
+
 def _require_tls(parameters: dict[str, Any]) -> None:
-    named = (parameters.get("hostaddr"), os.environ.get("PGHOSTADDR"), parameters.get("host"), os.environ.get("PGHOST"))
-    hosts = str(next(filter(None, named), "")).split(",")
     by_service = "service" in parameters or "PGSERVICE" in os.environ  # a file names the host
-    if not by_service and all(host == "" or host.startswith(("/", "@")) or is_loopback(host) for host in hosts):
+    if not by_service and all(
+        host == "" or host.startswith(("/", "@")) or is_loopback(host) for host in _hosts(parameters)
+    ):
         return
     mode = parameters.setdefault("sslmode", os.environ.get("PGSSLMODE", _CHECKED))
     if mode != _CHECKED:
@@ -121,6 +158,15 @@ def _require_tls(parameters: dict[str, Any]) -> None:
         )
     if "PGSSLROOTCERT" not in os.environ and not _ROOT_CERTIFICATES.expanduser().exists():
         parameters.setdefault("sslrootcert", "system")
+
+
+def _hosts(parameters: dict[str, Any]) -> list[str]:
+    """Where libpq would connect to, one after the other: an address counts before the name that stands in the same place."""
+    addresses, names = (
+        str(parameters[key] if key in parameters else os.environ.get(variable, "")).split(",")
+        for key, variable in (("hostaddr", "PGHOSTADDR"), ("host", "PGHOST"))
+    )
+    return [address or name for address, name in zip_longest(addresses, names, fillvalue="")]
 
 
 def _parse(conninfo: str) -> dict[str, Any]:
@@ -150,10 +196,10 @@ def translated_errors(where: str) -> Iterator[None]:
 
 def _translate(error: psycopg.Error, where: str) -> StrongroomError:
     state = error.sqlstate or ""
-    said = f"{type(error).__name__} (SQLSTATE {state or 'none'})"
-    if state[:2] in _HARMLESS or (not state and isinstance(error, psycopg.OperationalError)):
-        said = " ".join(str(error.diag.message_primary or error).split())
-    # Without a state libpq itself is speaking: the server said no to a login, or nobody answered.
+    said = server_said(error.diag) or f"{type(error).__name__} (SQLSTATE {state or 'none'})"
+    if not state and isinstance(error, psycopg.OperationalError):
+        # Without a state libpq itself is speaking: the server said no to a login, or nobody answered.
+        said = " ".join(str(error).split())
     refused = state[:2] in _FINAL or any(
         sign in said
         for sign in (
@@ -178,6 +224,21 @@ def _translate(error: psycopg.Error, where: str) -> StrongroomError:
         hint="What was deleted before lies in a verified archive; nothing else was. See whether the server is up; "
         "the task tries again by itself and goes on where it stopped.",
     )
+
+
+def server_said(diagnosis: Diagnostic) -> str | None:
+    """The message of an error or a notice, where the server itself wrote it and it quotes no value."""
+    function, inside = diagnosis.source_function, diagnosis.context is not None
+    if function in _NAMES_NO_VALUE or (function in _NAMES_A_TABLE and not inside):
+        return " ".join(str(diagnosis.message_primary).split())
+    return None
+
+
+def named_by_server(diagnosis: Diagnostic) -> str | None:
+    """The constraint, column or type that an error is about, where the server itself named it: RAISE can name anything."""
+    if diagnosis.source_file not in _NAMES_A_CONSTRAINT:
+        return None
+    return diagnosis.constraint_name or diagnosis.column_name or diagnosis.datatype_name
 
 
 def read_identity(connection: Connection) -> SourceIdentity:

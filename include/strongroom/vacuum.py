@@ -16,7 +16,7 @@ from pydantic import Field
 from strongroom.errors import SourceAccessError, SourceError
 from strongroom.records import Record
 from strongroom.settings import TableSettings
-from strongroom.source import Connection, qualified
+from strongroom.source import Connection, qualified, server_said
 
 DEAD_ROWS_PERCENT = """
 SELECT (100.0 * sum(n_dead_tup) / nullif(sum(n_dead_tup + n_live_tup), 0))::float8 FROM pg_stat_all_tables
@@ -89,9 +89,10 @@ def vacuum_after(
 def _vacuum(connection: Connection, table: sql.Identifier) -> tuple[str, str]:
     warnings: list[str] = []
     connection.add_notice_handler(
+        # Not a function of somebody's index, which ANALYZE runs: that may quote a row.
         lambda notice: (
             warnings.append(notice.message_primary or "a warning")
-            if notice.severity_nonlocalized == "WARNING"
+            if notice.severity_nonlocalized == "WARNING" and notice.source_file == "vacuum.c"
             else None
         )
     )
@@ -100,6 +101,6 @@ def _vacuum(connection: Connection, table: sql.Identifier) -> tuple[str, str]:
     try:
         connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(table))
     except (errors.QueryCanceled, errors.LockNotAvailable) as error:
-        return "unfinished", str(error.diag.message_primary)
+        return "unfinished", server_said(error.diag) or type(error).__name__
     # A role that may not is only warned: the server skips the table, and says that all is done.
     return ("refused", "; ".join(warnings)) if warnings else ("vacuumed", "")

@@ -69,3 +69,26 @@ def test_what_the_server_says_about_a_row_is_not_passed_on():
     assert "UniqueViolation" in str(raised.value)
     assert raised.value.__cause__ is None
     assert raised.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        'host="db.example.invalid,db.example.invalid" hostaddr=","',
+        "host=127.0.0.1,db.example.invalid hostaddr=127.0.0.1,",
+        "host=db.example.invalid hostaddr=''",
+    ],
+)
+def test_a_name_behind_an_empty_address_counts(monkeypatch, where):
+    """libpq takes it where the address in its place is empty, and the environment's address where none was given."""
+    monkeypatch.setenv("PGHOSTADDR", "127.0.0.1")
+
+    assert attempt(f"{where} sslmode=disable".replace('"', "'")).startswith("ConfigurationError: the connection to")
+
+
+def test_an_address_of_this_machine_counts_before_the_name_in_its_place():
+    [port] = choose_ports(1)
+
+    told = attempt(f"host=db.example.invalid,b hostaddr=127.0.0.1,::1 port={port} sslmode=disable dbname=x user=u")
+
+    assert told.startswith("SourceError: the source database u@db.example.invalid,b")
