@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from psycopg import Error as PostgresError
 
 from strongroom.catalog import Survey, each_once, survey_catalog, write_index
-from strongroom.errors import StrongroomError
+from strongroom.errors import StoreAccessError, StrongroomError
 from strongroom.holds import Hold, holds_in_force
 from strongroom.settings import Settings, TableSettings, qualify
 from strongroom.statistics import Statistics, Uncounted, make_statistics
@@ -65,8 +66,11 @@ def gather_statistics(settings: Settings, *, now: datetime, refresh_index: bool 
 def read_store(store: Store, *, now: datetime, refresh_index: bool = False) -> StoreContents:
     """Look at everything in one store that figures are made of."""
     survey = survey_catalog(store)
-    if refresh_index or survey.read >= _MUCH:
+    if refresh_index:
         write_index(store, survey)
+    elif survey.read >= _MUCH:
+        with suppress(StoreAccessError):  # an identity that only reads may not; the index only saves requests
+            write_index(store, survey)
     return StoreContents(survey, tuple(holds_in_force(store)), read_proofs(store), read_at=now)
 
 

@@ -18,7 +18,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from psycopg.conninfo import conninfo_to_dict
 
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys import CATALOG_INDEX, ArchiveId
 from strongroom.settings import StoreSettings
 from strongroom.store import Store
 from strongroom.verification import verify_archives
@@ -169,6 +169,24 @@ def test_every_metric_says_what_it_is_has_few_labels_and_stands_in_the_documenta
     assert labels <= {"table", "tier", "dag_id", "step"}
     names = {"counter": "{}_total", "summary": "{}_count"}
     assert [f.name for f in families if names.get(f.type, "{}").format(f.name[len("strongroom") :]) not in told] == []
+
+
+def test_an_identity_that_may_not_write_reads_all_the_same(environment, object_store, bucket, monkeypatch):
+    """The index of manifests only saves requests; whoever may write leaves it behind."""
+    from strongroom_airflow import gathering
+
+    monkeypatch.setattr(gathering, "_MUCH", 1)
+    reader, archiver = (
+        Store(object_store.client(name), StoreSettings(bucket=bucket)) for name in ("purger", "archiver")
+    )
+
+    read = gathering.read_store(reader, now=NOW)
+    indexed = archiver.head(CATALOG_INDEX)
+    gathering.read_store(archiver, now=NOW)
+
+    assert [manifest.record_count for manifest in read.survey.manifests] == [71]
+    assert indexed is None
+    assert archiver.head(CATALOG_INDEX) is not None
 
 
 def test_a_taken_port_ends_with_one_error_and_a_hint(environment, exporter):
