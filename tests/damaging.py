@@ -46,6 +46,7 @@ class Vandal:
 
     def __init__(self, admin: Any, store: Store, bucket: str) -> None:
         self.admin, self.store, self.bucket = admin, store, bucket
+        self._replaced: list[dict[str, bytes]] = []
 
     def read(self, key: str) -> bytes:
         """The newest version."""
@@ -54,6 +55,13 @@ class Vandal:
     def write(self, key: str, body: bytes) -> str:
         """Put another version over an object; returns its id."""
         return self.admin.put_object(Bucket=self.bucket, Key=key, Body=body)["VersionId"]
+
+    def replace(self, key: str, body: bytes) -> None:
+        """Leave an object with other bytes, as if it had never had any else: a bad disk, or somebody thorough."""
+        for replaced in self._replaced:
+            replaced.setdefault(key, self.read(key))
+        self.remove(key)
+        self.write(key, body)
 
     def hide(self, key: str) -> None:
         """Put a delete marker over an object."""
@@ -78,21 +86,24 @@ class Vandal:
         self.edit(archive, name, copy_too=True)
 
     def edit(self, archive: ArchiveId, change: Callable[[Document], object], *, copy_too: bool = False) -> None:
-        """Change a manifest by hand, and its copy too where somebody was thorough."""
+        """Change a manifest by hand so that no earlier version is left, and its copy too where somebody was thorough."""
         document = json.loads(self.read(archive.manifest_key))
         change(document)
         for key in (archive.manifest_key, *([archive.seal_key] if copy_too else [])):
-            self.write(key, json.dumps(document).encode())
+            self.replace(key, json.dumps(document).encode())
 
     @contextmanager
     def undone(self) -> Iterator[None]:
-        """Whatever is written or hidden in the block is taken back at its end."""
+        """Whatever is written, replaced or hidden in the block is taken back at its end."""
         before = set(self._all())
+        self._replaced.append({})
         try:
             yield
         finally:
             for key, version in set(self._all()) - before:
                 self.admin.delete_object(Bucket=self.bucket, Key=key, VersionId=version)
+            for key, body in self._replaced.pop().items():
+                self.write(key, body)
 
     def _versions(self, key: str) -> list[str]:
         return [version for found, version in self._all(key) if found == key]

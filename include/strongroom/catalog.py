@@ -1,13 +1,13 @@
 """Which archives exist: all manifests of a store, however many, read in parallel.
 
 Manifests are created once and never overwritten, so what was read under a key and ETag stays true as long as the listing
-shows both. The index is one object that holds manifests read before; it only saves requests, is never a source of truth,
+shows both. The listing is one of versions: a manifest that has several, or that a delete marker hides, is damaged. The index is one object that holds manifests read before; it only saves requests, is never a source of truth,
 and :func:`write_index` makes it anew from nothing but manifests. What deletes or loads anything reads the manifest itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -18,10 +18,19 @@ from pydantic import ValidationError
 from strongroom.codecs import BLOCK_BYTES, decompress
 from strongroom.errors import IntegrityError
 from strongroom.identity import require_claimed
-from strongroom.manifest import Manifest, archive_ids, read_manifest, require_manifest
-from strongroom.object_keys import CATALOG_INDEX, ArchiveId, manifest_archive_id, manifest_prefix
+from strongroom.manifest import Manifest, archive_ids, fault_of_versions, read_manifest, require_manifest
+from strongroom.object_keys import (
+    CATALOG_INDEX,
+    SOURCE_IDENTITY,
+    ArchiveId,
+    certified,
+    emptied_and_kept,
+    evidence_prefix,
+    manifest_archive_id,
+    manifest_prefix,
+)
 from strongroom.records import Record
-from strongroom.store import LARGEST_READ_BYTES, Store
+from strongroom.store import LARGEST_READ_BYTES, Store, StoredVersion, by_key, is_there
 
 _WORTH_AN_INDEX = 100
 """Fewer manifests than this are read faster one by one than by way of the index."""
@@ -39,12 +48,14 @@ class Survey:
     """What lies in a store: the sound manifests in the order of their archive ids, and the damaged ones.
 
     Attributes:
+        strays: Keys among the manifests under which none can lie: somebody else wrote there.
         etags: ETag of each manifest by its key, as they were listed.
         read: How many manifests were read one by one, because the index did not hold them.
     """
 
     manifests: tuple[Manifest, ...]
     damaged: tuple[DamagedManifest, ...] = ()
+    strays: tuple[str, ...] = ()
     etags: Mapping[str, str] = field(default_factory=dict)
     read: int = 0
 
@@ -83,23 +94,81 @@ def survey_catalog(
         IdentityError: The store is unclaimed: what an emptied bucket lists is not the truth.
     """
     require_claimed(store)
+    listed, strays = _list_manifests(store, schema_name, table_name)
+    faults = _faults(store, schema_name, table_name, listed)
     etags = {
-        key: etag
-        for key, etag in store.entries(manifest_prefix(schema_name, table_name))
-        if manifest_archive_id(key) is not None
+        archive.manifest_key: str(versions[-1].etag) for archive, versions in listed.items() if archive not in faults
     }
     index = _read_index(store) if indexed and len(etags) >= _WORTH_AN_INDEX else {}
     known = {key: index[key, etag] for key, etag in etags.items() if (key, etag) in index}
-    missing = [archive for key in etags if key not in known and (archive := manifest_archive_id(key)) is not None]
+    missing = [archive for archive in listed if archive not in faults and archive.manifest_key not in known]
     with ThreadPoolExecutor(store.connections) as readers:
         read = list(readers.map(lambda archive: _read(store, archive), missing))
     manifests = [*known.values(), *(one for one in read if isinstance(one, Manifest))]
+    damaged = [
+        *(DamagedManifest(archive_id=str(archive), problem=problem) for archive, problem in faults.items()),
+        *(one for one in read if isinstance(one, DamagedManifest)),
+    ]
     return Survey(
         manifests=tuple(sorted(manifests, key=lambda manifest: ArchiveId.parse(manifest.archive_id))),
-        damaged=tuple(one for one in read if isinstance(one, DamagedManifest)),
+        damaged=tuple(sorted(damaged, key=lambda one: ArchiveId.parse(one.archive_id))),
+        strays=strays,
         etags=etags,
         read=len(missing),
     )
+
+
+def stray_keys(store: Store, schema_name: str | None = None, table_name: str | None = None) -> tuple[str, ...]:
+    """Keys among the manifests under which none can lie, and that whoever reads manifests passes over."""
+    return _list_manifests(store, schema_name, table_name)[1]
+
+
+def _list_manifests(
+    store: Store, schema_name: str | None, table_name: str | None
+) -> tuple[dict[ArchiveId, Sequence[StoredVersion]], tuple[str, ...]]:
+    """The versions of each manifest, oldest first, and the keys that are of none."""
+    listed: dict[ArchiveId, Sequence[StoredVersion]] = {}
+    strays = []
+    for key, versions in by_key(store.versions(manifest_prefix(schema_name, table_name))).items():
+        archive = manifest_archive_id(key)
+        if archive is not None and is_there(versions):
+            listed[archive] = versions
+        elif archive is None and key != SOURCE_IDENTITY:
+            strays.append(key)
+    return listed, tuple(strays)
+
+
+def _faults(
+    store: Store, schema_name: str | None, table_name: str | None, listed: Mapping[ArchiveId, Sequence[StoredVersion]]
+) -> dict[ArchiveId, str]:
+    """What versions and evidence say against manifests that lie there, and against those that should."""
+    evidence = by_key(store.versions(evidence_prefix(schema_name, table_name)))
+    written = [key for key, versions in evidence.items() if is_there(versions)]
+    faults = {}
+    for archive, versions in listed.items():
+        of_copy = fault_of_versions(evidence[archive.seal_key]) if archive.seal_key in evidence else None
+        if (fault := fault_of_versions(versions)) is not None:
+            faults[archive] = f"expected one version of it, found {fault}"
+        elif of_copy is not None:
+            faults[archive] = f"expected one version of its copy {archive.seal_key}, found {of_copy}"
+    destroyed = [archive for archive in certified(written) if archive in listed]
+    gone = [archive for archive in emptied_and_kept(written) if archive not in listed]
+    with ThreadPoolExecutor(store.connections) as lookers:  # once more: a run or a purge may have come in between
+        for archive, there in zip(destroyed, lookers.map(lambda one: _is_there(store, one), destroyed), strict=True):
+            if there:
+                faults[archive] = f"it was destroyed ({archive.destruction_key}), and somebody has put it back since"
+        for archive, lost in zip(gone, lookers.map(lambda one: _is_gone(store, one), gone), strict=True):
+            if lost:
+                faults[archive] = f"it is gone, and rows were deleted because of it; its copy is {archive.seal_key}"
+    return faults
+
+
+def _is_there(store: Store, archive: ArchiveId) -> bool:
+    return is_there(store.history(archive.manifest_key))
+
+
+def _is_gone(store: Store, archive: ArchiveId) -> bool:
+    return not _is_there(store, archive) and store.head(archive.purge_intent_key) is None
 
 
 def each_once(surveys: Iterable[Survey]) -> list[Survey]:

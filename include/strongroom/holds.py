@@ -1,7 +1,7 @@
 """Legal holds: what one covers is neither purged nor swept, however old it is, until the hold is released.
 
 A hold is one small object in the archive store. It is changed only by compare-and-swap, and only once: to say that it
-was released. It names what it covers by the beginning of an archive id: a table, one partition of it, or one archive. A
+was released, and no delete marker lifts it: it is read through all its versions. It names what it covers by the beginning of an archive id: a table, one partition of it, or one archive. A
 hold on everything stops, beside that, what a hold on a table does not: the delete of archived rows from the database.
 """
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from urllib.parse import unquote
@@ -20,12 +21,13 @@ from strongroom.errors import ContendedError, HeldError, IntegrityError, Partiti
 from strongroom.object_keys import HOLDS, ArchiveId, hold_key, table_folder
 from strongroom.partitions import Partition
 from strongroom.records import Record, parse_record
-from strongroom.store import Store
+from strongroom.store import Store, StoredVersion, by_key
 
 EVERYTHING = "*"
 """What a hold on everything names in :attr:`Hold.what`: no table is called so, as each has its schema before it."""
 
 _READERS = 8
+_RELEASE = ("released_at", "released_by", "release_reason")
 _NAME = r"[^./\s\ud800-\udfff]+"
 _COVERAGE = re.compile(
     rf"(?P<schema>{_NAME})\.(?P<table>{_NAME})(\.(?P<key>[0-9]{{4}}-[0-9W-]+)(\.(?P<sequence>[0-9]{{4,9}}))?)?"
@@ -35,7 +37,8 @@ _HOLD_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}")
 
 _UNSOUND = (
     "Nothing was removed, and nothing of this store will be while a hold cannot be read. "
-    "Earlier versions of this object may be sound: list them and put the right one back."
+    "List its versions: the first one placed the hold, a second one may say that it was released. Let an administrator of "
+    "the bucket remove, by their version ids, those that somebody else wrote."
 )
 
 
@@ -141,15 +144,23 @@ def release_hold(store: Store, hold_id: str, *, who: str, reason: str, now: date
             hint="The hold stays in force. Give both: an auditor will ask.",
         )
     key = hold_key(hold_id)
-    present = store.read(key) if _HOLD_ID.fullmatch(hold_id) else None
-    if present is None:
+    found = _read_all(store, {key: store.history(key)}) if _HOLD_ID.fullmatch(hold_id) else []
+    if not found:
         raise HoldError(
             f"there is no hold {hold_id} in {store}",
             hint="Nothing was released. `airflow strongroom hold list` prints the holds and their ids.",
         )
-    hold = _read(store, key, present[0])
+    [hold] = found
     if hold.released_at is not None:
         return hold
+    present = store.read(key)
+    if present is None:
+        raise HoldError(
+            f"hold {hold_id} is hidden behind a delete marker",
+            expected=f"{store}{key}",
+            hint="The hold stays in force. Find out who hid it; when an administrator of the bucket has removed the marker by its "
+            "version id, release the hold again.",
+        )
     released = hold.model_copy(update={"released_at": now, "released_by": who, "release_reason": reason})
     return _write(store, released, etag=present[1])
 
@@ -160,14 +171,34 @@ def read_holds(store: Store) -> list[Hold]:
     Raises:
         IntegrityError: An object below ``holds/`` is no hold. Whoever removes anything must stop then.
     """
-    return _read_all(store, list(store.keys(HOLDS)))
+    return _read_all(store, by_key(store.versions(HOLDS)))
 
 
-def _read_all(store: Store, keys: Sequence[str]) -> list[Hold]:
+def _read_all(store: Store, histories: Mapping[str, Sequence[StoredVersion]]) -> list[Hold]:
+    """What all versions of each hold say together."""
+    places = [(one.key, one.version_id) for history in histories.values() for one in history if not one.is_marker]
     with ThreadPoolExecutor(_READERS) as readers:
-        bodies = list(readers.map(store.read, keys))
-    found = [_read(store, key, body[0]) for key, body in zip(keys, bodies, strict=True) if body is not None]
+        bodies = list(readers.map(lambda place: store.read(*place), places))
+    versions: defaultdict[str, list[Hold]] = defaultdict(list)
+    for (key, _), body in zip(places, bodies, strict=True):
+        if body is not None:
+            versions[key].append(_read(store, key, body[0]))
+    found = [_agreed(store, key, holds) for key, holds in versions.items()]
     return sorted(found, key=lambda hold: (hold.placed_at, hold.hold_id))
+
+
+def _agreed(store: Store, key: str, versions: Sequence[Hold]) -> Hold:
+    """The hold, released if any version says so; none may say anything else than the others but that."""
+    placed = {hold.model_copy(update=dict.fromkeys(_RELEASE)) for hold in versions}
+    if len(placed) > 1:
+        raise IntegrityError(
+            f"{store}{key} is not a sound legal hold",
+            expected="versions that differ in its release alone",
+            found=f"{len(placed)} holds",
+            hint=_UNSOUND,
+        )
+    released = [hold for hold in versions if hold.released_at is not None]
+    return released[0] if released else versions[0]
 
 
 def holds_in_force(store: Store) -> list[Hold]:
@@ -202,7 +233,8 @@ class HoldWatch:
             HeldError: There is such a hold.
             IntegrityError: A hold cannot be read, so it is unknown what it stops.
         """
-        fresh = [key for key in self._store.keys(HOLDS) if key not in self._known]
+        listed = by_key(self._store.versions(HOLDS))
+        fresh = {key: history for key, history in listed.items() if key not in self._known}
         if not fresh:
             return
         in_force = [hold for hold in _read_all(self._store, fresh) if hold.released_at is None]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from pydantic import AwareDatetime, Field, ValidationError
@@ -17,11 +18,14 @@ from strongroom.object_keys import ArchiveId, manifest_archive_id, manifest_pref
 from strongroom.partitions import Partition
 from strongroom.records import PartFormat, PlannedPart, Record, Sha256, SourceIdentity, TableShape, VerifiedPart
 from strongroom.shape import shape_sha256
-from strongroom.store import Store
+from strongroom.store import Store, StoredVersion, is_there
 from strongroom.type_names import is_type_name
 
 FORMAT_VERSIONS: Mapping[PartFormat, Literal[1, 2]] = {"jsonl": 1, "parquet": 2}
 """Archives of JSON lines are still of version 1, so that whoever reads that version reads them."""
+
+_SNAPSHOT = re.compile(r"[0-9]{1,20}:[0-9]{1,20}:([0-9]{1,20}(,[0-9]{1,20})*)?")
+"""A snapshot as PostgreSQL writes it: the lowest and the next transaction, and those that ran."""
 
 
 class ManifestPart(Record):
@@ -153,22 +157,69 @@ def read_manifest(store: Store, archive: ArchiveId, *, attested: bool = True) ->
     """Read and check one manifest.
 
     Args:
-        attested: Whether it must be, byte for byte, its copy under ``evidence/``, which was written just before it.
-            Whoever deletes, loads or proves anything wants that; a listing does without the second request.
+        attested: Whether it must be, byte for byte, its copy under ``evidence/``, which was written just before it; both
+            must have one version only, and the archive no certificate of destruction. Whoever deletes, loads or
+            proves anything wants that; a listing, which sees versions and evidence by itself, does without the requests.
 
     Returns:
         None if there is none, which means that the archive does not exist, whatever parts lie around.
 
     Raises:
-        IntegrityError: It is not the manifest it should be.
+        IntegrityError: It is not the manifest it should be, or the archive was destroyed.
     """
-    present = store.read(archive.manifest_key)
-    if present is None:
+    if not attested:
+        present = store.read(archive.manifest_key)
+        return None if present is None else parse_manifest(store, archive, present[0])
+    body = _read_only_version(store, archive, archive.manifest_key)
+    if body is None:
         return None
-    manifest = parse_manifest(store, archive, present[0])
-    if attested:
-        _require_attested(store, archive, present[0])
+    _refuse_destroyed(store, archive)
+    manifest = parse_manifest(store, archive, body)
+    _require_attested(store, archive, body)
     return manifest
+
+
+def fault_of_versions(versions: Sequence[StoredVersion]) -> str | None:
+    """What is wrong with the versions of a manifest, or of its copy, oldest first; None if there is one and nothing else.
+
+    Both are created once and never written over, so somebody else put there whatever else there is.
+    """
+    if len(versions) == 1:
+        return None
+    if versions[-1].is_marker:
+        return "a delete marker that hides it"
+    kept = [version for version in versions if not version.is_marker]
+    markers = len(versions) - len(kept)
+    beside = f" and {markers} delete {'marker' if markers == 1 else 'markers'}" if markers else ""
+    first = kept[0]
+    count = f"{len(kept)} version{'s' if len(kept) > 1 else ''}{beside}"
+    return f"{count}, of which the first is {first.version_id} of {first.modified_at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _read_only_version(store: Store, archive: ArchiveId, key: str) -> bytes | None:
+    """The manifest, or its copy, where it has one version and that alone; None where it has none."""
+    versions = store.history(key)
+    if not is_there(versions):
+        return None
+    if (fault := fault_of_versions(versions)) is not None:
+        raise _damaged(store, archive, fault, key)
+    present = store.read(key, versions[0].version_id)
+    return None if present is None else present[0]
+
+
+def _refuse_destroyed(store: Store, archive: ArchiveId) -> None:
+    if is_destroyed(store, archive):
+        raise IntegrityError(
+            f"{archive} was destroyed, and somebody has put it back since",
+            found=f"its certificate {store}{archive.destruction_key}",
+            hint="Nothing was deleted or loaded, and nothing will be: what was destroyed does not come back. Find out who put it "
+            "there, and let an administrator of the bucket remove it.",
+        )
+
+
+def is_destroyed(store: Store, archive: ArchiveId) -> bool:
+    """Whether a certificate of an archive's destruction was ever written, even if somebody has hidden it."""
+    return is_there(store.history(archive.destruction_key))
 
 
 def parse_manifest(store: Store, archive: ArchiveId, body: bytes) -> Manifest:
@@ -249,6 +300,8 @@ def _faults_of_parts(manifest: Manifest, archive: ArchiveId) -> Iterator[str]:
             yield f"part {part.number} at {part.object_key}, not in the archive's own folder and of its own name"
         if not manifest.window_start <= part.start_at < part.end_at <= manifest.window_end:
             yield f"part {part.number} with a slice outside the window"
+        if _SNAPSHOT.fullmatch(part.snapshot) is None:
+            yield f"part {part.number} with a snapshot that is none"
         if part.share >= part.shares:
             yield f"part {part.number} that is share {part.share} of {part.shares}"
     for field in ("record_count", "original_size", "compressed_size"):
@@ -259,12 +312,12 @@ def _faults_of_parts(manifest: Manifest, archive: ArchiveId) -> Iterator[str]:
 
 
 def _require_attested(store: Store, archive: ArchiveId, body: bytes) -> None:
-    copy = store.read(archive.seal_key)
+    copy = _read_only_version(store, archive, archive.seal_key)
     if copy is None:
         raise _damaged(store, archive, f"no copy of it at {archive.seal_key}")
-    if copy[0] != body:
+    if copy != body:
         try:
-            written = json.loads(copy[0])
+            written = json.loads(copy)
             fields = sorted(name for name, value in json.loads(body).items() if written.get(name) != value)
         except (ValueError, AttributeError, RecursionError):
             fields = []
@@ -272,23 +325,30 @@ def _require_attested(store: Store, archive: ArchiveId, body: bytes) -> None:
         raise _damaged(store, archive, f"one that differs {what} from its copy at {archive.seal_key}")
 
 
-def _damaged(store: Store, archive: ArchiveId, found: str) -> IntegrityError:
+def _damaged(store: Store, archive: ArchiveId, found: str, key: str | None = None) -> IntegrityError:
+    one_version = key is not None
     return IntegrityError(
-        f"{store}{archive.manifest_key} is not a sound manifest",
-        expected=f"the manifest of {archive}, format version 1 or 2",
+        f"{store}{key or archive.manifest_key} is not a sound manifest",
+        expected="one version and no delete marker"
+        if one_version
+        else f"the manifest of {archive}, format version 1 or 2",
         found=found,
-        hint=f"Nothing was deleted or loaded. It and its copy {archive.seal_key} were written once, with the same bytes: "
-        "compare the two, list the earlier versions of both before anything else, and put the right one back.",
+        hint=f"Nothing was deleted or loaded. It and its copy {archive.seal_key} were written once, with the same bytes. "
+        "List all versions of both. Let an administrator of the bucket remove, by their version ids, delete markers and all "
+        "versions but the right one, which is the first unless that one is damaged; put nothing over it. If no version of "
+        "one is right, remove them all, then write the bytes of the other. docs/operations.md shows the commands.",
     )
 
 
 def archive_ids(
     store: Store, schema_name: str | None = None, table_name: str | None = None, partition_key: str | None = None
 ) -> Iterator[ArchiveId]:
-    """Ids of all sealed archives: of all tables, one table, or one partition."""
-    for key in store.keys(manifest_prefix(schema_name, table_name, partition_key)):
-        archive = manifest_archive_id(key)
-        if archive is not None:
+    """Ids of all sealed archives, of all tables, one table, or one partition; also where a delete marker hides one."""
+    seen = set()
+    for version in store.versions(manifest_prefix(schema_name, table_name, partition_key)):
+        archive = None if version.is_marker else manifest_archive_id(version.key)
+        if archive is not None and archive not in seen:
+            seen.add(archive)
             yield archive
 
 
@@ -299,13 +359,19 @@ def require_manifest(store: Store, archive: ArchiveId) -> Manifest:
         IntegrityError: There is no manifest, or it is damaged.
     """
     manifest = read_manifest(store, archive)
-    if manifest is None and store.head(archive.seal_key) is not None and store.head(archive.destruction_key) is None:
+    if manifest is None and is_destroyed(store, archive):
+        raise IntegrityError(
+            f"{archive} was destroyed",
+            found=f"its certificate {store}{archive.destruction_key}",
+            hint="Nothing was deleted or loaded. Its term was over; nothing of it is left to restore.",
+        )
+    if manifest is None and store.head(archive.seal_key) is not None:
         raise IntegrityError(
             f"the manifest of {archive} is gone from {store}",
             expected=archive.manifest_key,
             found=f"only its copy {archive.seal_key}",
-            hint="Nothing was deleted or loaded. If no run is sealing it just now, somebody removed the manifest or hid it "
-            "behind a delete marker: put it back, byte for byte as the copy.",
+            hint="Nothing was deleted or loaded. If no run is sealing it just now, somebody removed the manifest: let an "
+            "administrator of the bucket remove what delete markers lie there, then write it, byte for byte as the copy.",
         )
     if manifest is None:
         raise IntegrityError(

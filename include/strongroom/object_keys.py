@@ -7,12 +7,13 @@ percent-encoded, so that a dot or slash in a name can neither leave its prefix n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timezone
 from urllib.parse import unquote
 
-from strongroom.errors import StrongroomError
+from strongroom.errors import PartitionError, StrongroomError
+from strongroom.partitions import Partition
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 _PURGE_INTENT, _DESTRUCTION = "purge-intent.json", "destruction.json"
@@ -191,17 +192,21 @@ def partition_prefix(schema_name: str, table_name: str, partition_key: str) -> s
     return f"{ARCHIVES}{table_folder(schema_name, table_name)}/partition={partition_key}/"
 
 
-def evidence_prefix(schema_name: str, table_name: str, partition_key: str | None = None) -> str:
-    """Key prefix of the evidence of all archives that a table, or one partition of it, ever had."""
-    of_table = f"{EVIDENCE}{table_folder(schema_name, table_name)}/"
-    return of_table if partition_key is None else f"{of_table}{partition_key}/"
+def evidence_prefix(
+    schema_name: str | None = None, table_name: str | None = None, partition_key: str | None = None
+) -> str:
+    """Key prefix of the evidence of all archives that ever were: of all tables, one table, or one partition."""
+    return _narrowed(EVIDENCE, schema_name, table_name, partition_key)
 
 
 def manifest_prefix(
     schema_name: str | None = None, table_name: str | None = None, partition_key: str | None = None
 ) -> str:
     """Key prefix of manifests: of all, of one table, or of one partition."""
-    prefix = "metadata/"
+    return _narrowed("metadata/", schema_name, table_name, partition_key)
+
+
+def _narrowed(prefix: str, schema_name: str | None, table_name: str | None, partition_key: str | None) -> str:
     if schema_name is not None and table_name is not None:
         prefix += f"{table_folder(schema_name, table_name)}/"
         if partition_key is not None:
@@ -213,7 +218,18 @@ def manifest_archive_id(key: str) -> ArchiveId | None:
     """The archive whose manifest a key below ``metadata/`` is, or None for any other object there."""
     folder, _, name = key.rpartition("/")
     archive = ArchiveId.parse_or_none(name.removesuffix(".json"))
-    return archive if folder and archive is not None and archive.manifest_key == key else None
+    if not folder or archive is None or archive.manifest_key != key or not _has_partition(archive):
+        return None
+    return archive
+
+
+def _has_partition(archive: ArchiveId) -> bool:
+    """Whether a run may ever have written it: the month 2026-99 is in no calendar."""
+    try:
+        Partition.named(archive.partition_key)
+    except PartitionError:
+        return False
+    return True
 
 
 def stored_archive_id(key: str) -> ArchiveId | None:
@@ -225,35 +241,35 @@ def stored_archive_id(key: str) -> ArchiveId | None:
 
 def unfinished_purges(evidence_keys: Iterable[str]) -> list[ArchiveId]:
     """Archives of which the evidence says that a purge began, and not that it ended; sorted."""
-    return _with_evidence(evidence_keys, _PURGE_INTENT)
+    return _with_evidence(evidence_keys, _PURGE_INTENT, ended=(_DESTRUCTION,))
 
 
 def sealed_and_kept(evidence_keys: Iterable[str]) -> list[ArchiveId]:
     """Archives of which the evidence says that they were sealed, and not that they were destroyed; sorted."""
-    return _with_evidence(evidence_keys, _SEAL)
+    return _with_evidence(evidence_keys, _SEAL, ended=(_DESTRUCTION,))
+
+
+def emptied_and_kept(evidence_keys: Iterable[str]) -> list[ArchiveId]:
+    """Archives of which the evidence says that rows left the database, and not that a purge began; sorted."""
+    return _with_evidence(evidence_keys, "delete-", "detach.json", ended=(_PURGE_INTENT, _DESTRUCTION))
 
 
 def certified(evidence_keys: Iterable[str]) -> list[ArchiveId]:
     """Archives of which the evidence holds a certificate of destruction; sorted."""
-    return sorted(archive for archive, _ in _records(evidence_keys, _DESTRUCTION))
+    return _with_evidence(evidence_keys, _DESTRUCTION, ended=())
 
 
-def _with_evidence(evidence_keys: Iterable[str], wanted: str) -> list[ArchiveId]:
-    """Archives that have a record of one name and no certificate of destruction; sorted."""
-    begun: set[ArchiveId] = set()
-    ended: set[ArchiveId] = set()
-    for archive, name in _records(evidence_keys, wanted, _DESTRUCTION):
-        (begun if name == wanted else ended).add(archive)
-    return sorted(begun - ended)
-
-
-def _records(evidence_keys: Iterable[str], *wanted: str) -> Iterator[tuple[ArchiveId, str]]:
-    """Which archives have a record of one of some names, and which one."""
+def _with_evidence(evidence_keys: Iterable[str], *wanted: str, ended: tuple[str, ...]) -> list[ArchiveId]:
+    """Archives that have a record whose name begins with one text, and none that begins with another; sorted."""
+    found: set[ArchiveId] = set()
+    over: set[ArchiveId] = set()
     for key in evidence_keys:
         folder, _, name = key.rpartition("/")
-        archive = ArchiveId.parse_or_none(folder.rpartition("/")[2])
-        if name in wanted and archive is not None and f"{folder}/" == archive.evidence_prefix:
-            yield archive, name
+        if name.startswith((*wanted, *ended)):
+            archive = ArchiveId.parse_or_none(folder.rpartition("/")[2])
+            if archive is not None and f"{folder}/" == archive.evidence_prefix and _has_partition(archive):
+                (found if name.startswith(wanted) else over).add(archive)
+    return sorted(found - over)
 
 
 def warm_evidence_key(schema_name: str, table_name: str, month: str, at: datetime) -> str:

@@ -43,7 +43,10 @@ NOBODY = "nobody"
 """Who refused a purge by not answering in time."""
 
 _READERS = 8
-_EARLIER_VERSIONS = "Nothing was removed. Earlier versions of this object may be sound: list them before anything else."
+_EARLIER_VERSIONS = (
+    "Nothing was removed. It was written once: list its versions, and let an administrator of the bucket remove all but the "
+    "right one, the first as a rule, by their version ids."
+)
 
 Reason = Literal["expired", "unfinished", "kept", "held", "contended", "left_out", "unverifiable"]
 
@@ -54,7 +57,8 @@ class Decision(Record):
     ``expired``: its term is over. ``unfinished``: a purge removed its manifest already and has yet to certify that.
     ``kept``: its term still runs. ``held``: a legal hold covers it. ``contended``: somebody needs it just now.
     ``left_out``: the settings of its table are wrong, so nobody can say who must approve.
-    ``unverifiable``: its manifest is damaged, so nobody can say whether its term is over.
+    ``unverifiable``: its manifest is damaged, hidden or gone, or there are several, so nobody can say whether its term is
+    over; or it was destroyed before.
     """
 
     archive_id: str
@@ -301,8 +305,9 @@ def purge_archive(
     """
     archive = decision.archive
     if (certificate := read_certificate(store, archive)) is not None:
-        if store.head(archive.manifest_key) is not None:
-            return _stopped(archive, "unverifiable", "it was destroyed before, and somebody has put it back since")
+        if versions_of(store, archive):
+            back = f"it was destroyed before ({archive.destruction_key}), and somebody has put it back since"
+            return _stopped(archive, "unverifiable", back)
         return _purged(archive, certificate)
     if decision.reason == "expired" and not approval.approved:
         refused = f"answered no by {approval.by}" if approval.by != NOBODY else "not answered in time"

@@ -13,12 +13,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BeforeValidator, Field
 
+from strongroom.catalog import stray_keys
 from strongroom.claims import KeepClaim, claim_keeper, release_claim, take_claim
 from strongroom.delete import parse_evidence
 from strongroom.errors import RestoreError, StrongroomError
 from strongroom.identity import require_claimed
 from strongroom.manifest import Manifest, archive_ids, require_manifest
-from strongroom.object_keys import ArchiveId, claim_key, restore_report_key
+from strongroom.object_keys import ArchiveId, claim_key, emptied_and_kept, evidence_prefix, restore_report_key
 from strongroom.partitions import Partition
 from strongroom.records import Record, RestoreRecord
 from strongroom.restore_target import (
@@ -38,6 +39,9 @@ MOST_LANES = 1000
 """Airflow maps a task over at most 1024 values (``max_map_length``)."""
 
 _READERS = 8
+
+LISTED_STRAYS = 10
+"""How many objects that are no manifests a plan names."""
 
 LISTED_KEYS = 1000
 """How many keys of rows that are there but different one part names; it always counts them all."""
@@ -121,6 +125,9 @@ class RestorePlan(Record):
     creates_target: bool
     kept_aside: tuple[str, ...] = Field(description="Columns the target no longer has; their values go aside.")
     added: tuple[str, ...] = Field(description="Columns the archive does not know; they take their default.")
+    strays: tuple[str, ...] = Field(
+        default=(), description="Some keys among the table's manifests that are of none: somebody else wrote there."
+    )
     until: AwareDatetime
     planned_at: AwareDatetime
 
@@ -258,6 +265,7 @@ def plan_restore(
         creates_target=False,
         kept_aside=(),
         added=(),
+        strays=stray_keys(store, *split_table(table))[:LISTED_STRAYS],
         until=now + timedelta(days=request.keep_days),
         planned_at=now,
     )
@@ -330,7 +338,9 @@ def locate_archives(store: Store, request: RestoreRequest) -> list[Manifest]:
 def _archives_in_range(store: Store, request: RestoreRequest) -> Iterator[ArchiveId]:
     start = Partition.named(request.first_partition).window.start if request.first_partition else None
     end = Partition.named(request.last_partition).window.end if request.last_partition else None
-    for archive in archive_ids(store, *split_table(str(request.table))):
+    table = split_table(str(request.table))
+    # One whose manifest is gone is asked for as well: to bring back only the others would be to lose its rows in silence.
+    for archive in (*emptied_and_kept(store.keys(evidence_prefix(*table))), *archive_ids(store, *table)):
         window = Partition.named(archive.partition_key).window
         if (start is None or window.start >= start) and (end is None or window.end <= end):
             yield archive

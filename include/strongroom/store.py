@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -76,6 +77,23 @@ class StoredVersion(Record):
     modified_at: AwareDatetime
     is_latest: bool
     is_marker: bool = False
+    etag: str | None = Field(
+        default=None, description="None for a delete marker, and in records from before it was kept."
+    )
+
+
+def by_key(versions: Iterable[StoredVersion]) -> dict[str, tuple[StoredVersion, ...]]:
+    """Versions and delete markers from a listing, by key, those of one key oldest first."""
+    found: defaultdict[str, list[StoredVersion]] = defaultdict(list)
+    older_first = list(versions)[::-1]  # of those of one second too: a listing tells the newest of a key first
+    for version in sorted(older_first, key=lambda one: (one.key, one.modified_at, one.is_latest)):
+        found[version.key].append(version)
+    return {key: tuple(group) for key, group in found.items()}
+
+
+def is_there(versions: Iterable[StoredVersion]) -> bool:
+    """Whether there is an object, hidden or not, and not only delete markers."""
+    return not all(version.is_marker for version in versions)
 
 
 def is_loopback(host: str | None) -> bool:
@@ -362,18 +380,18 @@ class Store:
             answer["Metadata"].get("sha256"),
         )
 
-    def read(self, key: str) -> tuple[bytes, str] | None:
-        """Read a small object whole, with its ETag, or None if there is none."""
+    def read(self, key: str, version_id: str | None = None) -> tuple[bytes, str] | None:
+        """Read a small object whole, the newest version unless told otherwise, with its ETag; None if there is none."""
         try:
             with self._translated("read", key):
-                answer = self._client.get_object(**self._named(key))
+                answer = self._client.get_object(**self._named(key, version_id))
                 if answer["ContentLength"] > LARGEST_READ_BYTES:
                     raise IntegrityError(
                         f"{self}{key} is larger than any object of its kind",
                         expected=f"at most {LARGEST_READ_BYTES} bytes",
                         found=f"{answer['ContentLength']} bytes",
-                        hint="Nothing was deleted or loaded. Somebody else wrote it: list its earlier versions, and put "
-                        "the right one back.",
+                        hint="Nothing was deleted or loaded. Somebody else wrote it: list its versions, and let an "
+                        "administrator of the bucket remove this one by its version id.",
                     )
                 return b"".join(self._body(key, answer)), answer["ETag"].strip('"')
         except AbsentError:
@@ -451,7 +469,10 @@ class Store:
                     yield entry["Key"].removeprefix(self._prefix), entry["ETag"].strip('"')
 
     def versions(self, prefix: str) -> Iterator[StoredVersion]:
-        """All versions and delete markers below a prefix, however many there are, key by key."""
+        """All versions and delete markers below a prefix, however many there are, in the order of their keys.
+
+        A page of the listing tells versions before delete markers, and of one key the newest first.
+        """
         with self._translated("list versions of", prefix):
             pages = self._client.get_paginator("list_object_versions").paginate(
                 Bucket=self._settings.bucket, Prefix=self._prefix + prefix
@@ -466,7 +487,12 @@ class Store:
                             modified_at=entry["LastModified"],
                             is_latest=entry["IsLatest"],
                             is_marker=kind == "DeleteMarkers",
+                            etag=entry["ETag"].strip('"') if "ETag" in entry else None,
                         )
+
+    def history(self, key: str) -> tuple[StoredVersion, ...]:
+        """All versions and delete markers of one object, oldest first."""
+        return by_key(self.versions(key)).get(key, ())
 
     def _named(self, key: str, version_id: str | None = None) -> dict[str, str]:
         named = {"Bucket": self._settings.bucket, "Key": self._prefix + key}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -34,7 +34,7 @@ from strongroom.purge import read_restore
 from strongroom.purge_store import LockedError, PurgeStore, UnfinishedUpload
 from strongroom.records import Claim, Record, RunIdentity
 from strongroom.staging import OF_RESTORES, StagingRoot
-from strongroom.store import Store, StoredVersion
+from strongroom.store import Store, StoredVersion, by_key
 
 Refusal = Literal["held", "contended", "locked", "unverifiable"]
 
@@ -169,9 +169,9 @@ def _unsealed(store: Store, before: datetime) -> Iterator[Leftover]:
 
 
 def _doubt(store: Store, archive: ArchiveId) -> str | None:
-    """Why parts without a visible manifest may be an archive all the same."""
-    if any(version.key == archive.manifest_key for version in store.versions(archive.manifest_key)):
-        return "a manifest of it lies hidden behind a delete marker"
+    """Why parts whose manifest was not listed may be an archive all the same."""
+    if store.history(archive.manifest_key):
+        return "there is a manifest of it"
     if any(key != archive.sweep_key for key in store.keys(archive.evidence_prefix)):
         return "there is evidence of it, so it was an archive once, and its manifest is gone"
     return None
@@ -191,7 +191,7 @@ def _uploads(purge_store: PurgeStore, before: datetime) -> Iterator[Leftover]:
 
 
 def _restore_records(store: Store, now: datetime) -> Iterator[Leftover]:
-    for key, versions in _by_key(store.versions(RESTORES)).items():
+    for key, versions in by_key(store.versions(RESTORES)).items():
         leftover = Leftover(kind="restore_record", name=key, since=versions[-1].modified_at, versions=versions)
         try:
             record = read_restore(store, key)
@@ -203,7 +203,7 @@ def _restore_records(store: Store, now: datetime) -> Iterator[Leftover]:
 
 
 def _claims(store: Store, before: datetime) -> Iterator[Leftover]:
-    for key, versions in _by_key(store.versions(CLAIMS)).items():
+    for key, versions in by_key(store.versions(CLAIMS)).items():
         since = versions[-1].modified_at
         present = store.read(key) if since <= before else None
         try:
@@ -219,19 +219,11 @@ def _claims(store: Store, before: datetime) -> Iterator[Leftover]:
             yield from _superseded(versions, before)
 
 
-def _superseded(versions: Iterator[StoredVersion] | Sequence[StoredVersion], before: datetime) -> Iterator[Leftover]:
+def _superseded(versions: Iterable[StoredVersion], before: datetime) -> Iterator[Leftover]:
     """Earlier versions of objects that are overwritten all the time and prove nothing."""
     old = [version for version in versions if not version.is_latest and version.modified_at <= before]
-    for key, gone in _by_key(old).items():
+    for key, gone in by_key(old).items():
         yield Leftover(kind="superseded", name=key, since=gone[-1].modified_at, versions=gone)
-
-
-def _by_key(versions: Iterator[StoredVersion] | Sequence[StoredVersion]) -> dict[str, tuple[StoredVersion, ...]]:
-    """Versions of each key, oldest first."""
-    found: defaultdict[str, list[StoredVersion]] = defaultdict(list)
-    for version in sorted(versions, key=lambda one: (one.key, one.modified_at, one.is_latest)):
-        found[version.key].append(version)
-    return {key: tuple(group) for key, group in found.items()}
 
 
 def _judge(store: Store, leftover: Leftover, holds: Sequence[Hold], now: datetime) -> Leftover:

@@ -130,10 +130,13 @@ def test_catalog_selects_by_prefix_partition_and_age_and_names_what_is_damaged(c
     assert listed("--older-than", "P100Y") == listed("--prefix", "warm.") == []
 
     object_store.client("admin").put_object(Bucket=bucket, Key=ArchiveId.parse(ARCHIVE).manifest_key, Body=b"{}")
+    stray = "metadata/public.audit/2026-99/public.audit.2026-99.0001.json"
+    object_store.client("admin").put_object(Bucket=bucket, Key=stray, Body=b"{}")
     damaged = airflow("strongroom", "catalog", "--rebuild-index")
 
     assert damaged.returncode == 1
-    assert f"{ARCHIVE} has a damaged manifest" in damaged.stdout
+    assert f"{ARCHIVE} has a damaged manifest: expected one version of it, found 2 versions" in damaged.stdout
+    assert f"{stray} is no manifest and was passed over" in " ".join(damaged.stdout.split())
 
 
 def test_verify_reads_all_archives_or_a_sample_and_names_what_is_unverifiable(chain, airflow, object_store, bucket):
@@ -157,7 +160,7 @@ def test_verify_of_all_archives_names_one_whose_manifest_somebody_hid(chain, air
     assert ended.returncode == 1
     [verdict] = json.loads(ended.stdout)
     assert (verdict["result"], verdict["archive_id"]) == ("unverifiable", ARCHIVE)
-    assert verdict["problem"].startswith(f"the manifest of {ARCHIVE} is gone")
+    assert verdict["problem"].endswith("found a delete marker that hides it")
 
 
 def test_condemn_gives_up_an_archive_only_when_a_part_of_it_is_gone(chain, airflow, object_store, bucket):

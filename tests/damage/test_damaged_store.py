@@ -284,7 +284,7 @@ def test_damage_to_sha256sums_is_found(damaged, change, result):
 def test_a_flipped_bit_of_the_manifest_is_found(damaged, bit):
     with damaged.vandal.undone():
         key = damaged.archive.manifest_key
-        damaged.vandal.write(key, flipped(damaged.vandal.read(key), bit))
+        damaged.vandal.replace(key, flipped(damaged.vandal.read(key), bit))
 
         require_unverifiable(damaged, "is not a sound manifest")
 
@@ -293,7 +293,7 @@ def test_each_flipped_bit_of_the_copy_of_a_manifest_is_found(damaged):
     key = damaged.archive.seal_key
     whole = damaged.vandal.read(key)
     for bit in range(5, len(whole) * 8, len(whole)):
-        damaged.vandal.write(key, flipped(whole, bit))
+        damaged.vandal.replace(key, flipped(whole, bit))
         with pytest.raises(IntegrityError, match=r"differs in .* from its copy"):
             require_manifest(damaged.chain.store, damaged.archive)
 
@@ -301,26 +301,65 @@ def test_each_flipped_bit_of_the_copy_of_a_manifest_is_found(damaged):
 @pytest.mark.parametrize("length", [0, 1, 100, 2000, -1])
 def test_a_truncated_manifest_is_found(damaged, length):
     whole = damaged.vandal.read(damaged.archive.manifest_key)
-    damaged.vandal.write(damaged.archive.manifest_key, whole[:length])
+    damaged.vandal.replace(damaged.archive.manifest_key, whole[:length])
 
     require_unverifiable(damaged, "is not a sound manifest")
 
 
-def test_a_manifest_behind_a_delete_marker_is_said_to_be_gone(damaged):
-    damaged.vandal.hide(damaged.archive.manifest_key)
+def test_a_manifest_that_was_removed_is_said_to_be_gone(damaged):
+    damaged.vandal.replace(damaged.archive.manifest_key, b"")
+    damaged.vandal.remove(damaged.archive.manifest_key)
 
     require_unverifiable(damaged, f"the manifest of {damaged.archive} is gone")
 
 
 def test_a_manifest_whose_copy_is_gone_is_not_believed(damaged):
-    damaged.vandal.hide(damaged.archive.seal_key)
+    damaged.vandal.replace(damaged.archive.seal_key, b"")
+    damaged.vandal.remove(damaged.archive.seal_key)
 
     require_unverifiable(damaged, "no copy of it at evidence/")
 
 
+@pytest.mark.parametrize("key", ["manifest_key", "seal_key"])
+def test_a_delete_marker_hides_neither_a_manifest_nor_its_copy(damaged, key):
+    damaged.vandal.hide(getattr(damaged.archive, key))
+
+    require_unverifiable(damaged, "found a delete marker that hides it")
+
+
+@pytest.mark.parametrize("key", ["manifest_key", "seal_key"])
+def test_a_second_version_of_a_manifest_or_its_copy_is_not_believed_whatever_it_says(damaged, key):
+    """Neither is ever written over, so somebody else did; not even the same bytes are taken."""
+    key = getattr(damaged.archive, key)
+    [first] = damaged.chain.store.history(key)
+    second = damaged.vandal.write(key, damaged.vandal.read(key))
+
+    require_unverifiable(damaged, f"found 2 versions, of which the first is {first.version_id} of 20")
+
+    damaged.vandal.admin.delete_object(Bucket=damaged.vandal.bucket, Key=key, VersionId=second)
+    assert damaged.verify().result == "sound"
+
+
+def test_a_manifest_and_its_copy_that_were_forged_alike_are_not_believed(damaged):
+    """By somebody with nothing but the archiver's rights, who can remove no version: T3."""
+    forged = damaged.vandal.read(damaged.archive.manifest_key).replace(b"a test", b"no law")
+    for key in (damaged.archive.manifest_key, damaged.archive.seal_key):
+        damaged.chain.client.put_object(Bucket=damaged.vandal.bucket, Key=key, Body=forged)
+
+    require_unverifiable(damaged, "found 2 versions")
+
+
+@pytest.mark.parametrize("snapshot", ["nonsense", "1:1", "1:1:2:", f"{'9' * 5000}:1:", "-1:1:", "1:1:,"])
+def test_a_snapshot_that_is_none_makes_a_manifest_damaged(damaged, snapshot):
+    """It orders the parts of a restore."""
+    damaged.vandal.edit(damaged.archive, lambda m: m["parts"][0].update(snapshot=snapshot), copy_too=True)
+
+    require_unverifiable(damaged, "part 0 with a snapshot that is none")
+
+
 def test_a_manifest_too_large_for_any_memory_is_not_read(damaged, monkeypatch):
     monkeypatch.setattr("strongroom.store.LARGEST_READ_BYTES", 100_000)
-    damaged.vandal.write(damaged.archive.manifest_key, b" " * 100_001)
+    damaged.vandal.replace(damaged.archive.manifest_key, b" " * 100_001)
 
     require_unverifiable(damaged, "is larger than any object of its kind")
 
@@ -328,7 +367,7 @@ def test_a_manifest_too_large_for_any_memory_is_not_read(damaged, monkeypatch):
 def test_the_manifest_of_another_archive_under_the_same_name_is_found(damaged):
     other = damaged.vandal.read(damaged.archive.manifest_key).replace(b".0001", b".0002")
     for key in (damaged.archive.manifest_key, damaged.archive.seal_key):
-        damaged.vandal.write(key, other)
+        damaged.vandal.replace(key, other)
 
     require_unverifiable(damaged, "found the manifest of public.audit.2026-05.0002")
 
@@ -367,7 +406,7 @@ def test_each_field_of_a_manifest_that_is_edited_by_hand_is_found(damaged):
                 document = document[key]
             document[field] = other_than(document[field])
 
-        damaged.vandal.write(damaged.archive.manifest_key, whole)
+        damaged.vandal.replace(damaged.archive.manifest_key, whole)
         damaged.vandal.edit(damaged.archive, change)
         with pytest.raises(IntegrityError, match="is not a sound manifest"):
             require_manifest(damaged.chain.store, damaged.archive)

@@ -42,7 +42,7 @@ from strongroom.object_keys import (
     stored_archive_id,
     unfinished_purges,
 )
-from strongroom.partitions import Partition, Term
+from strongroom.partitions import EPOCH, Partition, Term
 from strongroom.purge import Certificate, PurgeIntent
 from strongroom.records import (
     CompressedPart,
@@ -60,7 +60,7 @@ from strongroom.restore_part import RestoreProgress
 from strongroom.restores import parse_restore_record
 from strongroom.settings import Settings, StoreSettings, load_settings
 from strongroom.settings.strict_yaml import YamlError, parse_yaml
-from strongroom.store import Store
+from strongroom.store import Store, StoredVersion
 from strongroom.type_names import is_type_name, type_name
 from strongroom.verification import parse_sample
 from strongroom.verify import split_lines
@@ -85,11 +85,12 @@ class Shelf(Store):
         super().__init__(None, StoreSettings(bucket="nowhere"))
         self.body = body
 
-    def read(self, _: str) -> tuple[bytes, str]:
+    def read(self, *_: str) -> tuple[bytes, str]:
         return self.body, "etag"
 
-    def keys(self, prefix: str) -> Any:
-        return iter([f"{prefix}20260101T000000Z-00000000.json"])
+    def versions(self, prefix: str) -> Any:
+        key = f"{prefix}20260101T000000Z-00000000.json"
+        yield StoredVersion(key=key, version_id="1", size_bytes=len(self.body), modified_at=EPOCH, is_latest=True)
 
     def swap(self, key: str, body: bytes, **_: Any) -> bool:
         if key == CATALOG_INDEX:

@@ -7,9 +7,9 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from strongroom.catalog import each_once, read_catalog, survey_catalog, write_index
+from strongroom.catalog import each_once, read_catalog, stray_keys, survey_catalog, write_index
 from strongroom.errors import IntegrityError
-from strongroom.object_keys import CATALOG_INDEX, ArchiveId
+from strongroom.object_keys import CATALOG_INDEX, SOURCE_IDENTITY, ArchiveId
 from strongroom.settings import Settings, StoreSettings
 from strongroom.statistics import make_statistics
 from strongroom.statistics_page import make_page
@@ -18,6 +18,8 @@ from strongroom.store import Store
 from strongroom.verification import read_proofs, verify_and_record, verify_archives
 from tests.chain import NOW, Chain, some_settings
 from tests.counting import count_calls
+from tests.damaging import Vandal
+from tests.sealing import seal_month
 from tests.synthetic import a_manifest, many_manifests, put_manifests
 
 ARCHIVES = 1200
@@ -42,10 +44,10 @@ def test_more_than_a_thousand_archives_are_listed_and_the_index_saves_the_readin
     assert [one.archive_id for one in one_table.manifests] == [f"public.t003.{_month(n)}.0001" for n in range(100)]
 
     # What was purged, sealed or damaged since is seen although the index does not know of it.
-    admin = object_store.client("admin")
+    vandal = Vandal(object_store.client("admin"), store, bucket)
     gone, damaged = (ArchiveId("public", "t000", key, 1).manifest_key for key in ("2018-01", "2018-02"))
-    admin.delete_object(Bucket=bucket, Key=gone)
-    admin.put_object(Bucket=bucket, Key=damaged, Body=b"{}")
+    vandal.remove(gone)
+    vandal.replace(damaged, b"{}")
     put_manifests(store, iter([a_manifest("t000", "2026-05")]))
 
     third = survey_catalog(store)
@@ -54,6 +56,39 @@ def test_more_than_a_thousand_archives_are_listed_and_the_index_saves_the_readin
     assert [one.archive_id for one in third.damaged] == ["public.t000.2018-02.0001"]
     with pytest.raises(IntegrityError, match="not a sound manifest"):
         list(read_catalog(store, "public", "t000"))
+
+
+def test_a_listing_names_each_manifest_that_is_not_as_it_was_written_and_asks_for_none_of_them(
+    store, object_store, bucket, tmp_path
+):
+    """Versions and evidence are listed for all of them together."""
+    settings, vandal = some_settings(bucket, tmp_path), Vandal(object_store.client("admin"), store, bucket)
+    months = {month: seal_month(store, settings, f"2026-0{month}") for month in range(1, 8)}
+    for archive in months.values():
+        store.put_bytes(archive.delete_evidence_key(0), b"{}")
+    vandal.hide(months[1].manifest_key)
+    vandal.write(months[2].manifest_key, vandal.read(months[2].manifest_key))
+    vandal.write(months[3].seal_key, b"{}")
+    vandal.remove(months[4].manifest_key)
+    store.put_bytes(months[5].destruction_key, b"{}")
+    vandal.remove(months[6].manifest_key)
+    store.put_bytes(months[6].purge_intent_key, b"{}")
+    stray = "metadata/public.audit/2026-99/public.audit.2026-99.0001.json"
+    store.put_bytes(stray, b"{}")
+
+    survey = survey_catalog(store)
+
+    assert [one.archive_id for one in survey.manifests] == [str(months[7])]
+    assert {one.archive_id: one.problem.split(", of which")[0] for one in survey.damaged} == {
+        str(months[1]): "expected one version of it, found a delete marker that hides it",
+        str(months[2]): "expected one version of it, found 2 versions",
+        str(months[3]): f"expected one version of its copy {months[3].seal_key}, found 2 versions",
+        str(months[4]): f"it is gone, and rows were deleted because of it; its copy is {months[4].seal_key}",
+        str(months[5]): f"it was destroyed ({months[5].destruction_key}), and somebody has put it back since",
+    }
+    assert (survey.strays, survey.read) == ((stray,), 1)
+    assert SOURCE_IDENTITY in store.keys("metadata/")
+    assert stray_keys(store, "public", "audit") == (stray,)
 
 
 def test_an_archive_to_which_two_addresses_lead_is_told_once(store):

@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from botocore.exceptions import ClientError
 
-from strongroom.errors import IntegrityError, StoreAccessError
-from strongroom.holds import HoldError, holds_in_force, place_hold, read_holds, release_hold
-from strongroom.object_keys import hold_key
+from strongroom.errors import HeldError, IntegrityError, StoreAccessError
+from strongroom.holds import EVERYTHING, HoldError, HoldWatch, holds_in_force, place_hold, read_holds, release_hold
+from strongroom.object_keys import ArchiveId, hold_key
 from strongroom.settings import StoreSettings
 from strongroom.store import Store
+from tests.damaging import Vandal
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 REASONS = {"why": "fraud case", "who": "ada", "reference": "EFCC/2026/17", "now": NOW}
@@ -62,6 +64,55 @@ def test_a_hold_under_another_name_is_not_sound(store):
 
     with pytest.raises(IntegrityError, match=f"{other} is not a sound legal hold"):
         holds_in_force(store)
+
+
+def test_a_delete_marker_over_a_hold_does_not_lift_it(store, object_store, bucket):
+    """Nor does it hide it from a delete that looks for holds on everything; an administrator's marker, as nobody else can."""
+    holds = [place_hold(store, what, **REASONS) for what in ("public.audit", EVERYTHING)]
+    vandal = Vandal(object_store.client("admin"), store, bucket)
+    for hold in holds:
+        vandal.hide(f"team/{hold_key(hold.hold_id)}")
+
+    assert sorted(holds_in_force(store), key=str) == sorted(holds, key=str)
+    with pytest.raises(HeldError):
+        HoldWatch(store).look()
+    with pytest.raises(HoldError, match="is hidden behind a delete marker") as caught:
+        release_hold(store, holds[0].hold_id, who="eve", reason="gone", now=NOW)
+    assert caught.value.hint.startswith("The hold stays in force.")
+
+
+def test_a_released_hold_behind_a_delete_marker_stays_released(store, object_store, bucket):
+    hold = place_hold(store, "public.audit", **REASONS)
+    released = release_hold(store, hold.hold_id, who="bob", reason="closed", now=NOW)
+    Vandal(object_store.client("admin"), store, bucket).hide(f"team/{hold_key(hold.hold_id)}")
+
+    assert read_holds(store) == [released]
+
+
+def test_another_hold_written_over_a_hold_does_not_narrow_it(store, object_store, bucket):
+    """Whoever holds the archiver's keys may write there; then nothing at all is removed."""
+    hold = place_hold(store, "public.audit", **REASONS)
+    narrower = hold.model_copy(update={"what": "public.audit.2020-01"})
+    object_store.client("archiver").put_object(
+        Bucket=bucket, Key=f"team/{hold_key(hold.hold_id)}", Body=narrower.model_dump_json().encode()
+    )
+
+    with pytest.raises(IntegrityError, match="is not a sound legal hold") as caught:
+        holds_in_force(store)
+
+    assert caught.value.hint.startswith("Nothing was removed, and nothing of this store will be")
+
+
+@pytest.mark.parametrize("identity", ["archiver", "purger"])
+def test_neither_archiver_nor_purger_can_hide_a_hold_or_a_manifest(store, object_store, bucket, identity):
+    hold = place_hold(store, "public.audit", **REASONS)
+    manifest = ArchiveId("public", "audit", "2026-05", 1).manifest_key
+    store.put_bytes(manifest, b"{}")
+    client = object_store.client(identity)
+
+    for key in (hold_key(hold.hold_id), manifest):
+        with pytest.raises(ClientError, match="AccessDenied"):
+            client.delete_object(Bucket=bucket, Key=f"team/{key}")
 
 
 def test_the_purger_can_place_and_release_nothing(object_store, store, bucket):

@@ -38,6 +38,7 @@ from strongroom.settings import TableSettings
 from strongroom.store import Store, StoredVersion
 from strongroom_local.s3 import ObjectStore
 from tests.chain import Chain, some_settings
+from tests.damaging import Vandal
 from tests.sealing import seal_month
 
 MONTHS = ("2026-04", "2026-05", "2026-06")
@@ -58,7 +59,8 @@ class Vault:
         self.bucket = settings.store.bucket
         self.store = Store(object_store.client("archiver"), settings.store)
         self.purge_store = PurgeStore(object_store.client("purger"), settings.store)
-        self.admin = object_store.client("admin")
+        self.archiver, self.admin = object_store.client("archiver"), object_store.client("admin")
+        self.vandal = Vandal(self.admin, self.store, self.bucket)
 
     def decisions(self, now: datetime = LATER) -> dict[str, Decision]:
         return {decision.archive_id[-12:-5]: decision for decision in judge(self.store, now=now)}
@@ -349,7 +351,7 @@ def test_a_manifest_that_is_not_the_one_that_was_judged_stops_the_purge(vault):
     archive = an_archive("2026-05")
     other = require_manifest(vault.store, archive).model_copy(update={"legal_basis": "another law"})
     for key in (archive.manifest_key, archive.seal_key):
-        vault.admin.put_object(Bucket=vault.bucket, Key=key, Body=other.to_json())
+        vault.vandal.replace(key, other.to_json())
 
     result = vault.carry_out(decision)
 
@@ -361,24 +363,111 @@ def test_a_term_that_was_shortened_by_hand_destroys_nothing(vault):
     """The decision believes the manifest; the purge compares it with the copy that was written before it."""
     archive = an_archive("2026-06")
     early = require_manifest(vault.store, archive).model_copy(update={"retention_until": SEALED})
-    vault.admin.put_object(Bucket=vault.bucket, Key=archive.manifest_key, Body=early.to_json())
+    vault.vandal.replace(archive.manifest_key, early.to_json())
 
     result = vault.purge("2026-06")
 
     assert result.result == "unverifiable"
     assert "differs in retention_until from its copy" in result.detail
+    assert len(vault.left_of("2026-06")) == 5
+
+
+@pytest.mark.parametrize("condition", [{}, {"IfMatch": True}], ids=["T2", "T17"])
+def test_a_term_that_was_shortened_with_the_archivers_keys_destroys_nothing(vault, condition):
+    """In the manifest and its copy alike; the first versions, which nobody but an administrator can remove, stay."""
+    archive = an_archive("2026-06")
+    early = require_manifest(vault.store, archive).model_copy(update={"retention_until": SEALED})
+    for key in (archive.manifest_key, archive.seal_key):
+        given = {"IfMatch": vault.archiver.head_object(Bucket=vault.bucket, Key=key)["ETag"]} if condition else {}
+        vault.archiver.put_object(Bucket=vault.bucket, Key=key, Body=early.to_json(), **given)
+
+    decision = vault.decisions()["2026-06"]
+    result = vault.carry_out(decision)
+
+    assert (decision.purge, decision.reason, result.result) == (False, "unverifiable", "unverifiable")
+    assert "found 2 versions, of which the first is" in decision.detail
     assert len(vault.left_of("2026-06")) == 6
 
 
-def test_an_archive_that_came_back_after_its_destruction_is_not_called_purged(vault):
-    manifest = require_manifest(vault.store, an_archive("2026-05"))
-    vault.purge("2026-05")
-    vault.admin.put_object(Bucket=vault.bucket, Key=an_archive("2026-05").manifest_key, Body=manifest.to_json())
+@pytest.mark.parametrize("key", ["manifest_key", "seal_key"])
+def test_a_second_version_that_came_after_the_decision_stops_the_purge(vault, key):
+    decision = vault.decisions()["2026-05"]
+    key = getattr(an_archive("2026-05"), key)
+    vault.archiver.put_object(Bucket=vault.bucket, Key=key, Body=vault.vandal.read(key))
 
-    result = vault.purge("2026-05")
+    result = vault.carry_out(decision)
 
     assert result.result == "unverifiable"
-    assert "somebody has put it back" in result.detail
+    assert f"{key} is not a sound manifest: found 2 versions" in result.detail
+
+
+def test_an_archive_is_purged_again_when_an_administrator_has_removed_the_forged_versions(vault):
+    archive = an_archive("2026-05")
+    for key in (archive.manifest_key, archive.seal_key):
+        vault.archiver.put_object(Bucket=vault.bucket, Key=key, Body=b"{}")
+    assert vault.purge("2026-05").result == "unverifiable"
+
+    for key in (archive.manifest_key, archive.seal_key):
+        forged = vault.store.history(key)[1].version_id
+        vault.admin.delete_object(Bucket=vault.bucket, Key=key, VersionId=forged)
+
+    assert vault.purge("2026-05").result == "purged"
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (Vandal.hide, "found a delete marker that hides it"),
+        (Vandal.remove, "it is gone, and rows were deleted because of it"),
+    ],
+    ids=["hidden", "removed"],
+)
+def test_an_archive_whose_manifest_was_taken_away_is_decided_to_be_unverifiable(vault, harm, says):
+    archive = an_archive("2026-05")
+    vault.store.put_bytes(archive.delete_evidence_key(0), b"{}")
+    harm(vault.vandal, archive.manifest_key)
+
+    decision = vault.decisions()["2026-05"]
+
+    assert (decision.purge, decision.reason) == (False, "unverifiable")
+    assert says in decision.detail
+
+
+def test_an_archive_that_came_back_after_its_destruction_is_not_called_purged(vault):
+    archive = an_archive("2026-05")
+    manifest = require_manifest(vault.store, archive)
+    vault.purge("2026-05")
+    vault.store.put_bytes(archive.manifest_key, manifest.to_json())
+
+    decision = vault.decisions()["2026-05"]
+    result = vault.carry_out(decision)
+
+    assert (decision.purge, decision.reason, result.result) == (False, "unverifiable", "unverifiable")
+    for said in (decision.detail, result.detail):
+        assert archive.destruction_key in said
+        assert "somebody has put it back" in said
+
+
+def test_parts_that_came_back_after_their_destruction_are_not_called_purged(vault):
+    """A repeat of the purge finds the certificate, and what lies there in spite of it."""
+    decision = vault.decisions()["2026-05"]
+    vault.purge("2026-05")
+    vault.store.put_bytes(an_archive("2026-05").part_key(0, "zstd"), b"rows")
+
+    assert vault.carry_out(decision).result == "unverifiable"
+
+
+def test_a_certificate_behind_a_delete_marker_still_forbids_the_archives_return(vault):
+    archive = an_archive("2026-05")
+    manifest = require_manifest(vault.store, archive)
+    vault.purge("2026-05")
+    vault.vandal.hide(archive.destruction_key)
+    vault.store.put_bytes(archive.manifest_key, manifest.to_json())
+
+    assert vault.decisions()["2026-05"].reason == "unverifiable"
+    with pytest.raises(IntegrityError, match=r"was destroyed, and somebody has put it back.*destruction.json"):
+        require_manifest(vault.store, archive)
+    assert vault.purge("2026-05").result == "unverifiable"
 
 
 def test_a_claim_of_another_run_is_respected(vault):
@@ -443,7 +532,7 @@ def test_what_is_left_after_all_is_an_error_and_no_certificate(vault):
 
 def test_a_manifest_that_vanished_after_it_was_judged_stops_the_purge(vault):
     decision = vault.decisions()["2026-05"]
-    vault.admin.delete_object(Bucket=vault.bucket, Key=an_archive("2026-05").manifest_key)
+    vault.vandal.remove(an_archive("2026-05").manifest_key)
 
     result = vault.carry_out(decision)
 
@@ -451,7 +540,7 @@ def test_a_manifest_that_vanished_after_it_was_judged_stops_the_purge(vault):
         "unverifiable",
         "its manifest vanished after it was judged, and no purge of it had begun",
     )
-    assert len(vault.left_of("2026-05")) == 6
+    assert len(vault.left_of("2026-05")) == 4
 
 
 def test_a_manifest_that_is_not_the_one_a_purge_had_begun_with_stops_the_next(vault):
@@ -465,7 +554,7 @@ def test_a_manifest_that_is_not_the_one_a_purge_had_begun_with_stops_the_next(va
         vault.purge("2026-05", purge_store=Interrupting(vault, 1, die))
     other = require_manifest(vault.store, archive).model_copy(update={"legal_basis": "another law"})
     for key in (archive.manifest_key, archive.seal_key):
-        vault.admin.put_object(Bucket=vault.bucket, Key=key, Body=other.to_json())
+        vault.vandal.replace(key, other.to_json())
 
     result = vault.purge("2026-05", run=NEXT_RUN, now=LATER + 2 * TTL)
 

@@ -35,10 +35,11 @@ def catalog(args: Namespace) -> int:
         and (younger is None or younger.after(manifest.window_end) > now)
     ]
     damaged = [one for survey in surveys for one in survey.damaged]
+    strays = list(dict.fromkeys(key for survey in surveys for key in survey.strays))
     if args.json:
         print_json([summary(manifest) for manifest in manifests] + [one.model_dump() for one in damaged])
     else:
-        _show(manifests, damaged)
+        _show(manifests, damaged, strays)
     return 1 if damaged else 0
 
 
@@ -53,7 +54,7 @@ def _survey(args: Namespace) -> list[Survey]:
     return [survey_catalog(connect_store(table), table.schema_name, table.table_name)]
 
 
-def _show(manifests: Sequence[Manifest], damaged: Sequence[DamagedManifest]) -> None:
+def _show(manifests: Sequence[Manifest], damaged: Sequence[DamagedManifest], strays: Sequence[str]) -> None:
     if manifests:
         numbers = (Column(name, justify="right", no_wrap=True) for name in ("rows", "bytes", "ratio"))
         table = Table(Column("archive", overflow="fold"), *numbers, Column("kept until", no_wrap=True), box=SIMPLE)
@@ -70,6 +71,8 @@ def _show(manifests: Sequence[Manifest], damaged: Sequence[DamagedManifest]) -> 
         print_out("There is no such archive yet.")
     for one in damaged:
         print_out(f"[red]{one.archive_id} has a damaged manifest:[/] {escape(one.problem)}")
+    for key in strays:
+        print_out(f"[yellow]{escape(key)} is no manifest and was passed over:[/] somebody else wrote there.")
 
 
 def _sum(manifests: Sequence[Manifest]) -> str:

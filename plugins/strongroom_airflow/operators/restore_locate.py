@@ -37,6 +37,7 @@ class RestoreLocateOperator(RestoreOperator):
             "rows": plan.rows,
             "added_columns": list(plan.added),
             "columns_kept_aside": list(plan.kept_aside),
+            "strays": list(plan.strays),
             "creates_target": plan.creates_target,
             "until": plan.until.isoformat(),
             "who": plan.request.who,
@@ -51,5 +52,6 @@ class RestoreLocateOperator(RestoreOperator):
 def _sentence(plan: RestorePlan) -> str:
     what = f"{plan.rows} rows in {len(plan.parts)} parts of {', '.join(plan.archive_ids[:5])}"
     more = f" and {len(plan.archive_ids) - 5} more archives" if len(plan.archive_ids) > 5 else ""
+    strays = f"; passed over {', '.join(plan.strays)}, where no manifest can lie" if plan.strays else ""
     begun = "Dry run: would look at" if plan.request.dry_run else "Bringing back"
-    return f"{begun} {what}{more} for {plan.target}"
+    return f"{begun} {what}{more} for {plan.target}{strays}"
