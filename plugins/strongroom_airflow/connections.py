@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import AbstractContextManager
 from typing import Any
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
+from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 from psycopg import pq
@@ -20,6 +22,10 @@ from strongroom.source import Connection, open_source
 from strongroom.staging import FolderRoot, StagingRoot
 from strongroom.staging_s3 import S3Root
 from strongroom.store import Store, make_client
+
+# The wrapper says each time where a connection's credentials came from; here that is always Airflow. It may still warn.
+AwsConnectionWrapper._log = logging.getLogger(AwsConnectionWrapper.__module__)  # type: ignore[assignment]
+AwsConnectionWrapper._log.setLevel(logging.WARNING)
 
 _LIBPQ_OPTIONS = frozenset(option.keyword.decode() for option in pq.Conninfo.get_defaults())
 

@@ -27,7 +27,7 @@ with the archive key by key. Whatever is not covered goes by key in `delete`; th
     "delete": """Deletes the part's rows by primary key in short transactions, only those whose digest is still the archived
 one. Rows that changed, or that others refer to now, stay and are listed under `evidence/`. Pauses by itself while standbys
 lag or others wait for it; the log says so. **Clear it** at any time: it goes on behind the last batch.""",
-    "report": """One summary: a report in the store, an asset event, metrics, one line in the log. Clears staging and gives the
+    "report": """One summary: a report in the store, an asset event, metrics, a few lines in the log. Clears staging and gives the
 claim back.""",
 }
 

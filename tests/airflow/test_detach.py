@@ -53,7 +53,9 @@ def chain(source, object_store, bucket, tmp_path, monkeypatch) -> Chain:
 
 
 def context_of(dag_id: str, partition_key: str | None = None) -> dict[str, Any]:
-    run = SimpleNamespace(dag_id=dag_id, run_id="r", partition_key=partition_key, start_date=None)
+    run = SimpleNamespace(
+        dag_id=dag_id, run_id="r", triggering_user_name="grace", partition_key=partition_key, start_date=None
+    )
     pushed: dict[str, Any] = {}
     instance = SimpleNamespace(task_id="t", xcom_push=lambda key, value: pushed.update({key: value}))
     return {"ti": instance, "dag_run": run}

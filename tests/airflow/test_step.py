@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import time
+import warnings
 from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
+from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
+from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowFailException
+from structlog.testing import capture_logs
 
 from strongroom.errors import RestoreError, StoreError
-from strongroom_airflow.operators.step import ERROR_XCOM, StepOperator, log_fields
+from strongroom_airflow.operators.step import ERROR_XCOM, StepOperator, log_fields, log_lines
 from strongroom_airflow.stopping import StoppedError
 
 
@@ -63,6 +67,72 @@ def test_no_fact_has_a_name_that_airflow_s_supervisor_uses_itself():
     _log_to_target(SimpleNamespace(log=lambda *_, **event: written.append(event)), 20, "Restored", **fields)
 
     assert written == [{"rows": 3, "target_": "public.audit", "level_": 3}]
+
+
+FACTS = {
+    "archive_id": "public.audit_events.2026-05.0001",
+    "part": 0,
+    "format": "jsonl",
+    "rows": 2548,
+    "proved_rows": 100,
+    "original_size_bytes": 1_234_567,
+    "original_sha256": "a" * 64,
+    "keys_sha256": "b" * 64,
+    "compression_type": "zstd",
+    "compressed_size_bytes": 234_567,
+    "sha256": "c" * 64,
+    "object_key": "archives/public.audit_events/partition=2026-05/public.audit_events.2026-05.0001/part-00000.jsonl.zst",
+    "version_id": "d" * 32,
+    "verified_at": "2026-11-28T12:00:00Z",
+    "note": None,
+    "restores": [],
+}
+
+
+def test_a_step_says_what_it_did_in_a_few_short_lines_of_fields():
+    """An auditor reads them in the UI, which does not wrap them; what a program wants is a field in one of them."""
+    lines = list(log_lines(FACTS))
+
+    assert [word for word, _ in lines] == [
+        "About",
+        "Counts",
+        "Bytes",
+        "Object",
+        "Object",
+        "Sums",
+        "Sums",
+        "Sums",
+        "Times",
+    ]
+    said = {name: value for _, fields in lines for name, value in fields.items()}
+    assert said == {name: value for name, value in FACTS.items() if value not in (None, [])}
+    assert lines[0][1] == {"archive_id": "public.audit_events.2026-05.0001", "part": 0, "format": "jsonl"}
+    assert lines[1][1] == {"rows": 2548, "proved_rows": 100}
+    widths = [len(" ".join(f"{name}={value}" for name, value in fields.items())) for _, fields in lines]
+    assert all(width <= 100 or len(fields) == 1 for width, (_, fields) in zip(widths, lines, strict=True))
+
+
+def test_a_step_writes_its_sentence_first_with_its_seconds(context):
+    with capture_logs() as written:
+        Step(outcome=("Read back and matched", FACTS, None)).execute(context)
+
+    _outside, first, *others = [
+        {name: value for name, value in line.items() if name != "log_level"} for line in written
+    ]
+    assert first.pop("seconds") >= 0
+    assert first == {"event": "Read back and matched"}
+    assert others == [{"event": word} | fields for word, fields in log_lines(FACTS)]
+
+
+def test_a_connection_to_a_store_says_nothing_of_where_its_keys_came_from_and_still_warns(caplog):
+    wrapper = AwsConnectionWrapper(conn=Connection(conn_id="store", conn_type="aws", login="key", password="secret"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        AwsConnectionWrapper(conn=Connection(conn_id="wrong", conn_type="postgres", login="key", password="secret"))
+    wrapper.log.warning("this matters")
+
+    assert wrapper.aws_access_key_id == "key"
+    assert [record.getMessage() for record in caplog.records] == ["this matters"]
 
 
 class Long(StepOperator):

@@ -1,4 +1,4 @@
-"""What every step of every DAG does the same way: errors, and one line of evidence in the log."""
+"""What every step of every DAG does the same way: errors, and a few short lines of evidence in the log."""
 
 from __future__ import annotations
 
@@ -21,13 +21,48 @@ _TAKEN = frozenset({"target", "level", "msg", "event", "timestamp", "exception"}
 """Field names that Airflow's supervisor needs itself: one of them in a log line (`target`) ends the task's process."""
 
 
+_LINE = 100
+"""Characters of fields in one line of the log: the UI does not wrap lines."""
+
+
+def log_lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Sort facts into short lines for the log, each with a word for what it holds; what is None or empty is left out."""
+    lines: dict[str, list[dict[str, Any]]] = {
+        word: [] for word in ("About", "Counts", "Bytes", "Object", "Sums", "Times")
+    }
+    for name, value in facts.items():
+        if value is None or value in ("", [], (), {}):
+            continue
+        of_a_kind = lines[_kind_of(name, value)]
+        if not of_a_kind or _width(of_a_kind[-1] | {name: value}) > _LINE:
+            of_a_kind.append({})
+        of_a_kind[-1][name] = value
+    return ((word, fields) for word, of_a_kind in lines.items() for fields in of_a_kind)
+
+
+def _kind_of(name: str, value: Any) -> str:
+    if name.endswith("sha256"):
+        return "Sums"
+    if name.endswith("_bytes") or name.startswith("compression_"):
+        return "Bytes"
+    if name.endswith(("_key", "version_id")):
+        return "Object"
+    if name.endswith(("_at", "_seconds", "until")):
+        return "Times"
+    return "Counts" if isinstance(value, (int, float)) and name != "part" and not isinstance(value, bool) else "About"
+
+
+def _width(fields: Mapping[str, Any]) -> int:
+    return sum(len(f"{name}={value} ") for name, value in fields.items())
+
+
 def log_fields(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Facts as fields of a log line, under names that Airflow lets through."""
     return {f"{name}_" if name in _TAKEN else name: value for name, value in facts.items()}
 
 
 class StepOperator(BaseOperator):
-    """One step: it opens what it needs, calls the domain, and says in one line what was done and how long it took.
+    """One step: it opens what it needs, calls the domain, and says in a few lines what was done and how long it took.
 
     An error that a retry cannot mend fails the task at once; the others are left to Airflow's retries. A task that is told
     to end (SIGTERM) takes back what is unfinished.
@@ -53,7 +88,9 @@ class StepOperator(BaseOperator):
             if error.retryable:
                 raise error from None
             raise AirflowFailException(str(error)) from None
-        self.log.info(sentence, **log_fields(facts), seconds=round(time.monotonic() - started, 3))
+        self.log.info(sentence, seconds=round(time.monotonic() - started, 3))
+        for word, fields in log_lines(facts):
+            self.log.info(word, **log_fields(fields))
         return result
 
     @contextmanager
