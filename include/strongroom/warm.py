@@ -221,6 +221,8 @@ def warm_script(
     columns = _columns(connection, oid) if oid is not None else definitions
     [(role,)] = fetch_rows(connection, "SELECT current_user::text")
     return [
+        # The view keeps the operators that it finds now, and nobody's shall stand in for the server's own.
+        sql.SQL("SET LOCAL search_path = pg_catalog, pg_temp"),
         sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(SCHEMA)),
         _create_table(name, shape, definitions),
         *(
@@ -316,7 +318,8 @@ def _create_view(shape: TableShape, name: str) -> sql.Composed:
         hot=qualified(shape.schema_name, shape.table_name),
         warm=qualified(SCHEMA, name),
         same=sql.SQL(" AND ").join(
-            sql.SQL("h.{key} = w.{key}").format(key=sql.Identifier(key)) for key in shape.primary_key
+            sql.SQL("h.{key} OPERATOR(pg_catalog.=) w.{key}").format(key=sql.Identifier(key))
+            for key in shape.primary_key
         ),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -11,8 +12,11 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from strongroom.errors import IntegrityError, StrongroomError, UnarchivableError
+from strongroom.partitions import Frequency, Partition
 from strongroom.source import open_source, pin
-from tests.chain import Chain, some_settings
+from strongroom.warm import warm_script
+from strongroom_local.processes import bare_environment
+from tests.chain import NOW, Chain, some_settings
 from tests.integration.test_chain import execute, scalar
 from tests.integration.test_delete_guard import delete_while, nothing_more
 from tests.restoring import restore
@@ -202,6 +206,40 @@ def test_a_session_is_pinned_again_after_whatever_was_set(source):
         found = connection.execute("SELECT current_setting('search_path'), current_setting('extra_float_digits')")
 
         assert found.fetchone() == ("pg_catalog, pg_temp", "3")
+
+
+# ------------------------------------------------------------------------------------------------------ warm tables
+
+
+def test_the_script_of_a_warm_table_uses_no_operator_and_no_type_of_somebodys(source, postgres, make_chain):
+    """An owner runs what `warm apply --print` printed, in a session where public is looked in, too."""
+    chain = make_chain(
+        """
+        CREATE TABLE audit (id varchar PRIMARY KEY, at timestamptz NOT NULL, note text);
+        CREATE FUNCTION eq(varchar, varchar) RETURNS boolean LANGUAGE sql AS 'SELECT true';
+        CREATE OPERATOR = (LEFTARG = varchar, RIGHTARG = varchar, FUNCTION = eq);
+        CREATE DOMAIN public.text AS pg_catalog.text CHECK (false);
+        """
+    )
+    with open_source(source, application_name="test") as connection:
+        settings = chain.settings.model_copy(update={"warm": True})
+        script = warm_script(connection, settings, now=NOW, until=Partition.parse(Frequency.MONTHLY, "2026-12"))
+    printed = "BEGIN;\n" + "".join(f"{statement.as_string()};\n" for statement in script) + "COMMIT;\n"
+
+    done = subprocess.run(
+        [postgres.binaries / "psql", source, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"],
+        input="SET search_path = public, pg_catalog;\n" + printed,
+        capture_output=True, text=True, check=False, env=bare_environment(),
+    )  # fmt: skip
+
+    assert (done.returncode, done.stderr) == (0, "")
+    with open_source(source, application_name="test") as connection:
+        [(view, type_)] = connection.execute(
+            "SELECT pg_get_viewdef('public.audit_all'::regclass), (SELECT format_type(atttypid, atttypmod) FROM pg_attribute "
+            "WHERE attrelid = 'warm.audit'::regclass AND attname = 'note')"
+        ).fetchall()
+    assert "OPERATOR" not in view
+    assert type_ == "text"
 
 
 # ------------------------------------------------------------------------------------------------------ messages
