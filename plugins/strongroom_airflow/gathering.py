@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from psycopg import Error as PostgresError
 
 from strongroom.catalog import Survey, each_once, survey_catalog, write_index
-from strongroom.errors import StoreAccessError, StrongroomError
+from strongroom.errors import SourceError, StoreAccessError, StrongroomError
 from strongroom.holds import Hold, holds_in_force
 from strongroom.settings import Settings, TableSettings, qualify
 from strongroom.statistics import Statistics, Uncounted, make_statistics
@@ -76,9 +76,10 @@ def read_store(store: Store, *, now: datetime, refresh_index: bool = False) -> S
 
 def count_tables(settings: Settings, *, now: datetime) -> dict[str, TableCounts | Uncounted]:
     """By qualified name, what the source database holds of each table of the file, or why that is not known."""
-    counts: dict[str, TableCounts | Uncounted] = {
-        table.qualified_name: _count(table, now) for table in settings.tables.values()
-    }
+    counts: dict[str, TableCounts | Uncounted] = {}
+    closed: dict[str, Uncounted] = {}
+    for table in settings.tables.values():
+        counts[table.qualified_name] = closed.get(table.source_conn_id) or _count(table, now, closed)
     left_out = Uncounted(reason="it is left out, because its settings are wrong")
     return counts | dict.fromkeys(map(qualify, settings.left_out), left_out)
 
@@ -107,12 +108,18 @@ def put_together(
     )
 
 
-def _count(table: TableSettings, now: datetime) -> TableCounts | Uncounted:
+def _count(table: TableSettings, now: datetime, closed: dict[str, Uncounted]) -> TableCounts | Uncounted:
+    """Count in one table; a connection that leads nowhere is entered, so that its other tables need not wait for it, too."""
+    opened = False
     try:
         with connect_source(table, application_name=f"strongroom statistics {table.table}") as connection:
+            opened = True
             return count_waiting(connection, table, now=now)
     except UNREACHABLE as error:
-        return Uncounted(reason=describe(error).partition("\n")[0])
+        uncounted = Uncounted(reason=describe(error).partition("\n")[0])
+        if isinstance(error, SourceError) and not opened:
+            closed[table.source_conn_id] = uncounted
+        return uncounted
 
 
 def describe(error: Exception) -> str:

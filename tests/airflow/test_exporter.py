@@ -6,11 +6,14 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -19,7 +22,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from psycopg.conninfo import conninfo_to_dict
 
 from strongroom.object_keys import CATALOG_INDEX, ArchiveId
-from strongroom.settings import StoreSettings
+from strongroom.settings import Settings, StoreSettings
+from strongroom.statistics import Uncounted
 from strongroom.store import Store
 from strongroom.verification import verify_archives
 from strongroom_local.ports import choose_ports
@@ -169,6 +173,36 @@ def test_every_metric_says_what_it_is_has_few_labels_and_stands_in_the_documenta
     assert labels <= {"table", "tier", "dag_id", "step"}
     names = {"counter": "{}_total", "summary": "{}_count"}
     assert [f.name for f in families if names.get(f.type, "{}").format(f.name[len("strongroom") :]) not in told] == []
+
+
+def test_a_source_that_lets_nobody_in_is_waited_for_once(environment, monkeypatch):
+    """Its tables would each wait for the time-out, and those of other sources with them."""
+    from strongroom_airflow.gathering import count_tables
+
+    calls = []
+
+    def answer(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                calls.append(listener.accept()[0].close())
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=answer, args=(listener,), daemon=True).start()
+        away = {"conn_type": "postgres", "host": "127.0.0.1", "port": listener.getsockname()[1]}
+        monkeypatch.setenv("AIRFLOW_CONN_AWAY", json.dumps(away))
+        monkeypatch.setenv("AIRFLOW_CONN_STRONGROOM_SOURCE", environment["AIRFLOW_CONN_STRONGROOM_SOURCE"])
+        tables = {
+            name: some_settings("bucket", "staging", name, source_conn_id=conn_id)
+            for name, conn_id in (("one", "away"), ("audit", "strongroom_source"), ("two", "away"), ("three", "away"))
+        }
+
+        counted = count_tables(Settings(tables=tables), now=NOW)
+        first = len(calls)
+        count_tables(Settings(tables={"one": tables["one"]}), now=NOW)
+        listener.shutdown(socket.SHUT_RDWR)
+
+    assert len(calls) == 2 * first > 0
+    assert [isinstance(one, Uncounted) for one in counted.values()] == [True, False, True, True]
 
 
 def test_an_identity_that_may_not_write_reads_all_the_same(environment, object_store, bucket, monkeypatch):

@@ -14,6 +14,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from strongroom.errors import ConfigurationError, SourceError
 from strongroom_local.postgres import PostgresServer
 from strongroom_local.sample import ROLES, TABLES, create_roles, create_schema, load
+from strongroom_local.stack import Stack
 
 NOW = datetime(2026, 11, 23, 15, 20, tzinfo=timezone.utc)
 MONTHS = [f"2025-{month}" for month in (10, 11, 12)] + [f"2026-{month:02}" for month in range(1, 12)]
@@ -409,6 +410,30 @@ def test_a_repeat_gives_rights_on_further_tables_and_takes_none_away(telecom: st
         assert ask(worker, f"""SELECT has_table_privilege('billing."Invoices"', '{rights}')""") == [(True,)]
     archiver = make_conninfo(telecom, user="strongroom_archiver", password=PASSWORDS["strongroom_archiver"])
     assert ask(archiver, "SELECT has_table_privilege('public.payments', 'DELETE')") == [(True,)]
+
+
+def test_the_local_stack_grants_what_archive_yaml_lists_and_takes_nothing_away(session_folder, tmp_path, monkeypatch):
+    """As `make up` does each time, and also while the file cannot be read: Airflow says what is wrong with it."""
+    config = tmp_path / "archive.yaml"
+    monkeypatch.setenv("STRONGROOM_CONFIG", str(config))
+    config.write_text("tables: [")
+    stack = Stack(session_folder / "granted")
+    may = "SELECT has_table_privilege('strongroom_archiver', %s, 'DELETE')"
+    try:
+        stack.start_source()
+        with psycopg.connect(stack.source_conninfo(), autocommit=True) as connection:
+            connection.execute("CREATE TABLE payments (id bigint); CREATE TABLE notes (id bigint)")
+            connection.execute("GRANT DELETE ON notes TO strongroom_archiver")
+            config.write_text(
+                "legal_basis: a test\ndate_column: at\ntables: {payments: , wrong: {part_row: 1}, gone: }"
+            )
+
+            stack.start_source()
+
+            granted = [connection.execute(may, [table]).fetchone() for table in ("payments", "notes", "acm_alerts")]
+            assert granted == [(True,)] * 3
+    finally:
+        stack.down()
 
 
 def test_rights_that_are_not_a_roles_own_end_in_one_error_with_a_hint(telecom: str):
