@@ -222,7 +222,7 @@ def warm_script(
     [(role,)] = fetch_rows(connection, "SELECT current_user::text")
     return [
         # The view keeps the operators that it finds now, and nobody's shall stand in for the server's own.
-        sql.SQL("SET LOCAL search_path = pg_catalog, pg_temp"),
+        sql.SQL("SET LOCAL search_path = pg_catalog, pg_temp").format(),
         sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(SCHEMA)),
         _create_table(name, shape, definitions),
         *(
