@@ -258,6 +258,8 @@ def column_faults(connection: Connection, settings: TableSettings, types: Sequen
             faults.append(f"{what} holds large objects, whose bytes lie outside the table")
         elif _points_at_large_objects(connection, settings, one):
             faults.append(f"{what} holds the oids of large objects, whose bytes lie outside the table")
+        if any(type_.builtin and type_.name == "xml" for type_ in one.reached) and one.column.base_type != "xml":
+            faults.append(f"{what} holds xml inside other values, whose text leaves out what a document declares")
         for type_ in sorted(one.reached, key=lambda type_: type_.name):
             if type_.builtin and type_.name in _POINTERS:
                 faults.append(

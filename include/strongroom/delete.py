@@ -36,7 +36,7 @@ from strongroom.records import DeletedPart, Record, RunIdentity, Sha256, Verifie
 from strongroom.restores import active_restores_of
 from strongroom.seal import require_object, require_part_of
 from strongroom.settings import TableSettings
-from strongroom.shape import row_digest
+from strongroom.shape import digest_of_row
 from strongroom.source import Connection, pin, read_identity
 from strongroom.staging import Staging
 from strongroom.store import Store
@@ -444,7 +444,7 @@ def _delete_statement(table: InspectedTable) -> sql.Composed:
     """Delete what is still equal to its archived form and what nothing refers to."""
     conditions = [
         same_key(table.shape, "b"),
-        sql.SQL("{} = b.digest").format(row_digest(sql.SQL("t"))),
+        sql.SQL("{} = b.digest").format(digest_of_row(table.shape, "t")),
         *(sql.SQL("NOT ") + refers(reference) for reference in table.references),
     ]
     return sql.SQL("DELETE FROM {} AS t USING {} AS b WHERE {}").format(
@@ -460,7 +460,7 @@ def _kept_rows(connection: Connection, table: InspectedTable) -> Iterator[KeptRo
         for p in range(len(table.key_types))
     )
     query = sql.SQL("SELECT ARRAY[{}], {} = b.digest FROM {} AS b JOIN {} AS t ON {}").format(
-        keys, row_digest(sql.SQL("t")), BATCH, table.name, same_key(table.shape, "b")
+        keys, digest_of_row(table.shape, "t"), BATCH, table.name, same_key(table.shape, "b")
     )
     rows: list[Any] = connection.execute(query).fetchall()
     for key, unchanged in rows:

@@ -19,7 +19,7 @@ from strongroom.errors import IntegrityError, UnarchivableError
 from strongroom.plan import rows_of_part
 from strongroom.records import ExtractedPart, PlannedPart
 from strongroom.settings import TableSettings
-from strongroom.shape import json_value, row_text, server_written, shape_sha256
+from strongroom.shape import row_text, shape_sha256, xml_columns
 from strongroom.source import Connection
 from strongroom.staging import Staging
 from strongroom.time_budget import require_time
@@ -99,14 +99,10 @@ def inspect_unchanged(connection: Connection, settings: TableSettings, part: Pla
 
 
 def _extract_query(table: InspectedTable, part: PlannedPart) -> sql.Composed:
-    row = sql.Identifier("t")
     columns = table.shape.columns
-    values = [
-        row_text(row),
-        *(json_value(columns[position]) for position in server_written(columns)),
-    ]
-    return sql.SQL("COPY (SELECT {values} FROM {table} AS t WHERE {due}) TO STDOUT").format(
-        values=sql.SQL(", ").join(values), table=table.name, due=rows_of_part(table, part)
+    xml = [sql.Identifier(columns[position].name) for position in xml_columns(columns)]
+    return sql.SQL("COPY (SELECT {text} FROM {table} AS t WHERE {due}) TO STDOUT").format(
+        text=row_text(sql.Identifier("t"), xml), table=table.name, due=rows_of_part(table, part)
     )
 
 

@@ -16,7 +16,6 @@ from strongroom.parquet import PartWriter
 from strongroom.records import TableShape
 from strongroom.row_texts import Texts, copy_texts, read_rows
 from strongroom.settings import TableSettings
-from strongroom.shape import server_written
 
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 _ESCAPES = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
@@ -44,7 +43,6 @@ class PartFiles:
 
     def __init__(self, shape: TableShape, rows: IO[bytes] | PartWriter, keys: IO[bytes]) -> None:
         self._columns = shape.columns
-        self._served = bool(server_written(shape.columns))
         names = [column.name for column in shape.columns]
         self._key = [names.index(name) for name in shape.primary_key]
         self._write_json = LineWriter(shape)
@@ -55,17 +53,12 @@ class PartFiles:
         self.size_bytes = 0
 
     def add(self, rows: bytes) -> None:
-        """Rows of the COPY: the row's text and what the server wrote of it besides, between tabs; newlines between rows."""
-        served: list[list[bytes | None]] = []
-        if self._served:
-            fields = [row.split(b"\t") for row in rows.split(b"\n")]
-            served = [[None if value == b"\\N" else _unescape(value) for value in values] for _, *values in fields]
-            rows = b"\n".join([text for text, *_ in fields])
+        """Rows of the COPY, each its text; newlines between rows."""
         # A newline inside a text is escaped here, so that each of these ends a row.
         texts = rows.split(b"\n")
         if b"\\" in rows:
             texts = [_unescape(text) if b"\\" in text else text for text in texts]
-        columns = read_rows(self._columns, b"\n".join([text[1:-1] for text in texts]), len(texts), served)
+        columns = read_rows(self._columns, b"\n".join([text[1:-1] for text in texts]), len(texts))
         lines = self._write_json.lines(columns)
         keys = self._key_lines(columns, _digests(texts))
         if isinstance(self._rows, PartWriter):

@@ -18,7 +18,7 @@ from strongroom.copy_out import copied_blocks
 from strongroom.errors import IntegrityError
 from strongroom.line_reader import LineReader, copy_rows
 from strongroom.records import Column, TableShape
-from strongroom.shape import row_digest
+from strongroom.shape import row_digest, xml_columns
 from strongroom.source import Connection, named_by_server, pin
 from strongroom.type_names import type_name
 
@@ -112,7 +112,7 @@ def rebuilt_keys(connection: Connection, shape: TableShape, lines: Iterable[byte
     rebuilt = RebuiltRows(connection, shape.columns)
     query = sql.SQL("COPY (SELECT {}, {} FROM (SELECT {} FROM {} ORDER BY n) AS t) TO STDOUT").format(
         sql.SQL(", ").join(sql.SQL("t.{}").format(rebuilt.names[name]) for name in shape.primary_key),
-        row_digest(sql.Identifier("t")),
+        row_digest(sql.Identifier("t"), [sql.Identifier(f"c{position}") for position in xml_columns(shape.columns)]),
         sql.SQL(", ").join(rebuilt.names.values()),
         rebuilt.table,
     )

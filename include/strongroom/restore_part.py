@@ -33,6 +33,7 @@ from strongroom.restore import LISTED_KEYS, DifferentRow, RestoredPart, RestoreP
 from strongroom.restore_target import SIDE_COLUMN, Fit, Target, find_target, fit_columns
 from strongroom.restored_rows import Batch, Piece, restored_rows
 from strongroom.restores import split_table
+from strongroom.shape import exact_texts
 from strongroom.source import Connection, fetch_rows, named_by_server
 from strongroom.staging import Staging
 from strongroom.store import Store
@@ -477,8 +478,9 @@ class _Loader:
     @property
     def _same(self) -> sql.Composed:
         """Whether the table's row is the archived one: by the text of all columns that are loaded."""
-        ours = sql.SQL(", ").join(sql.SQL("r.{}").format(self._names[name]) for name in self._fit.loaded)
-        theirs = sql.SQL(", ").join(sql.Identifier("t", name) for name in self._fit.loaded)
+        loaded = [column for column in self._shape.columns if column.name in self._fit.loaded]
+        ours = exact_texts(loaded, [sql.SQL("r.{}").format(self._names[column.name]) for column in loaded])
+        theirs = exact_texts(loaded, [sql.Identifier("t", column.name) for column in loaded])
         return sql.SQL("({} AND concat(ROW({})) = concat(ROW({})))").format(self._there, ours, theirs)
 
     @property

@@ -16,7 +16,7 @@ from pyarrow import csv
 from strongroom.arrow import pa, pc
 from strongroom.errors import IntegrityError
 from strongroom.records import Column
-from strongroom.shape import server_written
+from strongroom.shape import xml_columns
 
 Texts = list[pa.Array]
 """Columns of strings: the text in which PostgreSQL writes each value, NULL where there is none."""
@@ -25,22 +25,20 @@ Texts = list[pa.Array]
 _COPY_ESCAPES = {"\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
 
 
-def read_rows(
-    columns: Sequence[Column], rows: bytes, count: int, served: Sequence[Sequence[bytes | None]] = ()
-) -> Texts:
+def read_rows(columns: Sequence[Column], rows: bytes, count: int) -> Texts:
     """Take a batch of rows apart.
 
     Args:
         columns: Of the table.
-        rows: Each row as ``concat(row.*)`` writes it with the settings of :data:`source.PINNED`, in UTF-8, but without
+        rows: Each row as :func:`shape.row_text` has the server write it with the settings of :data:`source.PINNED`, in UTF-8, but without
             its brackets; a newline between each two.
         count: How many rows these are.
-        served: Of each row, the text of the columns that :func:`shape.server_written` names.
 
     Raises:
         IntegrityError: A text is not that of a row of the table.
     """
-    names = [str(position) for position in range(len(columns))]
+    xml = xml_columns(columns)
+    names = [str(position) for position in range(len(columns) + len(xml))]
     # The line before the rows is skipped: a mark of byte order at the very beginning would be, too.
     block = b"\n%b\n" % rows
     try:
@@ -63,9 +61,9 @@ def read_rows(
     texts = [column.combine_chunks() for column in read.columns]
     if b"\\" in block:
         texts = [pc.replace_substring(text, "\\\\", "\\") if b"\\" in characters(text) else text for text in texts]
-    for position, values in zip(server_written(columns), zip(*served, strict=True), strict=True):
-        texts[position] = pa.array(values, pa.binary()).cast(pa.string())
-    return texts
+    for position, exact in zip(xml, texts[len(columns) :], strict=True):
+        texts[position] = exact
+    return texts[: len(columns)]
 
 
 def characters(values: pa.Array) -> bytes:

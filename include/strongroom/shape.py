@@ -26,19 +26,29 @@ def shape_sha256(shape: TableShape) -> str:
     return hashlib.sha256(shape.model_dump_json().encode()).hexdigest()
 
 
-def row_text(alias: sql.Composable) -> sql.Composed:
-    """The text of a whole row: every column that the table has at that moment, in order.
+def row_text(alias: sql.Composable, xml: Sequence[sql.Composable] = ()) -> sql.Composed:
+    """The text of a whole row: every column that the table has at that moment, in order, then the exact text of its xml.
 
     Args:
         alias: What the statement calls the row.
+        xml: Names of the columns that :func:`xml_columns` finds.
     """
     # Not alias::text: a column of that name would be taken for the row, and a cast of the row's type be followed.
-    return sql.SQL("concat({}.*)").format(alias)
+    if not xml:
+        return sql.SQL("concat({}.*)").format(alias)
+    texts = sql.SQL(", ").join(sql.SQL("{}.{}::text").format(alias, name) for name in xml)
+    return sql.SQL("concat(ROW({}.*, {}))").format(alias, texts)
 
 
-def row_digest(alias: sql.Composable) -> sql.Composed:
-    """SHA-256, in hex, over the text of a whole row in UTF-8."""
-    return sql.SQL("encode(sha256(convert_to({}, 'UTF8')), 'hex')").format(row_text(alias))
+def row_digest(alias: sql.Composable, xml: Sequence[sql.Composable] = ()) -> sql.Composed:
+    """SHA-256, in hex, over :func:`row_text` in UTF-8."""
+    return sql.SQL("encode(sha256(convert_to({}, 'UTF8')), 'hex')").format(row_text(alias, xml))
+
+
+def digest_of_row(shape: TableShape, alias: str) -> sql.Composed:
+    """:func:`row_digest` of a row of the table itself."""
+    xml = [sql.Identifier(shape.columns[position].name) for position in xml_columns(shape.columns)]
+    return row_digest(sql.Identifier(alias), xml)
 
 
 def digest_of_columns(shape: TableShape, alias: str) -> sql.Composed:
@@ -49,7 +59,7 @@ def digest_of_columns(shape: TableShape, alias: str) -> sql.Composed:
         alias: What the statement calls the row.
     """
     columns = sql.SQL(", ").join(sql.Identifier(alias, column.name) for column in shape.columns)
-    return sql.SQL("(SELECT {} FROM (SELECT {}) AS archived)").format(row_digest(sql.Identifier("archived")), columns)
+    return sql.SQL("(SELECT {} FROM (SELECT {}) AS archived)").format(digest_of_row(shape, "archived"), columns)
 
 
 def json_line(shape: TableShape) -> sql.Composed:
@@ -75,7 +85,13 @@ def json_value(column: Column) -> sql.Composed:
     return sql.SQL(forms[column.encoding]).format(v=value)
 
 
-def server_written(columns: Sequence[Column]) -> list[int]:
-    """Positions of the columns whose text is not in that of the row: xml's own output leaves out the encoding that a
-    document declares."""
+def exact_texts(columns: Sequence[Column], values: Sequence[sql.Composable]) -> sql.Composed:
+    """The columns' values, between commas, so that a row of them has the exact text of each."""
+    forms = ["{}::text" if column.base_type == "xml" else "{}" for column in columns]
+    return sql.SQL(", ").join(sql.SQL(form).format(value) for form, value in zip(forms, values, strict=True))
+
+
+def xml_columns(columns: Sequence[Column]) -> list[int]:
+    """Positions of the columns whose exact text the row's own text does not have: xml's output function leaves out the
+    encoding that a document declares, and with it the whole declaration."""
     return [position for position, column in enumerate(columns) if column.base_type == "xml"]

@@ -151,6 +151,12 @@ REFUSALS = {
         {},
         "column one .* type regclass, which mean .* column two .* type tid, .* column three .* type regtype, ",
     ),
+    "xml inside other values": (
+        "CREATE DOMAIN document AS xml; CREATE TYPE page AS (title text, body document);"
+        "CREATE TABLE odd (k integer PRIMARY KEY, at date, one document, two xml[], three document[], four page, five page[])",
+        {},
+        r"archived: its column two \(xml\[\]\) holds xml inside .* column three .* column four .* column five .* holds xml inside",
+    ),
     "a view": ("CREATE VIEW odd AS SELECT 1 AS k, now() AS at", {}, "found a view"),
     "a materialized view": (
         "CREATE MATERIALIZED VIEW odd AS SELECT 1 AS k, now() AS at",

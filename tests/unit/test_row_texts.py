@@ -18,9 +18,9 @@ def some_columns(*types: str) -> list[Column]:
     ]
 
 
-def read(columns: list[Column], *rows: str, **more) -> list[tuple]:
+def read(columns: list[Column], *rows: str) -> list[tuple]:
     bare = "\n".join(row[1:-1] for row in rows)
-    columns_read = read_rows(columns, bare.encode(), len(rows), **more)
+    columns_read = read_rows(columns, bare.encode(), len(rows))
     return list(zip(*(column.to_pylist() for column in columns_read), strict=True))
 
 
@@ -42,10 +42,12 @@ def test_text_survives_wherever_it_stands(text):
     assert read(some_columns("text", "text"), f"({plain},{written})") == [(text, text)]
 
 
-def test_xml_is_what_the_server_wrote_beside_the_row():
-    rows = read(some_columns("integer", "xml"), "(1,<a/>)", "(2,)", '(3,"")', served=[[b"<?xml?><a/>"], [None], [b""]])
+def test_xml_is_what_the_server_wrote_behind_the_row():
+    rows = read(
+        some_columns("xml", "integer", "xml"), '(<a/>,1,,"<?xml?><a/>",)', '(,2,"",,"")', '("",3,<b/>,"","\n<b/>")'
+    )
 
-    assert rows == [("1", "<?xml?><a/>"), ("2", None), ("3", "")]
+    assert rows == [("<?xml?><a/>", "1", None), (None, "2", ""), ("", "3", "\n<b/>")]
 
 
 @pytest.mark.parametrize("row", ["(1)", "(1,2,3)", "(1,2)\n(3,4)"])
