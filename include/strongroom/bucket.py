@@ -6,29 +6,20 @@ as they are. S3 by itself moves no object below 128 KiB, so each SHA256SUMS stay
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from botocore.exceptions import ClientError
-
 from strongroom.errors import StoreAccessError
-from strongroom.object_keys import ARCHIVES, EVIDENCE, HOLDS, manifest_prefix, table_folder
+from strongroom.object_keys import ARCHIVES, EVIDENCE, HOLDS, SOURCE_IDENTITY, manifest_prefix, table_folder
 from strongroom.records import Record
 from strongroom.settings import TableSettings
 from strongroom.store import Store
 
 _OWN = "strongroom-"
 _UPLOADS = "unfinished-uploads"
-
-_UNKNOWN = frozenset({"NotImplemented", "XNotImplemented", "MethodNotAllowed", "501", "405"})
-_NONE = frozenset(
-    {
-        "NoSuchLifecycleConfiguration",
-        "ObjectLockConfigurationNotFoundError",
-        "ServerSideEncryptionConfigurationNotFoundError",
-        "NoSuchPublicAccessBlockConfiguration",
-    }
-)
+_KEPT = (ARCHIVES, manifest_prefix(), EVIDENCE, HOLDS)
+"""Prefixes below which nothing may go by itself."""
 
 
 class Finding(Record):
@@ -48,34 +39,10 @@ class BucketStore(Store):
         """Its name."""
         return self._settings.bucket
 
-    def ask(self, operation: str) -> dict[str, Any] | None:
-        """What the bucket says of one of its settings: empty where nothing is set, None where the server knows no such."""
-        method: Callable[..., dict[str, Any]] = getattr(self._client, operation)
-        with self._translated(f"ask {operation} of", ""):
-            try:
-                return method(Bucket=self.bucket)
-            except ClientError as error:
-                code = str(error.response.get("Error", {}).get("Code"))
-                status = str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
-                if code in _NONE:
-                    return {}
-                if {code, status} & _UNKNOWN:
-                    return None
-                raise
-
     def put_rules(self, rules: list[dict[str, Any]]) -> None:
         """Replace all lifecycle rules."""
         with self._translated("write the lifecycle rules of", ""):
             self._client.put_bucket_lifecycle_configuration(Bucket=self.bucket, LifecycleConfiguration={"Rules": rules})
-
-    def rules(self) -> list[dict[str, Any]] | None:
-        """All lifecycle rules as the server tells them; None where it knows none."""
-        answer = self.ask("get_bucket_lifecycle_configuration")
-        return None if answer is None else list(answer.get("Rules", ()))
-
-    def key_of(self, key: str) -> str:
-        """A key with the store's prefix."""
-        return self._prefix + key
 
 
 def wanted_rules(store: BucketStore, tables: Iterable[TableSettings]) -> list[dict[str, Any]]:
@@ -109,6 +76,61 @@ def wanted_rules(store: BucketStore, tables: Iterable[TableSettings]) -> list[di
                 }
             )
     return rules
+
+
+def refuse_early_expiry(store: Store, settings: TableSettings, *, now: datetime, until: datetime) -> str | None:
+    """See that no lifecycle rule removes what a run is about to write before the archive's term is over.
+
+    Args:
+        store: Where a table's archives lie.
+        settings: Of the table.
+        now: Aware instant.
+        until: The end of the term.
+
+    Returns:
+        Why nobody knows, if the store does not tell its rules; None if there is no such rule.
+
+    Raises:
+        StoreAccessError: There is such a rule.
+    """
+    try:
+        rules = store.rules()
+    except StoreAccessError as error:
+        return (
+            f"{store} does not tell this identity its lifecycle rules ({error.found}), so it is unknown whether one removes "
+            "archives before their term; give it s3:GetLifecycleConfiguration, as deploy/s3/archiver.json does"
+        )
+    if rules is None:
+        return f"the server of {store} tells no lifecycle rules, so it is unknown whether one removes archives before their term"
+    folder = table_folder(settings.schema_name, settings.table_name)
+    ours = (f"{ARCHIVES}{folder}/", f"{manifest_prefix()}{folder}/", f"{EVIDENCE}{folder}/", HOLDS, SOURCE_IDENTITY)
+    early = [rule for rule in rules if _meets(store, rule, ours) and not _by_tag(rule) and _ends(rule, now) < until]
+    if early:
+        raise StoreAccessError(
+            f"a lifecycle rule of the bucket removes archives of {settings.qualified_name} before their term is over",
+            expected=f"no rule that removes current or earlier versions before {until:%Y-%m-%d}",
+            found="; ".join(f"{rule.get('ID', 'a rule without an id')}: {_in_words(rule)}" for rule in early),
+            hint="Nothing was written and no row was deleted. Take the rule away, or keep it to other prefixes than "
+            "archives/, metadata/, evidence/ and holds/; `airflow strongroom bucket check` shows all rules.",
+        )
+    return None
+
+
+def _by_tag(rule: dict[str, Any]) -> bool:
+    """Whether a rule is for objects with a tag only; none of ours has one."""
+    filter_ = rule.get("Filter", {})
+    return bool(filter_.get("Tag") or filter_.get("And", {}).get("Tags"))
+
+
+def _ends(rule: dict[str, Any], now: datetime) -> datetime:
+    """The first instant at which a rule may remove a version that is written now, or hidden by another one from now on."""
+    if not _deletes(rule):
+        return datetime.max.replace(tzinfo=now.tzinfo)
+    expiration, earlier = rule.get("Expiration", {}), rule.get("NoncurrentVersionExpiration")
+    ends: list[datetime] = [expiration["Date"]] if "Date" in expiration else []
+    ends += [now + timedelta(days=expiration["Days"])] if "Days" in expiration else []
+    ends += [now + timedelta(days=earlier.get("NoncurrentDays", 0))] if earlier else []
+    return min(ends)
 
 
 def _rule_id(store: BucketStore, name: str) -> str:
@@ -159,7 +181,7 @@ def check_bucket(store: BucketStore, tables: Iterable[TableSettings]) -> list[Fi
 def _compare(
     store: BucketStore, what: str, operation: str, expected: str, tell: Callable[[dict[str, Any]], str]
 ) -> Finding:
-    answer = store.ask(operation)
+    answer = store.ask_bucket(operation)
     if answer is None:
         return Finding(what=what, expected=expected, found="the server does not say", result="unknown")
     found = tell(answer)
@@ -210,7 +232,7 @@ def _compare_rules(store: BucketStore, tables: list[TableSettings]) -> list[Find
             result="differs",
         )
         for rule in present or ()
-        if not _is_own(store, rule) and _deletes(rule) and _meets(store, rule)
+        if not _is_own(store, rule) and _deletes(rule) and _meets(store, rule, _KEPT)
     ]
     return findings
 
@@ -221,10 +243,10 @@ def _deletes(rule: dict[str, Any]) -> bool:
     return expires and rule.get("Status") == "Enabled"
 
 
-def _meets(store: BucketStore, rule: dict[str, Any]) -> bool:
+def _meets(store: Store, rule: dict[str, Any], kept: Sequence[str]) -> bool:
+    """Whether a rule speaks of keys below one of the prefixes."""
     theirs = _prefix(rule)
-    kept = map(store.key_of, (ARCHIVES, manifest_prefix(), EVIDENCE, HOLDS))
-    return any(ours.startswith(theirs) or theirs.startswith(ours) for ours in kept)
+    return any(ours.startswith(theirs) or theirs.startswith(ours) for ours in map(store.key_of, kept))
 
 
 def _is_own(store: BucketStore, rule: dict[str, Any]) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from psycopg import sql
 
+from strongroom.bucket import refuse_early_expiry
 from strongroom.catalogue import InspectedTable, Reference, inspect_table
 from strongroom.errors import StagingError, UnarchivableError
 from strongroom.identity import require_owner
@@ -79,10 +80,13 @@ def plan_archive(
         UnarchivableError: The table cannot be archived without loss, or its warm table cannot take the rows.
         IdentityError: The store belongs to another database, or to none.
         StagingError: Staging cannot hold the parts.
+        StoreAccessError: The bucket is missing, keeps no versions, or removes archives before their term.
     """
     refuse_if_hot(partition, settings.hot_retention, now)
     require_time(f"{settings.qualified_name} {partition.key}", stop_at, now)
     store.prepare()
+    until = settings.cold_retention.after(partition.window.end)
+    doubt = refuse_early_expiry(store, settings, now=now, until=until)
     table = inspect_table(connection, settings)
     warm_table(connection, settings, table.shape, partition.window, now)
     source = read_identity(connection)
@@ -130,6 +134,7 @@ def plan_archive(
         known_archives=tuple(map(str, known)),
         restores=restores,
         planned_at=now,
+        notes=(doubt,) if doubt else (),
     )
 
 

@@ -251,6 +251,7 @@ class ArchivePlan(Record):
     )
     restores: tuple[RestoreRecord, ...] = Field(default=(), description="Why the rows are left alone for now.")
     planned_at: AwareDatetime
+    notes: tuple[str, ...] = Field(default=(), description="What could not be looked at, and why.")
 
 
 class SealedArchive(Record):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from base64 import b64encode
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -50,6 +50,16 @@ _REFUSED = frozenset(
 )
 _ABSENT = frozenset({"NoSuchKey", "NoSuchVersion", "NoSuchUpload", "404"})
 _TAKEN = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412"})
+
+_UNKNOWN = frozenset({"NotImplemented", "XNotImplemented", "MethodNotAllowed", "501", "405"})
+_NONE = frozenset(
+    {
+        "NoSuchLifecycleConfiguration",
+        "ObjectLockConfigurationNotFoundError",
+        "ServerSideEncryptionConfigurationNotFoundError",
+        "NoSuchPublicAccessBlockConfiguration",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -493,6 +503,30 @@ class Store:
     def history(self, key: str) -> tuple[StoredVersion, ...]:
         """All versions and delete markers of one object, oldest first."""
         return by_key(self.versions(key)).get(key, ())
+
+    def ask_bucket(self, operation: str) -> dict[str, Any] | None:
+        """What the bucket says of one of its settings: empty where nothing is set, None where the server knows no such."""
+        method: Callable[..., dict[str, Any]] = getattr(self._client, operation)
+        with self._translated(f"ask {operation} of", ""):
+            try:
+                return method(Bucket=self._settings.bucket)
+            except ClientError as error:
+                code = str(error.response.get("Error", {}).get("Code"))
+                status = str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
+                if code in _NONE:
+                    return {}
+                if {code, status} & _UNKNOWN:
+                    return None
+                raise
+
+    def rules(self) -> list[dict[str, Any]] | None:
+        """All lifecycle rules as the server tells them; None where it knows none."""
+        answer = self.ask_bucket("get_bucket_lifecycle_configuration")
+        return None if answer is None else list(answer.get("Rules", ()))
+
+    def key_of(self, key: str) -> str:
+        """A key with the store's prefix."""
+        return self._prefix + key
 
     def _named(self, key: str, version_id: str | None = None) -> dict[str, str]:
         named = {"Bucket": self._settings.bucket, "Key": self._prefix + key}

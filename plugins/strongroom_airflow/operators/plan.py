@@ -24,6 +24,8 @@ class PlanOperator(StrongroomOperator):
                 staging.clear()  # of a run that broke off before it uploaded anything
         for exclusion in plan.exclusions:
             self.log.warning("Rows stay in the table: %s", exclusion.detail, **exclusion.model_dump(exclude={"detail"}))
+        for note in plan.notes:
+            self.log.warning(note)
         run.context["ti"].xcom_push(key="plan", value=plan.model_dump(mode="json"))
         facts = {
             "archive_id": plan.archive_id,
