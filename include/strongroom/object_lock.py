@@ -1,4 +1,4 @@
-"""S3's Object Lock on archives: parts, SHA256SUMS and manifest cannot be removed, by anybody, before the term is over.
+"""S3's Object Lock on archives: parts, SHA256SUMS, manifest and its copy cannot be removed before the term is over.
 
 A lock ends at the manifest's `retention_until`. It is made longer and never shorter, and nothing here lifts one: in
 governance mode an administrator may, in compliance mode nobody.
@@ -68,8 +68,8 @@ def short_locks(store: Store, manifests: Iterable[Manifest], *, now: datetime) -
 
 
 def _objects(store: Store, manifest: Manifest) -> list[tuple[str, str | None]]:
-    """Key and version of everything that makes an archive: of SHA256SUMS and manifest the newest version."""
+    """Key and version of everything that makes an archive: of SHA256SUMS, manifest and its copy the newest version."""
     archive = ArchiveId.parse(manifest.archive_id)
     parts = [(part.object_key, part.version_id) for part in manifest.parts]
-    newest = ((key, store.head(key)) for key in (archive.sums_key, archive.manifest_key))
+    newest = ((key, store.head(key)) for key in (archive.sums_key, archive.seal_key, archive.manifest_key))
     return [*parts, *((key, found.version_id if found else None) for key, found in newest)]

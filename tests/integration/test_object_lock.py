@@ -56,11 +56,11 @@ def test_every_object_of_an_archive_is_locked_until_its_term_is_over_before_a_ro
     sealed = chain.seal(chain.plan())
     archive = ArchiveId.parse(sealed.archive_id)
     manifest = require_manifest(chain.store, archive)
-    versions = versions_of(chain.store, archive)
+    versions = [*versions_of(chain.store, archive), *chain.store.versions(archive.seal_key)]
 
     locks = [chain.store.locked_until(one.key, one.version_id) for one in versions]
 
-    assert len(versions) == len(manifest.parts) + 2
+    assert len(versions) == len(manifest.parts) + 3, "parts, SHA256SUMS, manifest and its copy"
     assert locks == [(chain.settings.store.object_lock, manifest.retention_until)] * len(versions)
     assert list(short_locks(chain.store, [manifest], now=NOW)) == []
     for identity in ("archiver", "purger"):
@@ -155,8 +155,25 @@ def test_archives_from_before_are_found_and_locked_later(source, object_store, b
     expired = lock_archive(chain.store, manifest, mode="governance", now=AFTER)
 
     assert {(one.locked_until, one.retention_until) for one in short} == {(None, manifest.retention_until)}
-    assert (len(short), first, second, expired) == (len(manifest.parts) + 2, len(manifest.parts) + 2, 0, 0)
+    objects = len(manifest.parts) + 3
+    assert (len(short), first, second, expired) == (objects, objects, 0, 0)
     assert list(short_locks(chain.store, [manifest], now=NOW)) == []
+
+
+def test_a_copy_of_a_manifest_from_before_copies_were_locked_is_found_and_locked(chain):
+    """Of an archive whose other objects were locked by an earlier version."""
+    archive = ArchiveId.parse(chain.run().archive_id)
+    manifest, mode = require_manifest(chain.store, archive), chain.settings.store.object_lock
+    [sealed] = chain.store.versions(archive.seal_key)
+    older = manifest.model_copy(update={"retention_until": manifest.retention_until + timedelta(days=1)})
+    for one in versions_of(chain.store, archive):
+        chain.store.lock(one.key, one.version_id, mode=mode, until=older.retention_until)
+
+    [short] = short_locks(chain.store, [older], now=NOW)
+    locked = lock_archive(chain.store, older, mode=mode, now=NOW)
+
+    assert (short.key, locked) == (archive.seal_key, 1)
+    assert chain.store.locked_until(sealed.key, sealed.version_id) == (mode, older.retention_until)
 
 
 def test_a_bucket_without_object_lock_is_refused_before_anything_is_written(source, object_store, tmp_path):
