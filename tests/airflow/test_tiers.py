@@ -105,7 +105,9 @@ def test_the_warm_table_is_printed_or_made(metadata, chain, airflow):
     made = airflow("strongroom", "warm", "apply", "audit", "--conn-id", "strongroom_owner", "--until", "2030-01")
 
     assert printed.returncode == 0, printed.stderr
-    assert printed.stdout.startswith("BEGIN;\nCREATE SCHEMA IF NOT EXISTS")
+    assert printed.stdout.startswith(
+        "BEGIN;\nSET LOCAL search_path = pg_catalog, pg_temp;\nCREATE SCHEMA IF NOT EXISTS"
+    )
     assert printed.stdout.endswith("COMMIT;\n")
     assert unnamed.returncode == 1
     assert "--conn-id with a connection of an owner of the table, or --print" in unnamed.stderr
