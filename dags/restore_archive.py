@@ -45,10 +45,14 @@ def optional(title: str, description: str, **schema: object) -> Param:
     return Param(None, type=["null", "string"], title=title, description_md=description, **schema)
 
 
+# What every restore needs stands first. `why` may be empty for the form's sake, which else opens in red: `locate` refuses that.
 PARAMS = {
+    "why": optional(
+        "Why", "**Needed.** The reason, such as a case number; kept on record with the restore.", minLength=3
+    ),
     "table": optional(
         "Table",
-        "Whose archives come back. Leave it empty when you name archives.",
+        "**Needed**, unless you name archives. Whose archives come back.",
         examples=list(tables),
     ),
     "first_partition": optional("First partition", f"{KEY_WORDS} Empty: from the oldest archive on.", pattern=KEY),
@@ -108,7 +112,6 @@ PARAMS = {
         title="Days",
         description_md="How long these partitions are not archived again.",
     ),
-    "why": Param(type="string", minLength=3, title="Why", description_md="Kept on record with the restore."),
     "who": optional("Who", "Empty: the user who triggers the run."),
     "dry_run": Param(False, type="boolean", title="Dry run", description_md="Say what would be done, and do nothing."),
 }

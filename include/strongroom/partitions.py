@@ -277,7 +277,8 @@ def _start_of(frequency: Frequency, key: object) -> date:
         raise PartitionError(
             "the run has no partition key",
             expected=f"a {frequency.period} such as {frequency.key_example}",
-            hint="No row was read or deleted; start the run with a partition key, or backfill the period.",
+            hint="No row was read or deleted; start the run with a partition key, or backfill the period. In the form of Airflow's "
+            "UI the key is under Advanced Options.",
         )
     if not isinstance(key, str) or not _SHAPES[frequency].fullmatch(key):
         raise PartitionError(

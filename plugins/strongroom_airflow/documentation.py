@@ -46,8 +46,9 @@ the rows that it proved.
 | parts | {format}, {compression} |
 
 ### Run it
-The schedule runs each partition when it falls due. By hand: trigger it with a **partition key** such as `{example}`, or
-backfill a range: `airflow dags backfill -s 2025-01-01 -e 2025-12-31 {dag_id}`. A partition inside hot retention is never archived,
+The schedule runs each partition when it falls due. By hand: **Trigger**, **Advanced Options**, and a **Partition Key** such as
+`{example}`; or backfill a range: `airflow dags backfill -s 2025-01-01 -e 2025-12-31 {dag_id}`. How many rows of each partition wait says
+`airflow strongroom archive {name} --before 2026-01-01 --dry-run`, and the page of `archive_statistics` for all of them. A partition inside hot retention is never archived,
 whichever way the run was started. A second run of a partition archives only what came late, and says `nothing_due` when
 nothing did.
 
@@ -88,6 +89,7 @@ def describe_dag(table: TableSettings) -> str:
         compression=table.compression.type if level is None else f"{table.compression.type} level {level}",
         example=table.frequency.key_example,
         dag_id=f"archive__{table.slug}",
+        name=table.table,
     )
 
 

@@ -52,6 +52,11 @@ class RestoreRun:
         params: dict[str, Any] = {name: value for name, value in self.context["params"].items() if value is not None}
         params["triggered_by"] = self._dag_run.triggering_user_name
         params["who"] = params.get("who") or params["triggered_by"] or "unknown"
+        if not params.get("why"):
+            raise RestoreError(
+                "the restore does not say why",
+                hint="Nothing was read. Trigger the DAG again and fill in Why: an auditor will ask.",
+            )
         if params.get("table"):
             params["table"] = self.settings.qualified_name
         try:

@@ -163,6 +163,25 @@ def test_verify_of_all_archives_names_one_whose_manifest_somebody_hid(chain, air
     assert verdict["problem"].endswith("found a delete marker that hides it")
 
 
+def test_a_dry_run_of_archive_says_how_many_rows_of_each_month_wait(chain, airflow, monkeypatch):
+    with psycopg.connect(chain.conninfo, autocommit=True) as connection:
+        connection.execute("INSERT INTO audit SELECT n, '2026-04-02' FROM generate_series(1001, 2234) AS n")
+        connection.execute("INSERT INTO audit VALUES (5000, '2026-05-02')")
+    where = psycopg.conninfo.conninfo_to_dict(chain.conninfo)
+    database = {"conn_type": "postgres", "host": where["host"], "port": int(where["port"]), "schema": where["dbname"]}
+    database |= {"login": where["user"], "password": where["password"]}
+    monkeypatch.setenv("AIRFLOW_CONN_STRONGROOM_SOURCE", json.dumps(database))
+
+    before = airflow("strongroom", "archive", "audit", "--before", "2026-06-01", "--dry-run")
+    named = airflow("strongroom", "archive", "audit", "--partition", "2026-03", "2026-04", "--dry-run", "--json")
+
+    assert "It would be 2026-04 (1,234 rows wait), 2026-05 (1 rows wait)." in before.stdout, before.stderr
+    assert json.loads(named.stdout) == [
+        {"partition_key": "2026-03", "rows": 0},
+        {"partition_key": "2026-04", "rows": 1234},
+    ]
+
+
 def test_condemn_gives_up_an_archive_only_when_a_part_of_it_is_gone(chain, airflow, object_store, bucket):
     refused = airflow("strongroom", "condemn", ARCHIVE, "--why", "a whim")
     vandal = Vandal(object_store.client("admin"), chain.store, bucket)

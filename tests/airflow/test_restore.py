@@ -120,10 +120,15 @@ class TestForm:
         assert params["table"].schema["examples"][0] == "acm_alerts"
         assert params["dropped_columns"].schema["enum"] == ["refuse", "keep"]
 
+    def test_what_every_restore_needs_stands_first_and_nothing_is_wrong_before_anybody_typed(self, dag):
+        """A field that is required and empty would be red as soon as the form is open; `locate` refuses what is left empty."""
+        assert list(dag.params)[:2] == ["why", "table"]
+        assert dag.params.get_param("why").schema["description_md"].startswith("**Needed.**")
+        dag.params.validate()
+
     @pytest.mark.parametrize(
         "wrong",
         [
-            {},
             {"why": ""},
             {"why": "a test", "keep_days": 0},
             {"why": "a test", "first_partition": "May 2026"},
@@ -206,6 +211,12 @@ class TestRun:
 
         assert "no archive of public.audit lies in the range" in ended.stdout
         assert "there is nothing to report: locate did not end well" in ended.stdout
+        assert (ids(chain), list(chain.store.keys("restores/"))) == ([], [])
+
+    def test_a_restore_that_does_not_say_why_reads_and_loads_nothing(self, chain, airflow):
+        ended = run_dag(airflow, {"table": "audit"})
+
+        assert "the restore does not say why" in ended.stdout
         assert (ids(chain), list(chain.store.keys("restores/"))) == ([], [])
 
     def test_a_dry_run_restores_nothing(self, chain, airflow):

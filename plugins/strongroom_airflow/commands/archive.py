@@ -22,7 +22,7 @@ from sqlalchemy import select
 from strongroom.partitions import Partition, refuse_if_hot
 from strongroom.report import RunReport
 from strongroom.settings import TableSettings
-from strongroom.waiting import count_waiting
+from strongroom.waiting import TableCounts, count_waiting
 from strongroom_airflow.commands.following import (
     FINISHED,
     REMOVED,
@@ -84,7 +84,7 @@ def archive(args: Namespace) -> int:
     dag_id = f"archive__{table.slug}"
     keys = _read_keys(args, table, datetime.now(timezone.utc))
     if args.dry_run or not keys:
-        _tell_plan(args, keys)
+        _tell_plan(args, table, keys)
         return 0
     refuse_a_paused_dag(dag_id, wait=not args.no_wait)
     runs = [_begin(dag_id, key, again=args.again) for key in keys]
@@ -119,18 +119,24 @@ def _read_keys(args: Namespace, table: TableSettings, now: datetime) -> list[str
         for partition in partitions:
             refuse_if_hot(partition, table.hot_retention, now)
         return sorted({partition.key for partition in partitions})
-    with connect_source(table, application_name=f"strongroom archive {table.table}") as connection:
-        counts = count_waiting(connection, table, now=now)
     before = args.before.astimezone(timezone.utc)
-    waiting = [Partition.parse(table.frequency, one.partition_key) for one in counts.waiting]
+    waiting = [Partition.parse(table.frequency, one.partition_key) for one in _count(table).waiting]
     return [partition.key for partition in waiting if partition.window.end <= before]
 
 
-def _tell_plan(args: Namespace, keys: Sequence[str]) -> None:
+def _count(table: TableSettings) -> TableCounts:
+    """How many rows of each due partition wait in the table."""
+    with connect_source(table, application_name=f"strongroom archive {table.table}") as connection:
+        return count_waiting(connection, table, now=datetime.now(timezone.utc))
+
+
+def _tell_plan(args: Namespace, table: TableSettings, keys: Sequence[str]) -> None:
+    rows = {one.partition_key: one.rows for one in _count(table).waiting} if keys else {}
     if args.json:
-        print_json([{"partition_key": key} for key in keys])
+        print_json([{"partition_key": key, "rows": rows.get(key, 0)} for key in keys])
     elif keys:
-        print_out(f"Dry run: nothing was started, {', '.join(keys)} would be.")
+        would_be = ", ".join(f"{key} ({rows.get(key, 0):,} rows wait)" for key in keys)
+        print_out(f"Dry run: nothing was started. It would be {would_be}.")
     else:
         print_out("Nothing to do: no due partition before that date has a row in the table.")
 
