@@ -8,7 +8,7 @@ from typing import Literal
 
 from psycopg import sql
 
-from strongroom.records import Column
+from strongroom.records import Column, Composite
 from strongroom.settings import TableSettings
 from strongroom.source import Connection, fetch_rows, qualified
 from strongroom.type_names import is_type_name
@@ -216,12 +216,21 @@ FROM reached r JOIN pg_type t ON t.oid = r.typid
 """
 
 
+_COMPOSITES = """
+SELECT t.oid::bigint, format_type(t.oid, NULL), array_agg(a.attname::text ORDER BY a.attnum),
+       array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY a.attnum)
+FROM pg_type t JOIN pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE t.oid = ANY (%s) GROUP BY t.oid
+"""
+
+
 def read_column_types(connection: Connection, oid: int) -> list[ColumnTypes]:
     types: dict[int, _Type] = {}
-    reached: dict[str, set[_Type]] = {}
+    oids: dict[str, set[int]] = {}
     for name, type_oid, *described in fetch_rows(connection, _REACHED, oid):
         types[type_oid] = _Type(*described)
-        reached.setdefault(name, set()).add(types[type_oid])
+        oids.setdefault(name, set()).add(type_oid)
+    composites = _read_composites(connection, [type_oid for type_oid, type_ in types.items() if type_.kind == "c"])
     columns = []
     for name, type_, base, nullable, generated, identity, leaf_oid, element_oid in fetch_rows(
         connection, _COLUMNS, oid, oid
@@ -235,9 +244,24 @@ def read_column_types(connection: Connection, oid: int) -> list[ColumnTypes]:
             nullable=nullable,
             generated=generated,
             identity=identity,
+            composites=_inside(composites, oids[name]),
         )
-        columns.append(ColumnTypes(column, leaf, element, frozenset(reached[name])))
+        columns.append(ColumnTypes(column, leaf, element, frozenset(types[type_oid] for type_oid in oids[name])))
     return columns
+
+
+def _read_composites(connection: Connection, oids: Sequence[int]) -> dict[int, Composite]:
+    if not oids:
+        return {}
+    return {
+        oid: Composite(type=name, attributes=tuple(zip(attributes, of_types, strict=True)))
+        for oid, name, attributes, of_types in fetch_rows(connection, _COMPOSITES, list(oids))
+    }
+
+
+def _inside(composites: dict[int, Composite], oids: Iterable[int]) -> tuple[Composite, ...] | None:
+    found = [composites[oid] for oid in oids if oid in composites]
+    return tuple(sorted(found, key=lambda composite: composite.type)) or None
 
 
 def _encoding(leaf: _Type, element: _Type | None) -> Literal["json", "jsonb", "array", "text"]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,12 +13,8 @@ from strongroom.codecs import Codec
 from strongroom.json_lines import LineWriter
 from strongroom.parquet import PartWriter
 from strongroom.records import TableShape
-from strongroom.row_texts import Texts, copy_texts, read_rows
+from strongroom.row_texts import Texts, copy_texts, read_copy
 from strongroom.settings import TableSettings
-
-_ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
-_ESCAPES = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
-"""What stands behind a backslash in a COPY for another character; every other character stands for itself."""
 
 
 @contextmanager
@@ -54,11 +49,7 @@ class PartFiles:
 
     def add(self, rows: bytes) -> None:
         """Rows of the COPY, each its text; newlines between rows."""
-        # A newline inside a text is escaped here, so that each of these ends a row.
-        texts = rows.split(b"\n")
-        if b"\\" in rows:
-            texts = [_unescape(text) if b"\\" in text else text for text in texts]
-        columns = read_rows(self._columns, b"\n".join([text[1:-1] for text in texts]), len(texts))
+        texts, columns = read_copy(self._columns, rows)
         lines = self._write_json.lines(columns)
         keys = self._key_lines(columns, _digests(texts))
         if isinstance(self._rows, PartWriter):
@@ -83,10 +74,3 @@ def _digests(texts: list[bytes]) -> Any:
     digits = b"".join([hashlib.sha256(text).digest() for text in texts]).hex().encode()
     ends = array("i", range(0, len(digits) + 1, 64))
     return pa.StringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(digits))
-
-
-def _unescape(value: bytes) -> bytes:
-    """A field of a COPY in its text format that is not NULL."""
-    if value.count(b"\\") == 2 * value.count(b"\\\\"):  # nothing but backslashes is escaped
-        return value.replace(b"\\\\", b"\\")
-    return _ESCAPE.sub(lambda found: _ESCAPES.get(found[1], found[1]), value)

@@ -66,6 +66,13 @@ def name_both(who: str, triggered_by: str | None) -> str:
     return who if triggered_by in (None, who) else f"{who} (started by {triggered_by})"
 
 
+class Composite(Record):
+    """A composite type, whose text names no attribute: their order alone says which value is whose."""
+
+    type: str = Field(description="Its name as format_type() writes it.")
+    attributes: tuple[tuple[str, str], ...] = Field(description="Name and type of each, in order.")
+
+
 class Column(Record):
     """One column as the archive holds it."""
 
@@ -80,6 +87,11 @@ class Column(Record):
     nullable: bool = True
     generated: bool = False
     identity: bool = False
+    composites: tuple[Composite, ...] | None = Field(
+        default=None,
+        exclude_if=lambda composites: composites is None,
+        description="Each composite type in it, at any depth. Not there where there is none, and in older archives.",
+    )
 
 
 class TableShape(Record):

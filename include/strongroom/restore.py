@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, time, timedelta, timezone
 from itertools import groupby
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BeforeValidator, Field
 
@@ -21,7 +21,7 @@ from strongroom.identity import require_claimed
 from strongroom.manifest import Manifest, archive_ids, require_manifest
 from strongroom.object_keys import ArchiveId, claim_key, emptied_and_kept, evidence_prefix, restore_report_key
 from strongroom.partitions import Partition
-from strongroom.records import Record, RestoreRecord
+from strongroom.records import Record, RestoreRecord, TableShape
 from strongroom.restore_target import (
     DroppedColumns,
     create_target,
@@ -29,6 +29,9 @@ from strongroom.restore_target import (
     fit_columns,
     move_sequences,
     require_rights,
+    require_schema,
+    require_writable,
+    shape_of_its_own,
 )
 from strongroom.restores import keep_record, split_table
 from strongroom.settings.values import TableName
@@ -270,7 +273,9 @@ def plan_restore(
         planned_at=now,
     )
     _require_keys(request, manifests)
+    require_writable(connection)
     target = find_target(connection, *split_table(target_name))
+    own: TableShape | None = None
     if target is None and not request.create_target:
         raise RestoreError(
             f"there is no table {target_name}",
@@ -278,7 +283,9 @@ def plan_restore(
         )
     if target is not None:
         require_rights(connection, target)
-        fits = [fit_columns(connection, shape, target, request.dropped_columns) for shape in _shapes(manifests)]
+        fits = [
+            fit_columns(connection, shape, target, request.dropped_columns) for shape in _shapes(manifests).values()
+        ]
         plan = plan.model_copy(
             update={
                 "kept_aside": tuple(sorted({name for fit in fits for name in fit.kept_aside})),
@@ -286,13 +293,15 @@ def plan_restore(
             }
         )
     else:
+        require_schema(connection, split_table(target_name)[0])
+        own = shape_of_its_own(_shapes(manifests))
         plan = plan.model_copy(update={"creates_target": True})
     if request.dry_run:
         return plan
     _take_claims(store, plan, owner=owner, now=now, ttl=claim_ttl)
     record = keep_record(store, _record(plan), now=now)
-    if target is None:
-        create_target(connection, manifests[-1].table, *split_table(target_name))
+    if own is not None:
+        create_target(connection, own, *split_table(target_name))
     return plan.model_copy(update={"until": record.until})
 
 
@@ -416,8 +425,12 @@ def _require_keys(request: RestoreRequest, manifests: Sequence[Manifest]) -> Non
             )
 
 
-def _shapes(manifests: Iterable[Manifest]) -> list[Any]:
-    return list({manifest.shape_sha256: manifest.table for manifest in manifests}.values())
+def _shapes(manifests: Iterable[Manifest]) -> dict[str, TableShape]:
+    """Each shape once, by the archives that have it."""
+    of_each: dict[str, list[Manifest]] = {}
+    for manifest in manifests:
+        of_each.setdefault(manifest.shape_sha256, []).append(manifest)
+    return {", ".join(manifest.archive_id for manifest in having): having[0].table for having in of_each.values()}
 
 
 def _record(plan: RestorePlan) -> RestoreRecord:

@@ -2,8 +2,8 @@
 
 The object is downloaded to staging and proved first. Then its rows go into the table a batch at a time, in one short
 transaction each: copied straight into it as long as none of them is there; else the server rebuilds the batch beside the
-table, inserts what is not there, and compares all of it with what is in the table afterwards. While the server works on a
-batch of JSON lines the next one is read.
+table and inserts what is not there. Either way the batch is read back out of the table before the transaction ends, and
+compared here with what was archived. While the server works on a batch of JSON lines the next one is read.
 Memory does not grow with the part. A try that broke off is gone on with behind its last batch.
 """
 
@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+import msgspec
 import psycopg
 from psycopg import IsolationLevel, errors, sql
 
@@ -23,20 +24,30 @@ from strongroom.catalogue import SOMEBODYS_TRIGGER
 from strongroom.checksum import ReadingBack, require_equal
 from strongroom.claims import KeepClaim
 from strongroom.errors import IntegrityError, RestoreError
-from strongroom.line_reader import NULL
+from strongroom.line_reader import NULL, copy_rows
 from strongroom.manifest import require_manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.plan import dated
 from strongroom.rebuild import UNREADABLE, RebuiltRows, told
-from strongroom.records import TableShape, VerifiedPart
+from strongroom.records import Column, TableShape, VerifiedPart
 from strongroom.restore import LISTED_KEYS, DifferentRow, RestoredPart, RestorePart, RestorePlan, RestoreRequest
-from strongroom.restore_target import SIDE_COLUMN, Fit, Target, find_target, fit_columns
+from strongroom.restore_target import (
+    SIDE_COLUMN,
+    Fit,
+    Target,
+    find_target,
+    fit_columns,
+    require_writable,
+    type_in_words,
+)
 from strongroom.restored_rows import Batch, Piece, restored_rows
 from strongroom.restores import split_table
-from strongroom.shape import exact_texts
-from strongroom.source import Connection, fetch_rows, named_by_server
+from strongroom.source import Connection, fetch_rows, named_by_server, pin
 from strongroom.staging import Staging
 from strongroom.store import Store
+
+if TYPE_CHECKING:
+    from strongroom.read_back import FoundRow
 
 BATCH_ROWS, COMPARED_ROWS = 10_000, 5000
 """The most rows of one transaction that copies them, and of one that compares them."""
@@ -46,18 +57,28 @@ BATCH_BYTES = 4 << 20
 
 _ADDED = sql.Identifier("pg_temp", "strongroom_added")
 _WANTED = sql.Identifier("pg_temp", "strongroom_wanted")
+_KEYS = sql.Identifier("pg_temp", "strongroom_keys")
+_TREE = """(
+    SELECT %s::oid UNION SELECT relid::oid FROM pg_catalog.pg_partition_tree(%s::oid::regclass)
+)"""
 _TRIGGERS = f"""
+    SELECT DISTINCT g.tgname::text, f.proname::text, g.tgtype & 3 = 3
+    FROM pg_catalog.pg_trigger AS g JOIN pg_catalog.pg_proc AS f ON f.oid = g.tgfoid
+    WHERE g.tgrelid IN {_TREE} AND {SOMEBODYS_TRIGGER} AND g.tgtype & 4 <> 0 AND g.tgenabled <> 'D' ORDER BY 1, 2
+"""  # noqa: S608 - constants
+"""Somebody's triggers that see rows inserted into a table or its partitions: name, function, and whether each row first."""
+_DEFERRABLE = f"""
     SELECT EXISTS (
-        SELECT FROM pg_trigger AS g
-        WHERE g.tgrelid IN (SELECT %s::oid UNION SELECT relid::oid FROM pg_partition_tree(%s::oid::regclass))
-          AND {SOMEBODYS_TRIGGER} AND g.tgtype & 4 <> 0
+        SELECT FROM pg_catalog.pg_index AS i
+        WHERE i.indrelid IN {_TREE} AND NOT i.indimmediate AND (i.indisunique OR i.indisexclusion)
     )
 """  # noqa: S608 - a constant
-"""Whether somebody's trigger sees rows that are inserted into a table or its partitions."""
+_DATES = {"date": "date", "timestamp": "timestamp without time zone", "timestamptz": "timestamp with time zone"}
 
 _Result = TypeVar("_Result")
 
 _TRIES = 5
+_REFUSALS = (psycopg.IntegrityError, psycopg.DataError, errors.RaiseException)
 _TRANSIENT = (errors.SerializationFailure, errors.DeadlockDetected, errors.LockNotAvailable)
 
 
@@ -105,6 +126,7 @@ def restore_part(
         RestoreError: The target does not take a row, or no longer fits; names the constraint or the columns.
         IntegrityError: The manifest is damaged, or proved lines do not read back.
     """
+    require_writable(connection)
     manifest = require_manifest(store, ArchiveId.parse(part.archive_id))
     archived = manifest.verified_part(part.number)
     target = find_target(connection, *split_table(plan.target))
@@ -214,22 +236,29 @@ class _Loader:
         request: RestoreRequest,
         keep_claim: KeepClaim,
     ) -> None:
+        from strongroom.read_back import TableReader  # and with it Arrow, which few steps need
+
         self._connection, self._keep_claim = connection, keep_claim
         self._target, self._fit, self._shape, self._request = target, fit, shape, request
         self._counted = {name: place for place, name in enumerate(fit.loaded) if name in target.sequences}
         connection.isolation_level = IsolationLevel.READ_COMMITTED
         columns = {column.name: column for column in fit.rebuilt}
         if request.since is not None or request.before is not None:
-            columns |= {column.name: column for column in shape.columns if column.name == shape.date_column}
+            columns = {shape.date_column: _date_column(shape)} | columns
         collations = {name: self._collation(name) for name in columns}
         self._rebuilt = RebuiltRows(connection, [*columns.values()], collations=collations, aside=fit.kept_aside)
         self._names = self._rebuilt.names
+        self._reader = TableReader(connection, shape, fit.compared)
         # What is in the batch is what goes into the table, column by column.
         whole = not (request.keys or request.since or request.before or fit.kept_aside)
         self._straight = whole and tuple(column.name for column in fit.rebuilt) == fit.loaded
         self._copying = sql.SQL("COPY {} ({}) FROM STDIN").format(
             target.name, sql.SQL(", ").join(map(sql.Identifier, fit.loaded))
         )
+        [(deferrable,)] = fetch_rows(connection, _DEFERRABLE, target.oid, target.oid)
+        # The server lets no deferrable constraint decide whether there is a conflict, and without a choice takes all.
+        key = sql.SQL(", ").join(map(sql.Identifier, shape.primary_key))
+        self._arbiter = sql.SQL("({})").format(key) if deferrable else sql.SQL("")
         self._prepare()
 
     def copy(self, batch: Batch) -> _Outcome | None:
@@ -254,8 +283,13 @@ class _Loader:
         """
         try:
             return self._again(lambda: self._compared(lines, room))
-        except psycopg.IntegrityError as error:
-            raise self._refused(error) from None
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error as error:
+            refusal = self._refused(error)
+            if refusal is None:
+                raise
+            raise refusal from None
 
     def _again(self, work: Callable[[], _Result]) -> _Result:
         """Do it, a few times if others are in the way."""
@@ -279,6 +313,7 @@ class _Loader:
                 _ADDED, sql.SQL(", ").join(self._names[name] for name in self._shape.primary_key)
             )
         )
+        self._create(_KEYS, [sql.SQL("n bigint NOT NULL"), *key], sql.SQL(" ON COMMIT DELETE ROWS"))
         if self._request.keys:
             self._create(_WANTED, key, sql.SQL(""))
             try:
@@ -311,54 +346,133 @@ class _Loader:
 
     def _compared(self, lines: list[bytes], room: int) -> _Outcome:
         with self._connection.transaction():
-            # A batch is small beside the table, whatever the planner believes of it: always by the index of the key.
-            self._connection.execute("SET LOCAL enable_seqscan = off")
-            self._connection.execute("SET LOCAL enable_hashjoin = off")
-            self._connection.execute("SET LOCAL enable_mergejoin = off")
+            self._set_up()
             self._keep_claim()
             wanted = self._rebuild(lines)
-            self._insert()
-            altered, inserted, unchanged, different = self._look()
-            if altered:
-                raise RestoreError(
-                    f"{altered} rows are not what was archived once they are in {self._target}",
-                    expected="rows that lie in the table as they were inserted",
-                    hint="Nothing of this batch was loaded; batches before it were compared and stay. A trigger changes "
-                    "rows on their way in: disable it for the restore, or restore into a table of its own.",
-                )
-            listed = list(self._different(room)) if different and room > 0 else []
-            extremes = self._extremes()
-            return _Outcome(wanted, inserted, unchanged, listed, different - len(listed), extremes)
+            inserted = self._insert()
+            self._settle()
+            found, archived = self._look(), dict(enumerate(self._reader.archived(lines)))
+            unequal = [row for row in found if archived.get(row.number) != row.line]
+            altered = [row for row in unequal if row.added] + [row for row in found if row.added and not row.aside]
+            added = sum(row.added for row in found)
+            if altered or added != inserted or not len({row.number for row in found}) == len(found) == wanted:
+                raise self._altered(archived, altered, len(altered) or inserted)
+            different = [row for row in unequal if not row.added]
+            self._require_taken([row.number for row in different if not row.there])
+            listed = list(self._different({row.number: row.there for row in different[: max(room, 0)]}))
+            unchanged = wanted - inserted - len(different)
+            return _Outcome(wanted, inserted, unchanged, listed, len(different) - len(listed), self._extremes())
+
+    def _set_up(self) -> None:
+        pin(self._connection)
+        # A batch is small beside the table, whatever the planner believes of it: always by the index of the key.
+        self._connection.execute("SET LOCAL enable_seqscan = off")
+        self._connection.execute("SET LOCAL enable_hashjoin = off")
+        self._connection.execute("SET LOCAL enable_mergejoin = off")
+
+    def _settle(self) -> None:
+        """Let everything happen that waits for the end of the transaction, and undo what triggers set in the session."""
+        self._connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        self._set_up()
+
+    def _altered(self, archived: Mapping[int, bytes], rows: Sequence[FoundRow], count: int) -> RestoreError:
+        columns: dict[str, Column] = {}
+        for row in rows:
+            if row.there and row.number in archived:
+                columns |= {one.name: one for one in self._reader.differing(archived[row.number], row.line)}
+        differing = [self._difference(column) for column in columns.values()]
+        triggers = [name for name, *_ in self._triggers()]
+        return RestoreError(
+            f"{count} rows are not what was archived once they are in {self._target}",
+            expected="rows that lie in the table as they were archived",
+            found="; ".join(differing) or "rows that are gone again, or lie beside the table",
+            hint="Nothing of this batch was loaded; batches before it were compared and stay. "
+            + (f"If it is a trigger ({', '.join(triggers)}), disable it for the restore. " if triggers else "")
+            + "What a type, a domain or a generated column changes comes back into a table of its own (a new target, "
+            "created from the archive's columns).",
+        )
+
+    def _difference(self, before: Column) -> str:
+        now = self._target.columns[before.name]
+        types = f"archived as {type_in_words(before, now)}, {type_in_words(now, before)} now"
+        return f"its column {before.name} ({types}{', generated' if now.generated else ''})"
+
+    def _require_taken(self, numbers: Sequence[int]) -> None:
+        """See that rows which were not inserted, though no row of their key is there, met another row.
+
+        Raises:
+            RestoreError: A trigger kept them out.
+        """
+        guards = [name for name, _, each_row_first in self._triggers() if each_row_first] if numbers else []
+        if not guards:
+            return
+        kept_out = sum(not self._meets_another(number) for number in numbers)
+        if kept_out:
+            raise RestoreError(
+                f"a trigger kept {kept_out} rows out of {self._target}",
+                found=", ".join(guards),
+                hint="Nothing of this batch was loaded; batches before it stay and are not loaded twice. Disable the trigger "
+                "for the restore, or restore into a table of its own.",
+            )
+
+    def _meets_another(self, number: int) -> bool:
+        """Whether one row of the batch cannot go in because another has a value that must be unique."""
+        statement = sql.SQL("{} WHERE n = {}").format(self._inserting, sql.Literal(number))
+        try:
+            with self._connection.transaction(force_rollback=True):
+                self._connection.execute(statement)
+        except (errors.UniqueViolation, errors.ExclusionViolation):
+            return True
+        return False
 
     def _all_copied(self, batch: Batch) -> dict[str, int] | None:
-        """Copy the batch into the table if none of its rows is there and nothing can change them on their way.
-
-        Rows that were copied so are the archived ones, and need not be read again.
+        """Copy the batch into the table if none of its rows is there, and read it back.
 
         Returns:
             The highest values in columns that a sequence counts; None if nothing was copied.
         """
         highest: dict[str, int] = {}
-        complete = False
+        keys: list[bytes] = []
+        places = [self._fit.loaded.index(name) for name in self._shape.primary_key]
+        complete, number = False, 0
         try:
             with self._connection.transaction():
+                self._set_up()
                 self._keep_claim()
                 with self._connection.cursor() as cursor:
                     with cursor.copy(self._copying) as copy:
                         for piece in batch.pieces(self._rebuilt.reader):
                             copy.write(piece.text)
                             _note_highest(highest, self._counted, piece)
-                    # The lock of the COPY keeps whoever would add a trigger waiting until this transaction ends.
-                    complete = cursor.rowcount == len(batch) and not self._has_triggers()
+                            columns = [piece.column(place) for place in places]
+                            numbers = map(str, range(number, number + len(columns[0])))
+                            keys.append(copy_rows([numbers, *columns]))
+                            number += len(columns[0])
+                    complete = cursor.rowcount == len(batch) and self._lies_there(batch, keys)
                 if not complete:
                     raise psycopg.Rollback
-        except UNREADABLE:
+        except psycopg.OperationalError:
+            raise
+        except (msgspec.MsgspecError, psycopg.Error):
             return None
         return highest if complete else None
 
-    def _has_triggers(self) -> bool:
-        [(found,)] = fetch_rows(self._connection, _TRIGGERS, self._target.oid, self._target.oid)
-        return bool(found)
+    def _lies_there(self, batch: Batch, keys: Sequence[bytes]) -> bool:
+        """Whether the table has the rows of a batch as they were archived."""
+        self._settle()
+        with (
+            self._connection.cursor() as cursor,
+            cursor.copy(sql.SQL("COPY {} FROM STDIN").format(_KEYS)) as copy,
+        ):
+            copy.write(b"".join(keys))
+        joined = sql.SQL("{} AS r LEFT JOIN {} AS t ON {}").format(_KEYS, self._target.name, self._on_key(sql.SQL("r")))
+        rows, texts = self._reader.texts(self._looking(joined, sql.SQL("true"), sql.SQL("true")))
+        return len(rows) == len(batch) and batch.equals(texts, self._reader.writer)
+
+    def _triggers(self) -> list[tuple[Any, ...]]:
+        with self._connection.transaction():
+            pin(self._connection)
+            return fetch_rows(self._connection, _TRIGGERS, self._target.oid, self._target.oid)
 
     def _rebuild(self, lines: list[bytes]) -> int:
         """Have the server read the lines; returns how many rows are wanted."""
@@ -385,32 +499,47 @@ class _Loader:
         )
         return len(lines) - self._connection.execute(unwanted).rowcount
 
+    @property
     def _inserting(self) -> sql.Composed:
         columns = [sql.Identifier(name) for name in self._fit.loaded]
         values: list[sql.Composable] = [self._names[name] for name in self._fit.loaded]
         if self._fit.kept_aside:
             columns.append(sql.Identifier(SIDE_COLUMN))
             values.append(sql.SQL("dropped"))
-        return sql.SQL(
-            "INSERT INTO {} AS t ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} ORDER BY n ON CONFLICT DO NOTHING"
-        ).format(self._target.name, sql.SQL(", ").join(columns), sql.SQL(", ").join(values), self._rebuilt.table)
+        return sql.SQL("INSERT INTO {} AS t ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {}").format(
+            self._target.name, sql.SQL(", ").join(columns), sql.SQL(", ").join(values), self._rebuilt.table
+        )
 
-    def _insert(self) -> None:
-        """Insert what is not there, and note its keys."""
+    def _insert(self) -> int:
+        """Insert what is not there, and note its keys; returns how many rows that were."""
         key = self._shape.primary_key
-        statement = sql.SQL("WITH loaded AS ({} RETURNING {}) INSERT INTO {} ({}) SELECT * FROM loaded").format(
-            self._inserting(),
+        statement = sql.SQL(
+            "WITH loaded AS ({} ORDER BY n ON CONFLICT {} DO NOTHING RETURNING {}) INSERT INTO {} ({}) SELECT * FROM loaded"
+        ).format(
+            self._inserting,
+            self._arbiter,
             sql.SQL(", ").join(sql.Identifier("t", name) for name in key),
             _ADDED,
             sql.SQL(", ").join(self._names[name] for name in key),
         )
-        self._connection.execute(statement)
+        return self._connection.execute(statement).rowcount
 
-    def _refused(self, error: psycopg.IntegrityError) -> RestoreError:
-        """What the server said of a row, without its message: that may quote the row."""
+    def _refused(self, error: psycopg.Error) -> RestoreError | None:
+        """What the server said of a row, without its message: that may quote the row. None if it spoke of something else."""
         diagnosis = error.diag
         named = named_by_server(diagnosis) or "unknown"
+        kind = f"{type(error).__name__} (SQLSTATE {error.sqlstate})"
         hint = "Nothing of this batch was loaded; batches before it stay and are not loaded twice. "
+        where = diagnosis.context or ""
+        raising = [name for name, function, _ in self._triggers() if function in where] if where else []
+        if raising:
+            return RestoreError(
+                f"a trigger of {self._target} raised an error when archived rows were inserted",
+                found=f"{', '.join(raising)}: {kind}",
+                hint=f"{hint}Disable the trigger for the restore, or restore into a table of its own.",
+            )
+        if not isinstance(error, _REFUSALS):
+            return None
         if isinstance(error, errors.ForeignKeyViolation):
             return RestoreError(
                 f"rows for {self._target} refer to rows of {self._referred(named)} that are not there (foreign key {named})",
@@ -423,35 +552,60 @@ class _Loader:
                 "is needed (docs/partitions.md); else make one for that time, then clear this task; or restore into a table of its "
                 "own.",
             )
+        if isinstance(error, (errors.UniqueViolation, errors.ExclusionViolation)):
+            return RestoreError(
+                f"another row of {self._target} has a value of an archived row that must be unique",
+                found=named,
+                hint=f"{hint}Such rows are counted and left out where the constraint is not deferrable. Change the other row, or "
+                "drop the constraint for the restore, then clear this task; or restore into a table of its own.",
+            )
         return RestoreError(
             f"{self._target} does not take an archived row",
             found=f"{type(error).__name__} of {named}",
-            hint=f"{hint}A rule of the table came after the rows were archived: lift it for the restore, or restore into "
-            "a table of its own.",
+            hint=f"{hint}A rule of the table or of a type came after the rows were archived: lift it for the restore, or "
+            "restore into a table of its own.",
         )
 
     def _referred(self, constraint: str) -> str:
         rows = fetch_rows(
             self._connection,
-            "SELECT n.nspname || '.' || c.relname FROM pg_constraint f JOIN pg_class c ON c.oid = f.confrelid "
-            "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE f.contype = 'f' AND f.conname = %s AND f.conrelid = %s",
+            "SELECT n.nspname || '.' || c.relname FROM pg_catalog.pg_constraint f "
+            "JOIN pg_catalog.pg_class c ON c.oid = f.confrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE f.contype = 'f' AND f.conname = %s AND f.conrelid = %s",
             constraint,
             self._target.oid,
         )
         return str(rows[0][0]) if rows else "another table"
 
-    def _look(self) -> Any:
-        """Compare the batch with the table: altered, inserted, unchanged, different."""
-        return self._connection.execute(self.looking).fetchone()
+    def _look(self) -> list[FoundRow]:
+        """What lies in the table under the keys of the batch."""
+        return self._reader.rows(self.looking)
 
     @property
     def looking(self) -> sql.Composed:
-        """The query that compares a batch with the table; other joins than by index must be switched off."""
-        return sql.SQL(
-            "SELECT count(*) FILTER (WHERE a.added AND {same} IS NOT TRUE), count(*) FILTER (WHERE a.added AND {same}), "
-            "count(*) FILTER (WHERE a.added IS NULL AND {same}), count(*) FILTER (WHERE a.added IS NULL AND {same} IS NOT TRUE) "
-            "FROM {joined}"
-        ).format(same=self._same, joined=self._joined)
+        """The query for what lies in the table; other joins than by index must be switched off."""
+        aside: sql.Composable = sql.SQL("true")
+        if self._fit.kept_aside:
+            aside = sql.SQL("concat(t.{}) = concat(r.dropped)").format(sql.Identifier(SIDE_COLUMN))
+        on_added = sql.SQL(" AND ").join(
+            sql.SQL("a.{name} = r.{name}").format(name=self._names[name]) for name in self._shape.primary_key
+        )
+        joined = sql.SQL("{} AS r LEFT JOIN {} AS t ON {} LEFT JOIN {} AS a ON {}").format(
+            self._rebuilt.table, self._target.name, self._on_key(sql.SQL("r")), _ADDED, on_added
+        )
+        return self._looking(joined, sql.SQL("a.added IS NOT NULL"), aside)
+
+    def _looking(self, joined: sql.Composed, added: sql.Composable, aside: sql.Composable) -> sql.Composed:
+        there = sql.SQL("t.{} IS DISTINCT FROM NULL").format(sql.Identifier(self._shape.primary_key[0]))
+        return sql.SQL("SELECT r.n, {}, {}, {}, {} FROM {} ORDER BY r.n").format(
+            added, there, aside, self._reader.values(), joined
+        )
+
+    def _on_key(self, other: sql.SQL) -> sql.Composed:
+        """The condition that the target's row has the key of another one, whose columns have names of ours."""
+        return sql.SQL(" AND ").join(
+            sql.SQL("t.{} = {}.{}").format(sql.Identifier(name), other, self._names[name])
+            for name in self._shape.primary_key
+        )
 
     def _extremes(self) -> dict[str, int]:
         """The highest values of the batch in columns that a sequence counts."""
@@ -462,38 +616,15 @@ class _Loader:
         row: Any = self._connection.execute(query).fetchone()
         return {name: value for name, value in zip(self._counted, row, strict=True) if value is not None}
 
-    def _different(self, room: int) -> Iterator[DifferentRow]:
+    def _different(self, there: Mapping[int, bool]) -> Iterator[DifferentRow]:
+        """Rows of the batch by their numbers, and whether there is a row of their key."""
         key = sql.SQL(", ").join(sql.SQL("concat(r.{})").format(self._names[name]) for name in self._shape.primary_key)
-        query = sql.SQL(
-            "SELECT ARRAY[{key}], {there} FROM {joined} WHERE a.added IS NULL AND {same} IS NOT TRUE LIMIT {room}"
-        ).format(key=key, there=self._there, joined=self._joined, same=self._same, room=sql.Literal(room))
-        rows: list[Any] = self._connection.execute(query).fetchall()
-        for key_texts, there in rows:
-            yield DifferentRow(key=tuple(key_texts), why="changed" if there else "taken")
-
-    @property
-    def _there(self) -> sql.Composed:
-        return sql.SQL("t.{} IS DISTINCT FROM NULL").format(sql.Identifier(self._shape.primary_key[0]))
-
-    @property
-    def _same(self) -> sql.Composed:
-        """Whether the table's row is the archived one: by the text of all columns that are loaded."""
-        loaded = [column for column in self._shape.columns if column.name in self._fit.loaded]
-        ours = exact_texts(loaded, [sql.SQL("r.{}").format(self._names[column.name]) for column in loaded])
-        theirs = exact_texts(loaded, [sql.Identifier("t", column.name) for column in loaded])
-        return sql.SQL("({} AND concat(ROW({})) = concat(ROW({})))").format(self._there, ours, theirs)
-
-    @property
-    def _joined(self) -> sql.Composed:
-        on_target = sql.SQL(" AND ").join(
-            sql.SQL("t.{} = r.{}").format(sql.Identifier(name), self._names[name]) for name in self._shape.primary_key
+        query = sql.SQL("SELECT n, ARRAY[{}] FROM {} AS r WHERE n = ANY ({}) ORDER BY n").format(
+            key, self._rebuilt.table, sql.Literal([*there])
         )
-        on_added = sql.SQL(" AND ").join(
-            sql.SQL("a.{name} = r.{name}").format(name=self._names[name]) for name in self._shape.primary_key
-        )
-        return sql.SQL("{} AS r LEFT JOIN {} AS t ON {} LEFT JOIN {} AS a ON {}").format(
-            self._rebuilt.table, self._target.name, on_target, _ADDED, on_added
-        )
+        rows: list[Any] = self._connection.execute(query).fetchall() if there else []
+        for number, key_texts in rows:
+            yield DifferentRow(key=tuple(key_texts), why="changed" if there[number] else "taken")
 
 
 def _note_highest(highest: dict[str, int], places: Mapping[str, int], piece: Piece) -> None:
@@ -502,6 +633,12 @@ def _note_highest(highest: dict[str, int], places: Mapping[str, int], piece: Pie
         values = [int(text) for text in piece.column(place) if text != NULL]
         if values:
             highest[name] = max(*values, highest.get(name, values[0]))
+
+
+def _date_column(shape: TableShape) -> Column:
+    """The column that dates a row, of a type that needs no word of the manifest's: the table may have it no more."""
+    [column] = [column for column in shape.columns if column.name == shape.date_column]
+    return column.model_copy(update={"base_type": _DATES[shape.date_type]})
 
 
 def _in_range(request: RestoreRequest, column: sql.Identifier | None, shape: TableShape) -> Iterator[sql.Composable]:

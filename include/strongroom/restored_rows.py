@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import islice
-from typing import IO, NamedTuple, Protocol
+from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
 
 from strongroom.codecs import blocks, decompress
 from strongroom.line_reader import LineReader, copy_rows
 from strongroom.rebuild import batches, read_ahead
 from strongroom.records import VerifiedPart
 from strongroom.verify import split_lines
+
+if TYPE_CHECKING:
+    from strongroom.json_lines import LineWriter
+    from strongroom.row_texts import Texts
 
 _PIECE_ROWS = 500
 
@@ -45,6 +49,10 @@ class Batch(Protocol):
         """The rows as JSON lines, without their newlines."""
         ...
 
+    def equals(self, texts: Texts, writer: LineWriter) -> bool:
+        """Whether rows of as many columns are these, one after the other."""
+        ...
+
 
 class _Lines:
     """A batch out of a part of JSON lines."""
@@ -62,6 +70,9 @@ class _Lines:
 
     def lines(self) -> list[bytes]:
         return self._lines
+
+    def equals(self, texts: Texts, writer: LineWriter) -> bool:
+        return writer.lines(texts) == b"\n".join([*self._lines, b""])
 
 
 def restored_rows(

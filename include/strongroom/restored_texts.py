@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 from functools import partial
 from typing import IO, Any, cast
 
-from strongroom.arrow import pc
+from strongroom.arrow import pa, pc
 from strongroom.json_lines import LineWriter
 from strongroom.line_reader import NULL, LineReader
 from strongroom.parquet import parquet_texts
@@ -38,6 +38,12 @@ class _TextRows:
     def lines(self) -> list[bytes]:
         writer = LineWriter(self._shape)
         return [line for texts in self._parts for line in writer.lines(texts).split(b"\n")[:-1]]
+
+    def equals(self, texts: Texts, writer: LineWriter) -> bool:  # noqa: ARG002 - no JSON is made of them
+        return all(
+            pa.chunked_array([part[place] for part in self._parts]).equals(pa.chunked_array([column]))
+            for place, column in enumerate(texts)
+        )
 
 
 def _values(columns: Texts, place: int) -> list[str]:

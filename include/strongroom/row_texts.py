@@ -9,6 +9,7 @@ But for the backslashes that is CSV. Arrow reads a batch of it at a time into co
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from pyarrow import csv
@@ -22,7 +23,38 @@ Texts = list[pa.Array]
 """Columns of strings: the text in which PostgreSQL writes each value, NULL where there is none."""
 
 
+_ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
+_ESCAPES = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
+"""What stands behind a backslash in a COPY for another character; every other character stands for itself."""
+
 _COPY_ESCAPES = {"\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
+
+
+def read_copy(columns: Sequence[Column], rows: bytes) -> tuple[list[bytes], Texts]:
+    """Take what a COPY says of some rows apart.
+
+    Args:
+        columns: Of the table.
+        rows: The text of each row, as :func:`read_rows` says it; newlines between rows.
+
+    Returns:
+        The rows' texts, and their columns.
+
+    Raises:
+        IntegrityError: A text is not that of a row of the table.
+    """
+    # A newline inside a text is escaped here, so that each of these ends a row.
+    texts = rows.split(b"\n")
+    if b"\\" in rows:
+        texts = [_unescape(text) if b"\\" in text else text for text in texts]
+    return texts, read_rows(columns, b"\n".join([text[1:-1] for text in texts]), len(texts))
+
+
+def _unescape(value: bytes) -> bytes:
+    """A field of a COPY in its text format that is not NULL."""
+    if value.count(b"\\") == 2 * value.count(b"\\\\"):  # nothing but backslashes is escaped
+        return value.replace(b"\\\\", b"\\")
+    return _ESCAPE.sub(lambda found: _ESCAPES.get(found[1], found[1]), value)
 
 
 def read_rows(columns: Sequence[Column], rows: bytes, count: int) -> Texts:

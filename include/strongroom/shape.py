@@ -85,12 +85,6 @@ def json_value(column: Column) -> sql.Composed:
     return sql.SQL(forms[column.encoding]).format(v=value)
 
 
-def exact_texts(columns: Sequence[Column], values: Sequence[sql.Composable]) -> sql.Composed:
-    """The columns' values, between commas, so that a row of them has the exact text of each."""
-    forms = ["{}::text" if column.base_type == "xml" else "{}" for column in columns]
-    return sql.SQL(", ").join(sql.SQL(form).format(value) for form, value in zip(forms, values, strict=True))
-
-
 def xml_columns(columns: Sequence[Column]) -> list[int]:
     """Positions of the columns whose exact text the row's own text does not have: xml's output function leaves out the
     encoding that a document declares, and with it the whole declaration."""

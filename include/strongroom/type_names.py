@@ -20,6 +20,8 @@ _TYPE_NAME = re.compile(
     rf"(?: (?:with|without) time zone| {_FIELD}(?: to {_FIELD})?(?:\([0-9]\))?)?(?:\[\])*"
 )
 
+_IN_A_SCHEMA = re.compile(rf"{_NAME}\.")
+
 _WITHIN_BRACKETS = re.compile(r"\(.*?\)")
 
 INTEGERS = frozenset({"smallint", "integer", "bigint"})
@@ -35,6 +37,11 @@ def without_modifier(text: str) -> str:
 def is_type_name(text: str) -> bool:
     """Whether ``format_type()`` may have written a text: ``numeric(8,2)[]``, ``public."My type"``."""
     return _TYPE_NAME.fullmatch(text) is not None
+
+
+def is_builtin(text: str) -> bool:
+    """Whether ``format_type()`` means a type of PostgreSQL's own: sessions see no other schema, so all others are qualified."""
+    return _IN_A_SCHEMA.match(text) is None
 
 
 def type_name(text: str) -> sql.SQL:

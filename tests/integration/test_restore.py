@@ -335,7 +335,7 @@ class TestTarget:
             chain.conninfo,
             "SELECT attname, attnotnull, attidentity::text FROM pg_attribute WHERE attrelid = 'back.\"May\"'::regclass AND attnum > 0",
         )
-        assert described[:3] == [("id", True, "d"), ("at", True, ""), ("who", False, "")]
+        assert described[:3] == [("id", True, "d"), ("at", False, ""), ("who", False, "")]
 
     def test_the_sequence_of_an_identity_column_is_moved_past_what_came_back(self, archived):
         execute(archived.conninfo, "CREATE SCHEMA back")
