@@ -192,7 +192,8 @@ class TestWhatHappensOnTheWay:
             ),
             pytest.param(
                 "NEW.who := 'altered'; PERFORM set_config('search_path', 'public, pg_catalog', false);",
-                "CREATE FUNCTION concat(VARIADIC \"any\") RETURNS text LANGUAGE internal AS 'pg_stat_get_backend_activity';"
+                "CREATE FUNCTION concat(record) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RETURN regexp_replace("
+                r"""pg_catalog.concat($1), '^\((\d+),(.*),altered,', '(\1,\2,"agent \1",'); END $$;"""
                 + BEFORE_EACH_ROW,
                 id="behind-another-search_path",
             ),
