@@ -107,7 +107,7 @@ def inspect_table(connection: Connection, settings: TableSettings) -> InspectedT
         faults.append(
             f"its date column {date.column.name} is {date.column.type}, not date, timestamp or timestamp with time zone"
         )
-    faults += _trigger_faults(connection, oid, settings.accepted_delete_triggers)
+    faults += _trigger_faults(connection, settings)
     references = _references(connection, oid)
     faults += _reference_faults(references)
     if faults:
@@ -238,22 +238,62 @@ SOMEBODYS_TRIGGER = "(NOT g.tgisinternal OR (g.tgparentid <> 0 AND g.tgconstrain
 from its table an internal one, too."""
 
 
-def _trigger_faults(connection: Connection, oid: int, accepted: Iterable[str]) -> list[str]:
-    """Triggers that a DELETE would fire (bit 3 of tgtype), but for those the settings accept, and guards: these refuse the
-    DELETE, and nothing else comes of them."""
+@dataclass(frozen=True)
+class DeleteTrigger:
+    """A trigger that a DELETE fires.
+
+    Attributes:
+        name: Of the trigger.
+        table: The table or partition that has it, with its schema.
+        function: What it calls, as the server writes a function with its schema and arguments.
+        function_name: Its name alone.
+        guard: Whether it is a guard of ours (:mod:`strongroom.guard`): it refuses the DELETE, and nothing else comes of it.
+        may_keep: Whether it can keep a row without a word: it fires for each row, before it goes.
+    """
+
+    name: str
+    table: str
+    function: str
+    function_name: str
+    guard: bool
+    may_keep: bool
+
+    def is_in(self, context: str) -> bool:
+        """Whether its function was at work, by the CONTEXT of an error. That quotes rows, and names functions as they are."""
+        called = (self.function, self.function.partition(".")[2], f'"{self.function_name}"')
+        return any(f"function {name} " in f"{context} " for name in called)
+
+    def __str__(self) -> str:
+        return f"trigger {self.name} of {self.table} (function {self.function})"
+
+
+_DELETE_TRIGGERS = f"""
+SELECT g.tgname::text, format('%%s.%%s', n.nspname, c.relname), f.oid::regprocedure::text, f.proname::text,
+       f.proname = %s AND f.pronamespace = coalesce(to_regnamespace(%s)::oid, 0::oid), g.tgtype & 3 = 3
+FROM pg_class t JOIN pg_namespace s ON s.oid = t.relnamespace
+JOIN pg_trigger g ON g.tgrelid = t.oid OR g.tgrelid IN (SELECT relid FROM pg_partition_tree(t.oid))
+JOIN pg_proc f ON f.oid = g.tgfoid
+JOIN pg_class c ON c.oid = g.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE s.nspname = %s AND t.relname = %s AND {SOMEBODYS_TRIGGER} AND g.tgenabled <> 'D' AND g.tgtype & 8 <> 0
+ORDER BY 1, 2
+"""  # noqa: S608 - a constant
+
+
+def delete_triggers(connection: Connection, settings: TableSettings) -> list[DeleteTrigger]:
+    """Triggers of a table and its partitions that a DELETE would fire (bit 3 of tgtype; bits 0 and 1: for each row, before)."""
     rows = fetch_rows(
-        connection,
-        "SELECT DISTINCT g.tgname::text FROM pg_trigger g JOIN pg_proc f ON f.oid = g.tgfoid "  # noqa: S608 - a constant
-        f"WHERE {SOMEBODYS_TRIGGER} AND g.tgenabled <> 'D' AND g.tgtype & 8 <> 0 "
-        "AND (g.tgrelid = %s OR g.tgrelid IN (SELECT relid FROM pg_partition_tree(%s))) "
-        "AND NOT (f.proname = %s AND f.pronamespace = coalesce(to_regnamespace(%s)::oid, 0::oid)) ORDER BY 1",
-        oid,
-        oid,
-        guard.FUNCTION,
-        guard.SCHEMA,
+        connection, _DELETE_TRIGGERS, guard.FUNCTION, guard.SCHEMA, settings.schema_name, settings.table_name
     )
-    names = [name for (name,) in rows if name not in set(accepted)]
-    return [f"a DELETE fires its trigger {name} (see accepted_delete_triggers)" for name in names]
+    return [DeleteTrigger(*row) for row in rows]
+
+
+def _trigger_faults(connection: Connection, settings: TableSettings) -> list[str]:
+    """Triggers that a DELETE would fire, but for those the settings accept, and guards."""
+    names = {one.name for one in delete_triggers(connection, settings) if not one.guard}
+    return [
+        f"a DELETE fires its trigger {name} (see accepted_delete_triggers)"
+        for name in sorted(names - set(settings.accepted_delete_triggers))
+    ]
 
 
 _REFERENCES = """

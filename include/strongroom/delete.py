@@ -11,37 +11,51 @@ that came after the plan would carry the DELETE to other rows.
 
 from __future__ import annotations
 
+import logging
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any
 
+import psycopg
 from psycopg import IsolationLevel, errors, sql
 from pydantic import Field
 
 from strongroom.batch import BATCH, batch_table, fill_batch, join_by_index, same_key
-from strongroom.catalogue import InspectedTable
+from strongroom.catalogue import InspectedTable, delete_triggers
 from strongroom.claims import KeepClaim, running_clock
 from strongroom.detached import covers, dated_inside, detached_windows
-from strongroom.errors import IntegrityError, NeededError, SourceError, UnarchivableError
+from strongroom.errors import IntegrityError, NeededError, SourceError, StrongroomError, UnarchivableError
 from strongroom.extract_to_staging import inspect_unchanged
 from strongroom.identity import require_owner
 from strongroom.manifest import require_manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.pace import Pace
 from strongroom.partitions import Partition, Window, refuse_if_hot
-from strongroom.plan import refers
-from strongroom.records import DeletedPart, Record, RunIdentity, Sha256, VerifiedPart, parse_record
+from strongroom.plan import in_window, refers
+from strongroom.records import (
+    DeletedPart,
+    Record,
+    RunIdentity,
+    Sha256,
+    UploadedPart,
+    VerifiedPart,
+    narrow,
+    parse_record,
+)
 from strongroom.restores import active_restores_of
 from strongroom.seal import require_object, require_part_of
 from strongroom.settings import TableSettings
 from strongroom.shape import digest_of_row
-from strongroom.source import Connection, pin, read_identity
+from strongroom.source import Connection, pin, read_identity, read_life
 from strongroom.staging import Staging
 from strongroom.store import Store
 from strongroom.verify import open_keys, restore_keys
 from strongroom.warm import WarmTable, warm_table
+
+_logger = logging.getLogger(__name__)
 
 LISTED_KEYS = 10_000
 """How many keys of rows that stayed one part's evidence lists; it always counts them all."""
@@ -78,11 +92,13 @@ class PendingBatch(Record):
 class DeleteProgress(VerifiedPart):
     """How far the delete of a part has come; kept in staging before each batch is committed."""
 
+    life: str = Field(default="", description="Of the database that the rows were deleted from: source.read_life().")
     done_rows: int = 0
     deleted: int = 0
     gone: int = 0
     changed: int = 0
     referenced: int = 0
+    kept_by_trigger: int = 0
     detached: int = 0
     batches: int = 0
     longest_batch_seconds: float = 0.0
@@ -119,7 +135,8 @@ def delete_part(
     """Delete a part's rows, or move them to the table's warm tier, and leave the evidence in the store.
 
     Rows that changed since they were archived stay and are listed; so do rows that others have come to refer to.
-    A repeat after success returns the evidence; after a crash it goes on behind the last batch.
+    A repeat after success deletes nothing: it returns the evidence, and how many of the rows are in the table now. After a
+    crash it goes on behind the last batch.
 
     Args:
         connection: A session in autocommit mode.
@@ -145,7 +162,10 @@ def delete_part(
     evidence_key = archive.delete_evidence_key(part.number)
     present = store.read(evidence_key)
     if present is not None:
-        return _summary(parse_evidence(f"{store}{evidence_key}", present[0]))
+        evidence = parse_evidence(f"{store}{evidence_key}", present[0])
+        in_table = _count_in_table(connection, store, staging, settings, part, evidence)
+        earlier = {"deleted_by": f"{evidence.dag_id} {evidence.run_id}", "in_table": in_table}
+        return _summary(evidence).model_copy(update=earlier)
     require_wanted(store, settings, partition, archive, now)
     require_owner(store, read_identity(connection))
     require_object(store, part)
@@ -175,6 +195,7 @@ def delete_part(
         gone=progress.gone,
         changed=progress.changed,
         referenced=progress.referenced,
+        kept_by_trigger=progress.kept_by_trigger,
         detached=progress.detached,
         batches=progress.batches,
         longest_batch_seconds=progress.longest_batch_seconds,
@@ -183,7 +204,8 @@ def delete_part(
         dag_id=run.dag_id,
         run_id=run.run_id,
     )
-    kept = store.put_first(evidence_key, evidence.model_dump_json(indent=2).encode() + b"\n")
+    body = evidence.model_dump_json(indent=2, exclude={"deleted_by", "in_table"})
+    kept = store.put_first(evidence_key, body.encode() + b"\n")
     staging.discard(staging.keys(part.number))
     return _summary(parse_evidence(f"{store}{evidence_key}", kept))
 
@@ -206,6 +228,42 @@ def parse_evidence(where: str, body: bytes) -> DeleteEvidence:
 
 def _summary(evidence: DeleteEvidence) -> DeletedPart:
     return DeletedPart.model_validate(evidence.model_dump(include=set(DeletedPart.model_fields)))
+
+
+def _count_in_table(
+    connection: Connection,
+    store: Store,
+    staging: Staging,
+    settings: TableSettings,
+    part: VerifiedPart,
+    evidence: DeleteEvidence,
+) -> int | None:
+    """How many rows of a part that was deleted are in the table; None where its keys or the table are no longer what they were."""
+    try:
+        require_owner(store, read_identity(connection))
+        table = inspect_again(connection, settings, part)
+        some = sql.SQL("SELECT EXISTS (SELECT FROM {} AS t WHERE {})").format(table.name, in_window(table, part.window))
+        row: Any = connection.execute(some).fetchone()
+        if not row[0] and not evidence.changed:
+            return 0
+        restore_keys(store, staging, connection, table.shape, part)
+    except StrongroomError as error:
+        _logger.warning("Whether rows of the part are in the table was not counted: %s", error.what)
+        return None
+    connection.execute(batch_table(table.key_types, "IF NOT EXISTS {} ON COMMIT DELETE ROWS"))
+    query = sql.SQL("SELECT count(*) FROM {} AS b JOIN {} AS t ON {}").format(
+        BATCH, table.name, same_key(table.shape, "b")
+    )
+    found = 0
+    with open_keys(staging, part) as keys:
+        while batch := list(islice(keys, settings.delete_batch_rows)):
+            with connection.transaction():
+                join_by_index(connection)
+                fill_batch(connection, batch)
+                row = connection.execute(query).fetchone()
+                found += int(row[0])
+    staging.discard(staging.keys(part.number))
+    return found
 
 
 def require_wanted(
@@ -258,9 +316,10 @@ def _delete_rows(
     keep_claim: KeepClaim,
     pace: Pace,
 ) -> DeleteProgress:
-    progress = staging.load(DeleteProgress, part.number)
-    if progress is None or progress.keys_sha256 != part.keys_sha256:
-        progress = DeleteProgress(**part.model_dump())
+    progress, life = staging.load(DeleteProgress, part.number), read_life(connection)
+    if progress is None or progress.life != life or narrow(progress, UploadedPart) != narrow(part, UploadedPart):
+        # Staging may have outlived the archive, or the database: it was set back, or made anew with the same rows.
+        progress = DeleteProgress(**part.model_dump(), life=life)
     if progress.pending is not None:
         progress = _settle(connection, progress, progress.pending)
     connection.isolation_level = IsolationLevel.READ_COMMITTED
@@ -271,18 +330,21 @@ def _delete_rows(
                 connection, staging, settings, table, warm, detached, progress, batch, keep_claim, pace
             )
             progress = _advance(progress, pending)
-    if (
-        progress.done_rows != part.rows
-        or progress.deleted + progress.gone + progress.changed + progress.referenced + progress.detached != part.rows
-    ):
+    if progress.done_rows != part.rows or _counted(progress) != part.rows:
         raise IntegrityError(
             f"the delete of {part.archive_id} part {part.number} does not add up",
             expected=f"{part.rows} rows",
             found=f"{progress.done_rows} seen: {progress.deleted} deleted, {progress.gone} gone, "
-            f"{progress.changed} changed, {progress.referenced} referenced, {progress.detached} detached",
+            f"{progress.changed} changed, {progress.referenced} referenced, {progress.kept_by_trigger} kept by a trigger, "
+            f"{progress.detached} detached",
             hint="Every deleted row was compared with its archived form and lies in the archive. Clear this task.",
         )
     return progress
+
+
+def _counted(progress: DeleteProgress) -> int:
+    stayed = progress.changed + progress.referenced + progress.kept_by_trigger + progress.detached
+    return progress.deleted + progress.gone + stayed
 
 
 def _settle(connection: Connection, progress: DeleteProgress, pending: PendingBatch) -> DeleteProgress:
@@ -317,15 +379,16 @@ def _status(connection: Connection, transaction: str) -> str | None:
 
 
 def _advance(progress: DeleteProgress, batch: PendingBatch) -> DeleteProgress:
-    changed = sum(row.reason == "changed" for row in batch.kept)
+    reasons = Counter(row.reason for row in batch.kept)
     room = max(0, LISTED_KEYS - len(progress.kept))
     return progress.model_copy(
         update={
             "done_rows": progress.done_rows + batch.rows,
             "deleted": progress.deleted + batch.deleted,
             "gone": progress.gone + batch.gone,
-            "changed": progress.changed + changed,
-            "referenced": progress.referenced + len(batch.kept) - changed,
+            "changed": progress.changed + reasons["changed"],
+            "referenced": progress.referenced + reasons["referenced"],
+            "kept_by_trigger": progress.kept_by_trigger + reasons["trigger"],
             "detached": progress.detached + batch.detached,
             "batches": progress.batches + 1,
             "longest_batch_seconds": round(max(progress.longest_batch_seconds, batch.seconds), 3),
@@ -355,7 +418,7 @@ def _delete_batch(
             with connection.transaction():
                 # The server ends a session that stands still from here on before the claim runs out.
                 keep_claim()
-                deleted, waiting, kept = _try_batch(connection, table, warm, detached, batch)
+                deleted, waiting, kept = _try_batch(connection, settings, table, warm, detached, batch)
                 # The DELETE's own lock keeps whoever would change the table waiting until this transaction ends, so
                 # what the catalogue shows now is what the DELETE met; an error takes the whole batch back.
                 inspect_again(connection, settings, progress)
@@ -377,6 +440,31 @@ def _delete_batch(
             if tries == _TRIES:
                 raise
             time.sleep(0.2 * tries)
+        except psycopg.Error as error:
+            _blame_trigger(connection, settings, progress, error)
+            raise
+
+
+def _blame_trigger(
+    connection: Connection, settings: TableSettings, progress: DeleteProgress, error: psycopg.Error
+) -> None:
+    """Name the trigger that raised an error, if one did; what it said may quote the row.
+
+    Raises:
+        UnarchivableError: One did.
+        SourceError: One did, for the time being: a guard, or whatever says so by its SQLSTATE.
+    """
+    if connection.broken or error.diag.context is None:
+        return
+    for trigger in delete_triggers(connection, settings):
+        if trigger.is_in(error.diag.context):
+            told: dict[str, Any] = {
+                "what": f"the delete of {progress.archive_id} part {progress.number} was refused by {trigger}",
+                "found": f"{type(error).__name__} (SQLSTATE {error.sqlstate})",
+                "hint": "Nothing of this batch was deleted; what was deleted before lies in a verified archive. Change the trigger, "
+                "or the rows that it refuses, then clear this task.",
+            }
+            raise (SourceError if isinstance(error, psycopg.OperationalError) else UnarchivableError)(**told) from None
 
 
 def _transaction(connection: Connection) -> str:
@@ -386,6 +474,7 @@ def _transaction(connection: Connection) -> str:
 
 def _try_batch(
     connection: Connection,
+    settings: TableSettings,
     table: InspectedTable,
     warm: WarmTable | None,
     detached: Sequence[Window],
@@ -399,7 +488,7 @@ def _try_batch(
     statement = _delete_statement(table)
     deleted = connection.execute(statement).rowcount if warm is None else _move(connection, warm, statement)
     pin(connection)
-    return deleted, waiting, tuple(_kept_rows(connection, table)) if deleted < len(batch) else ()
+    return deleted, waiting, tuple(_kept_rows(connection, settings, table)) if deleted < len(batch) else ()
 
 
 def _leave_out(connection: Connection, table: InspectedTable, detached: Sequence[Window]) -> int:
@@ -452,16 +541,27 @@ def _delete_statement(table: InspectedTable) -> sql.Composed:
     )
 
 
-def _kept_rows(connection: Connection, table: InspectedTable) -> Iterator[KeptRow]:
-    """What of the batch is still in the table, after the DELETE."""
+def _kept_rows(connection: Connection, settings: TableSettings, table: InspectedTable) -> Iterator[KeptRow]:
+    """What of the batch is still in the table after the DELETE, and why.
+
+    A row that is as it was archived and that nothing refers to may have been so only after the DELETE had looked.
+    """
     keys = sql.SQL(", ").join(
         # concat() calls the type's own output function, where ::text would follow a cast that somebody made.
         sql.SQL("concat(b.{})").format(sql.Identifier(f"k{p}"))
         for p in range(len(table.key_types))
     )
-    query = sql.SQL("SELECT ARRAY[{}], {} = b.digest FROM {} AS b JOIN {} AS t ON {}").format(
-        keys, digest_of_row(table.shape, "t"), BATCH, table.name, same_key(table.shape, "b")
+    referred = sql.SQL(" OR ").join([sql.SQL("false"), *map(refers, table.references)])
+    query = sql.SQL("SELECT ARRAY[{}], {} = b.digest, {} FROM {} AS b JOIN {} AS t ON {}").format(
+        keys, digest_of_row(table.shape, "t"), referred, BATCH, table.name, same_key(table.shape, "b")
     )
     rows: list[Any] = connection.execute(query).fetchall()
-    for key, unchanged in rows:
-        yield KeptRow(reason="referenced" if unchanged else "changed", key=tuple(key))
+    keeping = any(one.may_keep for one in delete_triggers(connection, settings))
+    for key, unchanged, is_referred in rows:
+        if not unchanged:
+            reason = "changed"
+        elif is_referred or (table.references and not keeping):
+            reason = "referenced"
+        else:
+            reason = "trigger" if keeping else "changed"
+        yield KeptRow(reason=reason, key=tuple(key))

@@ -276,7 +276,7 @@ class SealedArchive(Record):
 
 
 class DeletedPart(Record):
-    """What became of the rows of one part. ``deleted + gone + changed + referenced + detached == rows``."""
+    """What became of the rows of one part. ``deleted + gone + changed + referenced + kept_by_trigger + detached == rows``."""
 
     archive_id: str
     number: int
@@ -285,8 +285,18 @@ class DeletedPart(Record):
     gone: int = Field(description="No longer in the table when this try came to them.")
     changed: int = Field(description="Differ from their archived form; they stay.")
     referenced: int = Field(default=0, description="Unchanged, but other rows have come to refer to them; they stay.")
+    kept_by_trigger: int = Field(
+        default=0, description="Unchanged and referred to by no row, but a trigger of the table kept them; they stay."
+    )
     detached: int = Field(default=0, description="In partitions that were detached and wait to be dropped.")
     batches: int
     longest_batch_seconds: float
     evidence_key: str
     deleted_at: AwareDatetime
+    deleted_by: str | None = Field(
+        default=None, description="DAG and run of an earlier try that did all this; then nothing was deleted now."
+    )
+    in_table: int | None = Field(
+        default=None,
+        description="Then also: how many rows of the part are in the table, by their keys; None where that could not be counted.",
+    )

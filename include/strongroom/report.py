@@ -15,7 +15,7 @@ from strongroom.vacuum import Vacuum
 
 
 class RunReport(Record):
-    """What one run did. ``archived_rows`` is the sum of deleted, gone, changed, referenced and detached rows."""
+    """What one run did. ``archived_rows`` is the sum of deleted, gone, changed, referenced, kept_by_trigger and detached rows."""
 
     outcome: str
     table: str
@@ -26,6 +26,7 @@ class RunReport(Record):
     gone_rows: int = 0
     changed_rows: int = 0
     referenced_rows: int = 0
+    kept_by_trigger_rows: int = 0
     detached_rows: int = 0
     detached_until: AwareDatetime | None = None
     excluded_rows: int = 0
@@ -65,6 +66,7 @@ class RunReport(Record):
                 (self.gone_rows, "were gone before this try came to them"),
                 (self.changed_rows, "changed meanwhile and stay"),
                 (self.referenced_rows, "came to be referred to and stay"),
+                (self.kept_by_trigger_rows, "were kept by a trigger of the table and stay"),
                 (self.excluded_rows, "were excluded by plan and stay"),
                 (self.detached_rows, f"wait in detached partitions until {self.detached_until:%Y-%m-%d %H:%M} UTC")
                 if self.detached_until
@@ -113,6 +115,7 @@ def report_run(
         gone_rows=sum(part.gone for part in deleted),
         changed_rows=sum(part.changed for part in deleted),
         referenced_rows=sum(part.referenced for part in deleted),
+        kept_by_trigger_rows=sum(part.kept_by_trigger for part in deleted),
         detached_rows=waiting,
         detached_until=evidence.drop_after if evidence else None,
         excluded_rows=sum(exclusion.rows for exclusion in plan.exclusions),
@@ -146,4 +149,5 @@ def report_run(
 def _outcome(plan: ArchivePlan, deleted: Sequence[DeletedPart]) -> str:
     if plan.outcome in ("nothing_due", "restored"):
         return plan.outcome
-    return "changed" if any(part.changed or part.referenced for part in deleted) else "archived"
+    stayed = any(part.changed or part.referenced or part.kept_by_trigger for part in deleted)
+    return "changed" if stayed else "archived"

@@ -398,7 +398,7 @@ def _has_each_row_once(store: Store, manifest: Manifest) -> bool:
         if present is None:
             return False
         evidence = parse_evidence(f"{store}{key}", present[0])
-        return evidence.deleted + evidence.referenced == evidence.rows
+        return evidence.deleted + evidence.referenced + evidence.kept_by_trigger == evidence.rows
 
     with ThreadPoolExecutor(_READERS) as readers:
         return all(readers.map(is_whole, range(len(manifest.parts))))

@@ -260,6 +260,17 @@ def read_identity(connection: Connection) -> SourceIdentity:
     )
 
 
+def read_life(connection: Connection) -> str:
+    """Which database this is, and in which of its lives: another one when it was set back or a standby took its place."""
+    identity = read_identity(connection)
+    try:
+        row = connection.execute("SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)").fetchone()
+    except (errors.UndefinedFunction, errors.InsufficientPrivilege, errors.FeatureNotSupported):
+        row = None  # servers that only speak PostgreSQL's protocol have no such log
+    timeline = str(row[0]) if row else "unknown"
+    return f"system {identity.system_identifier}, database {identity.database_oid}, timeline {timeline}"
+
+
 def qualified(schema_name: str, table_name: str) -> sql.Identifier:
     """The table's name for a statement, quoted."""
     return sql.Identifier(schema_name, table_name)

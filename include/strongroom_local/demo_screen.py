@@ -249,6 +249,8 @@ def _reasons(views: Sequence[RunView]) -> Iterator[str]:
             yield f"{view.report.changed_rows:,} rows {where}: they changed after they were archived"
         if view.report.referenced_rows:
             yield f"{view.report.referenced_rows:,} rows {where}: other rows came to refer to them meanwhile"
+        if view.report.kept_by_trigger_rows:
+            yield f"{view.report.kept_by_trigger_rows:,} rows {where}: a trigger of the table kept them"
 
 
 def _sentence(view: RunView) -> str:

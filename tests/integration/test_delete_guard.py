@@ -38,6 +38,7 @@ from strongroom.partitions import Frequency, Partition
 from strongroom.records import DeletedPart, RestoreRecord, VerifiedPart
 from strongroom.restores import keep_record
 from strongroom.settings import StoreSettings
+from strongroom.source import read_life
 from strongroom.warm import warm_script
 from tests.chain import NOW, RUN, Chain, some_settings
 from tests.integration.test_chain import execute, scalar
@@ -232,8 +233,8 @@ class Moved:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def read(self, key: str) -> Any:
-        return None if "/delete-part" in key else self._store.read(key)
+    def read(self, key: str, version_id: str | None = None) -> Any:
+        return None if "/delete-part" in key else self._store.read(key, version_id)
 
     def put_first(self, key: str, body: bytes, **others: Any) -> bytes:
         return body if "/delete-part" in key else self._store.put_first(key, body, **others)
@@ -377,6 +378,73 @@ def test_a_trigger_that_comes_while_the_delete_waits_takes_the_batch_back(chain,
     assert error.hint.startswith("No row was deleted that is not in a verified archive")
     assert len(left(chain)) == 10
     assert scalar(chain.conninfo, "SELECT count(*) FROM other") == 10
+
+
+def accept_trigger(chain: Chain, body: str, *, when: str = "BEFORE DELETE", language: str = "plpgsql") -> None:
+    """Give the table a trigger that the settings accept."""
+    execute(
+        chain.conninfo,
+        f"CREATE FUNCTION watch() RETURNS trigger LANGUAGE {language} AS $$ {body} $$; "
+        f"CREATE TRIGGER watched {when} ON audit FOR EACH ROW EXECUTE FUNCTION watch()",
+    )
+    chain.settings = chain.settings.model_copy(update={"accepted_delete_triggers": ("watched",)})
+
+
+def test_rows_that_a_trigger_keeps_are_not_said_to_be_referred_to(chain, part):
+    accept_trigger(chain, "BEGIN IF OLD.id = 2 THEN RETURN NULL; END IF; RETURN OLD; END")
+    execute(
+        chain.conninfo,
+        """
+        UPDATE audit SET who = 'new' WHERE id = 3 AND branch = 'a';
+        CREATE TABLE notes (id bigint, branch text COLLATE "C", FOREIGN KEY (id, branch) REFERENCES audit);
+        INSERT INTO notes VALUES (4, 'b');
+        """,
+    )
+
+    deleted = chain.delete(part)
+
+    assert left(chain) == ["2a", "2b", "3a", "4b"]
+    assert (deleted.deleted, deleted.changed, deleted.referenced, deleted.kept_by_trigger) == (6, 1, 1, 2)
+    kept = {("".join(row.key), row.reason) for row in evidence_of(chain, part).kept}
+    assert kept == {("2a", "trigger"), ("2b", "trigger"), ("3a", "changed"), ("4b", "referenced")}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "BEGIN RAISE EXCEPTION 'not %', OLD.who; END",
+        "BEGIN RAISE EXCEPTION 'not %', OLD.who USING ERRCODE = 'unique_violation', CONSTRAINT = OLD.who; END",
+        "BEGIN PERFORM OLD.who::int; RETURN OLD; END",
+        "BEGIN EXECUTE 'SELECT ' || quote_ident(OLD.who); RETURN OLD; END",
+    ],
+)
+@pytest.mark.parametrize("when", ["BEFORE DELETE", "AFTER DELETE"])
+def test_a_trigger_that_raises_is_named_and_the_row_is_not(chain, part, when, body):
+    accept_trigger(chain, body, when=when)
+
+    error = require_refused(
+        chain, part, UnarchivableError, r"refused by trigger watched of public.audit \(function public.watch\(\)\)"
+    )
+
+    assert "agent" not in str(error)
+    assert f"SQLSTATE {error.found[-6:-1]}" in error.found
+
+
+def test_a_trigger_of_a_path_of_its_own_and_one_that_fires_at_the_commit_are_named_too(chain, part):
+    execute(
+        chain.conninfo,
+        "CREATE FUNCTION watch() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS 'BEGIN RAISE ''no''; END'; "
+        "CREATE CONSTRAINT TRIGGER watched AFTER DELETE ON audit DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION watch()",
+    )
+    chain.settings = chain.settings.model_copy(update={"accepted_delete_triggers": ("watched",)})
+
+    require_refused(chain, part, UnarchivableError, "refused by trigger watched of public.audit")
+
+
+def test_a_trigger_that_says_that_it_may_pass_is_tried_again_by_the_task(chain, part):
+    accept_trigger(chain, "BEGIN RAISE EXCEPTION 'closed' USING ERRCODE = 'object_not_in_prerequisite_state'; END")
+
+    require_refused(chain, part, SourceError, "refused by trigger watched of public.audit")
 
 
 @pytest.mark.parametrize("action", ["NO ACTION", "RESTRICT"])
@@ -562,12 +630,40 @@ def _database(chain: Chain) -> str:
 # ------------------------------------------------------------------------------------------------------ what is repeated
 
 
-def test_a_repeat_after_success_returns_the_evidence_and_deletes_nothing(chain, part):
-    first = chain.delete(part)
-    execute(chain.conninfo, "INSERT INTO audit VALUES (1, 'a', '2026-05-02 00:00+00', 'agent 1a')")
+def begun(chain: Chain, part: VerifiedPart, **counts: Any) -> DeleteProgress:
+    """The progress of an earlier try on this database."""
+    with chain.source() as connection:
+        return DeleteProgress(**part.model_dump(), life=read_life(connection), **counts)
 
-    assert chain.delete(part) == first
-    assert left(chain) == ["1a"]
+
+def test_a_repeat_after_success_deletes_nothing_and_says_who_did_and_what_is_there_again(chain, part):
+    first = chain.delete(part)
+    evidence = chain.store.read(first.evidence_key)
+    execute(
+        chain.conninfo,
+        "INSERT INTO audit VALUES (1, 'a', '2026-05-02 00:00+00', 'agent 1a'), (2, 'b', '2026-05-02', 'new'), (9, 'z', '2026-05-02', 'late')",
+    )
+
+    again = chain.delete(part)
+
+    assert again == first.model_copy(update={"deleted_by": f"{RUN.dag_id} {RUN.run_id}", "in_table": 2})
+    assert left(chain) == ["1a", "2b", "9z"]
+    assert chain.store.read(first.evidence_key) == evidence
+    assert b"in_table" not in evidence[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "in_table"),
+    [("SELECT 1", 1), ("DELETE FROM audit", 0), ("UPDATE audit SET at = '2027-01-01'", 1), ("DROP TABLE audit", None)],
+)
+def test_a_repeat_counts_rows_by_their_keys_where_it_can(chain, part, change, in_table):
+    execute(chain.conninfo, "UPDATE audit SET who = 'new' WHERE id = 1 AND branch = 'a'")
+    assert chain.delete(part).in_table is None
+    execute(chain.conninfo, change)
+
+    again = chain.delete(part)
+
+    assert (again.deleted, again.changed, again.in_table) == (9, 1, in_table)
 
 
 def test_a_try_that_broke_off_is_gone_on_with_behind_its_last_batch(chain, part, monkeypatch):
@@ -600,7 +696,7 @@ def test_a_try_that_broke_off_is_gone_on_with_behind_its_last_batch(chain, part,
 def keep_pending(chain: Chain, part: VerifiedPart, transaction: str) -> None:
     """Let an earlier try have been about to commit its first batch, all of it deleted, when it died."""
     pending = PendingBatch(transaction=transaction, rows=4, deleted=4, gone=0, kept=(), seconds=0.1)
-    chain.staging(part.archive_id).save(DeleteProgress(**part.model_dump(), pending=pending))
+    chain.staging(part.archive_id).save(begun(chain, part, pending=pending))
 
 
 def current_transaction(connection: Any) -> str:
@@ -671,10 +767,21 @@ def test_a_batch_that_an_earlier_try_never_commits_stops_the_delete(chain, part,
     assert breaks == [1, 2, 3, 4]
 
 
-def test_progress_of_other_keys_is_not_gone_on_with(chain, part):
-    progress = DeleteProgress(**part.model_dump()).model_copy(
-        update={"keys_sha256": "0" * 64, "done_rows": 10, "deleted": 10}
-    )
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"keys_sha256": "0" * 64},
+        {"life": "system 1, database 2, timeline 00000001"},
+        {"life": ""},
+        {"version_id": "other"},
+        {"sha256": "0" * 64},
+        {"snapshot": "1:1:"},
+    ],
+    ids=str,
+)
+def test_progress_of_other_keys_another_database_or_another_archive_is_not_gone_on_with(chain, part, other):
+    """Staging may have outlived them, and an equal part of an earlier database has the same keys and digests."""
+    progress = begun(chain, part, done_rows=10, deleted=10).model_copy(update=other)
     chain.staging(part.archive_id).save(progress)
 
     assert (chain.delete(part).deleted, left(chain)) == (10, [])
@@ -688,6 +795,7 @@ def test_progress_of_other_keys_is_not_gone_on_with(chain, part):
         {"done_rows": 4, "gone": 5},
         {"done_rows": 4, "changed": 3},
         {"done_rows": 4, "referenced": 5},
+        {"done_rows": 4, "kept_by_trigger": 3},
         {"done_rows": 11, "deleted": 10},
         {"deleted": 1},
     ],
@@ -695,7 +803,7 @@ def test_progress_of_other_keys_is_not_gone_on_with(chain, part):
 )
 def test_progress_that_does_not_add_up_is_named(chain, part, wrong):
     """The rows that it has not counted go, and they were compared; but no evidence is written."""
-    chain.staging(part.archive_id).save(DeleteProgress(**part.model_dump(), **wrong))
+    chain.staging(part.archive_id).save(begun(chain, part, **wrong))
 
     with pytest.raises(IntegrityError, match="does not add up: expected 10 rows") as caught:
         chain.delete(part)
@@ -704,10 +812,10 @@ def test_progress_that_does_not_add_up_is_named(chain, part, wrong):
     assert chain.store.read(part.archive.delete_evidence_key(0)) is None
 
 
-@pytest.mark.parametrize("counted", ["deleted", "gone", "changed", "referenced"])
+@pytest.mark.parametrize("counted", ["deleted", "gone", "changed", "referenced", "kept_by_trigger"])
 def test_progress_of_each_kind_counts(chain, part, counted):
     keys = chain.staging(part.archive_id).keys(0).read_bytes().splitlines(keepends=True)
-    progress = DeleteProgress(**part.model_dump(), done_rows=4, longest_batch_seconds=1234.5, batches=1, **{counted: 4})
+    progress = begun(chain, part, done_rows=4, longest_batch_seconds=1234.5, batches=1, **{counted: 4})
     chain.staging(part.archive_id).save(progress)
 
     deleted = chain.delete(part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -14,7 +15,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from strongroom import replica
+from strongroom import delete, replica
 from strongroom.errors import ConfigurationError, SourceAccessError, SourceError
 from strongroom.extract_to_staging import extract_part
 from strongroom.pace import Neighbours
@@ -295,3 +296,50 @@ def test_a_role_that_may_not_see_the_lag_is_told_so_once_and_goes_on(source, pau
     assert found == [[], [], []]
     [message] = caplog.messages
     assert message == "The delete does not heed replication lag of 1 standbys: the role has no pg_read_all_stats"
+
+
+# ------------------------------------------------------------------------------------------------- in its place
+
+
+def test_progress_that_a_standby_never_saw_is_not_believed_when_it_takes_over(
+    postgres, session_folder, source, object_store, bucket, tmp_path, monkeypatch
+):
+    """As after a restore to an earlier moment: the rows that were deleted are there again."""
+    execute(source, TABLE)
+    chain = Chain(source, object_store.client("archiver"), some_settings(bucket, tmp_path, delete_batch_rows=40))
+    [part] = chain.seal(chain.plan()).parts
+    heir = Standby(session_folder / "heir", postgres)
+    try:
+        heir.start()
+        follows_no_more(heir, scalar(source, "SELECT pg_current_wal_lsn()::text"))
+        real, calls = delete._try_batch, itertools.count(1)
+
+        def break_off(*arguments: Any) -> Any:
+            if next(calls) == 3:
+                raise psycopg.OperationalError("broke off")
+            return real(*arguments)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(delete, "_try_batch", break_off)
+            with pytest.raises(SourceError):
+                chain.delete(part)
+        assert rows(chain) == 20
+        execute(heir.conninfo(), "SELECT pg_promote()")
+        chain.conninfo = make_conninfo(source, port=heir.port)
+        assert rows(chain) == 100
+
+        deleted = chain.delete(part)
+
+        assert (deleted.deleted, deleted.gone, rows(chain)) == (100, 0, 0)
+    finally:
+        heir.destroy()
+
+
+def follows_no_more(heir: Standby, lsn: str) -> None:
+    """Let a standby have replayed all up to there, and hear nothing more of its primary."""
+    admin = heir.conninfo()
+    assert soon(lambda: scalar(admin, "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", lsn))
+    with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET primary_conninfo = ''")
+        connection.execute("SELECT pg_reload_conf()")
+    assert soon(lambda: scalar(admin, "SELECT count(*) = 0 FROM pg_stat_wal_receiver"))

@@ -99,7 +99,7 @@ def show_archive(args: Namespace) -> int:
             part.sha256,
             part.version_id or "",
             _deleted(evidence) if evidence else "not yet",
-            f"{evidence.changed + evidence.referenced:,}" if evidence else "",
+            f"{evidence.changed + evidence.referenced + evidence.kept_by_trigger:,}" if evidence else "",
         )
     print_out(facts, parts)
     return 0

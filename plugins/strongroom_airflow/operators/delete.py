@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from strongroom.delete import delete_part
-from strongroom.records import VerifiedPart
+from strongroom.records import DeletedPart, VerifiedPart
 from strongroom_airflow.operators.base import StrongroomOperator
 from strongroom_airflow.run import ArchiveRun
 
@@ -38,15 +38,34 @@ class DeleteOperator(StrongroomOperator):
                 now=run.now(),
                 stop_at=run.stop_at,
             )
-        stayed = deleted.changed + deleted.referenced
+        stayed = deleted.changed + deleted.referenced + deleted.kept_by_trigger
         if stayed:
             self.log.warning(
-                "%d rows are not what was archived, or are referred to: they stay, listed in %s",
+                "%d rows are not what was archived, are referred to, or were kept by a trigger: they stay, listed in %s",
                 stayed,
                 deleted.evidence_key,
             )
-        facts = {
-            ("part" if name == "number" else name): value for name, value in deleted.model_dump(mode="json").items()
-        }
+        if deleted.in_table and deleted.in_table > stayed:
+            self.log.warning("Rows of the archive are in the table again. To archive them, run the partition again.")
         record = deleted.model_dump(mode="json")
-        return f"Deleted {deleted.deleted} of {deleted.rows} rows: {part.archive_id} part {part.number}", facts, record
+        facts = {
+            ("part" if name == "number" else name): value
+            for name, value in record.items()
+            if deleted.deleted_by is None or name in _OF_A_REPEAT
+        }
+        return _sentence(deleted), facts, record
+
+
+_OF_A_REPEAT = ("archive_id", "number", "rows", "in_table", "evidence_key", "deleted_at", "deleted_by")
+
+
+def _sentence(deleted: DeletedPart) -> str:
+    part, rows = f"{deleted.archive_id} part {deleted.number}", f"{deleted.deleted} of {deleted.rows} rows"
+    if deleted.deleted_by is None:
+        return f"Deleted {rows}: {part}"
+    before = f"{rows} were deleted at {deleted.deleted_at:%Y-%m-%d %H:%M} UTC by {deleted.deleted_by}"
+    if deleted.in_table is None:
+        now = "how many of its rows are in the table now was not counted"
+    else:
+        now = f"{deleted.in_table} rows of it are in the table now"
+    return f"Nothing deleted now: {part}: {before}; {now}"

@@ -39,13 +39,20 @@ class ReportOperator(StrongroomOperator):
         parts = [VerifiedPart.model_validate(part) for part in self.parts or ()]
         deleted = [DeletedPart.model_validate(part) for part in self.deleted or ()]
         vacuum = None
-        if any(part.deleted for part in deleted):
+        if any(part.deleted and part.deleted_by in (None, str(run.identity)) for part in deleted):
             vacuum = vacuum_after(run.source, run.settings, stop_at=run.stop_at, now=run.now())
         with run.staging(plan.archive_id) if plan.archive_id else nullcontext() as staging:
-            report = report_run(run.store, staging, plan, parts, deleted, now=run.now(), vacuum=vacuum)
+            now = run.now()
+            report = report_run(run.store, staging, plan, parts, deleted, now=now, vacuum=vacuum)
         run.release()
         summary = report.model_dump(mode="json")
         run.context["outlet_events"][self.asset].extra = summary
+        if report.finished_at < now:
+            return (
+                f"Reported at {report.finished_at:%Y-%m-%d %H:%M} UTC, and not again: {report.sentence()}",
+                summary,
+                summary,
+            )
         _count(self.table, report)
         return report.sentence(), summary, summary
 
