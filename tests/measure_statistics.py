@@ -105,7 +105,7 @@ def measure(server: ObjectStore, store: Store, count: int) -> Seconds:
 
     def statistics() -> int:
         settings = load_settings()
-        gathered = gather_statistics(settings, now=datetime.now(timezone.utc), refresh_index=True)
+        gathered = gather_statistics(settings, now=datetime.now(timezone.utc))
         page = make_page(gathered)
         for each in connect_stores(settings):
             keep_statistics(each, gathered, page)

@@ -50,7 +50,7 @@ GRPC_ROLES = ("client", "master", "volume", "filer", "s3", "admin", "worker", "m
 POLICIES = Path(__file__).resolve().parents[1] / "s3"
 """The policies of the store's identities; beside this folder in the repository and in the image."""
 
-IDENTITIES = ("keeper", "archiver", "purger")
+IDENTITIES = ("keeper", "archiver", "purger", "reader")
 
 GOOD_FOR = timedelta(days=3650)
 RENEW_BEFORE = timedelta(days=60)

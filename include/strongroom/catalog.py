@@ -80,7 +80,12 @@ def read_catalog(store: Store, schema_name: str | None = None, table_name: str |
 
 
 def survey_catalog(
-    store: Store, schema_name: str | None = None, table_name: str | None = None, *, indexed: bool = True
+    store: Store,
+    schema_name: str | None = None,
+    table_name: str | None = None,
+    *,
+    indexed: bool = True,
+    earlier: Survey | None = None,
 ) -> Survey:
     """Look at all manifests, or one table's; a damaged one is named and the rest is read.
 
@@ -89,6 +94,7 @@ def survey_catalog(
         schema_name: Of the one table.
         table_name: Of the one table.
         indexed: Whether the index may help; without it each manifest is read from its own object.
+        earlier: An earlier look at the same store; what it read is not read again.
 
     Raises:
         IdentityError: The store is unclaimed: what an emptied bucket lists is not the truth.
@@ -99,7 +105,9 @@ def survey_catalog(
     etags = {
         archive.manifest_key: str(versions[-1].etag) for archive, versions in listed.items() if archive not in faults
     }
-    index = _read_index(store) if indexed and len(etags) >= _WORTH_AN_INDEX else {}
+    index = _by_key_and_etag(earlier) if earlier is not None else {}
+    if indexed and len(etags) - len(index) >= _WORTH_AN_INDEX:
+        index |= _read_index(store)
     known = {key: index[key, etag] for key, etag in etags.items() if (key, etag) in index}
     missing = [archive for archive in listed if archive not in faults and archive.manifest_key not in known]
     with ThreadPoolExecutor(store.connections) as readers:
@@ -187,13 +195,17 @@ def each_once(surveys: Iterable[Survey]) -> list[Survey]:
 def write_index(store: Store, survey: Survey) -> None:
     """Put the index together anew from a survey of the whole store. Whoever writes last wins; any index is as good."""
     lines = (
-        _Indexed(key=key, etag=survey.etags[key], manifest=manifest).model_dump_json().encode()
-        for manifest in survey.manifests
-        if (key := ArchiveId.parse(manifest.archive_id).manifest_key) in survey.etags
+        _Indexed(key=key, etag=etag, manifest=manifest).model_dump_json().encode()
+        for (key, etag), manifest in _by_key_and_etag(survey).items()
     )
     body = zstandard.ZstdCompressor().compress(b"\n".join(lines))
     present = store.read(CATALOG_INDEX)
     store.swap(CATALOG_INDEX, body, etag=present[1] if present else None)
+
+
+def _by_key_and_etag(survey: Survey) -> dict[tuple[str, str], Manifest]:
+    keys = {ArchiveId.parse(manifest.archive_id).manifest_key: manifest for manifest in survey.manifests}
+    return {(key, survey.etags[key]): manifest for key, manifest in keys.items() if key in survey.etags}
 
 
 def _read_index(store: Store) -> dict[tuple[str, str], Manifest]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from botocore.client import BaseClient
 
 REGION = "us-east-1"
-IDENTITIES = ("admin", "archiver", "purger", "keeper", "stager")
+IDENTITIES = ("admin", "archiver", "purger", "reader", "keeper", "stager")
 
 _START_SECONDS = 30
 _ATTEMPTS = 3
@@ -55,7 +55,7 @@ POLICIES = Path(__file__).resolve().parents[2] / "deploy" / "s3"
 class ObjectStore(LocalServer):
     """One SeaweedFS server, kept in a folder across restarts: versioned buckets with Object Lock, fsync on every PUT.
 
-    Its identities: ``archiver``, ``purger``, ``keeper`` and ``stager`` may do what the policies in ``deploy/s3`` say, in every bucket
+    Its identities: ``archiver``, ``purger``, ``reader``, ``keeper`` and ``stager`` may do what the policies in ``deploy/s3`` say, in every bucket
     and below every prefix; ``admin``, for tests and people, may do everything. Without credentials nothing is answered, and
     the internal ports want a certificate or a signed token that only this folder holds.
 

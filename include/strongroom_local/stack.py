@@ -63,6 +63,7 @@ BUCKET = "strongroom-archive"
 SOURCE_DATABASE = "strongroom"
 ARCHIVER_ROLE = "strongroom_archiver"
 RESTORER_ROLE = "strongroom_restorer"
+READER_ROLE = "strongroom_reader"
 EXPORTER_PORT = 9092
 """Where the figures for Prometheus are; on another port when this one is taken."""
 
@@ -304,6 +305,18 @@ class Stack:
             "AIRFLOW_CONN_STRONGROOM_PURGE": self._store_connection("purger"),
         }
 
+    def _environment_of(self, component: Component) -> dict[str, str]:
+        """What one process is told: the exporter, which only counts and reads manifests, has the readers' connections alone."""
+        environment = self._airflow_environment()
+        if component is not COMPONENTS[-1]:
+            return environment
+        others = {name: value for name, value in environment.items() if not name.startswith("AIRFLOW_CONN_")}
+        return {
+            **others,
+            "AIRFLOW_CONN_STRONGROOM_SOURCE": self._source_connection(READER_ROLE),
+            "AIRFLOW_CONN_STRONGROOM_STORE": self._store_connection("reader"),
+        }
+
     def _source_connection(self, role: str) -> str:
         connection = {
             "conn_type": "postgres",
@@ -397,7 +410,7 @@ class Stack:
         process = spawn(
             component.command(),
             log=self._log_of(component),
-            environment={**inherited_environment(), **self._airflow_environment()},
+            environment={**inherited_environment(), **self._environment_of(component)},
             folder=self.home,
         )
         record = record_of(process)

@@ -108,7 +108,7 @@ class Figures(Collector):
         read = set()
         for key, door in doors.items():
             try:
-                self._contents[key] = read_store(connect_store(door), now=now)
+                self._contents[key] = read_store(connect_store(door), now=now, earlier=self._contents.get(key))
                 read.add(key)
             except UNREACHABLE as error:
                 log.error("could not read the store of %s: %s", door.qualified_name, describe(error))

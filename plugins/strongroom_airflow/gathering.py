@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from psycopg import Error as PostgresError
 
 from strongroom.catalog import Survey, each_once, survey_catalog, write_index
-from strongroom.errors import SourceError, StoreAccessError, StrongroomError
+from strongroom.errors import SourceError, StrongroomError
 from strongroom.holds import Hold, holds_in_force
 from strongroom.settings import Settings, TableSettings, qualify
 from strongroom.statistics import Statistics, Uncounted, make_statistics
@@ -23,9 +22,6 @@ from strongroom_airflow.connections import connect_source, connect_stores
 
 UNREACHABLE = (StrongroomError, AirflowException, BotoCoreError, ClientError, PostgresError, ValueError)
 """What a store or database answers that is not there, and what Airflow raises for a connection that makes no sense."""
-
-_MUCH = 500
-"""So many manifests, read one by one, are worth a new version of the index."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +41,8 @@ class StoreContents:
     read_at: datetime
 
 
-def gather_statistics(settings: Settings, *, now: datetime, refresh_index: bool = False) -> Statistics:
-    """Look at every store and count in every source database.
+def gather_statistics(settings: Settings, *, now: datetime) -> Statistics:
+    """Look at every store and count in every source database; leaves an index of all manifests behind in each store.
 
     A table that cannot be counted, or whose settings are wrong, is named as such and does not keep the others from
     being told.
@@ -54,23 +50,20 @@ def gather_statistics(settings: Settings, *, now: datetime, refresh_index: bool 
     Args:
         settings: Of all tables.
         now: Aware UTC instant that terms are measured against.
-        refresh_index: Leave an index of all manifests behind in any case, not only when much was missing in it.
 
     Raises:
         StoreError: A store failed; nothing true could be said without it.
     """
-    contents = [read_store(store, now=now, refresh_index=refresh_index) for store in connect_stores(settings)]
+    contents = []
+    for store in connect_stores(settings):
+        contents.append(read_store(store, now=now))
+        write_index(store, contents[-1].survey)
     return put_together(settings, contents, count_tables(settings, now=now), now=now)
 
 
-def read_store(store: Store, *, now: datetime, refresh_index: bool = False) -> StoreContents:
-    """Look at everything in one store that figures are made of."""
-    survey = survey_catalog(store)
-    if refresh_index:
-        write_index(store, survey)
-    elif survey.read >= _MUCH:
-        with suppress(StoreAccessError):  # an identity that only reads may not; the index only saves requests
-            write_index(store, survey)
+def read_store(store: Store, *, now: datetime, earlier: StoreContents | None = None) -> StoreContents:
+    """Look at everything in one store that figures are made of; what an earlier look read of it is not read again."""
+    survey = survey_catalog(store, earlier=earlier.survey if earlier is not None else None)
     return StoreContents(survey, tuple(holds_in_force(store)), read_proofs(store), read_at=now)
 
 

@@ -56,7 +56,7 @@ def environment(source, metadata, object_store, bucket, tmp_path) -> dict[str, s
         "wrong": {"part_row": 1},
     }
     config.write_text(json.dumps({"legal_basis": "a test", "date_column": "at", "tables": tables}))
-    access_key, secret_key = object_store.keys("archiver")
+    access_key, secret_key = object_store.keys("reader")
     database = conninfo_to_dict(source)
     return {
         **os.environ,
@@ -205,22 +205,20 @@ def test_a_source_that_lets_nobody_in_is_waited_for_once(environment, monkeypatc
     assert [isinstance(one, Uncounted) for one in counted.values()] == [True, False, True, True]
 
 
-def test_an_identity_that_may_not_write_reads_all_the_same(environment, object_store, bucket, monkeypatch):
-    """The index of manifests only saves requests; whoever may write leaves it behind."""
-    from strongroom_airflow import gathering
+def test_whoever_only_reads_the_store_reads_each_manifest_once_and_leaves_no_index_behind(
+    environment, object_store, bucket
+):
+    """The statistics leave one, as the archiver; it only saves requests."""
+    from strongroom_airflow.gathering import read_store
 
-    monkeypatch.setattr(gathering, "_MUCH", 1)
-    reader, archiver = (
-        Store(object_store.client(name), StoreSettings(bucket=bucket)) for name in ("purger", "archiver")
-    )
+    reader = Store(object_store.client("reader"), StoreSettings(bucket=bucket))
 
-    read = gathering.read_store(reader, now=NOW)
-    indexed = archiver.head(CATALOG_INDEX)
-    gathering.read_store(archiver, now=NOW)
+    first = read_store(reader, now=NOW)
+    second = read_store(reader, now=NOW, earlier=first)
 
-    assert [manifest.record_count for manifest in read.survey.manifests] == [71]
-    assert indexed is None
-    assert archiver.head(CATALOG_INDEX) is not None
+    assert [manifest.record_count for manifest in first.survey.manifests] == [71]
+    assert (first.survey.read, second.survey.read, second.survey.manifests) == (1, 0, first.survey.manifests)
+    assert reader.head(CATALOG_INDEX) is None
 
 
 def test_a_taken_port_ends_with_one_error_and_a_hint(environment, exporter):

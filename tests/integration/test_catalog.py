@@ -99,6 +99,22 @@ def test_an_archive_to_which_two_addresses_lead_is_told_once(store):
     assert (len(first.manifests), len(second.manifests)) == (1, 0)
 
 
+def test_a_second_look_reads_only_what_is_new_and_forgets_what_is_gone(store, object_store, bucket):
+    put_manifests(store, many_manifests(3))
+    first = survey_catalog(store)
+    admin = object_store.client("admin")
+    gone, damaged, kept = (ArchiveId("public", "t000", f"2018-0{month}", 1) for month in (1, 2, 3))
+    admin.delete_object(Bucket=bucket, Key=gone.manifest_key)
+    admin.put_object(Bucket=bucket, Key=damaged.manifest_key, Body=b"{}")
+    put_manifests(store, iter([a_manifest("t000", "2026-05")]))
+
+    second = survey_catalog(store, earlier=first)
+
+    assert [one.archive_id for one in second.manifests] == [str(kept), "public.t000.2026-05.0001"]
+    assert [one.archive_id for one in second.damaged] == [str(damaged)]
+    assert second.read == 2
+
+
 @pytest.mark.parametrize("body", [b"", b"not zstd", b"\x28\xb5\x2f\xfd\x00\x00\x00\x00"])
 def test_an_index_that_cannot_be_read_is_as_good_as_none(store, body):
     put_manifests(store, many_manifests(100))

@@ -315,6 +315,25 @@ def test_the_stager_works_in_staging_and_sees_nothing_else(object_store, bucket,
 
 
 @pytest.mark.parametrize("prefix", ["", "team/a/"])
+def test_the_reader_reads_what_is_told_of_archives_and_no_rows_and_changes_nothing(object_store, bucket, prefix):
+    """Figures and pages are made with its keys, on hosts that need see no row."""
+    reader, admin = object_store.client("reader"), object_store.client("admin")
+    told = [f"{prefix}{folder}/x" for folder in ("claims", "holds", "index", "metadata", "reports")]
+    closed = [f"{prefix}{folder}/x" for folder in ("archives", "evidence", "restores", "staging", "logs")]
+    versions = {key: admin.put_object(Bucket=bucket, Key=key, Body=b"1")["VersionId"] for key in (*told, *closed)}
+
+    readable = {key for key in versions if is_allowed(reader.get_object, Bucket=bucket, Key=key)}
+
+    assert readable == set(told)
+    assert is_allowed(reader.list_objects_v2, Bucket=bucket)
+    for key, version in versions.items():
+        place = {"Bucket": bucket, "Key": key}
+        assert not is_allowed(reader.put_object, **place, Body=b"2")
+        assert not is_allowed(reader.delete_object, **place)
+        assert not is_allowed(reader.delete_object, **place, VersionId=version)
+
+
+@pytest.mark.parametrize("prefix", ["", "team/a/"])
 def test_each_identity_writes_and_removes_only_where_its_work_lies(object_store, bucket, prefix):
     """Evidence, holds and reports are out of the purger's reach; nobody but the archiver writes, and only in its folders."""
     admin = object_store.client("admin")

@@ -296,10 +296,13 @@ def test_each_database_connection_logs_in_as_its_role_and_checks_the_server(serv
     assert mounts_of(service)[str(Path(connection["extra"]["sslrootcert"]).parent)] == "trust"
 
 
-@pytest.mark.parametrize(("name", "identity"), [("STORE", "archiver"), ("PURGE", "purger")])
-def test_the_store_connections_use_the_keys_that_the_store_was_given(name: str, identity: str):
+@pytest.mark.parametrize(
+    ("service", "name", "identity"),
+    [("worker", "STORE", "archiver"), ("worker", "PURGE", "purger"), ("exporter", "STORE", "reader")],
+)
+def test_the_store_connections_use_the_keys_that_the_store_was_given(service: str, name: str, identity: str):
     """One identity each, the same key on both sides."""
-    connection = json.loads(environment_of("worker")[f"AIRFLOW_CONN_STRONGROOM_{name}"])
+    connection = json.loads(environment_of(service)[f"AIRFLOW_CONN_STRONGROOM_{name}"])
     given = environment_of("prepare")
 
     assert connection["login"] == given[f"STORE_{identity.upper()}_ACCESS_KEY"]

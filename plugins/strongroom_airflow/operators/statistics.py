@@ -37,7 +37,7 @@ class StatisticsOperator(StepOperator):
 
     def step(self, run: Context) -> tuple[str, dict[str, Any], Any]:
         settings = load_settings()
-        statistics = gather_statistics(settings, now=datetime.now(timezone.utc), refresh_index=True)
+        statistics = gather_statistics(settings, now=datetime.now(timezone.utc))
         page = make_page(statistics)
         kept = [(store, keep_statistics(store, statistics, page)) for store in connect_stores(settings)]
         for line in log_lines(statistics):
