@@ -172,7 +172,7 @@ def test_a_wrong_table_becomes_an_import_error_of_its_own_and_the_others_run(con
         "1 fault in the settings of table audit_events in",
         "tables.audit_events.part_rows: expected 1 or more, found 0",
         "tables.acm_alerts.cold_retention: expected `confirmed: P7M` beside it",
-        "HINT: Nothing was started for it",
+        "HINT: No row of such a table was touched",
     ):
         assert words in error
 

@@ -356,7 +356,7 @@ def test_a_table_with_a_fault_of_its_own_is_left_out_and_the_others_are_loaded(a
             "  STRONGROOM__TABLES__OPS__CALLS__FREQUENCY: expected 'monthly', 'weekly' or 'daily', found 'yearly'",
             "  archive.yaml: tables.ops.Calls.part_row: unknown key, did you mean part_rows?",
         ]
-        assert refused.value.hint.startswith("Nothing was started for it")
+        assert refused.value.hint.startswith("No row of such a table was touched")
 
 
 @pytest.mark.parametrize(

@@ -399,8 +399,8 @@ class Settings(_Frozen):
         """The error that says what is wrong with some of the tables that are left out."""
         return ConfigurationError(
             "\n".join(self.left_out[name] for name in names),
-            hint="Nothing was started for it and none of its rows was touched; the other tables are archived, restored and "
-            "purged as ever. Correct these lines (all settings: docs/configuration.md).",
+            hint="No row of such a table was touched and none of its archives was purged; nothing is started for it. The other "
+            "tables are archived, restored and purged as ever. Correct these lines (all settings: docs/configuration.md).",
         )
 
 
