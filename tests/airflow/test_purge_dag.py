@@ -239,6 +239,7 @@ def test_no_archive_of_a_table_with_wrong_settings_is_purged(deployed, wrong_tab
         (("list", "audit"), 1, "retries: expected a whole number"),
         (("restore", "audit", "-p", "2015-05", "--why", "a case"), 1, "retries: expected a whole number"),
         (("list", "calls"), 0, "no such archive"),
+        (("bucket", "apply"), 1, "error: 1 fault in the settings of table audit"),
     ],
 )
 def test_commands_warn_of_a_wrong_table_and_fail_only_where_it_is_named(

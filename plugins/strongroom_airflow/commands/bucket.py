@@ -80,6 +80,9 @@ def check(args: Namespace) -> int:
 @command
 def apply(args: Namespace) -> int:
     """Write the lifecycle rules of each bucket."""
+    settings = read_settings()
+    if settings.left_out:  # rules are written as a whole, and those of its archives would be gone
+        raise settings.tell_left_out(*settings.left_out)
     changed = {str(store): apply_rules(store, tables) for store, tables in _buckets(args.conn_id)}
     if args.json:
         print_json(changed)
