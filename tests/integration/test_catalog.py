@@ -99,7 +99,7 @@ def test_an_archive_to_which_two_addresses_lead_is_told_once(store):
     assert (len(first.manifests), len(second.manifests)) == (1, 0)
 
 
-def test_a_second_look_reads_only_what_is_new_and_forgets_what_is_gone(store, object_store, bucket):
+def test_a_second_look_reads_only_what_is_new_and_sees_what_is_hidden(store, object_store, bucket):
     put_manifests(store, many_manifests(3))
     first = survey_catalog(store)
     admin = object_store.client("admin")
@@ -111,7 +111,7 @@ def test_a_second_look_reads_only_what_is_new_and_forgets_what_is_gone(store, ob
     second = survey_catalog(store, earlier=first)
 
     assert [one.archive_id for one in second.manifests] == [str(kept), "public.t000.2026-05.0001"]
-    assert [one.archive_id for one in second.damaged] == [str(damaged)]
+    assert [one.archive_id for one in second.damaged] == [str(gone), str(damaged)]
     assert second.read == 2
 
 
