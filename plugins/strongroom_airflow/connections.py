@@ -24,7 +24,8 @@ from strongroom.staging_s3 import S3Root
 from strongroom.store import Store, make_client
 
 # The wrapper says each time where a connection's credentials came from; here that is always Airflow. It may still warn.
-AwsConnectionWrapper._log = logging.getLogger(AwsConnectionWrapper.__module__)  # type: ignore[assignment]
+# Each task configures logging anew, which resets the levels of all loggers below `airflow`; so this one has another name.
+AwsConnectionWrapper._log = logging.getLogger("strongroom.connections")  # type: ignore[assignment]
 AwsConnectionWrapper._log.setLevel(logging.WARNING)
 
 _LIBPQ_OPTIONS = frozenset(option.keyword.decode() for option in pq.Conninfo.get_defaults())

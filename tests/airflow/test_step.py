@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
-import warnings
 from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
-from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
-from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowFailException
 from structlog.testing import capture_logs
 
@@ -124,15 +123,37 @@ def test_a_step_writes_its_sentence_first_with_its_seconds(context):
     assert others == [{"event": word} | fields for word, fields in log_lines(FACTS)]
 
 
-def test_a_connection_to_a_store_says_nothing_of_where_its_keys_came_from_and_still_warns(caplog):
-    wrapper = AwsConnectionWrapper(conn=Connection(conn_id="store", conn_type="aws", login="key", password="secret"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        AwsConnectionWrapper(conn=Connection(conn_id="wrong", conn_type="postgres", login="key", password="secret"))
-    wrapper.log.warning("this matters")
+def test_a_long_sentence_goes_on_in_the_next_line(context):
+    sentence = "archived: " + ", ".join(
+        f"{number} rows of part {number} were archived and deleted" for number in range(9)
+    )
 
-    assert wrapper.aws_access_key_id == "key"
-    assert [record.getMessage() for record in caplog.records] == ["this matters"]
+    with capture_logs() as written:
+        Step(outcome=(sentence, {}, None)).execute(context)
+
+    said = [line["event"] for line in written[1:]]
+    assert " ".join(said) == sentence
+    assert max(map(len, said)) <= 120
+
+
+CONNECTING = """
+import strongroom_airflow.connections
+from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
+from airflow.sdk import Connection
+from airflow.sdk.log import configure_logging
+
+configure_logging()
+wrapper = AwsConnectionWrapper(conn=Connection(conn_id="store", conn_type="aws", login="key", password="any"))
+wrapper.log.warning("this matters to %s", wrapper.aws_access_key_id)
+"""
+
+
+def test_a_connection_to_a_store_says_nothing_of_where_its_keys_came_from_and_still_warns():
+    """Each task configures logging anew when it begins, in a process that has imported the operators already."""
+    said = subprocess.run([sys.executable, "-c", CONNECTING], capture_output=True, text=True, check=True)
+
+    assert "this matters to key" in said.stdout + said.stderr
+    assert "credentials retrieved" not in said.stdout + said.stderr
 
 
 class Long(StepOperator):

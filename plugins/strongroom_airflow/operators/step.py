@@ -6,6 +6,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from textwrap import wrap
 from typing import Any
 
 from airflow.sdk import BaseOperator, Context
@@ -21,8 +22,8 @@ _TAKEN = frozenset({"target", "level", "msg", "event", "timestamp", "exception"}
 """Field names that Airflow's supervisor needs itself: one of them in a log line (`target`) ends the task's process."""
 
 
-_LINE = 100
-"""Characters of fields in one line of the log: the UI does not wrap lines."""
+_SENTENCE, _LINE = 120, 100
+"""Characters of a sentence, and of fields, in one line of the log: the UI does not wrap lines."""
 
 
 def log_lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -45,7 +46,7 @@ def _kind_of(name: str, value: Any) -> str:
         return "Sums"
     if name.endswith("_bytes") or name.startswith("compression_"):
         return "Bytes"
-    if name.endswith(("_key", "version_id")):
+    if name.endswith(("_key", "version_id")) and name != "partition_key":
         return "Object"
     if name.endswith(("_at", "_seconds", "until")):
         return "Times"
@@ -88,7 +89,10 @@ class StepOperator(BaseOperator):
             if error.retryable:
                 raise error from None
             raise AirflowFailException(str(error)) from None
-        self.log.info(sentence, seconds=round(time.monotonic() - started, 3))
+        first, *others = wrap(sentence, _SENTENCE, break_long_words=False, break_on_hyphens=False)
+        self.log.info(first, seconds=round(time.monotonic() - started, 3))
+        for line in others:
+            self.log.info(line)
         for word, fields in log_lines(facts):
             self.log.info(word, **log_fields(fields))
         return result
