@@ -35,12 +35,16 @@ def test_more_than_a_thousand_archives_are_listed_and_the_index_saves_the_readin
     put_manifests(store, many_manifests(ARCHIVES))
     first = survey_catalog(store)
     write_index(store, first)
+    asked: list[str] = []
+    store._client.meta.events.register("before-send.s3", lambda event_name, **_: asked.append(event_name))
 
     second = survey_catalog(store)
+    requests = len(asked)
     one_table = survey_catalog(store, "public", "t003")
 
     assert (len(first.manifests), first.read) == (ARCHIVES, ARCHIVES)
     assert (second.manifests, second.read) == (first.manifests, 0)
+    assert requests <= 5  # the owner, two pages of manifests, one of evidence, the index
     assert [one.archive_id for one in one_table.manifests] == [f"public.t003.{_month(n)}.0001" for n in range(100)]
 
     # What was purged, sealed or damaged since is seen although the index does not know of it.
