@@ -11,7 +11,7 @@ from typing import Literal
 from psycopg import sql
 
 from strongroom import guard
-from strongroom.column_types import column_faults, key_faults, read_column_types
+from strongroom.column_types import NEVER_NULL, column_faults, key_faults, read_column_types
 from strongroom.errors import UnarchivableError
 from strongroom.records import Column, TableShape
 from strongroom.rights import Rights
@@ -93,10 +93,12 @@ def inspect_table(connection: Connection, settings: TableSettings) -> InspectedT
     faults += _table_faults(connection, oid)
     primary_key = settings.primary_key or _primary_key(connection, oid)
     if primary_key is None:
-        faults.append("it has no primary key, nor a unique index on NOT NULL columns, to delete rows by")
+        faults.append(f"it has no primary key, nor a unique index on NOT NULL columns, to delete rows by {_NO_KEYS}")
         primary_key = ()
     elif settings.primary_key is not None and not is_key(connection, oid, primary_key):
-        faults.append(f"its configured primary key {', '.join(primary_key)} is not a unique index on NOT NULL columns")
+        faults.append(
+            f"its configured primary key {', '.join(primary_key)} is not a unique index on NOT NULL columns {_NO_KEYS}"
+        )
     else:
         faults += key_faults(by_name[name] for name in primary_key)
     date = by_name.get(settings.date_column)
@@ -180,21 +182,43 @@ def is_key(connection: Connection, oid: int, columns: Sequence[str]) -> bool:
     return any(set(key) == set(columns) for key in _unique_indexes(connection, oid))
 
 
+_NO_KEYS = "(a NOT NULL that is NOT VALID, and a collation or operator class that is not the column's, make none)"
+
+_SAME_EQUALITY = """(
+    k.collation_oid = a.attcollation AND EXISTS (
+        SELECT FROM pg_opclass c JOIN pg_type t ON t.oid = c.opcintype
+        LEFT JOIN pg_amop p ON p.amopfamily = c.opcfamily AND p.amoplefttype = c.opcintype AND p.amoprighttype = c.opcintype
+            AND p.amopstrategy = 3
+        LEFT JOIN pg_operator e ON e.oid = p.amopopr
+        WHERE c.oid = k.class_oid AND (
+            (t.typtype = 'b' AND t.typnamespace <> 'pg_catalog'::regnamespace)
+            OR (c.opcnamespace = 'pg_catalog'::regnamespace AND e.oprname = '=' AND e.oprnamespace = 'pg_catalog'::regnamespace)
+        )
+    )
+)"""
+"""Of a column of a B-tree: what the index takes for equal is equal by the ``=`` that rows are looked up by. Another collation or
+operator class (record_image_ops) tells values apart that ``=`` does not, or has no ``=``. Strategy 3 is equality. What an
+extension's type is compared by is left to :func:`column_types.key_faults`."""
+
+
 def _unique_indexes(connection: Connection, oid: int) -> list[tuple[str, ...]]:
     """Columns of each usable unique index, the primary key first, then the shortest."""
     rows = fetch_rows(
         connection,
-        """
+        f"""
         SELECT array_agg(a.attname::text ORDER BY k.position)
         FROM pg_index i
-        CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, position)
+        JOIN pg_class c ON c.oid = i.indexrelid
+        JOIN pg_am m ON m.oid = c.relam
+        CROSS JOIN LATERAL unnest(i.indkey::int2[], i.indcollation::oid[], i.indclass::oid[]) WITH ORDINALITY
+            AS k(attnum, collation_oid, class_oid, position)
         LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
         WHERE i.indrelid = %s AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL
           AND i.indexprs IS NULL AND k.position <= i.indnkeyatts
         GROUP BY i.indexrelid, i.indisprimary
-        HAVING bool_and(a.attnotnull)
+        HAVING bool_and({NEVER_NULL} AND (m.amname <> 'btree' OR {_SAME_EQUALITY}))
         ORDER BY i.indisprimary DESC, count(*), i.indexrelid
-        """,
+        """,  # noqa: S608 - constants
         oid,
     )
     return [tuple(row[0]) for row in rows]
@@ -230,7 +254,14 @@ def _table_faults(connection: Connection, oid: int) -> list[str]:
         faults.append(f"session_replication_role is {role} for this role, so the server watches over no foreign key")
     if encoding == "SQL_ASCII":
         faults.append("its database has the encoding SQL_ASCII, so nobody knows which characters its bytes are")
+    if encoding in _MERGED_BY_UTF8:
+        faults.append(f"its database has the encoding {encoding}, some of whose characters are the same one in UTF-8")
     return faults
+
+
+_MERGED_BY_UTF8 = frozenset({"EUC_JP", "EUC_JIS_2004", "EUC_TW"})
+"""Server encodings that PostgreSQL does not convert to UTF-8 and back without loss: EUC_JP has 23 characters twice, EUC_TW a whole
+plane, and EUC_JIS_2004 pairs of characters that come back as one. All others give back each character (``tests/integration/test_exact.py``)."""
 
 
 SOMEBODYS_TRIGGER = "(NOT g.tgisinternal OR (g.tgparentid <> 0 AND g.tgconstraint = 0))"

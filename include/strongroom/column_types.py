@@ -164,7 +164,12 @@ class ColumnTypes:
         return (self.element or self.leaf).well_known
 
 
-_COLUMNS = """
+NEVER_NULL = """(a.attnotnull AND NOT EXISTS (
+    SELECT FROM pg_constraint v WHERE v.conrelid = a.attrelid AND v.contype = 'n' AND NOT v.convalidated AND a.attnum = ANY (v.conkey)
+))"""
+"""Of a row of pg_attribute: no row has NULL there. PostgreSQL 18 has attnotnull for a NOT NULL that is NOT VALID, too."""
+
+_COLUMNS = f"""
 WITH RECURSIVE base AS (
     SELECT a.attnum, a.atttypid AS typid, a.atttypmod AS typmod
     FROM pg_attribute a WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped
@@ -184,13 +189,13 @@ WITH RECURSIVE base AS (
 )
 SELECT a.attname, format_type(a.atttypid, a.atttypmod),
        coalesce(format_type(i.typarray, i.typmod), format_type(l.typid, l.typmod)),
-       NOT a.attnotnull, a.attgenerated::text <> '', a.attidentity::text <> '', l.typid::bigint, i.typid::bigint
+       NOT {NEVER_NULL}, a.attgenerated::text <> '', a.attidentity::text <> '', l.typid::bigint, i.typid::bigint
 FROM pg_attribute a
 JOIN leaf l ON l.attnum = a.attnum
 LEFT JOIN innermost i ON i.attnum = a.attnum
 WHERE a.attrelid = %s
 ORDER BY a.attnum
-"""
+"""  # noqa: S608 - a constant
 
 # PostgreSQL 13 has no multiranges, and no column for them.
 _REACHED = """

@@ -110,6 +110,8 @@ def open_source(
     if tls_required:
         _require_tls(parameters)
     parameters |= {"application_name": application_name[:63], "connect_timeout": connect_timeout_seconds}
+    # From the first statement on: the driver knows no EUC_TW, and a session begins in the database's own encoding.
+    parameters["client_encoding"] = PINNED["client_encoding"]
     parameters = {**_KEEPALIVES, "tcp_user_timeout": 120_000, **parameters}
     with (
         translated_errors(_where(parameters)),

@@ -1,16 +1,20 @@
-"""Differences that a row's own text does not show: a row that has one is kept, and comes back with it."""
+"""Where equal is not the same: differences that a text does not show, keys by another equality, NULL where NOT NULL is not valid."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psycopg
 import pytest
 
+from strongroom.errors import UnarchivableError
 from tests import restoring
 from tests.chain import Chain, some_settings
 
 
 def execute(conninfo, statements):
-    with psycopg.connect(conninfo, autocommit=True) as connection:
+    with psycopg.connect(conninfo, autocommit=True, client_encoding="UTF8") as connection:
         connection.execute(statements)
 
 
@@ -80,3 +84,149 @@ def test_xml_comes_back_with_its_declaration_and_a_restore_sees_another(document
 
     assert (first.outcome, again.outcome, changed.outcome) == ("restored", "unchanged", "different")
     assert brought_back == before
+
+
+# What a unique index takes for equal.
+
+
+@pytest.fixture
+def odd(source, object_store, bucket, tmp_path):
+    """Run statements, which make a table ``odd``, and make a chain for it."""
+
+    def make(statements, **changes) -> Chain:
+        execute(source, statements)
+        settings = some_settings(bucket, tmp_path, "public.odd", **changes)
+        return Chain(source, object_store.client("archiver"), settings)
+
+    return make
+
+
+KEYS = {
+    "operator classes for patterns": "k text NOT NULL, l varchar(9) NOT NULL, UNIQUE INDEX (k text_pattern_ops, l varchar_pattern_ops)",
+    "the column's own collation": 'k text COLLATE "C" NOT NULL, l text COLLATE "POSIX" NOT NULL, UNIQUE INDEX (k COLLATE "C", l)',
+    "arrays and enums": "k text[] NOT NULL, l mood NOT NULL, UNIQUE INDEX (k, l)",
+    "domains and composites": "k label NOT NULL, l pair NOT NULL, UNIQUE INDEX (k, l)",
+    "ranges": "k int4range NOT NULL, l daterange NOT NULL, UNIQUE INDEX (k, l)",
+    "names and characters": "k name NOT NULL, l char(3) NOT NULL, UNIQUE INDEX (k, l)",
+    "addresses and included columns": "k cidr NOT NULL, l inet NOT NULL, UNIQUE INDEX (k, l) INCLUDE (at)",
+}
+
+
+@pytest.mark.parametrize("described", KEYS.values(), ids=list(KEYS))
+def test_a_unique_index_that_finds_what_equals_is_a_key(odd, described):
+    columns, _, index = described.partition(", UNIQUE INDEX ")
+    chain = odd(
+        "CREATE TYPE mood AS ENUM ('sad'); CREATE TYPE pair AS (a integer, b text); CREATE DOMAIN label AS text;"
+        f"CREATE TABLE odd (at date, {columns}); CREATE UNIQUE INDEX ON odd {index}"
+    )
+
+    assert chain.plan().shape.primary_key == ("k", "l")
+
+
+# NOT NULL that is NOT VALID, which PostgreSQL 18 has.
+
+
+def not_valid(conninfo, column: str) -> str:
+    """A statement that forbids NULL from now on; on an older server, whose catalogue cannot say so, a check does."""
+    [(version,)] = ask(conninfo, "SELECT current_setting('server_version_num')::integer")
+    constraint = f"NOT NULL {column}" if version >= 180000 else f"CHECK ({column} IS NOT NULL)"
+    return f"ALTER TABLE odd ADD CONSTRAINT {column}_set {constraint} NOT VALID;"
+
+
+def test_a_unique_index_is_no_key_while_old_rows_may_hold_null(odd, source):
+    chain = odd(
+        "CREATE TABLE odd (k integer UNIQUE, at date); INSERT INTO odd VALUES (NULL, '2026-05-01'), (1, '2026-05-01');"
+        + not_valid(source, "k")
+    )
+
+    with pytest.raises(UnarchivableError, match=r"it has no primary key, nor a unique index .* NOT VALID"):
+        chain.plan()
+
+    execute(source, "UPDATE odd SET k = 2 WHERE k IS NULL; ALTER TABLE odd ALTER k SET NOT NULL")
+    execute(source, "ALTER TABLE odd VALIDATE CONSTRAINT k_set")
+    assert chain.plan().shape.primary_key == ("k",)
+
+
+def test_rows_without_a_date_are_listed_while_old_rows_may_hold_null(odd, source):
+    chain = odd(
+        "CREATE TABLE odd (k integer PRIMARY KEY, at date, what text);"
+        "INSERT INTO odd VALUES (1, NULL, 'a'), (2, '2026-05-01', NULL);"
+        + not_valid(source, "at")
+        + not_valid(source, "what")
+    )
+
+    plan = chain.plan()
+
+    assert [(one.reason, one.rows) for one in plan.exclusions] == [("no_date", 1)]
+    assert [column.nullable for column in plan.shape.columns] == [False, True, True]
+
+
+# Encodings whose way to UTF-8 and back is not exact.
+
+LOSSY = ("EUC_JIS_2004", "EUC_JP", "EUC_TW")
+
+
+@contextmanager
+def database_of(conninfo, encoding: str) -> Iterator[str]:
+    """A database in another encoding."""
+    name = f"exact_{encoding.lower()}"
+    execute(conninfo, f"CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    yield psycopg.conninfo.make_conninfo(conninfo, dbname=name)
+    execute(conninfo, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.mark.parametrize("encoding", LOSSY)
+def test_an_encoding_whose_characters_become_one_in_utf8_is_refused(odd, source, encoding):
+    statements = "CREATE TABLE odd (k integer PRIMARY KEY, at date, what text)"
+    chain = odd(statements)
+
+    with database_of(source, encoding) as chain.conninfo:
+        execute(chain.conninfo, statements)
+        with pytest.raises(UnarchivableError, match=f"its database has the encoding {encoding}, some of whose"):
+            chain.plan()
+
+
+BACK = """
+CREATE FUNCTION back(bytes bytea, encoding name) RETURNS bytea LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN convert(convert(bytes, encoding, 'UTF8'), 'UTF8', encoding);
+EXCEPTION WHEN others THEN
+    RETURN NULL;
+END $$;
+CREATE FUNCTION bytes(VARIADIC codes integer[]) RETURNS bytea LANGUAGE sql AS
+    $$ SELECT decode(string_agg(lpad(to_hex(code), 2, '0'), ''), 'hex') FROM unnest(codes) AS code $$;
+"""
+ALL_OF_THEM = """
+SELECT bytes(i) FROM generate_series(1, 255) AS i
+UNION ALL SELECT bytes(i, j) FROM generate_series(161, 254) AS i, generate_series(161, 254) AS j
+"""
+
+
+def test_every_other_encoding_gives_back_each_of_its_characters(source):
+    """Server encodings that convert to UTF-8, which those of SQL_ASCII and MULE_INTERNAL do not; none has longer characters."""
+    execute(source, BACK)
+    encodings = [
+        name
+        for (name,) in ask(
+            source,
+            "SELECT DISTINCT pg_encoding_to_char(conforencoding) FROM pg_conversion WHERE pg_encoding_to_char(contoencoding) = 'UTF8' "
+            "AND conforencoding < 35 AND connamespace = 'pg_catalog'::regnamespace ORDER BY 1",
+        )
+        if name not in LOSSY
+    ]
+
+    changed = {
+        name: ask(
+            source,
+            f"SELECT count(back), count(*) FILTER (WHERE back <> one) FROM ({ALL_OF_THEM}) AS every (one), back(one, '{name}')",
+        )
+        for name in encodings
+    }
+
+    assert len(encodings) >= 28
+    assert all(converted > 200 for [(converted, _)] in changed.values())
+    assert {name: different for name, [(_, different)] in changed.items() if different} == {}
+    lossy = ask(
+        source, r"SELECT back('\xadf0', 'EUC_JP'), back('\x8ea1a1a1', 'EUC_TW'), back('\xabb0abda', 'EUC_JIS_2004')"
+    )
+    assert lossy != [(b"\xad\xf0", b"\x8e\xa1\xa1\xa1", b"\xab\xb0\xab\xda")]

@@ -111,6 +111,33 @@ REFUSALS = {
         {},
         NO_KEY,
     ),
+    "a key by another collation": (
+        'CREATE TABLE odd (k text NOT NULL COLLATE "C", at date); CREATE UNIQUE INDEX ON odd (k COLLATE "POSIX")',
+        {},
+        NO_KEY,
+    ),
+    "a key by another equality": (
+        "CREATE TYPE pair AS (a integer, b json); CREATE TABLE odd (k pair NOT NULL, at date);"
+        "CREATE UNIQUE INDEX ON odd (k record_image_ops)",
+        {},
+        NO_KEY,
+    ),
+    "a configured key by another equality": (
+        "CREATE TYPE pair AS (a integer, b numeric); CREATE TABLE odd (l text PRIMARY KEY, k pair NOT NULL, at date);"
+        "CREATE UNIQUE INDEX ON odd (k record_image_ops)",
+        {"primary_key": ["k"]},
+        "its configured primary key k is not a unique index .*operator class that is not the column's",
+    ),
+    "a key by somebody's own equality": (
+        "CREATE TYPE pair AS (a integer, b integer);"
+        "CREATE FUNCTION compare(pair, pair) RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT btint4cmp(($1).a, ($2).a)';"
+        "CREATE FUNCTION same(pair, pair) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT ($1).a = ($2).a';"
+        "CREATE OPERATOR === (LEFTARG = pair, RIGHTARG = pair, FUNCTION = same);"
+        "CREATE OPERATOR CLASS own DEFAULT FOR TYPE pair USING btree AS OPERATOR 3 ===, FUNCTION 1 compare(pair, pair);"
+        "CREATE TABLE odd (k pair PRIMARY KEY, at date)",
+        {},
+        NO_KEY,
+    ),
     "a configured key that is not unique": (
         ODD,
         {"primary_key": ["at"]},
