@@ -9,13 +9,13 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, ValidationError
 
 from strongroom.errors import IntegrityError, PartitionError
 from strongroom.object_keys import ArchiveId, manifest_archive_id, manifest_prefix
-from strongroom.partitions import Partition
+from strongroom.partitions import FIRST_YEAR, LAST_YEAR, Partition
 from strongroom.records import PartFormat, PlannedPart, Record, Sha256, SourceIdentity, TableShape, VerifiedPart
 from strongroom.shape import shape_sha256
 from strongroom.store import Store, StoredVersion, is_there
@@ -28,27 +28,31 @@ _SNAPSHOT = re.compile(r"[0-9]{1,20}:[0-9]{1,20}:([0-9]{1,20}(,[0-9]{1,20})*)?")
 """A snapshot as PostgreSQL writes it: the lowest and the next transaction, and those that ran."""
 
 
+Count = Annotated[int, Field(ge=0, lt=1 << 63)]
+"""How many rows or bytes: more than PostgreSQL or S3 can count is nonsense, and breaks whoever computes with it."""
+
+
 class ManifestPart(Record):
     """One part object, as it was verified before the manifest was written."""
 
-    number: int = Field(ge=0)
+    number: Count
     object_key: str
     version_id: str | None
     etag: str
     start_at: AwareDatetime
     end_at: AwareDatetime
-    share: int = Field(default=0, ge=0)
-    shares: int = Field(default=1, ge=1)
-    record_count: int = Field(ge=0)
-    original_size: int = Field(ge=0)
-    compressed_size: int = Field(ge=0)
+    share: Count = 0
+    shares: Count = 1
+    record_count: Count
+    original_size: Count
+    compressed_size: Count
     original_sha256: Sha256
     sha256: Sha256
     keys_sha256: Sha256
     snapshot: str
     extracted_at: AwareDatetime
     verified_at: AwareDatetime
-    proved_rows: int = Field(ge=0)
+    proved_rows: Count
 
 
 class Manifest(Record):
@@ -64,9 +68,9 @@ class Manifest(Record):
     table: TableShape
     shape_sha256: Sha256
     source: SourceIdentity
-    record_count: int = Field(ge=0)
-    original_size: int = Field(ge=0)
-    compressed_size: int = Field(ge=0)
+    record_count: Count
+    original_size: Count
+    compressed_size: Count
     compression_type: Literal["zstd", "gzip", "none"]
     compression_level: int | None
     checksum: Sha256 = Field(description="SHA-256 of the SHA256SUMS object, which holds the sum of each part.")
@@ -271,6 +275,10 @@ def _faults_of_place(manifest: Manifest, archive: ArchiveId) -> Iterator[str]:
         return
     if (manifest.window_start, manifest.window_end) != (window.start, window.end):
         yield f"a window that is not that of {archive.partition_key}"
+    for field, last_year in (("created_at", LAST_YEAR), ("retention_until", LAST_YEAR + 1)):
+        instant = getattr(manifest, field)
+        if instant.utcoffset() or not FIRST_YEAR <= instant.year <= last_year:
+            yield f"a {field} that is not in UTC, or that no calendar has"
     if manifest.retention_until <= manifest.window_end:
         yield "a retention_until that is not after its window"
 

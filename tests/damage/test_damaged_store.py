@@ -434,6 +434,19 @@ BY_HAND = {
     "a part less": (lambda m: m["parts"].pop(), "a record_count that is not the sum of its parts"),
     "fewer rows": (lambda m: m["parts"][0].update(record_count=9), "a record_count that is not the sum of its parts"),
     "negative rows": (lambda m: m["parts"][0].update(record_count=-1), "parts.0.record_count"),
+    "more rows than there can be": (
+        lambda m: m.update(record_count=10**400) or m["parts"][0].update(record_count=10**400),
+        "record_count: Input should be less than",
+    ),
+    "more bytes than there can be": (
+        lambda m: m.update(compressed_size=10**400) or m["parts"][0].update(compressed_size=10**400),
+        "compressed_size: Input should be less than",
+    ),
+    "an age that no calendar has": (lambda m: m.update(created_at="0001-01-01T00:00:00Z"), "a created_at that"),
+    "a term in another zone": (
+        lambda m: m.update(retention_until="9999-12-31T23:59:59-23:00"),
+        "a retention_until that is not in UTC",
+    ),
     "a slice outside the window": (
         lambda m: m["parts"][0].update(start_at="2026-04-01T00:00:00Z"),
         "part 0 with a slice outside the window",

@@ -100,6 +100,15 @@ def test_cost_follows_the_prices_and_saving_is_what_the_rows_would_cost_in_the_t
     assert statistics.total.saved_usd_per_month == pytest.approx(4 * 0.23 - 0.023 - 0.00099)
 
 
+@pytest.mark.parametrize("storage_class", ["nonsense", "OF", "model_dump", "__class__"])
+def test_a_storage_class_that_nobody_knows_costs_as_much_as_standard(storage_class):
+    made = make_statistics(
+        some_settings(), [a_manifest(compressed_size=GIBIBYTE, storage_class=storage_class)], now=NOW
+    )
+
+    assert [(one.tier, one.usd_per_month) for one in made.total.costs] == [(storage_class, 0.023)]
+
+
 def test_warm_tables_cost_too_and_transitions_move_archives_into_cheaper_classes():
     """Sealed on 3 July and 3 September 2026; a hundred days later, on 23 November, only the first has moved on."""
     table = a_table(transitions={"glacier": "P100D", "deep_archive": "P200D"})

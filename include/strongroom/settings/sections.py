@@ -158,7 +158,8 @@ class Prices(_Frozen):
 
     def of(self, storage_class: str) -> float:
         """The price of a storage class; one without a price of its own costs as much as `STANDARD`."""
-        price: float = getattr(self, storage_class.lower(), self.standard)
+        name = storage_class.lower()
+        price: float = getattr(self, name) if name in type(self).model_fields else self.standard
         return price
 
 
