@@ -7,6 +7,7 @@ may wait there, kill somebody, or have both connections cut. Nothing of Strongro
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import struct
 import threading
@@ -357,6 +358,39 @@ class DatabaseProxy:
                 threading.Thread(target=_Session(self, client).serve, daemon=True).start()
 
 
+MADE_UP_PROCESS = 2**31 - 1
+"""What a pooler tells as the number of the server's process."""
+
+_ASKS_THE_CLIENT = (3, 5, 10, 11)
+"""Kinds of the server's questions at a login that the client answers: passwords."""
+
+_Messages = Iterator[tuple[bytes, bytes]]
+
+
+class Pooler(DatabaseProxy):
+    """Stands in for pgbouncer: makes up the number of the server's process, and gives each transaction the session that was free last.
+
+    Args:
+        shared: Whether sessions are shared by transaction; else each client keeps its own.
+    """
+
+    def __init__(self, target: tuple[str, int], *, shared: bool) -> None:
+        super().__init__(target)
+        self.shared = shared
+        self.free: list[tuple[socket.socket, _Messages]] = []
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        for server, _messages_of_it in self.free:
+            server.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=_PooledSession(self, client).serve, daemon=True).start()
+
+
 class _Session:
     """One connection through the proxy."""
 
@@ -427,6 +461,55 @@ class _Session:
         with contextlib.suppress(OSError):
             self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
+
+
+class _PooledSession(_Session):
+    """One client of a pooler; no COPY into the server passes."""
+
+    def __init__(self, pooler: Pooler, client: socket.socket) -> None:
+        super().__init__(pooler, client)
+        self._pooler = pooler
+
+    def serve(self) -> None:
+        self._server = socket.create_connection(self._pooler.target, timeout=_TIMEOUT_SECONDS)
+        with contextlib.closing(self._client), contextlib.suppress(OSError, StopIteration):
+            self._start()
+            clients, taken = _messages(self._client), (self._server, _messages(self._server))
+            self._log_in(clients, *taken)
+            if not self._pooler.shared:
+                with contextlib.closing(self._server):
+                    return self._ask(clients, *taken)
+            self._pooler.free.insert(0, taken)
+            for first in clients:
+                taken = self._pooler.free.pop()
+                self._ask(itertools.chain([first], clients), *taken, to_the_end=False)
+                self._pooler.free.append(taken)
+        return None
+
+    def _log_in(self, clients: _Messages, server: socket.socket, answers: _Messages) -> None:
+        for kind, message in answers:
+            if kind == b"K":
+                message = message[:5] + struct.pack("!I", MADE_UP_PROCESS) + message[9:]
+            self._client.sendall(message)
+            if kind == b"R" and struct.unpack_from("!I", message, 5)[0] in _ASKS_THE_CLIENT:
+                server.sendall(next(clients)[1])
+            if kind == b"Z":
+                return
+
+    def _ask(self, clients: _Messages, server: socket.socket, answers: _Messages, *, to_the_end: bool = True) -> None:
+        """Pass statements on, and their answers back; to the end of one transaction, or of the client."""
+        for kind, message in clients:
+            if kind == b"X":
+                return
+            server.sendall(message)
+            while kind in b"QS":
+                kind, answer = next(answers)
+                self._client.sendall(answer)
+                if kind == b"Z" and answer[5:6] == b"I" and not to_the_end:
+                    return
+                if kind == b"Z":
+                    break
+                kind = b"Q"
 
 
 def _messages(end: socket.socket) -> Iterator[tuple[bytes, bytes]]:

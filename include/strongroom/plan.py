@@ -12,6 +12,7 @@ from psycopg import sql
 
 from strongroom.bucket import refuse_early_expiry
 from strongroom.catalogue import InspectedTable, Reference, inspect_table
+from strongroom.deletable import require_deletable
 from strongroom.errors import StagingError, UnarchivableError
 from strongroom.identity import require_owner
 from strongroom.manifest import Manifest, archive_ids, require_manifest
@@ -77,7 +78,9 @@ def plan_archive(
     Raises:
         PartitionError: The window is open or inside hot retention.
         OutOfTimeError: The time is over.
-        UnarchivableError: The table cannot be archived without loss, or its warm table cannot take the rows.
+        UnarchivableError: The table cannot be archived without loss, no row of it can be deleted, or its warm table cannot take
+            the rows.
+        SourceAccessError: A right is missing, or the source is a standby or read-only.
         IdentityError: The store belongs to another database, or to none.
         StagingError: Staging cannot hold the parts.
         StoreAccessError: The bucket is missing, keeps no versions, or removes archives before their term.
@@ -88,6 +91,7 @@ def plan_archive(
     until = settings.cold_retention.after(partition.window.end)
     doubt = refuse_early_expiry(store, settings, now=now, until=until)
     table = inspect_table(connection, settings)
+    require_deletable(connection, settings)
     warm_table(connection, settings, table.shape, partition.window, now)
     source = read_identity(connection)
     require_owner(store, source)

@@ -59,7 +59,7 @@ _NAMES_NO_VALUE = frozenset(
 )
 """Functions of the server that write about the server alone, whatever was being done."""
 
-_NAMES_A_TABLE = frozenset({"aclcheck_error", "parserOpenTable"})
+_NAMES_A_TABLE = frozenset({"aclcheck_error", "parserOpenTable", "CheckCmdReplicaIdentity"})
 """Functions of the server that name what a statement names. Inside a function a statement may be made of a value."""
 
 _NAMES_A_CONSTRAINT = frozenset(
@@ -125,7 +125,39 @@ def open_source(
             **{f"tcp_{name}": str(value) for name, value in _KEEPALIVES.items()},
         }
         _set(connection, pinned)
+        _refuse_shared_session(connection, parameters)
         yield connection
+
+
+def _refuse_shared_session(connection: Connection, parameters: dict[str, Any]) -> None:
+    """A pooler that gives each transaction another session of the server loses what was pinned, and temporary tables.
+
+    A pooler makes up the number of the server's process that it tells at the login. If it does not keep one for us, we get
+    another from time to time, or a second session gets ours.
+    """
+
+    def process(session: Connection) -> object:
+        row = session.execute("SELECT pg_backend_pid()").fetchone()
+        return row and row[0]
+
+    ours = process(connection)
+    if ours == connection.info.backend_pid:
+        return
+    try:
+        with psycopg.connect(make_conninfo("", **parameters)) as second:
+            shared = process(second) == ours or any(process(connection) != ours for _ in range(3))
+    except errors.ProtocolViolation:
+        shared = True  # it knows no transactions at all
+    except psycopg.OperationalError:
+        shared = False  # it has no other session left, so one is ours
+    if shared:
+        raise ConfigurationError(
+            f"the connection to {_where(parameters)} goes through a pooler that gives each transaction another session",
+            expected="one session of the server's from login to end",
+            found="pool_mode transaction or statement, as pgbouncer calls it",
+            hint="Nothing was read and no row was deleted. Let the connection lead to PostgreSQL itself, or to a pool with "
+            "pool_mode session.",
+        )
 
 
 def pin(connection: Connection) -> None:
