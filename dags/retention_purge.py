@@ -15,7 +15,7 @@
 ### What is kept, and why
 Only an archive that is past its `retention_until` goes. Anything else is a result with its reason: `kept` (its term runs), `held` (a
 legal hold covers it), `locked` (an Object Lock protects it; never forced), `contended` (a run or a restore needs it), `refused`
-(nobody approved), `left_out` (the settings of its table are wrong), `unverifiable` (its manifest is damaged, or not the one that was
+(nobody approved), `self_approved` (only whoever started the run did, see `purge.four_eyes`), `left_out` (the settings of its table are wrong), `unverifiable` (its manifest is damaged, or not the one that was
 judged). None of them fails the run.
 
 `airflow strongroom purge --dry-run` prints the same decisions. `airflow strongroom hold add` stops the purge of whatever it covers,

@@ -17,6 +17,7 @@ from strongroom.partitions import Partition
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 _PURGE_INTENT, _DESTRUCTION = "purge-intent.json", "destruction.json"
+_ASKED = "-asked.json"
 _SEAL, _CONDEMNATION, _SWEEP = "sealed.json", "condemned.json", "swept.json"
 _VERIFICATION = re.compile(
     r"reports/verifications/.*/(?P<archive>[^/]+)/(?P<at>[0-9]{8}T[0-9]{6}Z)-(?P<result>[a-z]+)\.json"
@@ -285,6 +286,26 @@ def hold_key(hold_id: str) -> str:
 def purge_report_key(run_id: str, at: datetime) -> str:
     """Key of the report of one run of the retention purge."""
     return f"reports/retention_purge/{encode_name(run_id)}/{at:%Y%m%dT%H%M%SZ}.json"
+
+
+def questions_prefix(run_id: str) -> str:
+    """Key prefix of what one run of the retention purge asked, and of the answers."""
+    return f"{EVIDENCE}purges/{encode_name(run_id)}/"
+
+
+def question_key(run_id: str, at: datetime) -> str:
+    """Key of the record of what a run asked a person to approve at an aware instant."""
+    return f"{questions_prefix(run_id)}{at.astimezone(timezone.utc):%Y%m%dT%H%M%S.%fZ}{_ASKED}"
+
+
+def is_question(key: str) -> bool:
+    """Whether a key below :func:`questions_prefix` is one of :func:`question_key`."""
+    return key.endswith(_ASKED)
+
+
+def answer_key(question: str) -> str:
+    """Key of the answer to a question, from its key."""
+    return f"{question.removesuffix(_ASKED)}-answered.json"
 
 
 def restores_prefix(schema_name: str, table_name: str) -> str:

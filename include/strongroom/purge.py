@@ -83,6 +83,10 @@ class Approval(Record):
     approved: bool
     by: str = Field(description="A user of Airflow, or 'by policy' where no person is asked, or 'nobody' in time.")
     at: AwareDatetime
+    objection: Literal["not_shown", "self_approved"] | None = Field(
+        default=None,
+        description="Why a yes does not count: this archive was not shown, or whoever started the run gave it.",
+    )
 
 
 class PurgeIntent(Record):
@@ -138,12 +142,13 @@ class Certificate(Record):
 class PurgeResult(Record):
     """What became of one archive.
 
-    ``purged``: destroyed, with a certificate. ``refused``: nobody approved it. ``locked``: an Object Lock protects it.
+    ``purged``: destroyed, with a certificate. ``refused``: nobody approved it. ``self_approved``: only whoever started the
+    run did, and `purge.four_eyes` asks for another person. ``locked``: an Object Lock protects it.
     The others are as in :class:`Decision`; an archive with any of them is still there, or as much of it as `detail` says.
     """
 
     archive_id: str
-    result: Literal["purged", "refused", "locked", "kept", "held", "contended", "unverifiable"]
+    result: Literal["purged", "refused", "self_approved", "locked", "kept", "held", "contended", "unverifiable"]
     detail: str
     removed_versions: int = 0
     removed_bytes: int = 0
@@ -207,6 +212,27 @@ def judge(store: Store, *, now: datetime) -> list[Decision]:
     present = {each.archive_id for each in found.manifests} | {each.archive_id for each in found.damaged}
     begun = (archive for archive in unfinished_purges(store.keys(EVIDENCE)) if str(archive) not in present)
     return [*map(_unverifiable, found.damaged), *decisions, *map(_unfinished, begun)]
+
+
+def judge_again(store: Store, archives: Sequence[ArchiveId], *, now: datetime) -> list[Decision]:
+    """Decide about some archives from their own manifests, whatever somebody says was decided. Changes nothing.
+
+    Returns:
+        As :func:`decide`; archives without a sound manifest are left out.
+
+    Raises:
+        IntegrityError: A hold or a restore record cannot be read.
+    """
+
+    def read(archive: ArchiveId) -> Manifest | None:
+        try:
+            return read_manifest(store, archive)
+        except IntegrityError:
+            return None
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        manifests = [one for one in readers.map(read, archives) if one is not None]
+    return decide(manifests, holds_in_force(store), now, _restored(store, now))
 
 
 def begun_purges(store: Store, hold: Hold) -> list[ArchiveId]:
@@ -294,7 +320,7 @@ def purge_archive(
         store: With the archiver's rights: reads everything, writes intent and certificate.
         purge_store: With the purger's rights, on the same bucket and prefix.
         decision: From :func:`judge`.
-        approval: A person's, or the policy's.
+        approval: A person's, or the policy's; not needed for what an earlier purge left unfinished.
         run: Which Airflow run this is.
         now: Aware instant.
         claim_ttl: How long the claim on the partition holds if this process dies.
@@ -309,11 +335,10 @@ def purge_archive(
             back = f"it was destroyed before ({archive.destruction_key}), and somebody has put it back since"
             return _stopped(archive, "unverifiable", back)
         return _purged(archive, certificate)
-    if decision.reason == "expired" and not approval.approved:
-        refused = f"answered no by {approval.by}" if approval.by != NOBODY else "not answered in time"
-        return _stopped(archive, "refused", f"the request for approval was {refused}, {approval.at:%Y-%m-%d %H:%M} UTC")
     if not decision.purge:
         return _as_decided(decision)
+    if not approval.approved and not _is_unfinished(store, archive):
+        return _refused(archive, approval)
     claim = claim_key(archive.schema_name, archive.table_name, archive.partition_key)
     try:
         take_claim(store, claim, owner=str(run), now=now, ttl=claim_ttl)
@@ -323,6 +348,24 @@ def purge_archive(
     result = _purge_claimed(store, purge_store, decision, approval, run, now, keep_claim)
     release_claim(store, claim, owner=str(run), now=now)
     return result
+
+
+def _is_unfinished(store: Store, archive: ArchiveId) -> bool:
+    """Whether an earlier purge, which was approved, removed the manifest already. A record that says so may be forged."""
+    return store.head(archive.manifest_key) is None and store.head(archive.purge_intent_key) is not None
+
+
+def _refused(archive: ArchiveId, approval: Approval) -> PurgeResult:
+    if approval.objection == "not_shown":
+        shown = (
+            "it needs a person's approval, and was not among the archives, as they are now, that this run showed for it"
+        )
+        return _stopped(archive, "refused", shown)
+    if approval.objection == "self_approved":
+        same = f"{approval.by} approved it and had started the run; `purge.four_eyes` asks for another person"
+        return _stopped(archive, "self_approved", f"{same}, {approval.at:%Y-%m-%d %H:%M} UTC")
+    refused = f"answered no by {approval.by}" if approval.by != NOBODY else "not answered in time"
+    return _stopped(archive, "refused", f"the request for approval was {refused}, {approval.at:%Y-%m-%d %H:%M} UTC")
 
 
 def _purge_claimed(
@@ -542,7 +585,9 @@ def _as_decided(decision: Decision) -> PurgeResult:
 
 
 def _stopped(
-    archive: ArchiveId, result: Literal["refused", "locked", "held", "contended", "unverifiable"], detail: str
+    archive: ArchiveId,
+    result: Literal["refused", "self_approved", "locked", "held", "contended", "unverifiable"],
+    detail: str,
 ) -> PurgeResult:
     return PurgeResult(archive_id=str(archive), result=result, detail=detail)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from operator import attrgetter
@@ -57,7 +57,7 @@ class PurgeRun:
 
     @property
     def identity(self) -> RunIdentity:
-        """What names this run in intents and certificates."""
+        """What names this run in intents and certificates. Airflow says who started it, and no XCom."""
         return RunIdentity(
             dag_id=self._dag_run.dag_id,
             run_id=self._dag_run.run_id,
@@ -107,9 +107,18 @@ def needs_approval(settings: Settings, archive: ArchiveId) -> bool:
 
     Nobody knows what a table whose settings are wrong would need, so both kinds do while there is one.
     """
+    return _asks(settings, archive, lambda table: table.purge.require_approval or table.purge.four_eyes)
+
+
+def needs_four_eyes(settings: Settings, archive: ArchiveId) -> bool:
+    """Whether that person must be another one than whoever started the run; as :func:`needs_approval` for unknown tables."""
+    return _asks(settings, archive, lambda table: table.purge.four_eyes)
+
+
+def _asks(settings: Settings, archive: ArchiveId, asks: Callable[[TableSettings], bool]) -> bool:
     tables = list(settings.tables.values())
     own = [one for one in tables if (one.schema_name, one.table_name) == (archive.schema_name, archive.table_name)]
-    return bool(settings.left_out and not own) or any(table.purge.require_approval for table in own or tables)
+    return bool(settings.left_out and not own) or any(asks(table) for table in own or tables)
 
 
 def oldest_first(decisions: Iterable[Decision]) -> list[Decision]:

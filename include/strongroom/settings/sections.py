@@ -139,6 +139,7 @@ class Purge(_Frozen):
     """How archives whose term is over are destroyed, and when what broken runs left is swept away."""
 
     require_approval: bool = False
+    four_eyes: bool = False
     approval_timeout_seconds: TimeoutSeconds = 72_000
     sweep_after_days: Count = 7
 

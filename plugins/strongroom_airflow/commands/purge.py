@@ -45,6 +45,7 @@ _COLOURS = {
     "purged": "red",
     "dropped": "red",
     "refused": "yellow",
+    "self_approved": "yellow",
     "left_out": "yellow",
     "unverifiable": "yellow",
     "held": "green",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
@@ -9,8 +10,12 @@ from typing import Any
 from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOperator
 from airflow.sdk import Context
 
-from strongroom.purge import BY_POLICY, NOBODY, Approval, Decision
-from strongroom_airflow.purge_run import PurgeBatch
+from strongroom.object_keys import ArchiveId
+from strongroom.purge import BY_POLICY, NOBODY, Approval, Decision, judge_again
+from strongroom.purge_approval import keep_answer, keep_question
+from strongroom_airflow.connections import connect_store, connect_stores
+from strongroom_airflow.operators.step import translated_errors
+from strongroom_airflow.purge_run import PurgeBatch, PurgeRun, needs_approval, needs_four_eyes
 
 _LISTED = 100
 
@@ -19,7 +24,7 @@ class PurgeApproveOperator(ApprovalOperator):
     """Ask a person, under Airflow's Required Actions, where a table's settings want that; an answer is a record.
 
     A refusal skips nothing: archives that need no approval are purged all the same, the others end as ``refused``.
-    Without an answer in time it is refused.
+    Without an answer in time it is refused. What is shown and what is answered is kept in the stores, for `purge`.
 
     :param batches: What is to be purged. (templated)
     """
@@ -32,17 +37,32 @@ class PurgeApproveOperator(ApprovalOperator):
         self.batches = batches
 
     def execute(self, context: Context) -> Any:
-        batches = [PurgeBatch.model_validate(batch) for batch in self.batches or ()]
-        waiting = [
-            one for batch in batches if batch.needs_approval for one in batch.decisions if one.reason == "expired"
-        ]
+        with translated_errors(context):
+            waiting = self._ask(PurgeRun(context))
         if not waiting:
             self.log.info("Nothing needs a person's approval")
             approval = Approval(approved=True, by=BY_POLICY, at=datetime.now(timezone.utc))
             return approval.model_dump(mode="json")
-        self.subject = f"Destroy {len(waiting)} expired archives with {_rows(waiting):,} rows, for good?"
-        self.body = _describe(waiting)
         return super().execute(context)
+
+    def _ask(self, run: PurgeRun) -> list[Decision]:
+        """Look at the archives that need approval once more, and keep in their stores which are shown."""
+        waiting: list[Decision] = []
+        by_door: defaultdict[str, list[ArchiveId]] = defaultdict(list)
+        for batch in map(PurgeBatch.model_validate, self.batches or ()):
+            asked = [one.archive for one in batch.decisions if needs_approval(run.settings, one.archive)]
+            by_door[batch.door] += asked
+        for door, archives in by_door.items():
+            store = connect_store(run.settings.table(door))
+            now = run.now(store)
+            expired = [one for one in judge_again(store, archives, now=now) if one.reason == "expired"]
+            if expired:
+                keep_question(store, expired, run=run.identity, now=now)
+            waiting += expired
+        four_eyes = any(needs_four_eyes(run.settings, one.archive) for one in waiting)
+        self.subject = f"Destroy {len(waiting)} expired archives with {_rows(waiting):,} rows, for good?"
+        self.body = _describe(waiting, run.identity.triggered_by if four_eyes else None)
+        return waiting
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         answer = HITLOperator.execute_complete(self, context, event)
@@ -52,17 +72,24 @@ class PurgeApproveOperator(ApprovalOperator):
             by=NOBODY if user is None else user["name"],
             at=answer["responded_at"],
         )
-        self.log.info("Approved" if approval.approved else "Refused", **approval.model_dump(mode="json"))
-        return approval.model_dump(mode="json")
+        run = PurgeRun(context)
+        with translated_errors(context):
+            for store in connect_stores(run.settings):
+                keep_answer(store, approval, run=run.identity)
+        record = approval.model_dump(mode="json")
+        self.log.info("Approved" if approval.approved else "Refused", **record)
+        return record
 
 
 def _rows(decisions: Sequence[Decision]) -> int:
     return sum(decision.record_count or 0 for decision in decisions)
 
 
-def _describe(decisions: Sequence[Decision]) -> str:
-    """The list as Markdown, for the page of the required action."""
+def _describe(decisions: Sequence[Decision], starter: str | None) -> str:
+    """The list as Markdown, for the page of the required action; a starter is named who may not approve."""
+    four_eyes = f"{starter} started this run, so another person must approve (`purge.four_eyes`)."
     lines = [
+        *([four_eyes, ""] if starter else []),
         "Every version of each of these archives is removed and cannot be brought back. Each leaves a certificate.",
         "",
         "| archive | rows | bytes | kept until | legal basis |",

@@ -9,16 +9,20 @@ from typing import Any
 from airflow.sdk.observability.stats import Stats
 
 from strongroom.purge import BY_POLICY, Approval, PurgeResult, purge_archive
+from strongroom.purge_approval import approval_of
 from strongroom_airflow.connections import connect_purge_store, connect_store
 from strongroom_airflow.operators.purge_base import PurgeStepOperator
-from strongroom_airflow.purge_run import PurgeBatch, PurgeRun
+from strongroom_airflow.purge_run import PurgeBatch, PurgeRun, needs_approval, needs_four_eyes
 
 
 class PurgeArchivesOperator(PurgeStepOperator):
     """Destroy the archives of one table, one after the other, and leave a certificate of each.
 
+    The records say what is to be looked at. Whether it may go is found out anew: the term, holds and the manifest in the store,
+    who must approve in the settings, and what a person was shown and answered in the store again.
+
     :param batch: Record of the table's decisions. (templated)
-    :param approval: Record of the answer. (templated)
+    :param approval: Record of the answer; it makes this task wait for it, and is not believed. (templated)
     """
 
     template_fields: Sequence[str] = ("batch", "approval")
@@ -29,18 +33,21 @@ class PurgeArchivesOperator(PurgeStepOperator):
         self.approval = approval
 
     def step(self, run: PurgeRun) -> tuple[str, dict[str, Any], Any]:
-        batch, approval = PurgeBatch.model_validate(self.batch), Approval.model_validate(self.approval)
-        if not batch.needs_approval:
-            approval = Approval(approved=True, by=BY_POLICY, at=approval.at)
+        batch = PurgeBatch.model_validate(self.batch)
         door = run.settings.table(batch.door)
         store, purge_store = connect_store(door), connect_purge_store(door)
+        asked = [one for one in batch.decisions if needs_approval(run.settings, one.archive)]
+        four_eyes = [one.archive_id for one in asked if needs_four_eyes(run.settings, one.archive)]
+        approvals = (
+            approval_of(store, asked, run=run.identity, four_eyes=four_eyes, now=run.now(store)) if asked else {}
+        )
         results = []
         for decision in batch.decisions:
             result = purge_archive(
                 store,
                 purge_store,
                 decision,
-                approval,
+                approvals.get(decision.archive_id) or Approval(approved=True, by=BY_POLICY, at=run.now(store)),
                 run=run.identity,
                 now=run.now(store),
                 claim_ttl=run.claim_ttl(door),

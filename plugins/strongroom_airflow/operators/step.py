@@ -62,6 +62,18 @@ def log_fields(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {f"{name}_" if name in _TAKEN else name: value for name, value in facts.items()}
 
 
+@contextmanager
+def translated_errors(context: Context) -> Iterator[None]:
+    """Leave an error as XCom, and let one that a retry cannot cure fail the task at once."""
+    try:
+        yield
+    except StrongroomError as error:
+        context["ti"].xcom_push(key=ERROR_XCOM, value=str(error))
+        if error.retryable:
+            raise error from None
+        raise AirflowFailException(str(error)) from None
+
+
 class StepOperator(BaseOperator):
     """One step: it opens what it needs, calls the domain, and says in a few lines what was done and how long it took.
 
@@ -81,14 +93,8 @@ class StepOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         started = time.monotonic()
-        try:
-            with self.opened(context) as run, self._stopping.working():
-                sentence, facts, result = self.step(run)
-        except StrongroomError as error:
-            context["ti"].xcom_push(key=ERROR_XCOM, value=str(error))
-            if error.retryable:
-                raise error from None
-            raise AirflowFailException(str(error)) from None
+        with translated_errors(context), self.opened(context) as run, self._stopping.working():
+            sentence, facts, result = self.step(run)
         first, *others = wrap(sentence, _SENTENCE, break_long_words=False, break_on_hyphens=False)
         self.log.info(first, seconds=round(time.monotonic() - started, 3))
         for line in others:
