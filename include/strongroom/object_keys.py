@@ -293,9 +293,9 @@ def questions_prefix(run_id: str) -> str:
     return f"{EVIDENCE}purges/{encode_name(run_id)}/"
 
 
-def question_key(run_id: str, at: datetime) -> str:
-    """Key of the record of what a run asked a person to approve at an aware instant."""
-    return f"{questions_prefix(run_id)}{at.astimezone(timezone.utc):%Y%m%dT%H%M%S.%fZ}{_ASKED}"
+def question_key(run_id: str, number: int) -> str:
+    """Key of the record of what a run asked a person to approve, for the first time or once more."""
+    return f"{questions_prefix(run_id)}{number:04d}{_ASKED}"
 
 
 def is_question(key: str) -> bool:

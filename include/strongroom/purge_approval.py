@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from pydantic import AwareDatetime
+
 from strongroom.object_keys import answer_key, is_question, question_key, questions_prefix
 from strongroom.purge import NOBODY, Approval, Decision
 from strongroom.records import Record, RunIdentity, Sha256, parse_record
@@ -21,7 +23,7 @@ class PurgeQuestion(Record):
     """What one run asks a person to approve: archives, each with the SHA-256 of the manifest that was judged."""
 
     run: RunIdentity
-    asked_at: datetime
+    asked_at: AwareDatetime
     shown: dict[str, Sha256]
 
 
@@ -36,7 +38,8 @@ def keep_question(store: Store, decisions: Sequence[Decision], *, run: RunIdenti
     """Write down what is about to be shown; the run's latest question is the one that counts."""
     shown = {one.archive_id: one.manifest_sha256 for one in decisions if one.manifest_sha256 is not None}
     question = PurgeQuestion(run=run, asked_at=now, shown=shown)
-    store.put_bytes(question_key(run.run_id, now), question.model_dump_json(indent=2).encode() + b"\n")
+    key = question_key(run.run_id, len(_questions(store, run)) + 1)
+    store.put_bytes(key, question.model_dump_json(indent=2).encode() + b"\n")
     return question
 
 
@@ -95,5 +98,9 @@ def _read(store: Store, run: RunIdentity) -> tuple[PurgeQuestion | None, Approva
 
 
 def _latest_question(store: Store, run: RunIdentity) -> str | None:
-    """Its key. Keys carry the instant, so the latest comes last."""
-    return max((key for key in store.keys(questions_prefix(run.run_id)) if is_question(key)), default=None)
+    return max(_questions(store, run), default=None)
+
+
+def _questions(store: Store, run: RunIdentity) -> list[str]:
+    """Their keys. They are numbered: of two within a second the store's clock does not tell which came first."""
+    return [key for key in store.keys(questions_prefix(run.run_id)) if is_question(key)]
