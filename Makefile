@@ -3,6 +3,7 @@
 #   PYTHON=python3.12   which Python makes .venv (default: the one that made it, or the first of 3.10 to 3.13 found)
 #   ROWS=200000         call records a month for demo and sample; the other tables follow in proportion
 #   KEEP=1              demo leaves its stack up
+#   UNPAUSED=1          up lets retention_purge and archive_statistics run by their schedule (0: pauses them; else they stay as they are)
 #   ARGS="-k verify"    further words for pytest, or for the benches
 #   POSTGRES=15         tests on the system's PostgreSQL of that version, which root on Debian gets if it is missing
 #   MINUTES=5           how long soak goes on
@@ -12,6 +13,7 @@
 PYTHON ?=
 ROWS ?= 50000
 KEEP ?=
+UNPAUSED ?=
 ARGS ?=
 WRITE ?=
 MINUTES ?= 5
@@ -59,13 +61,13 @@ lint: setup ## Check style, formatting, types, pinned packages, and that no secr
 	@deploy/check-lock requirements.lock
 	@git ls-files -z | xargs -0 $(VENV)/detect-secrets-hook --no-verify --exclude-files '^requirements\.lock$$'
 
-up: setup ## Start PostgreSQL, the S3 server and Airflow
-	@$(LOCAL) up
+up: setup ## Start PostgreSQL, the S3 server and Airflow (UNPAUSED=1: purge and statistics run by their schedule)
+	@$(LOCAL) up $(if $(UNPAUSED),$(if $(filter 0,$(UNPAUSED)),--no-unpaused,--unpaused))
 
 down: setup ## Stop them; data and archives stay
 	@$(LOCAL) down
 
-status: setup ## Show what runs, where, and whether it is well
+status: setup ## Show what runs, where, whether it is well, and which DAGs are paused
 	@$(LOCAL) status
 
 env: setup ## Print export lines for: eval "$(make -s env)", after which psql, aws and airflow just work

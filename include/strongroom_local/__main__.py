@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -14,7 +15,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from strongroom.errors import StrongroomError
-from strongroom_local.stack import DEFAULT_FOLDER, Stack
+from strongroom_local.processes import ServerError
+from strongroom_local.stack import DEFAULT_FOLDER, SCHEDULED_DAGS, Stack
 
 DEFAULT_ROWS = 50_000
 
@@ -40,10 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _INTERRUPTED
 
 
-def up(stack: Stack, _: argparse.Namespace) -> int:
+def up(stack: Stack, options: argparse.Namespace) -> int:
     """Start the stack and say where it is."""
     with _console.status("starting") as spinner:
-        stack.up(lambda doing: spinner.update(doing))
+        stack.up(lambda doing: spinner.update(doing), unpaused=options.unpaused)
     show_addresses(stack)
     return 0
 
@@ -57,13 +59,20 @@ def down(stack: Stack, _: argparse.Namespace) -> int:
 
 
 def status(stack: Stack, _: argparse.Namespace) -> int:
-    """Show every component; exit status 1 when one of them is not healthy."""
+    """Show every component, and which DAGs are paused; exit status 1 when some of it runs and not all of it is healthy."""
     table = Table("component", "pid", "address", "health")
     parts = stack.status()
     for part in parts:
         colour = _COLOURS.get(part.health, "red")
         table.add_row(part.name, str(part.pid or ""), part.address, f"[{colour}]{part.health}[/]")
-    Console(highlight=False).print(table)
+    screen = Console(highlight=False)
+    screen.print(table)
+    if all(part.pid is None for part in parts):
+        screen.print("nothing runs; 'make up' starts it")
+        return 0
+    with contextlib.suppress(ServerError):  # the table says already that the API does not answer
+        for dag_id, is_paused in sorted(stack.paused().items()):
+            screen.print(f"{dag_id}: {'paused' if is_paused else 'runs by its schedule'}")
     return 0 if all(part.health == "healthy" for part in parts) else 1
 
 
@@ -132,6 +141,12 @@ def _parser() -> argparse.ArgumentParser:
                 type=int,
                 default=DEFAULT_ROWS,
                 help=f"call records a month; the other tables follow in proportion (default: {DEFAULT_ROWS:,})",
+            )
+        if function is up:
+            subparser.add_argument(
+                "--unpaused",
+                action=argparse.BooleanOptionalAction,
+                help=f"let {' and '.join(SCHEDULED_DAGS)} run by their schedule, or not (default: as they are; at first not)",
             )
         if function is demo:
             subparser.add_argument("--keep", action="store_true", help="leave the stack up at the end")

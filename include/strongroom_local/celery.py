@@ -49,10 +49,10 @@ class CeleryStack(Stack):
         self.workers = [f"worker-{number}" for number in range(1, workers + 1)]
         self._settings = dict(settings or {})
 
-    def up(self, progress: Progress = lambda _: None) -> None:
+    def up(self, progress: Progress = lambda _: None, *, unpaused: bool | None = None) -> None:
         progress("starting Redis")
         self.redis.start()
-        super().up(progress)
+        super().up(progress, unpaused=unpaused)
         for worker in self.workers:
             self.start_worker(worker)
 

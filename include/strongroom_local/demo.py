@@ -38,7 +38,7 @@ from strongroom_local.demo_later import (
     start_count,
 )
 from strongroom_local.demo_proof import Look, count_months, list_keys, look_at
-from strongroom_local.demo_runs import RunView, Target, describe_run, follow, require_quiet, start_runs
+from strongroom_local.demo_runs import RunView, Target, await_quiet, describe_run, follow, start_runs
 from strongroom_local.demo_screen import RunsOnScreen, Screen, show_checks, show_later, show_results
 from strongroom_local.stack import BUCKET, Stack
 
@@ -160,7 +160,10 @@ def _read_tables() -> list[TableSettings]:
 
 def _introduce(demo: _Demo) -> None:
     say, hot = demo.screen.say, demo.tables[0].hot_retention.in_words
-    say("Strongroom demo, two to three minutes; Ctrl-C stops it and all that it started.", style="bold")
+    say(
+        "Strongroom demo: two to three minutes, longer on a busy machine. Ctrl-C stops it and all that it started.",
+        style="bold",
+    )
     say(f"  1  start PostgreSQL, S3 and Airflow in {_near(demo.stack.folder)}, load sample data")
     say(f"  2  archive two months of five tables: the newest due, {hot} after their end")
     say("  3  look with SQL and S3 alone: is each row that left in an archive, unchanged?")
@@ -174,8 +177,10 @@ def _prepare(demo: _Demo) -> None:
     In this order a run that an earlier demo left unfinished goes on after the look, not during it.
     """
     stack, screen = demo.stack, demo.screen
+    dag_ids = [*(f"archive__{table.slug}" for table in demo.tables), RESTORE_DAG, STATISTICS_DAG]
     if stack.running:
-        require_quiet(Airflow(stack))
+        with demo.phase("earlier runs"), screen.watching("waiting until no earlier run is under way") as progress:
+            await_quiet(Airflow(stack), dag_ids, progress)
     with demo.phase("servers"), screen.doing("starting PostgreSQL and the S3 server"):
         stack.start_source()
         stack.object_store.start()
@@ -204,7 +209,7 @@ def _prepare(demo: _Demo) -> None:
     with demo.phase("Airflow"), screen.doing("starting") as progress:
         stack.up(progress)
         airflow = Airflow(stack)
-        wait_for_dags(airflow, [*(f"archive__{table.slug}" for table in demo.tables), RESTORE_DAG, STATISTICS_DAG])
+        wait_for_dags(airflow, dag_ids)
     user, password = stack.login
     screen.log(f"Airflow is up: {stack.api_url}  user {user}, password {password}")
 

@@ -16,13 +16,14 @@ from strongroom_local.stack import Stack
 
 POLL_SECONDS = 2.0
 """A look costs the API server some 60 ms of a core that the tasks could have."""
-STUCK_SECONDS = 300
-APPEAR_SECONDS = 90
+STUCK_SECONDS = 1200
+APPEAR_SECONDS = 600
 ACTIVE = ("running", "queued", "scheduled", "up_for_retry", "up_for_reschedule", "restarting")
 FINISHED = ("success", "failed")
 
-_SILENT_SECONDS = 60
-"""How long the API may leave requests unanswered; on two busy cores the first task keeps it from answering."""
+_SILENT_SECONDS = 600
+"""How long the API may leave a request unanswered; on two busy cores the first task keeps it from answering."""
+_SERVER_ERROR = 500
 _SHORT_POLL_SECONDS = 0.7
 """For a single run of a few short tasks, which leaves the API server time to answer."""
 
@@ -33,7 +34,7 @@ class RunFailedError(StrongroomError):
 
 @dataclass
 class Airflow:
-    """The API of a running stack, with a token; a request that nobody answers is repeated for a while."""
+    """The API of a running stack, with a token; a request that gets no answer, or a server's error, is repeated for a while."""
 
     stack: Stack
     _token: str = field(default="", init=False)
@@ -43,10 +44,10 @@ class Airflow:
         return self.call("GET", f"{path}?{urlencode(query, doseq=True)}" if query else path)
 
     def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        """Make one request, and again while nobody answers: a busy API server may have done it nevertheless.
+        """Make one request, and again while the API is too busy for an answer: it may have done it nevertheless.
 
         Raises:
-            ServerError: Airflow refused it, a process of the stack has ended, or nobody answered for long.
+            ServerError: Airflow refused it, a process of the stack has ended, or there was no answer for ten minutes.
         """
         deadline = time.monotonic() + _SILENT_SECONDS
         while True:
@@ -55,7 +56,8 @@ class Airflow:
                     self._token = self.stack.token()
                 return call_api(self.stack.api_url, method, path, body=body, token=self._token)
             except ServerError as error:
-                if status_of(error) is not None or time.monotonic() > deadline or not self.stack.running:
+                refused = (status_of(error) or _SERVER_ERROR) < _SERVER_ERROR
+                if refused or time.monotonic() > deadline or not self.stack.running:
                     raise
             time.sleep(POLL_SECONDS)
 
@@ -91,9 +93,9 @@ def wait_for_dags(airflow: Airflow, dag_ids: Sequence[str]) -> None:
         if time.monotonic() > deadline:
             errors = airflow.get("/api/v2/importErrors")["import_errors"]
             raise ServerError(
-                f"Airflow does not know {', '.join(sorted(missing))}",
+                f"Airflow did not read the files of {', '.join(sorted(missing))} within {APPEAR_SECONDS} s",
                 found="; ".join(str(error["stack_trace"])[-600:] for error in errors) or "no import error either",
-                hint="nothing was archived or deleted; mend the DAG file, then run the demo again",
+                hint="nothing was archived or deleted; fix the DAG file, then run the demo again",
             )
         time.sleep(0.5)
 
@@ -151,7 +153,7 @@ def tell_failure(airflow: Airflow, dag_id: str, run_id: str, where: str) -> RunF
     return RunFailedError(
         f"{where} failed in {task['task_id']}",
         found=_last_error(events),
-        hint="no row was deleted that is not in a proved archive; mend what the error names, then run the demo again.",
+        hint="no row was deleted that is not in a proved archive; fix what the error names, then run the demo again.",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
@@ -31,7 +31,7 @@ STEPS = ("plan", "extract_to_staging", "compress", "checksum", "upload", "verify
 
 _RUNS = 40
 """How many runs are read at a time: those of this demo and some that were begun before or meanwhile."""
-_CLOSE_SECONDS = 90
+_CLOSE_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -68,24 +68,45 @@ class RunView:
         return self.state in FINISHED
 
 
-def require_quiet(airflow: Airflow) -> None:
-    """Refuse to begin beside runs that are under way: the demo could not tell their rows from its own.
+def await_quiet(airflow: Airflow, dag_ids: Collection[str], progress: Callable[[str], None]) -> None:
+    """Wait until no run is under way, because the demo could not tell their rows from its own.
 
     Runs that are queued behind a paused DAG do not move; an earlier demo may have left them.
 
+    Args:
+        airflow: The API.
+        dag_ids: DAGs that a demo runs, and whose runs end by themselves. Others are not waited for.
+        progress: Told in a few words what it waits for.
+
     Raises:
-        RunFailedError: There are some.
+        RunFailedError: A run of another DAG is under way, or nothing moved for long.
     """
+    known: list[tuple[str, ...]] = []
+    moved_at = time.monotonic()
+    while runs := _under_way(airflow):
+        foreign = [run for run in runs if run["dag_id"] not in dag_ids]
+        first, *_ = foreign or runs
+        named = f"{first['dag_id']} {first['partition_key'] or first['dag_run_id']}"
+        tasks = airflow.get("/api/v2/dags/~/dagRuns/~/taskInstances", state=ACTIVE, limit=100)["task_instances"]
+        now = sorted(tuple(str(task[key]) for key in ("dag_run_id", "task_id", "map_index", "state")) for task in tasks)
+        if now != known:
+            known, moved_at = now, time.monotonic()
+        if foreign or time.monotonic() - moved_at > STUCK_SECONDS:
+            raise RunFailedError(
+                "the running stack is at work already"
+                if foreign
+                else f"no task of the runs that were begun before began or ended for {STUCK_SECONDS} s",
+                found=f"{len(foreign or runs)} unfinished runs, such as {named}",
+                hint="nothing was changed; wait until these runs are done (see the UI), then run the demo again.",
+            )
+        progress(f"{len(runs)} under way, such as {named}")
+        time.sleep(POLL_SECONDS)
+
+
+def _under_way(airflow: Airflow) -> list[dict[str, Any]]:
     paused = {dag["dag_id"] for dag in airflow.get("/api/v2/dags", paused="true", limit=100)["dags"]}
     runs = airflow.get("/api/v2/dags/~/dagRuns", state=["running", "queued"], limit=_RUNS)["dag_runs"]
-    runs = [run for run in runs if run["state"] == "running" or run["dag_id"] not in paused]
-    if runs:
-        raise RunFailedError(
-            "the running stack is at work already",
-            found=f"{len(runs)} unfinished runs, such as {runs[0]['dag_id']} "
-            f"{runs[0]['partition_key'] or runs[0]['dag_run_id']}",
-            hint="nothing was changed; wait until these runs are done (see the UI), then run the demo again.",
-        )
+    return [run for run in runs if run["state"] == "running" or run["dag_id"] not in paused]
 
 
 def start_runs(airflow: Airflow, dag_ids: Sequence[str], months: Sequence[Partition]) -> None:

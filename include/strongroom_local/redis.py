@@ -12,7 +12,7 @@ from strongroom_local.ports import LOOPBACK, choose_ports, come_free, require_fr
 from strongroom_local.processes import bare_environment, find_program, write_private
 from strongroom_local.server import LocalServer
 
-_START_SECONDS = 30
+_START_SECONDS = 180
 _ATTEMPTS = 3
 
 

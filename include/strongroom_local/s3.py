@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 REGION = "us-east-1"
 IDENTITIES = ("admin", "archiver", "purger", "reader", "keeper", "stager")
 
-_START_SECONDS = 30
+_START_SECONDS = 180
+"""One second on a machine with nothing else to do."""
 _ATTEMPTS = 3
 _MEMORY = "1GiB"
 """Where SeaweedFS's Go begins to collect garbage without a break; below what it keeps, each request takes eight times the CPU."""

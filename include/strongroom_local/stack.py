@@ -64,12 +64,15 @@ SOURCE_DATABASE = "strongroom"
 ARCHIVER_ROLE = "strongroom_archiver"
 RESTORER_ROLE = "strongroom_restorer"
 READER_ROLE = "strongroom_reader"
+SCHEDULED_DAGS = ("archive_statistics", "retention_purge")
+"""What looks after all tables by a schedule of its own; paused, like every DAG, until somebody says otherwise."""
 EXPORTER_PORT = 9092
 """Where the figures for Prometheus are; on another port when this one is taken."""
 
 _AIRFLOW_DATABASE = "airflow"
 _AIRFLOW_ROLE = "airflow"
-_HEALTHY_SECONDS = 180
+_HEALTHY_SECONDS = 900
+"""Twenty seconds on a machine with nothing else to do."""
 _STOP_SECONDS = 20
 _EXPORTER_SECONDS = 30
 
@@ -129,11 +132,12 @@ class Stack:
         """Whether every process of the stack is alive."""
         return all(status.pid is not None for status in self._processes())
 
-    def up(self, progress: Progress = lambda _: None) -> None:
+    def up(self, progress: Progress = lambda _: None, *, unpaused: bool | None = None) -> None:
         """Start whatever does not run yet and wait until all of it is healthy. Twice is once.
 
         Args:
             progress: Told in a few words what comes next.
+            unpaused: Whether `SCHEDULED_DAGS` run by their schedule from now on; None leaves them as they are.
 
         Raises:
             ServerError: Something could not be started; what runs already is left running.
@@ -159,6 +163,9 @@ class Stack:
                 self._start_component(component)
             self._wait_until_healthy(progress)
             self._create_pool()
+            if unpaused is not None:
+                progress(f"{'unpausing' if unpaused else 'pausing'} {' and '.join(SCHEDULED_DAGS)}")
+                self._pause(not unpaused)
 
     def start_source(self) -> None:
         """Start PostgreSQL alone and make the source database ready, empty if it is new. Twice is once.
@@ -210,6 +217,15 @@ class Stack:
             else ComponentStatus(status.name, status.pid, status.address, health.get(keys[status.name], "unknown"))
             for status in processes
         ]
+
+    def paused(self) -> dict[str, bool]:
+        """Say of each of `SCHEDULED_DAGS` whether it is paused; those that Airflow has not read yet are missing.
+
+        Raises:
+            ServerError: Airflow does not answer.
+        """
+        dags = call_api(self.api_url, "GET", "/api/v2/dags?limit=500", token=self.token())["dags"]
+        return {dag["dag_id"]: dag["is_paused"] for dag in dags if dag["dag_id"] in SCHEDULED_DAGS}
 
     def token(self) -> str:
         """Log in to Airflow's API and give a bearer token.
@@ -432,6 +448,7 @@ class Stack:
             health = read_health(self.api_url, self.exporter_url)
             missing = {component.name for component in COMPONENTS if health.get(component.health_key) != "healthy"}
             if not missing:
+                self._warm_up(progress)
                 return
             if missing != waiting:
                 progress(f"waiting for {', '.join(sorted(missing))}")
@@ -442,10 +459,33 @@ class Stack:
             if time.monotonic() > deadline:
                 raise ServerError(
                     f"Airflow is not healthy after {_HEALTHY_SECONDS} s",
-                    found=f"waiting for {', '.join(sorted(missing))}",
+                    expected="every component says that it is healthy",
+                    found=f"{', '.join(sorted(missing))} did not",
                     hint=f"nothing is lost; read the logs in {self.logs}, then 'make down' and 'make up'",
                 )
             time.sleep(0.3)
+
+    def _warm_up(self, progress: Progress) -> None:
+        """Have the API do once what it does slowly the first time, before tasks ask for it; whether it answers does not matter."""
+        progress("warming the API up")
+        with contextlib.suppress(ServerError):
+            call_api(self.api_url, "GET", "/execution/health")
+        with contextlib.suppress(ServerError):
+            call_api(self.api_url, "GET", "/api/v2/dags?limit=1", token=self.token())
+
+    def _pause(self, paused: bool) -> None:
+        """Pause or unpause the scheduled DAGs as soon as Airflow has read their files."""
+        deadline = time.monotonic() + _HEALTHY_SECONDS
+        while missing := sorted(set(SCHEDULED_DAGS) - set(self.paused())):
+            if time.monotonic() > deadline:
+                raise ServerError(
+                    f"Airflow did not read the files of {' and '.join(missing)} within {_HEALTHY_SECONDS} s",
+                    hint=f"nothing was changed and the stack runs; read the logs in {self.logs}",
+                )
+            time.sleep(0.5)
+        token = self.token()
+        for dag_id in SCHEDULED_DAGS:
+            call_api(self.api_url, "PATCH", f"/api/v2/dags/{dag_id}", body={"is_paused": paused}, token=token)
 
     def _ended(self, component: Component) -> ServerError:
         log = self._log_of(component)

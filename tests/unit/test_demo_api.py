@@ -1,0 +1,148 @@
+"""The demo on a busy machine: an API that answers late, with errors or not at all, and runs that an earlier demo began."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from strongroom_local import demo_api, demo_runs
+from strongroom_local.demo_api import Airflow, RunFailedError
+from strongroom_local.processes import ServerError
+
+OURS = ("archive__audit_events", "archive_statistics")
+
+
+class Api:
+    """An HTTP server in Airflow's place, and the stack that it would belong to.
+
+    `answers` has what is answered to each path, one after the other, the last one for ever: a body, an HTTP status, or
+    None to hang up.
+    """
+
+    running = True
+
+    def __init__(self, api_url: str) -> None:
+        self.api_url = api_url
+        self.answers: dict[str, list[Any]] = {}
+        self.asked: list[str] = []
+
+    def token(self) -> str:
+        return "a token"
+
+    def answer(self, path: str) -> Any:
+        self.asked.append(path)
+        given = self.answers[path]
+        return given.pop(0) if len(given) > 1 else given[0]
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
+    """No second is waited for."""
+    monkeypatch.setattr(demo_api, "POLL_SECONDS", 0)
+    monkeypatch.setattr(demo_runs, "POLL_SECONDS", 0)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer = stack.answer(self.path.partition("?")[0])
+            if answer is None:
+                self.close_connection = True
+                return
+            body = json.dumps({} if isinstance(answer, int) else answer).encode()
+            self.send_response(answer if isinstance(answer, int) else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *words: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        stack = Api(f"http://127.0.0.1:{server.server_port}")
+        yield stack
+        server.shutdown()
+
+
+def connect(api: Api) -> Airflow:
+    return Airflow(api)  # type: ignore[arg-type]  # as much of a stack as it asks for
+
+
+def test_an_answer_that_fails_or_never_comes_is_asked_for_again(api: Api):
+    """A busy server hangs up, or has no connection to its own database left."""
+    api.answers["/busy"] = [None, 500, 503, {"at": "last"}]
+
+    assert connect(api).get("/busy") == {"at": "last"}
+    assert api.asked == ["/busy"] * 4
+
+
+def test_a_refusal_is_final(api: Api):
+    api.answers["/refused"] = [409]
+
+    with pytest.raises(ServerError, match="409"):
+        connect(api).get("/refused")
+
+    assert api.asked == ["/refused"]
+
+
+def test_waiting_for_an_answer_has_an_end(api: Api, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(demo_api, "_SILENT_SECONDS", -1)
+    api.answers["/silent"] = [None]
+
+    with pytest.raises(ServerError, match="does not answer GET /silent"):
+        connect(api).get("/silent")
+
+
+def a_run(dag_id: str, state: str = "running") -> dict[str, str]:
+    return {"dag_id": dag_id, "state": state, "partition_key": "2026-05", "dag_run_id": "a run"}
+
+
+def have_runs(api: Api, *looks: list[dict[str, str]], paused: tuple[str, ...] = ()) -> Callable[[], list[str]]:
+    """Answer with these runs, look after look; gives what waits for them and says what it told meanwhile."""
+    api.answers["/api/v2/dags"] = [{"dags": [{"dag_id": dag_id} for dag_id in paused]}]
+    api.answers["/api/v2/dags/~/dagRuns"] = [{"dag_runs": runs} for runs in looks]
+    api.answers["/api/v2/dags/~/dagRuns/~/taskInstances"] = [{"task_instances": []}]
+
+    def wait() -> list[str]:
+        told: list[str] = []
+        demo_runs.await_quiet(connect(api), OURS, told.append)
+        return told
+
+    return wait
+
+
+def test_a_second_demo_waits_for_the_runs_that_the_first_one_began(api: Api):
+    """And says for which; a run queued behind a paused DAG does not move, so nobody waits for it."""
+    queued = a_run("archive__acm_alerts", "queued")
+    wait = have_runs(
+        api,
+        [a_run(OURS[0]), a_run(OURS[1]), queued],
+        [a_run(OURS[1], "queued"), queued],
+        [queued],
+        paused=("archive__acm_alerts",),
+    )
+
+    assert wait() == [
+        "2 under way, such as archive__audit_events 2026-05",
+        "1 under way, such as archive_statistics 2026-05",
+    ]
+
+
+def test_a_demo_does_not_begin_beside_runs_that_no_demo_begins(api: Api):
+    """One that waits for somebody's approval would never end."""
+    wait = have_runs(api, [a_run(OURS[0]), a_run("retention_purge")])
+
+    with pytest.raises(RunFailedError, match=r"at work already(.|\n)*1 unfinished runs, such as retention_purge"):
+        wait()
+
+
+def test_waiting_for_earlier_runs_has_an_end(api: Api, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(demo_runs, "STUCK_SECONDS", -1)
+    wait = have_runs(api, [a_run(OURS[0])])
+
+    with pytest.raises(RunFailedError, match=r"no task of the runs that were begun before(.|\n)*audit_events 2026-05"):
+        wait()
