@@ -4,24 +4,25 @@ ARG AIRFLOW_VERSION=3.3.2
 FROM apache/airflow:${AIRFLOW_VERSION}-python3.12
 ARG AIRFLOW_VERSION
 
-# Naming Airflow's version keeps pip from moving it. The Celery provider and the Redis client come with the image.
-COPY requirements.txt /opt/strongroom/requirements.txt
-RUN pip install --no-cache-dir "apache-airflow==${AIRFLOW_VERSION}" -r /opt/strongroom/requirements.txt
+# Whatever the umask of who cloned it, the image's user may read what is copied: hence the --chmod.
+# Exact versions by their hashes, as `make lock` wrote them; the image's own packages that they name are brought to these.
+COPY --chmod=644 deploy/compose/requirements.lock /opt/strongroom/requirements.lock
+RUN pip install --no-cache-dir --no-deps --require-hashes -r /opt/strongroom/requirements.lock
 
 # Made first and by this user, who builds in it.
 RUN mkdir /tmp/strongroom
-COPY --chown=airflow:0 pyproject.toml README.md requirements.txt /tmp/strongroom/
-COPY --chown=airflow:0 include /tmp/strongroom/include
-COPY --chown=airflow:0 plugins /tmp/strongroom/plugins
+COPY --chown=airflow:0 --chmod=755 pyproject.toml README.md requirements.txt /tmp/strongroom/
+COPY --chown=airflow:0 --chmod=755 include /tmp/strongroom/include
+COPY --chown=airflow:0 --chmod=755 plugins /tmp/strongroom/plugins
 RUN pip install --no-cache-dir --no-deps /tmp/strongroom && rm -rf /tmp/strongroom
 
 # strongroom_airflow is installed; in the plugins folder lies only the file that Airflow's plugin loader sees.
-COPY dags ${AIRFLOW_HOME}/dags
-COPY plugins/strongroom_plugin.py plugins/.airflowignore ${AIRFLOW_HOME}/plugins/
-COPY include/config /opt/strongroom/config
-COPY deploy/compose /opt/strongroom/compose
-COPY deploy/s3 /opt/strongroom/s3
-COPY deploy/sql /opt/strongroom/sql
+COPY --chmod=755 dags ${AIRFLOW_HOME}/dags
+COPY --chmod=755 plugins/strongroom_plugin.py plugins/.airflowignore ${AIRFLOW_HOME}/plugins/
+COPY --chmod=755 include/config /opt/strongroom/config
+COPY --chmod=755 deploy/compose /opt/strongroom/compose
+COPY --chmod=755 deploy/s3 /opt/strongroom/s3
+COPY --chmod=755 deploy/sql /opt/strongroom/sql
 ENV STRONGROOM_CONFIG=/opt/strongroom/config/archive.yaml
 
 # A broken image is seen here and not in the first run.

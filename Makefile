@@ -59,7 +59,8 @@ lint: setup ## Check style, formatting, types, pinned packages, and that no secr
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
 	@deploy/check-lock requirements.lock
-	@git ls-files -z | xargs -0 $(VENV)/detect-secrets-hook --no-verify --exclude-files '^requirements\.lock$$'
+	@deploy/check-lock deploy/compose/requirements.lock
+	@git ls-files -z | xargs -0 $(VENV)/detect-secrets-hook --no-verify --exclude-files 'requirements\.lock$$'
 
 up: setup ## Start PostgreSQL, the S3 server and Airflow (UNPAUSED=1: purge and statistics run by their schedule)
 	@$(LOCAL) up $(if $(UNPAUSED),$(if $(filter 0,$(UNPAUSED)),--no-unpaused,--unpaused))

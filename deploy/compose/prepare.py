@@ -52,6 +52,9 @@ POLICIES = Path(__file__).resolve().parents[1] / "s3"
 
 IDENTITIES = ("keeper", "archiver", "purger", "reader")
 
+COPIED = {"source-tls": "pg_hba.conf", "store-config": "write-fsync.sh"}
+"""What lies beside this script and is read by another user, who may not be let into the folder that it was cloned to."""
+
 GOOD_FOR = timedelta(days=3650)
 RENEW_BEFORE = timedelta(days=60)
 
@@ -74,6 +77,8 @@ def prepare(root: Path, environ: Mapping[str, str], *, now: datetime, give: Give
     config = root / "store-config"
     write(config / "identities.json", json.dumps(describe_identities(environ), indent=2))
     write(config / "security.toml", describe_security(environ["STORE_ENCRYPTION_KEY"]))
+    for volume, name in COPIED.items():
+        write(root / volume / name, Path(__file__).with_name(name).read_text())
     write(root / "auth" / "passwords.json", json.dumps({"admin": environ["AIRFLOW_ADMIN_PASSWORD"]}))
     for volume, owner in OWNERS.items():
         folder = root / volume

@@ -165,7 +165,7 @@ class Stack:
             self._create_pool()
             if unpaused is not None:
                 progress(f"{'unpausing' if unpaused else 'pausing'} {' and '.join(SCHEDULED_DAGS)}")
-                self._pause(not unpaused)
+                self.pause_scheduled(not unpaused)
 
     def start_source(self) -> None:
         """Start PostgreSQL alone and make the source database ready, empty if it is new. Twice is once.
@@ -226,6 +226,24 @@ class Stack:
         """
         dags = call_api(self.api_url, "GET", "/api/v2/dags?limit=500", token=self.token())["dags"]
         return {dag["dag_id"]: dag["is_paused"] for dag in dags if dag["dag_id"] in SCHEDULED_DAGS}
+
+    def pause_scheduled(self, paused: bool) -> None:
+        """Pause or unpause `SCHEDULED_DAGS`, as soon as Airflow has read their files.
+
+        Raises:
+            ServerError: It does not answer, or did not read them within a quarter of an hour.
+        """
+        deadline = time.monotonic() + _HEALTHY_SECONDS
+        while missing := sorted(set(SCHEDULED_DAGS) - set(self.paused())):
+            if time.monotonic() > deadline:
+                raise ServerError(
+                    f"Airflow did not read the files of {' and '.join(missing)} within {_HEALTHY_SECONDS} s",
+                    hint=f"nothing was changed and the stack runs; read the logs in {self.logs}",
+                )
+            time.sleep(0.5)
+        token = self.token()
+        for dag_id in SCHEDULED_DAGS:
+            call_api(self.api_url, "PATCH", f"/api/v2/dags/{dag_id}", body={"is_paused": paused}, token=token)
 
     def token(self) -> str:
         """Log in to Airflow's API and give a bearer token.
@@ -472,20 +490,6 @@ class Stack:
             call_api(self.api_url, "GET", "/execution/health")
         with contextlib.suppress(ServerError):
             call_api(self.api_url, "GET", "/api/v2/dags?limit=1", token=self.token())
-
-    def _pause(self, paused: bool) -> None:
-        """Pause or unpause the scheduled DAGs as soon as Airflow has read their files."""
-        deadline = time.monotonic() + _HEALTHY_SECONDS
-        while missing := sorted(set(SCHEDULED_DAGS) - set(self.paused())):
-            if time.monotonic() > deadline:
-                raise ServerError(
-                    f"Airflow did not read the files of {' and '.join(missing)} within {_HEALTHY_SECONDS} s",
-                    hint=f"nothing was changed and the stack runs; read the logs in {self.logs}",
-                )
-            time.sleep(0.5)
-        token = self.token()
-        for dag_id in SCHEDULED_DAGS:
-            call_api(self.api_url, "PATCH", f"/api/v2/dags/{dag_id}", body={"is_paused": paused}, token=token)
 
     def _ended(self, component: Component) -> ServerError:
         log = self._log_of(component)

@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import psycopg
 import pytest
+import yaml
 
-from strongroom_local.airflow import call_api, inherited_environment, read_shared_settings
+from strongroom_local.airflow import REPOSITORY, call_api, inherited_environment, read_shared_settings
 from strongroom_local.processes import ServerError, wait_until
 from strongroom_local.stack import ARCHIVER_ROLE, BUCKET, Stack
 
@@ -55,6 +57,28 @@ def test_every_component_is_healthy(stack):
     assert [(part.name, part.health) for part in shown] == [(name, "healthy") for name in COMPONENTS]
     assert all(part.pid for part in shown)
     assert run_local(stack, "status").returncode == 0
+
+
+def test_the_checks_of_the_containers_find_what_this_api_answers(stack):
+    """docker-compose.yaml looks for three words of the answer with grep."""
+    services = yaml.safe_load((REPOSITORY / "docker-compose.yaml").read_text())["services"]
+    asked = {
+        name: services[name]["healthcheck"]["test"][1].partition("grep -q ")[2].strip("'")
+        for name in ("api-server", "dag-processor", "triggerer")
+    }
+
+    with urllib.request.urlopen(f"{stack.api_url}/api/v2/monitor/health", timeout=60) as answered:
+        answer = answered.read().decode()
+
+    assert all(words and words in answer for words in asked.values()), (asked, answer)
+
+
+def test_purge_and_statistics_are_paused_until_somebody_says_otherwise(stack):
+    """`make status` says which they are."""
+    said = run_local(stack, "status").stdout
+
+    assert "archive_statistics: paused" in said
+    assert "retention_purge: paused" in said
 
 
 def test_the_api_takes_the_stacks_login_and_no_other(stack):

@@ -28,6 +28,7 @@ from strongroom_local.processes import ServerError, wait_until
 from strongroom_local.redis import RedisServer
 from strongroom_local.s3 import ObjectStore
 from strongroom_local.server import LocalServer
+from strongroom_local.stack import Stack
 from tests.sessions import sweep_dead_sessions
 
 ORDINARY_USER = """
@@ -373,3 +374,18 @@ def test_a_session_that_was_killed_is_swept_away(session_folder):
     assert not server.running
     assert not lost.exists()
     assert session_folder.exists()
+
+
+def test_the_status_of_a_stack_that_does_not_run_is_no_error(tmp_path):
+    """Never started, or stopped: every component is shown, and what starts them."""
+    for folder in (tmp_path / "never", tmp_path / "stopped"):
+        if folder.name == "stopped":
+            stack = Stack(folder)
+            stack.start_source()
+            stack.down()
+        command = [sys.executable, "-m", "strongroom_local", "--folder", folder, "status"]
+        shown = subprocess.run(command, capture_output=True, text=True, check=False)
+
+        assert (shown.returncode, shown.stderr) == (0, "")
+        assert shown.stdout.count("stopped") == 7
+        assert "nothing runs; 'make up' starts it" in shown.stdout

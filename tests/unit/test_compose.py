@@ -120,8 +120,47 @@ def test_the_file_is_what_the_compose_specification_calls_a_compose_file():
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_image_is_pinned_by_version(service: str):
-    """A tag that says a version, down to the last number that its publisher counts."""
-    assert re.fullmatch(r"[\w./-]+:\d+(\.\d+)+(-[\w.]+)?", SERVICES[service]["image"])
+    """A tag that says a version, down to the last number that its publisher counts; a digest may follow."""
+    assert re.fullmatch(r"[\w./-]+:\d+(\.\d+)+(-[\w.]+)?(@sha256:[0-9a-f]{64})?", SERVICES[service]["image"])
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_no_health_check_starts_an_airflow(service: str):
+    """`airflow jobs check` takes seconds of a core; the one check that starts a Python comes every five minutes."""
+    check = SERVICES[service].get("healthcheck", {"test": ["NONE"], "interval": "15s"})
+    words = " ".join(check["test"])
+
+    assert "airflow jobs" not in words
+    assert "airflow, jobs" not in words
+    assert ("celery" in words) == (check["interval"] == "5m")
+
+
+def test_nothing_is_mounted_that_another_user_may_not_read():
+    """After a clone under umask 077 the repository's files are for their owner alone: containers read copies."""
+    mounted = [source for service in SERVICES for source in mounts_of(service).values() if source.startswith(".")]
+    copies = [line for line in (REPOSITORY / "Dockerfile").read_text().splitlines() if line.startswith("COPY")]
+
+    assert mounted == []
+    assert copies
+    assert all("--chmod=" in line for line in copies)
+
+
+def test_a_job_leaves_no_volume_behind():
+    """The store's image declares one at /data; whoever mounts nothing there gets a new one at each start."""
+    for name in ("store", "store-fsync"):
+        assert "/data" in {*mounts_of(name), *SERVICES[name].get("tmpfs", ())}
+
+
+def test_the_image_gets_the_versions_that_the_tests_ran_with():
+    """Its lock is a part of requirements.lock, installed by hashes."""
+    image, tested = (
+        set(re.findall(r"^([\w.-]+)(?:\[.*\])?==([\w.]+)", path.read_text(), re.MULTILINE))
+        for path in (SCRIPTS / "requirements.lock", REPOSITORY / "requirements.lock")
+    )
+
+    assert ("apache-airflow", re.search("AIRFLOW_VERSION=(.*)", (REPOSITORY / "Dockerfile").read_text())[1]) in image
+    assert image <= tested
+    assert "--no-deps --require-hashes -r" in (REPOSITORY / "Dockerfile").read_text()
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -150,12 +189,9 @@ def test_every_dependency_exists_and_can_come_true(service: str):
 
 
 def test_every_named_volume_is_declared_and_every_declared_one_is_used():
-    """Whatever is no path of the repository is a named volume; paths exist."""
     sources = {source for service in SERVICES for source in mounts_of(service).values()}
-    paths = {source for source in sources if source.startswith(".")}
 
-    assert sources - paths == set(COMPOSE["volumes"])
-    assert all((REPOSITORY / path).is_file() for path in paths)
+    assert sources == set(COMPOSE["volumes"])
 
 
 def test_every_network_is_declared_and_only_worker_and_exporter_are_in_both():
@@ -194,7 +230,10 @@ def described_settings() -> dict[str, set[str]]:
 @pytest.mark.parametrize("source", ["deploy/airflow.env", *AIRFLOW])
 def test_every_airflow_setting_exists_in_airflow(source: str):
     """A misspelt AIRFLOW__SECTION__KEY is silently ignored by Airflow, so it is found here."""
-    described = described_settings() | {"celery": CELERY_KEYS}
+    described = described_settings() | {
+        "celery": CELERY_KEYS,
+        "celery_broker_transport_options": {"visibility_timeout"},
+    }
     names = read_shared_settings() if source == "deploy/airflow.env" else environment_of(source)
     settings = [name.split("__", 2)[1:] for name in names if name.startswith("AIRFLOW__")]
 
@@ -386,8 +425,8 @@ def test_prepare_gives_each_volume_and_file_to_the_one_user_who_reads_it(tmp_pat
     given = prepare_volumes(tmp_path)
 
     modes = {path.relative_to(tmp_path): stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*.*")}
-    assert given[Path("source-tls/server.key")] == (999, 999)
-    assert given[Path("store-config/identities.json")] == (1000, 1000)
+    assert given[Path("source-tls/server.key")] == given[Path("source-tls/pg_hba.conf")] == (999, 999)
+    assert given[Path("store-config/identities.json")] == given[Path("store-config/write-fsync.sh")] == (1000, 1000)
     assert given[Path("auth/passwords.json")] == (50000, 0)
     assert {path for path, mode in modes.items() if mode != 0o600} == {Path("trust/authority.crt")}
     assert set(mounts_of("prepare").values()) == PREPARE.OWNERS.keys()
@@ -584,6 +623,23 @@ def test_the_archiver_writes_encrypted_objects_and_deletes_none_and_the_purger_t
     assert "Versions" not in archiver.list_object_versions(Bucket="rights")
 
 
+def test_the_check_of_the_store_leaves_no_line_in_its_log(store: RunningStore):
+    """It asks every ten seconds, for years; a handshake that breaks off on the TLS port is a line each time."""
+    [*_, port] = SERVICES["store"]["healthcheck"]["test"]
+    assert int(port) == 8333 + 10_000, "SeaweedFS's own choice for the gRPC port of the S3 server"
+    log = store.root / "store.log"
+
+    def lines_about(port: int) -> int:
+        before = log.read_text().count("handshake")
+        for _ in range(3):
+            socket.create_connection(("127.0.0.1", port), timeout=10).close()
+        wait_until(lambda: log.read_text().count("handshake") > before, 3)
+        return log.read_text().count("handshake") - before
+
+    assert lines_about(store.ports["s3.port.grpc"]) == 0
+    assert lines_about(store.ports["s3.port"]) > 0
+
+
 def test_a_stranger_in_the_network_gets_nothing_from_the_store(store: RunningStore):
     """Neither plain HTTP, nor a request without credentials, nor a gRPC port without a certificate."""
     port = store.ports["s3.port"]
@@ -718,7 +774,7 @@ def test_everything_that_the_dockerfile_copies_exists_and_reaches_the_builder():
 
 def test_what_the_jobs_run_is_in_the_image():
     """Scripts are copied to where the commands call them."""
-    assert "COPY deploy/compose /opt/strongroom/compose\n" in (REPOSITORY / "Dockerfile").read_text()
+    assert "COPY --chmod=755 deploy/compose /opt/strongroom/compose\n" in (REPOSITORY / "Dockerfile").read_text()
     called = re.findall(r"/opt/strongroom/compose/([\w.]+)", TEXT)
 
     assert sorted(called) == ["claim_store.py", "create_bucket.py", "fill_source.py", "prepare.py"]

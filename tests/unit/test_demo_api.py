@@ -1,4 +1,4 @@
-"""The demo on a busy machine: an API that answers late, with errors or not at all, and runs that an earlier demo began."""
+"""The local stack and the demo before an API that answers late, with errors or not at all, and runs of an earlier demo."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from strongroom_local import demo_api, demo_runs
 from strongroom_local.demo_api import Airflow, RunFailedError
 from strongroom_local.processes import ServerError
+from strongroom_local.stack import Stack
 
 OURS = ("archive__audit_events", "archive_statistics")
 
@@ -30,6 +31,7 @@ class Api:
         self.api_url = api_url
         self.answers: dict[str, list[Any]] = {}
         self.asked: list[str] = []
+        self.changed: list[tuple[str, Any]] = []
 
     def token(self) -> str:
         return "a token"
@@ -47,6 +49,11 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     monkeypatch.setattr(demo_runs, "POLL_SECONDS", 0)
 
     class Handler(BaseHTTPRequestHandler):
+        def do_PATCH(self) -> None:
+            words = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            stack.changed.append((self.path, words))
+            self.do_GET()
+
         def do_GET(self) -> None:
             answer = stack.answer(self.path.partition("?")[0])
             if answer is None:
@@ -146,3 +153,22 @@ def test_waiting_for_earlier_runs_has_an_end(api: Api, monkeypatch: pytest.Monke
 
     with pytest.raises(RunFailedError, match=r"no task of the runs that were begun before(.|\n)*audit_events 2026-05"):
         wait()
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_purge_and_statistics_are_paused_or_not_as_one_says_once_airflow_knows_them(
+    api: Api, monkeypatch: pytest.MonkeyPatch, paused: bool
+):
+    """Each of its own, and no other DAG."""
+    monkeypatch.setattr(Stack, "api_url", api.api_url)
+    monkeypatch.setattr(Stack, "token", Api.token)
+    known = [{"dag_id": dag_id, "is_paused": not paused} for dag_id in (*OURS, "retention_purge")]
+    api.answers["/api/v2/dags"] = [{"dags": known[:1]}, {"dags": known}]
+    for dag_id in ("archive_statistics", "retention_purge"):
+        api.answers[f"/api/v2/dags/{dag_id}"] = [{}]
+
+    Stack().pause_scheduled(paused)
+
+    assert api.changed == [
+        (f"/api/v2/dags/{dag_id}", {"is_paused": paused}) for dag_id in ("archive_statistics", "retention_purge")
+    ]
