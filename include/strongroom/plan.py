@@ -16,7 +16,7 @@ from strongroom.deletable import require_deletable
 from strongroom.errors import StagingError, UnarchivableError
 from strongroom.identity import require_owner
 from strongroom.manifest import Manifest, archive_ids, require_manifest
-from strongroom.object_keys import ArchiveId, evidence_prefix, partition_prefix
+from strongroom.object_keys import ArchiveId, emptied_and_kept, evidence_prefix, partition_prefix
 from strongroom.partitions import Partition, Window, refuse_if_hot
 from strongroom.records import ArchivePlan, Column, Exclusion, PlannedPart, narrow
 from strongroom.restores import active_restores_of
@@ -96,7 +96,9 @@ def plan_archive(
     source = read_identity(connection)
     require_owner(store, source)
 
-    earlier = sorted(archive_ids(store, settings.schema_name, settings.table_name, partition.key))
+    where = (settings.schema_name, settings.table_name, partition.key)
+    # An archive by which rows were deleted is looked for even where nothing but evidence is left of it.
+    earlier = sorted({*archive_ids(store, *where), *emptied_and_kept(store.keys(evidence_prefix(*where)))})
     restores = active_restores_of(store, settings.qualified_name, partition, now)
     unfinished = None if restores else _first_unfinished(store, earlier, table)
     window = partition.window

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from strongroom.catalog import read_catalog, survey_catalog
-from strongroom.errors import IdentityError
+from strongroom.errors import IdentityError, IntegrityError
 from strongroom.identity import claim_store, require_claimed
 from strongroom.object_keys import SOURCE_IDENTITY
 from strongroom.plan import plan_archive
@@ -41,10 +41,10 @@ def plan(chain: Chain) -> str:
         return plan_archive(connection, chain.store, chain.settings, chain.partition, now=NOW).outcome
 
 
-def empty(object_store: ObjectStore, bucket: str) -> None:
+def empty(object_store: ObjectStore, bucket: str, prefix: str = "") -> None:
     """Remove every version and delete marker, as whoever owns the bucket can."""
     admin = object_store.client("admin")
-    for page in admin.get_paginator("list_object_versions").paginate(Bucket=bucket):
+    for page in admin.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix):
         for kind in ("Versions", "DeleteMarkers"):
             for entry in page.get(kind, ()):
                 admin.delete_object(Bucket=bucket, Key=entry["Key"], VersionId=entry["VersionId"])
@@ -79,6 +79,20 @@ def test_an_emptied_bucket_is_an_error_everywhere(chain, object_store, bucket):
     for name, look in LOOKS.items():
         with pytest.raises(IdentityError, match=UNCLAIMED):
             pytest.fail(f"{name}: {look(chain)}")
+
+
+def test_a_table_of_which_only_evidence_is_left_is_an_error_too(chain, object_store, bucket):
+    archive = chain.run().archive_id
+    for prefix in ("archives/", "metadata/public.audit/"):
+        empty(object_store, bucket, prefix)
+
+    survey = survey_catalog(chain.store)
+
+    assert (survey.manifests, [one.archive_id for one in survey.damaged]) == ((), [archive])
+    assert [(one.archive_id, one.reason) for one in judge(chain.store, now=NOW)] == [(archive, "unverifiable")]
+    for look in (plan, LOOKS["restore of a range"], LOOKS["restore of an archive"]):
+        with pytest.raises(IntegrityError, match=rf"the manifest of {archive} is"):
+            look(chain)
 
 
 def test_a_store_of_another_database_cannot_be_claimed(chain, postgres):
