@@ -353,7 +353,7 @@ class _Loader:
             self._settle()
             found, archived = self._look(), dict(enumerate(self._reader.archived(lines)))
             unequal = [row for row in found if archived.get(row.number) != row.line]
-            altered = [row for row in unequal if row.added] + [row for row in found if row.added and not row.aside]
+            altered = [row for row in found if row.added and (not row.aside or archived.get(row.number) != row.line)]
             added = sum(row.added for row in found)
             if altered or added != inserted or not len({row.number for row in found}) == len(found) == wanted:
                 raise self._altered(archived, altered, len(altered) or inserted)
@@ -381,6 +381,7 @@ class _Loader:
             if row.there and row.number in archived:
                 columns |= {one.name: one for one in self._reader.differing(archived[row.number], row.line)}
         differing = [self._difference(column) for column in columns.values()]
+        differing += [f"its column {SIDE_COLUMN}"] if any(row.there and not row.aside for row in rows) else []
         triggers = [name for name, *_ in self._triggers()]
         return RestoreError(
             f"{count} rows are not what was archived once they are in {self._target}",

@@ -280,6 +280,18 @@ class TestWhatHappensOnTheWay:
         assert (report.inserted, report.different) == (9, 1)
         assert [(row.key, row.why) for part in report.parts for row in part.listed] == [(("7",), "taken")]
 
+    def test_what_was_put_aside_is_compared_too(self, make):
+        chain = make()
+        execute(
+            chain.conninfo,
+            "ALTER TABLE audit DROP who, ADD strongroom_dropped jsonb;"
+            + ALTERING.format(body="NEW.strongroom_dropped := NEW.strongroom_dropped || '{\"who\": 1}';")
+            + BEFORE_EACH_ROW,
+        )
+
+        with pytest.raises(RestoreError, match=r"10 rows are not what was archived.* its column strongroom_dropped"):
+            restore(chain, dropped_columns="keep")
+
     @pytest.mark.parametrize("event", ["INSERT", "UPDATE"])
     def test_a_rule_that_would_rewrite_the_insert_is_named_before_anything_is_loaded(self, make, event):
         chain = make()
@@ -374,6 +386,30 @@ class TestTableOfItsOwn:
         assert ask(chain.conninfo, "SELECT mood, moods, pair FROM own ORDER BY id") == [
             ("fine", ["fine", 'so "so"', None], "(fine,x)"), (None, [], None)
         ]  # fmt: skip
+
+    def test_it_takes_nulls_that_the_table_takes_no_more(self, make):
+        chain = make(
+            "CREATE TABLE audit (id integer PRIMARY KEY, at date, who text); INSERT INTO audit VALUES (1, '2026-05-01', NULL);"
+        )
+        execute(chain.conninfo, "ALTER TABLE audit ALTER who SET NOT NULL")
+        with pytest.raises(RestoreError, match="does not take an archived row: found NotNullViolation of who"):
+            restore(chain)
+
+        report = restore(chain, "restore-2", target="public.own", create_target=True, now=NOW + timedelta(hours=2))
+
+        assert report.inserted == 1
+
+    def test_a_column_of_it_takes_nulls_that_were_there_before_their_constraint(self, make):
+        """As a NOT NULL constraint that is NOT VALID allows, which PostgreSQL 18 has and an older manifest calls NOT NULL."""
+        chain = make()
+        shape = manifest_of(chain).table
+        columns = tuple(one.model_copy(update={"nullable": False}) for one in shape.columns)
+
+        with chain.source() as connection:
+            create_target(connection, shape.model_copy(update={"columns": columns}), "public", "own")
+            created = find_target(connection, "public", "own")
+
+        assert [column.name for column in created.columns.values() if not column.nullable] == ["id"]
 
     def test_it_takes_archives_of_different_shapes_together(self, make):
         chain = make()
