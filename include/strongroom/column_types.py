@@ -106,6 +106,9 @@ _POINTERS = frozenset(
 )
 """Built-in types whose value means something only inside the database that wrote it."""
 
+MOST_COLUMNS = 1598
+"""Of a table whose rows go into the temporary table of :mod:`strongroom.rebuild`; PostgreSQL's own limit is 1600."""
+
 _KNOWN = _AS_JSON | _AS_TEXT | {"jsonb"}
 
 
@@ -279,6 +282,10 @@ def _encoding(leaf: _Type, element: _Type | None) -> Literal["json", "jsonb", "a
 
 def column_faults(connection: Connection, settings: TableSettings, types: Sequence[ColumnTypes]) -> list[str]:
     faults = [] if types else ["it has no columns"]
+    if len(types) > MOST_COLUMNS:
+        faults.append(
+            f"it has {len(types)} columns, and its rows are read back into a table with two more: {MOST_COLUMNS} at most"
+        )
     for one in types:
         what = f"its column {one.column.name} ({one.column.type})"
         if not is_type_name(one.column.type) or not is_type_name(one.column.base_type):

@@ -59,22 +59,39 @@ class LineReader:
             msgspec.MsgspecError: A line is no JSON object with these fields, or holds what no text of PostgreSQL does.
         """
         try:
-            fields = list(zip(*self._decoded(lines), strict=True))
+            try:
+                fields = list(zip(*self._decoded(lines), strict=True))
+            except RecursionError:  # of a document that is nested deeper than the decoder goes
+                fields = list(zip(*self._decoded_flat(lines), strict=True))
             columns = [read(values) for read, values in zip(self._reads, fields, strict=False)]
             if self._aside:
                 columns.append(_escaped([self._object(values) for values in zip(*fields[self._width :], strict=True)]))
-        except (KeyError, ValueError):  # no such field; bytes that are no UTF-8, a NUL, a number without end
+        except (KeyError, ValueError, RecursionError):
+            # no such field; bytes that are no UTF-8, a NUL, a number without end; an array of too many dimensions
             raise msgspec.ValidationError("a line does not have the columns' values") from None
         return columns
 
     def _decoded_by_name(self, lines: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
         """For names that the decoder knows no way to match."""
         for line in lines:
-            found = _BY_NAME.decode(line)
-            yield tuple(
-                found[name] if type_ is msgspec.Raw else msgspec.json.decode(found[name], type=type_)
-                for name, type_ in zip(self._names, self._types, strict=True)
-            )
+            yield self._typed(_BY_NAME.decode(line))
+
+    def _decoded_flat(self, lines: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
+        """For values nested however deep: the decoder sees none of what they hold."""
+        for line in lines:
+            flat, taken_out = _flattened(line)
+            found = _BY_NAME.decode(flat)
+            for name, value in found.items():
+                place = bytes(value)
+                if place.startswith(b"["):
+                    found[name] = msgspec.Raw(taken_out[int(place[1:-1])])
+            yield self._typed(found)
+
+    def _typed(self, found: dict[str, msgspec.Raw]) -> tuple[Any, ...]:
+        return tuple(
+            found[name] if type_ is msgspec.Raw else msgspec.json.decode(found[name], type=type_)
+            for name, type_ in zip(self._names, self._types, strict=True)
+        )
 
     def _object(self, values: Sequence[msgspec.Raw]) -> str:
         pairs = (f"{name}:{bytes(value).decode()}" for name, value in zip(self._aside, values, strict=True))
@@ -102,6 +119,27 @@ def _kind(column: Column) -> tuple[Any, Callable[[Sequence[Any]], Sequence[str]]
     return str | None, _escaped
 
 
+def _flattened(line: bytes) -> tuple[bytes, list[bytes]]:
+    """A line with the number of each array and object in it in brackets instead, and these."""
+    pieces: list[bytes] = []
+    taken_out: list[bytes] = []
+    depth = begin = end = 0
+    for token in _TEXT_OR_BRACKET.finditer(line):
+        if token[0] in (b"{", b"["):
+            depth += 1
+            if depth == 2:
+                begin = token.start()
+                pieces.append(line[end:begin])
+        elif token[0] in (b"}", b"]"):
+            depth -= 1
+            if depth == 1:
+                end = token.end()
+                pieces.append(b"[%d]" % len(taken_out))
+                taken_out.append(line[begin:end])
+    return b"".join([*pieces, line[end:]]), taken_out
+
+
+_TEXT_OR_BRACKET = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{}]', re.DOTALL)
 _BY_NAME = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _UNNAMEABLE = re.compile(r'["\\\x00-\x1f]')
 _BOOLEANS = {True: "t", False: "f", None: NULL}

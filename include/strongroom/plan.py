@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from typing import Any, Literal
 
-from psycopg import sql
+from psycopg import errors, sql
 
 from strongroom.bucket import refuse_early_expiry
 from strongroom.catalogue import InspectedTable, Reference, inspect_table
@@ -18,11 +18,12 @@ from strongroom.identity import require_owner
 from strongroom.manifest import Manifest, archive_ids, require_manifest
 from strongroom.object_keys import ArchiveId, emptied_and_kept, evidence_prefix, partition_prefix
 from strongroom.partitions import Partition, Window, refuse_if_hot
+from strongroom.rebuild import RebuiltRows
 from strongroom.records import ArchivePlan, Column, Exclusion, PlannedPart, narrow
 from strongroom.restores import active_restores_of
 from strongroom.settings import TableSettings
 from strongroom.shape import json_line, shape_sha256
-from strongroom.source import Connection, qualified, read_identity
+from strongroom.source import Connection, fetch_rows, qualified, read_identity
 from strongroom.staging import free_bytes
 from strongroom.store import LARGEST_PUT_BYTES, Store
 from strongroom.time_budget import require_time
@@ -37,6 +38,9 @@ _LONGEST_ID_BYTES = 250
 
 _WORTH_A_PART_ROWS = 500_000
 """A part has six tasks, which cost some seconds; smaller ones gain nothing by going side by side."""
+
+_SURELY_FITS_BYTES = 7900
+"""A row of at most as many also fits on a page with a bigint and a NULL more: 8160 bytes of it are for one row."""
 
 _SAMPLE_ROWS = 1000
 _BUCKETS = ("hour", "minute", "second")
@@ -117,6 +121,7 @@ def plan_archive(
         sequence = max((one.sequence for one in (*earlier, *known)), default=0) + 1
         archive_id = str(ArchiveId(settings.schema_name, settings.table_name, partition.key, sequence))
         _refuse_long_id(settings, archive_id)
+        _refuse_wide_rows(connection, table, window)
         with connection.transaction():
             # What the owner of a type wrote runs when rows are looked at, and shall change nothing.
             connection.execute("SET TRANSACTION READ ONLY")
@@ -257,6 +262,47 @@ def _refuse_unsteady_text(connection: Connection, table: InspectedTable, window:
                 hint="Nothing was read and no row was deleted. A tsquery that was put together as a & (b & c) is written "
                 "without its brackets; give such a column its own text as its value, and the two are the same.",
             )
+
+
+def _refuse_wide_rows(connection: Connection, table: InspectedTable, window: Window) -> None:
+    """Refuse rows that fit on the table's page and not on that of the temporary table, with its two columns more, that they are
+    read back into. The server tries it with all rows that may be too wide; few tables have any."""
+    [(widest,)] = fetch_rows(
+        connection,
+        "SELECT sum(CASE WHEN t.typlen > 0 THEN t.typlen + 7 WHEN t.typstorage = 'p' THEN %s ELSE 24 END) "
+        "FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_class c ON c.oid = a.attrelid "
+        "JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped",
+        _SURELY_FITS_BYTES + 1,
+        table.shape.schema_name,
+        table.shape.table_name,
+    )
+    if widest <= _SURELY_FITS_BYTES:
+        return
+    columns = table.shape.columns
+    rebuilt = RebuiltRows(connection, columns)
+    try:
+        with connection.transaction(force_rollback=True):
+            connection.execute("SET TRANSACTION READ ONLY")  # which a temporary table does not heed
+            connection.execute(
+                sql.SQL(
+                    "INSERT INTO {} (n, {}) SELECT 0, {} FROM {} AS t WHERE {} AND pg_column_size(t.*) > {}"
+                ).format(
+                    rebuilt.table,
+                    sql.SQL(", ").join(rebuilt.names.values()),
+                    sql.SQL(", ").join(sql.Identifier("t", column.name) for column in columns),
+                    table.name,
+                    in_window(table, window),
+                    sql.Literal(_SURELY_FITS_BYTES),
+                )
+            )
+    except errors.ProgramLimitExceeded:
+        raise UnarchivableError(
+            f"{table.shape.schema_name}.{table.shape.table_name} cannot be archived: a row of it is too wide to be read back",
+            expected="rows that leave room on their page for one more bigint and the marks of NULLs",
+            found=f"a row that fills its page with its {len(columns)} columns",
+            hint="Nothing was read and no row was deleted. Move some columns into another table, or give narrower types to them.",
+        ) from None
 
 
 def _exclusions(connection: Connection, table: InspectedTable, window: Window) -> tuple[Exclusion, ...]:

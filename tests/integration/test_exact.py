@@ -230,3 +230,48 @@ def test_every_other_encoding_gives_back_each_of_its_characters(source):
         source, r"SELECT back('\xadf0', 'EUC_JP'), back('\x8ea1a1a1', 'EUC_TW'), back('\xabb0abda', 'EUC_JIS_2004')"
     )
     assert lossy != [(b"\xad\xf0", b"\x8e\xa1\xa1\xa1", b"\xab\xb0\xab\xda")]
+
+
+# What is too deep or too wide.
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_documents_nested_thousands_deep_survive(odd, form):
+    chain = odd(
+        "CREATE TABLE odd (k integer PRIMARY KEY, at date, doc jsonb, docs jsonb[]); CREATE TABLE restored (LIKE odd INCLUDING ALL);"
+        "INSERT INTO odd SELECT n, '2026-05-01', (repeat('[{\"a\": ', n) || '\"}]\"' || repeat('}]', n))::jsonb FROM "
+        "unnest(ARRAY[1, 500, 1000, 2000]) AS n; UPDATE odd SET docs = ARRAY[doc, NULL]",
+        format=form,
+        proof_rows="all",
+    )
+    before = ask(chain.conninfo, "SELECT t::text FROM odd AS t ORDER BY k")
+
+    report = chain.run()
+
+    assert (report.archived_rows, report.deleted_rows) == (4, 4)
+    restoring.restore(chain, archives=[report.archive_id], target="public.restored")
+    assert ask(chain.conninfo, "SELECT t::text FROM restored AS t ORDER BY k") == before
+
+
+WIDE = {
+    "as many columns as can be": ("boolean", 1598, "c1598 = true"),
+    "a page of numbers, nearly": ("bigint NOT NULL DEFAULT 7", 990, "c990 = 8"),
+    "columns that may hold anything": ("name", 900, "c900 = repeat('x', 63)"),
+    "columns whose values lie outside": ("text", 400, "c400 = repeat('x', 100000), c399 = repeat('é', 9000)"),
+}
+
+
+@pytest.mark.parametrize(("kind", "columns", "values"), WIDE.values(), ids=list(WIDE))
+def test_a_wide_row_whose_copy_fits_survives(odd, kind, columns, values):
+    names = ", ".join(f"c{number} {kind}" for number in range(3, columns + 1))
+    chain = odd(
+        f"CREATE TABLE odd (k integer PRIMARY KEY, at date, {names}); CREATE TABLE restored (LIKE odd INCLUDING ALL);"
+        f"INSERT INTO odd SELECT n, '2026-05-01' FROM generate_series(1, 3) AS n; UPDATE odd SET {values} WHERE k = 2"
+    )
+    before = ask(chain.conninfo, "SELECT t::text FROM odd AS t ORDER BY k")
+
+    report = chain.run()
+
+    assert (report.archived_rows, report.deleted_rows) == (3, 3)
+    restoring.restore(chain, archives=[report.archive_id], target="public.restored")
+    assert ask(chain.conninfo, "SELECT t::text FROM restored AS t ORDER BY k") == before

@@ -184,6 +184,19 @@ REFUSALS = {
         {},
         r"archived: its column two \(xml\[\]\) holds xml inside .* column three .* column four .* column five .* holds xml inside",
     ),
+    "too many columns": (
+        "DO $$ BEGIN EXECUTE (SELECT 'CREATE TABLE odd (k integer PRIMARY KEY, at date, ' || string_agg('c' || n || ' boolean', ', ') "
+        "|| ')' FROM generate_series(3, 1599) AS n); END $$",
+        {},
+        "it has 1599 columns, and its rows are read back into a table with two more: 1598 at most",
+    ),
+    "a row that fills its page": (
+        "DO $$ BEGIN EXECUTE (SELECT 'CREATE TABLE odd (k bigint PRIMARY KEY, at timestamp NOT NULL, ' || "
+        "string_agg('c' || n || ' bigint NOT NULL DEFAULT 7', ', ') || ')' FROM generate_series(3, 1017) AS n); END $$;"
+        "INSERT INTO odd VALUES (1, '2026-05-01')",
+        {},
+        "a row of it is too wide to be read back: expected .* found a row that fills its page with its 1017 columns",
+    ),
     "a view": ("CREATE VIEW odd AS SELECT 1 AS k, now() AS at", {}, "found a view"),
     "a materialized view": (
         "CREATE MATERIALIZED VIEW odd AS SELECT 1 AS k, now() AS at",

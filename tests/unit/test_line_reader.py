@@ -40,6 +40,17 @@ def a_column(name: str = "it", base_type: str = "text", encoding: str = "json") 
         ),
         pytest.param(a_column(base_type="integer"), b'{"it":"agent-47"}', id="a text for a number"),
         pytest.param(a_column(), b'{"it":"agent-47"', id="no JSON"),
+        pytest.param(
+            a_column(), b'{"it":' + b"[" * 9999 + b'"agent-47"' + b"]" * 9999 + b"}", id="a deep array for a text"
+        ),
+        pytest.param(
+            a_column(base_type="text[]", encoding="array"),
+            b'{"it":' + b"[" * 9999 + b'"agent-47"' + b"]" * 9999 + b"}",
+            id="an array of too many dimensions",
+        ),
+        pytest.param(
+            a_column(encoding="jsonb"), b'{"it":' + b"[" * 9999 + b'"agent-47"}', id="a deep array without an end"
+        ),
     ],
 )
 def test_a_line_that_holds_something_else_is_refused_without_quoting_it(column, line):
@@ -57,3 +68,15 @@ def test_values_come_back_as_copy_reads_them():
     )
 
     assert copy_rows(read) == b'7\ttab\\there\t{"x",null,"q\\\\"q"}\n\\N\t\t\\N\n'
+
+
+@pytest.mark.parametrize("name", ["it", 'a "name"'])
+def test_a_document_that_is_nested_deeper_than_any_decoder_goes_comes_back_as_it_stands(name):
+    columns = [a_column("n", "integer"), a_column(name, "jsonb", "jsonb"), a_column("l", "text[]", "array")]
+    deep = '{"a": ["]\\"}[", ' * 9999 + "1" + "]}" * 9999
+    lines = [f'{{"n":{n},{msgspec.json.encode(name).decode()}:{deep},"l":["x[",null],"gone":[[1]]}}' for n in (1, 2)]
+
+    read = LineReader(columns, aside=["gone"]).columns([line.encode() for line in lines])
+
+    in_copy = deep.replace("\\", "\\\\")
+    assert read == [["1", "2"], [in_copy] * 2, ['{"x[",null}'] * 2, ['{"gone":[[1]]}'] * 2]
