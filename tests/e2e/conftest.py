@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from strongroom.settings import DEFAULT_FILE, FILE_VARIABLE
+from strongroom.settings import DEFAULT_FILE, FILE_VARIABLE, StoreSettings
+from strongroom.source import open_source, read_identity
+from strongroom.store import Store
 from strongroom_local.ports import LOOPBACK
 from strongroom_local.stack import Stack
 from tests import glacier
 from tests.e2e.helpers import Airflow
 from tests.e2e.rehearsals import GLACIER_BUCKET, glacier_client, rehearsal_settings, table_of
 from tests.proxies import HoldingProxy
+from tests.sealing import claim_if_unowned
 
 
 @pytest.fixture(scope="session")
@@ -34,10 +37,13 @@ def glacier_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def stack(configuration: Path, stack: Stack, proxy: HoldingProxy) -> Stack:
+def stack(configuration: Path, stack: Stack, proxy: HoldingProxy, glacier_url: str) -> Stack:
     """The session's stack, with the rehearsal tables' DAGs in it and the proxy in front of its S3 server."""
     del os.environ[FILE_VARIABLE]  # its processes have it; other stacks that a test may start must not
     proxy.forward_to(LOOPBACK, stack.object_store.port)
+    frozen = Store(glacier_client(glacier_url), StoreSettings(bucket=GLACIER_BUCKET))
+    with open_source(stack.source_conninfo(), application_name="test") as connection:
+        claim_if_unowned(frozen, read_identity(connection))
     return stack
 
 
