@@ -42,7 +42,7 @@ from strongroom.restore_target import (
 )
 from strongroom.restored_rows import Batch, Piece, restored_rows
 from strongroom.restores import split_table
-from strongroom.source import Connection, fetch_rows, named_by_server, pin
+from strongroom.source import Connection, fetch_rows, named_by_server, pin, read_life
 from strongroom.staging import Staging
 from strongroom.store import Store
 
@@ -85,6 +85,8 @@ _TRANSIENT = (errors.SerializationFailure, errors.DeadlockDetected, errors.LockN
 class RestoreProgress(VerifiedPart):
     """How far the restore of a part has come; kept in staging after each batch."""
 
+    life: str = ""
+    """Of the database that the rows were brought back to: source.read_life()."""
     done_rows: int = 0
     wanted: int = 0
     inserted: int = 0
@@ -186,8 +188,8 @@ def _download(store: Store, staging: Staging, part: VerifiedPart) -> Path:
 
 def _load(loader: _Loader, staging: Staging, path: Path, part: VerifiedPart) -> RestoreProgress:
     progress = staging.load(RestoreProgress, part.number)
-    if progress is None or progress.sha256 != part.sha256:
-        progress = RestoreProgress(**part.model_dump())
+    if progress is None or progress.sha256 != part.sha256 or progress.life != loader.life:
+        progress = RestoreProgress(**part.model_dump(), life=loader.life)
     with path.open("rb") as handle:
         rows = restored_rows(part, handle, progress.done_rows, most_rows=BATCH_ROWS, most_bytes=BATCH_BYTES)
         with closing(rows) as remaining:
@@ -239,6 +241,7 @@ class _Loader:
         from strongroom.read_back import TableReader  # and with it Arrow, which few steps need
 
         self._connection, self._keep_claim = connection, keep_claim
+        self.life = read_life(connection)
         self._target, self._fit, self._shape, self._request = target, fit, shape, request
         self._counted = {name: place for place, name in enumerate(fit.loaded) if name in target.sequences}
         connection.isolation_level = IsolationLevel.READ_COMMITTED

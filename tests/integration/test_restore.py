@@ -11,13 +11,14 @@ from psycopg.conninfo import make_conninfo
 
 from strongroom import restore_part as restore_part_module
 from strongroom.errors import ContendedError, IntegrityError, RestoreError, SourceAccessError, SourceError
+from strongroom.manifest import require_manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.restore import require_complete
 from strongroom.restores import active_restores
 from strongroom_local import sample
 from tests.chain import NOW, Chain, grants_of, some_settings
 from tests.damaging import Vandal
-from tests.restoring import load, plan, restore
+from tests.restoring import load, plan, restore, staging_of
 
 AUDIT = """
 CREATE TABLE audit (
@@ -600,3 +601,20 @@ def test_a_row_that_two_parts_hold_comes_back_in_its_later_form(chain, read_firs
     assert (report.inserted, report.different) == (744, 1)
     assert ask(chain.conninfo, f"SELECT at = '{to}', who FROM audit WHERE id = {moved}") == [(True, "later")]
     assert digest(chain.conninfo)[0] == 800
+
+
+def test_progress_of_another_database_is_not_gone_on_with(archived):
+    """Staging may have outlived the database: it was set back, or made anew."""
+    planned = plan(archived)
+    for part in planned.parts:
+        manifest = require_manifest(archived.store, ArchiveId.parse(part.archive_id))
+        sealed = manifest.verified_part(part.number)
+        progress = restore_part_module.RestoreProgress(
+            **sealed.model_dump(), life="another", done_rows=sealed.rows, inserted=sealed.rows
+        )
+        staging_of(archived, planned, part).save(progress)
+
+    restored = load(archived, planned)
+
+    assert sum(part.inserted for part in restored) == 744
+    assert ask(archived.conninfo, "SELECT count(*) FROM audit") == [(800,)]
