@@ -9,7 +9,7 @@ rows that are not there are inserted, rows that are there are compared and never
 |---|---|---|
 | `locate` | finds the archives, compares the table's columns with the archived ones, claims the partitions, puts the restore on record | nothing was loaded; read the HINT, trigger the run again |
 | `thaw` | asks for parts in a Glacier class and waits for them, deferred: `waiting`. Without such parts it is done at once | nothing was loaded; the store's identity needs `s3:RestoreObject`; clear it, it asks for nothing twice |
-| `restore` | proves and loads a part, in short transactions | `corrupted`, `missing`: nothing of that part was loaded, the others go on; mend the object, clear the task. Anything else: mend the cause, clear the task: it goes on where it stopped |
+| `restore` | proves and loads a part, in short transactions | `corrupted`, `missing`: nothing of that part was loaded, the others go on; fix the object, clear the task. Anything else: fix the cause, clear the task; it continues where it stopped |
 | `report` | moves identity sequences past the restored rows, sums up under `reports/` | the message names the parts that did not come back |
 
 ### Results

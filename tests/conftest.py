@@ -115,6 +115,7 @@ def stack(session_folder: Path) -> Iterator[Stack]:
     """The whole stack with Airflow, up and healthy; started when the first test asks for it."""
     running = Stack(session_folder / "stack")
     try:
+        running.start_source()  # as `make sample` before the first `make up` does
         running.up()
         yield running
     finally:

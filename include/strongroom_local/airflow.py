@@ -78,7 +78,7 @@ def read_shared_settings(path: Path = SHARED_SETTINGS) -> dict[str, str]:
                 f"{path} line {number} is not a setting",
                 expected="KEY=VALUE",
                 found=line,
-                hint="nothing was started; mend that line",
+                hint="nothing was started; fix that line",
             )
         settings[key] = value
     return settings

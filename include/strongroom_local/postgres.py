@@ -168,7 +168,7 @@ class PostgresServer(LocalServer):
             raise ServerError(
                 f"initdb could not create a PostgreSQL cluster in {self._data.parent}",
                 found=(result.stderr or result.stdout).strip()[-800:],
-                hint="nothing was started and nothing is left behind; mend what it says and start again",
+                hint="nothing was started and nothing is left behind; fix what it says and start again",
             )
         scratch.rename(self._data)
 

@@ -154,9 +154,9 @@ class Stack:
                 progress("preparing databases")
                 self._create_databases()
                 source = pool.submit(self._prepare_source)
+                bucket.result()  # what Airflow is told names the store's address
                 self._migrate()
                 source.result()
-                bucket.result()
             self._claim_bucket()
             progress("starting Airflow")
             for component in COMPONENTS:

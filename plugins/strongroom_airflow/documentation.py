@@ -59,7 +59,7 @@ No row is deleted before its archive was read back and sealed, so a failed run h
 |---|---|---|
 | `PartitionError` | no key, a malformed key, or not due yet | trigger with a key that is due; the message says when |
 | `UnarchivableError` | the table has something that cannot be archived without loss | the message names it; change table or settings, clear `plan` |
-| `SourceAccessError`, `StoreAccessError` | wrong password, key, name or a missing right | mend the connection, clear the task |
+| `SourceAccessError`, `StoreAccessError` | wrong password, key, name or a missing right | fix the connection, clear the task |
 | `SourceError`, `StoreError` | server unreachable or broke off | retried by itself; clear the task when the tries are used up |
 | `StagingError` | disk full | free space, clear the task |
 | `IntegrityError` | bytes, sums or counts differ | nothing was deleted; find out why, then clear `plan` |

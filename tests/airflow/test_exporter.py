@@ -278,7 +278,8 @@ def test_while_a_store_fails_its_last_figures_stay_and_grow_older(exporter, obje
     assert _by_table(latest, "table_up") == {"audit": 0, "calls": 1, "cases": 0, "wrong": 0}
     ages = _by_table(latest, "figures_age_seconds")
     assert ages["calls"] < ages["audit"]
-    assert latest["strongroom_collect_failures_total"] > figures["strongroom_collect_failures_total"]
+    failures = figures["strongroom_collect_failures_total"]
+    assert wait_until(lambda: _figures(exporter)["strongroom_collect_failures_total"] > failures, timeout_seconds=60)
 
 
 def _make_store(object_store, bucket):

@@ -102,7 +102,7 @@ def archive(args: Namespace) -> int:
             tell_problems(dag_id, run_id, each)
         raise RunError(
             f"{len(failed)} of {len(runs)} runs of {dag_id} failed: {', '.join(run.partition_key for run in failed)}",
-            hint="What is not proved was not deleted. Read the failed task's log, mend the cause and clear the task; or "
+            hint="What is not proved was not deleted. Read the failed task's log, fix the cause and clear the task; or "
             "repeat the command with --again.",
         )
     return 0
@@ -163,7 +163,7 @@ def _begin(dag_id: str, key: str, *, again: bool) -> Run:
         dag_id,
         run_id,
         partition_key=key,
-        hint="Earlier partitions of this command may have been started; repeat it when the cause is mended.",
+        hint="Earlier partitions of this command may have been started; repeat it when the cause is fixed.",
     )
     return Run(key, run_id, "started" if begun else "running", str(DagRunState.QUEUED))
 

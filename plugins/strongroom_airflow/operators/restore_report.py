@@ -32,7 +32,7 @@ class RestoreReportOperator(RestoreOperator):
         if planned is None:
             raise RestoreError(
                 f"there is nothing to report: {self.planned_by} did not end well",
-                hint=f"Nothing was loaded. Read the log of {self.planned_by}, mend the cause and clear it.",
+                hint=f"Nothing was loaded. Read the log of {self.planned_by}, fix the cause and clear it.",
             )
         plan = RestorePlan.model_validate(planned)
         parts = [_with_keys(run, RestoredPart.model_validate(part)) for lane in self.parts or () for part in lane or ()]

@@ -77,7 +77,7 @@ def translated_errors(context: Context) -> Iterator[None]:
 class StepOperator(BaseOperator):
     """One step: it opens what it needs, calls the domain, and says in a few lines what was done and how long it took.
 
-    An error that a retry cannot mend fails the task at once; the others are left to Airflow's retries. A task that is told
+    An error that a retry cannot fix fails the task at once; the others are left to Airflow's retries. A task that is told
     to end (SIGTERM) takes back what is unfinished.
     """
 
