@@ -19,9 +19,8 @@ def deployed(source, object_store, bucket, tmp_path, monkeypatch) -> Store:
     config = tmp_path / "archive.yaml"
     config.write_text(json.dumps({"tables": tables}))
     where = psycopg.conninfo.conninfo_to_dict(source)
-    names = {"login": "user", "password": "password", "host": "host", "port": "port", "schema": "dbname"}
-    database = {"conn_type": "postgres"} | {ours: where[theirs] for ours, theirs in names.items()}
-    database["port"] = int(database["port"])
+    database = {"conn_type": "postgres", "login": where["user"], "password": where["password"]}
+    database |= {"host": where["host"], "port": int(where["port"]), "schema": where["dbname"]}
     access_key, secret_key = object_store.keys("archiver")
     keys = {"conn_type": "aws", "login": access_key, "password": secret_key}
     monkeypatch.setenv("STRONGROOM_CONFIG", str(config))

@@ -21,7 +21,7 @@ from tests.integration.test_chain import execute, scalar
 from tests.integration.test_delete_guard import delete_while, nothing_more
 from tests.restoring import restore
 
-SECRET = "TOP-SECRET-NAME"
+SECRET = "TOP-SECRET-NAME"  # pragma: allowlist secret
 
 OTHERS = "CREATE TABLE others AS SELECT n AS id FROM generate_series(1, 10) n;"
 """A table that the archiver may delete from, and that nothing here shall touch."""
