@@ -162,7 +162,7 @@ def test_a_key_that_stayed_is_told_as_evidence_and_nothing_else_of_its_row(stack
         {"keep_days": 0},
         {"why": ""},
         {"glacier_tier": "now"},
-        {"unheard_of": {"a": 1}, "why": None},
+        {"unheard_of": {"a": 1}, "why": {"a": 1}},
     ],
 )
 def test_a_run_is_not_started_with_parameters_that_make_no_sense(airflow, lived, asked):
