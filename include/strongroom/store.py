@@ -583,7 +583,7 @@ class Store:
             raise StoreAccessError(
                 f"no credentials to {doing} {where}",
                 hint="Nothing was written, and no row is deleted before its archive is proved. "
-                "Fill in the store connection.",
+                "Give the store's Airflow connection keys (login and password), a `role_arn` or a profile.",
             ) from None
         except SSLError as error:
             if "certificate" not in str(error).lower():  # a connection that broke off

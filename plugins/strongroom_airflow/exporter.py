@@ -42,6 +42,7 @@ from strongroom_airflow.gathering import (
     put_together,
     read_store,
 )
+from strongroom_airflow.stored_connections import find_stored_connections
 
 log = logging.getLogger("strongroom.exporter")
 
@@ -204,6 +205,7 @@ def _counted_tasks() -> Iterator[Any]:
 def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT."""
     options = _parse(arguments)
+    find_stored_connections()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

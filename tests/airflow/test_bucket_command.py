@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import psycopg
 import pytest
@@ -59,4 +60,37 @@ def test_with_several_stores_it_is_said_which_one(deployed, airflow, tmp_path):
 
     assert ended.returncode == 1
     assert "2 stores, of audit, orders" in ended.stderr
+    assert deployed.head("metadata/source.json") is None
+
+
+def test_commands_find_connections_that_lie_in_airflows_database_alone(deployed, airflow, monkeypatch):
+    """As `airflow connections add` leaves them."""
+    added = []
+    for conn_id in ("strongroom_source", "strongroom_store"):
+        variable = f"AIRFLOW_CONN_{conn_id.upper()}"
+        added.append(airflow("connections", "add", conn_id, "--conn-json", os.environ[variable]))
+        monkeypatch.delenv(variable)
+
+    try:
+        claimed = airflow("strongroom", "bucket", "claim")
+        listed = airflow("strongroom", "list")
+    finally:
+        for conn_id in ("strongroom_source", "strongroom_store"):
+            airflow("connections", "delete", conn_id)
+
+    assert [one.returncode for one in (*added, claimed, listed)] == [0, 0, 0, 0], claimed.stderr + listed.stderr
+
+
+def test_a_store_connection_that_is_missing_is_not_replaced_by_the_keys_of_the_machine(
+    deployed, airflow, object_store, monkeypatch
+):
+    monkeypatch.delenv("AIRFLOW_CONN_STRONGROOM_STORE")
+    access_key, secret_key = object_store.keys("archiver")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret_key)
+
+    ended = airflow("strongroom", "bucket", "claim")
+
+    assert ended.returncode == 1
+    assert "Airflow has no connection strongroom_store" in ended.stderr
     assert deployed.head("metadata/source.json") is None

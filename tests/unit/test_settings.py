@@ -519,10 +519,11 @@ def test_a_file_that_cannot_be_read_is_told_with_the_wrong_variables(tmp_path):
     missing, folder = faults_of(tmp_path / "none.yaml", environ), faults_of(tmp_path)
 
     assert missing == [
-        "none.yaml: cannot be read: No such file or directory",
+        "none.yaml: cannot be read: No such file or directory; STRONGROOM_CONFIG names the file, wherever it lies",
         "STRONGROOM__RETRIES: expected a whole number, found 'x'",
     ]
-    assert folder == [f"{tmp_path.name}: cannot be read: Is a directory"]
+    where = "STRONGROOM_CONFIG names the file, wherever it lies"
+    assert folder == [f"{tmp_path.name}: cannot be read: Is a directory; {where}"]
 
 
 def test_one_setting_in_two_variables_is_refused(a_file):

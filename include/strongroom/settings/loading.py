@@ -100,7 +100,8 @@ class _Draft:
         try:
             document, faults = parse_yaml(self.path.read_bytes().decode("utf-8-sig"))
         except OSError as error:
-            return self._report_file(f"cannot be read: {error.strerror or error}")
+            why = error.strerror or error
+            return self._report_file(f"cannot be read: {why}; STRONGROOM_CONFIG names the file, wherever it lies")
         except UnicodeDecodeError as error:
             return self._report_file(f"is not UTF-8 text, byte {error.start} is wrong")
         except (YamlError, ValueError) as error:

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from strongroom.errors import StrongroomError
 from strongroom.settings import Settings, load_settings
+from strongroom_airflow.stored_connections import find_stored_connections
 
 INTERRUPTED = 130
 """What a shell calls the end by Ctrl-C."""
@@ -65,6 +66,7 @@ def command(function: Callable[[Namespace], int | None]) -> Callable[[Namespace]
     @wraps(function)
     @suppress_logs_and_warning
     def run(args: Namespace) -> None:
+        find_stored_connections()
         try:
             status = function(args)
         except StrongroomError as error:
