@@ -238,7 +238,7 @@ def _count_in_table(
     part: VerifiedPart,
     evidence: DeleteEvidence,
 ) -> int | None:
-    """How many rows of a part that was deleted are in the table; None where its keys or the table are no longer what they were."""
+    """How many rows of a part that was deleted are in the table; None where that cannot be told now."""
     try:
         require_owner(store, read_identity(connection))
         table = inspect_again(connection, settings, part)
@@ -247,9 +247,16 @@ def _count_in_table(
         if not row[0] and not evidence.changed:
             return 0
         restore_keys(store, staging, connection, table.shape, part)
-    except StrongroomError as error:
-        _logger.warning("Whether rows of the part are in the table was not counted: %s", error.what)
+        return _count_by_key(connection, staging, settings, table, part)
+    except (StrongroomError, psycopg.Error) as error:  # what was deleted is proved all the same
+        why = error.what if isinstance(error, StrongroomError) else type(error).__name__
+        _logger.warning("Whether rows of the part are in the table was not counted: %s", why)
         return None
+
+
+def _count_by_key(
+    connection: Connection, staging: Staging, settings: TableSettings, table: InspectedTable, part: VerifiedPart
+) -> int:
     connection.execute(batch_table(table.key_types, "IF NOT EXISTS {} ON COMMIT DELETE ROWS"))
     query = sql.SQL("SELECT count(*) FROM {} AS b JOIN {} AS t ON {}").format(
         BATCH, table.name, same_key(table.shape, "b")
@@ -260,7 +267,7 @@ def _count_in_table(
             with connection.transaction():
                 join_by_index(connection)
                 fill_batch(connection, batch)
-                row = connection.execute(query).fetchone()
+                row: Any = connection.execute(query).fetchone()
                 found += int(row[0])
     staging.discard(staging.keys(part.number))
     return found

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -38,7 +39,7 @@ from strongroom.partitions import Frequency, Partition
 from strongroom.records import DeletedPart, RestoreRecord, VerifiedPart
 from strongroom.restores import keep_record
 from strongroom.settings import StoreSettings
-from strongroom.source import read_life
+from strongroom.source import open_source, read_life
 from strongroom.warm import warm_script
 from tests.chain import NOW, RUN, Chain, some_settings
 from tests.integration.test_chain import execute, scalar
@@ -664,6 +665,19 @@ def test_a_repeat_counts_rows_by_their_keys_where_it_can(chain, part, change, in
     again = chain.delete(part)
 
     assert (again.deleted, again.changed, again.in_table) == (9, 1, in_table)
+
+
+def test_a_repeat_succeeds_where_its_rows_cannot_be_counted_in_time(chain, part, monkeypatch):
+    """What was deleted is proved; the count only informs."""
+    chain.delete(part)
+    impatient = partial(open_source, chain.conninfo, application_name="test", lock_timeout_seconds=1)
+    monkeypatch.setattr(chain, "source", impatient)
+
+    with psycopg.connect(chain.conninfo) as other:
+        other.execute("LOCK TABLE audit")
+        again = chain.delete(part)
+
+    assert (again.deleted, again.in_table) == (10, None)
 
 
 def test_a_try_that_broke_off_is_gone_on_with_behind_its_last_batch(chain, part, monkeypatch):
