@@ -530,7 +530,7 @@ def _move(connection: Connection, warm: WarmTable, delete: sql.Composed) -> int:
             f"rows did not arrive in {warm}",
             expected=f"{deleted} rows",
             found=f"{moved} rows",
-            hint="The batch was taken back: its rows are in the live table. Look for triggers on the warm table, "
+            hint="The batch was rolled back: its rows are in the live table. Look for triggers on the warm table, "
             "then clear this task.",
         )
     return deleted
