@@ -180,7 +180,7 @@ class Pace:
         """To be called last in each batch's transaction: sees whom it keeps waiting, and when it begins to commit.
 
         Raises:
-            HeldError: A hold on everything came while the batch waited for a lock; it must be taken back.
+            HeldError: A hold on everything came while the batch waited for a lock; the batch must be rolled back.
         """
         if time.monotonic() >= self._next_look:
             self._holds.look()

@@ -885,7 +885,7 @@ def test_a_trigger_that_swallows_rows_on_their_way_to_the_warm_table_takes_the_b
         warm, part, IntegrityError, r"rows did not arrive in warm.audit: expected 4 rows, found [0-3] rows"
     )
 
-    assert error.hint.startswith("The batch was taken back")
+    assert error.hint.startswith("The batch was rolled back")
 
 
 # Rows in partitions that were detached.
