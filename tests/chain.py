@@ -10,19 +10,22 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from strongroom.checksum import checksum_part
-from strongroom.claims import KeepClaim
-from strongroom.codecs import choose_codec
-from strongroom.compress import compress_part
-from strongroom.delete import delete_part
-from strongroom.detach import detach_partitions
-from strongroom.detached import DetachEvidence
-from strongroom.detached_purge import DetachedResult, purge_detached
+from strongroom.archive.checksum import checksum_part
+from strongroom.archive.compress import compress_part
+from strongroom.archive.delete import delete_part
+from strongroom.archive.detach import detach_partitions
+from strongroom.archive.extract_to_staging import extract_part
+from strongroom.archive.plan import plan_archive
+from strongroom.archive.report import RunReport, report_run
+from strongroom.archive.seal import seal_archive
+from strongroom.archive.upload import upload_part
+from strongroom.archive.verify import verify_part
+from strongroom.calendar import Partition
+from strongroom.database.session import Connection, open_source, read_identity
 from strongroom.errors import StrongroomError
-from strongroom.extract_to_staging import extract_part
-from strongroom.partitions import Partition
-from strongroom.plan import plan_archive
-from strongroom.purge_store import PurgeStore
+from strongroom.formats.codecs import choose_codec
+from strongroom.ledger.claims import KeepClaim
+from strongroom.ledger.evidence import DetachEvidence
 from strongroom.records import (
     ArchivePlan,
     ChecksummedPart,
@@ -35,15 +38,12 @@ from strongroom.records import (
     UploadedPart,
     VerifiedPart,
 )
-from strongroom.report import RunReport, report_run
-from strongroom.seal import seal_archive
+from strongroom.retention.drop_detached import DetachedResult, purge_detached
 from strongroom.settings import StoreSettings, TableSettings
-from strongroom.source import Connection, open_source, read_identity
-from strongroom.staging import FolderRoot, Staging, StagingRoot
-from strongroom.staging_s3 import S3Root
-from strongroom.store import Store
-from strongroom.upload import upload_part
-from strongroom.verify import verify_part
+from strongroom.storage.purge_store import PurgeStore
+from strongroom.storage.staging import FolderRoot, Staging, StagingRoot
+from strongroom.storage.staging_s3 import S3Root
+from strongroom.storage.store import Store
 from tests.sealing import claim_if_unowned
 
 _machines = itertools.count(1)

@@ -12,14 +12,14 @@ from typing import Any
 
 import psycopg
 
-from strongroom.audit import ArchiveVerdict
-from strongroom.checksum import ReadingBack, require_equal
-from strongroom.manifest import Manifest, sha256_sums
+from strongroom.archive.checksum import ReadingBack, require_equal
+from strongroom.database.session import Connection
+from strongroom.ledger.manifests import Manifest, sha256_sums
+from strongroom.ledger.reread import ArchiveVerdict
 from strongroom.object_keys import ArchiveId
-from strongroom.restore import RestoredPart, RestorePlan, release_claims
-from strongroom.source import Connection
-from strongroom.store import Store
-from strongroom.verification import verify_and_record
+from strongroom.restore.plan import RestoredPart, RestorePlan, release_claims
+from strongroom.statistics.proofs import verify_and_record
+from strongroom.storage.store import Store
 from strongroom_local.postgres import PostgresServer
 from strongroom_local.s3 import ObjectStore
 from tests import restoring

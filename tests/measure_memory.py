@@ -20,7 +20,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from strongroom.partitions import Frequency, Partition, Term, newest_due
+from strongroom.calendar import Frequency, Partition, Term, newest_due
 from strongroom_local import sample
 from strongroom_local.airflow import REPOSITORY
 from strongroom_local.stack import Stack

@@ -24,10 +24,10 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from strongroom.catalog import survey_catalog, write_index
+from strongroom.ledger.index import survey_catalog, write_index
 from strongroom.object_keys import CATALOG_INDEX
 from strongroom.settings import StoreSettings
-from strongroom.store import Store
+from strongroom.storage.store import Store
 from strongroom_local.airflow import REPOSITORY
 from strongroom_local.postgres import PostgresServer
 from strongroom_local.s3 import ObjectStore
@@ -96,8 +96,8 @@ def measure(server: ObjectStore, store: Store, count: int) -> Seconds:
     from prometheus_client import CollectorRegistry, generate_latest
 
     from strongroom.settings import load_settings
-    from strongroom.statistics_page import make_page
-    from strongroom.statistics_report import keep_statistics
+    from strongroom.statistics.keep import keep_statistics
+    from strongroom.statistics.page import make_page
     from strongroom_airflow.commands.catalog import catalog
     from strongroom_airflow.connections import connect_stores
     from strongroom_airflow.exporter import Figures

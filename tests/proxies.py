@@ -22,7 +22,7 @@ import boto3
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from strongroom.settings import StoreSettings
-from strongroom.store import make_client
+from strongroom.storage.store import make_client
 from strongroom_local.ports import LOOPBACK
 from strongroom_local.s3 import ObjectStore
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from strongroom.claims import running_clock
-from strongroom.restore import (
+from strongroom.ledger.claims import running_clock
+from strongroom.restore.load import restore_part
+from strongroom.restore.plan import (
     RestoredPart,
     RestorePart,
     RestorePlan,
@@ -17,8 +18,7 @@ from strongroom.restore import (
     renew_claims,
     report_restore,
 )
-from strongroom.restore_part import restore_part
-from strongroom.staging import OF_RESTORES, Staging
+from strongroom.storage.staging import OF_RESTORES, Staging
 from tests.chain import NOW, Chain
 
 TTL = timedelta(hours=1)

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import zstandard
 
-from strongroom.identity import claim_store
+from strongroom.archive.seal import seal_archive
+from strongroom.calendar import Partition
+from strongroom.database.rows import shape_sha256
+from strongroom.ledger.owner import claim_store
 from strongroom.object_keys import SOURCE_IDENTITY, ArchiveId
-from strongroom.partitions import Partition
 from strongroom.records import ArchivePlan, Column, RunIdentity, SourceIdentity, TableShape, VerifiedPart
-from strongroom.seal import seal_archive
 from strongroom.settings import TableSettings
-from strongroom.shape import shape_sha256
-from strongroom.store import Store
+from strongroom.storage.store import Store
 
 SEALED_AT = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 RUN = RunIdentity(dag_id="archive__test", run_id="manual__test")

@@ -23,7 +23,7 @@ from typing import Any
 import psycopg
 
 from strongroom.settings import StoreSettings
-from strongroom.staging import OF_RESTORES
+from strongroom.storage.staging import OF_RESTORES
 from strongroom_local.postgres import PostgresServer
 from strongroom_local.s3 import ObjectStore
 from tests.faults.scenario import Scene

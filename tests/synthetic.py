@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
-from strongroom.manifest import Manifest, ManifestPart, sha256_sums
+from strongroom.calendar import Frequency, Partition, Term
+from strongroom.database.rows import shape_sha256
+from strongroom.ledger.manifests import Manifest, ManifestPart, sha256_sums
 from strongroom.object_keys import ArchiveId
-from strongroom.partitions import Frequency, Partition, Term
 from strongroom.records import Column, SourceIdentity, TableShape
-from strongroom.shape import shape_sha256
-from strongroom.store import Store
+from strongroom.storage.store import Store
 from tests.sealing import claim_if_unowned
 
 SEVEN_YEARS = Term.parse("P7Y")

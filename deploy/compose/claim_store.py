@@ -15,10 +15,10 @@ from pathlib import Path
 
 import boto3
 
-from strongroom.identity import claim_store
+from strongroom.database.session import open_source, read_identity
+from strongroom.ledger.owner import claim_store
 from strongroom.settings import StoreSettings
-from strongroom.source import open_source, read_identity
-from strongroom.store import Store, make_client
+from strongroom.storage.store import Store, make_client
 
 
 def claim(done: Path) -> None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, timezone
 from urllib.parse import unquote
 
+from strongroom.calendar import Partition
 from strongroom.errors import PartitionError, StrongroomError
-from strongroom.partitions import Partition
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 _PURGE_INTENT, _DESTRUCTION = "purge-intent.json", "destruction.json"

@@ -10,9 +10,9 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from strongroom.calendar import Window
 from strongroom.errors import IntegrityError
 from strongroom.object_keys import ArchiveId
-from strongroom.partitions import Window
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 """A SHA-256 in lower-case hex, 64 characters."""

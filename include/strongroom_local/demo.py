@@ -19,8 +19,8 @@ from typing import Any
 import psycopg
 from botocore.exceptions import BotoCoreError, ClientError
 
+from strongroom.calendar import Frequency, Partition, hot_until
 from strongroom.errors import ConfigurationError, StrongroomError
-from strongroom.partitions import Frequency, Partition, hot_until
 from strongroom.settings import TableSettings, load_settings
 from strongroom_local import sample
 from strongroom_local.demo_api import Airflow, unpause, wait_for_dags

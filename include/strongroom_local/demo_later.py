@@ -14,12 +14,12 @@ from typing import Any
 
 import psycopg
 
-from strongroom.partitions import Partition
-from strongroom.purge import Decision, judge
-from strongroom.restore import RestoreReport
+from strongroom.calendar import Partition
+from strongroom.restore.plan import RestoreReport
+from strongroom.retention.purge import Decision, judge
 from strongroom.settings import TableSettings
-from strongroom.statistics import Statistics
-from strongroom.store import Store
+from strongroom.statistics.figures import Statistics
+from strongroom.storage.store import Store
 from strongroom_local.demo_api import Airflow, await_run, trigger
 from strongroom_local.demo_checks import Check, check_restored
 from strongroom_local.demo_proof import Look, digest_rows

@@ -22,7 +22,7 @@ import psycopg
 import zstandard
 from psycopg import sql
 
-from strongroom.partitions import Partition
+from strongroom.calendar import Partition
 from strongroom.settings import TableSettings
 from strongroom_local.demo_api import read_instant
 

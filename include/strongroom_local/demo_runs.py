@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from strongroom.partitions import Partition
-from strongroom.report import RunReport
+from strongroom.archive.report import RunReport
+from strongroom.calendar import Partition
 from strongroom_local.demo_api import (
     ACTIVE,
     APPEAR_SECONDS,

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from strongroom.statistics import Figures
+from strongroom.statistics.figures import Figures
 from strongroom_local.demo_checks import Check
 from strongroom_local.demo_later import Later, PurgeDay
 from strongroom_local.demo_proof import Look

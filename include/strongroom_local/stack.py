@@ -24,11 +24,11 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from strongroom.database.session import open_source, read_identity
 from strongroom.errors import ConfigurationError
-from strongroom.identity import claim_store
+from strongroom.ledger.owner import claim_store
 from strongroom.settings import StoreSettings, load_settings
-from strongroom.source import open_source, read_identity
-from strongroom.store import Store
+from strongroom.storage.store import Store
 from strongroom_local import sample
 from strongroom_local.airflow import (
     COMPONENTS,

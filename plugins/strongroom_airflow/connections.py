@@ -13,15 +13,15 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
-from strongroom.bucket import BucketStore
+from strongroom.database.session import Connection, open_source
 from strongroom.errors import ConfigurationError
-from strongroom.glacier import GlacierStore
-from strongroom.purge_store import PurgeStore
+from strongroom.restore.thaw import GlacierStore
 from strongroom.settings import Settings, TableSettings
-from strongroom.source import Connection, open_source
-from strongroom.staging import FolderRoot, StagingRoot
-from strongroom.staging_s3 import S3Root
-from strongroom.store import Store, make_client
+from strongroom.storage.bucket import BucketStore
+from strongroom.storage.purge_store import PurgeStore
+from strongroom.storage.staging import FolderRoot, StagingRoot
+from strongroom.storage.staging_s3 import S3Root
+from strongroom.storage.store import Store, make_client
 
 # The wrapper says each time where a connection's credentials came from; here that is always Airflow. It may still warn.
 # Each task configures logging anew, which resets the levels of all loggers below `airflow`; so this one has another name.

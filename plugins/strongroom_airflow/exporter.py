@@ -30,9 +30,9 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from strongroom.errors import StrongroomError
-from strongroom.metrics import StepFigures, make_metrics
 from strongroom.settings import Settings, load_settings
-from strongroom.statistics import Uncounted
+from strongroom.statistics.figures import Uncounted
+from strongroom.statistics.metrics import StepFigures, make_metrics
 from strongroom_airflow.connections import StoreKey, connect_store, store_key, store_users
 from strongroom_airflow.gathering import (
     UNREACHABLE,

@@ -10,14 +10,14 @@ from airflow.sdk.exceptions import AirflowException
 from botocore.exceptions import BotoCoreError, ClientError
 from psycopg import Error as PostgresError
 
-from strongroom.catalog import Survey, each_once, survey_catalog, write_index
 from strongroom.errors import SourceError, StrongroomError
-from strongroom.holds import Hold, holds_in_force
+from strongroom.ledger.holds import Hold, holds_in_force
+from strongroom.ledger.index import Survey, each_once, survey_catalog, write_index
 from strongroom.settings import Settings, TableSettings, qualify
-from strongroom.statistics import Statistics, Uncounted, make_statistics
-from strongroom.store import Store
-from strongroom.verification import Proofs, read_proofs
-from strongroom.waiting import TableCounts, count_waiting
+from strongroom.statistics.figures import Statistics, Uncounted, make_statistics
+from strongroom.statistics.proofs import Proofs, read_proofs
+from strongroom.statistics.waiting import TableCounts, count_waiting
+from strongroom.storage.store import Store
 from strongroom_airflow.connections import connect_source, connect_stores
 
 UNREACHABLE = (StrongroomError, AirflowException, BotoCoreError, ClientError, PostgresError, ValueError)

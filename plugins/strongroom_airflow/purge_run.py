@@ -10,12 +10,12 @@ from operator import attrgetter
 
 from airflow.sdk import Context
 
-from strongroom.claims import shared_clock
+from strongroom.ledger.claims import shared_clock
 from strongroom.object_keys import ArchiveId
-from strongroom.purge import Decision, judge
 from strongroom.records import Record, RunIdentity
+from strongroom.retention.purge import Decision, judge
 from strongroom.settings import Settings, TableSettings, load_settings
-from strongroom.store import Store
+from strongroom.storage.store import Store
 from strongroom_airflow.connections import store_users
 
 MOST_A_RUN = 1000
@@ -74,7 +74,7 @@ class PurgeRun:
 
 
 def judge_store(settings: Settings, store: Store, *, now: datetime) -> list[Decision]:
-    """As :func:`strongroom.purge.judge`, but archives of tables that are left out stay: who must approve is not known."""
+    """As :func:`strongroom.retention.purge.judge`, but archives of tables that are left out stay: who must approve is not known."""
     return [
         decision.model_copy(
             update={"purge": False, "reason": "left_out", "detail": f"{decision.detail}, but {_UNKNOWN}"}

@@ -11,15 +11,15 @@ from typing import Any
 from airflow.sdk import Context
 from pydantic import ValidationError
 
-from strongroom.claims import shared_clock
+from strongroom.database.session import Connection
 from strongroom.errors import RestoreError
+from strongroom.ledger.claims import shared_clock
+from strongroom.ledger.restores import make_restore_id
 from strongroom.object_keys import ArchiveId
-from strongroom.restore import RestoreRequest
-from strongroom.restores import make_restore_id
+from strongroom.restore.plan import RestoreRequest
 from strongroom.settings import TableSettings, load_settings
-from strongroom.source import Connection
-from strongroom.staging import OF_RESTORES, Staging
-from strongroom.store import Store
+from strongroom.storage.staging import OF_RESTORES, Staging
+from strongroom.storage.store import Store
 from strongroom_airflow.connections import connect_restore, connect_staging, connect_store
 
 

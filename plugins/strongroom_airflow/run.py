@@ -9,15 +9,15 @@ from functools import cached_property, partial
 
 from airflow.sdk import Context
 
-from strongroom.claims import KeepClaim, claim_keeper, release_claim, shared_clock, take_claim
+from strongroom.calendar import Partition
+from strongroom.database.replica import read_source
+from strongroom.database.session import Connection
+from strongroom.ledger.claims import KeepClaim, claim_keeper, release_claim, shared_clock, take_claim
 from strongroom.object_keys import claim_key
-from strongroom.partitions import Partition
 from strongroom.records import RunIdentity
-from strongroom.replica import read_source
 from strongroom.settings import TableSettings
-from strongroom.source import Connection
-from strongroom.staging import Staging
-from strongroom.store import Store
+from strongroom.storage.staging import Staging
+from strongroom.storage.store import Store
 from strongroom_airflow.connections import (
     connect_owner,
     connect_replica,

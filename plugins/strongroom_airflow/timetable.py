@@ -16,8 +16,8 @@ from airflow.exceptions import InvalidPartitionKeyError
 from airflow.timetables.base import DagRunInfo
 from airflow.timetables.trigger import CronPartitionTimetable
 
+from strongroom.calendar import Frequency, Partition, Term, hot_until, newest_due, partitions_between, refuse_if_hot
 from strongroom.errors import PartitionError
-from strongroom.partitions import Frequency, Partition, Term, hot_until, newest_due, partitions_between, refuse_if_hot
 
 if TYPE_CHECKING:
     from airflow.timetables.base import DataInterval, TimeRestriction

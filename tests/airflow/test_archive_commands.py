@@ -7,7 +7,7 @@ import json
 import psycopg
 import pytest
 
-from strongroom.manifest import require_manifest
+from strongroom.ledger.manifests import require_manifest
 from strongroom.object_keys import ArchiveId
 from tests.chain import Chain, some_settings
 from tests.damaging import Vandal

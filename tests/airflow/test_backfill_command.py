@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from strongroom.partitions import Frequency, Partition, Term, newest_due
+from strongroom.calendar import Frequency, Partition, Term, newest_due
 
 DAG_FILE = """
 from datetime import datetime, timedelta, timezone

@@ -8,9 +8,9 @@ import os
 import psycopg
 import pytest
 
-from strongroom.identity import require_claimed
+from strongroom.ledger.owner import require_claimed
 from strongroom.settings import StoreSettings
-from strongroom.store import Store
+from strongroom.storage.store import Store
 
 
 @pytest.fixture

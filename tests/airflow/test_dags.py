@@ -233,8 +233,8 @@ def test_only_who_forks_imports_for_its_forks_what_they_need():
         "ours = ('strongroom', 'airflow.providers.amazon', 'airflow.sdk.definitions.decorators')\n"
         "print(*(name for name in set(sys.modules) - ahead if name.startswith(ours)), 'and no more')\n"
         "sys.argv = ['airflow', 'celery', 'worker']; plugin.on_load(); ahead = set(sys.modules)\n"
-        "print('strongroom.arrow' in ahead, 'pandas' in ahead)\n"
-        "import strongroom.part_files, strongroom.restored_texts\n"
+        "print('strongroom.formats.arrow' in ahead, 'pandas' in ahead)\n"
+        "import strongroom.formats.part_writer, strongroom.restore.parquet_rows\n"
         "print(*(name for name in set(sys.modules) - ahead if name.startswith('pyarrow')), 'and no more')"
     )
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "plugins")}

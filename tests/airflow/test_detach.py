@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from strongroom.detached import DetachEvidence
-from strongroom.detached_purge import DetachedResult
+from strongroom.ledger.evidence import DetachEvidence
+from strongroom.retention.drop_detached import DetachedResult
 from tests.chain import Chain, some_settings
 
 TABLE = """

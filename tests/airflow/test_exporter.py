@@ -23,9 +23,9 @@ from psycopg.conninfo import conninfo_to_dict
 
 from strongroom.object_keys import CATALOG_INDEX, ArchiveId
 from strongroom.settings import Settings, StoreSettings
-from strongroom.statistics import Uncounted
-from strongroom.store import Store
-from strongroom.verification import verify_archives
+from strongroom.statistics.figures import Uncounted
+from strongroom.statistics.proofs import verify_archives
+from strongroom.storage.store import Store
 from strongroom_local.ports import choose_ports
 from strongroom_local.processes import wait_until
 from tests.chain import NOW, Chain, some_settings

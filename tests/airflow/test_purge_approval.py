@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from strongroom.object_keys import ArchiveId
-from strongroom.purge import Approval, judge
-from strongroom.purge_approval import PurgeQuestion
-from strongroom.store import Store
+from strongroom.retention.approval import PurgeQuestion
+from strongroom.retention.purge import Approval, judge
+from strongroom.storage.store import Store
 from tests.chain import some_settings
 from tests.sealing import seal_month
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from strongroom.holds import EVERYTHING
-from strongroom.manifest import archive_ids
+from strongroom.ledger.holds import EVERYTHING
+from strongroom.ledger.manifests import archive_ids
 from strongroom.object_keys import ArchiveId
-from strongroom.purge import Certificate
-from strongroom.purge_report import PurgeReport
-from strongroom.store import Store
+from strongroom.retention.purge import Certificate
+from strongroom.retention.report import PurgeReport
+from strongroom.storage.store import Store
 from tests.chain import some_settings
 from tests.sealing import seal_month, upload_parts
 

@@ -9,10 +9,10 @@ import psycopg
 import pytest
 
 from strongroom.object_keys import ArchiveId
-from strongroom.purge import Approval, judge, purge_archive
-from strongroom.purge_store import PurgeStore
 from strongroom.records import RunIdentity
-from strongroom.verification import verify_and_record
+from strongroom.retention.purge import Approval, judge, purge_archive
+from strongroom.statistics.proofs import verify_and_record
+from strongroom.storage.purge_store import PurgeStore
 from tests import restoring
 from tests.chain import NOW, Chain, some_settings
 from tests.sealing import seal_month

@@ -14,7 +14,7 @@ import pytest
 
 from strongroom.object_keys import ArchiveId
 from strongroom.settings import StoreSettings
-from strongroom.store import make_client
+from strongroom.storage.store import make_client
 from tests import glacier, restoring
 from tests.chain import Chain, some_settings
 

@@ -20,8 +20,8 @@ from airflow.utils.types import DagRunType
 from hypothesis import given
 from hypothesis import strategies as st
 
+from strongroom.calendar import Frequency, Partition, hot_until
 from strongroom.errors import ConfigurationError
-from strongroom.partitions import Frequency, Partition, hot_until
 from strongroom_airflow.timetable import RetentionPartitionTimetable
 
 MONTHLY_CRON = "0 2 1 * *"

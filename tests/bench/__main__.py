@@ -18,7 +18,7 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
-from strongroom.partitions import Frequency, Term, newest_due
+from strongroom.calendar import Frequency, Term, newest_due
 from strongroom_local import sample
 from strongroom_local.airflow import REPOSITORY
 from strongroom_local.stack import Stack

@@ -24,8 +24,8 @@ import zstandard
 from rich.console import Console
 from rich.table import Table
 
-from strongroom.codecs import BLOCK_BYTES, Codec, compress_stream, decompress
-from strongroom.partitions import Frequency, Partition, Term, newest_due
+from strongroom.calendar import Frequency, Partition, Term, newest_due
+from strongroom.formats.codecs import BLOCK_BYTES, Codec, compress_stream, decompress
 from strongroom.settings import load_settings
 from strongroom_local import sample
 from strongroom_local.postgres import PostgresServer

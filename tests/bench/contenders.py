@@ -18,17 +18,17 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from strongroom.checksum import checksum_part
-from strongroom.codecs import choose_codec
-from strongroom.compress import compress_part
-from strongroom.extract_to_staging import extract_part
-from strongroom.partitions import Frequency, Partition
+from strongroom.archive.checksum import checksum_part
+from strongroom.archive.compress import compress_part
+from strongroom.archive.extract_to_staging import extract_part
+from strongroom.archive.seal import seal_archive
+from strongroom.archive.upload import upload_part
+from strongroom.archive.verify import verify_part
+from strongroom.calendar import Frequency, Partition
+from strongroom.formats.codecs import choose_codec
 from strongroom.records import ArchivePlan, PlannedPart, VerifiedPart
-from strongroom.seal import seal_archive
 from strongroom.settings import TableSettings, load_settings
-from strongroom.store import Store
-from strongroom.upload import upload_part
-from strongroom.verify import verify_part
+from strongroom.storage.store import Store
 from strongroom_local.airflow import inherited_environment
 from strongroom_local.processes import ServerError
 from strongroom_local.stack import BUCKET, SOURCE_DATABASE, Stack

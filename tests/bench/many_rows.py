@@ -12,7 +12,7 @@ from datetime import timedelta
 import psycopg
 from psycopg import sql
 
-from strongroom.partitions import Partition
+from strongroom.calendar import Partition
 from strongroom_local import sample
 
 TABLE = "call_detail_records"

@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from strongroom.partitions import Frequency, Partition, Term, newest_due
+from strongroom.calendar import Frequency, Partition, Term, newest_due
 from strongroom.settings import load_settings
 from strongroom_local.airflow import REPOSITORY
 from tests.bench.contenders import ARCHIVE_DAG, TABLE, airflow_pids

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from strongroom.claims import take_claim
-from strongroom.condemn import Condemnation, CondemnError, condemn_archive, read_condemnation
 from strongroom.errors import ContendedError, IntegrityError
-from strongroom.holds import place_hold, release_hold
-from strongroom.manifest import require_manifest
+from strongroom.ledger.claims import take_claim
+from strongroom.ledger.holds import place_hold, release_hold
+from strongroom.ledger.manifests import require_manifest
 from strongroom.object_keys import ArchiveId, claim_key
+from strongroom.retention.condemn import Condemnation, CondemnError, condemn_archive, read_condemnation
 from tests import restoring
 from tests.chain import NOW, Chain, some_settings
 from tests.damaging import ROWS, Vandal

@@ -11,7 +11,7 @@ from pyarrow import compute as pc
 from pyarrow import parquet as pq
 
 from strongroom.errors import IntegrityError
-from strongroom.manifest import require_manifest
+from strongroom.ledger.manifests import require_manifest
 from strongroom_local.postgres import PostgresServer
 from strongroom_local.s3 import ObjectStore
 from tests.damaging import Damaged, flipped, mend_part, require_found_in_part, require_sound, seal_three_parts

@@ -9,15 +9,15 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from strongroom.checksum import checksum_part
-from strongroom.codecs import choose_codec
-from strongroom.compress import compress_part
+from strongroom.archive.checksum import checksum_part
+from strongroom.archive.compress import compress_part
+from strongroom.archive.extract_to_staging import extract_part
+from strongroom.archive.upload import upload_part
+from strongroom.archive.verify import verify_part
 from strongroom.errors import StoreError, StrongroomError
-from strongroom.extract_to_staging import extract_part
+from strongroom.formats.codecs import choose_codec
 from strongroom.object_keys import ArchiveId
 from strongroom.records import ArchivePlan, ExtractedPart, PlannedPart
-from strongroom.upload import upload_part
-from strongroom.verify import verify_part
 from tests.chain import Chain, some_settings
 from tests.damaging import ROWS, flipped
 from tests.integration.test_chain import execute, scalar

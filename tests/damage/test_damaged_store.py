@@ -15,12 +15,12 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from strongroom.catalog import _read_index
-from strongroom.codecs import Codec, compress_stream
 from strongroom.errors import IntegrityError, StrongroomError
-from strongroom.manifest import require_manifest
+from strongroom.formats.codecs import Codec, compress_stream
+from strongroom.ledger.index import _read_index
+from strongroom.ledger.manifests import require_manifest
 from strongroom.object_keys import CATALOG_INDEX, ArchiveId
-from strongroom.store import CHUNK_BYTES
+from strongroom.storage.store import CHUNK_BYTES
 from strongroom_local.postgres import PostgresServer
 from strongroom_local.s3 import ObjectStore
 from tests.damaging import Damaged, flipped, mend_part, require_found_in_part, require_sound, seal_three_parts
@@ -358,7 +358,7 @@ def test_a_snapshot_that_is_none_makes_a_manifest_damaged(damaged, snapshot):
 
 
 def test_a_manifest_too_large_for_any_memory_is_not_read(damaged, monkeypatch):
-    monkeypatch.setattr("strongroom.store.LARGEST_READ_BYTES", 100_000)
+    monkeypatch.setattr("strongroom.storage.store.LARGEST_READ_BYTES", 100_000)
     damaged.vandal.replace(damaged.archive.manifest_key, b" " * 100_001)
 
     require_unverifiable(damaged, "is larger than any object of its kind")

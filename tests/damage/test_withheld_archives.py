@@ -7,11 +7,11 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from strongroom.errors import IntegrityError
-from strongroom.manifest import require_manifest
+from strongroom.ledger.manifests import require_manifest
 from strongroom.object_keys import ArchiveId
-from strongroom.purge import Approval, judge, purge_archive
-from strongroom.purge_store import PurgeStore
-from strongroom.verification import verify_and_record
+from strongroom.retention.purge import Approval, judge, purge_archive
+from strongroom.statistics.proofs import verify_and_record
+from strongroom.storage.purge_store import PurgeStore
 from tests.chain import NOW, RUN, Chain, some_settings
 from tests.damaging import Vandal
 from tests.integration.test_chain import execute, scalar

@@ -18,7 +18,7 @@ import pytest
 import zstandard
 from psycopg import sql
 
-from strongroom.partitions import Frequency, Partition
+from strongroom.calendar import Frequency, Partition
 from strongroom.settings import load_settings
 from strongroom_local import sample
 from strongroom_local.airflow import call_api

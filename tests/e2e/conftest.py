@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from strongroom.database.session import open_source, read_identity
 from strongroom.settings import DEFAULT_FILE, FILE_VARIABLE, StoreSettings
-from strongroom.source import open_source, read_identity
-from strongroom.store import Store
+from strongroom.storage.store import Store
 from strongroom_local.ports import LOOPBACK
 from strongroom_local.stack import Stack
 from tests import glacier

@@ -12,8 +12,8 @@ from datetime import datetime, timezone
 
 import pytest
 
+from strongroom.calendar import Frequency
 from strongroom.object_keys import ArchiveId
-from strongroom.partitions import Frequency
 from tests import glacier
 from tests.chain import Chain, some_settings
 from tests.e2e.helpers import Airflow, ended, query, run_airflow, start_airflow, wait_for

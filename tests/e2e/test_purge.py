@@ -12,10 +12,10 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
-from strongroom.partitions import Frequency, Partition
-from strongroom.source import open_source
-from strongroom.store import Store
-from strongroom.warm import warm_script
+from strongroom.calendar import Frequency, Partition
+from strongroom.database.session import open_source
+from strongroom.storage.store import Store
+from strongroom.tables.warm import warm_script
 from strongroom_local.stack import ARCHIVER_ROLE, BUCKET, Stack
 from tests.chain import some_settings
 from tests.e2e.helpers import Airflow, Books, Run, ended, query, start_airflow, wait_for

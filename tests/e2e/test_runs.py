@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from strongroom.partitions import Frequency, Partition, Term, newest_due
+from strongroom.calendar import Frequency, Partition, Term, newest_due
 from strongroom_local import sample
 from strongroom_local.processes import ServerError
 from strongroom_local.stack import SOURCE_DATABASE, Stack

@@ -23,11 +23,10 @@ from typing import Any
 import boto3
 from pydantic import BaseModel
 
-from strongroom.claims import claim_keeper, release_claim, running_clock, take_claim
+from strongroom.archive.report import report_run
 from strongroom.errors import StrongroomError
+from strongroom.ledger.claims import claim_keeper, release_claim, running_clock, take_claim
 from strongroom.object_keys import claim_key
-from strongroom.purge import BY_POLICY, Approval, PurgeResult, judge, purge_archive
-from strongroom.purge_store import PurgeStore
 from strongroom.records import (
     ArchivePlan,
     ChecksummedPart,
@@ -39,10 +38,11 @@ from strongroom.records import (
     UploadedPart,
     VerifiedPart,
 )
-from strongroom.report import report_run
-from strongroom.restore import RestoredPart, RestorePlan, release_claims, report_restore
+from strongroom.restore.plan import RestoredPart, RestorePlan, release_claims, report_restore
+from strongroom.retention.purge import BY_POLICY, Approval, PurgeResult, judge, purge_archive
 from strongroom.settings import TableSettings
-from strongroom.store import make_client
+from strongroom.storage.purge_store import PurgeStore
+from strongroom.storage.store import make_client
 from strongroom_airflow.stopping import StoppedError, Stopping
 from tests import restoring
 from tests.chain import NOW, RUN, Chain

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from strongroom.errors import IntegrityError, StoreError
-from strongroom.holds import place_hold, read_holds, release_hold
+from strongroom.ledger.holds import place_hold, read_holds, release_hold
 from tests.faults.scenario import Scene, side_by_side
 from tests.faults.steps import Steps
 from tests.proxies import (

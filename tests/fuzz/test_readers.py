@@ -19,18 +19,22 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from strongroom.arrow import pa
-from strongroom.catalog import _read_index
-from strongroom.claims import parse_claim
-from strongroom.codecs import BLOCK_BYTES, decompress
-from strongroom.condemn import Condemnation
-from strongroom.delete import DeleteEvidence, DeleteProgress, parse_evidence
+from strongroom.archive.delete import DeleteEvidence, DeleteProgress, parse_evidence
+from strongroom.archive.report import RunReport
+from strongroom.archive.verify import split_lines
+from strongroom.calendar import EPOCH, Partition, Term
 from strongroom.errors import ConfigurationError, IntegrityError, StrongroomError
-from strongroom.holds import Hold, parse_coverage, read_holds
-from strongroom.identity import claim_store
-from strongroom.json_lines import LineWriter
-from strongroom.line_reader import LineReader, copy_rows
-from strongroom.manifest import Manifest, parse_manifest
+from strongroom.formats.arrow import pa
+from strongroom.formats.codecs import BLOCK_BYTES, decompress
+from strongroom.formats.line_reader import LineReader, copy_rows
+from strongroom.formats.line_writer import LineWriter
+from strongroom.formats.type_names import is_type_name, type_name
+from strongroom.ledger.claims import parse_claim
+from strongroom.ledger.holds import Hold, parse_coverage, read_holds
+from strongroom.ledger.index import _read_index
+from strongroom.ledger.manifests import Manifest, parse_manifest
+from strongroom.ledger.owner import claim_store
+from strongroom.ledger.restores import parse_restore_record
 from strongroom.object_keys import (
     CATALOG_INDEX,
     ArchiveId,
@@ -42,8 +46,6 @@ from strongroom.object_keys import (
     stored_archive_id,
     unfinished_purges,
 )
-from strongroom.partitions import EPOCH, Partition, Term
-from strongroom.purge import Certificate, PurgeIntent
 from strongroom.records import (
     CompressedPart,
     ExtractedPart,
@@ -54,16 +56,14 @@ from strongroom.records import (
     VerifiedPart,
     parse_record,
 )
-from strongroom.report import RunReport
-from strongroom.restore import RestoreRequest
-from strongroom.restore_part import RestoreProgress
-from strongroom.restores import parse_restore_record
+from strongroom.restore.load import RestoreProgress
+from strongroom.restore.plan import RestoreRequest
+from strongroom.retention.condemn import Condemnation
+from strongroom.retention.purge import Certificate, PurgeIntent
 from strongroom.settings import Settings, StoreSettings, load_settings
 from strongroom.settings.strict_yaml import YamlError, parse_yaml
-from strongroom.store import Store, StoredVersion
-from strongroom.type_names import is_type_name, type_name
-from strongroom.verification import parse_sample
-from strongroom.verify import split_lines
+from strongroom.statistics.proofs import parse_sample
+from strongroom.storage.store import Store, StoredVersion
 from tests.synthetic import a_manifest
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"

@@ -16,18 +16,18 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from strongroom.checksum import checksum_part
-from strongroom.claims import release_claim, take_claim
-from strongroom.codecs import choose_codec, decompress
-from strongroom.compress import compress_part
+from strongroom.archive.checksum import checksum_part
+from strongroom.archive.compress import compress_part
+from strongroom.archive.extract_to_staging import extract_part
+from strongroom.archive.report import report_run
+from strongroom.archive.upload import upload_part
 from strongroom.errors import ContendedError, StrongroomError
-from strongroom.extract_to_staging import extract_part
-from strongroom.manifest import archive_ids, require_manifest
+from strongroom.formats.codecs import choose_codec, decompress
+from strongroom.ledger.claims import release_claim, take_claim
+from strongroom.ledger.manifests import archive_ids, require_manifest
 from strongroom.object_keys import claim_key
-from strongroom.report import report_run
 from strongroom.settings import StoreSettings
-from strongroom.store import Store, make_client
-from strongroom.upload import upload_part
+from strongroom.storage.store import Store, make_client
 from strongroom_local.ports import choose_ports
 from strongroom_local.processes import wait_until
 from tests.chain import Chain, some_settings

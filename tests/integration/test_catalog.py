@@ -7,15 +7,15 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from strongroom.catalog import each_once, read_catalog, stray_keys, survey_catalog, write_index
 from strongroom.errors import IntegrityError
+from strongroom.ledger.index import each_once, read_catalog, stray_keys, survey_catalog, write_index
 from strongroom.object_keys import CATALOG_INDEX, SOURCE_IDENTITY, ArchiveId
 from strongroom.settings import Settings, StoreSettings
-from strongroom.statistics import make_statistics
-from strongroom.statistics_page import make_page
-from strongroom.statistics_report import keep_statistics
-from strongroom.store import Store
-from strongroom.verification import read_proofs, verify_and_record, verify_archives
+from strongroom.statistics.figures import make_statistics
+from strongroom.statistics.keep import keep_statistics
+from strongroom.statistics.page import make_page
+from strongroom.statistics.proofs import read_proofs, verify_and_record, verify_archives
+from strongroom.storage.store import Store
 from tests.chain import NOW, Chain, some_settings
 from tests.counting import count_calls
 from tests.damaging import Vandal

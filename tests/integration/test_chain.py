@@ -11,9 +11,9 @@ import psycopg
 import pytest
 import zstandard
 
+from strongroom.archive.extract_to_staging import extract_part
 from strongroom.errors import IdentityError, IntegrityError, PartitionError, UnarchivableError
-from strongroom.extract_to_staging import extract_part
-from strongroom.manifest import archive_ids, require_manifest, sealed_part
+from strongroom.ledger.manifests import archive_ids, require_manifest, sealed_part
 from strongroom.object_keys import ArchiveId
 from tests.chain import RUN, Chain, some_settings
 

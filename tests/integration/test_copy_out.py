@@ -11,9 +11,9 @@ import pytest
 from psycopg.pq import TransactionStatus
 from psycopg.sql import SQL
 
-from strongroom.copy_out import copied_blocks
-from strongroom.extract_to_staging import _copy_rows
-from strongroom.source import open_source
+from strongroom.archive.extract_to_staging import _copy_rows
+from strongroom.database.copy_out import copied_blocks
+from strongroom.database.session import open_source
 from strongroom_local.processes import wait_until
 
 NUMBERS = "COPY (SELECT n FROM generate_series(1, {}) AS n) TO STDOUT"

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from strongroom.database.session import open_source
 from strongroom.errors import ConfigurationError, SourceAccessError, UnarchivableError
 from strongroom.object_keys import SOURCE_IDENTITY
-from strongroom.source import open_source
 from tests.chain import Chain, some_settings
 from tests.integration.test_chain import AUDIT, execute, scalar
 from tests.proxies import MADE_UP_PROCESS, Pooler

@@ -19,9 +19,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from strongroom import delete, pace
-from strongroom.delete import DeleteEvidence, DeleteProgress, PendingBatch, delete_part
-from strongroom.detached import DetachedPartition, DetachEvidence
+from strongroom.archive import delete
+from strongroom.archive.delete import DeleteEvidence, DeleteProgress, PendingBatch, delete_part
+from strongroom.calendar import Frequency, Partition
+from strongroom.database.session import open_source, read_life
 from strongroom.errors import (
     ContendedError,
     HeldError,
@@ -34,13 +35,13 @@ from strongroom.errors import (
     StrongroomError,
     UnarchivableError,
 )
-from strongroom.holds import EVERYTHING, place_hold, release_hold
-from strongroom.partitions import Frequency, Partition
+from strongroom.ledger.evidence import DetachedPartition, DetachEvidence
+from strongroom.ledger.holds import EVERYTHING, place_hold, release_hold
+from strongroom.ledger.restores import keep_record
 from strongroom.records import DeletedPart, RestoreRecord, VerifiedPart
-from strongroom.restores import keep_record
 from strongroom.settings import StoreSettings
-from strongroom.source import open_source, read_life
-from strongroom.warm import warm_script
+from strongroom.tables import pace
+from strongroom.tables.warm import warm_script
 from tests.chain import NOW, RUN, Chain, some_settings
 from tests.integration.test_chain import execute, scalar
 

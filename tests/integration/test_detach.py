@@ -21,22 +21,25 @@ import pytest
 from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from strongroom import comparing, detach, detached_purge, locks
-from strongroom.condemn import condemn_archive
-from strongroom.delete import DeleteEvidence
-from strongroom.detached import DetachEvidence
-from strongroom.detached_purge import DropEvidence
+from strongroom.archive import detach
+from strongroom.archive.delete import DeleteEvidence
+from strongroom.archive.report import report_run
+from strongroom.database.session import qualified
 from strongroom.errors import HeldError, IdentityError, IntegrityError, NeededError, SourceAccessError, SourceError
-from strongroom.holds import EVERYTHING, place_hold, release_hold
-from strongroom.manifest import read_manifest
+from strongroom.ledger.evidence import DetachEvidence
+from strongroom.ledger.holds import EVERYTHING, place_hold, release_hold
+from strongroom.ledger.manifests import read_manifest
 from strongroom.object_keys import ArchiveId, claim_key
-from strongroom.purge_store import PurgeStore
 from strongroom.records import VerifiedPart
-from strongroom.report import report_run
+from strongroom.retention import drop_detached as detached_purge
+from strongroom.retention.condemn import condemn_archive
+from strongroom.retention.drop_detached import DropEvidence
 from strongroom.settings import StoreSettings
-from strongroom.source import qualified
-from strongroom.staging import FolderStaging
-from strongroom.store import Store
+from strongroom.storage.purge_store import PurgeStore
+from strongroom.storage.staging import FolderStaging
+from strongroom.storage.store import Store
+from strongroom.tables import compare as comparing
+from strongroom.tables import locks
 from tests import restoring
 from tests.chain import NOW, Chain, some_settings
 from tests.integration.test_chain import execute, scalar
@@ -499,8 +502,8 @@ def test_a_delete_trigger_that_was_accepted_still_fires_for_each_row(make_chain)
 
 
 def test_rows_that_move_to_the_warm_tier_go_by_key(make_chain, source):
-    from strongroom.partitions import Frequency, Partition
-    from strongroom.warm import warm_script
+    from strongroom.calendar import Frequency, Partition
+    from strongroom.tables.warm import warm_script
 
     chain = make_chain(warm=True)
     with chain.source() as connection:

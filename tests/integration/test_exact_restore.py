@@ -9,9 +9,9 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from strongroom.errors import IntegrityError, RestoreError
-from strongroom.manifest import Manifest, require_manifest
+from strongroom.ledger.manifests import Manifest, require_manifest
 from strongroom.object_keys import ArchiveId
-from strongroom.restore_target import create_target, find_target, fit_columns
+from strongroom.restore.target import create_target, find_target, fit_columns
 from tests.chain import NOW, Chain, some_settings
 from tests.restoring import load, plan, restore
 

@@ -10,11 +10,11 @@ import boto3
 import psycopg
 import pytest
 
-from strongroom.bucket import refuse_early_expiry
 from strongroom.errors import StoreAccessError
 from strongroom.object_keys import SOURCE_IDENTITY
 from strongroom.settings import StoreSettings
-from strongroom.store import Store, make_client
+from strongroom.storage.bucket import refuse_early_expiry
+from strongroom.storage.store import Store, make_client
 from tests import glacier
 from tests.chain import NOW, Chain, some_settings
 

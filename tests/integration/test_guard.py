@@ -17,8 +17,9 @@ import pytest
 from psycopg import errors
 from psycopg.conninfo import make_conninfo
 
+from strongroom.database.session import Connection, open_source, qualified
 from strongroom.errors import SourceAccessError
-from strongroom.guard import (
+from strongroom.tables.guard import (
     GuardedTable,
     GuardTag,
     bring_back,
@@ -28,7 +29,6 @@ from strongroom.guard import (
     prepare_guards,
     set_guard,
 )
-from strongroom.source import Connection, open_source, qualified
 from tests.integration.test_chain import execute, scalar
 
 HELD = "strongroom_detached"

@@ -8,10 +8,18 @@ import pytest
 from botocore.exceptions import ClientError
 
 from strongroom.errors import HeldError, IntegrityError, StoreAccessError
-from strongroom.holds import EVERYTHING, HoldError, HoldWatch, holds_in_force, place_hold, read_holds, release_hold
+from strongroom.ledger.holds import (
+    EVERYTHING,
+    HoldError,
+    HoldWatch,
+    holds_in_force,
+    place_hold,
+    read_holds,
+    release_hold,
+)
 from strongroom.object_keys import ArchiveId, hold_key
 from strongroom.settings import StoreSettings
-from strongroom.store import Store
+from strongroom.storage.store import Store
 from tests.damaging import Vandal
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)

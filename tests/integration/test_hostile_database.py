@@ -11,10 +11,10 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from strongroom.calendar import Frequency, Partition
+from strongroom.database.session import open_source, pin
 from strongroom.errors import IntegrityError, StrongroomError, UnarchivableError
-from strongroom.partitions import Frequency, Partition
-from strongroom.source import open_source, pin
-from strongroom.warm import warm_script
+from strongroom.tables.warm import warm_script
 from strongroom_local.processes import bare_environment
 from tests.chain import NOW, Chain, some_settings
 from tests.integration.test_chain import execute, scalar

@@ -10,14 +10,14 @@ import psycopg
 import pytest
 from pydantic import ValidationError
 
+from strongroom.calendar import Frequency, Partition
 from strongroom.errors import StrongroomError
-from strongroom.holds import place_hold, release_hold
+from strongroom.ledger.holds import place_hold, release_hold
+from strongroom.ledger.restores import make_restore_id
 from strongroom.object_keys import ArchiveId
-from strongroom.partitions import Frequency, Partition
-from strongroom.restores import make_restore_id
 from strongroom.settings import StoreSettings
-from strongroom.staging import FolderStaging
-from strongroom.verification import verify_archive
+from strongroom.statistics.proofs import verify_archive
+from strongroom.storage.staging import FolderStaging
 from strongroom_local.ports import LOOPBACK
 from tests.chain import NOW, Chain, some_settings
 from tests.proxies import HoldingProxy, proxied_client

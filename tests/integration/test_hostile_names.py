@@ -8,20 +8,20 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from strongroom.catalog import survey_catalog
+from strongroom.calendar import Frequency, Partition
 from strongroom.errors import UnarchivableError
-from strongroom.holds import covered, place_hold
-from strongroom.metrics import make_metrics
+from strongroom.ledger.holds import covered, place_hold
+from strongroom.ledger.index import survey_catalog
 from strongroom.object_keys import ArchiveId
-from strongroom.partitions import Frequency, Partition
-from strongroom.purge import judge
+from strongroom.retention.drop_warm import WarmResult, purge_warm
+from strongroom.retention.purge import judge
 from strongroom.settings import Settings, TableSettings
-from strongroom.statistics import make_statistics
-from strongroom.statistics_page import make_page
-from strongroom.verification import verify_archive
-from strongroom.waiting import count_waiting
-from strongroom.warm import warm_script
-from strongroom.warm_purge import WarmResult, purge_warm
+from strongroom.statistics.figures import make_statistics
+from strongroom.statistics.metrics import make_metrics
+from strongroom.statistics.page import make_page
+from strongroom.statistics.proofs import verify_archive
+from strongroom.statistics.waiting import count_waiting
+from strongroom.tables.warm import warm_script
 from tests.chain import NOW, RUN, Chain, some_settings
 from tests.restoring import restore
 

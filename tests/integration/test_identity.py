@@ -8,13 +8,13 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from strongroom.catalog import read_catalog, survey_catalog
+from strongroom.archive.plan import plan_archive
+from strongroom.database.session import read_identity
 from strongroom.errors import IdentityError, IntegrityError
-from strongroom.identity import claim_store, require_claimed
+from strongroom.ledger.index import read_catalog, survey_catalog
+from strongroom.ledger.owner import claim_store, require_claimed
 from strongroom.object_keys import SOURCE_IDENTITY
-from strongroom.plan import plan_archive
-from strongroom.purge import judge
-from strongroom.source import read_identity
+from strongroom.retention.purge import judge
 from strongroom_local.s3 import ObjectStore
 from tests import restoring
 from tests.chain import NOW, Chain, some_settings

@@ -18,15 +18,15 @@ from hypothesis import strategies as st
 from psycopg import sql
 from psycopg.types.string import TextLoader
 
-from strongroom.catalogue import inspect_table
-from strongroom.checksum import ReadingBack
+from strongroom.archive.checksum import ReadingBack
+from strongroom.archive.verify import split_lines
+from strongroom.database.inspect import inspect_table
+from strongroom.database.rows import json_line
+from strongroom.database.session import PINNED, open_source
 from strongroom.errors import IntegrityError, UnarchivableError
-from strongroom.manifest import Manifest, ManifestPart, require_manifest
+from strongroom.ledger.manifests import Manifest, ManifestPart, require_manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.records import Column, SourceIdentity, TableShape
-from strongroom.shape import json_line
-from strongroom.source import PINNED, open_source
-from strongroom.verify import split_lines
 from tests import restoring
 from tests.chain import Chain, some_settings
 

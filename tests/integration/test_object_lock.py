@@ -10,13 +10,13 @@ import pytest
 from botocore.exceptions import ClientError
 
 from strongroom.errors import StoreAccessError
-from strongroom.manifest import require_manifest
+from strongroom.ledger.manifests import require_manifest
+from strongroom.ledger.object_lock import lock_archive, short_locks
 from strongroom.object_keys import ArchiveId
-from strongroom.object_lock import lock_archive, short_locks
-from strongroom.purge import Approval, PurgeResult, judge, purge_archive, versions_of
-from strongroom.purge_store import PurgeStore
+from strongroom.retention.purge import Approval, PurgeResult, judge, purge_archive, versions_of
+from strongroom.retention.sweep import sweep_store
 from strongroom.settings import StoreSettings
-from strongroom.sweep import sweep_store
+from strongroom.storage.purge_store import PurgeStore
 from tests.chain import NOW, RUN, Chain, some_settings
 from tests.integration.test_chain import AUDIT, execute
 

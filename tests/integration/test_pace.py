@@ -13,13 +13,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from strongroom import pace
+from strongroom.database.session import open_source
 from strongroom.errors import BusyError, ContendedError, HeldError, OutOfTimeError
-from strongroom.holds import EVERYTHING, place_hold, release_hold
-from strongroom.pace import Neighbours, Pace
+from strongroom.ledger.holds import EVERYTHING, place_hold, release_hold
 from strongroom.settings import DeleteLimits, StoreSettings
-from strongroom.source import open_source
-from strongroom.store import Store
+from strongroom.storage.store import Store
+from strongroom.tables import pace
+from strongroom.tables.pace import Neighbours, Pace
 from tests.chain import NOW, some_settings
 from tests.integration.test_chain import execute, scalar
 
@@ -72,7 +72,7 @@ def connection(source) -> Iterator[psycopg.Connection[Any]]:
 @pytest.fixture
 def make_pace(connection, store, tmp_path, caplog):
     """A function that makes a pace with some limits; what it says is caught."""
-    caplog.set_level(logging.INFO, logger="strongroom.pace")
+    caplog.set_level(logging.INFO, logger="strongroom.tables.pace")
 
     def make(*, rows: int = 10_000, keep_claim=lambda: None, stop_at=None, **limits: Any) -> Pace:
         changes = {"delete_batch_rows": rows, "delete_limits": DeleteLimits(**CALM | limits)}

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet as pq
 
-from strongroom import restore_part as restore_part_module
-from strongroom.checksum import ReadingBack
+from strongroom.archive.checksum import ReadingBack
 from strongroom.errors import IntegrityError, SourceError, StagingError, StrongroomError
-from strongroom.manifest import parse_manifest, require_manifest
+from strongroom.ledger.manifests import parse_manifest, require_manifest
 from strongroom.object_keys import ArchiveId
-from strongroom.verification import verify_and_record
+from strongroom.restore import load as restore_part_module
+from strongroom.statistics.proofs import verify_and_record
 from tests import restoring
 from tests.chain import NOW, Chain, some_settings
 
@@ -153,8 +153,8 @@ def test_values_go_into_the_table_without_json_in_between(chain, monkeypatch):
         before = rows(chain)
         chain.run()
         monkeypatch.setattr(restore_part_module, "BATCH_ROWS", 90)
-        monkeypatch.setattr("strongroom.parquet._BATCH_ROWS", 40)
-        monkeypatch.setattr("strongroom.restored_texts.LineWriter", None)
+        monkeypatch.setattr("strongroom.formats.parquet._BATCH_ROWS", 40)
+        monkeypatch.setattr("strongroom.restore.parquet_rows.LineWriter", None)
         monkeypatch.setattr(restore_part_module._Loader, "_rebuild", None)
         planned = restoring.plan(chain)
         copy, calls = restore_part_module._Loader._all_copied, iter(range(100))
@@ -264,7 +264,7 @@ def test_a_full_disk_is_named_and_leaves_nothing_behind(chain, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("strongroom.parquet._Summed.write", no_room)
+        patched.setattr("strongroom.formats.parquet._Summed.write", no_room)
         with pytest.raises(StagingError, match="no room left to write"):
             chain.extract(plan.parts[0])
     gc.collect()
@@ -272,7 +272,7 @@ def test_a_full_disk_is_named_and_leaves_nothing_behind(chain, monkeypatch):
 
     compressed = chain.compress(chain.extract(plan.parts[0]))
     with monkeypatch.context() as patched:
-        patched.setattr("strongroom.checksum.ReadingBack._see", no_room)
+        patched.setattr("strongroom.archive.checksum.ReadingBack._see", no_room)
         with pytest.raises(StagingError, match="no room left for a copy"):
             chain.checksum(compressed)
     assert chain.checksum(compressed).rows == plan.parts[0].expected_rows

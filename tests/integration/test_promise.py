@@ -16,8 +16,11 @@ import psycopg
 import pyarrow as pa
 import pytest
 
-from strongroom import delete
-from strongroom.codecs import decompress
+from strongroom.archive import delete
+from strongroom.archive.extract_to_staging import extract_part
+from strongroom.archive.report import report_run
+from strongroom.archive.seal import seal_archive
+from strongroom.archive.verify import split_lines
 from strongroom.errors import (
     IdentityError,
     IntegrityError,
@@ -26,14 +29,11 @@ from strongroom.errors import (
     StrongroomError,
     UnarchivableError,
 )
-from strongroom.extract_to_staging import extract_part
-from strongroom.manifest import archive_ids, require_manifest
+from strongroom.formats.codecs import decompress
+from strongroom.ledger.manifests import archive_ids, require_manifest
 from strongroom.object_keys import ArchiveId
-from strongroom.report import report_run
-from strongroom.seal import seal_archive
 from strongroom.settings import StoreSettings
-from strongroom.store import Store
-from strongroom.verify import split_lines
+from strongroom.storage.store import Store
 from tests import restoring
 from tests.chain import RUN, Chain, some_settings
 from tests.integration.test_chain import AUDIT, execute, scalar

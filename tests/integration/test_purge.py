@@ -15,12 +15,13 @@ import pytest
 from botocore.awsrequest import AWSResponse, HeadersDict
 from urllib3 import HTTPResponse
 
-from strongroom.claims import take_claim
 from strongroom.errors import IntegrityError, StoreAccessError, StoreError
-from strongroom.holds import covered, place_hold, release_hold
-from strongroom.manifest import require_manifest
+from strongroom.ledger.claims import take_claim
+from strongroom.ledger.holds import covered, place_hold, release_hold
+from strongroom.ledger.manifests import require_manifest
 from strongroom.object_keys import ArchiveId, claim_key
-from strongroom.purge import (
+from strongroom.records import Claim, RestoreRecord, RunIdentity
+from strongroom.retention.purge import (
     BY_POLICY,
     NOBODY,
     Approval,
@@ -32,10 +33,9 @@ from strongroom.purge import (
     purge_archive,
     read_restore,
 )
-from strongroom.purge_store import PurgeStore, UnfinishedUpload
-from strongroom.records import Claim, RestoreRecord, RunIdentity
 from strongroom.settings import TableSettings
-from strongroom.store import Store, StoredVersion
+from strongroom.storage.purge_store import PurgeStore, UnfinishedUpload
+from strongroom.storage.store import Store, StoredVersion
 from strongroom_local.s3 import ObjectStore
 from tests.chain import Chain, some_settings
 from tests.damaging import Vandal

@@ -15,14 +15,15 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from strongroom import delete, replica
+from strongroom.archive import delete
+from strongroom.archive.extract_to_staging import extract_part
+from strongroom.database import replica
+from strongroom.database.replica import read_source
+from strongroom.database.session import Connection, open_source
 from strongroom.errors import ConfigurationError, SourceAccessError, SourceError
-from strongroom.extract_to_staging import extract_part
-from strongroom.pace import Neighbours
 from strongroom.records import ExtractedPart, PlannedPart
-from strongroom.replica import read_source
 from strongroom.settings import DeleteLimits
-from strongroom.source import Connection, open_source
+from strongroom.tables.pace import Neighbours
 from strongroom_local.postgres import PostgresServer
 from tests.chain import Chain, some_settings
 from tests.integration.test_chain import execute, scalar
@@ -72,7 +73,7 @@ def scalar_of(connection: Any, query: str) -> Any:
 
 @pytest.fixture
 def chain(source, on_standby, object_store, bucket, tmp_path, caplog) -> FromReplica:
-    caplog.set_level(logging.INFO, logger="strongroom.replica")
+    caplog.set_level(logging.INFO, logger="strongroom.database.replica")
     execute(source, TABLE)
     chain = FromReplica(source, object_store.client("archiver"), some_settings(bucket, tmp_path, delete_batch_rows=40))
     chain.replica_conninfo = on_standby

@@ -9,12 +9,12 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from strongroom import restore_part as restore_part_module
 from strongroom.errors import ContendedError, IntegrityError, RestoreError, SourceAccessError, SourceError
-from strongroom.manifest import require_manifest
+from strongroom.ledger.manifests import require_manifest
+from strongroom.ledger.restores import active_restores
 from strongroom.object_keys import ArchiveId
-from strongroom.restore import require_complete
-from strongroom.restores import active_restores
+from strongroom.restore import load as restore_part_module
+from strongroom.restore.plan import require_complete
 from strongroom_local import sample
 from tests.chain import NOW, Chain, grants_of, some_settings
 from tests.damaging import Vandal
@@ -573,7 +573,7 @@ def test_rows_that_are_not_there_are_copied_straight_into_the_table(archived, mo
 def test_one_row_that_is_there_in_another_form_sends_the_rest_of_the_part_the_long_way(archived, monkeypatch):
     monkeypatch.setattr(restore_part_module, "BATCH_ROWS", 50)
     monkeypatch.setattr(restore_part_module, "COMPARED_ROWS", 20)
-    monkeypatch.setattr("strongroom.restored_rows._PIECE_ROWS", 7)
+    monkeypatch.setattr("strongroom.restore.rows._PIECE_ROWS", 7)
     execute(
         archived.conninfo, "INSERT INTO audit (id, at, who) OVERRIDING SYSTEM VALUE VALUES (121, '2026-05-04', 'new')"
     )

@@ -14,12 +14,12 @@ from botocore.exceptions import ClientError
 from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from strongroom.bucket import BucketStore, apply_rules, check_bucket
-from strongroom.claims import take_claim
 from strongroom.errors import StoreAccessError
+from strongroom.ledger.claims import take_claim
 from strongroom.settings import StoreSettings
-from strongroom.store import Store
-from strongroom.waiting import count_waiting
+from strongroom.statistics.waiting import count_waiting
+from strongroom.storage.bucket import BucketStore, apply_rules, check_bucket
+from strongroom.storage.store import Store
 from strongroom_local.airflow import REPOSITORY
 from strongroom_local.processes import bare_environment
 from tests.chain import NOW, Chain, some_settings

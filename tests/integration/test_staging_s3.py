@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
+from strongroom.archive.extract_to_staging import extract_part
 from strongroom.errors import IntegrityError, StagingError, StrongroomError
-from strongroom.extract_to_staging import extract_part
-from strongroom.purge_store import PurgeStore
 from strongroom.records import RunIdentity
-from strongroom.staging import OF_RESTORES
-from strongroom.staging_s3 import S3Root, Scratch
-from strongroom.sweep import sweep_staging
+from strongroom.retention.sweep import sweep_staging
+from strongroom.storage.purge_store import PurgeStore
+from strongroom.storage.staging import OF_RESTORES
+from strongroom.storage.staging_s3 import S3Root, Scratch
 from tests import restoring
 from tests.chain import Chain, some_settings
 from tests.damaging import flipped
@@ -356,7 +356,7 @@ def test_a_scratch_disk_that_cannot_hold_a_part_is_refused_with_numbers(chain):
 
 def test_a_part_too_large_for_one_object_of_staging_is_refused_by_plan(chain, monkeypatch):
     """Of a part of 300 rows of some 80 bytes; parquet is packed before it comes there."""
-    monkeypatch.setattr("strongroom.plan.LARGEST_PUT_BYTES", 10_000)
+    monkeypatch.setattr("strongroom.archive.plan.LARGEST_PUT_BYTES", 10_000)
 
     with pytest.raises(StagingError, match=r"cannot take the parts of .* at most 10,000 bytes .* found about 2\d,\d+"):
         chain.plan()

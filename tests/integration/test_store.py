@@ -10,10 +10,10 @@ from threading import Barrier
 import boto3
 import pytest
 
-from strongroom.claims import release_claim, take_claim
 from strongroom.errors import ConfigurationError, ContendedError, IntegrityError, StoreAccessError, StoreError
+from strongroom.ledger.claims import release_claim, take_claim
 from strongroom.settings import StoreSettings
-from strongroom.store import Store, make_client
+from strongroom.storage.store import Store, make_client
 from strongroom_local.ports import choose_ports
 from tests.chain import NOW
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from strongroom import sweep
-from strongroom.claims import release_claim, take_claim
-from strongroom.holds import EVERYTHING, covered, holds_in_force, place_hold
+from strongroom.ledger.claims import release_claim, take_claim
+from strongroom.ledger.holds import EVERYTHING, covered, holds_in_force, place_hold
 from strongroom.object_keys import CATALOG_INDEX, ArchiveId, claim_key
-from strongroom.purge_store import PurgeStore
 from strongroom.records import RestoreRecord, RunIdentity
-from strongroom.staging import OF_RESTORES, FolderRoot
-from strongroom.store import Store
-from strongroom.sweep import find_leftovers, sweep_staging, sweep_store
+from strongroom.retention import sweep
+from strongroom.retention.sweep import find_leftovers, sweep_staging, sweep_store
+from strongroom.storage.purge_store import PurgeStore
+from strongroom.storage.staging import OF_RESTORES, FolderRoot
+from strongroom.storage.store import Store
 from tests.chain import some_settings
 from tests.sealing import seal_month, upload_parts
 

@@ -8,12 +8,12 @@ from typing import Any
 import boto3
 import pytest
 
-from strongroom.bucket import BucketStore, Finding, apply_rules, check_bucket
 from strongroom.errors import FrozenError, StoreAccessError
-from strongroom.glacier import GlacierStore, ask_back
-from strongroom.manifest import require_manifest
+from strongroom.ledger.manifests import require_manifest
+from strongroom.restore.thaw import GlacierStore, ask_back
 from strongroom.settings import StoreSettings, TableSettings, Transitions
-from strongroom.store import Store, make_client
+from strongroom.storage.bucket import BucketStore, Finding, apply_rules, check_bucket
+from strongroom.storage.store import Store, make_client
 from tests import glacier
 from tests.chain import some_settings
 from tests.sealing import seal_month

@@ -8,8 +8,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from strongroom.database.session import open_source
 from strongroom.errors import SourceError
-from strongroom.source import open_source
 from tests.integration.test_chain import execute
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -20,13 +20,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from psycopg.conninfo import make_conninfo
 
+from strongroom.database.session import open_source
 from strongroom.errors import SourceAccessError, StoreAccessError, StoreError
-from strongroom.holds import covered, place_hold, release_hold
-from strongroom.purge import Approval, judge, purge_archive
-from strongroom.purge_store import PurgeStore
+from strongroom.ledger.holds import covered, place_hold, release_hold
+from strongroom.retention.purge import Approval, judge, purge_archive
 from strongroom.settings import StoreSettings
-from strongroom.source import open_source
-from strongroom.store import Store, make_client
+from strongroom.storage.purge_store import PurgeStore
+from strongroom.storage.store import Store, make_client
 from strongroom_local.ports import LOOPBACK
 from tests.chain import NOW, RUN, Chain, some_settings
 from tests.integration.test_chain import AUDIT, execute

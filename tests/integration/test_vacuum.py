@@ -11,9 +11,9 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from strongroom.report import report_run
-from strongroom.source import open_source
-from strongroom.vacuum import Vacuum, vacuum_after
+from strongroom.archive.report import report_run
+from strongroom.database.session import open_source
+from strongroom.tables.vacuum import Vacuum, vacuum_after
 from tests.chain import NOW, Chain, some_settings
 from tests.integration.test_chain import execute, scalar
 from tests.integration.test_pace import counted

@@ -5,9 +5,9 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from strongroom.database.session import open_source
 from strongroom.errors import SourceAccessError
-from strongroom.source import open_source
-from strongroom.waiting import TableCounts, count_waiting
+from strongroom.statistics.waiting import TableCounts, count_waiting
 from tests.chain import NOW, some_settings
 
 

@@ -10,14 +10,14 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from strongroom import delete
-from strongroom.delete import DeleteEvidence
+from strongroom.archive import delete
+from strongroom.archive.delete import DeleteEvidence
+from strongroom.calendar import Frequency, Partition
 from strongroom.errors import IntegrityError, UnarchivableError
-from strongroom.holds import EVERYTHING, place_hold
+from strongroom.ledger.holds import EVERYTHING, place_hold
 from strongroom.object_keys import SOURCE_IDENTITY, ArchiveId
-from strongroom.partitions import Frequency, Partition
-from strongroom.warm import warm_script
-from strongroom.warm_purge import WarmEvidence, WarmResult, purge_warm
+from strongroom.retention.drop_warm import WarmEvidence, WarmResult, purge_warm
+from strongroom.tables.warm import warm_script
 from tests.chain import NOW, RUN, Chain, some_settings
 from tests.integration.test_chain import AUDIT, execute, scalar
 

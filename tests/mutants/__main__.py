@@ -31,25 +31,25 @@ from tests.mutants.making import Mutant, make_mutants
 
 REPOSITORY = Path(__file__).parents[2]
 TARGETS: dict[str, tuple[str, ...]] = {
-    "strongroom.delete": (),
-    "strongroom.batch": (),
-    "strongroom.detached": ("detached_windows", "covers", "dated_inside"),
-    "strongroom.seal": ("require_part_of", "require_object"),
-    "strongroom.verify": ("open_keys", "restore_keys"),
-    "strongroom.plan": ("refers",),
-    "strongroom.extract_to_staging": ("inspect_unchanged",),
-    "strongroom.guard": (),
-    "strongroom.comparing": (),
-    "strongroom.detached_purge": (),
+    "strongroom.archive.delete": (),
+    "strongroom.database.key_batch": (),
+    "strongroom.ledger.evidence": ("detached_windows", "covers", "dated_inside"),
+    "strongroom.archive.seal": ("require_part_of", "require_object"),
+    "strongroom.archive.verify": ("open_keys", "restore_keys"),
+    "strongroom.archive.plan": ("refers",),
+    "strongroom.archive.extract_to_staging": ("inspect_unchanged",),
+    "strongroom.tables.guard": (),
+    "strongroom.tables.compare": (),
+    "strongroom.retention.drop_detached": (),
 }
 """Modules, and the functions of them that the delete rests on; none means all."""
 
 _DETACH = "tests/integration/test_detach.py"
 TESTS = {
     **dict.fromkeys(TARGETS, ("tests/integration/test_delete_guard.py",)),
-    "strongroom.guard": ("tests/integration/test_guard.py", _DETACH),
-    "strongroom.comparing": (_DETACH,),
-    "strongroom.detached_purge": (_DETACH,),
+    "strongroom.tables.guard": ("tests/integration/test_guard.py", _DETACH),
+    "strongroom.tables.compare": (_DETACH,),
+    "strongroom.retention.drop_detached": (_DETACH,),
 }
 """What must fail for a mutant of a module, the quicker first."""
 
@@ -98,7 +98,7 @@ _HEAVY = (
     "_pytest",
     "pendulum",
     "yaml",
-    "strongroom.store",
+    "strongroom.storage.store",
 )
 _SECONDS = 600
 

@@ -12,16 +12,16 @@ from typing import Any
 import psycopg
 import pytest
 
-from strongroom.claims import MOST_APART, claim_keeper, release_claim, running_clock, shared_clock, take_claim
 from strongroom.errors import ClockError, ContendedError, IntegrityError, StrongroomError
-from strongroom.holds import place_hold
-from strongroom.manifest import read_manifest
+from strongroom.ledger.claims import MOST_APART, claim_keeper, release_claim, running_clock, shared_clock, take_claim
+from strongroom.ledger.holds import place_hold
+from strongroom.ledger.manifests import read_manifest
 from strongroom.object_keys import ArchiveId
-from strongroom.purge import BY_POLICY, Approval, begun_purges, judge, purge_archive
-from strongroom.purge_store import PurgeStore
 from strongroom.records import RunIdentity
+from strongroom.retention.purge import BY_POLICY, Approval, begun_purges, judge, purge_archive
 from strongroom.settings import StoreSettings
-from strongroom.store import Store
+from strongroom.storage.purge_store import PurgeStore
+from strongroom.storage.store import Store
 from tests import restoring
 from tests.chain import NOW
 from tests.faults.scenario import Scenario, Scene

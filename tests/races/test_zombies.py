@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from strongroom.errors import ContendedError, IntegrityError
-from strongroom.purge_store import PurgeStore
 from strongroom.records import RunIdentity
-from strongroom.sweep import sweep_store
+from strongroom.retention.sweep import sweep_store
+from strongroom.storage.purge_store import PurgeStore
 from tests import restoring
 from tests.faults.scenario import OUTSIDE, ROWS, Scenario, Scene
 from tests.faults.steps import ARCHIVE_STEPS, CLAIM_TTL, Steps

@@ -23,7 +23,7 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
-from strongroom.partitions import Partition
+from strongroom.calendar import Partition
 from strongroom_local import sample
 from strongroom_local.airflow import REPOSITORY
 from strongroom_local.celery import CeleryStack

@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from strongroom.partitions import Frequency, Partition, Term, newest_due
+from strongroom.calendar import Frequency, Partition, Term, newest_due
 from strongroom_local import sample
 from strongroom_local.celery import STAGING_BUCKET, CeleryStack
 from strongroom_local.ports import LOOPBACK

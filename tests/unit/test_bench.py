@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 from xml.etree import ElementTree
 
-from strongroom.partitions import Frequency, Partition
+from strongroom.calendar import Frequency, Partition
 from tests.bench import __main__ as bench
 from tests.bench import usage
 from tests.bench.contenders import Course, Result

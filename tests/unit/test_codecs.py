@@ -12,9 +12,9 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strongroom import codecs
-from strongroom.codecs import Codec, choose_codec, compress_stream, decompress
 from strongroom.errors import ConfigurationError, IntegrityError
+from strongroom.formats import codecs
+from strongroom.formats.codecs import Codec, choose_codec, compress_stream, decompress
 from strongroom.settings import Compression
 
 EVERY_CODEC = [Codec("zstd", 3), Codec("zstd", 1), Codec("gzip", 6), Codec("none", None)]

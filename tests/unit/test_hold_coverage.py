@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strongroom.holds import EVERYTHING, Hold, HoldError, covered, covering, on_everything, parse_coverage
+from strongroom.ledger.holds import EVERYTHING, Hold, HoldError, covered, covering, on_everything, parse_coverage
 from strongroom.object_keys import ArchiveId
 
 NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)

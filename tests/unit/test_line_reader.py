@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from strongroom.line_reader import LineReader, copy_rows
+from strongroom.formats.line_reader import LineReader, copy_rows
 from strongroom.records import Column
 
 SECRET = b"agent-47"

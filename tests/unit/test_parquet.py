@@ -18,13 +18,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet as pq
 
-from strongroom import parquet as parquet_module
-from strongroom.codecs import Codec
+from strongroom.database.rows import shape_sha256
 from strongroom.errors import IntegrityError
-from strongroom.json_lines import LineWriter
-from strongroom.parquet import PartWriter, codec_of, parquet_lines
+from strongroom.formats import parquet as parquet_module
+from strongroom.formats.codecs import Codec
+from strongroom.formats.line_writer import LineWriter
+from strongroom.formats.parquet import PartWriter, codec_of, parquet_lines
 from strongroom.records import Column, TableShape
-from strongroom.shape import shape_sha256
 
 ZSTD = Codec("zstd", 3)
 

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from strongroom.errors import ConfigurationError, PartitionError
-from strongroom.partitions import (
+from strongroom.calendar import (
     Frequency,
     Partition,
     Term,
@@ -21,6 +20,7 @@ from strongroom.partitions import (
     partitions_between,
     refuse_if_hot,
 )
+from strongroom.errors import ConfigurationError, PartitionError
 
 frequencies = st.sampled_from(Frequency)
 instants = st.datetimes(

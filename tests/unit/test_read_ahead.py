@@ -6,7 +6,7 @@ from threading import Event
 
 import pytest
 
-from strongroom.rebuild import read_ahead
+from strongroom.database.rebuild import read_ahead
 
 BATCHES = [[b"1"], [b"2"], [b"3"]]
 

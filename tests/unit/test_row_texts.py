@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from strongroom.errors import IntegrityError
+from strongroom.formats.row_texts import read_rows
 from strongroom.records import Column
-from strongroom.row_texts import read_rows
 
 
 def some_columns(*types: str) -> list[Column]:
@@ -59,8 +59,11 @@ def test_a_text_that_is_no_row_of_the_table_is_refused(row):
 @pytest.mark.parametrize(
     ("modules", "imported"),
     [
-        ("strongroom.part_files", "True False"),
-        ("strongroom.extract_to_staging, strongroom.verify, strongroom.delete, strongroom.restore_part", "False False"),
+        ("strongroom.formats.part_writer", "True False"),
+        (
+            "strongroom.archive.extract_to_staging, strongroom.archive.verify, strongroom.archive.delete, strongroom.restore.load",
+            "False False",
+        ),
     ],
 )
 def test_only_who_writes_rows_imports_arrow_and_nobody_pandas(modules, imported):
@@ -74,7 +77,7 @@ def test_only_who_writes_rows_imports_arrow_and_nobody_pandas(modules, imported)
 
 def test_arrow_converts_without_pandas_which_it_would_import_where_that_is_installed():
     """40 MB and 0.4 s of each task."""
-    program = "import sys, importlib.util, strongroom.part_files, pyarrow as pa; pa.array(['x']);"
+    program = "import sys, importlib.util, strongroom.formats.part_writer, pyarrow as pa; pa.array(['x']);"
     program += "print(importlib.util.find_spec('pandas') is not None, 'pandas' in sys.modules)"
 
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
+from strongroom.calendar import Frequency, Term
 from strongroom.errors import ConfigurationError
-from strongroom.partitions import Frequency, Term
 from strongroom.settings import (
     DEFAULT_FILE,
     Compression,
@@ -25,8 +25,8 @@ from strongroom.settings import (
     TableSettings,
     load_settings,
 )
+from strongroom.settings.time_budget import TimeBudget
 from strongroom.settings.values import STORAGE_CLASSES
-from strongroom.time_budget import TimeBudget
 from tests.counting import count_calls
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "configuration.md"

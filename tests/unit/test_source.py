@@ -5,8 +5,8 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from strongroom.database.session import open_source, translated_errors
 from strongroom.errors import ConfigurationError, SourceAccessError, SourceError
-from strongroom.source import open_source, translated_errors
 from strongroom_local.ports import choose_ports
 
 

@@ -9,15 +9,15 @@ from fractions import Fraction
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from strongroom.holds import Hold
-from strongroom.metrics import StepFigures, make_metrics
+from strongroom.ledger.holds import Hold
 from strongroom.object_keys import ArchiveId, parse_verification_key, verification_key
 from strongroom.settings import Settings, TableSettings
-from strongroom.statistics import GIBIBYTE, Statistics, Uncounted, make_statistics, next_run
-from strongroom.statistics_page import make_page
-from strongroom.statistics_report import log_lines
-from strongroom.verification import SampleError, choose_sample, parse_sample
-from strongroom.waiting import TableCounts, WaitingPartition
+from strongroom.statistics.figures import GIBIBYTE, Statistics, Uncounted, make_statistics, next_run
+from strongroom.statistics.keep import log_lines
+from strongroom.statistics.metrics import StepFigures, make_metrics
+from strongroom.statistics.page import make_page
+from strongroom.statistics.proofs import SampleError, choose_sample, parse_sample
+from strongroom.statistics.waiting import TableCounts, WaitingPartition
 from tests.synthetic import a_manifest, many_manifests
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strongroom.errors import ConfigurationError, OutOfTimeError
-from strongroom.time_budget import TimeBudget, require_time
+from strongroom.settings.time_budget import TimeBudget, require_time
 
 DAY = timedelta(days=1)
 instants = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(timezone.utc))

@@ -19,8 +19,8 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from strongroom.calendar import Frequency, Term
 from strongroom.errors import ConfigurationError
-from strongroom.partitions import Frequency, Term
 from strongroom.settings.values import (
     Allowed,
     BucketName,

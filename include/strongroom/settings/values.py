@@ -22,9 +22,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from strongroom.calendar import Term
 from strongroom.errors import ConfigurationError
-from strongroom.partitions import Term
-from strongroom.time_budget import TimeBudget
+from strongroom.settings.time_budget import TimeBudget
 
 STORAGE_CLASSES = (
     "STANDARD",

@@ -19,10 +19,10 @@ from airflow.utils.state import DagRunState
 from rich.markup import escape
 from sqlalchemy import select
 
-from strongroom.partitions import Partition, refuse_if_hot
-from strongroom.report import RunReport
+from strongroom.archive.report import RunReport
+from strongroom.calendar import Partition, refuse_if_hot
 from strongroom.settings import TableSettings
-from strongroom.waiting import TableCounts, count_waiting
+from strongroom.statistics.waiting import TableCounts, count_waiting
 from strongroom_airflow.commands.following import (
     FINISHED,
     REMOVED,

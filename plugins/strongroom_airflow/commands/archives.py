@@ -13,17 +13,16 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from strongroom.audit import ArchiveVerdict, read_deletions
-from strongroom.catalog import Survey, each_once, survey_catalog
-from strongroom.delete import DeleteEvidence
+from strongroom.archive.delete import DeleteEvidence
+from strongroom.calendar import EPOCH
 from strongroom.errors import IntegrityError
-from strongroom.manifest import require_manifest
+from strongroom.ledger.index import Survey, each_once, survey_catalog
+from strongroom.ledger.manifests import require_manifest
+from strongroom.ledger.reread import ArchiveVerdict, read_deletions
 from strongroom.object_keys import EVIDENCE, ArchiveId, sealed_and_kept
-from strongroom.partitions import EPOCH
-from strongroom.purge import read_certificate
 from strongroom.records import name_both
-from strongroom.store import Store
-from strongroom.verification import (
+from strongroom.retention.purge import read_certificate
+from strongroom.statistics.proofs import (
     SampleError,
     choose_sample,
     parse_sample,
@@ -31,6 +30,7 @@ from strongroom.verification import (
     verify_and_record,
     verify_archives,
 )
+from strongroom.storage.store import Store
 from strongroom_airflow.commands.catalog import ratio
 from strongroom_airflow.commands.records import show_certificate
 from strongroom_airflow.commands.terminal import (

@@ -10,13 +10,13 @@ from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Column, Table
 
-from strongroom.bucket import BucketStore, apply_rules, check_bucket
-from strongroom.catalog import read_catalog
+from strongroom.database.session import read_identity
 from strongroom.errors import ConfigurationError
-from strongroom.identity import claim_store
-from strongroom.object_lock import lock_archive, short_locks
+from strongroom.ledger.index import read_catalog
+from strongroom.ledger.object_lock import lock_archive, short_locks
+from strongroom.ledger.owner import claim_store
 from strongroom.settings import Settings, TableSettings
-from strongroom.source import read_identity
+from strongroom.storage.bucket import BucketStore, apply_rules, check_bucket
 from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
 from strongroom_airflow.connections import connect_bucket, connect_source, connect_store, store_users
 

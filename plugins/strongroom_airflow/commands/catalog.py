@@ -12,9 +12,9 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Column, Table
 
-from strongroom.catalog import DamagedManifest, Survey, each_once, survey_catalog, write_index
-from strongroom.manifest import Manifest
-from strongroom.partitions import Term
+from strongroom.calendar import Term
+from strongroom.ledger.index import DamagedManifest, Survey, each_once, survey_catalog, write_index
+from strongroom.ledger.manifests import Manifest
 from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
 from strongroom_airflow.connections import connect_store, connect_stores
 

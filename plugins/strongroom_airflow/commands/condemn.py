@@ -8,8 +8,8 @@ from datetime import datetime, timezone
 from airflow.utils.platform import getuser
 from rich.markup import escape
 
-from strongroom.condemn import condemn_archive
-from strongroom.plan import claim_ttl
+from strongroom.archive.plan import claim_ttl
+from strongroom.retention.condemn import condemn_archive
 from strongroom_airflow.commands.archives import find_archive
 from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
 

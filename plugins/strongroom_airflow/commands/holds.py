@@ -12,8 +12,9 @@ from airflow.utils.platform import getuser
 from rich.markup import escape
 from rich.table import Column, Table
 
+from strongroom.calendar import Partition
 from strongroom.errors import ConfigurationError
-from strongroom.holds import (
+from strongroom.ledger.holds import (
     EVERYTHING,
     Hold,
     HoldError,
@@ -25,11 +26,10 @@ from strongroom.holds import (
     read_holds,
     release_hold,
 )
-from strongroom.manifest import archive_ids
+from strongroom.ledger.manifests import archive_ids
 from strongroom.object_keys import manifest_prefix
-from strongroom.partitions import Partition
-from strongroom.purge import begun_purges
-from strongroom.store import Store
+from strongroom.retention.purge import begun_purges
+from strongroom.storage.store import Store
 from strongroom_airflow.commands.terminal import command, print_error, print_json, print_out, read_settings
 from strongroom_airflow.connections import connect_store, connect_stores
 

@@ -17,11 +17,11 @@ from rich.markup import escape
 from rich.table import Column, Table
 from sqlalchemy import select
 
-from strongroom.detached_purge import DetachedResult
-from strongroom.purge import Decision, PurgeResult
-from strongroom.purge_report import sum_up
+from strongroom.retention.drop_detached import DetachedResult
+from strongroom.retention.drop_warm import WarmResult
+from strongroom.retention.purge import Decision, PurgeResult
+from strongroom.retention.report import sum_up
 from strongroom.settings import Settings
-from strongroom.warm_purge import WarmResult
 from strongroom_airflow.commands.following import (
     FINISHED,
     RunError,

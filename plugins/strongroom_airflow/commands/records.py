@@ -13,11 +13,11 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from strongroom.object_keys import ArchiveId
-from strongroom.purge import Certificate, read_certificates
 from strongroom.records import name_both
-from strongroom.restore_history import read_restores
-from strongroom.store import Store
-from strongroom.verification import latest_readings
+from strongroom.restore.history import read_restores
+from strongroom.retention.purge import Certificate, read_certificates
+from strongroom.statistics.proofs import latest_readings
+from strongroom.storage.store import Store
 from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
 from strongroom_airflow.connections import connect_store, connect_stores
 

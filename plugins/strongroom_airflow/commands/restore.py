@@ -14,9 +14,9 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from strongroom.errors import RestoreError
+from strongroom.ledger.restores import make_restore_id
 from strongroom.object_keys import ArchiveId
-from strongroom.restore import RestoreReport
-from strongroom.restores import make_restore_id
+from strongroom.restore.plan import RestoreReport
 from strongroom_airflow.commands.following import (
     FINISHED,
     Task,

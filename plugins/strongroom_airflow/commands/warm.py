@@ -8,9 +8,9 @@ from datetime import datetime, timedelta, timezone
 
 from rich.markup import escape
 
+from strongroom.calendar import Frequency, Partition
 from strongroom.errors import ConfigurationError
-from strongroom.partitions import Frequency, Partition
-from strongroom.warm import SCHEMA, warm_name, warm_script
+from strongroom.tables.warm import SCHEMA, warm_name, warm_script
 from strongroom_airflow.commands.terminal import command, print_out, read_settings
 from strongroom_airflow.connections import connect_owner, connect_source
 

@@ -11,7 +11,7 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowRuntimeError
 
 from strongroom.errors import StrongroomError
-from strongroom.manifest import sealed_part
+from strongroom.ledger.manifests import sealed_part
 from strongroom.records import PlannedPart, VerifiedPart, narrow
 from strongroom.settings import load_settings
 from strongroom_airflow.operators.step import StepOperator

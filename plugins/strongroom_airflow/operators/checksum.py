@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from strongroom.checksum import checksum_part
+from strongroom.archive.checksum import checksum_part
 from strongroom.records import ChecksummedPart, CompressedPart
 from strongroom_airflow.operators.base import PartOperator
 from strongroom_airflow.run import ArchiveRun

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from strongroom.codecs import choose_codec
-from strongroom.compress import compress_part
+from strongroom.archive.compress import compress_part
+from strongroom.formats.codecs import choose_codec
 from strongroom.records import CompressedPart, ExtractedPart
 from strongroom_airflow.operators.base import PartOperator
 from strongroom_airflow.run import ArchiveRun

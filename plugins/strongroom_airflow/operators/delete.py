@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from strongroom.delete import delete_part
+from strongroom.archive.delete import delete_part
 from strongroom.records import DeletedPart, VerifiedPart
 from strongroom_airflow.operators.base import StrongroomOperator
 from strongroom_airflow.run import ArchiveRun

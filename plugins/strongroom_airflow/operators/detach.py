@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from strongroom.detach import detach_partitions
+from strongroom.archive.detach import detach_partitions
 from strongroom.records import VerifiedPart
 from strongroom_airflow.operators.base import StrongroomOperator
 from strongroom_airflow.run import ArchiveRun

@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow.sdk.exceptions import AirflowRescheduleException
 
-from strongroom.extract_to_staging import extract_part
+from strongroom.archive.extract_to_staging import extract_part
 from strongroom.records import ExtractedPart, PlannedPart
 from strongroom_airflow.operators.base import PartOperator
 from strongroom_airflow.run import ArchiveRun

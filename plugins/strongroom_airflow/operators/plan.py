@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from strongroom.plan import plan_archive
+from strongroom.archive.plan import plan_archive
 from strongroom.records import ArchivePlan
 from strongroom_airflow.operators.base import StrongroomOperator
 from strongroom_airflow.run import ArchiveRun

@@ -11,8 +11,8 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOper
 from airflow.sdk import Context
 
 from strongroom.object_keys import ArchiveId
-from strongroom.purge import BY_POLICY, NOBODY, Approval, Decision, judge_again
-from strongroom.purge_approval import keep_answer, keep_question
+from strongroom.retention.approval import keep_answer, keep_question
+from strongroom.retention.purge import BY_POLICY, NOBODY, Approval, Decision, judge_again
 from strongroom_airflow.connections import connect_store, connect_stores
 from strongroom_airflow.operators.step import translated_errors
 from strongroom_airflow.purge_run import PurgeBatch, PurgeRun, needs_approval, needs_four_eyes

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from strongroom.purge import Decision
-from strongroom.purge_report import sum_up
+from strongroom.retention.purge import Decision
+from strongroom.retention.report import sum_up
 from strongroom_airflow.connections import connect_store
 from strongroom_airflow.operators.purge_base import PurgeStepOperator
 from strongroom_airflow.purge_run import MOST_A_RUN, PurgeRun, judge_store, make_batches, oldest_first

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from strongroom.detached_purge import DetachedResult, purge_detached
+from strongroom.retention.drop_detached import DetachedResult, purge_detached
 from strongroom_airflow.connections import connect_owner, connect_store
 from strongroom_airflow.operators.purge_base import PurgeStepOperator
 from strongroom_airflow.purge_run import PurgeRun

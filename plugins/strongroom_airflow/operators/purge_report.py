@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from strongroom.detached_purge import DetachedResult
-from strongroom.purge import Approval, PurgeResult
-from strongroom.purge_report import Judged, keep_report
-from strongroom.sweep import Swept
-from strongroom.warm_purge import WarmResult
+from strongroom.retention.drop_detached import DetachedResult
+from strongroom.retention.drop_warm import WarmResult
+from strongroom.retention.purge import Approval, PurgeResult
+from strongroom.retention.report import Judged, keep_report
+from strongroom.retention.sweep import Swept
 from strongroom_airflow.connections import connect_stores
 from strongroom_airflow.operators.purge_base import PurgeStepOperator
 from strongroom_airflow.purge_run import PurgeRun

@@ -6,7 +6,7 @@ from collections import Counter
 from datetime import timedelta
 from typing import Any
 
-from strongroom.sweep import Swept, sweep_staging, sweep_store
+from strongroom.retention.sweep import Swept, sweep_staging, sweep_store
 from strongroom_airflow.connections import connect_purge_store, connect_staging, connect_store
 from strongroom_airflow.operators.purge_base import PurgeStepOperator
 from strongroom_airflow.purge_run import PurgeRun

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from strongroom.warm_purge import WarmResult, purge_warm
+from strongroom.retention.drop_warm import WarmResult, purge_warm
 from strongroom_airflow.connections import connect_source, connect_store
 from strongroom_airflow.operators.purge_base import PurgeStepOperator
 from strongroom_airflow.purge_run import PurgeRun

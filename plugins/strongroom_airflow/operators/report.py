@@ -9,9 +9,9 @@ from typing import Any
 from airflow.sdk import Asset
 from airflow.sdk.observability.stats import Stats
 
+from strongroom.archive.report import RunReport, report_run
 from strongroom.records import ArchivePlan, DeletedPart, VerifiedPart
-from strongroom.report import RunReport, report_run
-from strongroom.vacuum import vacuum_after
+from strongroom.tables.vacuum import vacuum_after
 from strongroom_airflow.operators.base import StrongroomOperator
 from strongroom_airflow.run import ArchiveRun
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from strongroom.errors import RestoreError
-from strongroom.restore import RestoredPart, RestorePart, RestorePlan, renew_claims
-from strongroom.restore_part import restore_part
+from strongroom.restore.load import restore_part
+from strongroom.restore.plan import RestoredPart, RestorePart, RestorePlan, renew_claims
 from strongroom_airflow.operators.restore_base import RestoreOperator
 from strongroom_airflow.restore_run import RestoreRun
 

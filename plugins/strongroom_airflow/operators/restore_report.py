@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from strongroom.errors import RestoreError
-from strongroom.restore import RestoredPart, RestorePlan, release_claims, report_restore, require_complete
-from strongroom.restore_part import listed_rows
+from strongroom.restore.load import listed_rows
+from strongroom.restore.plan import RestoredPart, RestorePlan, release_claims, report_restore, require_complete
 from strongroom_airflow.operators.restore_base import RestoreOperator
 from strongroom_airflow.restore_run import RestoreRun
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from airflow.sdk import Context
 
-from strongroom.glacier import ask_back, parts_of
-from strongroom.restore import RestorePlan
+from strongroom.restore.plan import RestorePlan
+from strongroom.restore.thaw import ask_back, parts_of
 from strongroom_airflow.connections import connect_glacier
 from strongroom_airflow.operators.restore_base import RestoreOperator
 from strongroom_airflow.restore_run import RestoreRun

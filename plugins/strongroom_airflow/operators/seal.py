@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from strongroom.archive.seal import seal_archive
 from strongroom.records import ArchivePlan, VerifiedPart
-from strongroom.seal import seal_archive
 from strongroom_airflow.operators.base import StrongroomOperator
 from strongroom_airflow.run import ArchiveRun
 

@@ -10,8 +10,8 @@ from airflow.sdk import BaseOperator, BaseOperatorLink, Context
 from airflow.sdk.configuration import conf
 
 from strongroom.settings import load_settings
-from strongroom.statistics_page import make_page
-from strongroom.statistics_report import keep_statistics, log_lines
+from strongroom.statistics.keep import keep_statistics, log_lines
+from strongroom.statistics.page import make_page
 from strongroom_airflow.connections import connect_stores
 from strongroom_airflow.gathering import gather_statistics
 from strongroom_airflow.operators.step import StepOperator

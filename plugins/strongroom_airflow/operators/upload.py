@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from strongroom.archive.upload import upload_part
 from strongroom.records import ChecksummedPart, UploadedPart
-from strongroom.upload import upload_part
 from strongroom_airflow.operators.base import PartOperator
 from strongroom_airflow.run import ArchiveRun
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from strongroom.archive.verify import restore_keys, verify_part
 from strongroom.records import TableShape, UploadedPart, VerifiedPart
-from strongroom.verify import restore_keys, verify_part
 from strongroom_airflow.operators.base import PartOperator
 from strongroom_airflow.run import ArchiveRun
 

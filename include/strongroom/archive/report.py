@@ -1,0 +1,153 @@
+"""Step 9, report: one summary of a run, in the store and for the log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import AwareDatetime
+
+from strongroom.ledger.evidence import read_detached
+from strongroom.object_keys import ArchiveId
+from strongroom.records import ArchivePlan, DeletedPart, Exclusion, Record, RestoreRecord, VerifiedPart, parse_record
+from strongroom.storage.staging import Staging
+from strongroom.storage.store import Store
+from strongroom.tables.vacuum import Vacuum
+
+
+class RunReport(Record):
+    """What one run did. ``archived_rows`` is the sum of deleted, gone, changed, referenced, kept_by_trigger and detached rows."""
+
+    outcome: str
+    table: str
+    partition_key: str
+    archive_id: str | None
+    archived_rows: int = 0
+    deleted_rows: int = 0
+    gone_rows: int = 0
+    changed_rows: int = 0
+    referenced_rows: int = 0
+    kept_by_trigger_rows: int = 0
+    detached_rows: int = 0
+    detached_until: AwareDatetime | None = None
+    excluded_rows: int = 0
+    original_size_bytes: int = 0
+    compressed_size_bytes: int = 0
+    parts: int = 0
+    sha256: tuple[str, ...] = ()
+    exclusions: tuple[Exclusion, ...] = ()
+    earlier_archives: tuple[str, ...] = ()
+    restores: tuple[RestoreRecord, ...] = ()
+    vacuum: Vacuum | None = None
+    planned_at: AwareDatetime
+    finished_at: AwareDatetime
+
+    @property
+    def seconds(self) -> float:
+        """From plan to report."""
+        return (self.finished_at - self.planned_at).total_seconds()
+
+    @property
+    def ratio(self) -> float:
+        """Original over compressed size."""
+        return self.original_size_bytes / max(1, self.compressed_size_bytes)
+
+    def sentence(self) -> str:
+        """The one line that a reader of the log needs."""
+        where = f"{self.table} {self.partition_key}"
+        if self.outcome == "restored":
+            return f"restored: {where} is left alone for {'; '.join(map(str, self.restores))}"
+        if self.archive_id is None:
+            before = f"; archived before as {', '.join(self.earlier_archives)}" if self.earlier_archives else ""
+            excluded = f"; {self.excluded_rows} rows stay: see exclusions" if self.excluded_rows else ""
+            return f"{self.outcome}: {where} has no row to archive{before}{excluded}"
+        kept = [
+            f"{rows} {why}"
+            for rows, why in (
+                (self.gone_rows, "were gone before this try came to them"),
+                (self.changed_rows, "changed meanwhile and stay"),
+                (self.referenced_rows, "came to be referred to and stay"),
+                (self.kept_by_trigger_rows, "were kept by a trigger of the table and stay"),
+                (self.excluded_rows, "were excluded by plan and stay"),
+                (self.detached_rows, f"wait in detached partitions until {self.detached_until:%Y-%m-%d %H:%M} UTC")
+                if self.detached_until
+                else (0, ""),
+            )
+            if rows
+        ]
+        if self.vacuum is not None and (said := self.vacuum.sentence()):
+            kept.append(said)
+        return (
+            f"{self.outcome}: {where} as {self.archive_id}: {self.archived_rows} rows archived in {self.parts} parts, "
+            f"{self.original_size_bytes} bytes to {self.compressed_size_bytes} ({self.ratio:.1f}x), "
+            f"{self.deleted_rows} rows deleted" + ("; " + "; ".join(kept) if kept else "")
+        )
+
+
+def report_run(
+    store: Store,
+    staging: Staging | None,
+    plan: ArchivePlan,
+    parts: Sequence[VerifiedPart],
+    deleted: Sequence[DeletedPart],
+    *,
+    now: AwareDatetime,
+    vacuum: Vacuum | None = None,
+) -> RunReport:
+    """Sum up a run, keep the summary under ``reports/`` and clear its staging folder.
+
+    A run that found nothing to do leaves no object. A repeat returns the report that is there.
+
+    Args:
+        vacuum: What became of the table's dead rows, where any row was deleted.
+    """
+    # A run that was cleared and now has less to do may still show records of its earlier try.
+    parts = [part for part in parts if part.archive_id == plan.archive_id]
+    deleted = [part for part in deleted if part.archive_id == plan.archive_id]
+    waiting = sum(part.detached for part in deleted)
+    evidence = read_detached(store, ArchiveId.parse(plan.archive_id)) if plan.archive_id and waiting else None
+    report = RunReport(
+        outcome=_outcome(plan, deleted),
+        table=plan.table,
+        partition_key=plan.partition_key,
+        archive_id=plan.archive_id,
+        archived_rows=sum(part.rows for part in parts),
+        deleted_rows=sum(part.deleted for part in deleted),
+        gone_rows=sum(part.gone for part in deleted),
+        changed_rows=sum(part.changed for part in deleted),
+        referenced_rows=sum(part.referenced for part in deleted),
+        kept_by_trigger_rows=sum(part.kept_by_trigger for part in deleted),
+        detached_rows=waiting,
+        detached_until=evidence.drop_after if evidence else None,
+        excluded_rows=sum(exclusion.rows for exclusion in plan.exclusions),
+        original_size_bytes=sum(part.original_size_bytes for part in parts),
+        compressed_size_bytes=sum(part.compressed_size_bytes for part in parts),
+        parts=len(parts),
+        sha256=tuple(part.sha256 for part in parts),
+        exclusions=plan.exclusions,
+        earlier_archives=plan.earlier_archives,
+        restores=plan.restores,
+        vacuum=vacuum,
+        planned_at=plan.planned_at,
+        finished_at=now,
+    )
+    if plan.archive_id is None or staging is None:
+        return report
+    archive = ArchiveId.parse(plan.archive_id)
+    present = store.read(archive.report_key)
+    written = report.model_dump_json(indent=2).encode() + b"\n"
+    report = parse_record(
+        RunReport,
+        present[0] if present else store.put_first(archive.report_key, written),
+        where=f"{store}{archive.report_key}",
+        what="a sound report",
+        hint="The rows are where the evidence says. Look at this object's earlier versions and put the right one back.",
+    )
+    staging.clear()
+    return report
+
+
+def _outcome(plan: ArchivePlan, deleted: Sequence[DeletedPart]) -> str:
+    if plan.outcome in ("nothing_due", "restored"):
+        return plan.outcome
+    stayed = any(part.changed or part.referenced or part.kept_by_trigger for part in deleted)
+    return "changed" if stayed else "archived"

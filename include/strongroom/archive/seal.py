@@ -1,0 +1,225 @@
+"""Step 7, seal: write SHA256SUMS, a copy of the manifest as evidence, and then the manifest: now the archive exists."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+
+from strongroom.calendar import Window
+from strongroom.database.rows import shape_sha256
+from strongroom.errors import IntegrityError
+from strongroom.ledger.manifests import (
+    FORMAT_VERSIONS,
+    Manifest,
+    manifest_part,
+    parse_manifest,
+    read_manifest,
+    sha256_sums,
+)
+from strongroom.ledger.object_lock import lock_archive
+from strongroom.object_keys import ArchiveId, evidence_prefix, sealed_and_kept
+from strongroom.records import ArchivePlan, RunIdentity, SealedArchive, VerifiedPart
+from strongroom.settings import TableSettings
+from strongroom.storage.store import Store
+
+_SOFTWARE = ("strongroom", "apache-airflow", "psycopg", "pyarrow", "zstandard", "boto3")
+
+
+def seal_archive(
+    store: Store,
+    settings: TableSettings,
+    plan: ArchivePlan,
+    parts: Sequence[VerifiedPart],
+    *,
+    run: RunIdentity,
+    now: datetime,
+) -> SealedArchive:
+    """Write the manifest of an archive whose parts are all verified; a repeat finds the one that is there.
+
+    With Object Lock everything is locked then, and only then: parts that never became an archive can be swept away.
+
+    Args:
+        run: Which Airflow run this is.
+
+    Raises:
+        IntegrityError: Parts are missing, their objects are, a manifest of other parts is there already, or another
+            archive of the partition was sealed since this one was planned.
+    """
+    archive = ArchiveId.parse(str(plan.archive_id))
+    # A run that was cleared may still show records of the archive that its earlier try had planned.
+    parts = sorted((part for part in parts if part.archive_id == plan.archive_id), key=lambda part: part.number)
+    _require_complete(plan, parts)
+    present = read_manifest(store, archive)
+    if present is None:
+        for part in parts:  # a run that stood still for long may find them swept away
+            require_object(store, part)
+        present = _begun(store, archive) or _manifest(settings, plan, parts, run, now)
+        _require_same(present, parts)
+        _require_first(store, plan, archive)
+        _put_and_compare(store, archive.sums_key, sha256_sums(present.parts), "text/plain")
+        _put_and_compare(store, archive.seal_key, present.to_json(), "application/json")
+        _require_first(store, plan, archive)  # once more, now that whoever comes later will find that copy
+        _put_and_compare(store, archive.manifest_key, present.to_json(), "application/json")
+    _require_same(present, parts)
+    if settings.store.object_lock != "off":
+        lock_archive(store, present, mode=settings.store.object_lock, now=now)
+    return SealedArchive(
+        archive_id=str(archive),
+        manifest_key=archive.manifest_key,
+        manifest_sha256=hashlib.sha256(present.to_json()).hexdigest(),
+        parts=tuple(parts),
+    )
+
+
+def _require_first(store: Store, plan: ArchivePlan, archive: ArchiveId) -> None:
+    """See that nobody has swept the parts away, or sealed another archive of the partition since this one was planned.
+
+    Of two archives the higher sequence must be the one that was read later: a restore gives its rows the preference.
+    Whoever seals has put that on record just before, so of two who do it at once one at least finds the other.
+    """
+    if store.head(archive.sweep_key) is not None:
+        raise IntegrityError(
+            f"the parts of {archive} were swept away as leftovers",
+            hint="Nothing was sealed and no row was deleted. Clear 'plan' and the tasks after it.",
+        )
+    where = (archive.schema_name, archive.table_name, archive.partition_key)
+    others = map(str, sealed_and_kept(store.keys(evidence_prefix(*where))))
+    unknown = [one for one in others if one not in (*plan.known_archives, str(archive))]
+    if unknown:
+        raise IntegrityError(
+            f"{archive} was overtaken",
+            expected="no other archive of the partition since this one was planned",
+            found=", ".join(unknown),
+            hint="Nothing was sealed and no row was deleted. Clear 'plan' and the tasks after it: what is still in the table "
+            "goes into another archive.",
+        )
+
+
+def _begun(store: Store, archive: ArchiveId) -> Manifest | None:
+    """What a try that broke off just before it wrote the manifest was about to write."""
+    copy = store.read(archive.seal_key)
+    return None if copy is None else parse_manifest(store, archive, copy[0])
+
+
+def _put_and_compare(store: Store, key: str, body: bytes, content_type: str) -> None:
+    """Write an object and read it back: rows are deleted because of it."""
+    store.put_bytes(key, body, content_type=content_type)
+    found = store.read(key)
+    if found is None or found[0] != body:
+        raise IntegrityError(
+            f"{store}{key} is not what was written",
+            expected=f"SHA-256 {hashlib.sha256(body).hexdigest()}",
+            found="nothing" if found is None else f"SHA-256 {hashlib.sha256(found[0]).hexdigest()}",
+            hint="No row was deleted. Find out what is wrong with the store before anything else; remove the object if it "
+            "is there, then clear this task.",
+        )
+
+
+def _manifest(
+    settings: TableSettings,
+    plan: ArchivePlan,
+    parts: Sequence[VerifiedPart],
+    run: RunIdentity,
+    now: datetime,
+) -> Manifest:
+    window = Window(plan.start_at, plan.end_at)
+    described = tuple(manifest_part(part) for part in parts)
+    return Manifest(
+        format_version=FORMAT_VERSIONS[parts[0].format],
+        format=parts[0].format,
+        archive_id=str(plan.archive_id),
+        table_name=plan.table,
+        partition_key=plan.partition_key,
+        window_start=window.start,
+        window_end=window.end,
+        table=plan.shape,
+        shape_sha256=shape_sha256(plan.shape),
+        source=plan.source,
+        record_count=sum(part.rows for part in parts),
+        original_size=sum(part.original_size_bytes for part in parts),
+        compressed_size=sum(part.compressed_size_bytes for part in parts),
+        compression_type=parts[0].compression_type,
+        compression_level=parts[0].compression_level,
+        checksum=hashlib.sha256(sha256_sums(described)).hexdigest(),
+        parts=described,
+        created_at=now,
+        retention_until=settings.cold_retention.after(window.end),
+        legal_basis=settings.legal_basis,
+        storage_class=settings.store.storage_class,
+        encryption=settings.store.sse,
+        dag_id=run.dag_id,
+        run_id=run.run_id,
+        triggered_by=run.triggered_by,
+        software={"python": platform.python_version(), **_versions()},
+    )
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in _SOFTWARE:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def _require_complete(plan: ArchivePlan, parts: Sequence[VerifiedPart]) -> None:
+    expected = [(str(plan.archive_id), part.number) for part in plan.parts]
+    found = [(part.archive_id, part.number) for part in parts]
+    shapes = {shape_sha256(plan.shape), *(part.shape_sha256 for part in parts)}
+    if (
+        not expected
+        or expected != found
+        or len({(part.format, part.compression_type) for part in parts}) != 1
+        or len(shapes) != 1
+    ):
+        raise IntegrityError(
+            f"the parts of {plan.archive_id} are not complete",
+            expected=f"{len(expected)} verified parts of one format and compression type, of the columns that were planned",
+            found=f"{len(found)}: {', '.join(f'{archive} {number}' for archive, number in found[:5])}",
+            hint="Nothing was sealed and no row was deleted. Clear the part tasks that failed.",
+        )
+
+
+def _require_same(manifest: Manifest, parts: Sequence[VerifiedPart]) -> None:
+    for part in parts:
+        require_part_of(manifest, part)
+
+
+def require_part_of(manifest: Manifest, part: VerifiedPart) -> None:
+    """See that a verification record speaks of the part that the manifest lists.
+
+    Raises:
+        IntegrityError: Object, version, sums or counts differ.
+    """
+    sealed = manifest.verified_part(part.number) if part.number < len(manifest.parts) else None
+    volatile = {"verified_at", "proved_rows", "expected_rows"}
+    if sealed is None or sealed.model_dump(exclude=volatile) != part.model_dump(exclude=volatile):
+        raise IntegrityError(
+            f"the verification record of {part.archive_id} part {part.number} does not agree with its manifest",
+            expected="no such part"
+            if sealed is None
+            else f"{sealed.object_key} version {sealed.version_id} {sealed.sha256}",
+            found=f"{part.object_key} version {part.version_id} {part.sha256}",
+            hint="No row was deleted. Clear 'plan' and the tasks after it.",
+        )
+
+
+def require_object(store: Store, part: VerifiedPart) -> None:
+    """See that the version that was verified is still in the store.
+
+    Raises:
+        IntegrityError: It is gone, or another object.
+    """
+    found = store.head(part.object_key, part.version_id)
+    if found is None or (found.etag, found.size_bytes) != (part.etag, part.compressed_size_bytes):
+        raise IntegrityError(
+            f"{store}{part.object_key} is no longer the object that was verified",
+            expected=f"version {part.version_id}, {part.compressed_size_bytes} bytes, ETag {part.etag}",
+            found="nothing" if found is None else f"{found.size_bytes} bytes, ETag {found.etag}",
+            hint="No row was deleted. Find out who changed the store before anything else; then run the partition again.",
+        )

@@ -1,0 +1,42 @@
+"""Step 5, upload: stream the compressed file to a key that nothing has yet."""
+
+from __future__ import annotations
+
+from strongroom.errors import IntegrityError
+from strongroom.records import ChecksummedPart, UploadedPart
+from strongroom.storage.staging import Staging
+from strongroom.storage.store import Store
+
+CONTENT_TYPES = {"zstd": "application/zstd", "gzip": "application/gzip", "none": "application/x-ndjson"}
+PARQUET = "application/vnd.apache.parquet"
+
+
+def upload_part(staging: Staging, store: Store, part: ChecksummedPart) -> UploadedPart:
+    """Write a part to the store; a repeat finds the version that is there.
+
+    The store compares the SHA-256 on arrival. That is no proof yet: verify reads the version back.
+
+    Raises:
+        IntegrityError: The key holds other content, or staging lost the file.
+        StoreError: The store failed.
+    """
+    finished = staging.finished(UploadedPart, part)
+    if finished is not None:
+        return finished
+    written = staging.compressed(part.number, part.compression_type, part.format)
+    path = staging.fetch(written, part.sha256)
+    if path is None:
+        raise IntegrityError(f"{written} is gone", hint="No row was deleted. Clear 'plan' and the tasks after it.")
+    key = part.archive.part_key(part.number, part.compression_type, part.format)
+    metadata = {
+        "archive-id": part.archive_id,
+        "part": str(part.number),
+        "rows": str(part.rows),
+        "original-size": str(part.original_size_bytes),
+        "original-sha256": part.original_sha256,
+    }
+    content_type = PARQUET if part.format == "parquet" else CONTENT_TYPES[part.compression_type]
+    version = store.put_file(key, path, sha256=part.sha256, content_type=content_type, metadata=metadata)
+    uploaded = UploadedPart(**part.model_dump(), object_key=key, version_id=version.version_id, etag=version.etag)
+    staging.save(uploaded)
+    return uploaded

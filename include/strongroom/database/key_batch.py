@@ -1,0 +1,55 @@
+"""A batch of archived keys and digests as a temporary table, to find the rows by that they speak of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from psycopg import sql
+
+from strongroom.database.session import Connection
+from strongroom.records import TableShape
+
+BATCH = sql.Identifier("pg_temp", "strongroom_batch")
+"""Columns ``k0``, ``k1``, … of the primary key, and ``digest``."""
+
+
+def batch_table(key_types: Sequence[str], form: str) -> sql.Composed:
+    """The statement that makes the table.
+
+    Args:
+        key_types: Of the primary key's columns.
+        form: What stands around name and columns: ``IF NOT EXISTS {} ON COMMIT DELETE ROWS``.
+    """
+    keys = sql.SQL(", ").join(
+        sql.SQL("{} {}").format(sql.Identifier(f"k{position}"), sql.SQL(type_))
+        for position, type_ in enumerate(key_types)
+    )
+    described = sql.SQL("strongroom_batch ({}, digest text)").format(keys)
+    return sql.SQL("CREATE TEMPORARY TABLE " + form).format(described)
+
+
+def fill_batch(connection: Connection, lines: Sequence[bytes]) -> None:
+    """Add lines of a part's keys to the batch, as they lie in staging."""
+    with connection.cursor() as cursor, cursor.copy(sql.SQL("COPY {} FROM STDIN").format(BATCH)) as copy:
+        copy.write(b"".join(lines))
+
+
+def same_key(shape: TableShape, alias: str) -> sql.Composed:
+    """A condition on the row ``t``: it has the key of a row of the batch.
+
+    Args:
+        shape: Of the table.
+        alias: What the statement calls the row of the batch.
+    """
+    return sql.SQL(" AND ").join(
+        sql.SQL("t.{} = {}.{}").format(sql.Identifier(name), sql.Identifier(alias), sql.Identifier(f"k{position}"))
+        for position, name in enumerate(shape.primary_key)
+    )
+
+
+def join_by_index(connection: Connection) -> None:
+    """For this transaction: a batch is small beside the table, whatever the planner believes of it, so rows are always
+    found by the index of the key."""
+    connection.execute("SET LOCAL enable_seqscan = off")
+    connection.execute("SET LOCAL enable_hashjoin = off")
+    connection.execute("SET LOCAL enable_mergejoin = off")

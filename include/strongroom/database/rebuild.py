@@ -1,0 +1,177 @@
+"""Rebuild rows from archived JSON lines inside the server, to compare them or to load them.
+
+The server itself reads each value into its column's type and writes the row's text again; equal digests then prove that
+the line holds the row without loss. Needs only the right to make temporary tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import msgspec
+import psycopg
+from psycopg import sql
+
+from strongroom.database.copy_out import copied_blocks
+from strongroom.database.rows import row_digest, xml_columns
+from strongroom.database.session import Connection, named_by_server, pin
+from strongroom.errors import IntegrityError
+from strongroom.formats.line_reader import LineReader, copy_rows
+from strongroom.formats.type_names import type_name
+from strongroom.records import Column, TableShape
+
+_Batch = TypeVar("_Batch")
+
+_BATCH_LINES = 2000
+_BATCH_BYTES = 1 << 22
+
+UNREADABLE = (msgspec.MsgspecError, psycopg.DataError, psycopg.IntegrityError, psycopg.NotSupportedError)
+"""What :meth:`RebuiltRows.fill` raises where lines do not read back into the types of their columns."""
+
+
+class RebuiltRows:
+    """A temporary table of rows that the server read back from JSON lines, a batch at a time.
+
+    Its columns have names of ours: ``c0``, ``c1``, … in the order of the columns, and ``dropped`` for what is put aside.
+
+    Args:
+        columns: The columns to read; a line may have others.
+        collations: By column, a COLLATE clause where it is not the type's own.
+        aside: Fields of the lines that go into ``dropped`` together, as jsonb; without any it is NULL.
+    """
+
+    # pg_temp takes no part in name look-up unless it is named, so nobody's table can stand in for it.
+    table = sql.Identifier("pg_temp", "strongroom_rows")
+
+    def __init__(
+        self,
+        connection: Connection,
+        columns: Sequence[Column],
+        *,
+        collations: Mapping[str, sql.Composable] | None = None,
+        aside: Sequence[str] = (),
+    ) -> None:
+        self._connection = connection
+        self.reader = LineReader(columns, aside)
+        self.names = {column.name: sql.Identifier(f"c{position}") for position, column in enumerate(columns)}
+        self.described = {
+            column.name: sql.SQL("{} {}{}").format(
+                self.names[column.name],
+                type_name(column.base_type),
+                (collations or {}).get(column.name, sql.SQL("")),
+            )
+            for column in columns
+        }
+        filled = [sql.SQL("n"), *self.names.values(), *([sql.SQL("dropped")] if aside else [])]
+        self._copy = sql.SQL("COPY {} ({}) FROM STDIN").format(self.table, sql.SQL(", ").join(filled))
+        connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.table))
+        connection.execute(
+            sql.SQL("CREATE TEMPORARY TABLE {} (n bigint NOT NULL, {}, dropped jsonb)").format(
+                self.table, sql.SQL(", ").join(self.described.values())
+            )
+        )
+
+    def fill(self, lines: Sequence[bytes]) -> None:
+        """Put the rows of some lines (without their newlines) in place of those before.
+
+        A domain's check inside a composite type is somebody's function, and runs here.
+
+        Raises:
+            msgspec.MsgspecError, psycopg.Error: One of :data:`UNREADABLE`; its message may quote the row.
+        """
+        self.clear()
+        self.add(lines)
+
+    def clear(self) -> None:
+        """Remove the rows."""
+        self._connection.execute(sql.SQL("TRUNCATE {}").format(self.table))
+
+    def add(self, lines: Sequence[bytes]) -> None:
+        """:meth:`fill` without removing the rows before; a transaction that is READ ONLY may do this, too."""
+        columns = self.reader.columns(lines)
+        with self._connection.cursor() as cursor, cursor.copy(self._copy) as copy:
+            copy.write(copy_rows([map(str, range(len(lines))), *columns]))
+
+
+def rebuilt_keys(connection: Connection, shape: TableShape, lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Primary key and row digest of each archived line, byte for byte as extract_to_staging wrote them.
+
+    Args:
+        connection: Any session of the server, outside a transaction.
+        shape: From the manifest or the plan.
+        lines: JSON lines without their newlines.
+
+    Yields:
+        One line a row, with its newline.
+
+    Raises:
+        IntegrityError: A line does not read back into the types of the columns.
+    """
+    rebuilt = RebuiltRows(connection, shape.columns)
+    query = sql.SQL("COPY (SELECT {}, {} FROM (SELECT {} FROM {} ORDER BY n) AS t) TO STDOUT").format(
+        sql.SQL(", ").join(sql.SQL("t.{}").format(rebuilt.names[name]) for name in shape.primary_key),
+        row_digest(sql.Identifier("t"), [sql.Identifier(f"c{position}") for position in xml_columns(shape.columns)]),
+        sql.SQL(", ").join(rebuilt.names.values()),
+        rebuilt.table,
+    )
+    for batch in batches(lines, most_lines=_BATCH_LINES, most_bytes=_BATCH_BYTES):
+        try:
+            rebuilt.clear()
+            answer = _read_back(connection, rebuilt, batch, query)
+        except (*UNREADABLE, psycopg.errors.ReadOnlySqlTransaction) as error:
+            raise _unreadable(shape, error) from None
+        yield from answer.splitlines(keepends=True)
+
+
+def _read_back(connection: Connection, rebuilt: RebuiltRows, batch: Sequence[bytes], query: sql.Composed) -> bytes:
+    """Fill the table and read the answer of a query of it, so that whatever runs meanwhile changes no row and no setting."""
+    with connection.transaction(force_rollback=True):
+        connection.execute("SET TRANSACTION READ ONLY")
+        rebuilt.add(batch)
+        pin(connection)
+        with connection.cursor() as cursor, cursor.copy(query) as copy:
+            return b"".join(copied_blocks(copy, most_messages=_BATCH_LINES, most_bytes=_BATCH_BYTES))
+
+
+def batches(lines: Iterable[bytes], *, most_lines: int, most_bytes: int) -> Iterator[list[bytes]]:
+    """Group lines so that neither many nor large ones are in memory at once; a single larger line stands alone."""
+    batch: list[bytes] = []
+    size_bytes = 0
+    for line in lines:
+        batch.append(line)
+        size_bytes += len(line)
+        if len(batch) >= most_lines or size_bytes >= most_bytes:
+            yield batch
+            batch, size_bytes = [], 0
+    if batch:
+        yield batch
+
+
+def read_ahead(batches: Iterator[_Batch]) -> Generator[_Batch]:
+    """The same batches; while one is worked on, another thread reads the next, and no more than that."""
+    with ThreadPoolExecutor(1) as reader:
+        reading = reader.submit(next, batches, None)
+        while (batch := reading.result()) is not None:
+            reading = reader.submit(next, batches, None)
+            yield batch
+
+
+def told(error: Exception) -> str:
+    """What is wrong with a line, without the message: that may quote the row."""
+    if not isinstance(error, psycopg.Error):
+        return f"{type(error).__name__}"
+    about = named_by_server(error.diag)
+    return f"{type(error).__name__} (SQLSTATE {error.sqlstate}){f' about {about}' if about else ''}"
+
+
+def _unreadable(shape: TableShape, error: Exception) -> IntegrityError:
+    return IntegrityError(
+        f"archived rows of {shape.schema_name}.{shape.table_name} do not read back into their column types",
+        expected="lines that the server reads as the rows they were made of",
+        found=told(error),
+        hint="No row was deleted by this step. A stored value breaks a rule of its own type, such as a domain's check "
+        "that was added NOT VALID: correct those rows, then clear 'plan' and the tasks after it. SQLSTATE 25006 means that such a "
+        "check tried to write.",
+    )

@@ -1,0 +1,315 @@
+"""The source database: how to connect, what every session is set to, and what its errors become.
+
+Values leave and enter the server as text, so each session pins every setting that changes how a value is written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import errors, sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.errors import Diagnostic
+
+from strongroom.errors import ConfigurationError, SourceAccessError, SourceError, StrongroomError
+from strongroom.records import SourceIdentity
+from strongroom.storage.store import is_loopback
+
+Connection = psycopg.Connection[tuple[object, ...]]
+
+PINNED = {
+    "array_nulls": "on",
+    "bytea_output": "hex",
+    "client_encoding": "UTF8",
+    "datestyle": "ISO, YMD",
+    "extra_float_digits": "3",  # the shortest text that reads back to the same bits
+    "intervalstyle": "postgres",
+    "lc_monetary": "C",
+    "quote_all_identifiers": "off",
+    "row_security": "off",  # an error instead of silently missing rows
+    # Names in values come out qualified, and nobody's function or temporary table stands in for one of the server's own.
+    "search_path": "pg_catalog, pg_temp",
+    "standard_conforming_strings": "on",
+    "synchronize_seqscans": "off",  # the same query gives the same order
+    "timezone": "UTC",
+    "xmloption": "content",
+}
+"""Session settings that decide how values are written, and what is visible."""
+
+_CHECKED = "verify-full"
+"""The one mode of libpq that encrypts and sees to it that the server is who it says it is."""
+
+_ROOT_CERTIFICATES = Path("~/.postgresql/root.crt")
+"""Where libpq looks for authorities by itself."""
+
+_KEEPALIVES = {"keepalives_idle": 60, "keepalives_interval": 10, "keepalives_count": 6}
+"""In seconds, and how often: both ends then notice within two minutes that a line was cut without a word. By default
+that takes hours, in which the server keeps the locks of a batch whose task is long dead."""
+
+# Who calls RAISE chooses message and SQLSTATE, and the server itself quotes values in many messages. Which of its functions wrote
+# an error nobody can choose.
+_NAMES_NO_VALUE = frozenset(
+    {"ProcessInterrupts", "PreventCommandIfReadOnly", "mdextend", "mdzeroextend", "LockAcquireExtended"}
+)
+"""Functions of the server that write about the server alone, whatever was being done."""
+
+_NAMES_A_TABLE = frozenset({"aclcheck_error", "parserOpenTable", "CheckCmdReplicaIdentity"})
+"""Functions of the server that name what a statement names. Inside a function a statement may be made of a value."""
+
+_NAMES_A_CONSTRAINT = frozenset(
+    {
+        "domains.c",
+        "execExprInterp.c",
+        "execIndexing.c",
+        "execMain.c",
+        "execPartition.c",
+        "nbtinsert.c",
+        "ri_triggers.c",
+    }
+)
+"""Files of the server whose errors name constraints, columns and types, and these as they are."""
+
+_FINAL = frozenset({"28", "3D", "42"})
+
+
+@contextmanager
+def open_source(
+    conninfo: str,
+    *,
+    application_name: str,
+    tls_required: bool = True,
+    connect_timeout_seconds: int = 10,
+    statement_timeout_seconds: int = 3600,
+    lock_timeout_seconds: int = 30,
+    idle_timeout_seconds: int = 600,
+) -> Iterator[Connection]:
+    """Open a session on the source database and close it at the end, whatever happens.
+
+    Args:
+        conninfo: libpq connection string.
+        application_name: What ``pg_stat_activity`` shows; names the step and the part.
+        tls_required: Refuse to talk unencrypted to any host but this one.
+        connect_timeout_seconds: Longest wait for the server.
+        statement_timeout_seconds: Longest run of one statement.
+        lock_timeout_seconds: Longest wait for one lock.
+        idle_timeout_seconds: The server ends a session that stands still inside a transaction for longer: a worker that
+            was frozen keeps neither its locks nor the right to go on.
+
+    Raises:
+        ConfigurationError: The connection would not be encrypted.
+        SourceAccessError: Wrong password, no such database, a right is missing.
+        SourceError: The server cannot be reached, or broke off.
+    """
+    parameters = _parse(conninfo)
+    if tls_required:
+        _require_tls(parameters)
+    parameters |= {"application_name": application_name[:63], "connect_timeout": connect_timeout_seconds}
+    # From the first statement on: the driver knows no EUC_TW, and a session begins in the database's own encoding.
+    parameters["client_encoding"] = PINNED["client_encoding"]
+    parameters = {**_KEEPALIVES, "tcp_user_timeout": 120_000, **parameters}
+    with (
+        translated_errors(_where(parameters)),
+        psycopg.connect(make_conninfo("", **parameters), autocommit=True) as connection,
+    ):
+        pinned = PINNED | {
+            "jit": "off",  # would be compiled again for each batch of a delete, which takes longer than the batch
+            "statement_timeout": f"{statement_timeout_seconds}s",
+            "lock_timeout": f"{lock_timeout_seconds}s",
+            "idle_in_transaction_session_timeout": f"{idle_timeout_seconds}s",
+            **{f"tcp_{name}": str(value) for name, value in _KEEPALIVES.items()},
+        }
+        _set(connection, pinned)
+        _refuse_shared_session(connection, parameters)
+        yield connection
+
+
+def _refuse_shared_session(connection: Connection, parameters: dict[str, Any]) -> None:
+    """A pooler that gives each transaction another session of the server loses what was pinned, and temporary tables.
+
+    A pooler makes up the number of the server's process that it tells at the login. If it does not keep one for us, we get
+    another from time to time, or a second session gets ours.
+    """
+
+    def process(session: Connection) -> object:
+        row = session.execute("SELECT pg_backend_pid()").fetchone()
+        return row and row[0]
+
+    ours = process(connection)
+    if ours == connection.info.backend_pid:
+        return
+    try:
+        with psycopg.connect(make_conninfo("", **parameters)) as second:
+            shared = process(second) == ours or any(process(connection) != ours for _ in range(3))
+    except errors.ProtocolViolation:
+        shared = True  # it knows no transactions at all
+    except psycopg.OperationalError:
+        shared = False  # it has no other session left, so one is ours
+    if shared:
+        raise ConfigurationError(
+            f"the connection to {_where(parameters)} goes through a pooler that gives each transaction another session",
+            expected="one session of the server's from login to end",
+            found="pool_mode transaction or statement, as pgbouncer calls it",
+            hint="Nothing was read and no row was deleted. Let the connection lead to PostgreSQL itself, or to a pool with "
+            "pool_mode session.",
+        )
+
+
+def pin(connection: Connection) -> None:
+    """Set what every session is set to once more, because functions of other people may have run in this one since.
+
+    To be called before anything is read or compared in a transaction in which a row was written: a trigger can set whatever it
+    likes. A rollback brings back what was set before the transaction.
+    """
+    _set(connection, PINNED)
+
+
+def _set(connection: Connection, settings: Mapping[str, str]) -> None:
+    each = ", ".join(["pg_catalog.set_config(%s, %s, false)"] * len(settings))
+    connection.execute(f"SELECT {each}", [text for setting in settings.items() for text in setting])
+
+
+def _require_tls(parameters: dict[str, Any]) -> None:
+    by_service = "service" in parameters or "PGSERVICE" in os.environ  # a file names the host
+    if not by_service and all(
+        host == "" or host.startswith(("/", "@")) or is_loopback(host) for host in _hosts(parameters)
+    ):
+        return
+    mode = parameters.setdefault("sslmode", os.environ.get("PGSSLMODE", _CHECKED))
+    if mode != _CHECKED:
+        raise ConfigurationError(
+            f"the connection to {_where(parameters)} would not be encrypted to a server whose name was checked",
+            expected=f"sslmode {_CHECKED}",
+            found=f"sslmode {mode}",
+            hint=f"Nothing was sent. Set sslmode to {_CHECKED} in the connection's extra, and sslrootcert to the file of the "
+            "authority that signed the server's certificate, or to system; `tls_required: false` allows anything on a "
+            "network you trust.",
+        )
+    if "PGSSLROOTCERT" not in os.environ and not _ROOT_CERTIFICATES.expanduser().exists():
+        parameters.setdefault("sslrootcert", "system")
+
+
+def _hosts(parameters: dict[str, Any]) -> list[str]:
+    """Where libpq would connect to, one after the other: an address counts before the name that stands in the same place."""
+    addresses, names = (
+        str(parameters[key] if key in parameters else os.environ.get(variable, "")).split(",")
+        for key, variable in (("hostaddr", "PGHOSTADDR"), ("host", "PGHOST"))
+    )
+    return [address or name for address, name in zip_longest(addresses, names, fillvalue="")]
+
+
+def _parse(conninfo: str) -> dict[str, Any]:
+    try:
+        return {**conninfo_to_dict(conninfo)}
+    except psycopg.ProgrammingError:  # its message quotes the piece that it does not understand: perhaps the password
+        raise ConfigurationError(
+            "the source connection cannot be read",
+            expected="a connection string as libpq takes it",
+            hint="Nothing was sent. Correct host, port and extra of the Airflow connection.",
+        ) from None
+
+
+def _where(parameters: dict[str, Any]) -> str:
+    host = parameters.get("host") or parameters.get("hostaddr") or "the local socket"
+    return f"{parameters.get('user', '?')}@{host}:{parameters.get('port', 5432)}/{parameters.get('dbname', '?')}"
+
+
+@contextmanager
+def translated_errors(where: str) -> Iterator[None]:
+    """Turn the driver's errors into ours, without the row contents that some of the server's messages carry."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise _translate(error, where) from None
+
+
+def _translate(error: psycopg.Error, where: str) -> StrongroomError:
+    state = error.sqlstate or ""
+    said = server_said(error.diag) or f"{type(error).__name__} (SQLSTATE {state or 'none'})"
+    if not state and isinstance(error, psycopg.OperationalError):
+        # Without a state libpq itself is speaking: the server said no to a login, or nobody answered.
+        said = " ".join(str(error).split())
+    refused = state[:2] in _FINAL or any(
+        sign in said
+        for sign in (
+            "authentication failed",
+            "no pg_hba.conf entry",
+            "does not exist",
+            "certificate",
+            "password",
+            "not support SSL",
+        )
+    )
+    if refused and not isinstance(error, (errors.LockNotAvailable, errors.QueryCanceled)):
+        return SourceAccessError(
+            f"the source database {where} refused",
+            found=said,
+            hint="No row was deleted by this step. Check the source connection (host, database, user, password) "
+            "and the rights of its role, then clear the task.",
+        )
+    return SourceError(
+        f"the source database {where} failed",
+        found=said,
+        hint="What was deleted before lies in a verified archive; nothing else was. See whether the server is up; "
+        "the task tries again by itself and goes on where it stopped.",
+    )
+
+
+def server_said(diagnosis: Diagnostic) -> str | None:
+    """The message of an error or a notice, where the server itself wrote it and it quotes no value."""
+    function, inside = diagnosis.source_function, diagnosis.context is not None
+    if function in _NAMES_NO_VALUE or (function in _NAMES_A_TABLE and not inside):
+        return " ".join(str(diagnosis.message_primary).split())
+    return None
+
+
+def named_by_server(diagnosis: Diagnostic) -> str | None:
+    """The constraint, column or type that an error is about, where the server itself named it: RAISE can name anything."""
+    if diagnosis.source_file not in _NAMES_A_CONSTRAINT:
+        return None
+    return diagnosis.constraint_name or diagnosis.column_name or diagnosis.datatype_name
+
+
+def read_identity(connection: Connection) -> SourceIdentity:
+    """Say which database this is."""
+    row = connection.execute(
+        "SELECT current_database(), oid::bigint, current_setting('server_version') FROM pg_database "
+        "WHERE datname = current_database()"
+    ).fetchone()
+    assert row is not None  # noqa: S101 - one database is always the current one
+    try:
+        system = connection.execute("SELECT system_identifier::text FROM pg_control_system()").fetchone()
+    except (errors.UndefinedFunction, errors.InsufficientPrivilege, errors.FeatureNotSupported):
+        system = None  # YugabyteDB has none; some hosted servers hide it
+    return SourceIdentity(
+        database=str(row[0]),
+        database_oid=int(str(row[1])),
+        server_version=str(row[2]),
+        system_identifier=str(system[0]) if system else None,
+    )
+
+
+def read_life(connection: Connection) -> str:
+    """Which database this is, and in which of its lives: another one when it was set back or a standby took its place."""
+    identity = read_identity(connection)
+    try:
+        row = connection.execute("SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)").fetchone()
+    except (errors.UndefinedFunction, errors.InsufficientPrivilege, errors.FeatureNotSupported):
+        row = None  # servers that only speak PostgreSQL's protocol have no such log
+    timeline = str(row[0]) if row else "unknown"
+    return f"system {identity.system_identifier}, database {identity.database_oid}, timeline {timeline}"
+
+
+def qualified(schema_name: str, table_name: str) -> sql.Identifier:
+    """The table's name for a statement, quoted."""
+    return sql.Identifier(schema_name, table_name)
+
+
+def fetch_rows(connection: Connection, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+    """All rows of a query of the catalogue."""
+    return connection.execute(query, parameters).fetchall()

@@ -1,0 +1,212 @@
+"""JSON lines read back into rows for ``COPY … FROM STDIN``, each value as its type's own input takes it.
+
+Values are taken out of a line as they stand: a number's digits are never those of a float.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from strongroom.formats.type_names import INTEGERS, NUMBERS, without_modifier
+from strongroom.records import Column
+
+NULL = "\\N"
+"""As COPY's text format has it."""
+
+_ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+"""What COPY's text format wants escaped; the backslash comes first."""
+
+_DECODE_TEXT: Callable[[bytes | str], str | None] = msgspec.json.Decoder(str | None).decode
+
+
+class LineReader:
+    """Reads JSON lines back into rows for ``COPY … FROM STDIN``.
+
+    Args:
+        columns: What to read of each line, in the order that COPY is to have; a line may have others.
+        aside: Names of fields whose values follow, all in one JSON object; no names, no such object.
+    """
+
+    def __init__(self, columns: Sequence[Column], aside: Sequence[str] = ()) -> None:
+        self.names = [column.name for column in columns]
+        self._names = [*self.names, *aside]
+        self._width = len(columns)
+        kinds = [_kind(column) for column in columns]
+        self._reads = [read for _, read in kinds]
+        self._types: list[Any] = [*(type_ for type_, _ in kinds), *(msgspec.Raw for _ in aside)]
+        self._decoded: Callable[[Sequence[bytes]], Iterable[tuple[Any, ...]]] = self._decoded_by_name
+        if not any(_UNNAMEABLE.search(name) for name in self._names):
+            fields = [
+                (f"f{position}", type_, msgspec.field(name=name))
+                for position, (name, type_) in enumerate(zip(self._names, self._types, strict=True))
+            ]
+            # What a line holds refers to nothing, so the collector of garbage need not look at it.
+            decode = msgspec.json.Decoder(msgspec.defstruct("Line", fields, gc=False)).decode
+            self._decoded = lambda lines: map(msgspec.structs.astuple, map(decode, lines))
+        self._aside = [msgspec.json.encode(name).decode() for name in aside]
+
+    def columns(self, lines: Sequence[bytes]) -> list[Sequence[str]]:
+        """The values of some lines, column by column, as COPY's text format has them.
+
+        Args:
+            lines: Without their newlines, at least one.
+
+        Raises:
+            msgspec.MsgspecError: A line is no JSON object with these fields, or holds what no text of PostgreSQL does.
+        """
+        try:
+            try:
+                fields = list(zip(*self._decoded(lines), strict=True))
+            except RecursionError:  # of a document that is nested deeper than the decoder goes
+                fields = list(zip(*self._decoded_flat(lines), strict=True))
+            columns = [read(values) for read, values in zip(self._reads, fields, strict=False)]
+            if self._aside:
+                columns.append(_escaped([self._object(values) for values in zip(*fields[self._width :], strict=True)]))
+        except (KeyError, ValueError, RecursionError):
+            # no such field; bytes that are no UTF-8, a NUL, a number without end; an array of too many dimensions
+            raise msgspec.ValidationError("a line does not have the columns' values") from None
+        return columns
+
+    def _decoded_by_name(self, lines: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
+        """For names that the decoder knows no way to match."""
+        for line in lines:
+            yield self._typed(_BY_NAME.decode(line))
+
+    def _decoded_flat(self, lines: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
+        """For values nested however deep: the decoder sees none of what they hold."""
+        for line in lines:
+            flat, taken_out = _flattened(line)
+            found = _BY_NAME.decode(flat)
+            for name, value in found.items():
+                place = bytes(value)
+                if place.startswith(b"["):
+                    found[name] = msgspec.Raw(taken_out[int(place[1:-1])])
+            yield self._typed(found)
+
+    def _typed(self, found: dict[str, msgspec.Raw]) -> tuple[Any, ...]:
+        return tuple(
+            found[name] if type_ is msgspec.Raw else msgspec.json.decode(found[name], type=type_)
+            for name, type_ in zip(self._names, self._types, strict=True)
+        )
+
+    def _object(self, values: Sequence[msgspec.Raw]) -> str:
+        pairs = (f"{name}:{bytes(value).decode()}" for name, value in zip(self._aside, values, strict=True))
+        return "{" + ",".join(pairs) + "}"
+
+
+def copy_rows(columns: Iterable[Iterable[str]]) -> bytes:
+    """Rows as COPY reads them, each with its newline."""
+    return "\n".join([*map("\t".join, zip(*columns, strict=True)), ""]).encode()
+
+
+def _kind(column: Column) -> tuple[Any, Callable[[Sequence[Any]], Sequence[str]]]:
+    """How a column's JSON is decoded, and how COPY's text is made of what comes out."""
+    if column.encoding == "jsonb":
+        return msgspec.Raw, _texts_of_json
+    if column.encoding == "array":
+        return msgspec.Raw, _literals
+    name = without_modifier(column.base_type) if column.encoding == "json" else ""
+    if name in INTEGERS:
+        return int | None, _integers
+    if name in NUMBERS:
+        return msgspec.Raw, _numbers
+    if name == "boolean":
+        return bool | None, lambda values: [_BOOLEANS[value] for value in values]
+    return str | None, _escaped
+
+
+def _flattened(line: bytes) -> tuple[bytes, list[bytes]]:
+    """A line with the number of each array and object in it in brackets instead, and these."""
+    pieces: list[bytes] = []
+    taken_out: list[bytes] = []
+    depth = begin = end = 0
+    for token in _TEXT_OR_BRACKET.finditer(line):
+        if token[0] in (b"{", b"["):
+            depth += 1
+            if depth == 2:
+                begin = token.start()
+                pieces.append(line[end:begin])
+        elif token[0] in (b"}", b"]"):
+            depth -= 1
+            if depth == 1:
+                end = token.end()
+                pieces.append(b"[%d]" % len(taken_out))
+                taken_out.append(line[begin:end])
+    return b"".join([*pieces, line[end:]]), taken_out
+
+
+_TEXT_OR_BRACKET = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{}]', re.DOTALL)
+_BY_NAME = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_UNNAMEABLE = re.compile(r'["\\\x00-\x1f]')
+_BOOLEANS = {True: "t", False: "f", None: NULL}
+
+
+def _escaped(values: Sequence[str | None]) -> Sequence[str]:
+    """Texts as COPY reads them. What needs no escape, and that is nearly all there is, is only looked at as a whole."""
+    joined = "".join(filter(None, values))
+    if "\0" in joined:
+        raise ValueError("a NUL")
+    if any(character in joined for character in _ESCAPES):
+        # All of them at once, with a character between them that none of them holds.
+        joined = "\0".join([value or "" for value in values])
+        for character, escape in _ESCAPES.items():
+            joined = joined.replace(character, escape)
+        values = [None if value is None else text for value, text in zip(values, joined.split("\0"), strict=True)]
+    return _with_nulls(values)
+
+
+def _with_nulls(values: Sequence[Any]) -> Sequence[str]:
+    return [NULL if value is None else value for value in values] if None in values else values
+
+
+def _integers(values: Sequence[int | None]) -> Sequence[str]:
+    return [NULL if value is None else str(value) for value in values] if None in values else [*map(str, values)]
+
+
+def _numbers(values: Sequence[msgspec.Raw]) -> Sequence[str]:
+    texts = _texts(values)
+    if "null" in texts or '"' in "".join(texts):  # NaN and the infinities are in quotes
+        return [NULL if text == "null" else text.strip('"') for text in texts]
+    return texts
+
+
+def _texts_of_json(values: Sequence[msgspec.Raw]) -> Sequence[str]:
+    """Scalars are in the text of a string."""
+    return _escaped([text if text[0] in "{[" else _DECODE_TEXT(text) for text in _texts(values)])
+
+
+def _texts(values: Sequence[msgspec.Raw]) -> list[str]:
+    return [str(value, "utf-8") for value in values]
+
+
+def _literals(values: Sequence[msgspec.Raw]) -> Sequence[str]:
+    """Arrays' literals. Most tables have the same few arrays again and again: each is made once."""
+    texts = [bytes(value) for value in values]
+    each_once = [*set(texts)]
+    written = dict(zip(each_once, _escaped([*map(_literal, each_once)]), strict=True))
+    return [written[text] for text in texts]
+
+
+def _literal(text: bytes) -> str | None:
+    """An array's literal; one whose lower bound is not 1 is one already."""
+    return "".join(_array_literal(text)) if text.startswith(b"[") else _DECODE_TEXT(text)
+
+
+def _array_literal(value: bytes | msgspec.Raw) -> Iterator[str]:
+    yield "{"
+    for position, element in enumerate(msgspec.json.decode(value, type=list[msgspec.Raw])):
+        if position:
+            yield ","
+        text = bytes(element)
+        if text.startswith(b"["):
+            yield from _array_literal(element)
+        elif text.startswith(b'"'):
+            inside = msgspec.json.decode(element, type=str).replace("\\", "\\\\").replace('"', '\\"')
+            yield f'"{inside}"'
+        else:
+            yield text.decode()  # a number, true, false or null, all of which array input takes as they are
+    yield "}"

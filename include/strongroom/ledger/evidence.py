@@ -1,0 +1,116 @@
+"""What was detached with an archive's rows in it: the evidence, and whoever must know of it when rows are counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from psycopg import sql
+from pydantic import AwareDatetime, Field
+
+from strongroom.archive.plan import dated
+from strongroom.calendar import Window
+from strongroom.object_keys import ArchiveId
+from strongroom.records import Record, TableShape, parse_record
+from strongroom.storage.store import Store
+
+
+class DetachedPartition(Record):
+    """A partition that was proved as a whole and detached; it waits to be dropped."""
+
+    oid: int
+    partition: str = Field(description="Schema and name while it was a partition.")
+    held_as: str = Field(description="Schema and name under which it waits.")
+    bounds: str
+    start_at: AwareDatetime
+    end_at: AwareDatetime
+    rows: int
+    bring_back: str = Field(description="SQL for an owner of the table that makes it a partition again.")
+
+    @property
+    def window(self) -> Window:
+        """What it holds rows of."""
+        return Window(self.start_at, self.end_at)
+
+
+class LeftPartition(Record):
+    """A partition that the window touches and that stays; its rows are deleted by key."""
+
+    partition: str
+    reason: str
+
+
+class DetachEvidence(Record):
+    """What lies in the store under ``evidence/`` for each archive of a table with ``partition_delete``."""
+
+    archive_id: str
+    table: str
+    detached: tuple[DetachedPartition, ...]
+    left: tuple[LeftPartition, ...]
+    note: str = Field(default="", description="Why no partition could be taken as a whole, where that is so.")
+    detached_at: AwareDatetime
+    drop_after: AwareDatetime
+    dag_id: str
+    run_id: str
+
+    @property
+    def rows(self) -> int:
+        """Rows that wait in detached partitions."""
+        return sum(one.rows for one in self.detached)
+
+
+def read_detached(store: Store, archive: ArchiveId) -> DetachEvidence | None:
+    """The evidence of an archive's detach; None where there was none.
+
+    Raises:
+        IntegrityError: It is damaged, so nobody knows where the rows are.
+    """
+    present = store.read(archive.detach_evidence_key)
+    return None if present is None else parse_detached(f"{store}{archive.detach_evidence_key}", present[0])
+
+
+def parse_detached(where: str, body: bytes) -> DetachEvidence:
+    """Read the evidence of a detach.
+
+    Raises:
+        IntegrityError: It is none.
+    """
+    return parse_record(
+        DetachEvidence,
+        body,
+        where=where,
+        what="sound evidence of a detach",
+        hint="No row was deleted by this step. Earlier versions of this object may be sound: list them and put the right "
+        "one back.",
+    )
+
+
+def detached_windows(store: Store, archive: ArchiveId) -> list[Window]:
+    """What the detached partitions hold rows of, oldest first; windows that meet are one."""
+    evidence = read_detached(store, archive)
+    windows: list[Window] = []
+    for one in sorted((each.window for each in evidence.detached), key=_start) if evidence else ():
+        if windows and windows[-1].end == one.start:
+            windows[-1] = Window(windows[-1].start, one.end)
+        else:
+            windows.append(one)
+    return windows
+
+
+def _start(window: Window) -> AwareDatetime:
+    return window.start
+
+
+def covers(windows: Iterable[Window], window: Window) -> bool:
+    """Whether one of some windows holds all of another."""
+    return any(one.start <= window.start and window.end <= one.end for one in windows)
+
+
+def dated_inside(shape: TableShape, windows: Sequence[Window]) -> sql.Composed:
+    """A condition on the row ``b`` of a batch of keys: it is dated inside one of some windows, of which there is at least one."""
+    date = sql.Identifier("b", f"k{shape.primary_key.index(shape.date_column)}")
+    return sql.SQL(" OR ").join(
+        sql.SQL("({date} >= {start} AND {date} < {end})").format(
+            date=date, start=dated(window.start, shape.date_type), end=dated(window.end, shape.date_type)
+        )
+        for window in windows
+    )

@@ -1,0 +1,291 @@
+"""Legal holds: what one covers is neither purged nor swept, however old it is, until the hold is released.
+
+A hold is one small object in the archive store. It is changed only by compare-and-swap, and only once: to say that it
+was released, and no delete marker lifts it: it is read through all its versions. It names what it covers by the beginning of an archive id: a table, one partition of it, or one archive. A
+hold on everything stops, beside that, what a hold on a table does not: the delete of archived rows from the database.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from urllib.parse import unquote
+
+from pydantic import AwareDatetime, Field
+
+from strongroom.calendar import Partition
+from strongroom.errors import ContendedError, HeldError, IntegrityError, PartitionError, StrongroomError
+from strongroom.object_keys import HOLDS, ArchiveId, hold_key, table_folder
+from strongroom.records import Record, parse_record
+from strongroom.storage.store import Store, StoredVersion, by_key
+
+EVERYTHING = "*"
+"""What a hold on everything names in :attr:`Hold.what`: no table is called so, as each has its schema before it."""
+
+_READERS = 8
+_RELEASE = ("released_at", "released_by", "release_reason")
+_NAME = r"[^./\s\ud800-\udfff]+"
+_COVERAGE = re.compile(
+    rf"(?P<schema>{_NAME})\.(?P<table>{_NAME})(\.(?P<key>[0-9]{{4}}-[0-9W-]+)(\.(?P<sequence>[0-9]{{4,9}}))?)?"
+)
+_HOLD_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}")
+
+
+_UNSOUND = (
+    "Nothing was removed, and nothing of this store will be while a hold cannot be read. "
+    "List its versions: the first one placed the hold, a second one may say that it was released. Let an administrator of "
+    "the bucket remove, by their version ids, those that somebody else wrote."
+)
+
+
+class HoldError(StrongroomError):
+    """A hold cannot be placed as asked, or there is none of that id."""
+
+
+class Hold(Record):
+    """One legal hold."""
+
+    hold_id: str
+    what: str = Field(
+        description="The beginning of an archive id, up to one of its dots or to its end: a table "
+        "(public.audit_events), a partition (public.audit_events.2026-07) or one archive; or * for everything."
+    )
+    why: str
+    who: str
+    reference: str = Field(description="Case number, letter or ticket that asks for the hold.")
+    placed_at: AwareDatetime
+    released_at: AwareDatetime | None = None
+    released_by: str | None = None
+    release_reason: str | None = None
+
+    def covers(self, archive: ArchiveId) -> bool:
+        """Whether the hold speaks of an archive, released or not."""
+        return self.what == EVERYTHING or f"{archive}.".startswith(f"{self.what}.")
+
+    @property
+    def subject(self) -> str:
+        """What it covers, as people say it."""
+        return "everything" if self.what == EVERYTHING else self.what
+
+    def __str__(self) -> str:
+        return f"hold {self.hold_id} on {self.subject} by {self.who} ({self.reference}: {self.why})"
+
+
+def covered(schema_name: str, table_name: str, partition_key: str | None = None) -> str:
+    """What a hold on a table, or on one of its partitions, names in :attr:`Hold.what`."""
+    folder = table_folder(schema_name, table_name)
+    return folder if partition_key is None else f"{folder}.{partition_key}"
+
+
+def parse_coverage(text: str) -> tuple[str, str, str]:
+    """Read what a hold is to cover: schema, table, and the text as :attr:`Hold.what` has it.
+
+    Raises:
+        HoldError: It is neither a table with its schema, nor one with a partition key, nor an archive id.
+    """
+    found = _COVERAGE.fullmatch(text)
+    if found is None:
+        raise _nothing_to_hold(text, None)
+    schema_name, table_name = unquote(found["schema"]), unquote(found["table"])
+    key, sequence = found["key"], found["sequence"]
+    if key is None:
+        return schema_name, table_name, covered(schema_name, table_name)
+    try:
+        Partition.named(key)
+    except PartitionError as error:
+        raise _nothing_to_hold(text, error.what) from None
+    what = covered(schema_name, table_name, key)
+    if sequence is not None:
+        what = str(ArchiveId(schema_name, table_name, key, int(sequence)))
+    return schema_name, table_name, what
+
+
+def place_hold(store: Store, what: str, *, why: str, who: str, reference: str, now: datetime) -> Hold:
+    """Place a hold; it is in force when this returns. A repeat places another one.
+
+    Args:
+        store: Where what it covers lies.
+        what: From :func:`covered`, or an archive id, or :data:`EVERYTHING`.
+        why: The reason, in words.
+        who: The person who asks for it.
+        reference: Case number, letter or ticket.
+        now: Aware instant.
+
+    Raises:
+        HoldError: `what` names nothing that can be held, or a text is empty.
+    """
+    if what != EVERYTHING:
+        _, _, what = parse_coverage(what)
+    for name, text in (("why", why), ("who", who), ("reference", reference)):
+        if not text.strip():
+            raise HoldError(
+                f"the hold on {what} does not say {name}",
+                hint="No hold was placed. An auditor will ask for what, why, who and the reference: give all four.",
+            )
+    hold_id = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+    hold = Hold(hold_id=hold_id, what=what, why=why, who=who, reference=reference, placed_at=now)
+    return _write(store, hold, etag=None)
+
+
+def release_hold(store: Store, hold_id: str, *, who: str, reason: str, now: datetime) -> Hold:
+    """Mark a hold as released; the object stays as evidence. A repeat returns the release that is there.
+
+    Raises:
+        HoldError: There is no such hold, or no reason is given.
+        ContendedError: Somebody else releases it at this moment.
+    """
+    if not who.strip() or not reason.strip():
+        raise HoldError(
+            f"the release of hold {hold_id} does not say who or why",
+            hint="The hold stays in force. Give both: an auditor will ask.",
+        )
+    key = hold_key(hold_id)
+    found = _read_all(store, {key: store.history(key)}) if _HOLD_ID.fullmatch(hold_id) else []
+    if not found:
+        raise HoldError(
+            f"there is no hold {hold_id} in {store}",
+            hint="Nothing was released. `airflow strongroom hold list` prints the holds and their ids.",
+        )
+    [hold] = found
+    if hold.released_at is not None:
+        return hold
+    present = store.read(key)
+    if present is None:
+        raise HoldError(
+            f"hold {hold_id} is hidden behind a delete marker",
+            expected=f"{store}{key}",
+            hint="The hold stays in force. Find out who hid it; when an administrator of the bucket has removed the marker by its "
+            "version id, release the hold again.",
+        )
+    released = hold.model_copy(update={"released_at": now, "released_by": who, "release_reason": reason})
+    return _write(store, released, etag=present[1])
+
+
+def read_holds(store: Store) -> list[Hold]:
+    """All holds that were ever placed, oldest first.
+
+    Raises:
+        IntegrityError: An object below ``holds/`` is no hold. Whoever removes anything must stop then.
+    """
+    return _read_all(store, by_key(store.versions(HOLDS)))
+
+
+def _read_all(store: Store, histories: Mapping[str, Sequence[StoredVersion]]) -> list[Hold]:
+    """What all versions of each hold say together."""
+    places = [(one.key, one.version_id) for history in histories.values() for one in history if not one.is_marker]
+    with ThreadPoolExecutor(_READERS) as readers:
+        bodies = list(readers.map(lambda place: store.read(*place), places))
+    versions: defaultdict[str, list[Hold]] = defaultdict(list)
+    for (key, _), body in zip(places, bodies, strict=True):
+        if body is not None:
+            versions[key].append(_read(store, key, body[0]))
+    found = [_agreed(store, key, holds) for key, holds in versions.items()]
+    return sorted(found, key=lambda hold: (hold.placed_at, hold.hold_id))
+
+
+def _agreed(store: Store, key: str, versions: Sequence[Hold]) -> Hold:
+    """The hold, released if any version says so; none may say anything else than the others but that."""
+    placed = {hold.model_copy(update=dict.fromkeys(_RELEASE)) for hold in versions}
+    if len(placed) > 1:
+        raise IntegrityError(
+            f"{store}{key} is not a sound legal hold",
+            expected="versions that differ in its release alone",
+            found=f"{len(placed)} holds",
+            hint=_UNSOUND,
+        )
+    released = [hold for hold in versions if hold.released_at is not None]
+    return released[0] if released else versions[0]
+
+
+def holds_in_force(store: Store) -> list[Hold]:
+    """The holds that nobody has released, oldest first; errors as :func:`read_holds`."""
+    return [hold for hold in read_holds(store) if hold.released_at is None]
+
+
+def covering(holds: Iterable[Hold], archive: ArchiveId) -> list[Hold]:
+    """Those of some holds in force that cover an archive."""
+    return [hold for hold in holds if hold.covers(archive)]
+
+
+def on_everything(holds: Iterable[Hold]) -> list[Hold]:
+    """Those of some holds in force that stop all deletion."""
+    return [hold for hold in holds if hold.what == EVERYTHING]
+
+
+class HoldWatch:
+    """Looks again and again whether a hold on everything came.
+
+    A look is one listing: each hold is read once, since one that is released, or is on less, stays so.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: set[str] = set()
+
+    def look(self) -> None:
+        """Say nothing while all deletion may go on.
+
+        Raises:
+            HeldError: There is such a hold.
+            IntegrityError: A hold cannot be read, so it is unknown what it stops.
+        """
+        listed = by_key(self._store.versions(HOLDS))
+        fresh = {key: history for key, history in listed.items() if key not in self._known}
+        if not fresh:
+            return
+        in_force = [hold for hold in _read_all(self._store, fresh) if hold.released_at is None]
+        if holding := on_everything(in_force):
+            raise HeldError(
+                f"held: all deletion in {self._store} is stopped",
+                found="; ".join(map(str, holding)),
+                hint="No row is deleted while this hold is in force; what was deleted before lies in a verified archive. When it "
+                f"is released (`airflow strongroom hold release {holding[0].hold_id}`), clear this task: it goes on behind "
+                "its last batch.",
+            )
+        self._known.update(fresh)
+
+
+def _nothing_to_hold(text: str, found: str | None) -> HoldError:
+    return HoldError(
+        f"{text!r} is nothing that can be held",
+        expected="a table, a table and a partition key, or an archive id",
+        found=found,
+        hint="No hold was placed. `airflow strongroom list` prints the ids of the archives.",
+    )
+
+
+def _to_json(hold: Hold) -> bytes:
+    return hold.model_dump_json(indent=2).encode() + b"\n"
+
+
+def _write(store: Store, hold: Hold, *, etag: str | None) -> Hold:
+    key, body = hold_key(hold.hold_id), _to_json(hold)
+    if not store.swap(key, body, etag=etag):
+        # The client asks again when an answer was lost, and then finds the condition broken by itself.
+        present = store.read(key)
+        if present is None or present[0] != body:
+            raise _raced(hold.hold_id)
+    return hold
+
+
+def _read(store: Store, key: str, body: bytes) -> Hold:
+    hold = parse_record(Hold, body, where=f"{store}{key}", what="a sound legal hold", hint=_UNSOUND)
+    if hold_key(hold.hold_id) != key:
+        raise IntegrityError(
+            f"{store}{key} is not a sound legal hold",
+            expected="its own id",
+            found=f"the hold {hold.hold_id}",
+            hint=_UNSOUND,
+        )
+    return hold
+
+
+def _raced(hold_id: str) -> ContendedError:
+    return ContendedError(
+        f"somebody else changed hold {hold_id} at the same moment",
+        hint="Nothing was changed by this call. Look at it with `airflow strongroom hold list`, then try again.",
+    )

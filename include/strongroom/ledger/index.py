@@ -1,0 +1,230 @@
+"""Which archives exist: all manifests of a store, however many, read in parallel.
+
+Manifests are created once and never overwritten, so what was read under a key and ETag stays true as long as the listing
+shows both. The listing is one of versions: a manifest that has several, or that a delete marker hides, is damaged. The index is one object that holds manifests read before; it only saves requests, is never a source of truth,
+and :func:`write_index` makes it anew from nothing but manifests. What deletes or loads anything reads the manifest itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+import zstandard
+from pydantic import ValidationError
+
+from strongroom.errors import IntegrityError
+from strongroom.formats.codecs import BLOCK_BYTES, decompress
+from strongroom.ledger.manifests import Manifest, archive_ids, fault_of_versions, read_manifest, require_manifest
+from strongroom.ledger.owner import require_claimed
+from strongroom.object_keys import (
+    CATALOG_INDEX,
+    SOURCE_IDENTITY,
+    ArchiveId,
+    certified,
+    emptied_and_kept,
+    evidence_prefix,
+    manifest_archive_id,
+    manifest_prefix,
+)
+from strongroom.records import Record
+from strongroom.storage.store import LARGEST_READ_BYTES, Store, StoredVersion, by_key, is_there
+
+_WORTH_AN_INDEX = 100
+"""Fewer manifests than this are read faster one by one than by way of the index."""
+
+
+class DamagedManifest(Record):
+    """A manifest that is not what it should be: the archive exists, but nothing can be said of it."""
+
+    archive_id: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What lies in a store: the sound manifests in the order of their archive ids, and the damaged ones.
+
+    Attributes:
+        strays: Keys among the manifests under which none can lie: somebody else wrote there.
+        etags: ETag of each manifest by its key, as they were listed.
+        read: How many manifests were read one by one, because the index did not hold them.
+    """
+
+    manifests: tuple[Manifest, ...]
+    damaged: tuple[DamagedManifest, ...] = ()
+    strays: tuple[str, ...] = ()
+    etags: Mapping[str, str] = field(default_factory=dict)
+    read: int = 0
+
+
+class _Indexed(Record):
+    key: str
+    etag: str
+    manifest: Manifest
+
+
+def read_catalog(store: Store, schema_name: str | None = None, table_name: str | None = None) -> Iterator[Manifest]:
+    """Manifests of all sealed archives, or of one table's, in the order of their ids; each is read from its own object.
+
+    Raises:
+        IdentityError: The store is unclaimed.
+        IntegrityError: A manifest is damaged.
+    """
+    require_claimed(store)
+    found = sorted(archive_ids(store, schema_name, table_name))
+    with ThreadPoolExecutor(store.connections) as readers:
+        yield from readers.map(lambda archive: require_manifest(store, archive), found)
+
+
+def survey_catalog(
+    store: Store,
+    schema_name: str | None = None,
+    table_name: str | None = None,
+    *,
+    indexed: bool = True,
+    earlier: Survey | None = None,
+) -> Survey:
+    """Look at all manifests, or one table's; a damaged one is named and the rest is read.
+
+    Args:
+        store: Where they lie.
+        schema_name: Of the one table.
+        table_name: Of the one table.
+        indexed: Whether the index may help; without it each manifest is read from its own object.
+        earlier: An earlier look at the same store; what it read is not read again.
+
+    Raises:
+        IdentityError: The store is unclaimed: what an emptied bucket lists is not the truth.
+    """
+    require_claimed(store)
+    listed, strays = _list_manifests(store, schema_name, table_name)
+    faults = _faults(store, schema_name, table_name, listed)
+    etags = {
+        archive.manifest_key: str(versions[-1].etag) for archive, versions in listed.items() if archive not in faults
+    }
+    index = _by_key_and_etag(earlier) if earlier is not None else {}
+    if indexed and len(etags) - len(index) >= _WORTH_AN_INDEX:
+        index |= _read_index(store)
+    known = {key: index[key, etag] for key, etag in etags.items() if (key, etag) in index}
+    missing = [archive for archive in listed if archive not in faults and archive.manifest_key not in known]
+    with ThreadPoolExecutor(store.connections) as readers:
+        read = list(readers.map(lambda archive: _read(store, archive), missing))
+    manifests = [*known.values(), *(one for one in read if isinstance(one, Manifest))]
+    damaged = [
+        *(DamagedManifest(archive_id=str(archive), problem=problem) for archive, problem in faults.items()),
+        *(one for one in read if isinstance(one, DamagedManifest)),
+    ]
+    return Survey(
+        manifests=tuple(sorted(manifests, key=lambda manifest: ArchiveId.parse(manifest.archive_id))),
+        damaged=tuple(sorted(damaged, key=lambda one: ArchiveId.parse(one.archive_id))),
+        strays=strays,
+        etags=etags,
+        read=len(missing),
+    )
+
+
+def stray_keys(store: Store, schema_name: str | None = None, table_name: str | None = None) -> tuple[str, ...]:
+    """Keys among the manifests under which none can lie, and that whoever reads manifests passes over."""
+    return _list_manifests(store, schema_name, table_name)[1]
+
+
+def _list_manifests(
+    store: Store, schema_name: str | None, table_name: str | None
+) -> tuple[dict[ArchiveId, Sequence[StoredVersion]], tuple[str, ...]]:
+    """The versions of each manifest, oldest first, and the keys that are of none."""
+    listed: dict[ArchiveId, Sequence[StoredVersion]] = {}
+    strays = []
+    for key, versions in by_key(store.versions(manifest_prefix(schema_name, table_name))).items():
+        archive = manifest_archive_id(key)
+        if archive is not None and is_there(versions):
+            listed[archive] = versions
+        elif archive is None and key != SOURCE_IDENTITY:
+            strays.append(key)
+    return listed, tuple(strays)
+
+
+def _faults(
+    store: Store, schema_name: str | None, table_name: str | None, listed: Mapping[ArchiveId, Sequence[StoredVersion]]
+) -> dict[ArchiveId, str]:
+    """What versions and evidence say against manifests that lie there, and against those that should."""
+    evidence = by_key(store.versions(evidence_prefix(schema_name, table_name)))
+    written = [key for key, versions in evidence.items() if is_there(versions)]
+    faults = {}
+    for archive, versions in listed.items():
+        of_copy = fault_of_versions(evidence[archive.seal_key]) if archive.seal_key in evidence else None
+        if (fault := fault_of_versions(versions)) is not None:
+            faults[archive] = f"expected one version of it, found {fault}"
+        elif of_copy is not None:
+            faults[archive] = f"expected one version of its copy {archive.seal_key}, found {of_copy}"
+    destroyed = [archive for archive in certified(written) if archive in listed]
+    gone = [archive for archive in emptied_and_kept(written) if archive not in listed]
+    with ThreadPoolExecutor(store.connections) as lookers:  # once more: a run or a purge may have come in between
+        for archive, there in zip(destroyed, lookers.map(lambda one: _is_there(store, one), destroyed), strict=True):
+            if there:
+                faults[archive] = f"it was destroyed ({archive.destruction_key}), and somebody has put it back since"
+        for archive, lost in zip(gone, lookers.map(lambda one: _is_gone(store, one), gone), strict=True):
+            if lost:
+                faults[archive] = f"it is gone, and rows were deleted because of it; its copy is {archive.seal_key}"
+    return faults
+
+
+def _is_there(store: Store, archive: ArchiveId) -> bool:
+    return is_there(store.history(archive.manifest_key))
+
+
+def _is_gone(store: Store, archive: ArchiveId) -> bool:
+    return not _is_there(store, archive) and store.head(archive.purge_intent_key) is None
+
+
+def each_once(surveys: Iterable[Survey]) -> list[Survey]:
+    """The same surveys without what an earlier one has: two addresses or connections may lead to one bucket."""
+    seen: set[str] = set()
+    kept = []
+    for survey in surveys:
+        manifests = tuple(one for one in survey.manifests if one.archive_id not in seen)
+        damaged = tuple(one for one in survey.damaged if one.archive_id not in seen)
+        seen.update(one.archive_id for one in manifests)
+        seen.update(one.archive_id for one in damaged)
+        kept.append(replace(survey, manifests=manifests, damaged=damaged))
+    return kept
+
+
+def write_index(store: Store, survey: Survey) -> None:
+    """Put the index together anew from a survey of the whole store. Whoever writes last wins; any index is as good."""
+    lines = (
+        _Indexed(key=key, etag=etag, manifest=manifest).model_dump_json().encode()
+        for (key, etag), manifest in _by_key_and_etag(survey).items()
+    )
+    body = zstandard.ZstdCompressor().compress(b"\n".join(lines))
+    present = store.read(CATALOG_INDEX)
+    store.swap(CATALOG_INDEX, body, etag=present[1] if present else None)
+
+
+def _by_key_and_etag(survey: Survey) -> dict[tuple[str, str], Manifest]:
+    keys = {ArchiveId.parse(manifest.archive_id).manifest_key: manifest for manifest in survey.manifests}
+    return {(key, survey.etags[key]): manifest for key, manifest in keys.items() if key in survey.etags}
+
+
+def _read_index(store: Store) -> dict[tuple[str, str], Manifest]:
+    """Manifests by key and ETag; empty when there is no index, or none that can be read."""
+    present = store.read(CATALOG_INDEX)
+    if present is None:
+        return {}
+    try:
+        unpacked = decompress("zstd", iter([present[0]]), on_chunk=len)
+        lines = b"".join(islice(unpacked, LARGEST_READ_BYTES // BLOCK_BYTES)).splitlines()
+        entries = [_Indexed.model_validate_json(line) for line in lines]
+    except (IntegrityError, ValidationError):
+        return {}
+    return {(entry.key, entry.etag): entry.manifest for entry in entries}
+
+
+def _read(store: Store, archive: ArchiveId) -> Manifest | DamagedManifest | None:
+    """One manifest; None if it was purged since the listing."""
+    try:
+        return read_manifest(store, archive, attested=False)
+    except IntegrityError as error:
+        return DamagedManifest(archive_id=str(archive), problem=f"expected {error.expected}, found {error.found}")

@@ -1,0 +1,106 @@
+"""Parts that a lifecycle rule moved to a Glacier class: ask for their return, and see whether they are back.
+
+An object there cannot be read until S3 has made a copy of it, which takes from minutes to two days. The copy is readable
+for as many days as were asked for; the object itself stays where it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal
+
+from botocore.exceptions import ClientError
+
+from strongroom.ledger.manifests import require_manifest
+from strongroom.object_keys import ArchiveId
+from strongroom.records import Record, VerifiedPart
+from strongroom.restore.plan import GlacierTier, RestorePart
+from strongroom.storage.store import AbsentError, Store
+
+_GLACIER = ("GLACIER", "DEEP_ARCHIVE")
+_LOOKERS = 8
+_ASKED_BEFORE = frozenset({"RestoreAlreadyInProgress", "ObjectAlreadyInActiveTierError"})
+_READY = re.compile(r'ongoing-request="false"')
+
+
+class PartReturn(Record):
+    """Where the return of one part stands.
+
+    ``readable``: it can be read now, or is gone, which the restore of the part tells. ``frozen``: in a Glacier class, and
+    nobody asked for it. ``asked``: it was asked for just now. ``waiting``: it was asked for before and is not back.
+    """
+
+    archive_id: str
+    number: int
+    state: Literal["readable", "frozen", "asked", "waiting"]
+
+
+class GlacierStore(Store):
+    """A store whose parts may lie in a Glacier class."""
+
+    def look(self, part: VerifiedPart) -> PartReturn:
+        """Where the return of a part stands."""
+        state: Literal["readable", "frozen", "waiting"] = "readable"
+        try:
+            with self._translated("look at", part.object_key):
+                answer = self._client.head_object(**self._named(part.object_key, part.version_id))
+        except AbsentError:
+            answer = {}
+        if answer.get("StorageClass") in _GLACIER:
+            told = str(answer.get("Restore", ""))
+            state = "frozen" if not told else "readable" if _READY.search(told) else "waiting"
+        return PartReturn(archive_id=part.archive_id, number=part.number, state=state)
+
+    def ask(self, part: VerifiedPart, *, days: int, tier: GlacierTier) -> None:
+        """Ask for the return of a part; does nothing if somebody asked before.
+
+        Raises:
+            StoreAccessError: This identity may not ask (``s3:RestoreObject``).
+        """
+        wish: dict[str, Any] = {"Days": days, "GlacierJobParameters": {"Tier": tier}}
+        with self._translated("ask for the return of", part.object_key):
+            try:
+                self._client.restore_object(**self._named(part.object_key, part.version_id), RestoreRequest=wish)
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") not in _ASKED_BEFORE:
+                    raise
+
+
+def parts_of(store: Store, parts: Iterable[RestorePart]) -> list[VerifiedPart]:
+    """The verification records of the parts of a restore.
+
+    Raises:
+        IntegrityError: A manifest is missing or damaged.
+    """
+    wanted = list(parts)
+    manifests = {name: require_manifest(store, ArchiveId.parse(name)) for name in {part.archive_id for part in wanted}}
+    return [manifests[part.archive_id].verified_part(part.number) for part in wanted]
+
+
+def ask_back(store: GlacierStore, parts: Iterable[VerifiedPart], *, days: int, tier: GlacierTier) -> list[PartReturn]:
+    """Ask for the return of each part that lies in a Glacier class and that nobody asked for. A repeat asks for nothing.
+
+    Args:
+        store: Its identity needs ``s3:RestoreObject``.
+        parts: Of any archives.
+        days: How long the copies can be read.
+        tier: How quickly S3 makes them.
+    """
+
+    def ask(part: VerifiedPart) -> PartReturn:
+        found = store.look(part)
+        if found.state != "frozen":
+            return found
+        store.ask(part, days=days, tier=tier)
+        return found.model_copy(update={"state": "asked"})
+
+    with ThreadPoolExecutor(_LOOKERS) as lookers:
+        return list(lookers.map(ask, parts))
+
+
+def still_away(store: GlacierStore, parts: Iterable[VerifiedPart]) -> list[PartReturn]:
+    """Those of the parts that cannot be read yet."""
+    with ThreadPoolExecutor(_LOOKERS) as lookers:
+        return [found for found in lookers.map(store.look, parts) if found.state != "readable"]

@@ -1,0 +1,123 @@
+"""Give up an archive of which a part is missing or damaged for good, so that its partition is not stuck behind it.
+
+Condemning removes nothing and changes nothing of the archive: it leaves one record as evidence. From then on ``plan``
+does not wait for the archive's delete any more, so rows of it that are still in the table go into the next archive;
+``delete`` deletes nothing by it. Its sound parts can still be restored, and it is purged when its term is over.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from pydantic import AwareDatetime, Field
+
+from strongroom.errors import StrongroomError
+from strongroom.ledger.claims import release_claim, take_claim
+from strongroom.ledger.holds import covering, holds_in_force
+from strongroom.ledger.manifests import require_manifest
+from strongroom.ledger.reread import ArchiveVerdict, read_deletions, verify_archive
+from strongroom.object_keys import ArchiveId, claim_key
+from strongroom.records import Record, parse_record
+from strongroom.storage.store import Store
+
+
+class CondemnError(StrongroomError):
+    """An archive is not to be condemned, or not so."""
+
+
+class Condemnation(Record):
+    """Who gave up an archive, why, and what was left of it."""
+
+    archive_id: str
+    why: str
+    who: str
+    condemned_at: AwareDatetime
+    verdict: ArchiveVerdict
+    lost_rows: int = Field(
+        ge=0, description="Rows of parts that are not sound, and of which the evidence says that they were deleted."
+    )
+
+
+def condemn_archive(
+    store: Store, archive: ArchiveId, *, why: str, who: str, now: datetime, claim_ttl: timedelta
+) -> Condemnation:
+    """Read an archive again and, if a part of it is missing or corrupted, put on record that it is given up.
+
+    A repeat returns the record that is there.
+
+    Args:
+        store: Where it lies.
+        archive: Which one.
+        why: The reason, in words.
+        who: The person who says so.
+        now: Aware instant.
+        claim_ttl: How long the claim on the partition holds if this process dies.
+
+    Raises:
+        CondemnError: All its parts are there and sound, a legal hold covers it, or a text is empty.
+        ContendedError: A run works on its partition.
+        IntegrityError: It cannot be said what it should be, because its manifest is not sound.
+    """
+    if not why.strip() or not who.strip():
+        raise CondemnError(
+            f"the condemnation of {archive} does not say who or why",
+            hint="Nothing was changed. Give both: an auditor will ask.",
+        )
+    claim = claim_key(archive.schema_name, archive.table_name, archive.partition_key)
+    owner = f"condemn {archive} by {who}"
+    take_claim(store, claim, owner=owner, now=now, ttl=claim_ttl)
+    try:
+        return _condemn(store, archive, why, who, now)
+    finally:
+        release_claim(store, claim, owner=owner, now=now)
+
+
+def read_condemnation(store: Store, archive: ArchiveId) -> Condemnation | None:
+    """The record that an archive was given up, or None."""
+    present = store.read(archive.condemnation_key)
+    if present is None:
+        return None
+    return parse_record(
+        Condemnation,
+        present[0],
+        where=f"{store}{archive.condemnation_key}",
+        what="a sound condemnation",
+        hint="Nothing was changed. Look at its earlier versions and put the right one back.",
+    )
+
+
+def _condemn(store: Store, archive: ArchiveId, why: str, who: str, now: datetime) -> Condemnation:
+    if (present := read_condemnation(store, archive)) is not None:
+        return present
+    if holding := covering(holds_in_force(store), archive):
+        raise CondemnError(
+            f"{archive} is under {'; '.join(map(str, holding))}",
+            hint="Nothing was changed. Whoever placed the hold must know that a part is gone: release it first, or get the "
+            "part back.",
+        )
+    manifest = require_manifest(store, archive)
+    verdict = verify_archive(store, archive)
+    judged = list(zip(verdict.objects, read_deletions(store, manifest), strict=False))  # SHA256SUMS comes last
+    bad = [(part, deletion) for part, deletion in judged if part.result in ("missing", "corrupted")]
+    if not bad:
+        raise CondemnError(
+            f"{archive} is not to be condemned: each part of it is there and sound",
+            expected="a part that is missing or corrupted",
+            found=verdict.result,
+            hint="Nothing was changed. `airflow strongroom verify` says what is wrong with it, if anything.",
+        )
+    dropped = any(key.startswith(archive.drop_evidence_prefix) for key in store.keys(archive.evidence_prefix))
+    condemnation = Condemnation(
+        archive_id=str(archive),
+        why=why,
+        who=who,
+        condemned_at=now,
+        verdict=verdict,
+        lost_rows=sum(
+            deletion.deleted + deletion.gone + (deletion.detached if dropped else 0)
+            for _, deletion in bad
+            if deletion is not None
+        ),
+    )
+    store.put_bytes(archive.condemnation_key, condemnation.model_dump_json(indent=2).encode() + b"\n")
+    return condemnation

@@ -1,0 +1,304 @@
+"""Drop detached partitions whose cooling-off is over, and only those whose every row was found in a sound archive again.
+
+The archive is read back from the store and each of its keys and digests looked up in the table, under a lock that lets
+readers go on and keeps everybody else out until the table is gone: what was compared is what is dropped. The lock that readers
+would wait for is asked for at the very end, when nothing is left to do but the DROP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from datetime import datetime, timedelta
+from typing import Literal
+
+from psycopg import IsolationLevel, errors, sql
+from pydantic import AwareDatetime
+
+from strongroom.archive.detach import settle_detached
+from strongroom.archive.verify import restore_keys
+from strongroom.calendar import Partition
+from strongroom.database.session import Connection, read_identity
+from strongroom.errors import ContendedError, HeldError, IntegrityError, SourceError
+from strongroom.ledger.claims import claim_keeper, release_claim, running_clock, take_claim
+from strongroom.ledger.evidence import DetachedPartition, DetachEvidence, read_detached
+from strongroom.ledger.holds import HoldWatch, covering, holds_in_force
+from strongroom.ledger.manifests import Manifest, require_manifest
+from strongroom.ledger.owner import require_owner
+from strongroom.ledger.reread import doubt_about
+from strongroom.ledger.restores import active_restores_of
+from strongroom.object_keys import claim_key
+from strongroom.records import Record, RunIdentity, Sha256, VerifiedPart
+from strongroom.settings import TableSettings
+from strongroom.storage.staging import FolderStaging, Staging
+from strongroom.storage.store import Store
+from strongroom.tables.compare import Comparison, compare_with_archive, wrong_columns
+from strongroom.tables.guard import GuardedTable, bring_back, guarded_table, guarded_tables, lift_guard
+from strongroom.tables.locks import CONTENDED, briefly, tried
+
+DetachedOutcome = Literal["dropped", "kept", "held", "contended", "unfinished", "lifted", "unverifiable"]
+
+
+class DropEvidence(Record):
+    """What lies in the store under ``evidence/`` for each detached partition that was dropped.
+
+    It is written before the transaction that drops the table is committed. Should that fail, the table is still there,
+    and the next try leaves a later record.
+    """
+
+    archive_id: str
+    table: str
+    partition: str
+    held_as: str
+    oid: int
+    rows: int
+    record_count: int
+    checksum: Sha256
+    detached_at: AwareDatetime
+    cooled_off_at: AwareDatetime
+    dropped_at: AwareDatetime
+    dropped_by: RunIdentity
+
+
+class DetachedResult(Record):
+    """What became of one detached partition.
+
+    ``dropped``: it is gone, with evidence. ``kept``: its cooling-off still runs. ``held``: a legal hold covers its archive.
+    ``contended``: a run or a restore has the partition, or somebody's lock was in the way. ``unfinished``: the run that detached it
+    broke off. ``lifted``: it is a partition of the table and can be changed again. ``unverifiable``: not each of its rows is in a
+    sound archive, so it stays.
+    """
+
+    table: str
+    archive_id: str
+    partition: str
+    result: DetachedOutcome
+    detail: str
+    rows: int
+    evidence_key: str | None = None
+
+
+def purge_detached(
+    connection: Connection,
+    store: Store,
+    settings: TableSettings,
+    *,
+    run: RunIdentity,
+    now: datetime,
+) -> list[DetachedResult]:
+    """Drop the detached partitions of a table that have waited long enough and are still what was proved.
+
+    A repeat finds none of them. Guards that broken runs left on partitions are lifted.
+
+    Args:
+        connection: A session of an owner of the table, in autocommit mode.
+        store: With the archiver's rights.
+        settings: Of the table.
+        run: Which Airflow run this is.
+        now: Aware instant.
+
+    Raises:
+        IdentityError: The archives are those of another database.
+        IntegrityError: A hold cannot be read.
+    """
+    ours = (settings.schema_name, settings.table_name)
+    guarded = [
+        one for one in guarded_tables(connection) if (one.tag.archive.schema_name, one.tag.archive.table_name) == ours
+    ]
+    if guarded:
+        require_owner(store, read_identity(connection))
+    return [_Waiting(connection, store, settings, one, run, now).judge() for one in guarded]
+
+
+def _in_the_way() -> ContendedError:
+    """Somebody's lock was in the way for too long; the transaction is to be rolled back."""
+    return ContendedError(
+        "somebody else's lock on it was in the way", hint="Nothing was dropped; the next purge tries again."
+    )
+
+
+class _Waiting:
+    """One guarded table, and what is to become of it."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        store: Store,
+        settings: TableSettings,
+        guarded: GuardedTable,
+        run: RunIdentity,
+        now: datetime,
+    ) -> None:
+        self._connection, self._store, self._settings = connection, store, settings
+        self._guarded, self._archive = guarded, guarded.tag.archive
+        self._run, self._now = run, now
+        self._clock = running_clock(now)
+        self._holds = HoldWatch(store)
+
+    def judge(self) -> DetachedResult:
+        """Drop it, or say why it stays."""
+        ttl = timedelta(seconds=self._settings.claim_ttl_seconds)
+        key = claim_key(self._archive.schema_name, self._archive.table_name, self._archive.partition_key)
+        # Not that of the run alone: its other tasks destroy archives meanwhile.
+        owner = f"{self._run} detached"
+        try:
+            take_claim(self._store, key, owner=owner, now=self._now, ttl=ttl)
+        except ContendedError as error:
+            return self._result("contended", error.what)
+        self._keep_claim = claim_keeper(self._store, [key], owner=owner, clock=self._clock, ttl=ttl)
+        try:
+            return self._judge()
+        except (ContendedError, HeldError) as error:
+            return self._result("contended" if isinstance(error, ContendedError) else "held", error.what)
+        finally:
+            release_claim(self._store, key, owner=owner, now=self._clock())
+
+    def _judge(self) -> DetachedResult:
+        if self._guarded.state == "attached":
+            return self._free()
+        evidence = read_detached(self._store, self._archive)
+        known = {one.oid: one for one in evidence.detached} if evidence else {}
+        if evidence is None or self._guarded.oid not in known:
+            return self._result(
+                "unfinished",
+                f"the run that detached it broke off before the evidence was written: run {self._archive.partition_key} again",
+            )
+        if self._now < evidence.drop_after:
+            return self._result("kept", f"its cooling-off runs until {evidence.drop_after:%Y-%m-%d %H:%M} UTC")
+        if reason := self._wanted():
+            return reason
+        return self._drop(evidence, known[self._guarded.oid])
+
+    def _free(self) -> DetachedResult:
+        try:
+            lift_guard(self._connection, self._guarded)
+        except SourceError as error:
+            return self._result("contended", error.what)
+        return self._result("lifted", "it is a partition of the table, and its rows may change again")
+
+    def _wanted(self) -> DetachedResult | None:
+        """Why nothing may be removed now, whatever it holds."""
+        if holding := "; ".join(map(str, covering(holds_in_force(self._store), self._archive))):
+            return self._result("held", holding)
+        partition = Partition.named(self._archive.partition_key)
+        restores = active_restores_of(self._store, self._settings.qualified_name, partition, self._clock())
+        if restores:
+            return self._result("contended", f"its rows were restored: {'; '.join(map(str, restores))}")
+        if self._store.head(self._archive.condemnation_key) is not None:
+            return self._result("unverifiable", f"{self._archive} was condemned")
+        return None
+
+    def _drop(self, evidence: DetachEvidence, record: DetachedPartition) -> DetachedResult:
+        self._guarded = settle_detached(self._connection, self._settings, self._guarded)
+        if self._guarded.state != "detached":
+            return self._result("contended", "transactions that had it in use have not ended yet")
+        try:
+            manifest = require_manifest(self._store, self._archive)
+            if doubt := doubt_about(self._store, self._archive):
+                return self._result("unverifiable", doubt)
+            folder, setting = self._settings.working_folder
+            staging = FolderStaging(folder / "detached", str(self._archive), setting=setting)
+            staging.clear()  # or what an earlier try left would not be read back again
+            try:
+                parts = [manifest.verified_part(number) for number in range(len(manifest.parts))]
+                for part in parts:
+                    self._keep_claim()
+                    restore_keys(self._store, staging, self._connection, manifest.table, part)
+                return self._drop_proved(evidence, record, manifest, parts, staging)
+            finally:
+                staging.clear()
+        except IntegrityError as error:
+            return self._result("unverifiable", error.what)
+
+    def _drop_proved(
+        self,
+        evidence: DetachEvidence,
+        record: DetachedPartition,
+        manifest: Manifest,
+        parts: Sequence[VerifiedPart],
+        staging: Staging,
+    ) -> DetachedResult:
+        """Compare and drop, in one transaction with the evidence."""
+        connection, name = self._connection, self._guarded.name
+        connection.isolation_level = IsolationLevel.READ_COMMITTED
+        with connection.transaction():
+            try:
+                # Nobody has business with this table, so the lock may be waited for as long as for any other.
+                connection.execute(sql.SQL("LOCK TABLE ONLY {} IN SHARE MODE").format(name))
+            except CONTENDED:
+                raise _in_the_way() from None
+            found = guarded_table(connection, record.oid)
+            if found is None or str(found) != str(self._guarded) or found.tag != self._guarded.tag:
+                return self._result("unverifiable", "it is not the table that was detached")
+            if found.state != "detached" or not found.closed:
+                return self._result(
+                    "unverifiable", f"its guard was opened; make it a partition again: {bring_back(found)}"
+                )
+            if wrong := wrong_columns(connection, record.oid, manifest.table):
+                return self._result("unverifiable", f"its columns are not those that were archived: {wrong}")
+            comparison = compare_with_archive(
+                connection,
+                name,
+                found.tag.window,
+                manifest.table,
+                parts,
+                staging,
+                transaction=nullcontext,
+                before_batch=self._go,
+            )
+            if not comparison.proved or comparison.rows != record.rows:
+                return self._result("unverifiable", self._differs(comparison, record))
+            if reason := self._wanted():
+                return reason
+            self._keep_claim()
+            key = self._leave_evidence(evidence, record, manifest)
+
+            def drop() -> None:
+                with briefly(connection):
+                    connection.execute(sql.SQL("DROP TABLE {}").format(name))
+
+            try:
+                dropped = tried(drop, between=self._go)
+            except errors.DependentObjectsStillExist:
+                return self._result("contended", "something else in the database depends on it")
+            if not dropped:
+                raise _in_the_way()
+        return self._result("dropped", f"{record.rows} rows, each in {self._archive}", rows=record.rows, key=key)
+
+    def _go(self) -> None:
+        self._keep_claim()
+        self._holds.look()
+
+    def _differs(self, comparison: Comparison, record: DetachedPartition) -> str:
+        return f"it is not what was archived: {comparison}, {record.rows} detached; make it a partition again: {bring_back(self._guarded)}"
+
+    def _leave_evidence(self, evidence: DetachEvidence, record: DetachedPartition, manifest: Manifest) -> str:
+        at = self._clock()
+        key = self._archive.drop_evidence_key(record.oid, at)
+        dropped = DropEvidence(
+            archive_id=str(self._archive),
+            table=self._settings.qualified_name,
+            partition=record.partition,
+            held_as=str(self._guarded),
+            oid=record.oid,
+            rows=record.rows,
+            record_count=manifest.record_count,
+            checksum=manifest.checksum,
+            detached_at=evidence.detached_at,
+            cooled_off_at=evidence.drop_after,
+            dropped_at=at,
+            dropped_by=self._run,
+        )
+        self._store.put_bytes(key, dropped.model_dump_json(indent=2).encode() + b"\n")
+        return key
+
+    def _result(self, result: DetachedOutcome, detail: str, *, rows: int = 0, key: str | None = None) -> DetachedResult:
+        return DetachedResult(
+            table=self._settings.qualified_name,
+            archive_id=str(self._archive),
+            partition=str(self._guarded),
+            result=result,
+            detail=detail,
+            rows=rows,
+            evidence_key=key,
+        )

@@ -1,0 +1,331 @@
+"""Take warm partitions down whose term is over, and only those whose every row was found in a sound archive again.
+
+The archives of a month are read back from the store, and their keys and digests compared with the rows of the warm
+partition, under a lock that keeps writers out until the partition is gone. A row that differs, or that no archive holds,
+keeps its partition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+from psycopg import IsolationLevel, sql
+from pydantic import AwareDatetime
+
+from strongroom.archive.verify import open_keys, restore_keys
+from strongroom.calendar import Frequency, Partition
+from strongroom.database.rows import digest_of_columns
+from strongroom.database.session import Connection, qualified
+from strongroom.formats.codecs import blocks
+from strongroom.ledger.holds import Hold, covering, holds_in_force, on_everything
+from strongroom.ledger.index import read_catalog
+from strongroom.ledger.manifests import Manifest
+from strongroom.ledger.reread import doubt_about
+from strongroom.object_keys import ArchiveId, warm_evidence_key
+from strongroom.records import Record, RunIdentity, Sha256, TableShape
+from strongroom.settings import TableSettings
+from strongroom.storage.staging import FolderStaging
+from strongroom.storage.store import Store
+from strongroom.tables.warm import SCHEMA, function_name, warm_columns, warm_months, warm_name
+
+
+class WarmDecision(Record):
+    """What is to become of one warm partition, and why.
+
+    ``expired``: its term is over. ``kept``: its term still runs. ``held``: a legal hold covers an archive of it.
+    """
+
+    table: str
+    month: str
+    partition: str
+    reason: Literal["expired", "kept", "held"]
+    detail: str
+
+
+class ProvedArchive(Record):
+    """An archive that was read back, and whose keys and digests were compared with a warm partition."""
+
+    archive_id: str
+    record_count: int
+    checksum: Sha256
+
+
+class WarmEvidence(Record):
+    """What lies in the store under ``evidence/`` for each warm partition that was taken down.
+
+    It is written before the transaction that drops the partition is committed. Should that fail, the partition is still
+    there, and the next try leaves a later record of the same month.
+    """
+
+    table: str
+    warm_table: str
+    month: str
+    partition: str
+    rows: int
+    warm_until: AwareDatetime
+    archives: tuple[ProvedArchive, ...]
+    dropped_at: AwareDatetime
+    dropped_by: RunIdentity
+
+
+class WarmResult(Record):
+    """What became of one warm partition.
+
+    ``dropped``: it is gone, with evidence. ``unverifiable``: it has rows that no sound archive holds, so it stays. The
+    others are as in :class:`WarmDecision`.
+    """
+
+    table: str
+    month: str
+    result: Literal["dropped", "kept", "held", "unverifiable"]
+    detail: str
+    rows: int = 0
+    evidence_key: str | None = None
+
+
+def decide_warm(
+    settings: TableSettings,
+    months: Mapping[str, str],
+    archives: Iterable[Manifest],
+    holds: Sequence[Hold],
+    now: datetime,
+) -> list[WarmDecision]:
+    """Say which partitions of a warm table have had their time; no row is looked at and nothing removed here.
+
+    The term runs from the end of the month, by the calendar.
+
+    Args:
+        settings: Of the live table.
+        months: Name of the partition of each month.
+        archives: Manifests of the table.
+        holds: Legal holds in force.
+        now: Aware instant.
+
+    Returns:
+        One decision a partition, oldest month first.
+    """
+    known = list(archives)
+    return [_decide_one(settings, month, months[month], known, holds, now) for month in sorted(months)]
+
+
+def _decide_one(
+    settings: TableSettings,
+    month: str,
+    partition: str,
+    archives: Iterable[Manifest],
+    holds: Sequence[Hold],
+    now: datetime,
+) -> WarmDecision:
+    until = _warm_until(settings, month)
+    holding = _holding(holds, archives_of(month, archives))
+    reason: Literal["expired", "kept", "held"]
+    if now < until:
+        reason, detail = "kept", f"its warm term runs until {until:%Y-%m-%d %H:%M} UTC"
+    elif holding:
+        reason, detail = "held", f"its warm term ended at {until:%Y-%m-%d %H:%M} UTC, but {holding}"
+    else:
+        reason, detail = "expired", f"its warm term ended at {until:%Y-%m-%d %H:%M} UTC"
+    return WarmDecision(
+        table=settings.qualified_name, month=month, partition=f"{SCHEMA}.{partition}", reason=reason, detail=detail
+    )
+
+
+def _warm_until(settings: TableSettings, month: str) -> datetime:
+    return settings.warm_retention.after(Partition.parse(Frequency.MONTHLY, month).window.end)
+
+
+def _holding(holds: Sequence[Hold], archives: Iterable[Manifest]) -> str:
+    """The holds that cover any of the archives, or everything, in words; empty if none does."""
+    covers = on_everything(holds)
+    covers += [hold for each in archives for hold in covering(holds, ArchiveId.parse(each.archive_id))]
+    return "; ".join(dict.fromkeys(map(str, covers)))
+
+
+def archives_of(month: str, archives: Iterable[Manifest]) -> list[Manifest]:
+    """The archives that can hold rows of a calendar month; weeks may belong to two."""
+    window = Partition.parse(Frequency.MONTHLY, month).window
+    return [each for each in archives if each.window_start < window.end and each.window_end > window.start]
+
+
+def purge_warm(
+    connection: Connection, store: Store, settings: TableSettings, *, run: RunIdentity, now: datetime
+) -> list[WarmResult]:
+    """Take down every warm partition of a table whose term is over and whose rows are proved. A repeat finds none.
+
+    Args:
+        connection: A session of the archiver's role in autocommit mode.
+        store: With the archiver's rights.
+        settings: Of the live table.
+        run: Which Airflow run this is.
+        now: Aware instant.
+
+    Returns:
+        One result a partition, oldest month first; none where there is no warm table.
+
+    Raises:
+        IntegrityError: A hold or a manifest cannot be read.
+    """
+    months = warm_months(connection, warm_name(settings))
+    if not months:
+        return []
+    archives = list(read_catalog(store, settings.schema_name, settings.table_name))
+    results = []
+    for decision in decide_warm(settings, months, archives, holds_in_force(store), now):
+        if decision.reason == "expired":
+            dropping = _Dropping(connection, store, settings, months[decision.month], decision.month)
+            results.append(dropping.drop(archives_of(decision.month, archives), run, now))
+        else:
+            results.append(
+                WarmResult(table=decision.table, month=decision.month, result=decision.reason, detail=decision.detail)
+            )
+    return results
+
+
+class _Dropping:
+    """One partition on its way out."""
+
+    def __init__(
+        self, connection: Connection, store: Store, settings: TableSettings, partition: str, month: str
+    ) -> None:
+        self._connection, self._store, self._settings = connection, store, settings
+        self._partition, self._month = partition, month
+        self._name = qualified(SCHEMA, partition)
+
+    def drop(self, archives: Sequence[Manifest], run: RunIdentity, now: datetime) -> WarmResult:
+        """Prove every row of the partition, then take it down, in one transaction with the evidence."""
+        for manifest in archives if self._has_rows() else ():
+            if doubt := doubt_about(self._store, ArchiveId.parse(manifest.archive_id)):
+                return self._kept("unverifiable", doubt)
+        conditions = self._stage_keys(archives)
+        connection = self._connection
+        connection.isolation_level = IsolationLevel.READ_COMMITTED
+        with connection.transaction():
+            # Readers go on, writers wait: what is counted now is what the function will drop.
+            connection.execute(sql.SQL("LOCK TABLE {} IN SHARE MODE").format(self._name))
+            if holding := _holding(holds_in_force(self._store), archives):
+                return self._kept("held", holding)
+            rows, proved = self._count(conditions)
+            if rows != proved:
+                return self._kept(
+                    "unverifiable", f"{rows - proved} of its {rows} rows are in no archive as they are here"
+                )
+            # Literals, since a percent sign in the function's name would be read as a parameter beside others.
+            drop = sql.SQL("SELECT {}({}, {})").format(
+                function_name(warm_name(self._settings)), sql.Literal(self._partition), sql.Literal(rows)
+            )
+            connection.execute(drop)
+            key = self._leave_evidence(archives if rows else (), rows, run, now)
+        until = _warm_until(self._settings, self._month)
+        return WarmResult(
+            table=self._settings.qualified_name,
+            month=self._month,
+            result="dropped",
+            detail=f"{rows} rows, each in one of {len(archives)} archives; warm term ended at {until:%Y-%m-%d} UTC",
+            rows=rows,
+            evidence_key=key,
+        )
+
+    def _has_rows(self) -> bool:
+        row: Any = self._connection.execute(sql.SQL("SELECT EXISTS (SELECT FROM {})").format(self._name)).fetchone()
+        return bool(row[0])
+
+    def _stage_keys(self, archives: Sequence[Manifest]) -> list[sql.Composed]:
+        """Put keys and digests of all archives into temporary tables, one for each form that the table had.
+
+        Returns:
+            For each form a condition on the row ``w``: it is among the archived ones, byte for byte.
+        """
+        columns = set(warm_columns(self._connection, self._partition))
+        by_shape: dict[Sha256, list[Manifest]] = {}
+        for manifest in archives:
+            if {column.name for column in manifest.table.columns} <= columns:
+                by_shape.setdefault(manifest.shape_sha256, []).append(manifest)
+        conditions = []
+        for number, manifests in enumerate(by_shape.values()):
+            staged = sql.Identifier("pg_temp", f"strongroom_archived_{number}")
+            shape = manifests[0].table
+            self._make_table(staged, shape)
+            for manifest in manifests:
+                self._copy_keys(staged, manifest)
+            self._index(staged, shape)
+            conditions.append(_is_archived(staged, shape))
+        return conditions
+
+    def _make_table(self, staged: sql.Identifier, shape: TableShape) -> None:
+        """Columns of the keys' own types and collations."""
+        keys = sql.SQL(", ").join(
+            sql.SQL("w.{} AS {}").format(sql.Identifier(name), sql.Identifier(f"k{position}"))
+            for position, name in enumerate(shape.primary_key)
+        )
+        self._connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(staged))
+        self._connection.execute(
+            sql.SQL("CREATE TEMPORARY TABLE {} AS SELECT {}, ''::text AS digest FROM {} AS w WITH NO DATA").format(
+                staged, keys, self._name
+            )
+        )
+
+    def _index(self, staged: sql.Identifier, shape: TableShape) -> None:
+        keys = sql.SQL(", ").join(sql.Identifier(f"k{position}") for position in range(len(shape.primary_key)))
+        self._connection.execute(sql.SQL("CREATE INDEX ON {} ({})").format(staged, keys))
+        self._connection.execute(sql.SQL("ANALYZE {}").format(staged))
+
+    def _copy_keys(self, staged: sql.Identifier, manifest: Manifest) -> None:
+        """Rebuild an archive's keys and digests from its objects; they must have the sum that its manifest says."""
+        folder, setting = self._settings.working_folder
+        staging = FolderStaging(folder / "warm", manifest.archive_id, setting=setting)
+        staging.clear()
+        for number in range(len(manifest.parts)):
+            part = manifest.verified_part(number)
+            restore_keys(self._store, staging, self._connection, manifest.table, part)
+            statement = sql.SQL("COPY {} FROM STDIN").format(staged)
+            with (
+                open_keys(staging, part) as keys,
+                self._connection.cursor() as cursor,
+                cursor.copy(statement) as copy,
+            ):
+                for block in blocks(keys):
+                    copy.write(block)
+            staging.discard(staging.keys(number))
+        staging.clear()
+
+    def _count(self, conditions: Sequence[sql.Composed]) -> tuple[int, int]:
+        """Rows of the partition, and how many of them are archived as they are."""
+        proved = sql.SQL(" OR ").join(conditions) if conditions else sql.SQL("false")
+        query = sql.SQL("SELECT count(*), count(*) FILTER (WHERE {}) FROM {} AS w").format(proved, self._name)
+        row: Any = self._connection.execute(query).fetchone()
+        return int(row[0]), int(row[1])
+
+    def _leave_evidence(self, archives: Sequence[Manifest], rows: int, run: RunIdentity, now: datetime) -> str:
+        key = warm_evidence_key(self._settings.schema_name, self._settings.table_name, self._month, now)
+        evidence = WarmEvidence(
+            table=self._settings.qualified_name,
+            warm_table=f"{SCHEMA}.{warm_name(self._settings)}",
+            month=self._month,
+            partition=f"{SCHEMA}.{self._partition}",
+            rows=rows,
+            warm_until=_warm_until(self._settings, self._month),
+            archives=tuple(
+                ProvedArchive(archive_id=each.archive_id, record_count=each.record_count, checksum=each.checksum)
+                for each in archives
+            ),
+            dropped_at=now,
+            dropped_by=run,
+        )
+        self._store.put_bytes(key, evidence.model_dump_json(indent=2).encode() + b"\n")
+        return key
+
+    def _kept(self, result: Literal["held", "unverifiable"], detail: str) -> WarmResult:
+        return WarmResult(table=self._settings.qualified_name, month=self._month, result=result, detail=detail)
+
+
+def _is_archived(staged: sql.Identifier, shape: TableShape) -> sql.Composed:
+    same = sql.SQL(" AND ").join(
+        sql.SQL("a.{} = w.{}").format(sql.Identifier(f"k{position}"), sql.Identifier(name))
+        for position, name in enumerate(shape.primary_key)
+    )
+    # The columns that the table had when it was archived, in their order then.
+    return sql.SQL("EXISTS (SELECT FROM {} AS a WHERE {} AND a.digest = {})").format(
+        staged, same, digest_of_columns(shape, "w")
+    )

@@ -1,0 +1,334 @@
+"""What lies in the archives, what waits for one, what it costs: pure functions over manifests and counts.
+
+A gibibyte has 2^30 bytes, as in the bills for storage. What a row would cost in the table is an estimate: it is taken to
+be as large as the rows that are there, indexes included, or as its archived form where the table is empty.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from croniter import croniter  # type: ignore[import-untyped]
+from pydantic import AwareDatetime, Field
+
+from strongroom.calendar import Frequency, Partition, hot_until, newest_due
+from strongroom.ledger.holds import Hold, covering
+from strongroom.ledger.index import DamagedManifest
+from strongroom.ledger.manifests import Manifest
+from strongroom.object_keys import ArchiveId
+from strongroom.records import Record
+from strongroom.settings import Prices, Settings, TableSettings, qualify
+from strongroom.statistics.waiting import TableCounts
+
+GIBIBYTE = 1 << 30
+_IN_DATABASE = ("hot", "warm")
+"""Tiers that are tables; the others are storage classes of S3."""
+
+
+class Growth(Record):
+    """What was sealed in one calendar month, UTC."""
+
+    month: str
+    archives: int
+    rows: int
+    original_size_bytes: int
+    compressed_size_bytes: int
+
+
+class TierCost(Record):
+    """What lies in one tier, and what that costs a month."""
+
+    tier: str = Field(description="`hot`, `warm`, or a storage class of S3.")
+    size_bytes: int
+    usd_per_month: float
+
+
+class Figures(Record):
+    """What can be said of one table, and of all of them together. Rows of the source are None where nobody counted."""
+
+    archives: int
+    rows: int
+    original_size_bytes: int
+    compressed_size_bytes: int
+    oldest_at: AwareDatetime | None = Field(description="Start of the oldest archived window.")
+    newest_at: AwareDatetime | None = Field(description="End of the newest archived window.")
+    hot_rows: int | None
+    hot_bytes: int | None
+    overdue_rows: int | None = Field(description="Due, in partitions that have no archive.")
+    late_rows: int | None = Field(
+        description="Due, in partitions that have one: they came late, or stayed because they changed or are referred to."
+    )
+    undated_rows: int | None = Field(description="In no partition that a run could take.")
+    growth: tuple[Growth, ...] = Field(description="Months without a new archive are left out.")
+    costs: tuple[TierCost, ...]
+    saved_usd_per_month: float = Field(
+        description="What the archived rows would cost in the table, less their archives."
+    )
+    next_expiry_at: AwareDatetime | None = Field(description="The earliest end of a term, held archives left out.")
+    held_archives: int
+    last_verified_at: AwareDatetime | None = Field(description="When an archive was last read again and found sound.")
+    longest_unverified_at: AwareDatetime | None = Field(
+        description="When that archive was last read whose reading, or sealing, is longest ago."
+    )
+
+    @property
+    def ratio(self) -> float:
+        """Original over compressed size."""
+        return self.original_size_bytes / max(1, self.compressed_size_bytes)
+
+
+class NextRun(Record):
+    """The run that the schedule starts next."""
+
+    partition_key: str
+    at: AwareDatetime
+
+
+class TableStatistics(Figures):
+    """One table, configured or only known from its archives."""
+
+    table: str
+    configured: bool
+    uncounted: str | None = Field(default=None, description="Why its rows could not be counted.")
+    next_run: NextRun | None
+
+
+class Statistics(Record):
+    """All tables at one instant."""
+
+    made_at: AwareDatetime
+    total: Figures
+    tables: tuple[TableStatistics, ...] = Field(description="In the order of the configuration, then by name.")
+    damaged: tuple[DamagedManifest, ...]
+    holds: int = Field(description="In force.")
+    last_restored_at: AwareDatetime | None
+
+
+class Uncounted(Record):
+    """Why the rows of a table could not be counted."""
+
+    reason: str
+
+
+def make_statistics(
+    settings: Settings,
+    manifests: Iterable[Manifest],
+    *,
+    damaged: Sequence[DamagedManifest] = (),
+    counts: Mapping[str, TableCounts | Uncounted] | None = None,
+    holds: Sequence[Hold] = (),
+    verified: Mapping[str, datetime] | None = None,
+    last_restored_at: datetime | None = None,
+    now: datetime,
+) -> Statistics:
+    """Put everything together.
+
+    Args:
+        settings: Of all tables.
+        manifests: Of all sealed archives, in any order.
+        damaged: Manifests that nothing can be said of.
+        counts: By the table's qualified name, what the source database holds, or why that is not known.
+        holds: In force.
+        verified: By archive id, when each archive was last read again and found sound.
+        last_restored_at: When a restore last ended with every row compared.
+        now: Aware UTC instant.
+    """
+    counts, verified = counts or {}, verified or {}
+    configured = {table.qualified_name: table for table in settings.tables.values()}
+    named = (*configured, *map(qualify, settings.left_out))
+    by_table: dict[str, list[Manifest]] = {name: [] for name in named}
+    for manifest in manifests:
+        by_table.setdefault(manifest.table_name, []).append(manifest)
+    unknown = sorted(set(by_table) - set(named))
+    tables = [
+        _table(name, configured.get(name), by_table[name], counts.get(name), holds, verified, now)
+        for name in (*named, *unknown)
+    ]
+    return Statistics(
+        made_at=now,
+        total=_total(tables),
+        tables=tuple(tables),
+        damaged=tuple(damaged),
+        holds=len(holds),
+        last_restored_at=last_restored_at,
+    )
+
+
+def next_run(settings: TableSettings, now: datetime) -> NextRun:
+    """The partition whose tick comes next, oldest first where several share one, and that tick."""
+    newest = newest_due(settings.frequency, settings.hot_retention, now)
+    partition = newest.next() if newest else Partition.containing(settings.frequency, now)
+    while newest is not None and _tick(settings, newest) > now:
+        partition, newest = newest, newest.previous()
+    return NextRun(partition_key=partition.key, at=_tick(settings, partition))
+
+
+def _tick(settings: TableSettings, partition: Partition) -> datetime:
+    """The first tick of the table's cron at or after the end of the partition's hot retention."""
+    due_at = hot_until(partition.window, settings.hot_retention)
+    tick: datetime = croniter(settings.cron, due_at - timedelta(seconds=1)).get_next(datetime)
+    return tick
+
+
+def _table(
+    name: str,
+    settings: TableSettings | None,
+    manifests: Sequence[Manifest],
+    counts: TableCounts | Uncounted | None,
+    holds: Sequence[Hold],
+    verified: Mapping[str, datetime],
+    now: datetime,
+) -> TableStatistics:
+    prices = settings.prices if settings else Prices()
+    counted = counts if isinstance(counts, TableCounts) else None
+    archived = {manifest.partition_key for manifest in manifests}
+    held = {one.archive_id for one in manifests if covering(holds, ArchiveId.parse(one.archive_id))}
+    read_at = [max(verified.get(one.archive_id, one.created_at), one.created_at) for one in manifests]
+    costs = _costs(manifests, counted, settings, now)
+    return TableStatistics(
+        table=name,
+        configured=settings is not None,
+        archives=len(manifests),
+        rows=sum(one.record_count for one in manifests),
+        original_size_bytes=sum(one.original_size for one in manifests),
+        compressed_size_bytes=sum(one.compressed_size for one in manifests),
+        oldest_at=min((one.window_start for one in manifests), default=None),
+        newest_at=max((one.window_end for one in manifests), default=None),
+        hot_rows=counted.hot_rows if counted else None,
+        hot_bytes=counted.hot_bytes if counted else None,
+        overdue_rows=_waiting(counted, lambda key: key not in archived),
+        late_rows=_waiting(counted, lambda key: key in archived),
+        undated_rows=counted.undated_rows if counted else None,
+        uncounted=counts.reason if isinstance(counts, Uncounted) else None,
+        growth=_growth(manifests),
+        costs=costs,
+        saved_usd_per_month=_hot_cost_of_archived(manifests, counted, prices) - _archive_cost(costs),
+        next_run=next_run(settings, now) if settings else None,
+        next_expiry_at=min((one.retention_until for one in manifests if one.archive_id not in held), default=None),
+        held_archives=len(held),
+        last_verified_at=max(
+            (verified[one.archive_id] for one in manifests if one.archive_id in verified), default=None
+        ),
+        longest_unverified_at=min(read_at, default=None),
+    )
+
+
+def _waiting(counted: TableCounts | None, wanted: Callable[[str], bool]) -> int | None:
+    if counted is None:
+        return None
+    return sum(one.rows for one in counted.waiting if wanted(one.partition_key))
+
+
+def _growth(manifests: Iterable[Manifest]) -> tuple[Growth, ...]:
+    by_month: dict[str, list[Manifest]] = defaultdict(list)
+    for manifest in manifests:
+        month = Partition.containing(Frequency.MONTHLY, manifest.created_at).key
+        by_month[month].append(manifest)
+    return tuple(
+        Growth(
+            month=month,
+            archives=len(sealed),
+            rows=sum(one.record_count for one in sealed),
+            original_size_bytes=sum(one.original_size for one in sealed),
+            compressed_size_bytes=sum(one.compressed_size for one in sealed),
+        )
+        for month, sealed in sorted(by_month.items())
+    )
+
+
+def _costs(
+    manifests: Iterable[Manifest], counted: TableCounts | None, settings: TableSettings | None, now: datetime
+) -> tuple[TierCost, ...]:
+    prices = settings.prices if settings else Prices()
+    sizes: dict[str, int] = defaultdict(int)
+    for manifest in manifests:
+        sizes[_class_now(manifest, settings, now)] += manifest.compressed_size
+    hot = [_tier("hot", counted.hot_bytes, prices.hot)] if counted else []
+    warm = [_tier("warm", counted.warm_bytes, prices.warm)] if counted and counted.warm_bytes is not None else []
+    return (*hot, *warm, *(_tier(name, size_bytes, prices.of(name)) for name, size_bytes in sorted(sizes.items())))
+
+
+def _class_now(manifest: Manifest, settings: TableSettings | None, now: datetime) -> str:
+    """The storage class at upload, or the one that the configured transitions have brought the parts into since."""
+    age_days = (now - manifest.created_at).days
+    transitions = settings.transitions.days if settings else {}
+    reached = [name for name, days in transitions.items() if days <= age_days]
+    return reached[-1] if reached else manifest.storage_class
+
+
+def _tier(name: str, size_bytes: int, price: float) -> TierCost:
+    return TierCost(tier=name, size_bytes=size_bytes, usd_per_month=size_bytes / GIBIBYTE * price)
+
+
+def _archive_cost(costs: Iterable[TierCost]) -> float:
+    return sum(cost.usd_per_month for cost in costs if cost.tier not in _IN_DATABASE)
+
+
+def _hot_cost_of_archived(manifests: Sequence[Manifest], counted: TableCounts | None, prices: Prices) -> float:
+    if counted and counted.hot_rows:
+        size_bytes = sum(one.record_count for one in manifests) * counted.hot_bytes / counted.hot_rows
+    else:
+        size_bytes = sum(one.original_size for one in manifests)
+    return size_bytes / GIBIBYTE * prices.hot
+
+
+def _total(tables: Sequence[TableStatistics]) -> Figures:
+    growth: dict[str, list[Growth]] = defaultdict(list)
+    costs: dict[str, list[TierCost]] = defaultdict(list)
+    for table in tables:
+        for month in table.growth:
+            growth[month.month].append(month)
+        for cost in table.costs:
+            costs[cost.tier].append(cost)
+    return Figures(
+        archives=sum(table.archives for table in tables),
+        rows=sum(table.rows for table in tables),
+        original_size_bytes=sum(table.original_size_bytes for table in tables),
+        compressed_size_bytes=sum(table.compressed_size_bytes for table in tables),
+        oldest_at=min(_known(table.oldest_at for table in tables), default=None),
+        newest_at=max(_known(table.newest_at for table in tables), default=None),
+        hot_rows=_sum_known(table.hot_rows for table in tables),
+        hot_bytes=_sum_known(table.hot_bytes for table in tables),
+        overdue_rows=_sum_known(table.overdue_rows for table in tables),
+        late_rows=_sum_known(table.late_rows for table in tables),
+        undated_rows=_sum_known(table.undated_rows for table in tables),
+        growth=tuple(_sum_growth(month, growth[month]) for month in sorted(growth)),
+        costs=tuple(
+            _sum_costs(tier, costs[tier]) for tier in sorted(costs, key=lambda tier: (tier not in _IN_DATABASE, tier))
+        ),
+        saved_usd_per_month=sum(table.saved_usd_per_month for table in tables),
+        next_expiry_at=min(_known(table.next_expiry_at for table in tables), default=None),
+        held_archives=sum(table.held_archives for table in tables),
+        last_verified_at=max(_known(table.last_verified_at for table in tables), default=None),
+        longest_unverified_at=min(_known(table.longest_unverified_at for table in tables), default=None),
+    )
+
+
+def _sum_growth(month: str, tables: Sequence[Growth]) -> Growth:
+    return Growth(
+        month=month,
+        archives=sum(one.archives for one in tables),
+        rows=sum(one.rows for one in tables),
+        original_size_bytes=sum(one.original_size_bytes for one in tables),
+        compressed_size_bytes=sum(one.compressed_size_bytes for one in tables),
+    )
+
+
+def _sum_costs(tier: str, tables: Sequence[TierCost]) -> TierCost:
+    return TierCost(
+        tier=tier,
+        size_bytes=sum(one.size_bytes for one in tables),
+        usd_per_month=sum(one.usd_per_month for one in tables),
+    )
+
+
+def _known(instants: Iterable[datetime | None]) -> list[datetime]:
+    return [instant for instant in instants if instant is not None]
+
+
+def _sum_known(numbers: Iterable[int | None]) -> int | None:
+    """The sum of what was counted; None where nothing was."""
+    counted = [number for number in numbers if number is not None]
+    return sum(counted) if counted else None

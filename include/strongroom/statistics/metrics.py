@@ -1,0 +1,131 @@
+"""The statistics as metrics for Prometheus. Instants are Unix seconds and sizes bytes, as Prometheus has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
+
+from strongroom.statistics.figures import Statistics, TableStatistics
+
+
+@dataclass(frozen=True)
+class StepFigures:
+    """How one step of one DAG fared, as far back as Airflow remembers.
+
+    Attributes:
+        dag_id: The DAG.
+        step: The task without its group.
+        successes: Tasks that succeeded.
+        seconds: What these took together.
+        failures: Tries that failed, whether or not another one followed.
+    """
+
+    dag_id: str
+    step: str
+    successes: int
+    seconds: float
+    failures: int
+
+
+_TABLE_GAUGES = (
+    ("archives", "Sealed archives.", lambda one: one.archives),
+    ("archived_rows", "Rows in sealed archives.", lambda one: one.rows),
+    ("archived_original_bytes", "Bytes of the archived rows before compression.", lambda one: one.original_size_bytes),
+    ("archived_bytes", "Bytes of the archives in the store.", lambda one: one.compressed_size_bytes),
+    ("compression_ratio", "Original over compressed size.", lambda one: one.ratio if one.archives else None),
+    ("hot_rows", "Rows of the table, estimated by the database.", lambda one: one.hot_rows),
+    ("hot_bytes", "Bytes of the table with its indexes.", lambda one: one.hot_bytes),
+    ("overdue_rows", "Rows past hot retention, in partitions without an archive.", lambda one: one.overdue_rows),
+    ("late_rows", "Rows past hot retention, in partitions with an archive.", lambda one: one.late_rows),
+    ("undated_rows", "Rows that belong to no partition.", lambda one: one.undated_rows),
+    ("saved_usd_per_month", "What archiving saves a month, estimated.", lambda one: one.saved_usd_per_month),
+    ("held_archives", "Archives under a legal hold.", lambda one: one.held_archives),
+    ("next_expiry_timestamp_seconds", "When the next archive expires.", lambda one: _unix(one.next_expiry_at)),
+    (
+        "last_verified_timestamp_seconds",
+        "When an archive was last read again and found sound.",
+        lambda one: _unix(one.last_verified_at),
+    ),
+    (
+        "longest_unverified_timestamp_seconds",
+        "When that archive was last read whose reading is longest ago.",
+        lambda one: _unix(one.longest_unverified_at),
+    ),
+    (
+        "next_run_timestamp_seconds",
+        "When the schedule starts the next run.",
+        lambda one: _unix(one.next_run.at if one.next_run else None),
+    ),
+)
+"""Name, help and value of what each table has; where the value is None the table has no sample."""
+
+
+def make_metrics(statistics: Statistics, steps: Sequence[StepFigures]) -> Iterator[Metric]:
+    """Everything there is to tell, as metric families."""
+    for name, words, read in _TABLE_GAUGES:
+        family = GaugeMetricFamily(f"strongroom_{name}", words, labels=("table",))
+        for table in statistics.tables:
+            value = read(table)
+            if value is not None:
+                family.add_metric((table.table,), value)
+        yield family
+    yield _costs(statistics.tables)
+    yield from _whole(statistics)
+    yield from _steps(steps)
+
+
+def _costs(tables: Iterable[TableStatistics]) -> Metric:
+    family = GaugeMetricFamily("strongroom_usd_per_month", "What a tier costs a month.", labels=("table", "tier"))
+    for table in tables:
+        for cost in table.costs:
+            family.add_metric((table.table, cost.tier), cost.usd_per_month)
+    return family
+
+
+def _whole(statistics: Statistics) -> Iterator[Metric]:
+    total, now = statistics.total, statistics.made_at
+    uncounted = sum(table.uncounted is not None for table in statistics.tables)
+    for name, words, value in (
+        ("damaged_manifests", "Manifests of which nothing can be said.", len(statistics.damaged)),
+        ("holds", "Legal holds in force.", statistics.holds),
+        ("uncounted_tables", "Tables whose rows could not be counted.", uncounted),
+        (
+            "days_since_verified",
+            "Days since an archive was last read again and found sound.",
+            _days(total.last_verified_at, now),
+        ),
+        ("days_since_restored", "Days since a restore last ended proved.", _days(statistics.last_restored_at, now)),
+        (
+            "days_until_expiry",
+            "Days until the next archive expires; negative when it is over.",
+            _days(now, total.next_expiry_at),
+        ),
+    ):
+        family = GaugeMetricFamily(f"strongroom_{name}", words)
+        if value is not None:
+            family.add_metric((), value)
+        yield family
+
+
+def _steps(steps: Iterable[StepFigures]) -> Iterator[Metric]:
+    labels = ("dag_id", "step")
+    seconds = SummaryMetricFamily(
+        "strongroom_step_seconds", "Tasks that succeeded, and how long they took.", labels=labels
+    )
+    failures = CounterMetricFamily("strongroom_step_failures", "Tries of tasks that failed.", labels=labels)
+    for one in steps:
+        seconds.add_metric((one.dag_id, one.step), count_value=one.successes, sum_value=one.seconds)
+        failures.add_metric((one.dag_id, one.step), one.failures)
+    yield seconds
+    yield failures
+
+
+def _unix(instant: datetime | None) -> float | None:
+    return instant.timestamp() if instant else None
+
+
+def _days(since: datetime | None, until: datetime | None) -> float | None:
+    return (until - since).total_seconds() / 86_400 if since and until else None

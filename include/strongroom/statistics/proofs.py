@@ -1,0 +1,189 @@
+"""When was an archive last read again? One small record for each time, and what follows from them.
+
+The key of a record says which archive, when and with what result, so that a listing tells how fresh the proof is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from fractions import Fraction
+
+from pydantic import AwareDatetime, Field, ValidationError
+
+from strongroom.errors import IntegrityError, StrongroomError
+from strongroom.ledger.reread import ArchiveVerdict, verify_archive
+from strongroom.object_keys import (
+    REPORTS,
+    ArchiveId,
+    VerificationKey,
+    is_restore_report,
+    parse_verification_key,
+    verification_key,
+    verifications_prefix,
+)
+from strongroom.restore.plan import RestoreReport
+from strongroom.storage.store import Store
+
+_READERS = 4
+_PROVED = ("restored", "unchanged")
+"""Outcomes of a restore that compared each row and found none that differs."""
+
+
+@dataclass(frozen=True)
+class Proofs:
+    """What was proved again.
+
+    Attributes:
+        verified: By archive id, when each archive was last read again and found sound.
+        last_restored_at: When a restore last ended with each row in the table as it was archived.
+    """
+
+    verified: Mapping[str, datetime]
+    last_restored_at: datetime | None
+
+
+class Verification(ArchiveVerdict):
+    """The record that an archive was read again. Records of the first versions say neither when nor who; their keys say when."""
+
+    verified_at: AwareDatetime | None = None
+    verified_by: str | None = Field(default=None, description="The person, or the run, that had it read.")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One reading of an archive, as a list shows it.
+
+    Attributes:
+        archive: Which one.
+        at: When; aware, UTC.
+        result: As in :class:`ArchiveVerdict`.
+        who: Had it read; None where the record does not say.
+    """
+
+    archive: ArchiveId
+    at: datetime
+    result: str
+    who: str | None
+
+
+class SampleError(StrongroomError):
+    """A text does not say how many of how many archives to verify."""
+
+
+def verify_and_record(store: Store, archive: ArchiveId, *, who: str, now: datetime) -> ArchiveVerdict:
+    """Read an archive again and leave a record of what was found.
+
+    An archive whose manifest is damaged or gone cannot be compared with anything: its verdict is ``unverifiable``.
+
+    Args:
+        store: Where it lies.
+        archive: Which one.
+        who: Has it read, for the record.
+        now: Aware UTC instant of the record; two verifications within one second are one.
+    """
+    try:
+        verdict = verify_archive(store, archive)
+    except IntegrityError as error:
+        found = f": expected {error.expected}, found {error.found}" if error.found else ""
+        verdict = ArchiveVerdict(archive_id=str(archive), record_count=0, objects=(), problem=f"{error.what}{found}")
+    key = verification_key(archive, now, verdict.result)
+    record = Verification(**dict(verdict), verified_at=now, verified_by=who)
+    store.put_bytes(key, record.model_dump_json(indent=2).encode() + b"\n")
+    return verdict
+
+
+def verify_archives(
+    store: Store, archives: Sequence[ArchiveId], *, who: str, now: Callable[[], datetime]
+) -> Iterator[ArchiveVerdict]:
+    """:func:`verify_and_record` for many, some at a time; the verdicts come in the order of the archives."""
+    readers = ThreadPoolExecutor(_READERS)
+    try:
+        yield from readers.map(lambda archive: verify_and_record(store, archive, who=who, now=now()), archives)
+    finally:
+        readers.shutdown(cancel_futures=True)  # whoever stops listening wants no more of them to be read
+
+
+def latest_readings(
+    store: Store, schema_name: str | None = None, table_name: str | None = None, *, most: int
+) -> list[Reading]:
+    """The latest readings of archives, or of one table's, the latest first."""
+    found = [
+        (parsed, key)
+        for key in store.keys(verifications_prefix(schema_name, table_name))
+        if (parsed := parse_verification_key(key)) is not None
+    ]
+    latest = sorted(found, key=lambda one: (one[0].at, one[1]), reverse=True)[:most]
+
+    def look(one: tuple[VerificationKey, str]) -> Reading:
+        parsed, key = one
+        return Reading(parsed.archive, parsed.at, parsed.result, _who_read(store, key))
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        return list(readers.map(look, latest))
+
+
+def _who_read(store: Store, key: str) -> str | None:
+    present = store.read(key)
+    try:
+        return None if present is None else Verification.model_validate_json(present[0]).verified_by
+    except ValidationError:  # what cannot be read says nothing
+        return None
+
+
+def read_proofs(store: Store) -> Proofs:
+    """Look through the reports for what was proved again after the archives were sealed."""
+    verified: dict[str, datetime] = {}
+    restored = []
+    for key in store.keys(REPORTS):
+        parsed = parse_verification_key(key)
+        if parsed is not None and parsed.result == "sound":
+            name = str(parsed.archive)
+            verified[name] = max(verified.get(name, parsed.at), parsed.at)
+        elif is_restore_report(key) and (present := store.read(key)) is not None:
+            with suppress(ValidationError):  # a report that cannot be read proves nothing
+                report = RestoreReport.model_validate_json(present[0])
+                if report.outcome in _PROVED:
+                    restored.append(report.finished_at)
+    return Proofs(verified=verified, last_restored_at=max(restored, default=None))
+
+
+def parse_sample(text: str) -> Fraction:
+    """Read ``n/t``: n of every t archives.
+
+    Raises:
+        SampleError: Not two whole numbers, or none, or more than all.
+    """
+    count, slash, of = text.partition("/")
+    if slash and count.isdecimal() and of.isdecimal() and 0 < int(count) <= int(of):
+        return Fraction(int(count), int(of))
+    raise SampleError(
+        f"{text!r} is no sample",
+        expected="n/t for n of every t archives, such as 1/10",
+        hint="Nothing was read. Write two whole numbers, the first not larger than the second.",
+    )
+
+
+def choose_sample(
+    sealed: Mapping[ArchiveId, datetime], verified: Mapping[str, datetime], share: Fraction
+) -> list[ArchiveId]:
+    """The archives whose proof is oldest, as many as the share asks for, at least one; longest unread first.
+
+    Each archive comes up once in t/n such samples, whenever they are taken and however many archives come between.
+
+    Args:
+        sealed: Archives, each with the instant it was sealed, which was right after it had been read back; for a damaged
+            manifest, which does not say, any early one.
+        verified: From :func:`read_proofs`.
+        share: From :func:`parse_sample`.
+    """
+
+    def read_at(archive: ArchiveId) -> datetime:
+        return max(verified.get(str(archive), sealed[archive]), sealed[archive])
+
+    oldest_first: Iterable[ArchiveId] = sorted(sealed, key=lambda archive: (read_at(archive), archive))
+    return list(oldest_first)[: math.ceil(len(sealed) * share)]

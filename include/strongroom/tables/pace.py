@@ -1,0 +1,247 @@
+"""How a delete goes easy on its neighbours: short batches, and pauses while the database has other worries.
+
+All of it happens between two batches, outside any transaction: nothing is locked while a delete pauses, and what it has
+done is committed. Only two things are looked at while a batch runs, at its end: whom it keeps waiting, since nobody waits
+for it afterwards, and, where it took long, whether all deletion was stopped meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from psycopg import errors
+
+from strongroom.database.session import Connection, qualified
+from strongroom.errors import BusyError
+from strongroom.ledger.claims import KeepClaim
+from strongroom.ledger.holds import HoldWatch
+from strongroom.settings import TableSettings
+from strongroom.settings.time_budget import require_time
+from strongroom.storage.store import Store
+from strongroom.tables.vacuum import DEAD_ROWS_PERCENT
+
+LOOK_SECONDS = 2.0
+"""How often a delete looks whether it may go on, also while it pauses."""
+
+_AIM_SECONDS = 0.5
+"""What a batch is made to take: half of the second that no transaction is to exceed."""
+
+_FIRST_ROWS, _FEWEST_ROWS = 1000, 100
+_SHORTEST_REST_SECONDS, _LONGEST_REST_SECONDS = 0.2, 5.0
+
+_logger = logging.getLogger(__name__)
+
+_UNREADABLE = (
+    errors.InsufficientPrivilege,
+    errors.UndefinedFunction,
+    errors.UndefinedTable,
+    errors.UndefinedColumn,
+    errors.FeatureNotSupported,
+)
+
+_LAG = """
+SELECT (max(extract(epoch FROM replay_lag)) FILTER (WHERE replay_lsn < pg_current_wal_lsn()))::float8,
+       max(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn))::float8,
+       count(*) FILTER (WHERE state IS NULL)
+FROM pg_stat_replication
+"""
+
+_WAITING = """
+SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))
+"""
+
+
+class Neighbours:
+    """What a delete does to others in the database, as far as its role and the server let it see.
+
+    What cannot be read is left out, and the log says so once.
+
+    Args:
+        connection: A session in autocommit mode.
+        settings: Name the table and the limits.
+    """
+
+    def __init__(self, connection: Connection, settings: TableSettings) -> None:
+        self._connection = connection
+        self._limits = settings.delete_limits
+        self._table = qualified(settings.schema_name, settings.table_name).as_string(connection)
+        self._unreadable: set[str] = set()
+        self.waiting()  # tried out here, where no transaction is spoilt by it
+
+    def worries(self) -> list[str]:
+        """Which figures are above their limits, in words."""
+        limits = self._limits
+        found = [*self._lag(), (self._dead_rows(), limits.dead_rows_percent, "dead rows are {:.0f} % of the table")]
+        return [
+            f"{words.format(figure)} (limit {limit:,g})"
+            for figure, limit, words in found
+            if figure is not None and limit is not None and figure > limit
+        ]
+
+    def waiting(self) -> int:
+        """How many other sessions wait for locks of this one."""
+        if self._limits.waiting_sessions is None:
+            return 0
+        row = self._read("who waits for the delete", _WAITING)
+        return 0 if row is None else int(row[0])
+
+    def _lag(self) -> list[tuple[float | None, float | None, str]]:
+        limits = self._limits
+        if limits.replication_lag_seconds is None and limits.replication_lag_bytes is None:
+            return []
+        row = self._read("replication lag", _LAG)
+        if row is None:
+            return []
+        seconds, size_bytes, hidden = row
+        if hidden:
+            self._leave_out("replication lag", f"of {hidden} standbys: the role has no pg_read_all_stats")
+        return [
+            (seconds, limits.replication_lag_seconds, "a standby is {:.1f} seconds behind"),
+            (size_bytes, limits.replication_lag_bytes, "a standby is {:,.0f} bytes behind"),
+        ]
+
+    def _dead_rows(self) -> float | None:
+        if self._limits.dead_rows_percent is None:
+            return None
+        row = self._read("dead rows", DEAD_ROWS_PERCENT, {"table": self._table})
+        return None if row is None else row[0]
+
+    def _read(self, what: str, query: str, parameters: dict[str, str] | None = None) -> tuple[Any, ...] | None:
+        if what in self._unreadable:
+            return None
+        try:
+            return self._connection.execute(query, parameters).fetchone()
+        except _UNREADABLE as error:
+            self._leave_out(what, f"({type(error).__name__})")
+            return None
+
+    def _leave_out(self, what: str, why: str) -> None:
+        if what not in self._unreadable:
+            _logger.warning("The delete does not heed %s %s", what, why)
+            self._unreadable.add(what)
+
+
+class Pace:
+    """Cuts a delete into batches, and says when the next one may go.
+
+    Args:
+        connection: The session that deletes.
+        store: Whose holds stop it.
+        settings: Of the table.
+        keep_claim: Looks after the partition's claim, also in a long pause.
+        clock: Says the instant.
+        stop_at: When the delete must stop; None is never.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        store: Store,
+        settings: TableSettings,
+        *,
+        keep_claim: KeepClaim,
+        clock: Callable[[], datetime],
+        stop_at: datetime | None,
+    ) -> None:
+        self._settings = settings
+        self._neighbours = Neighbours(connection, settings)
+        self._holds = HoldWatch(store)
+        self._keep_claim, self._clock, self._stop_at = keep_claim, clock, stop_at
+        self._most = settings.delete_batch_rows
+        self._fewest = min(_FEWEST_ROWS, self._most)
+        self._rows = min(_FIRST_ROWS, self._most)
+        self._next_look = -float("inf")
+        self._trouble = ""
+        self._rest_seconds = _SHORTEST_REST_SECONDS
+        self._waiting = 0
+        self._committing = 0.0
+
+    def batches(self, lines: Iterator[bytes]) -> Iterator[list[bytes]]:
+        """Batches of lines, each given when it may go; whoever takes one asks for the next when it is committed.
+
+        Raises:
+            HeldError: A hold on everything stops all deletion.
+            OutOfTimeError: The time is over.
+            ContendedError: The claim was lost in a pause.
+            BusyError: A pause was too long.
+        """
+        while batch := list(islice(lines, self._rows)):
+            self._wait_for_turn()
+            started = time.monotonic()
+            yield batch
+            self._learn(started, time.monotonic())
+
+    def before_commit(self) -> None:
+        """To be called last in each batch's transaction: sees whom it keeps waiting, and when it begins to commit.
+
+        Raises:
+            HeldError: A hold on everything came while the batch waited for a lock; the batch must be rolled back.
+        """
+        if time.monotonic() >= self._next_look:
+            self._holds.look()
+        self._waiting = self._neighbours.waiting()
+        self._committing = time.monotonic()
+
+    def _learn(self, started: float, ended: float) -> None:
+        """Make the next batch smaller or larger, and rest a little after one that was a burden."""
+        limits = self._settings.delete_limits
+        committed = ended - self._committing
+        factor = min(2.0, _AIM_SECONDS / max(ended - started, 0.001))
+        trouble = ""
+        if limits.waiting_sessions is not None and self._waiting > limits.waiting_sessions:
+            trouble = f"{self._waiting} sessions waited for its locks (limit {limits.waiting_sessions})"
+            factor = min(factor, 0.5)
+        elif limits.commit_seconds is not None and committed > limits.commit_seconds:
+            trouble = f"a commit took {committed:.1f} seconds (limit {limits.commit_seconds:g})"
+        self._rows = max(self._fewest, min(self._most, int(self._rows * factor)))
+        self._tell(trouble)
+        if trouble:
+            time.sleep(self._rest_seconds)
+            self._rest_seconds = min(_LONGEST_REST_SECONDS, 2 * self._rest_seconds)
+        else:
+            self._rest_seconds = _SHORTEST_REST_SECONDS
+
+    def _tell(self, trouble: str) -> None:
+        if trouble and not self._trouble:
+            _logger.info("The delete rests after each batch: %s", trouble)
+        elif self._trouble and not trouble:
+            _logger.info("The delete rests no more")
+        self._trouble = trouble
+
+    def _wait_for_turn(self) -> None:
+        if time.monotonic() < self._next_look:
+            return
+        self._require_go()
+        began = time.monotonic()
+        told = False
+        while worries := self._neighbours.worries():
+            paused_seconds = time.monotonic() - began
+            if paused_seconds >= self._settings.delete_limits.longest_pause_seconds:
+                raise _too_busy(paused_seconds, worries)
+            if not told:
+                _logger.info("The delete pauses: %s", "; ".join(worries))
+                told = True
+            time.sleep(LOOK_SECONDS)
+            self._keep_claim()
+            self._require_go()
+        if told:
+            _logger.info("The delete goes on after a pause of %.0f seconds", time.monotonic() - began)
+        self._next_look = time.monotonic() + LOOK_SECONDS
+
+    def _require_go(self) -> None:
+        require_time("the delete", self._stop_at, self._clock())
+        self._holds.look()
+
+
+def _too_busy(paused_seconds: float, worries: list[str]) -> BusyError:
+    return BusyError(
+        f"the delete paused for {paused_seconds:,.0f} seconds, and the database is no better",
+        found="; ".join(worries),
+        hint="What was deleted before lies in a verified archive; nothing else was. See what keeps the database busy, or raise the "
+        "limit under delete_limits; the task tries again by itself and goes on behind its last batch.",
+    )

@@ -1,0 +1,190 @@
+"""The partitions of a partitioned table: which of them a window covers, and which cannot be taken as a whole."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from psycopg import sql
+
+from strongroom.calendar import Window
+from strongroom.database.inspect import SOMEBODYS_TRIGGER, InspectedTable
+from strongroom.database.session import Connection, fetch_rows, qualified
+from strongroom.settings import TableSettings
+from strongroom.tables.guard import SCHEMA
+
+_INSTANT = r"'(\d{4})-(\d\d)-(\d\d)(?: (\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?)?(?:\+00)?'"
+_BOUNDS = re.compile(rf"FOR VALUES FROM \({_INSTANT}\) TO \({_INSTANT}\)")
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A partition that holds rows itself.
+
+    Attributes:
+        oid: Of the table.
+        schema_name: Its schema.
+        table_name: Its name.
+        window: What it holds rows of.
+        bounds: The same, as ATTACH PARTITION takes it.
+        obstacle: Why it cannot be detached and dropped; empty if it can.
+    """
+
+    oid: int
+    schema_name: str
+    table_name: str
+    window: Window
+    bounds: str
+    obstacle: str
+
+    @property
+    def name(self) -> sql.Identifier:
+        """The quoted name."""
+        return qualified(self.schema_name, self.table_name)
+
+    def __str__(self) -> str:
+        return f"{self.schema_name}.{self.table_name}"
+
+
+@dataclass(frozen=True)
+class PartitionedTable:
+    """A partitioned table, as its owner sees it.
+
+    Attributes:
+        oid: Of the table.
+        has_default: Whether it has a DEFAULT partition; a concurrent detach is then not allowed.
+        lacking: Rights that the role lacks, in words.
+        obstacle: Why none of its partitions can be taken as a whole; empty if some may.
+    """
+
+    oid: int
+    has_default: bool
+    lacking: tuple[str, ...]
+    obstacle: str
+
+
+def read_partitioned(connection: Connection, settings: TableSettings, table: InspectedTable) -> PartitionedTable:
+    """Look at a table that was inspected: is it partitioned by time, and may its partitions go without a DELETE?"""
+    [(oid, owner, nested, strategy, by_date, has_default)] = fetch_rows(
+        connection,
+        """
+        SELECT c.oid::bigint, pg_has_role(c.relowner, 'USAGE'), c.relispartition, p.partstrat::text,
+               p.partnatts = 1 AND p.partattrs[0] = (
+                   SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = %s),
+               coalesce(p.partdefid, 0) <> 0
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        LEFT JOIN pg_partitioned_table p ON p.partrelid = c.oid
+        WHERE n.nspname = %s AND c.relname = %s
+        """,
+        settings.date_column,
+        settings.schema_name,
+        settings.table_name,
+    )
+    lacking = () if owner else (f"ownership of {settings.qualified_name}",)
+    return PartitionedTable(
+        oid=oid,
+        has_default=has_default,
+        lacking=lacking,
+        obstacle=next(_obstacles(connection, settings, table, oid, nested, strategy, by_date), ""),
+    )
+
+
+def _obstacles(
+    connection: Connection,
+    settings: TableSettings,
+    table: InspectedTable,
+    oid: int,
+    nested: bool,
+    strategy: str | None,
+    by_date: bool,
+) -> Iterator[str]:
+    if strategy is None:
+        yield "the table is not partitioned"
+        return
+    if strategy != "r" or not by_date:
+        yield f"the table is not partitioned by range of {settings.date_column}"
+    if nested:
+        yield "the table is a partition itself"
+    if settings.date_column not in table.shape.primary_key:
+        yield f"its key does not hold {settings.date_column}"
+    if settings.warm:
+        yield "its rows move to the warm tier"
+    if table.references:
+        names = ", ".join(f"{one.schema_name}.{one.table_name} ({one.name})" for one in table.references)
+        yield f"rows of others may refer to its rows: {names}"
+    rows = fetch_rows(
+        connection,
+        "SELECT DISTINCT f.conname::text FROM pg_constraint f WHERE f.contype = 'f' AND f.conrelid IN (SELECT relid FROM "
+        "pg_partition_tree(%s)) AND (f.confdeltype IN ('c', 'n', 'd') OR f.confupdtype IN ('c', 'n', 'd')) ORDER BY 1",
+        oid,
+    )
+    if rows:
+        yield f"its rows follow changes of others ({', '.join(name for (name,) in rows)})"
+    rows = fetch_rows(
+        connection,
+        "SELECT DISTINCT g.tgname::text FROM pg_trigger g JOIN pg_proc f ON f.oid = g.tgfoid JOIN pg_namespace n ON "  # noqa: S608 - a constant
+        f"n.oid = f.pronamespace WHERE {SOMEBODYS_TRIGGER} AND g.tgenabled <> 'D' AND g.tgtype & 8 <> 0 AND n.nspname <> %s "
+        "AND g.tgrelid IN (SELECT relid FROM pg_partition_tree(%s)) ORDER BY 1",
+        SCHEMA,
+        oid,
+    )
+    if rows:
+        yield f"a DELETE fires its trigger {', '.join(name for (name,) in rows)}, and to drop a table fires none"
+
+
+def read_leaves(connection: Connection, oid: int, window: Window) -> list[Leaf]:
+    """The partitions that share an instant with a window, by their names. Those that are being detached are none any more."""
+    rows = fetch_rows(
+        connection,
+        """
+        SELECT c.oid::bigint, n.nspname::text, c.relname::text, c.relkind::text, pg_get_expr(c.relpartbound, c.oid),
+               pg_has_role(c.relowner, 'USAGE'),
+               (SELECT string_agg(DISTINCT r.ev_class::regclass::text, ', ') FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid
+                WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid
+                  AND r.ev_class <> c.oid),
+               EXISTS (SELECT FROM pg_class o JOIN pg_namespace s ON s.oid = o.relnamespace
+                       WHERE s.nspname = %s AND o.relname = c.relname)
+        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE i.inhparent = %s AND NOT coalesce((to_jsonb(i) ->> 'inhdetachpending')::boolean, false)
+        ORDER BY n.nspname, c.relname
+        """,
+        SCHEMA,
+        oid,
+    )
+    leaves = []
+    for leaf_oid, schema_name, table_name, kind, bounds, owner, depending, taken in rows:
+        held = _held(bounds)
+        if held is None or not (held.start < window.end and window.start < held.end):
+            continue
+        if kind != "r":
+            obstacle = "it is partitioned itself" if kind == "p" else "it is no ordinary table"
+        elif held.start < window.start or window.end < held.end:
+            obstacle = "the window covers only a part of it"
+        elif not owner:
+            obstacle = "the role does not own it"
+        elif depending:
+            obstacle = f"it is read by {depending}"
+        elif taken:
+            obstacle = f"there is a {table_name} in schema {SCHEMA} already"
+        else:
+            obstacle = ""
+        leaves.append(Leaf(leaf_oid, schema_name, table_name, held, bounds, obstacle))
+    return leaves
+
+
+def _held(bounds: str) -> Window | None:
+    """What a partition holds rows of; None where that has no end, or is no time."""
+    found = _BOUNDS.fullmatch(bounds)
+    if found is None:
+        return None
+    groups = found.groups()
+    start, end = _instant(groups[:7]), _instant(groups[7:])
+    return Window(start, end)
+
+
+def _instant(groups: tuple[str | None, ...]) -> datetime:
+    year, month, day, hour, minute, second = (int(group or 0) for group in groups[:6])
+    micros = int((groups[6] or "").ljust(6, "0"))
+    return datetime(year, month, day, hour, minute, second, micros, timezone.utc)
