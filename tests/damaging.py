@@ -12,12 +12,13 @@ from typing import Any
 
 import psycopg
 
-from strongroom.archive.checksum import ReadingBack, require_equal
 from strongroom.database.session import Connection
+from strongroom.formats.reading_back import ReadingBack, require_equal
 from strongroom.ledger.manifests import Manifest, sha256_sums
 from strongroom.ledger.reread import ArchiveVerdict
 from strongroom.object_keys import ArchiveId
-from strongroom.restore.plan import RestoredPart, RestorePlan, release_claims
+from strongroom.restore.claims import release_claims
+from strongroom.restore.records import RestoredPart, RestorePlan
 from strongroom.statistics.proofs import verify_and_record
 from strongroom.storage.store import Store
 from strongroom_local.postgres import PostgresServer

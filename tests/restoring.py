@@ -6,18 +6,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from strongroom.ledger.claims import running_clock
+from strongroom.restore.claims import release_claims, renew_claims
 from strongroom.restore.load import restore_part
-from strongroom.restore.plan import (
-    RestoredPart,
-    RestorePart,
-    RestorePlan,
-    RestoreReport,
-    RestoreRequest,
-    plan_restore,
-    release_claims,
-    renew_claims,
-    report_restore,
-)
+from strongroom.restore.plan import plan_restore
+from strongroom.restore.records import RestoredPart, RestorePart, RestorePlan, RestoreReport, RestoreRequest
+from strongroom.restore.report import report_restore
 from strongroom.storage.staging import OF_RESTORES, Staging
 from tests.chain import NOW, Chain
 

@@ -11,10 +11,9 @@ import zstandard
 
 from strongroom.archive.seal import seal_archive
 from strongroom.calendar import Partition
-from strongroom.database.rows import shape_sha256
 from strongroom.ledger.owner import claim_store
 from strongroom.object_keys import SOURCE_IDENTITY, ArchiveId
-from strongroom.records import ArchivePlan, Column, RunIdentity, SourceIdentity, TableShape, VerifiedPart
+from strongroom.records import ArchivePlan, Column, RunIdentity, SourceIdentity, TableShape, VerifiedPart, shape_sha256
 from strongroom.settings import TableSettings
 from strongroom.storage.store import Store
 

@@ -9,10 +9,9 @@ from datetime import timedelta
 from typing import Any
 
 from strongroom.calendar import Frequency, Partition, Term
-from strongroom.database.rows import shape_sha256
 from strongroom.ledger.manifests import Manifest, ManifestPart, sha256_sums
 from strongroom.object_keys import ArchiveId
-from strongroom.records import Column, SourceIdentity, TableShape
+from strongroom.records import Column, SourceIdentity, TableShape, shape_sha256
 from strongroom.storage.store import Store
 from tests.sealing import claim_if_unowned
 

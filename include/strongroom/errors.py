@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What the system says of a disk, a quota or a file that is full."""
+
 
 class StrongroomError(Exception):
     """Base of every error that Strongroom raises on purpose.

@@ -6,6 +6,7 @@ part has come: only :class:`VerifiedPart` opens the way to a DELETE. All of them
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
@@ -300,3 +301,8 @@ class DeletedPart(Record):
         default=None,
         description="Then also: how many rows of the part are in the table, by their keys; None where that could not be counted.",
     )
+
+
+def shape_sha256(shape: TableShape) -> str:
+    """Digest of a shape; two equal digests mean that rows read then and now have the same columns and types."""
+    return hashlib.sha256(shape.model_dump_json().encode()).hexdigest()

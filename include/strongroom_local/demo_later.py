@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 
 from strongroom.calendar import Partition
-from strongroom.restore.plan import RestoreReport
+from strongroom.restore.records import RestoreReport
 from strongroom.retention.purge import Decision, judge
 from strongroom.settings import TableSettings
 from strongroom.statistics.figures import Statistics

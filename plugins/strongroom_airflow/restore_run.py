@@ -16,7 +16,7 @@ from strongroom.errors import RestoreError
 from strongroom.ledger.claims import shared_clock
 from strongroom.ledger.restores import make_restore_id
 from strongroom.object_keys import ArchiveId
-from strongroom.restore.plan import RestoreRequest
+from strongroom.restore.records import RestoreRequest
 from strongroom.settings import TableSettings, load_settings
 from strongroom.storage.staging import OF_RESTORES, Staging
 from strongroom.storage.store import Store

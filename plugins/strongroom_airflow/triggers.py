@@ -9,7 +9,7 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from strongroom.errors import StoreError
-from strongroom.restore.plan import RestorePart
+from strongroom.restore.records import RestorePart
 from strongroom.restore.thaw import parts_of, still_away
 from strongroom.settings import load_settings
 from strongroom_airflow.connections import connect_glacier

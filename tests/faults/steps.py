@@ -38,7 +38,9 @@ from strongroom.records import (
     UploadedPart,
     VerifiedPart,
 )
-from strongroom.restore.plan import RestoredPart, RestorePlan, release_claims, report_restore
+from strongroom.restore.claims import release_claims
+from strongroom.restore.records import RestoredPart, RestorePlan
+from strongroom.restore.report import report_restore
 from strongroom.retention.purge import BY_POLICY, Approval, PurgeResult, judge, purge_archive
 from strongroom.settings import TableSettings
 from strongroom.storage.purge_store import PurgeStore

@@ -12,15 +12,7 @@ from strongroom.errors import IntegrityError, StoreError
 from strongroom.ledger.holds import place_hold, read_holds, release_hold
 from tests.faults.scenario import Scene, side_by_side
 from tests.faults.steps import Steps
-from tests.proxies import (
-    Exchange,
-    cut_in_answer,
-    cut_in_request,
-    lose_answer,
-    pretend,
-    refuse,
-    store_other_bytes,
-)
+from tests.proxies import Exchange, cut_in_answer, cut_in_request, lose_answer, pretend, refuse, store_other_bytes
 
 WEATHER: dict[str, Callable[[Exchange], None]] = {
     "500 InternalError": refuse(500, "InternalError"),

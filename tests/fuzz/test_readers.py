@@ -19,17 +19,17 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from strongroom.archive.delete import DeleteEvidence, DeleteProgress, parse_evidence
+from strongroom.archive.delete import DeleteProgress
 from strongroom.archive.report import RunReport
-from strongroom.archive.verify import split_lines
 from strongroom.calendar import EPOCH, Partition, Term
 from strongroom.errors import ConfigurationError, IntegrityError, StrongroomError
 from strongroom.formats.arrow import pa
 from strongroom.formats.codecs import BLOCK_BYTES, decompress
-from strongroom.formats.line_reader import LineReader, copy_rows
+from strongroom.formats.line_reader import LineReader, copy_rows, split_lines
 from strongroom.formats.line_writer import LineWriter
 from strongroom.formats.type_names import is_type_name, type_name
 from strongroom.ledger.claims import parse_claim
+from strongroom.ledger.evidence import DeleteEvidence, parse_evidence
 from strongroom.ledger.holds import Hold, parse_coverage, read_holds
 from strongroom.ledger.index import _read_index
 from strongroom.ledger.manifests import Manifest, parse_manifest
@@ -57,7 +57,7 @@ from strongroom.records import (
     parse_record,
 )
 from strongroom.restore.load import RestoreProgress
-from strongroom.restore.plan import RestoreRequest
+from strongroom.restore.records import RestoreRequest
 from strongroom.retention.condemn import Condemnation
 from strongroom.retention.purge import Certificate, PurgeIntent
 from strongroom.settings import Settings, StoreSettings, load_settings

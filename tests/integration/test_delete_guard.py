@@ -20,7 +20,7 @@ import psycopg
 import pytest
 
 from strongroom.archive import delete
-from strongroom.archive.delete import DeleteEvidence, DeleteProgress, PendingBatch, delete_part
+from strongroom.archive.delete import DeleteProgress, PendingBatch, delete_part
 from strongroom.calendar import Frequency, Partition
 from strongroom.database.session import open_source, read_life
 from strongroom.errors import (
@@ -35,7 +35,7 @@ from strongroom.errors import (
     StrongroomError,
     UnarchivableError,
 )
-from strongroom.ledger.evidence import DetachedPartition, DetachEvidence
+from strongroom.ledger.evidence import DeleteEvidence, DetachedPartition, DetachEvidence
 from strongroom.ledger.holds import EVERYTHING, place_hold, release_hold
 from strongroom.ledger.restores import keep_record
 from strongroom.records import DeletedPart, RestoreRecord, VerifiedPart

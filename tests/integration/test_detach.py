@@ -22,11 +22,10 @@ from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from strongroom.archive import detach
-from strongroom.archive.delete import DeleteEvidence
 from strongroom.archive.report import report_run
 from strongroom.database.session import qualified
 from strongroom.errors import HeldError, IdentityError, IntegrityError, NeededError, SourceAccessError, SourceError
-from strongroom.ledger.evidence import DetachEvidence
+from strongroom.ledger.evidence import DeleteEvidence, DetachEvidence
 from strongroom.ledger.holds import EVERYTHING, place_hold, release_hold
 from strongroom.ledger.manifests import read_manifest
 from strongroom.object_keys import ArchiveId, claim_key

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from psycopg import sql
 from psycopg.types.string import TextLoader
 
-from strongroom.archive.checksum import ReadingBack
-from strongroom.archive.verify import split_lines
 from strongroom.database.inspect import inspect_table
 from strongroom.database.rows import json_line
 from strongroom.database.session import PINNED, open_source
 from strongroom.errors import IntegrityError, UnarchivableError
+from strongroom.formats.line_reader import split_lines
+from strongroom.formats.reading_back import ReadingBack
 from strongroom.ledger.manifests import Manifest, ManifestPart, require_manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.records import Column, SourceIdentity, TableShape

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet as pq
 
-from strongroom.archive.checksum import ReadingBack
 from strongroom.errors import IntegrityError, SourceError, StagingError, StrongroomError
+from strongroom.formats.reading_back import ReadingBack
 from strongroom.ledger.manifests import parse_manifest, require_manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.restore import load as restore_part_module
@@ -272,7 +272,7 @@ def test_a_full_disk_is_named_and_leaves_nothing_behind(chain, monkeypatch):
 
     compressed = chain.compress(chain.extract(plan.parts[0]))
     with monkeypatch.context() as patched:
-        patched.setattr("strongroom.archive.checksum.ReadingBack._see", no_room)
+        patched.setattr("strongroom.formats.reading_back.ReadingBack._see", no_room)
         with pytest.raises(StagingError, match="no room left for a copy"):
             chain.checksum(compressed)
     assert chain.checksum(compressed).rows == plan.parts[0].expected_rows

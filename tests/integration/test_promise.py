@@ -20,7 +20,6 @@ from strongroom.archive import delete
 from strongroom.archive.extract_to_staging import extract_part
 from strongroom.archive.report import report_run
 from strongroom.archive.seal import seal_archive
-from strongroom.archive.verify import split_lines
 from strongroom.errors import (
     IdentityError,
     IntegrityError,
@@ -30,6 +29,7 @@ from strongroom.errors import (
     UnarchivableError,
 )
 from strongroom.formats.codecs import decompress
+from strongroom.formats.line_reader import split_lines
 from strongroom.ledger.manifests import archive_ids, require_manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.settings import StoreSettings

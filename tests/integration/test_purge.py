@@ -19,6 +19,7 @@ from strongroom.errors import IntegrityError, StoreAccessError, StoreError
 from strongroom.ledger.claims import take_claim
 from strongroom.ledger.holds import covered, place_hold, release_hold
 from strongroom.ledger.manifests import require_manifest
+from strongroom.ledger.restores import read_restore
 from strongroom.object_keys import ArchiveId, claim_key
 from strongroom.records import Claim, RestoreRecord, RunIdentity
 from strongroom.retention.purge import (
@@ -31,7 +32,6 @@ from strongroom.retention.purge import (
     begun_purges,
     judge,
     purge_archive,
-    read_restore,
 )
 from strongroom.settings import TableSettings
 from strongroom.storage.purge_store import PurgeStore, UnfinishedUpload

@@ -14,7 +14,7 @@ from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.restores import active_restores
 from strongroom.object_keys import ArchiveId
 from strongroom.restore import load as restore_part_module
-from strongroom.restore.plan import require_complete
+from strongroom.restore.report import require_complete
 from strongroom_local import sample
 from tests.chain import NOW, Chain, grants_of, some_settings
 from tests.damaging import Vandal

@@ -11,9 +11,9 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from strongroom.archive import delete
-from strongroom.archive.delete import DeleteEvidence
 from strongroom.calendar import Frequency, Partition
 from strongroom.errors import IntegrityError, UnarchivableError
+from strongroom.ledger.evidence import DeleteEvidence
 from strongroom.ledger.holds import EVERYTHING, place_hold
 from strongroom.object_keys import SOURCE_IDENTITY, ArchiveId
 from strongroom.retention.drop_warm import WarmEvidence, WarmResult, purge_warm

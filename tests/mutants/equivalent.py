@@ -11,16 +11,16 @@ EQUIVALENT: dict[str, str] = {
     "delete.delete_part: 3 for 2 #1": "blanks of the JSON's indentation",
     "delete._advance: 4 for 3 #1": "digits of a duration",
     **{
-        f"batch.join_by_index: without `connection.execute('SET LOCAL {setting} = off')` #1": _SPEED
+        f"key_batch.join_by_index: without `connection.execute('SET LOCAL {setting} = off')` #1": _SPEED
         for setting in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin")
     },
-    **{f"batch.join_by_index: `= on for = off` in SQL #{number}": _SPEED for number in (1, 2, 3)},
+    **{f"key_batch.join_by_index: `= on for = off` in SQL #{number}": _SPEED for number in (1, 2, 3)},
     "delete._try_batch: True for `deleted < len(batch)` #1": "looks for rows that stayed where none did",
     "delete._try_batch: LtE in `deleted < len(batch)` #1": "looks for rows that stayed where none did",
     "delete._delete_statement: without `same_key(table.shape, 'b')` in a list #1": (
         "a digest is of the whole row, its key included; the key is there for the index"
     ),
-    "verify.restore_keys: without `require_equal(part, reading.result())` #1": (
+    "archived_keys.restore_keys: without `require_equal(part, reading.result())` #1": (
         "the keys that were made are compared with their own sum right after it"
     ),
     **{
@@ -34,19 +34,19 @@ EQUIVALENT: dict[str, str] = {
     "guard.prepare_guards: `nothing for IF NOT EXISTS` in SQL #1": "that it is there already is no error either",
     "guard._is_made: `LEFT JOIN for JOIN` in SQL #1": "every function is in a schema",
     "guard.set_guard: True for `present is not None` #1": "to drop triggers that are not there does nothing",
-    "comparing.module: 10001 for 10000 #1": _TUNING,
-    "comparing.compare_with_archive: without `join_by_index(connection)` #1": _SPEED,
-    "comparing.compare_with_archive: without `connection.execute('SET LOCAL enable_seqscan = on')` #1": _SPEED,
-    "comparing.compare_with_archive: without `with transaction()` #2": "it keeps that setting to one statement",
-    "comparing._query: `LEFT JOIN for JOIN` in SQL #1": "no archived row has the digest of a row of NULLs",
-    "detached_purge._Waiting._judge: without `evidence is None` in a condition #1": "without evidence nothing is known",
-    "detached_purge._Waiting._drop_proved: without `found is None` in a condition #1": "None is not its name either",
+    "compare.module: 10001 for 10000 #1": _TUNING,
+    "compare.compare_with_archive: without `join_by_index(connection)` #1": _SPEED,
+    "compare.compare_with_archive: without `connection.execute('SET LOCAL enable_seqscan = on')` #1": _SPEED,
+    "compare.compare_with_archive: without `with transaction()` #2": "it keeps that setting to one statement",
+    "compare._query: `LEFT JOIN for JOIN` in SQL #1": "no archived row has the digest of a row of NULLs",
+    "drop_detached._Waiting._judge: without `evidence is None` in a condition #1": "without evidence nothing is known",
+    "drop_detached._Waiting._drop_proved: without `found is None` in a condition #1": "None is not its name either",
     **dict.fromkeys(
         (
-            "detached_purge._Waiting._drop_proved: without `connection.isolation_level = IsolationLevel.READ_COMMITTED` #1",
-            "detached_purge._Waiting._drop_proved: REPEATABLE_READ for READ_COMMITTED #1",
+            "drop_detached._Waiting._drop_proved: without `connection.isolation_level = IsolationLevel.READ_COMMITTED` #1",
+            "drop_detached._Waiting._drop_proved: REPEATABLE_READ for READ_COMMITTED #1",
         ),
         "the first snapshot is taken under the lock",
     ),
-    "detached_purge._Waiting._leave_evidence: 3 for 2 #1": "blanks of the JSON's indentation",
+    "drop_detached._Waiting._leave_evidence: 3 for 2 #1": "blanks of the JSON's indentation",
 }

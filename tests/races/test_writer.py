@@ -7,7 +7,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from strongroom.archive.delete import DeleteEvidence, parse_evidence
+from strongroom.ledger.evidence import DeleteEvidence, parse_evidence
 from tests import restoring
 from tests.faults.scenario import Scenario, Scene
 from tests.faults.steps import ARCHIVE_STEPS, Steps

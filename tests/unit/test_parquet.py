@@ -18,13 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet as pq
 
-from strongroom.database.rows import shape_sha256
 from strongroom.errors import IntegrityError
 from strongroom.formats import parquet as parquet_module
 from strongroom.formats.codecs import Codec
 from strongroom.formats.line_writer import LineWriter
 from strongroom.formats.parquet import PartWriter, codec_of, parquet_lines
-from strongroom.records import Column, TableShape
+from strongroom.records import Column, TableShape, shape_sha256
 
 ZSTD = Codec("zstd", 3)
 

@@ -17,14 +17,7 @@ from pydantic_core import PydanticUndefined
 
 from strongroom.calendar import Frequency, Term
 from strongroom.errors import ConfigurationError
-from strongroom.settings import (
-    DEFAULT_FILE,
-    Compression,
-    DeleteLimits,
-    StoreSettings,
-    TableSettings,
-    load_settings,
-)
+from strongroom.settings import DEFAULT_FILE, Compression, DeleteLimits, StoreSettings, TableSettings, load_settings
 from strongroom.settings.time_budget import TimeBudget
 from strongroom.settings.values import STORAGE_CLASSES
 from tests.counting import count_calls

@@ -2,94 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import IO
-
 from strongroom.errors import IntegrityError
-from strongroom.formats.codecs import blocks, decompress
+from strongroom.formats.codecs import blocks
+from strongroom.formats.reading_back import ReadingBack, require_equal
 from strongroom.records import ChecksummedPart, CompressedPart
-from strongroom.storage.staging import Staging, kept_aside
-
-
-@dataclass(frozen=True)
-class ReadBack:
-    """What a compressed stream turned out to be."""
-
-    sha256: str
-    size_bytes: int
-    original_sha256: str
-    original_size_bytes: int
-    lines: int
-
-
-class ReadingBack:
-    """Hashes a compressed stream and its decompressed form in one pass.
-
-    Iterate over :meth:`blocks` to the end, then ask for :meth:`result`.
-
-    Args:
-        part: What it should be.
-        chunks: The compressed stream.
-        scratch: Folder for a nameless copy of a parquet file, whose end must be read first; None takes the system's.
-    """
-
-    def __init__(self, part: CompressedPart, chunks: Iterator[bytes], scratch: Path | None = None) -> None:
-        self._part, self._scratch = part, scratch
-        self._chunks = chunks
-        self._sha256, self._original_sha256 = hashlib.sha256(), hashlib.sha256()
-        self._size_bytes = self._original_size_bytes = self._lines = 0
-
-    def blocks(self) -> Iterator[bytes]:
-        """The decompressed content: the JSON lines. Stops with an error as soon as there is more of it than there should
-        be, or of the compressed bytes; and before a parquet file is looked into, if its sum is another."""
-        for block in self._parquet() if self._part.format == "parquet" else self._decompressed():
-            self._original_sha256.update(block)
-            self._original_size_bytes += len(block)
-            self._lines += block.count(b"\n")
-            if self._original_size_bytes > self._part.original_size_bytes:
-                raise _unequal(self._part, "original size", self._part.original_size_bytes, "more")
-            yield block
-
-    def result(self) -> ReadBack:
-        """The sums, once the stream is at its end."""
-        return ReadBack(
-            self._sha256.hexdigest(),
-            self._size_bytes,
-            self._original_sha256.hexdigest(),
-            self._original_size_bytes,
-            self._lines,
-        )
-
-    def _decompressed(self) -> Iterator[bytes]:
-        return decompress(self._part.compression_type, self._chunks, on_chunk=self._see)
-
-    def _parquet(self) -> Iterator[bytes]:
-        with kept_aside(self._seen(), self._scratch) as copy:
-            if self._size_bytes != self._part.compressed_size_bytes:
-                raise _unequal(self._part, "compressed size", self._part.compressed_size_bytes, self._size_bytes)
-            if self._sha256.hexdigest() != self._part.packed_sha256:
-                raise _unequal(self._part, "SHA-256", self._part.packed_sha256, self._sha256.hexdigest())
-            yield from _parquet_lines(copy, self._part)
-
-    def _seen(self) -> Iterator[bytes]:
-        for chunk in self._chunks:
-            self._see(chunk)
-            yield chunk
-
-    def _see(self, chunk: bytes) -> None:
-        self._sha256.update(chunk)
-        self._size_bytes += len(chunk)
-        if self._size_bytes > self._part.compressed_size_bytes:
-            raise _unequal(self._part, "compressed size", self._part.compressed_size_bytes, "more")
-
-
-def _parquet_lines(handle: IO[bytes], part: CompressedPart) -> Iterator[bytes]:
-    from strongroom.formats.parquet import parquet_lines  # and with it Arrow, which a part of JSON lines can do without
-
-    return parquet_lines(handle, part.shape_sha256)
+from strongroom.storage.staging import Staging
 
 
 def checksum_part(staging: Staging, part: CompressedPart) -> ChecksummedPart:
@@ -116,32 +33,3 @@ def checksum_part(staging: Staging, part: CompressedPart) -> ChecksummedPart:
     if (original := staging.original(part.number, part.format)) != path:
         staging.discard(original)
     return checksummed
-
-
-def require_equal(part: CompressedPart, found: ReadBack) -> None:
-    """See that a stream is the part it should be.
-
-    Raises:
-        IntegrityError: Says what differs.
-    """
-    for what, expected, actual in (
-        ("compressed size", part.compressed_size_bytes, found.size_bytes),
-        ("original size", part.original_size_bytes, found.original_size_bytes),
-        ("original SHA-256", part.original_sha256, found.original_sha256),
-        ("number of rows", part.rows, found.lines),
-    ):
-        if expected != actual:
-            raise _unequal(part, what, expected, actual)
-    sums = [part.compressed_sha256, part.sha256] if isinstance(part, ChecksummedPart) else [part.compressed_sha256]
-    for expected in sums:
-        if expected != found.sha256:
-            raise _unequal(part, "SHA-256", expected, found.sha256)
-
-
-def _unequal(part: CompressedPart, what: str, expected: object, found: object) -> IntegrityError:
-    return IntegrityError(
-        f"{what} of {part.archive_id} part {part.number} does not match",
-        expected=expected,
-        found=found,
-        hint="No row was deleted. Clear 'plan' and the tasks after it: the rows are read again into a new archive.",
-    )

@@ -23,35 +23,22 @@ import psycopg
 from psycopg import IsolationLevel, errors, sql
 from pydantic import Field
 
-from strongroom.archive.extract_to_staging import inspect_unchanged
-from strongroom.archive.plan import in_window, refers
-from strongroom.archive.seal import require_object, require_part_of
-from strongroom.archive.verify import open_keys, restore_keys
 from strongroom.calendar import Partition, Window, refuse_if_hot
-from strongroom.database.inspect import InspectedTable, delete_triggers
+from strongroom.database.inspect import InspectedTable, delete_triggers, inspect_again
 from strongroom.database.key_batch import BATCH, batch_table, fill_batch, join_by_index, same_key
-from strongroom.database.rows import digest_of_row
+from strongroom.database.rows import dated_inside, digest_of_row, in_window, refers
 from strongroom.database.session import Connection, pin, read_identity, read_life
-from strongroom.errors import IntegrityError, NeededError, SourceError, StrongroomError, UnarchivableError
+from strongroom.errors import IntegrityError, SourceError, StrongroomError, UnarchivableError
 from strongroom.ledger.claims import KeepClaim, running_clock
-from strongroom.ledger.evidence import covers, dated_inside, detached_windows
-from strongroom.ledger.manifests import require_manifest
+from strongroom.ledger.evidence import DeleteEvidence, KeptRow, covers, detached_windows, parse_evidence
+from strongroom.ledger.manifests import require_manifest, require_object, require_part_of
 from strongroom.ledger.owner import require_owner
-from strongroom.ledger.restores import active_restores_of
-from strongroom.object_keys import ArchiveId
-from strongroom.records import (
-    DeletedPart,
-    Record,
-    RunIdentity,
-    Sha256,
-    UploadedPart,
-    VerifiedPart,
-    narrow,
-    parse_record,
-)
+from strongroom.ledger.restores import require_wanted
+from strongroom.records import DeletedPart, Record, RunIdentity, UploadedPart, VerifiedPart, narrow
 from strongroom.settings import TableSettings
 from strongroom.storage.staging import Staging
 from strongroom.storage.store import Store
+from strongroom.tables.archived_keys import open_keys, restore_keys
 from strongroom.tables.pace import Pace
 from strongroom.tables.warm import WarmTable, warm_table
 
@@ -68,13 +55,6 @@ _TRANSIENT = (
     errors.ForeignKeyViolation,
     errors.RestrictViolation,  # what PostgreSQL 18 makes of a foreign key that restricts
 )
-
-
-class KeptRow(Record):
-    """A row of the archive that is still in the table, by its primary key as text."""
-
-    reason: str
-    key: tuple[str, ...]
 
 
 class PendingBatch(Record):
@@ -104,19 +84,6 @@ class DeleteProgress(VerifiedPart):
     longest_batch_seconds: float = 0.0
     kept: tuple[KeptRow, ...] = ()
     pending: PendingBatch | None = Field(default=None, description="The batch that is not among the counts yet.")
-
-
-class DeleteEvidence(DeletedPart):
-    """What lies in the store under ``evidence/`` for each part whose rows were deleted."""
-
-    object_key: str
-    version_id: str | None
-    sha256: Sha256
-    verified_at: datetime
-    kept: tuple[KeptRow, ...]
-    warm_table: str | None = Field(default=None, description="Where the deleted rows were moved to, if anywhere.")
-    dag_id: str
-    run_id: str
 
 
 def delete_part(
@@ -210,22 +177,6 @@ def delete_part(
     return _summary(parse_evidence(f"{store}{evidence_key}", kept))
 
 
-def parse_evidence(where: str, body: bytes) -> DeleteEvidence:
-    """Read the evidence of one part's delete.
-
-    Raises:
-        IntegrityError: It is none.
-    """
-    return parse_record(
-        DeleteEvidence,
-        body,
-        where=where,
-        what="sound evidence of a delete",
-        hint="No row was deleted by this step. Earlier versions of this object may be sound: list them and put the right "
-        "one back.",
-    )
-
-
 def _summary(evidence: DeleteEvidence) -> DeletedPart:
     return DeletedPart.model_validate(evidence.model_dump(include=set(DeletedPart.model_fields)))
 
@@ -271,45 +222,6 @@ def _count_by_key(
                 found += int(row[0])
     staging.discard(staging.keys(part.number))
     return found
-
-
-def require_wanted(
-    store: Store, settings: TableSettings, partition: Partition, archive: ArchiveId, now: datetime
-) -> None:
-    """See that the rows of an archive may leave the table. Plan has looked too; but a step may be cleared alone, long after.
-
-    Raises:
-        IntegrityError: The archive was condemned.
-        NeededError: Rows of the partition were restored and are needed in the table.
-    """
-    if store.head(archive.condemnation_key) is not None:
-        raise IntegrityError(
-            f"{archive} was condemned: a part of it is not what was archived",
-            hint="No row was deleted. Run the partition again: what is still in the table goes into another archive.",
-        )
-    restores = active_restores_of(store, settings.qualified_name, partition, now)
-    if restores:
-        raise NeededError(
-            f"{settings.qualified_name} {partition.key} was restored and its rows are needed in the table",
-            found="; ".join(map(str, restores)),
-            hint="No row was deleted by this step. When that time is over, clear 'plan' and the tasks after it.",
-        )
-
-
-def inspect_again(connection: Connection, settings: TableSettings, part: VerifiedPart) -> InspectedTable:
-    """Inspect the table and see that it is as it was when a verified part of it was planned.
-
-    Raises:
-        UnarchivableError: It is not, or cannot be archived any more.
-    """
-    try:
-        return inspect_unchanged(connection, settings, part)
-    except UnarchivableError as error:
-        raise UnarchivableError(
-            error.what,
-            hint="No row was deleted that is not in a verified archive, and none of another table. Undo the change, "
-            "or clear 'plan' and the tasks after it to plan with the table as it is now.",
-        ) from None
 
 
 def _delete_rows(

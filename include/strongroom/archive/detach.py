@@ -20,28 +20,26 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 import psycopg
-from psycopg import IsolationLevel, errors, sql
+from psycopg import IsolationLevel, sql
 
-from strongroom.archive.delete import inspect_again, require_wanted
-from strongroom.archive.seal import require_object, require_part_of
-from strongroom.archive.verify import restore_keys
 from strongroom.calendar import Partition, refuse_if_hot
-from strongroom.database.inspect import InspectedTable
+from strongroom.database.inspect import InspectedTable, inspect_again
 from strongroom.database.session import Connection, qualified, read_identity
-from strongroom.errors import IntegrityError, SourceAccessError, SourceError, StrongroomError
+from strongroom.errors import IntegrityError, SourceAccessError, StrongroomError
 from strongroom.ledger.claims import KeepClaim, running_clock
 from strongroom.ledger.evidence import DetachedPartition, DetachEvidence, LeftPartition, parse_detached, read_detached
 from strongroom.ledger.holds import HoldWatch
-from strongroom.ledger.manifests import Manifest, require_manifest
+from strongroom.ledger.manifests import Manifest, require_manifest, require_object, require_part_of
 from strongroom.ledger.owner import require_owner
+from strongroom.ledger.restores import require_wanted
 from strongroom.records import RunIdentity, VerifiedPart
 from strongroom.settings import TableSettings
 from strongroom.settings.time_budget import require_time
 from strongroom.storage.staging import Staging
 from strongroom.storage.store import Store
+from strongroom.tables.archived_keys import restore_keys
 from strongroom.tables.compare import Comparison, compare_with_archive, count_rows, wrong_columns
 from strongroom.tables.guard import (
-    SCHEMA,
     GuardedTable,
     GuardTag,
     bring_back,
@@ -51,8 +49,16 @@ from strongroom.tables.guard import (
     prepare_guards,
     set_guard,
 )
-from strongroom.tables.locks import CONTENDED, briefly, tried
-from strongroom.tables.partitions import Leaf, PartitionedTable, read_leaves, read_partitioned
+from strongroom.tables.locks import briefly, tried
+from strongroom.tables.partitions import (
+    Leaf,
+    PartitionedTable,
+    _not_settled,
+    detach_concurrently,
+    read_leaves,
+    read_partitioned,
+    settle_detached,
+)
 
 _CONCURRENT_SINCE = 140000
 _IN_THE_WAY = "somebody else's lock was in the way"
@@ -316,60 +322,3 @@ class _Detaching:
             rows=rows,
             bring_back=bring_back(settled),
         )
-
-
-def detach_concurrently(
-    connection: Connection,
-    settings: TableSettings,
-    parent: sql.Identifier,
-    name: sql.Identifier,
-    ending: str = "CONCURRENTLY",
-) -> None:
-    """Detach while readers and writers go on; what came of it is for the caller to see.
-
-    It waits for transactions that have the table in use. Nobody waits behind it but whoever would change the table's
-    form, so it may wait as long as any statement of ours. If it gives up then, the partition is being detached:
-    statements that begin see it no more, and a later try brings it to its end.
-    """
-    statement = sql.SQL("ALTER TABLE {} DETACH PARTITION {} {}").format(parent, name, sql.SQL(ending))
-    try:
-        connection.execute(statement)
-    except (*CONTENDED, errors.ObjectNotInPrerequisiteState, errors.FeatureNotSupported, errors.SyntaxError) as error:
-        _logger.info(
-            "%s is not detached from %s yet (%s)", name.as_string(), settings.qualified_name, type(error).__name__
-        )
-
-
-def settle_detached(connection: Connection, settings: TableSettings, guarded: GuardedTable) -> GuardedTable:
-    """Bring a detach to its end, and put the table where detached partitions wait, as far as others' locks let us.
-
-    What cannot be done now is done by the next call; the table's rows are out of the partitioned table all the same.
-    """
-    if guarded.state == "detaching":
-        parent = qualified(settings.schema_name, settings.table_name)
-        detach_concurrently(connection, settings, parent, guarded.name, "FINALIZE")
-        guarded = _again(connection, guarded)
-    if guarded.state == "detached" and guarded.schema_name != SCHEMA:
-        name = guarded.name
-
-        def work() -> None:
-            with briefly(connection):
-                connection.execute(sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(name, sql.Identifier(SCHEMA)))
-
-        tried(work)
-        guarded = _again(connection, guarded)
-    return guarded
-
-
-def _again(connection: Connection, guarded: GuardedTable) -> GuardedTable:
-    found = guarded_table(connection, guarded.oid)
-    if found is None:
-        raise _not_settled(guarded)
-    return found
-
-
-def _not_settled(guarded: GuardedTable) -> SourceError:
-    return SourceError(
-        f"{guarded}, which was detached, is in somebody else's hands",
-        hint="No row was deleted by this step. The task tries again by itself.",
-    )

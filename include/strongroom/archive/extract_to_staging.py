@@ -13,12 +13,12 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from strongroom.archive.plan import rows_of_part
 from strongroom.database.copy_out import copied_blocks
-from strongroom.database.inspect import InspectedTable, inspect_table
-from strongroom.database.rows import row_text, shape_sha256, xml_columns
+from strongroom.database.inspect import InspectedTable, inspect_unchanged
+from strongroom.database.rows import row_text, rows_of_part
 from strongroom.database.session import Connection
 from strongroom.errors import IntegrityError, UnarchivableError
+from strongroom.formats.type_names import xml_columns
 from strongroom.records import ExtractedPart, PlannedPart
 from strongroom.settings import TableSettings
 from strongroom.settings.time_budget import require_time
@@ -80,22 +80,6 @@ def extract_part(
         )
     staging.save(extracted)
     return extracted
-
-
-def inspect_unchanged(connection: Connection, settings: TableSettings, part: PlannedPart) -> InspectedTable:
-    """Inspect the table again and see that it still looks as it did when the part was planned.
-
-    Raises:
-        UnarchivableError: A column was added, dropped, renamed or retyped, or the key changed.
-    """
-    table = inspect_table(connection, settings)
-    if shape_sha256(table.shape) != part.shape_sha256:
-        raise UnarchivableError(
-            f"{settings.qualified_name} changed its columns or key since {part.archive_id} was planned",
-            hint="Nothing was deleted by this step; what was archived before stays valid. "
-            "Clear 'plan' and the tasks after it to plan with the table as it is now.",
-        )
-    return table
 
 
 def _extract_query(table: InspectedTable, part: PlannedPart) -> sql.Composed:

@@ -12,17 +12,16 @@ from psycopg import errors, sql
 
 from strongroom.calendar import Partition, Window, refuse_if_hot
 from strongroom.database.deletable import require_deletable
-from strongroom.database.inspect import InspectedTable, Reference, inspect_table
+from strongroom.database.inspect import InspectedTable, inspect_table
 from strongroom.database.rebuild import RebuiltRows
-from strongroom.database.rows import json_line, shape_sha256
-from strongroom.database.session import Connection, fetch_rows, qualified, read_identity
+from strongroom.database.rows import _reads_back, _share_of, due_rows, in_window, json_line, refers
+from strongroom.database.session import Connection, fetch_rows, read_identity
 from strongroom.errors import StagingError, UnarchivableError
-from strongroom.formats.type_names import type_name
 from strongroom.ledger.manifests import Manifest, archive_ids, require_manifest
 from strongroom.ledger.owner import require_owner
 from strongroom.ledger.restores import active_restores_of
 from strongroom.object_keys import ArchiveId, emptied_and_kept, evidence_prefix, partition_prefix
-from strongroom.records import ArchivePlan, Column, Exclusion, PlannedPart, narrow
+from strongroom.records import ArchivePlan, Exclusion, PlannedPart, narrow, shape_sha256
 from strongroom.settings import TableSettings
 from strongroom.settings.time_budget import require_time
 from strongroom.storage.bucket import refuse_early_expiry
@@ -147,73 +146,6 @@ def plan_archive(
         planned_at=now,
         notes=(doubt,) if doubt else (),
     )
-
-
-def due_rows(table: InspectedTable, window: Window) -> sql.Composed:
-    """A condition on the row ``t``: dated inside the window, nothing refers to it, and its text reads back as itself."""
-    conditions = [
-        in_window(table, window),
-        *(sql.SQL("NOT ") + refers(one) for one in table.references),
-        *(_reads_back(column) for column in table.text_to_try),
-    ]
-    return sql.SQL(" AND ").join(conditions)
-
-
-def rows_of_part(table: InspectedTable, part: PlannedPart) -> sql.Composed:
-    """A condition on the row ``t``: due, and in the part's slice, and in its share of that."""
-    due = due_rows(table, part.window)
-    if part.shares == 1:
-        return due
-    return sql.SQL("{} AND {} = {}").format(due, _share_of(table, part.shares), sql.Literal(part.share))
-
-
-def _share_of(table: InspectedTable, shares: int) -> sql.Composed:
-    """An expression over the row ``t``: the number of its share, which its key alone decides."""
-    key = sql.SQL(", ").join(sql.SQL("t.{}").format(sql.Identifier(name)) for name in table.shape.primary_key)
-    return sql.SQL('(hashtextextended(concat({}) COLLATE "C", 0) & 2147483647) % {}').format(key, sql.Literal(shares))
-
-
-def in_window(table: InspectedTable, window: Window) -> sql.Composed:
-    """A condition on the row ``t``: dated inside the half-open window."""
-    column = sql.Identifier(table.shape.date_column)
-    start, end = (dated(instant, table.shape.date_type) for instant in (window.start, window.end))
-    return sql.SQL("(t.{column} >= {start} AND t.{column} < {end})").format(column=column, start=start, end=end)
-
-
-def refers(reference: Reference) -> sql.Composed:
-    """A condition on the row ``t``: some row of the referring table points at it."""
-    pairs = []
-    for referring, referred, operator, collation in zip(
-        reference.referring, reference.referred, reference.operators, reference.collations, strict=True
-    ):
-        collate = sql.SQL(" COLLATE {}").format(sql.Identifier(*collation)) if collation else sql.SQL("")
-        pairs.append(
-            sql.SQL("t.{ours}{collate} OPERATOR({schema}.{operator}) r.{theirs}{collate}").format(
-                ours=sql.Identifier(referred),
-                theirs=sql.Identifier(referring),
-                schema=sql.Identifier(operator[0]),
-                operator=sql.SQL(operator[1]),
-                collate=collate,
-            )
-        )
-    return sql.SQL("EXISTS (SELECT FROM {} AS r WHERE {})").format(
-        qualified(reference.schema_name, reference.table_name), sql.SQL(" AND ").join(pairs)
-    )
-
-
-def _reads_back(column: Column) -> sql.Composed:
-    return sql.SQL(
-        "CASE WHEN t.{name} IS DISTINCT FROM NULL THEN t.{name} IS NOT DISTINCT FROM concat(t.{name})::{type} ELSE true END"
-    ).format(name=sql.Identifier(column.name), type=type_name(column.base_type))
-
-
-def dated(instant: datetime, date_type: str) -> sql.Composed:
-    """An aware instant as a literal of a date column's type."""
-    if date_type == "date":
-        return sql.SQL("{}::date").format(sql.Literal(instant.date().isoformat()))
-    if date_type == "timestamp":
-        return sql.SQL("{}::timestamp").format(sql.Literal(instant.replace(tzinfo=None).isoformat()))
-    return sql.SQL("{}::timestamptz").format(sql.Literal(instant.isoformat()))
 
 
 def _first_unfinished(store: Store, earlier: Sequence[ArchiveId], table: InspectedTable) -> Manifest | None:

@@ -9,7 +9,6 @@ from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 
 from strongroom.calendar import Window
-from strongroom.database.rows import shape_sha256
 from strongroom.errors import IntegrityError
 from strongroom.ledger.manifests import (
     FORMAT_VERSIONS,
@@ -17,11 +16,13 @@ from strongroom.ledger.manifests import (
     manifest_part,
     parse_manifest,
     read_manifest,
+    require_object,
+    require_part_of,
     sha256_sums,
 )
 from strongroom.ledger.object_lock import lock_archive
 from strongroom.object_keys import ArchiveId, evidence_prefix, sealed_and_kept
-from strongroom.records import ArchivePlan, RunIdentity, SealedArchive, VerifiedPart
+from strongroom.records import ArchivePlan, RunIdentity, SealedArchive, VerifiedPart, shape_sha256
 from strongroom.settings import TableSettings
 from strongroom.storage.store import Store
 
@@ -188,38 +189,3 @@ def _require_complete(plan: ArchivePlan, parts: Sequence[VerifiedPart]) -> None:
 def _require_same(manifest: Manifest, parts: Sequence[VerifiedPart]) -> None:
     for part in parts:
         require_part_of(manifest, part)
-
-
-def require_part_of(manifest: Manifest, part: VerifiedPart) -> None:
-    """See that a verification record speaks of the part that the manifest lists.
-
-    Raises:
-        IntegrityError: Object, version, sums or counts differ.
-    """
-    sealed = manifest.verified_part(part.number) if part.number < len(manifest.parts) else None
-    volatile = {"verified_at", "proved_rows", "expected_rows"}
-    if sealed is None or sealed.model_dump(exclude=volatile) != part.model_dump(exclude=volatile):
-        raise IntegrityError(
-            f"the verification record of {part.archive_id} part {part.number} does not agree with its manifest",
-            expected="no such part"
-            if sealed is None
-            else f"{sealed.object_key} version {sealed.version_id} {sealed.sha256}",
-            found=f"{part.object_key} version {part.version_id} {part.sha256}",
-            hint="No row was deleted. Clear 'plan' and the tasks after it.",
-        )
-
-
-def require_object(store: Store, part: VerifiedPart) -> None:
-    """See that the version that was verified is still in the store.
-
-    Raises:
-        IntegrityError: It is gone, or another object.
-    """
-    found = store.head(part.object_key, part.version_id)
-    if found is None or (found.etag, found.size_bytes) != (part.etag, part.compressed_size_bytes):
-        raise IntegrityError(
-            f"{store}{part.object_key} is no longer the object that was verified",
-            expected=f"version {part.version_id}, {part.compressed_size_bytes} bytes, ETag {part.etag}",
-            found="nothing" if found is None else f"{found.size_bytes} bytes, ETag {found.etag}",
-            hint="No row was deleted. Find out who changed the store before anything else; then run the partition again.",
-        )

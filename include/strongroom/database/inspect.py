@@ -14,9 +14,8 @@ from strongroom.database.column_types import NEVER_NULL, column_faults, key_faul
 from strongroom.database.rights import Rights
 from strongroom.database.session import Connection, fetch_rows, qualified
 from strongroom.errors import UnarchivableError
-from strongroom.records import Column, TableShape
+from strongroom.records import Column, PlannedPart, TableShape, VerifiedPart, shape_sha256
 from strongroom.settings import TableSettings
-from strongroom.tables import guard
 
 DateType = Literal["date", "timestamp", "timestamptz"]
 
@@ -313,7 +312,7 @@ ORDER BY 1, 2
 def delete_triggers(connection: Connection, settings: TableSettings) -> list[DeleteTrigger]:
     """Triggers of a table and its partitions that a DELETE would fire (bit 3 of tgtype; bits 0 and 1: for each row, before)."""
     rows = fetch_rows(
-        connection, _DELETE_TRIGGERS, guard.FUNCTION, guard.SCHEMA, settings.schema_name, settings.table_name
+        connection, _DELETE_TRIGGERS, GUARD_FUNCTION, DETACHED_SCHEMA, settings.schema_name, settings.table_name
     )
     return [DeleteTrigger(*row) for row in rows]
 
@@ -397,3 +396,43 @@ def _check_rights(connection: Connection, settings: TableSettings, references: I
     for one in references:
         rights.look_at_table(one.schema_name, one.table_name, "SELECT", why=f", which refers to {where}")
     rights.require(where, safe="Nothing was read and no row was deleted.")
+
+
+def inspect_unchanged(connection: Connection, settings: TableSettings, part: PlannedPart) -> InspectedTable:
+    """Inspect the table again and see that it still looks as it did when the part was planned.
+
+    Raises:
+        UnarchivableError: A column was added, dropped, renamed or retyped, or the key changed.
+    """
+    table = inspect_table(connection, settings)
+    if shape_sha256(table.shape) != part.shape_sha256:
+        raise UnarchivableError(
+            f"{settings.qualified_name} changed its columns or key since {part.archive_id} was planned",
+            hint="Nothing was deleted by this step; what was archived before stays valid. "
+            "Clear 'plan' and the tasks after it to plan with the table as it is now.",
+        )
+    return table
+
+
+def inspect_again(connection: Connection, settings: TableSettings, part: VerifiedPart) -> InspectedTable:
+    """Inspect the table and see that it is as it was when a verified part of it was planned.
+
+    Raises:
+        UnarchivableError: It is not, or cannot be archived any more.
+    """
+    try:
+        return inspect_unchanged(connection, settings, part)
+    except UnarchivableError as error:
+        raise UnarchivableError(
+            error.what,
+            hint="No row was deleted that is not in a verified archive, and none of another table. Undo the change, "
+            "or clear 'plan' and the tasks after it to plan with the table as it is now.",
+        ) from None
+
+
+DETACHED_SCHEMA = "strongroom_detached"
+"""Where detached partitions wait, and the guard's function lies."""
+
+
+GUARD_FUNCTION = "refuse_changes"
+"""Its name in that schema."""

@@ -15,11 +15,11 @@ import psycopg
 from psycopg import sql
 
 from strongroom.database.copy_out import copied_blocks
-from strongroom.database.rows import row_digest, xml_columns
+from strongroom.database.rows import row_digest
 from strongroom.database.session import Connection, named_by_server, pin
 from strongroom.errors import IntegrityError
 from strongroom.formats.line_reader import LineReader, copy_rows
-from strongroom.formats.type_names import type_name
+from strongroom.formats.type_names import type_name, xml_columns
 from strongroom.records import Column, TableShape
 
 _Batch = TypeVar("_Batch")

@@ -13,17 +13,16 @@ Four encodings say how a JSON line holds a value (``docs/archive-format.md`` tel
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+from datetime import datetime
 
 from psycopg import sql
 
-from strongroom.records import Column, TableShape
-
-
-def shape_sha256(shape: TableShape) -> str:
-    """Digest of a shape; two equal digests mean that rows read then and now have the same columns and types."""
-    return hashlib.sha256(shape.model_dump_json().encode()).hexdigest()
+from strongroom.calendar import Window
+from strongroom.database.inspect import InspectedTable, Reference
+from strongroom.database.session import qualified
+from strongroom.formats.type_names import type_name, xml_columns
+from strongroom.records import Column, PlannedPart, TableShape
 
 
 def row_text(alias: sql.Composable, xml: Sequence[sql.Composable] = ()) -> sql.Composed:
@@ -85,7 +84,79 @@ def json_value(column: Column) -> sql.Composed:
     return sql.SQL(forms[column.encoding]).format(v=value)
 
 
-def xml_columns(columns: Sequence[Column]) -> list[int]:
-    """Positions of the columns whose exact text the row's own text does not have: xml's output function leaves out the
-    encoding that a document declares, and with it the whole declaration."""
-    return [position for position, column in enumerate(columns) if column.base_type == "xml"]
+def due_rows(table: InspectedTable, window: Window) -> sql.Composed:
+    """A condition on the row ``t``: dated inside the window, nothing refers to it, and its text reads back as itself."""
+    conditions = [
+        in_window(table, window),
+        *(sql.SQL("NOT ") + refers(one) for one in table.references),
+        *(_reads_back(column) for column in table.text_to_try),
+    ]
+    return sql.SQL(" AND ").join(conditions)
+
+
+def rows_of_part(table: InspectedTable, part: PlannedPart) -> sql.Composed:
+    """A condition on the row ``t``: due, and in the part's slice, and in its share of that."""
+    due = due_rows(table, part.window)
+    if part.shares == 1:
+        return due
+    return sql.SQL("{} AND {} = {}").format(due, _share_of(table, part.shares), sql.Literal(part.share))
+
+
+def _share_of(table: InspectedTable, shares: int) -> sql.Composed:
+    """An expression over the row ``t``: the number of its share, which its key alone decides."""
+    key = sql.SQL(", ").join(sql.SQL("t.{}").format(sql.Identifier(name)) for name in table.shape.primary_key)
+    return sql.SQL('(hashtextextended(concat({}) COLLATE "C", 0) & 2147483647) % {}').format(key, sql.Literal(shares))
+
+
+def in_window(table: InspectedTable, window: Window) -> sql.Composed:
+    """A condition on the row ``t``: dated inside the half-open window."""
+    column = sql.Identifier(table.shape.date_column)
+    start, end = (dated(instant, table.shape.date_type) for instant in (window.start, window.end))
+    return sql.SQL("(t.{column} >= {start} AND t.{column} < {end})").format(column=column, start=start, end=end)
+
+
+def refers(reference: Reference) -> sql.Composed:
+    """A condition on the row ``t``: some row of the referring table points at it."""
+    pairs = []
+    for referring, referred, operator, collation in zip(
+        reference.referring, reference.referred, reference.operators, reference.collations, strict=True
+    ):
+        collate = sql.SQL(" COLLATE {}").format(sql.Identifier(*collation)) if collation else sql.SQL("")
+        pairs.append(
+            sql.SQL("t.{ours}{collate} OPERATOR({schema}.{operator}) r.{theirs}{collate}").format(
+                ours=sql.Identifier(referred),
+                theirs=sql.Identifier(referring),
+                schema=sql.Identifier(operator[0]),
+                operator=sql.SQL(operator[1]),
+                collate=collate,
+            )
+        )
+    return sql.SQL("EXISTS (SELECT FROM {} AS r WHERE {})").format(
+        qualified(reference.schema_name, reference.table_name), sql.SQL(" AND ").join(pairs)
+    )
+
+
+def _reads_back(column: Column) -> sql.Composed:
+    return sql.SQL(
+        "CASE WHEN t.{name} IS DISTINCT FROM NULL THEN t.{name} IS NOT DISTINCT FROM concat(t.{name})::{type} ELSE true END"
+    ).format(name=sql.Identifier(column.name), type=type_name(column.base_type))
+
+
+def dated(instant: datetime, date_type: str) -> sql.Composed:
+    """An aware instant as a literal of a date column's type."""
+    if date_type == "date":
+        return sql.SQL("{}::date").format(sql.Literal(instant.date().isoformat()))
+    if date_type == "timestamp":
+        return sql.SQL("{}::timestamp").format(sql.Literal(instant.replace(tzinfo=None).isoformat()))
+    return sql.SQL("{}::timestamptz").format(sql.Literal(instant.isoformat()))
+
+
+def dated_inside(shape: TableShape, windows: Sequence[Window]) -> sql.Composed:
+    """A condition on the row ``b`` of a batch of keys: it is dated inside one of some windows, of which there is at least one."""
+    date = sql.Identifier("b", f"k{shape.primary_key.index(shape.date_column)}")
+    return sql.SQL(" OR ").join(
+        sql.SQL("({date} >= {start} AND {date} < {end})").format(
+            date=date, start=dated(window.start, shape.date_type), end=dated(window.end, shape.date_type)
+        )
+        for window in windows
+    )

@@ -19,7 +19,7 @@ from psycopg.errors import Diagnostic
 
 from strongroom.errors import ConfigurationError, SourceAccessError, SourceError, StrongroomError
 from strongroom.records import SourceIdentity
-from strongroom.storage.store import is_loopback
+from strongroom.settings.values import is_loopback
 
 Connection = psycopg.Connection[tuple[object, ...]]
 

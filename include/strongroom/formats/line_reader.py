@@ -210,3 +210,18 @@ def _array_literal(value: bytes | msgspec.Raw) -> Iterator[str]:
         else:
             yield text.decode()  # a number, true, false or null, all of which array input takes as they are
     yield "}"
+
+
+def split_lines(source: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines of a stream of blocks, without their newlines."""
+    begun: list[bytes] = []  # of a line that goes on: joined once, however many blocks it has
+    for block in source:
+        first, *further = block.split(b"\n")
+        begun.append(first)
+        if further:
+            yield b"".join(begun)
+            *lines, rest = further
+            yield from lines
+            begun = [rest]
+    if rest := b"".join(begun):
+        yield rest

@@ -21,13 +21,12 @@ from typing import IO, Any
 import msgspec
 from pyarrow import parquet as pq
 
-from strongroom.database.rows import shape_sha256
 from strongroom.errors import IntegrityError
 from strongroom.formats.arrow import pa, pc
 from strongroom.formats.codecs import Codec
 from strongroom.formats.line_writer import LineWriter
 from strongroom.formats.row_texts import Texts
-from strongroom.records import Column, TableShape
+from strongroom.records import Column, TableShape, shape_sha256
 
 _ROW_GROUP_ROWS = 100_000
 _ROW_GROUP_BYTES = 8 << 20

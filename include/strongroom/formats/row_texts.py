@@ -14,9 +14,9 @@ from collections.abc import Sequence
 
 from pyarrow import csv
 
-from strongroom.database.rows import xml_columns
 from strongroom.errors import IntegrityError
 from strongroom.formats.arrow import pa, pc
+from strongroom.formats.type_names import xml_columns
 from strongroom.records import Column
 
 Texts = list[pa.Array]

@@ -7,10 +7,12 @@ whole. So each is read here by the grammar that ``format_type()`` writes by, in 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from psycopg import sql
 
 from strongroom.errors import IntegrityError
+from strongroom.records import Column
 
 _NAME = r'(?:[a-z_][a-z0-9_]*|"(?:[^"\x00]|"")+")'
 _MODIFIER = r"-?[A-Za-z0-9_.]+"
@@ -58,3 +60,9 @@ def type_name(text: str) -> sql.SQL:
             "`airflow strongroom verify` compares the manifest with its copy.",
         )
     return sql.SQL(text)
+
+
+def xml_columns(columns: Sequence[Column]) -> list[int]:
+    """Positions of the columns whose exact text the row's own text does not have: xml's output function leaves out the
+    encoding that a document declares, and with it the whole declaration."""
+    return [position for position, column in enumerate(columns) if column.base_type == "xml"]

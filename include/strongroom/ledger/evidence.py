@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from datetime import datetime
 
-from psycopg import sql
 from pydantic import AwareDatetime, Field
 
-from strongroom.archive.plan import dated
 from strongroom.calendar import Window
 from strongroom.object_keys import ArchiveId
-from strongroom.records import Record, TableShape, parse_record
+from strongroom.records import DeletedPart, Record, Sha256, parse_record
 from strongroom.storage.store import Store
 
 
@@ -105,12 +104,37 @@ def covers(windows: Iterable[Window], window: Window) -> bool:
     return any(one.start <= window.start and window.end <= one.end for one in windows)
 
 
-def dated_inside(shape: TableShape, windows: Sequence[Window]) -> sql.Composed:
-    """A condition on the row ``b`` of a batch of keys: it is dated inside one of some windows, of which there is at least one."""
-    date = sql.Identifier("b", f"k{shape.primary_key.index(shape.date_column)}")
-    return sql.SQL(" OR ").join(
-        sql.SQL("({date} >= {start} AND {date} < {end})").format(
-            date=date, start=dated(window.start, shape.date_type), end=dated(window.end, shape.date_type)
-        )
-        for window in windows
+class KeptRow(Record):
+    """A row of the archive that is still in the table, by its primary key as text."""
+
+    reason: str
+    key: tuple[str, ...]
+
+
+class DeleteEvidence(DeletedPart):
+    """What lies in the store under ``evidence/`` for each part whose rows were deleted."""
+
+    object_key: str
+    version_id: str | None
+    sha256: Sha256
+    verified_at: datetime
+    kept: tuple[KeptRow, ...]
+    warm_table: str | None = Field(default=None, description="Where the deleted rows were moved to, if anywhere.")
+    dag_id: str
+    run_id: str
+
+
+def parse_evidence(where: str, body: bytes) -> DeleteEvidence:
+    """Read the evidence of one part's delete.
+
+    Raises:
+        IntegrityError: It is none.
+    """
+    return parse_record(
+        DeleteEvidence,
+        body,
+        where=where,
+        what="sound evidence of a delete",
+        hint="No row was deleted by this step. Earlier versions of this object may be sound: list them and put the right "
+        "one back.",
     )

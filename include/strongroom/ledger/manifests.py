@@ -14,11 +14,19 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field, ValidationError
 
 from strongroom.calendar import FIRST_YEAR, LAST_YEAR, Partition
-from strongroom.database.rows import shape_sha256
 from strongroom.errors import IntegrityError, PartitionError
 from strongroom.formats.type_names import is_type_name
 from strongroom.object_keys import ArchiveId, manifest_archive_id, manifest_prefix
-from strongroom.records import PartFormat, PlannedPart, Record, Sha256, SourceIdentity, TableShape, VerifiedPart
+from strongroom.records import (
+    PartFormat,
+    PlannedPart,
+    Record,
+    Sha256,
+    SourceIdentity,
+    TableShape,
+    VerifiedPart,
+    shape_sha256,
+)
 from strongroom.storage.store import Store, StoredVersion, is_there
 
 FORMAT_VERSIONS: Mapping[PartFormat, Literal[1, 2]] = {"jsonl": 1, "parquet": 2}
@@ -402,3 +410,38 @@ def sealed_part(store: Store, part: PlannedPart) -> VerifiedPart | None:
             hint="Nothing was changed. This task's record is of an earlier plan: clear 'plan' and the tasks after it.",
         )
     return manifest.verified_part(part.number)
+
+
+def require_part_of(manifest: Manifest, part: VerifiedPart) -> None:
+    """See that a verification record speaks of the part that the manifest lists.
+
+    Raises:
+        IntegrityError: Object, version, sums or counts differ.
+    """
+    sealed = manifest.verified_part(part.number) if part.number < len(manifest.parts) else None
+    volatile = {"verified_at", "proved_rows", "expected_rows"}
+    if sealed is None or sealed.model_dump(exclude=volatile) != part.model_dump(exclude=volatile):
+        raise IntegrityError(
+            f"the verification record of {part.archive_id} part {part.number} does not agree with its manifest",
+            expected="no such part"
+            if sealed is None
+            else f"{sealed.object_key} version {sealed.version_id} {sealed.sha256}",
+            found=f"{part.object_key} version {part.version_id} {part.sha256}",
+            hint="No row was deleted. Clear 'plan' and the tasks after it.",
+        )
+
+
+def require_object(store: Store, part: VerifiedPart) -> None:
+    """See that the version that was verified is still in the store.
+
+    Raises:
+        IntegrityError: It is gone, or another object.
+    """
+    found = store.head(part.object_key, part.version_id)
+    if found is None or (found.etag, found.size_bytes) != (part.etag, part.compressed_size_bytes):
+        raise IntegrityError(
+            f"{store}{part.object_key} is no longer the object that was verified",
+            expected=f"version {part.version_id}, {part.compressed_size_bytes} bytes, ETag {part.etag}",
+            found="nothing" if found is None else f"{found.size_bytes} bytes, ETag {found.etag}",
+            hint="No row was deleted. Find out who changed the store before anything else; then run the partition again.",
+        )

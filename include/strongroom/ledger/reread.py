@@ -7,9 +7,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from strongroom.archive.checksum import ReadingBack, require_equal
-from strongroom.archive.delete import DeleteEvidence, parse_evidence
 from strongroom.errors import FrozenError, IntegrityError
+from strongroom.formats.reading_back import ReadingBack, require_equal
+from strongroom.ledger.evidence import DeleteEvidence, parse_evidence
 from strongroom.ledger.manifests import Manifest, require_manifest, sha256_sums
 from strongroom.object_keys import ArchiveId
 from strongroom.records import Record, VerifiedPart

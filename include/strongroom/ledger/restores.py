@@ -9,9 +9,10 @@ import re
 from datetime import datetime
 
 from strongroom.calendar import Partition
-from strongroom.errors import RestoreError
-from strongroom.object_keys import restores_prefix
+from strongroom.errors import IntegrityError, NeededError, RestoreError
+from strongroom.object_keys import ArchiveId, restores_prefix
 from strongroom.records import RestoreRecord, parse_record
+from strongroom.settings import TableSettings
 from strongroom.storage.store import Store
 
 __all__ = ["RestoreRecord", "active_restores", "active_restores_of", "keep_record", "make_restore_id", "split_table"]
@@ -103,3 +104,38 @@ def active_restores_of(store: Store, table: str, partition: Partition, now: date
 
 def _key(record: RestoreRecord) -> str:
     return f"{restores_prefix(*split_table(record.table))}{record.restore_id}.json"
+
+
+def require_wanted(
+    store: Store, settings: TableSettings, partition: Partition, archive: ArchiveId, now: datetime
+) -> None:
+    """See that the rows of an archive may leave the table. Plan has looked too; but a step may be cleared alone, long after.
+
+    Raises:
+        IntegrityError: The archive was condemned.
+        NeededError: Rows of the partition were restored and are needed in the table.
+    """
+    if store.head(archive.condemnation_key) is not None:
+        raise IntegrityError(
+            f"{archive} was condemned: a part of it is not what was archived",
+            hint="No row was deleted. Run the partition again: what is still in the table goes into another archive.",
+        )
+    restores = active_restores_of(store, settings.qualified_name, partition, now)
+    if restores:
+        raise NeededError(
+            f"{settings.qualified_name} {partition.key} was restored and its rows are needed in the table",
+            found="; ".join(map(str, restores)),
+            hint="No row was deleted by this step. When that time is over, clear 'plan' and the tasks after it.",
+        )
+
+
+def read_restore(store: Store, key: str) -> RestoreRecord | None:
+    """Read one record of a restore, or None if it is gone.
+
+    Raises:
+        IntegrityError: It is no such record.
+    """
+    present = store.read(key)
+    if present is None:
+        return None
+    return parse_restore_record(f"{store}{key}", present[0])

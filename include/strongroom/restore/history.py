@@ -8,10 +8,10 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
+from strongroom.ledger.restores import read_restore
 from strongroom.object_keys import REPORTS, RESTORES, is_restore_report, restores_prefix, table_folder
 from strongroom.records import RestoreRecord
-from strongroom.restore.plan import RestoreReport
-from strongroom.retention.purge import read_restore
+from strongroom.restore.records import RestoreReport
 from strongroom.storage.store import Store
 
 _READERS = 8

@@ -19,21 +19,22 @@ import msgspec
 import psycopg
 from psycopg import IsolationLevel, errors, sql
 
-from strongroom.archive.checksum import ReadingBack, require_equal
-from strongroom.archive.plan import dated
 from strongroom.database.inspect import SOMEBODYS_TRIGGER
 from strongroom.database.rebuild import UNREADABLE, RebuiltRows, told
+from strongroom.database.rows import dated
 from strongroom.database.session import Connection, fetch_rows, named_by_server, pin, read_life
 from strongroom.errors import IntegrityError, RestoreError
 from strongroom.formats.line_reader import NULL, copy_rows
+from strongroom.formats.reading_back import ReadingBack, require_equal
 from strongroom.ledger.claims import KeepClaim
 from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.reread import what_hides
 from strongroom.ledger.restores import split_table
 from strongroom.object_keys import ArchiveId
 from strongroom.records import Column, TableShape, VerifiedPart
-from strongroom.restore.plan import LISTED_KEYS, DifferentRow, RestoredPart, RestorePart, RestorePlan, RestoreRequest
-from strongroom.restore.rows import Batch, Piece, restored_rows
+from strongroom.restore.batch import Batch, Piece
+from strongroom.restore.records import LISTED_KEYS, DifferentRow, RestoredPart, RestorePart, RestorePlan, RestoreRequest
+from strongroom.restore.rows import restored_rows
 from strongroom.restore.target import (
     SIDE_COLUMN,
     Fit,

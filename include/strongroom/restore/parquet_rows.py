@@ -12,7 +12,7 @@ from strongroom.formats.line_writer import LineWriter
 from strongroom.formats.parquet import parquet_texts
 from strongroom.formats.row_texts import Texts, copy_texts
 from strongroom.records import TableShape
-from strongroom.restore.rows import Piece
+from strongroom.restore.batch import Piece
 
 
 class _TextRows:

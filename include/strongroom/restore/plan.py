@@ -5,37 +5,32 @@ In between each part is loaded by :mod:`strongroom.restore.load`. Nothing here c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BeforeValidator, Field
-
-from strongroom.archive.delete import parse_evidence
 from strongroom.calendar import Partition
 from strongroom.database.session import Connection
-from strongroom.errors import RestoreError, StrongroomError
-from strongroom.ledger.claims import KeepClaim, claim_keeper, release_claim, take_claim
+from strongroom.errors import RestoreError
+from strongroom.ledger.evidence import parse_evidence
 from strongroom.ledger.index import stray_keys
 from strongroom.ledger.manifests import Manifest, archive_ids, require_manifest
 from strongroom.ledger.owner import require_claimed
 from strongroom.ledger.restores import keep_record, split_table
-from strongroom.object_keys import ArchiveId, claim_key, emptied_and_kept, evidence_prefix, restore_report_key
-from strongroom.records import Record, RestoreRecord, TableShape
+from strongroom.object_keys import ArchiveId, emptied_and_kept, evidence_prefix
+from strongroom.records import RestoreRecord, TableShape
+from strongroom.restore.claims import take_claims
+from strongroom.restore.records import RestorePart, RestorePlan, RestoreRequest
 from strongroom.restore.target import (
-    DroppedColumns,
     create_target,
     find_target,
     fit_columns,
-    move_sequences,
     require_rights,
     require_schema,
     require_writable,
     shape_of_its_own,
 )
-from strongroom.settings.values import TableName
 from strongroom.storage.store import Store
 
 MOST_LANES = 1000
@@ -45,187 +40,6 @@ _READERS = 8
 
 LISTED_STRAYS = 10
 """How many objects that are no manifests a plan names."""
-
-LISTED_KEYS = 1000
-"""How many keys of rows that are there but different one part names; it always counts them all."""
-
-_RESULT_ORDER = ("missing", "corrupted", "different", "restored", "unchanged")
-
-
-def _instant(value: object) -> object:
-    """A date is its midnight; what has no zone is UTC, as everything here."""
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value.replace("Z", "+00:00"))
-        except ValueError:
-            return value
-    if isinstance(value, date) and not isinstance(value, datetime):
-        value = datetime.combine(value, time())
-    return value.replace(tzinfo=timezone.utc) if isinstance(value, datetime) and value.tzinfo is None else value
-
-
-def _key(value: object) -> object:
-    """A key of one column may be written without a list; its values are texts that the server reads."""
-    values = value if isinstance(value, (list, tuple)) else [value]
-    return tuple(str(one) for one in values)
-
-
-Instant = Annotated[AwareDatetime, BeforeValidator(_instant)]
-Key = Annotated[tuple[str, ...], BeforeValidator(_key)]
-
-
-GlacierTier = Literal["Expedited", "Standard", "Bulk"]
-"""How quickly S3 brings an object back; `Expedited` is not for `DEEP_ARCHIVE`."""
-
-
-class RestoreRequest(Record):
-    """What somebody asks for.
-
-    Either ``archives``, or ``table`` with a range of partitions, both ends included, either one open.
-    """
-
-    archives: tuple[str, ...] = ()
-    table: str | None = Field(default=None, description="schema.table whose archives are meant.")
-    first_partition: str | None = None
-    last_partition: str | None = None
-    target: TableName | None = Field(default=None, description="schema.table to load into; None is the archived table.")
-    create_target: bool = False
-    since: Instant | None = None
-    before: Instant | None = None
-    keys: tuple[Key, ...] = Field(default=(), description="Only rows with these primary keys; none means all.")
-    dropped_columns: DroppedColumns = "refuse"
-    keep_days: int = Field(default=30, ge=1, le=3650, description="How long the rows are not archived again.")
-    glacier_days: int = Field(
-        default=7, ge=1, le=365, description="How long parts stay readable that come from Glacier."
-    )
-    glacier_tier: GlacierTier = "Standard"
-    who: str
-    triggered_by: str | None = Field(default=None, description="Airflow's name of the user who started the run.")
-    why: str
-    dry_run: bool = False
-
-
-class RestorePart(Record):
-    """One part that is to come back."""
-
-    archive_id: str
-    number: int
-    rows: int
-
-
-class RestorePlan(Record):
-    """How the rows come back, as one run does it."""
-
-    restore_id: str
-    request: RestoreRequest
-    table: str
-    target: str
-    archive_ids: tuple[str, ...]
-    partition_keys: tuple[str, ...]
-    lanes: tuple[tuple[RestorePart, ...], ...] = Field(
-        description="Parts of a lane come back one after the other; lanes side by side."
-    )
-    creates_target: bool
-    kept_aside: tuple[str, ...] = Field(description="Columns the target no longer has; their values go aside.")
-    added: tuple[str, ...] = Field(description="Columns the archive does not know; they take their default.")
-    strays: tuple[str, ...] = Field(
-        default=(), description="Some keys among the table's manifests that are of none: somebody else wrote there."
-    )
-    until: AwareDatetime
-    planned_at: AwareDatetime
-
-    @property
-    def parts(self) -> tuple[RestorePart, ...]:
-        """All parts, lane by lane."""
-        return tuple(part for lane in self.lanes for part in lane)
-
-    @property
-    def rows(self) -> int:
-        """Archived rows of all parts, before any filter."""
-        return sum(part.rows for part in self.parts)
-
-
-class DifferentRow(Record):
-    """An archived row that was not loaded, by its primary key as text.
-
-    ``changed``: a row of that key is there, with other contents. ``taken``: no row of that key is there, but another row
-    has a value that must be unique.
-    """
-
-    key: tuple[str, ...]
-    why: Literal["changed", "taken"]
-
-
-class RestoredPart(Record):
-    """What became of one part. ``inserted + unchanged + different == wanted``."""
-
-    archive_id: str
-    number: int
-    result: Literal["restored", "unchanged", "different", "corrupted", "missing"]
-    rows: int
-    wanted: int = Field(default=0, description="Rows inside the time range and key list.")
-    inserted: int = 0
-    unchanged: int = Field(default=0, description="There already, and equal.")
-    different: int = Field(default=0, description="There already, and not equal: not loaded.")
-    listed: tuple[DifferentRow, ...] = ()
-    highest: dict[str, int] = Field(
-        default_factory=dict, description="Highest value loaded, by column with a sequence."
-    )
-    detail: str = ""
-
-    @property
-    def failed(self) -> bool:
-        """Whether nothing was loaded because the object is not what was archived."""
-        return self.result in ("corrupted", "missing")
-
-    def sentence(self) -> str:
-        """The one line that a reader of the log needs."""
-        where = f"{self.archive_id} part {self.number}"
-        if self.failed:
-            return f"{self.result}: {where}, nothing was loaded from it: {self.detail}"
-        return (
-            f"{self.result}: {where}, {self.inserted} of {self.wanted} rows inserted, {self.unchanged} were there and equal, "
-            f"{self.different} are there but different" + (f"; {self.detail}" if self.detail else "")
-        )
-
-
-class RestoreReport(Record):
-    """What one restore did; lies under ``reports/``."""
-
-    outcome: Literal["restored", "unchanged", "different", "incomplete", "dry_run"]
-    restore_id: str
-    table: str
-    target: str
-    archive_ids: tuple[str, ...]
-    partition_keys: tuple[str, ...]
-    rows: int
-    wanted: int
-    inserted: int
-    unchanged: int
-    different: int
-    results: dict[str, int] = Field(description="Parts by their result; unfinished ones have none.")
-    moved_sequences: tuple[str, ...]
-    parts: tuple[RestoredPart, ...]
-    who: str
-    triggered_by: str | None = None
-    """Reports of the first versions have none."""
-    why: str
-    until: AwareDatetime
-    planned_at: AwareDatetime
-    finished_at: AwareDatetime
-
-    def sentence(self) -> str:
-        """The one line that a reader of the log needs."""
-        count = sum(self.results.values())
-        parts = f"{count} {'part' if count == 1 else 'parts'}"
-        if self.outcome == "dry_run":
-            return f"dry run: {self.rows} rows in {parts} would be looked at for {self.target}; nothing was loaded"
-        results = ", ".join(f"{number} {result}" for result, number in self.results.items())
-        return (
-            f"{self.outcome}: {self.target} from {parts} of {self.table} ({results}): {self.inserted} of {self.wanted} rows "
-            f"inserted, {self.unchanged} were there and equal, {self.different} are there but different; "
-            f"not archived again before {self.until:%Y-%m-%d %H:%M} UTC"
-        )
 
 
 def plan_restore(
@@ -298,7 +112,7 @@ def plan_restore(
         plan = plan.model_copy(update={"creates_target": True})
     if request.dry_run:
         return plan
-    _take_claims(store, plan, owner=owner, now=now, ttl=claim_ttl)
+    take_claims(store, plan, owner=owner, now=now, ttl=claim_ttl)
     record = keep_record(store, _record(plan), now=now)
     if own is not None:
         create_target(connection, own, *split_table(target_name))
@@ -444,136 +258,4 @@ def _record(plan: RestorePlan) -> RestoreRecord:
         why=plan.request.why,
         restored_at=plan.planned_at,
         until=plan.until,
-    )
-
-
-def claim_keys(plan: RestorePlan) -> list[str]:
-    """Keys of the claims that keep archive runs and purges away while rows come back."""
-    tables = sorted({split_table(plan.table), split_table(plan.target)})
-    return [claim_key(*table, key) for table in tables for key in plan.partition_keys]
-
-
-def _take_claims(store: Store, plan: RestorePlan, *, owner: str, now: datetime, ttl: timedelta) -> None:
-    taken: list[str] = []
-    try:
-        for key in claim_keys(plan):
-            take_claim(store, key, owner=owner, now=now, ttl=ttl)
-            taken.append(key)
-    except StrongroomError:
-        for key in taken:
-            release_claim(store, key, owner=owner, now=now)
-        raise
-
-
-def renew_claims(
-    store: Store,
-    plan: RestorePlan,
-    part: RestorePart,
-    *,
-    owner: str,
-    clock: Callable[[], datetime],
-    ttl: timedelta,
-) -> KeepClaim:
-    """Renew the claims on the partition of one part; each part does so before it changes anything.
-
-    Returns:
-        What looks after them while the part is loaded.
-    """
-    archive = ArchiveId.parse(part.archive_id)
-    tables = sorted({split_table(plan.table), split_table(plan.target)})
-    keys = [claim_key(*table, archive.partition_key) for table in tables]
-    for key in keys:
-        take_claim(store, key, owner=owner, now=clock(), ttl=ttl)
-    return claim_keeper(store, keys, owner=owner, clock=clock, ttl=ttl)
-
-
-def release_claims(store: Store, plan: RestorePlan, *, owner: str, now: datetime) -> None:
-    """Give the claims back."""
-    for key in claim_keys(plan):
-        release_claim(store, key, owner=owner, now=now)
-
-
-def report_restore(
-    connection: Connection, store: Store, plan: RestorePlan, parts: Sequence[RestoredPart], *, now: datetime
-) -> RestoreReport:
-    """Move the sequences past what was loaded, sum up, and keep the summary under ``reports/``.
-
-    A repeat writes the summary anew; the bucket's versions keep the older one. A dry run leaves no object.
-
-    Raises:
-        SourceAccessError: A sequence must be moved and the role may not.
-    """
-    parts = sorted(parts, key=lambda part: (part.archive_id, part.number))
-    highest: dict[str, int] = {}
-    for part in parts:
-        highest = _highest_of(highest, part.highest)
-    target = find_target(connection, *split_table(plan.target)) if highest else None
-    report = RestoreReport(
-        outcome=_outcome(plan, parts),
-        restore_id=plan.restore_id,
-        table=plan.table,
-        target=plan.target,
-        archive_ids=plan.archive_ids,
-        partition_keys=plan.partition_keys,
-        rows=plan.rows,
-        wanted=sum(part.wanted for part in parts),
-        inserted=sum(part.inserted for part in parts),
-        unchanged=sum(part.unchanged for part in parts),
-        different=sum(part.different for part in parts),
-        results=_count_results(plan, parts),
-        moved_sequences=move_sequences(connection, target, highest) if target is not None else (),
-        parts=tuple(parts),
-        who=plan.request.who,
-        triggered_by=plan.request.triggered_by,
-        why=plan.request.why,
-        until=plan.until,
-        planned_at=plan.planned_at,
-        finished_at=now,
-    )
-    if not plan.request.dry_run:
-        key = restore_report_key(*split_table(plan.target), plan.restore_id)
-        present = store.read(key)
-        store.swap(key, report.model_dump_json(indent=2).encode() + b"\n", etag=present[1] if present else None)
-    return report
-
-
-def _highest_of(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
-    """The higher value of each column."""
-    return {name: max(values[name] for values in (one, other) if name in values) for name in one | other}
-
-
-def _count_results(plan: RestorePlan, parts: Sequence[RestoredPart]) -> dict[str, int]:
-    counts = {result: sum(part.result == result for part in parts) for result in _RESULT_ORDER}
-    counts["unfinished"] = len(plan.parts) - len(parts)
-    return {result: number for result, number in counts.items() if number}
-
-
-def _outcome(
-    plan: RestorePlan, parts: Sequence[RestoredPart]
-) -> Literal["restored", "unchanged", "different", "incomplete", "dry_run"]:
-    if plan.request.dry_run:
-        return "dry_run"
-    if len(parts) < len(plan.parts) or any(part.failed for part in parts):
-        return "incomplete"
-    if any(part.different for part in parts):
-        return "different"
-    return "restored" if any(part.inserted for part in parts) else "unchanged"
-
-
-def require_complete(report: RestoreReport) -> None:
-    """See that every part came back.
-
-    Raises:
-        RestoreError: Names the parts that did not, and why.
-    """
-    if report.outcome != "incomplete":
-        return
-    failed = [f"{part.archive_id} part {part.number} is {part.result}" for part in report.parts if part.failed]
-    unfinished = report.results.get("unfinished", 0)
-    raise RestoreError(
-        f"restore {report.restore_id} into {report.target} is incomplete",
-        found="; ".join([*failed[:10], *([f"{unfinished} parts unfinished: see their tasks"] if unfinished else [])]),
-        hint="Nothing was loaded from those parts; rows of the others are in the table. `airflow strongroom verify` says "
-        "what is wrong with an archive, and earlier versions of a damaged object may still be in the bucket. "
-        "Clear the failed tasks when the objects are sound again: rows that are there are not loaded twice.",
     )

@@ -5,53 +5,21 @@ Values that lie in a parquet file go to COPY as their texts; no JSON is made of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from itertools import islice
-from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
+from typing import IO, TYPE_CHECKING
 
-from strongroom.archive.verify import split_lines
 from strongroom.database.rebuild import batches, read_ahead
 from strongroom.formats.codecs import blocks, decompress
-from strongroom.formats.line_reader import LineReader, copy_rows
+from strongroom.formats.line_reader import LineReader, copy_rows, split_lines
 from strongroom.records import VerifiedPart
+from strongroom.restore.batch import Batch, Piece
 
 if TYPE_CHECKING:
     from strongroom.formats.line_writer import LineWriter
     from strongroom.formats.row_texts import Texts
 
 _PIECE_ROWS = 500
-
-
-class Piece(NamedTuple):
-    """Some rows of a batch.
-
-    Attributes:
-        text: The rows as COPY reads them.
-        column: Gives the values of a column by its place, as COPY reads them.
-    """
-
-    text: bytes
-    column: Callable[[int], Sequence[str]]
-
-
-class Batch(Protocol):
-    """Rows that go into the table in one transaction."""
-
-    def __len__(self) -> int:
-        """How many these are."""
-        ...
-
-    def pieces(self, reader: LineReader) -> Iterator[Piece]:
-        """The columns that a reader reads; in pieces, so that the server is at work while the next piece is made."""
-        ...
-
-    def lines(self) -> list[bytes]:
-        """The rows as JSON lines, without their newlines."""
-        ...
-
-    def equals(self, texts: Texts, writer: LineWriter) -> bool:
-        """Whether rows of as many columns are these, one after the other."""
-        ...
 
 
 class _Lines:

@@ -14,10 +14,10 @@ import msgspec
 from psycopg import sql
 
 from strongroom.database.copy_out import copied_blocks
-from strongroom.database.rows import xml_columns
 from strongroom.database.session import Connection
 from strongroom.formats.line_writer import LineWriter
 from strongroom.formats.row_texts import Texts, read_copy
+from strongroom.formats.type_names import xml_columns
 from strongroom.records import Column, TableShape
 
 _MESSAGES, _BYTES = 2000, 1 << 22

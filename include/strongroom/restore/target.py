@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from psycopg import sql
 
@@ -19,11 +18,10 @@ from strongroom.database.session import Connection, fetch_rows, qualified
 from strongroom.errors import RestoreError, SourceAccessError
 from strongroom.formats.type_names import INTEGERS, is_builtin, type_name
 from strongroom.records import Column, Record, TableShape
+from strongroom.restore.records import DroppedColumns
 
 SIDE_COLUMN = "strongroom_dropped"
 """The jsonb column that takes the values of columns which the table no longer has, where the caller chose to keep them."""
-
-DroppedColumns = Literal["refuse", "keep"]
 
 
 @dataclass(frozen=True)

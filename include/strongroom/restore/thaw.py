@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from strongroom.ledger.manifests import require_manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.records import Record, VerifiedPart
-from strongroom.restore.plan import GlacierTier, RestorePart
+from strongroom.restore.records import GlacierTier, RestorePart
 from strongroom.storage.store import AbsentError, Store
 
 _GLACIER = ("GLACIER", "DEEP_ARCHIVE")

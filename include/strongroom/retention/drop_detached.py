@@ -15,8 +15,6 @@ from typing import Literal
 from psycopg import IsolationLevel, errors, sql
 from pydantic import AwareDatetime
 
-from strongroom.archive.detach import settle_detached
-from strongroom.archive.verify import restore_keys
 from strongroom.calendar import Partition
 from strongroom.database.session import Connection, read_identity
 from strongroom.errors import ContendedError, HeldError, IntegrityError, SourceError
@@ -32,9 +30,11 @@ from strongroom.records import Record, RunIdentity, Sha256, VerifiedPart
 from strongroom.settings import TableSettings
 from strongroom.storage.staging import FolderStaging, Staging
 from strongroom.storage.store import Store
+from strongroom.tables.archived_keys import restore_keys
 from strongroom.tables.compare import Comparison, compare_with_archive, wrong_columns
 from strongroom.tables.guard import GuardedTable, bring_back, guarded_table, guarded_tables, lift_guard
 from strongroom.tables.locks import CONTENDED, briefly, tried
+from strongroom.tables.partitions import settle_detached
 
 DetachedOutcome = Literal["dropped", "kept", "held", "contended", "unfinished", "lifted", "unverifiable"]
 

@@ -14,7 +14,6 @@ from typing import Any, Literal
 from psycopg import IsolationLevel, sql
 from pydantic import AwareDatetime
 
-from strongroom.archive.verify import open_keys, restore_keys
 from strongroom.calendar import Frequency, Partition
 from strongroom.database.rows import digest_of_columns
 from strongroom.database.session import Connection, qualified
@@ -28,7 +27,8 @@ from strongroom.records import Record, RunIdentity, Sha256, TableShape
 from strongroom.settings import TableSettings
 from strongroom.storage.staging import FolderStaging
 from strongroom.storage.store import Store
-from strongroom.tables.warm import SCHEMA, function_name, warm_columns, warm_months, warm_name
+from strongroom.tables.archived_keys import open_keys, restore_keys
+from strongroom.tables.warm import WARM_SCHEMA, function_name, warm_columns, warm_months, warm_name
 
 
 class WarmDecision(Record):
@@ -128,7 +128,7 @@ def _decide_one(
     else:
         reason, detail = "expired", f"its warm term ended at {until:%Y-%m-%d %H:%M} UTC"
     return WarmDecision(
-        table=settings.qualified_name, month=month, partition=f"{SCHEMA}.{partition}", reason=reason, detail=detail
+        table=settings.qualified_name, month=month, partition=f"{WARM_SCHEMA}.{partition}", reason=reason, detail=detail
     )
 
 
@@ -191,7 +191,7 @@ class _Dropping:
     ) -> None:
         self._connection, self._store, self._settings = connection, store, settings
         self._partition, self._month = partition, month
-        self._name = qualified(SCHEMA, partition)
+        self._name = qualified(WARM_SCHEMA, partition)
 
     def drop(self, archives: Sequence[Manifest], run: RunIdentity, now: datetime) -> WarmResult:
         """Prove every row of the partition, then take it down, in one transaction with the evidence."""
@@ -301,9 +301,9 @@ class _Dropping:
         key = warm_evidence_key(self._settings.schema_name, self._settings.table_name, self._month, now)
         evidence = WarmEvidence(
             table=self._settings.qualified_name,
-            warm_table=f"{SCHEMA}.{warm_name(self._settings)}",
+            warm_table=f"{WARM_SCHEMA}.{warm_name(self._settings)}",
             month=self._month,
-            partition=f"{SCHEMA}.{self._partition}",
+            partition=f"{WARM_SCHEMA}.{self._partition}",
             rows=rows,
             warm_until=_warm_until(self._settings, self._month),
             archives=tuple(

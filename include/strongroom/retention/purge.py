@@ -22,7 +22,7 @@ from strongroom.ledger.claims import KeepClaim, claim_keeper, release_claim, run
 from strongroom.ledger.holds import Hold, covering, holds_in_force
 from strongroom.ledger.index import DamagedManifest, survey_catalog
 from strongroom.ledger.manifests import Manifest, ManifestPart, read_manifest
-from strongroom.ledger.restores import parse_restore_record
+from strongroom.ledger.restores import read_restore
 from strongroom.object_keys import (
     EVIDENCE,
     RESTORES,
@@ -32,7 +32,7 @@ from strongroom.object_keys import (
     evidence_prefix,
     unfinished_purges,
 )
-from strongroom.records import Record, RestoreRecord, RunIdentity, Sha256, name_both, parse_record
+from strongroom.records import Record, RunIdentity, Sha256, name_both, parse_record
 from strongroom.storage.purge_store import LockedError, PurgeStore
 from strongroom.storage.store import Store, StoredVersion
 
@@ -258,18 +258,6 @@ def _restored(store: Store, now: datetime) -> dict[str, str]:
             reason = f"restore {record.restore_id} by {name_both(record.who, record.triggered_by)} needs it until {record.until:%Y-%m-%d %H:%M} UTC"
             found |= dict.fromkeys(record.archive_ids, reason)
     return found
-
-
-def read_restore(store: Store, key: str) -> RestoreRecord | None:
-    """Read one record of a restore, or None if it is gone.
-
-    Raises:
-        IntegrityError: It is no such record.
-    """
-    present = store.read(key)
-    if present is None:
-        return None
-    return parse_restore_record(f"{store}{key}", present[0])
 
 
 def read_certificate(store: Store, archive: ArchiveId) -> Certificate | None:

@@ -19,6 +19,7 @@ from strongroom.errors import ContendedError, IntegrityError
 from strongroom.ledger.claims import parse_claim, release_claim, running_clock, take_claim
 from strongroom.ledger.holds import Hold, covering, holds_in_force, on_everything
 from strongroom.ledger.manifests import archive_ids, read_manifest
+from strongroom.ledger.restores import read_restore
 from strongroom.object_keys import (
     ARCHIVES,
     CATALOG_INDEX,
@@ -31,7 +32,6 @@ from strongroom.object_keys import (
     unfinished_purges,
 )
 from strongroom.records import Claim, Record, RunIdentity
-from strongroom.retention.purge import read_restore
 from strongroom.storage.purge_store import LockedError, PurgeStore, UnfinishedUpload
 from strongroom.storage.staging import OF_RESTORES, StagingRoot
 from strongroom.storage.store import Store, StoredVersion, by_key

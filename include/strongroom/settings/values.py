@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from functools import lru_cache
+from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -251,3 +252,13 @@ BucketName = Annotated[str, AfterValidator(check_bucket)]
 Prefix = Annotated[str, AfterValidator(check_prefix)]
 EndpointUrl = Annotated[str, AfterValidator(_check_endpoint)]
 StorageClass = Annotated[str, AfterValidator(_check_storage_class)]
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether a host name or address is this machine; plain connections are allowed to nothing else."""
+    if host is None:
+        return False
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

@@ -26,7 +26,7 @@ from strongroom.object_keys import (
     verification_key,
     verifications_prefix,
 )
-from strongroom.restore.plan import RestoreReport
+from strongroom.restore.records import RestoreReport
 from strongroom.storage.store import Store
 
 _READERS = 4

@@ -14,7 +14,7 @@ from strongroom.database.session import Connection, qualified
 from strongroom.errors import SourceAccessError
 from strongroom.records import Record
 from strongroom.settings import TableSettings
-from strongroom.tables.warm import SCHEMA, warm_name
+from strongroom.tables.warm import WARM_SCHEMA, warm_name
 
 _KEY_FORMATS = {Frequency.MONTHLY: "YYYY-MM", Frequency.WEEKLY: 'IYYY-"W"IW', Frequency.DAILY: "YYYY-MM-DD"}
 """What to_char() makes a partition key of."""
@@ -84,9 +84,9 @@ def _warm_bytes(connection: Connection, settings: TableSettings) -> int | None:
         return None
     name = warm_name(settings)
     found: Any = connection.execute(
-        "SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = %s AND tablename = %s", (SCHEMA, name)
+        "SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = %s AND tablename = %s", (WARM_SCHEMA, name)
     ).fetchone()
-    return _size(connection, qualified(SCHEMA, name))[1] if found else None
+    return _size(connection, qualified(WARM_SCHEMA, name))[1] if found else None
 
 
 def _size(connection: Connection, name: sql.Identifier) -> tuple[int, int]:

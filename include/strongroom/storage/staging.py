@@ -12,22 +12,20 @@ locked, so that two never write into one.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import os
 import re
 import shutil
-import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from strongroom.errors import IntegrityError, StagingError
+from strongroom.errors import NO_ROOM, IntegrityError, StagingError
 from strongroom.object_keys import part_file, part_name
 from strongroom.records import PartKind, PlannedPart, Sha256, narrow, parse_record
 
@@ -39,7 +37,6 @@ OF_RESTORES = "restores"
 
 _CLEAR = "Nothing was uploaded or deleted because of it. Another version wrote it: clear 'plan' and the tasks after it."
 _FOLDER = re.compile(r"(?!\.+$)[A-Za-z0-9_.%-]+")
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Staging(ABC):
@@ -362,9 +359,9 @@ def translated(root: Path, setting: str, doing: str, path: Path) -> Iterator[Non
     try:
         yield
     except OSError as error:
-        if error.filename is None and error.errno not in _NO_ROOM:
+        if error.filename is None and error.errno not in NO_ROOM:
             raise  # not about a file of ours: a connection, for example
-        if error.errno in _NO_ROOM:
+        if error.errno in NO_ROOM:
             raise StagingError(
                 f"staging has no room left to {doing} {path}",
                 found=f"{shutil.disk_usage(root).free} bytes free on its disk" if root.exists() else None,
@@ -382,32 +379,6 @@ def translated(root: Path, setting: str, doing: str, path: Path) -> Iterator[Non
 
 def _record_name(kind: type[PlannedPart], number: int) -> str:
     return f"{part_name(number)}.{kind.__name__.removesuffix('Part').lower()}.json"
-
-
-@contextmanager
-def kept_aside(stream: Iterable[bytes], folder: Path | None) -> Iterator[IO[bytes]]:
-    """A stream as a file that can be sought in, and that has no name and ends with the block.
-
-    Args:
-        stream: Is read to its end.
-        folder: Where there is room for it; None takes the system's folder for temporary files.
-
-    Raises:
-        StagingError: The disk is full.
-    """
-    with tempfile.TemporaryFile(dir=folder) as handle:
-        try:
-            handle.writelines(stream)
-            handle.seek(0)
-        except OSError as error:
-            if error.errno not in _NO_ROOM:
-                raise
-            raise StagingError(
-                f"{folder or tempfile.gettempdir()} has no room left for a copy of a parquet file",
-                hint="No row is deleted before its archive is proved. Free space, or point `staging`, and TMPDIR where an "
-                "archive is read without staging, at a larger disk; the task then tries again.",
-            ) from None
-        yield handle
 
 
 @contextmanager

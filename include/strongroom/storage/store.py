@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,6 +33,7 @@ from strongroom.errors import (
 )
 from strongroom.records import Record
 from strongroom.settings import StoreSettings
+from strongroom.settings.values import is_loopback
 
 CHUNK_BYTES = 1 << 20
 """How much of an object is in memory at a time."""
@@ -104,16 +104,6 @@ def by_key(versions: Iterable[StoredVersion]) -> dict[str, tuple[StoredVersion, 
 def is_there(versions: Iterable[StoredVersion]) -> bool:
     """Whether there is an object, hidden or not, and not only delete markers."""
     return not all(version.is_marker for version in versions)
-
-
-def is_loopback(host: str | None) -> bool:
-    """Whether a host name or address is this machine; plain connections are allowed to nothing else."""
-    if host is None:
-        return False
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def make_client(

@@ -10,14 +10,13 @@ from typing import IO, Any
 
 from psycopg import sql
 
-from strongroom.archive.plan import dated
-from strongroom.archive.verify import open_keys
 from strongroom.calendar import Window
 from strongroom.database.key_batch import BATCH, batch_table, fill_batch, join_by_index, same_key
-from strongroom.database.rows import digest_of_columns
+from strongroom.database.rows import dated, digest_of_columns
 from strongroom.database.session import Connection, fetch_rows
 from strongroom.records import TableShape, VerifiedPart
 from strongroom.storage.staging import Staging
+from strongroom.tables.archived_keys import open_keys
 
 _BATCH_ROWS = 10_000
 

@@ -17,19 +17,15 @@ from psycopg import errors, sql
 from pydantic import AwareDatetime
 
 from strongroom.calendar import Window
+from strongroom.database.inspect import DETACHED_SCHEMA, GUARD_FUNCTION
 from strongroom.database.session import Connection, fetch_rows, qualified
 from strongroom.errors import SourceAccessError, SourceError
 from strongroom.object_keys import ArchiveId
 from strongroom.records import Record, parse_record
 from strongroom.tables.locks import CONTENDED, briefly, tried
 
-SCHEMA = "strongroom_detached"
-"""Where detached partitions wait, and the guard's function lies."""
-
 ROW_GUARD, TRUNCATE_GUARD = "strongroom_guard", "strongroom_guard_truncate"
 
-FUNCTION = "refuse_changes"
-"""Its name in that schema."""
 
 _BODY = """
 BEGIN
@@ -133,26 +129,26 @@ def prepare_guards(connection: Connection) -> None:
         "SELECT n.oid IS NOT NULL, coalesce(has_schema_privilege(n.oid, 'USAGE') AND has_schema_privilege(n.oid, 'CREATE'), false), "
         "has_database_privilege(current_database(), 'CREATE') "
         "FROM (SELECT) AS one LEFT JOIN pg_namespace n ON n.nspname = %s",
-        SCHEMA,
+        DETACHED_SCHEMA,
     )
     if not (may_create if present else may_make_schema):
         [(role,)] = fetch_rows(connection, "SELECT current_user::text")
         raise SourceAccessError(
-            f"role {role} cannot detach partitions: it may make no tables in schema {SCHEMA}",
+            f"role {role} cannot detach partitions: it may make no tables in schema {DETACHED_SCHEMA}",
             expected="USAGE and CREATE on that schema",
             found="no such schema, and no right to make one" if not present else "not both of them",
-            hint=f"No row was deleted by this step. Let an administrator run: CREATE SCHEMA IF NOT EXISTS {SCHEMA} "
+            hint=f"No row was deleted by this step. Let an administrator run: CREATE SCHEMA IF NOT EXISTS {DETACHED_SCHEMA} "
             f"AUTHORIZATION the-owner-of-the-table; then clear the task.",
         )
     if not present:
         with suppress(errors.UniqueViolation, errors.DuplicateSchema):  # a run of another table was faster
-            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(SCHEMA)))
+            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(DETACHED_SCHEMA)))
     if not _is_made(connection):
         try:
             connection.execute(
                 sql.SQL(
                     "CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS {}"
-                ).format(sql.Identifier(SCHEMA, FUNCTION), sql.Literal(_BODY))
+                ).format(sql.Identifier(DETACHED_SCHEMA, GUARD_FUNCTION), sql.Literal(_BODY))
             )
         except (errors.UniqueViolation, errors.InternalError_):
             if not _is_made(connection):
@@ -164,8 +160,8 @@ def _is_made(connection: Connection) -> bool:
     found = fetch_rows(
         connection,
         "SELECT FROM pg_proc f JOIN pg_namespace n ON n.oid = f.pronamespace WHERE n.nspname = %s AND f.proname = %s AND f.prosrc = %s",
-        SCHEMA,
-        FUNCTION,
+        DETACHED_SCHEMA,
+        GUARD_FUNCTION,
         _BODY,
     )
     return bool(found)
@@ -177,7 +173,9 @@ def guarded_tables(connection: Connection) -> list[GuardedTable]:
     Raises:
         IntegrityError: A guard does not say what it is for.
     """
-    rows = fetch_rows(connection, _GUARDED, _BODY, ROW_GUARD, TRUNCATE_GUARD, FUNCTION, SCHEMA, ROW_GUARD)
+    rows = fetch_rows(
+        connection, _GUARDED, _BODY, ROW_GUARD, TRUNCATE_GUARD, GUARD_FUNCTION, DETACHED_SCHEMA, ROW_GUARD
+    )
     return [
         GuardedTable(
             oid=oid,
@@ -216,7 +214,7 @@ def set_guard(connection: Connection, oid: int, name: sql.Identifier, tag: Guard
     if present is not None:
         _drop(connection, name)
     function = sql.SQL("{}({})").format(
-        sql.Identifier(SCHEMA, FUNCTION), sql.Literal(json.dumps(tag.model_dump(mode="json")))
+        sql.Identifier(DETACHED_SCHEMA, GUARD_FUNCTION), sql.Literal(json.dumps(tag.model_dump(mode="json")))
     )
     connection.execute(
         sql.SQL("CREATE TRIGGER {} BEFORE INSERT OR UPDATE OR DELETE ON {} FOR EACH ROW EXECUTE FUNCTION {}").format(

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from psycopg import sql
+from psycopg import errors, sql
 
 from strongroom.calendar import Window
-from strongroom.database.inspect import SOMEBODYS_TRIGGER, InspectedTable
+from strongroom.database.inspect import DETACHED_SCHEMA, SOMEBODYS_TRIGGER, InspectedTable
 from strongroom.database.session import Connection, fetch_rows, qualified
+from strongroom.errors import SourceError
 from strongroom.settings import TableSettings
-from strongroom.tables.guard import SCHEMA
+from strongroom.tables.guard import GuardedTable, guarded_table
+from strongroom.tables.locks import CONTENDED, briefly, tried
+
+_logger = logging.getLogger(__name__)
 
 _INSTANT = r"'(\d{4})-(\d\d)-(\d\d)(?: (\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?)?(?:\+00)?'"
 _BOUNDS = re.compile(rf"FOR VALUES FROM \({_INSTANT}\) TO \({_INSTANT}\)")
@@ -127,7 +132,7 @@ def _obstacles(
         "SELECT DISTINCT g.tgname::text FROM pg_trigger g JOIN pg_proc f ON f.oid = g.tgfoid JOIN pg_namespace n ON "  # noqa: S608 - a constant
         f"n.oid = f.pronamespace WHERE {SOMEBODYS_TRIGGER} AND g.tgenabled <> 'D' AND g.tgtype & 8 <> 0 AND n.nspname <> %s "
         "AND g.tgrelid IN (SELECT relid FROM pg_partition_tree(%s)) ORDER BY 1",
-        SCHEMA,
+        DETACHED_SCHEMA,
         oid,
     )
     if rows:
@@ -150,7 +155,7 @@ def read_leaves(connection: Connection, oid: int, window: Window) -> list[Leaf]:
         WHERE i.inhparent = %s AND NOT coalesce((to_jsonb(i) ->> 'inhdetachpending')::boolean, false)
         ORDER BY n.nspname, c.relname
         """,
-        SCHEMA,
+        DETACHED_SCHEMA,
         oid,
     )
     leaves = []
@@ -167,7 +172,7 @@ def read_leaves(connection: Connection, oid: int, window: Window) -> list[Leaf]:
         elif depending:
             obstacle = f"it is read by {depending}"
         elif taken:
-            obstacle = f"there is a {table_name} in schema {SCHEMA} already"
+            obstacle = f"there is a {table_name} in schema {DETACHED_SCHEMA} already"
         else:
             obstacle = ""
         leaves.append(Leaf(leaf_oid, schema_name, table_name, held, bounds, obstacle))
@@ -188,3 +193,62 @@ def _instant(groups: tuple[str | None, ...]) -> datetime:
     year, month, day, hour, minute, second = (int(group or 0) for group in groups[:6])
     micros = int((groups[6] or "").ljust(6, "0"))
     return datetime(year, month, day, hour, minute, second, micros, timezone.utc)
+
+
+def detach_concurrently(
+    connection: Connection,
+    settings: TableSettings,
+    parent: sql.Identifier,
+    name: sql.Identifier,
+    ending: str = "CONCURRENTLY",
+) -> None:
+    """Detach while readers and writers go on; what came of it is for the caller to see.
+
+    It waits for transactions that have the table in use. Nobody waits behind it but whoever would change the table's
+    form, so it may wait as long as any statement of ours. If it gives up then, the partition is being detached:
+    statements that begin see it no more, and a later try brings it to its end.
+    """
+    statement = sql.SQL("ALTER TABLE {} DETACH PARTITION {} {}").format(parent, name, sql.SQL(ending))
+    try:
+        connection.execute(statement)
+    except (*CONTENDED, errors.ObjectNotInPrerequisiteState, errors.FeatureNotSupported, errors.SyntaxError) as error:
+        _logger.info(
+            "%s is not detached from %s yet (%s)", name.as_string(), settings.qualified_name, type(error).__name__
+        )
+
+
+def settle_detached(connection: Connection, settings: TableSettings, guarded: GuardedTable) -> GuardedTable:
+    """Bring a detach to its end, and put the table where detached partitions wait, as far as others' locks let us.
+
+    What cannot be done now is done by the next call; the table's rows are out of the partitioned table all the same.
+    """
+    if guarded.state == "detaching":
+        parent = qualified(settings.schema_name, settings.table_name)
+        detach_concurrently(connection, settings, parent, guarded.name, "FINALIZE")
+        guarded = _again(connection, guarded)
+    if guarded.state == "detached" and guarded.schema_name != DETACHED_SCHEMA:
+        name = guarded.name
+
+        def work() -> None:
+            with briefly(connection):
+                connection.execute(
+                    sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(name, sql.Identifier(DETACHED_SCHEMA))
+                )
+
+        tried(work)
+        guarded = _again(connection, guarded)
+    return guarded
+
+
+def _again(connection: Connection, guarded: GuardedTable) -> GuardedTable:
+    found = guarded_table(connection, guarded.oid)
+    if found is None:
+        raise _not_settled(guarded)
+    return found
+
+
+def _not_settled(guarded: GuardedTable) -> SourceError:
+    return SourceError(
+        f"{guarded}, which was detached, is in somebody else's hands",
+        hint="No row was deleted by this step. The task tries again by itself.",
+    )

@@ -21,7 +21,7 @@ from strongroom.errors import UnarchivableError
 from strongroom.records import TableShape
 from strongroom.settings import TableSettings
 
-SCHEMA = "warm"
+WARM_SCHEMA = "warm"
 
 _LONGEST_NAME_BYTES = 63
 _SUFFIX = "_2026_05"
@@ -48,10 +48,10 @@ class WarmTable:
     @property
     def identifier(self) -> sql.Identifier:
         """The quoted name."""
-        return qualified(SCHEMA, self.name)
+        return qualified(WARM_SCHEMA, self.name)
 
     def __str__(self) -> str:
-        return f"{SCHEMA}.{self.name}"
+        return f"{WARM_SCHEMA}.{self.name}"
 
 
 def warm_name(settings: TableSettings) -> str:
@@ -88,13 +88,13 @@ def warm_table(
     name = warm_name(settings)
     present = warm_months(connection, name)
     if present is None:
-        faults = [f"there is no table {SCHEMA}.{name}"]
+        faults = [f"there is no table {WARM_SCHEMA}.{name}"]
     else:
         faults = list(_faults(connection, name, shape))
         faults += [f"it has no partition for {month}" for month in months if month.key not in present]
     if faults:
         raise UnarchivableError(
-            f"rows of {settings.qualified_name} cannot be moved to {SCHEMA}.{name}: " + "; ".join(faults),
+            f"rows of {settings.qualified_name} cannot be moved to {WARM_SCHEMA}.{name}: " + "; ".join(faults),
             hint=f"No row was moved or deleted. Let an owner of the table run "
             f"`airflow strongroom warm apply {settings.qualified_name}`, then clear the task; "
             "or set `warm: false` to delete rows without keeping them warm.",
@@ -123,7 +123,7 @@ def _find(connection: Connection, name: str) -> int | None:
         connection,
         "SELECT c.oid::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
         "WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'p', 'f', 'v', 'm')",
-        SCHEMA,
+        WARM_SCHEMA,
         name,
     )
     return int(rows[0][0]) if rows else None
@@ -136,7 +136,7 @@ def _months(connection: Connection, oid: int) -> Iterator[tuple[str, str]]:
         "SELECT c.relname::text, pg_get_expr(c.relpartbound, c.oid) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
         "WHERE i.inhparent = %s AND c.relispartition AND c.relnamespace = %s::regnamespace ORDER BY 1",
         oid,
-        SCHEMA,
+        WARM_SCHEMA,
     )
     for name, bounds in rows:
         found = _BOUNDS.fullmatch(bounds)
@@ -177,7 +177,10 @@ def _faults(connection: Connection, name: str, shape: TableShape) -> Iterator[st
     if kind != "p" or partitioned_by != expected:
         yield f"it is not partitioned by {expected.lower()}"
         return
-    wanted = (f"USAGE on schema {SCHEMA}", *(f"{right} on {SCHEMA}.{name}" for right in ("SELECT", "INSERT", "UPDATE")))
+    wanted = (
+        f"USAGE on schema {WARM_SCHEMA}",
+        *(f"{right} on {WARM_SCHEMA}.{name}" for right in ("SELECT", "INSERT", "UPDATE")),
+    )
     yield from (f"the source role lacks {right}" for right, held in zip(wanted, rights, strict=True) if not held)
     columns = _columns(connection, oid)
     for column in shape.columns:
@@ -223,10 +226,10 @@ def warm_script(
     return [
         # The view keeps the operators that it finds now, and nobody's shall stand in for the server's own.
         sql.SQL("SET LOCAL search_path = pg_catalog, pg_temp").format(),
-        sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(SCHEMA)),
+        sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(WARM_SCHEMA)),
         _create_table(name, shape, definitions),
         *(
-            sql.SQL("ALTER TABLE {} ADD COLUMN {}").format(qualified(SCHEMA, name), definition)
+            sql.SQL("ALTER TABLE {} ADD COLUMN {}").format(qualified(WARM_SCHEMA, name), definition)
             for column, definition in definitions.items()
             if column not in columns
         ),
@@ -244,7 +247,7 @@ def view_name(shape: TableShape) -> sql.Identifier:
 
 def function_name(name: str) -> sql.Identifier:
     """The function that takes down a partition of a warm table."""
-    return qualified(SCHEMA, f"{name}_drop")
+    return qualified(WARM_SCHEMA, f"{name}_drop")
 
 
 def _wanted(settings: TableSettings, now: datetime, until: Partition) -> list[Partition]:
@@ -290,7 +293,7 @@ def _names(names: Iterable[str]) -> sql.Composed:
 
 def _create_table(name: str, shape: TableShape, definitions: dict[str, sql.Composed]) -> sql.Composed:
     return sql.SQL("CREATE TABLE IF NOT EXISTS {} ({}, PRIMARY KEY ({})) PARTITION BY RANGE ({})").format(
-        qualified(SCHEMA, name),
+        qualified(WARM_SCHEMA, name),
         sql.SQL(", ").join(definitions.values()),
         _names(warm_key(shape)),
         sql.Identifier(shape.date_column),
@@ -300,8 +303,8 @@ def _create_table(name: str, shape: TableShape, definitions: dict[str, sql.Compo
 def _create_partition(name: str, shape: TableShape, month: str, partition: str) -> sql.Composed:
     window = Partition.parse(Frequency.MONTHLY, month).window
     return sql.SQL("CREATE TABLE {} PARTITION OF {} FOR VALUES FROM ({}) TO ({})").format(
-        qualified(SCHEMA, partition),
-        qualified(SCHEMA, name),
+        qualified(WARM_SCHEMA, partition),
+        qualified(WARM_SCHEMA, name),
         _literal(shape, window.start),
         _literal(shape, window.end),
     )
@@ -316,7 +319,7 @@ def _create_view(shape: TableShape, name: str) -> sql.Composed:
         view=view_name(shape),
         columns=_names(column.name for column in shape.columns),
         hot=qualified(shape.schema_name, shape.table_name),
-        warm=qualified(SCHEMA, name),
+        warm=qualified(WARM_SCHEMA, name),
         same=sql.SQL(" AND ").join(
             sql.SQL("h.{key} OPERATOR(pg_catalog.=) w.{key}").format(key=sql.Identifier(key))
             for key in shape.primary_key
@@ -346,7 +349,7 @@ BEGIN
   EXECUTE format('DROP TABLE %I.%I', {schema}, partition);
 END
 """
-    ).format(schema=sql.Literal(SCHEMA), name=sql.Literal(name))
+    ).format(schema=sql.Literal(WARM_SCHEMA), name=sql.Literal(name))
     return sql.SQL(
         "CREATE OR REPLACE FUNCTION {}(partition name, proved_rows bigint) RETURNS void LANGUAGE plpgsql SECURITY DEFINER "
         "SET search_path = pg_catalog, pg_temp AS {}"
@@ -357,9 +360,9 @@ def _grants(name: str, role: str, partitions: Iterable[str]) -> list[sql.Compose
     """UPDATE is for rows that come again: restored, changed and archived once more, they replace their older form."""
     to = sql.Identifier(role)
     signature = sql.SQL("{}(name, bigint)").format(function_name(name))
-    tables = sql.SQL(", ").join(qualified(SCHEMA, each) for each in (name, *partitions))
+    tables = sql.SQL(", ").join(qualified(WARM_SCHEMA, each) for each in (name, *partitions))
     return [
-        sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(SCHEMA), to),
+        sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(WARM_SCHEMA), to),
         sql.SQL("GRANT SELECT, INSERT, UPDATE ON {} TO {}").format(tables, to),
         sql.SQL("REVOKE ALL ON FUNCTION {} FROM PUBLIC").format(signature),
         sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(signature, to),

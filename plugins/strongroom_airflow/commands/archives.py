@@ -13,9 +13,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from strongroom.archive.delete import DeleteEvidence
 from strongroom.calendar import EPOCH
 from strongroom.errors import IntegrityError
+from strongroom.ledger.evidence import DeleteEvidence
 from strongroom.ledger.index import Survey, each_once, survey_catalog
 from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.reread import ArchiveVerdict, read_deletions

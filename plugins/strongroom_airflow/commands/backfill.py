@@ -42,12 +42,7 @@ from rich.table import Table
 from sqlalchemy import func, select, update
 
 from strongroom.errors import StrongroomError
-from strongroom_airflow.commands.following import (
-    FINISHED,
-    NO_SCHEDULER,
-    refuse_a_paused_dag,
-    scheduler_is_alive,
-)
+from strongroom_airflow.commands.following import FINISHED, NO_SCHEDULER, refuse_a_paused_dag, scheduler_is_alive
 from strongroom_airflow.commands.terminal import INTERRUPTED, Stopped, output_console, printable
 from strongroom_airflow.timetable import RetentionPartitionTimetable
 

@@ -16,7 +16,7 @@ from rich.table import Column, Table
 from strongroom.errors import RestoreError
 from strongroom.ledger.restores import make_restore_id
 from strongroom.object_keys import ArchiveId
-from strongroom.restore.plan import RestoreReport
+from strongroom.restore.records import RestoreReport
 from strongroom_airflow.commands.following import (
     FINISHED,
     Task,

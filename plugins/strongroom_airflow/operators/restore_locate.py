@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from strongroom.restore.plan import RestorePlan, plan_restore
+from strongroom.restore.plan import plan_restore
+from strongroom.restore.records import RestorePlan
 from strongroom_airflow.operators.restore_base import RestoreOperator
 from strongroom_airflow.restore_run import RestoreRun
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from strongroom.errors import RestoreError
+from strongroom.restore.claims import renew_claims
 from strongroom.restore.load import restore_part
-from strongroom.restore.plan import RestoredPart, RestorePart, RestorePlan, renew_claims
+from strongroom.restore.records import RestoredPart, RestorePart, RestorePlan
 from strongroom_airflow.operators.restore_base import RestoreOperator
 from strongroom_airflow.restore_run import RestoreRun
 

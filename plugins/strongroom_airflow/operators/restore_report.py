@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from strongroom.errors import RestoreError
+from strongroom.restore.claims import release_claims
 from strongroom.restore.load import listed_rows
-from strongroom.restore.plan import RestoredPart, RestorePlan, release_claims, report_restore, require_complete
+from strongroom.restore.records import RestoredPart, RestorePlan
+from strongroom.restore.report import report_restore, require_complete
 from strongroom_airflow.operators.restore_base import RestoreOperator
 from strongroom_airflow.restore_run import RestoreRun
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow.sdk import Context
 
-from strongroom.restore.plan import RestorePlan
+from strongroom.restore.records import RestorePlan
 from strongroom.restore.thaw import ask_back, parts_of
 from strongroom_airflow.connections import connect_glacier
 from strongroom_airflow.operators.restore_base import RestoreOperator

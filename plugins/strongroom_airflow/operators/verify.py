@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from strongroom.archive.verify import restore_keys, verify_part
+from strongroom.archive.verify import verify_part
 from strongroom.records import TableShape, UploadedPart, VerifiedPart
+from strongroom.tables.archived_keys import restore_keys
 from strongroom_airflow.operators.base import PartOperator
 from strongroom_airflow.run import ArchiveRun
 

@@ -1,0 +1,59 @@
+"""The claims of a restore: one per partition, of the archived table and of the target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from strongroom.errors import StrongroomError
+from strongroom.ledger.claims import KeepClaim, claim_keeper, release_claim, take_claim
+from strongroom.ledger.restores import split_table
+from strongroom.object_keys import ArchiveId, claim_key
+from strongroom.restore.records import RestorePart, RestorePlan
+from strongroom.storage.store import Store
+
+
+def claim_keys(plan: RestorePlan) -> list[str]:
+    """Keys of the claims that keep archive runs and purges away while rows come back."""
+    tables = sorted({split_table(plan.table), split_table(plan.target)})
+    return [claim_key(*table, key) for table in tables for key in plan.partition_keys]
+
+
+def take_claims(store: Store, plan: RestorePlan, *, owner: str, now: datetime, ttl: timedelta) -> None:
+    taken: list[str] = []
+    try:
+        for key in claim_keys(plan):
+            take_claim(store, key, owner=owner, now=now, ttl=ttl)
+            taken.append(key)
+    except StrongroomError:
+        for key in taken:
+            release_claim(store, key, owner=owner, now=now)
+        raise
+
+
+def renew_claims(
+    store: Store,
+    plan: RestorePlan,
+    part: RestorePart,
+    *,
+    owner: str,
+    clock: Callable[[], datetime],
+    ttl: timedelta,
+) -> KeepClaim:
+    """Renew the claims on the partition of one part; each part does so before it changes anything.
+
+    Returns:
+        What looks after them while the part is loaded.
+    """
+    archive = ArchiveId.parse(part.archive_id)
+    tables = sorted({split_table(plan.table), split_table(plan.target)})
+    keys = [claim_key(*table, archive.partition_key) for table in tables]
+    for key in keys:
+        take_claim(store, key, owner=owner, now=clock(), ttl=ttl)
+    return claim_keeper(store, keys, owner=owner, clock=clock, ttl=ttl)
+
+
+def release_claims(store: Store, plan: RestorePlan, *, owner: str, now: datetime) -> None:
+    """Give the claims back."""
+    for key in claim_keys(plan):
+        release_claim(store, key, owner=owner, now=now)

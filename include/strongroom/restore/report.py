@@ -1,0 +1,103 @@
+"""Restore, last step: sum up what became of each part, move the sequences, and keep the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal
+
+from strongroom.database.session import Connection
+from strongroom.errors import RestoreError
+from strongroom.ledger.restores import split_table
+from strongroom.object_keys import restore_report_key
+from strongroom.restore.records import RestoredPart, RestorePlan, RestoreReport
+from strongroom.restore.target import find_target, move_sequences
+from strongroom.storage.store import Store
+
+_RESULT_ORDER = ("missing", "corrupted", "different", "restored", "unchanged")
+
+
+def report_restore(
+    connection: Connection, store: Store, plan: RestorePlan, parts: Sequence[RestoredPart], *, now: datetime
+) -> RestoreReport:
+    """Move the sequences past what was loaded, sum up, and keep the summary under ``reports/``.
+
+    A repeat writes the summary anew; the bucket's versions keep the older one. A dry run leaves no object.
+
+    Raises:
+        SourceAccessError: A sequence must be moved and the role may not.
+    """
+    parts = sorted(parts, key=lambda part: (part.archive_id, part.number))
+    highest: dict[str, int] = {}
+    for part in parts:
+        highest = _highest_of(highest, part.highest)
+    target = find_target(connection, *split_table(plan.target)) if highest else None
+    report = RestoreReport(
+        outcome=_outcome(plan, parts),
+        restore_id=plan.restore_id,
+        table=plan.table,
+        target=plan.target,
+        archive_ids=plan.archive_ids,
+        partition_keys=plan.partition_keys,
+        rows=plan.rows,
+        wanted=sum(part.wanted for part in parts),
+        inserted=sum(part.inserted for part in parts),
+        unchanged=sum(part.unchanged for part in parts),
+        different=sum(part.different for part in parts),
+        results=_count_results(plan, parts),
+        moved_sequences=move_sequences(connection, target, highest) if target is not None else (),
+        parts=tuple(parts),
+        who=plan.request.who,
+        triggered_by=plan.request.triggered_by,
+        why=plan.request.why,
+        until=plan.until,
+        planned_at=plan.planned_at,
+        finished_at=now,
+    )
+    if not plan.request.dry_run:
+        key = restore_report_key(*split_table(plan.target), plan.restore_id)
+        present = store.read(key)
+        store.swap(key, report.model_dump_json(indent=2).encode() + b"\n", etag=present[1] if present else None)
+    return report
+
+
+def _highest_of(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
+    """The higher value of each column."""
+    return {name: max(values[name] for values in (one, other) if name in values) for name in one | other}
+
+
+def _count_results(plan: RestorePlan, parts: Sequence[RestoredPart]) -> dict[str, int]:
+    counts = {result: sum(part.result == result for part in parts) for result in _RESULT_ORDER}
+    counts["unfinished"] = len(plan.parts) - len(parts)
+    return {result: number for result, number in counts.items() if number}
+
+
+def _outcome(
+    plan: RestorePlan, parts: Sequence[RestoredPart]
+) -> Literal["restored", "unchanged", "different", "incomplete", "dry_run"]:
+    if plan.request.dry_run:
+        return "dry_run"
+    if len(parts) < len(plan.parts) or any(part.failed for part in parts):
+        return "incomplete"
+    if any(part.different for part in parts):
+        return "different"
+    return "restored" if any(part.inserted for part in parts) else "unchanged"
+
+
+def require_complete(report: RestoreReport) -> None:
+    """See that every part came back.
+
+    Raises:
+        RestoreError: Names the parts that did not, and why.
+    """
+    if report.outcome != "incomplete":
+        return
+    failed = [f"{part.archive_id} part {part.number} is {part.result}" for part in report.parts if part.failed]
+    unfinished = report.results.get("unfinished", 0)
+    raise RestoreError(
+        f"restore {report.restore_id} into {report.target} is incomplete",
+        found="; ".join([*failed[:10], *([f"{unfinished} parts unfinished: see their tasks"] if unfinished else [])]),
+        hint="Nothing was loaded from those parts; rows of the others are in the table. `airflow strongroom verify` says "
+        "what is wrong with an archive, and earlier versions of a damaged object may still be in the bucket. "
+        "Clear the failed tasks when the objects are sound again: rows that are there are not loaded twice.",
+    )
