@@ -15,7 +15,7 @@ from datetime import datetime, timedelta, timezone
 from airflow.sdk import DAG
 
 from strongroom.settings import load_settings
-from strongroom_airflow.operators.statistics import StatisticsOperator
+from strongroom_airflow.statistics.keep import StatisticsOperator
 
 first = next(iter(load_settings().tables.values()))
 

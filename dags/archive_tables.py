@@ -10,19 +10,17 @@ from datetime import datetime, timedelta, timezone
 from airflow.sdk import DAG, Asset, get_parsing_context, task_group
 
 from strongroom.settings import TableSettings, load_settings
+from strongroom_airflow.archive.checksum import ChecksumOperator
+from strongroom_airflow.archive.compress import CompressOperator
+from strongroom_airflow.archive.delete import DeleteOperator
+from strongroom_airflow.archive.detach import DetachOperator
+from strongroom_airflow.archive.extract_to_staging import ExtractToStagingOperator
+from strongroom_airflow.archive.plan import PlanOperator
+from strongroom_airflow.archive.report import ReportOperator
+from strongroom_airflow.archive.seal import SealOperator
+from strongroom_airflow.archive.upload import UploadOperator
+from strongroom_airflow.archive.verify import VerifyOperator
 from strongroom_airflow.documentation import describe_dag, describe_step
-from strongroom_airflow.operators import (
-    ChecksumOperator,
-    CompressOperator,
-    DeleteOperator,
-    DetachOperator,
-    ExtractToStagingOperator,
-    PlanOperator,
-    ReportOperator,
-    SealOperator,
-    UploadOperator,
-    VerifyOperator,
-)
 from strongroom_airflow.timetable import RetentionPartitionTimetable
 
 

@@ -28,10 +28,10 @@ from datetime import datetime, timedelta, timezone
 from airflow.sdk import DAG, Param
 
 from strongroom.settings import load_settings
-from strongroom_airflow.operators.restore_locate import RestoreLocateOperator
-from strongroom_airflow.operators.restore_part import RestorePartOperator
-from strongroom_airflow.operators.restore_report import RestoreReportOperator
-from strongroom_airflow.operators.restore_thaw import RestoreThawOperator
+from strongroom_airflow.restore.load import RestorePartOperator
+from strongroom_airflow.restore.plan import RestoreLocateOperator
+from strongroom_airflow.restore.report import RestoreReportOperator
+from strongroom_airflow.restore.thaw import RestoreThawOperator
 
 tables = load_settings().tables
 first = next(iter(tables.values()))

@@ -29,13 +29,13 @@ from datetime import datetime, timedelta, timezone
 from airflow.sdk import DAG
 
 from strongroom.settings import load_settings
-from strongroom_airflow.operators.purge_approve import PurgeApproveOperator
-from strongroom_airflow.operators.purge_archives import PurgeArchivesOperator
-from strongroom_airflow.operators.purge_decide import PurgeDecideOperator
-from strongroom_airflow.operators.purge_detached import PurgeDetachedOperator
-from strongroom_airflow.operators.purge_report import PurgeReportOperator
-from strongroom_airflow.operators.purge_sweep import PurgeSweepOperator
-from strongroom_airflow.operators.purge_warm import PurgeWarmOperator
+from strongroom_airflow.retention.approve import PurgeApproveOperator
+from strongroom_airflow.retention.decide import PurgeDecideOperator
+from strongroom_airflow.retention.drop_detached import PurgeDetachedOperator
+from strongroom_airflow.retention.drop_warm import PurgeWarmOperator
+from strongroom_airflow.retention.purge import PurgeArchivesOperator
+from strongroom_airflow.retention.report import PurgeReportOperator
+from strongroom_airflow.retention.sweep import PurgeSweepOperator
 
 tables = load_settings().tables
 first = next(iter(tables.values()))

@@ -46,7 +46,7 @@ class StrongroomPlugin(AirflowPlugin):
         It also keeps them to one version: after an upgrade they take the new one when whoever forks them is restarted.
         """
         if _FORKING.intersection(sys.argv[1:2]):
-            import_module("strongroom_airflow.ahead")
+            import_module("strongroom_airflow.preload")
         if _FORKING_TASKS.intersection(sys.argv[1:2]):
             for name in _ARROW:
                 import_module(name)

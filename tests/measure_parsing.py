@@ -19,7 +19,7 @@ MOST_SECONDS = 5.0
 PARSE = """
 import time
 from airflow.dag_processing.dagbag import DagBag
-import strongroom_airflow.operators
+import strongroom_airflow.preload
 imported = time.process_time()
 bag = DagBag(DAGS)
 assert not bag.import_errors, bag.import_errors

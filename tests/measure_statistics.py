@@ -101,7 +101,7 @@ def measure(server: ObjectStore, store: Store, count: int) -> Seconds:
     from strongroom_airflow.commands.catalog import catalog
     from strongroom_airflow.connections import connect_stores
     from strongroom_airflow.exporter import Figures
-    from strongroom_airflow.gathering import gather_statistics
+    from strongroom_airflow.statistics.gather import gather_statistics
 
     def statistics() -> int:
         settings = load_settings()

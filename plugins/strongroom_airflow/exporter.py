@@ -34,7 +34,14 @@ from strongroom.settings import Settings, load_settings
 from strongroom.statistics.figures import Uncounted
 from strongroom.statistics.metrics import StepFigures, make_metrics
 from strongroom_airflow.connections import StoreKey, connect_store, store_key, store_users
-from strongroom_airflow.gathering import UNREACHABLE, StoreContents, count_tables, describe, put_together, read_store
+from strongroom_airflow.statistics.gather import (
+    UNREACHABLE,
+    StoreContents,
+    count_tables,
+    describe,
+    put_together,
+    read_store,
+)
 from strongroom_airflow.stored_connections import find_stored_connections
 
 log = logging.getLogger("strongroom.exporter")

@@ -9,7 +9,7 @@ from airflow.models.xcom import XComModel
 from fastapi import Depends, FastAPI, HTTPException, status
 from fastapi.responses import HTMLResponse
 
-from strongroom_airflow.operators.statistics import PAGE_XCOM
+from strongroom_airflow.statistics.keep import PAGE_XCOM
 
 app = FastAPI(openapi_url=None)  # without it the list of routes would be public
 

@@ -18,8 +18,8 @@ __all__ = ["chain"]
 
 
 def test_a_delete_that_is_cleared_alone_says_who_deleted_before_and_what_is_there_again(metadata, chain, monkeypatch):
-    from strongroom_airflow.operators.delete import DeleteOperator
-    from strongroom_airflow.operators.report import ReportOperator
+    from strongroom_airflow.archive.delete import DeleteOperator
+    from strongroom_airflow.archive.report import ReportOperator
 
     monkeypatch.setenv("AIRFLOW_CONN_STRONGROOM_SOURCE", os.environ["AIRFLOW_CONN_STRONGROOM_OWNER"])
     plan = chain.plan()

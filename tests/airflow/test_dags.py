@@ -227,7 +227,7 @@ def test_only_who_forks_imports_for_its_forks_what_they_need():
     """Each task, and each parse of a DAG file, would import it anew; the web server and the commands never need it."""
     program = (
         "import glob, runpy, sys; from strongroom_plugin import StrongroomPlugin as plugin\n"
-        "sys.argv = ['airflow', 'api-server']; plugin.on_load(); print('strongroom_airflow.operators' in sys.modules)\n"
+        "sys.argv = ['airflow', 'api-server']; plugin.on_load(); print('strongroom_airflow.step' in sys.modules)\n"
         "sys.argv = ['airflow', 'dag-processor']; plugin.on_load(); print('pyarrow' in sys.modules); ahead = set(sys.modules)\n"
         "[runpy.run_path(path) for path in glob.glob('dags/*.py')]\n"
         "ours = ('strongroom', 'airflow.providers.amazon', 'airflow.sdk.definitions.decorators')\n"

@@ -62,8 +62,8 @@ def context_of(dag_id: str, partition_key: str | None = None) -> dict[str, Any]:
 
 
 def test_the_operators_detach_a_partition_keep_it_while_it_cools_off_and_say_so(metadata, chain):
-    from strongroom_airflow.operators.detach import DetachOperator
-    from strongroom_airflow.operators.purge_detached import PurgeDetachedOperator
+    from strongroom_airflow.archive.detach import DetachOperator
+    from strongroom_airflow.retention.drop_detached import PurgeDetachedOperator
 
     sealed = chain.seal(chain.plan())
     parts = [part.model_dump(mode="json") for part in sealed.parts]
@@ -86,7 +86,7 @@ def test_the_operators_detach_a_partition_keep_it_while_it_cools_off_and_say_so(
 
 
 def test_rows_that_are_in_no_partition_that_may_go_are_left_to_the_delete_with_the_reason(metadata, chain):
-    from strongroom_airflow.operators.detach import DetachOperator
+    from strongroom_airflow.archive.detach import DetachOperator
 
     with psycopg.connect(chain.conninfo, autocommit=True) as connection:
         connection.execute("CREATE VIEW of_may AS SELECT * FROM may")

@@ -41,7 +41,7 @@ class Desk:
     def batches(self) -> list[dict[str, Any]]:
         """What `decide` returns."""
         from strongroom.settings import load_settings
-        from strongroom_airflow.purge_run import make_batches, oldest_first
+        from strongroom_airflow.retention.run import make_batches, oldest_first
 
         settings = load_settings()
         made = make_batches(settings, settings.table("audit"), oldest_first(judge(self.store, now=NOW)))
@@ -52,7 +52,7 @@ class Desk:
         from airflow.providers.standard.operators import hitl
         from airflow.sdk.exceptions import TaskAwaitingInput
 
-        from strongroom_airflow.operators.purge_approve import PurgeApproveOperator
+        from strongroom_airflow.retention.approve import PurgeApproveOperator
 
         self.monkeypatch.setattr(hitl, "upsert_hitl_detail", lambda **asked: setattr(self, "body", asked["body"]))
         operator = PurgeApproveOperator(task_id="approve", batches=batches)
@@ -65,7 +65,7 @@ class Desk:
 
     def answer(self, option: str = "Approve", by: str = "ada") -> dict[str, Any]:
         """Go on with `approve` as Airflow does when a person has answered."""
-        from strongroom_airflow.operators.purge_approve import PurgeApproveOperator
+        from strongroom_airflow.retention.approve import PurgeApproveOperator
 
         operator = PurgeApproveOperator(task_id="approve", batches=[])
         event = {
@@ -79,7 +79,7 @@ class Desk:
 
     def purge(self, batch: dict[str, Any], approval: dict[str, Any] | None = None) -> dict[str, tuple[str, str]]:
         """Run `purge`; each month with result and detail."""
-        from strongroom_airflow.operators.purge_archives import PurgeArchivesOperator
+        from strongroom_airflow.retention.purge import PurgeArchivesOperator
 
         given = approval or Approval(approved=True, by="mallory", at=NOW).model_dump(mode="json")
         operator = PurgeArchivesOperator(task_id="purge", batch=batch, approval=given)

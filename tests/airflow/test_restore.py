@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from strongroom.object_keys import ArchiveId
-from strongroom_airflow.restore_run import RestoreRun
+from strongroom_airflow.restore.run import RestoreRun
 from tests.chain import Chain, some_settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]

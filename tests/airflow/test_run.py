@@ -11,9 +11,9 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from strongroom.errors import ConfigurationError
+from strongroom_airflow.archive.extract_to_staging import pause
+from strongroom_airflow.archive.run import ArchiveRun
 from strongroom_airflow.connections import connect_owner, connect_replica, connect_restore, connect_source
-from strongroom_airflow.operators.extract_to_staging import pause
-from strongroom_airflow.run import ArchiveRun
 from tests.chain import some_settings
 
 BEGAN = datetime(2026, 11, 23, 22, tzinfo=timezone.utc)

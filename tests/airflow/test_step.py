@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from structlog.testing import capture_logs
 
 from strongroom.errors import RestoreError, StoreError
-from strongroom_airflow.operators.step import ERROR_XCOM, StepOperator, log_fields, log_lines
+from strongroom_airflow.step import ERROR_XCOM, StepOperator, log_fields, log_lines
 from strongroom_airflow.stopping import StoppedError
 
 

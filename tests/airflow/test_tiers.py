@@ -67,7 +67,7 @@ def chain(source, moto_url, tmp_path, monkeypatch) -> Chain:
 def test_a_restore_asks_for_a_part_in_glacier_waits_deferred_and_goes_on_when_it_is_back(metadata, chain):
     from airflow.sdk.exceptions import TaskDeferred
 
-    from strongroom_airflow.operators.restore_thaw import RestoreThawOperator
+    from strongroom_airflow.restore.thaw import RestoreThawOperator
     from strongroom_airflow.triggers import PartsReturnedTrigger
 
     archive = ArchiveId.parse(chain.run().archive_id)

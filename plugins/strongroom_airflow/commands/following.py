@@ -33,7 +33,7 @@ from sqlalchemy.exc import IntegrityError
 
 from strongroom.errors import StrongroomError
 from strongroom_airflow.commands.terminal import Stopped, error_console, print_json, print_out, progress_bar
-from strongroom_airflow.operators.step import ERROR_XCOM
+from strongroom_airflow.step import ERROR_XCOM
 
 POLL_SECONDS = 1.0
 """How often the runs are looked at while a command follows them."""

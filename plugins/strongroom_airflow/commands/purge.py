@@ -37,7 +37,7 @@ from strongroom_airflow.commands.following import (
 )
 from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
 from strongroom_airflow.connections import connect_stores
-from strongroom_airflow.purge_run import judge_store, needs_approval
+from strongroom_airflow.retention.run import judge_store, needs_approval
 
 DAG_ID = "retention_purge"
 _COLOURS = {

@@ -11,8 +11,8 @@ from airflow.sdk.observability.stats import Stats
 from strongroom.retention.approval import approval_of
 from strongroom.retention.purge import BY_POLICY, Approval, PurgeResult, purge_archive
 from strongroom_airflow.connections import connect_purge_store, connect_store
-from strongroom_airflow.operators.purge_base import PurgeStepOperator
-from strongroom_airflow.purge_run import PurgeBatch, PurgeRun, needs_approval, needs_four_eyes
+from strongroom_airflow.retention.base import PurgeStepOperator
+from strongroom_airflow.retention.run import PurgeBatch, PurgeRun, needs_approval, needs_four_eyes
 
 
 class PurgeArchivesOperator(PurgeStepOperator):

@@ -12,8 +12,8 @@ from airflow.sdk.observability.stats import Stats
 from strongroom.archive.report import RunReport, report_run
 from strongroom.records import ArchivePlan, DeletedPart, VerifiedPart
 from strongroom.tables.vacuum import vacuum_after
-from strongroom_airflow.operators.base import StrongroomOperator
-from strongroom_airflow.run import ArchiveRun
+from strongroom_airflow.archive.base import StrongroomOperator
+from strongroom_airflow.archive.run import ArchiveRun
 
 
 class ReportOperator(StrongroomOperator):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from strongroom.archive.checksum import checksum_part
 from strongroom.records import ChecksummedPart, CompressedPart
-from strongroom_airflow.operators.base import PartOperator
-from strongroom_airflow.run import ArchiveRun
+from strongroom_airflow.archive.base import PartOperator
+from strongroom_airflow.archive.run import ArchiveRun
 
 
 class ChecksumOperator(PartOperator):

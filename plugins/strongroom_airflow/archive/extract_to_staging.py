@@ -9,8 +9,8 @@ from airflow.sdk.exceptions import AirflowRescheduleException
 
 from strongroom.archive.extract_to_staging import extract_part
 from strongroom.records import ExtractedPart, PlannedPart
-from strongroom_airflow.operators.base import PartOperator
-from strongroom_airflow.run import ArchiveRun
+from strongroom_airflow.archive.base import PartOperator
+from strongroom_airflow.archive.run import ArchiveRun
 
 _LOOK_AGAIN = timedelta(seconds=5)
 _A_PART = timedelta(seconds=2)

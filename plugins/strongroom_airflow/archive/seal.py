@@ -7,8 +7,8 @@ from typing import Any
 
 from strongroom.archive.seal import seal_archive
 from strongroom.records import ArchivePlan, VerifiedPart
-from strongroom_airflow.operators.base import StrongroomOperator
-from strongroom_airflow.run import ArchiveRun
+from strongroom_airflow.archive.base import StrongroomOperator
+from strongroom_airflow.archive.run import ArchiveRun
 
 
 class SealOperator(StrongroomOperator):

@@ -14,8 +14,8 @@ from strongroom.object_keys import ArchiveId
 from strongroom.retention.approval import keep_answer, keep_question
 from strongroom.retention.purge import BY_POLICY, NOBODY, Approval, Decision, judge_again
 from strongroom_airflow.connections import connect_store, connect_stores
-from strongroom_airflow.operators.step import translated_errors
-from strongroom_airflow.purge_run import PurgeBatch, PurgeRun, needs_approval, needs_four_eyes
+from strongroom_airflow.retention.run import PurgeBatch, PurgeRun, needs_approval, needs_four_eyes
+from strongroom_airflow.step import translated_errors
 
 _LISTED = 100
 

@@ -13,8 +13,8 @@ from strongroom.settings import load_settings
 from strongroom.statistics.keep import keep_statistics, log_lines
 from strongroom.statistics.page import make_page
 from strongroom_airflow.connections import connect_stores
-from strongroom_airflow.gathering import gather_statistics
-from strongroom_airflow.operators.step import StepOperator
+from strongroom_airflow.statistics.gather import gather_statistics
+from strongroom_airflow.step import StepOperator
 
 PAGE_XCOM = "page"
 """The HTML page lies in XCom too, because the web server has no way to the store."""

@@ -10,8 +10,8 @@ from strongroom.restore.claims import release_claims
 from strongroom.restore.load import listed_rows
 from strongroom.restore.records import RestoredPart, RestorePlan
 from strongroom.restore.report import report_restore, require_complete
-from strongroom_airflow.operators.restore_base import RestoreOperator
-from strongroom_airflow.restore_run import RestoreRun
+from strongroom_airflow.restore.base import RestoreOperator
+from strongroom_airflow.restore.run import RestoreRun
 
 
 class RestoreReportOperator(RestoreOperator):

@@ -7,8 +7,8 @@ from typing import Any
 from strongroom.archive.verify import verify_part
 from strongroom.records import TableShape, UploadedPart, VerifiedPart
 from strongroom.tables.archived_keys import restore_keys
-from strongroom_airflow.operators.base import PartOperator
-from strongroom_airflow.run import ArchiveRun
+from strongroom_airflow.archive.base import PartOperator
+from strongroom_airflow.archive.run import ArchiveRun
 
 
 class VerifyOperator(PartOperator):

@@ -14,8 +14,8 @@ from strongroom.errors import StrongroomError
 from strongroom.ledger.manifests import sealed_part
 from strongroom.records import PlannedPart, VerifiedPart, narrow
 from strongroom.settings import load_settings
-from strongroom_airflow.operators.step import StepOperator
-from strongroom_airflow.run import ArchiveRun
+from strongroom_airflow.archive.run import ArchiveRun
+from strongroom_airflow.step import StepOperator
 from strongroom_airflow.stopping import StoppedError
 
 

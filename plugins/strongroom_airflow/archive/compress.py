@@ -5,8 +5,8 @@ from __future__ import annotations
 from strongroom.archive.compress import compress_part
 from strongroom.formats.codecs import choose_codec
 from strongroom.records import CompressedPart, ExtractedPart
-from strongroom_airflow.operators.base import PartOperator
-from strongroom_airflow.run import ArchiveRun
+from strongroom_airflow.archive.base import PartOperator
+from strongroom_airflow.archive.run import ArchiveRun
 
 
 class CompressOperator(PartOperator):

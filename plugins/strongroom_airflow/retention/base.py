@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from airflow.sdk import Context
 
-from strongroom_airflow.operators.step import StepOperator
-from strongroom_airflow.purge_run import PurgeRun
+from strongroom_airflow.retention.run import PurgeRun
+from strongroom_airflow.step import StepOperator
 
 
 class PurgeStepOperator(StepOperator):

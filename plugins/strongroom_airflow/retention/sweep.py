@@ -8,8 +8,8 @@ from typing import Any
 
 from strongroom.retention.sweep import Swept, sweep_staging, sweep_store
 from strongroom_airflow.connections import connect_purge_store, connect_staging, connect_store
-from strongroom_airflow.operators.purge_base import PurgeStepOperator
-from strongroom_airflow.purge_run import PurgeRun
+from strongroom_airflow.retention.base import PurgeStepOperator
+from strongroom_airflow.retention.run import PurgeRun
 
 
 class PurgeSweepOperator(PurgeStepOperator):

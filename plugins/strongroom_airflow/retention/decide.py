@@ -8,8 +8,8 @@ from typing import Any
 from strongroom.retention.purge import Decision
 from strongroom.retention.report import sum_up
 from strongroom_airflow.connections import connect_store
-from strongroom_airflow.operators.purge_base import PurgeStepOperator
-from strongroom_airflow.purge_run import MOST_A_RUN, PurgeRun, judge_store, make_batches, oldest_first
+from strongroom_airflow.retention.base import PurgeStepOperator
+from strongroom_airflow.retention.run import MOST_A_RUN, PurgeRun, judge_store, make_batches, oldest_first
 
 
 class PurgeDecideOperator(PurgeStepOperator):

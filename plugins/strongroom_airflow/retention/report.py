@@ -12,8 +12,8 @@ from strongroom.retention.purge import Approval, PurgeResult
 from strongroom.retention.report import Judged, keep_report
 from strongroom.retention.sweep import Swept
 from strongroom_airflow.connections import connect_stores
-from strongroom_airflow.operators.purge_base import PurgeStepOperator
-from strongroom_airflow.purge_run import PurgeRun
+from strongroom_airflow.retention.base import PurgeStepOperator
+from strongroom_airflow.retention.run import PurgeRun
 
 
 class PurgeReportOperator(PurgeStepOperator):

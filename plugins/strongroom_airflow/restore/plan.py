@@ -6,8 +6,8 @@ from typing import Any
 
 from strongroom.restore.plan import plan_restore
 from strongroom.restore.records import RestorePlan
-from strongroom_airflow.operators.restore_base import RestoreOperator
-from strongroom_airflow.restore_run import RestoreRun
+from strongroom_airflow.restore.base import RestoreOperator
+from strongroom_airflow.restore.run import RestoreRun
 
 
 class RestoreLocateOperator(RestoreOperator):

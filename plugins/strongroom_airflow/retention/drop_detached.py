@@ -7,8 +7,8 @@ from typing import Any
 
 from strongroom.retention.drop_detached import DetachedResult, purge_detached
 from strongroom_airflow.connections import connect_owner, connect_store
-from strongroom_airflow.operators.purge_base import PurgeStepOperator
-from strongroom_airflow.purge_run import PurgeRun
+from strongroom_airflow.retention.base import PurgeStepOperator
+from strongroom_airflow.retention.run import PurgeRun
 
 
 class PurgeDetachedOperator(PurgeStepOperator):

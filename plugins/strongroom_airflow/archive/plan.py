@@ -6,8 +6,8 @@ from typing import Any
 
 from strongroom.archive.plan import plan_archive
 from strongroom.records import ArchivePlan
-from strongroom_airflow.operators.base import StrongroomOperator
-from strongroom_airflow.run import ArchiveRun
+from strongroom_airflow.archive.base import StrongroomOperator
+from strongroom_airflow.archive.run import ArchiveRun
 
 
 class PlanOperator(StrongroomOperator):

@@ -9,8 +9,8 @@ from strongroom.errors import RestoreError
 from strongroom.restore.claims import renew_claims
 from strongroom.restore.load import restore_part
 from strongroom.restore.records import RestoredPart, RestorePart, RestorePlan
-from strongroom_airflow.operators.restore_base import RestoreOperator
-from strongroom_airflow.restore_run import RestoreRun
+from strongroom_airflow.restore.base import RestoreOperator
+from strongroom_airflow.restore.run import RestoreRun
 
 
 class RestorePartOperator(RestoreOperator):

@@ -7,12 +7,13 @@ from pkgutil import iter_modules
 
 from airflow.sdk import DAG, Asset, task_group
 
-from strongroom_airflow import documentation, operators
+from strongroom_airflow import archive, documentation, restore, retention, statistics
 
 __all__ = ["documentation", "task_group"]
 
-for module in iter_modules(operators.__path__, f"{operators.__name__}."):
-    import_module(module.name)
+for room in (archive, restore, retention, statistics):
+    for module in iter_modules(room.__path__, f"{room.__name__}."):
+        import_module(module.name)
 
 # Airflow imports more when the first of these is made.
 DAG("any", schedule="0 0 * * *")

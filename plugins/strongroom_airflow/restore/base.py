@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from airflow.sdk import Context
 
-from strongroom_airflow.operators.step import StepOperator
-from strongroom_airflow.restore_run import RestoreRun
+from strongroom_airflow.restore.run import RestoreRun
+from strongroom_airflow.step import StepOperator
 
 
 class RestoreOperator(StepOperator):

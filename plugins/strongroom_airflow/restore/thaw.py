@@ -12,8 +12,8 @@ from airflow.sdk import Context
 from strongroom.restore.records import RestorePlan
 from strongroom.restore.thaw import ask_back, parts_of
 from strongroom_airflow.connections import connect_glacier
-from strongroom_airflow.operators.restore_base import RestoreOperator
-from strongroom_airflow.restore_run import RestoreRun
+from strongroom_airflow.restore.base import RestoreOperator
+from strongroom_airflow.restore.run import RestoreRun
 from strongroom_airflow.triggers import PartsReturnedTrigger
 
 
