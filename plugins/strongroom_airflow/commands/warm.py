@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from strongroom.calendar import Frequency, Partition
 from strongroom.errors import ConfigurationError
-from strongroom.tables.warm import SCHEMA, warm_name, warm_script
+from strongroom.tables.warm import WARM_SCHEMA, warm_name, warm_script
 from strongroom_airflow.commands.terminal import command, print_out, read_settings
 from strongroom_airflow.connections import connect_owner, connect_source
 
@@ -34,7 +34,7 @@ def apply(args: Namespace) -> int:
         return 0
     if args.conn_id is None:
         raise ConfigurationError(
-            f"nobody is named to make {SCHEMA}.{warm_name(settings)}",
+            f"nobody is named to make {WARM_SCHEMA}.{warm_name(settings)}",
             expected="--conn-id with a connection of an owner of the table, or --print",
             hint="Nothing was changed. The archiver's role may not create tables; --print writes the SQL for psql.",
         )
@@ -45,7 +45,7 @@ def apply(args: Namespace) -> int:
         for statement in script:
             connection.execute(statement.encode())
     print_out(
-        f"{escape(f'{SCHEMA}.{warm_name(settings)}')} can take rows of {escape(settings.qualified_name)}, "
+        f"{escape(f'{WARM_SCHEMA}.{warm_name(settings)}')} can take rows of {escape(settings.qualified_name)}, "
         f"with partitions to {until.key}."
     )
     return 0
