@@ -13,9 +13,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from strongroom_local.postgres import PostgresServer
-from strongroom_local.s3 import ObjectStore
-from strongroom_local.stack import Stack
+from strongroom_local.servers.postgres import PostgresServer
+from strongroom_local.servers.s3 import ObjectStore
+from strongroom_local.servers.stack import Stack
 from tests.sessions import own_folder
 
 # The caller's shell may hold a stack (`eval "$(make -s env)"`), another database or another store: the tests hear nothing of

@@ -21,8 +21,8 @@ from strongroom.restore.claims import release_claims
 from strongroom.restore.records import RestoredPart, RestorePlan
 from strongroom.statistics.proofs import verify_and_record
 from strongroom.storage.store import Store
-from strongroom_local.postgres import PostgresServer
-from strongroom_local.s3 import ObjectStore
+from strongroom_local.servers.postgres import PostgresServer
+from strongroom_local.servers.s3 import ObjectStore
 from tests import restoring
 from tests.chain import NOW, Chain, some_settings
 

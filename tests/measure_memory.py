@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from strongroom.calendar import Frequency, Partition, Term, newest_due
-from strongroom_local import sample
-from strongroom_local.airflow import REPOSITORY
-from strongroom_local.stack import Stack
+from strongroom_local.demo import sample
+from strongroom_local.servers.airflow import REPOSITORY
+from strongroom_local.servers.stack import Stack
 from tests.e2e.helpers import STEPS, Airflow, Run, wait_for
 
 FOLDER = REPOSITORY / ".strongroom" / "memory"

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from strongroom_local.airflow import REPOSITORY
+from strongroom_local.servers.airflow import REPOSITORY
 
 TABLES = 200
 MOST_SECONDS = 5.0

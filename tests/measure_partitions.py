@@ -21,8 +21,8 @@ from pathlib import Path
 
 import psycopg
 
-from strongroom_local.postgres import PostgresServer
-from strongroom_local.s3 import ObjectStore
+from strongroom_local.servers.postgres import PostgresServer
+from strongroom_local.servers.s3 import ObjectStore
 from tests.chain import NOW, Chain, some_settings
 
 TABLE = """

@@ -28,9 +28,9 @@ from strongroom.ledger.index import survey_catalog, write_index
 from strongroom.object_keys import CATALOG_INDEX
 from strongroom.settings import StoreSettings
 from strongroom.storage.store import Store
-from strongroom_local.airflow import REPOSITORY
-from strongroom_local.postgres import PostgresServer
-from strongroom_local.s3 import ObjectStore
+from strongroom_local.servers.airflow import REPOSITORY
+from strongroom_local.servers.postgres import PostgresServer
+from strongroom_local.servers.s3 import ObjectStore
 from tests.synthetic import many_manifests, put_manifests
 
 BUCKET = "measurement"

@@ -23,8 +23,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from strongroom.settings import StoreSettings
 from strongroom.storage.store import make_client
-from strongroom_local.ports import LOOPBACK
-from strongroom_local.s3 import ObjectStore
+from strongroom_local.servers.ports import LOOPBACK
+from strongroom_local.servers.s3 import ObjectStore
 
 _TIMEOUT_SECONDS = 120
 

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from strongroom_local.airflow import REPOSITORY
-from strongroom_local.postgres import PostgresServer
-from strongroom_local.processes import exclusively, kill_group, read_record
-from strongroom_local.redis import RedisServer
-from strongroom_local.s3 import ObjectStore
-from strongroom_local.stack import Stack
+from strongroom_local.servers.airflow import REPOSITORY
+from strongroom_local.servers.postgres import PostgresServer
+from strongroom_local.servers.processes import exclusively, kill_group, read_record
+from strongroom_local.servers.redis import RedisServer
+from strongroom_local.servers.s3 import ObjectStore
+from strongroom_local.servers.stack import Stack
 
 _MEMORY = Path("/dev/shm")
 _ROOM_BYTES = 8 << 30

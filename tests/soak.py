@@ -24,8 +24,8 @@ import psycopg
 
 from strongroom.settings import StoreSettings
 from strongroom.storage.staging import OF_RESTORES
-from strongroom_local.postgres import PostgresServer
-from strongroom_local.s3 import ObjectStore
+from strongroom_local.servers.postgres import PostgresServer
+from strongroom_local.servers.s3 import ObjectStore
 from tests.faults.scenario import Scene
 from tests.faults.steps import ARCHIVE_STEPS, PURGE_STEPS, RESTORE_STEPS, Place, Steps
 from tests.ledger import examine

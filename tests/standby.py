@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from strongroom_local.postgres import PostgresServer
-from strongroom_local.processes import Account, run_as
+from strongroom_local.servers.postgres import PostgresServer
+from strongroom_local.servers.processes import Account, run_as
 
 
 class Standby(PostgresServer):

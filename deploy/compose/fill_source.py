@@ -10,7 +10,7 @@ import os
 from datetime import datetime, timezone
 from pathlib import Path
 
-from strongroom_local import sample  # noqa: TID251 (compose is for development too)
+from strongroom_local.demo import sample  # noqa: TID251 (compose is for development too)
 
 CONNINFO = ""
 """Nothing: libpq takes everything from the environment."""

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from strongroom_local.s3 import read_policies  # noqa: TID251 (compose is for development too)
+from strongroom_local.servers.s3 import read_policies  # noqa: TID251 (compose is for development too)
 
 Give = Callable[[Path, int, int], None]
 """Gives a file or folder to a user and group, as os.chown does."""

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from cryptography.fernet import Fernet
 
-from strongroom_local.postgres import PostgresServer
+from strongroom_local.servers.postgres import PostgresServer
 from tests.commands import fork_airflow
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -15,7 +15,7 @@ from airflow.sdk.definitions._internal.dag_parsing_context import _airflow_parsi
 from airflow.serialization.serialized_objects import DagSerialization
 
 from strongroom.settings import DEFAULT_FILE, FILE_VARIABLE
-from strongroom_local.airflow import REPOSITORY
+from strongroom_local.servers.airflow import REPOSITORY
 
 DAGS = REPOSITORY / "dags"
 ARCHIVE_TABLES = DAGS / "archive_tables.py"

@@ -26,8 +26,8 @@ from strongroom.settings import Settings, StoreSettings
 from strongroom.statistics.figures import Uncounted
 from strongroom.statistics.proofs import verify_archives
 from strongroom.storage.store import Store
-from strongroom_local.ports import choose_ports
-from strongroom_local.processes import wait_until
+from strongroom_local.servers.ports import choose_ports
+from strongroom_local.servers.processes import wait_until
 from tests.chain import NOW, Chain, some_settings
 from tests.sealing import claim_if_unowned
 

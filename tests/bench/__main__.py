@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.table import Table
 
 from strongroom.calendar import Frequency, Term, newest_due
-from strongroom_local import sample
-from strongroom_local.airflow import REPOSITORY
-from strongroom_local.stack import Stack
+from strongroom_local.demo import sample
+from strongroom_local.servers.airflow import REPOSITORY
+from strongroom_local.servers.stack import Stack
 from tests.bench.contenders import (
     TABLE,
     Course,

@@ -27,9 +27,9 @@ from rich.table import Table
 from strongroom.calendar import Frequency, Partition, Term, newest_due
 from strongroom.formats.codecs import BLOCK_BYTES, Codec, compress_stream, decompress
 from strongroom.settings import load_settings
-from strongroom_local import sample
-from strongroom_local.postgres import PostgresServer
-from strongroom_local.s3 import ObjectStore
+from strongroom_local.demo import sample
+from strongroom_local.servers.postgres import PostgresServer
+from strongroom_local.servers.s3 import ObjectStore
 from tests.bench.goals import machine, say
 from tests.chain import Chain
 

@@ -29,9 +29,9 @@ from strongroom.formats.codecs import choose_codec
 from strongroom.records import ArchivePlan, PlannedPart, VerifiedPart
 from strongroom.settings import TableSettings, load_settings
 from strongroom.storage.store import Store
-from strongroom_local.airflow import inherited_environment
-from strongroom_local.processes import ServerError
-from strongroom_local.stack import BUCKET, SOURCE_DATABASE, Stack
+from strongroom_local.servers.airflow import inherited_environment
+from strongroom_local.servers.processes import ServerError
+from strongroom_local.servers.stack import BUCKET, SOURCE_DATABASE, Stack
 from tests.bench.usage import Meter, Usage
 from tests.chain import RUN, Chain
 from tests.e2e.helpers import Airflow, Run, wait_for

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from strongroom.calendar import Partition
-from strongroom_local import sample
+from strongroom_local.demo import sample
 
 TABLE = "call_detail_records"
 _MOST_MADE = 250_000

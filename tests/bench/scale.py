@@ -21,7 +21,7 @@ from rich.table import Table
 
 from strongroom.calendar import Frequency, Partition, Term, newest_due
 from strongroom.settings import load_settings
-from strongroom_local.airflow import REPOSITORY
+from strongroom_local.servers.airflow import REPOSITORY
 from tests.bench.contenders import ARCHIVE_DAG, TABLE, airflow_pids
 from tests.bench.goals import Goal, goals_as_json, machine, say, show_goals
 from tests.bench.many_rows import ManyRows

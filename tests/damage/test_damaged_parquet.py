@@ -12,8 +12,8 @@ from pyarrow import parquet as pq
 
 from strongroom.errors import IntegrityError
 from strongroom.ledger.manifests import require_manifest
-from strongroom_local.postgres import PostgresServer
-from strongroom_local.s3 import ObjectStore
+from strongroom_local.servers.postgres import PostgresServer
+from strongroom_local.servers.s3 import ObjectStore
 from tests.damaging import Damaged, flipped, mend_part, require_found_in_part, require_sound, seal_three_parts
 
 

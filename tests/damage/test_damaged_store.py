@@ -21,8 +21,8 @@ from strongroom.ledger.index import _read_index
 from strongroom.ledger.manifests import require_manifest
 from strongroom.object_keys import CATALOG_INDEX, ArchiveId
 from strongroom.storage.store import CHUNK_BYTES
-from strongroom_local.postgres import PostgresServer
-from strongroom_local.s3 import ObjectStore
+from strongroom_local.servers.postgres import PostgresServer
+from strongroom_local.servers.s3 import ObjectStore
 from tests.damaging import Damaged, flipped, mend_part, require_found_in_part, require_sound, seal_three_parts
 
 A_FEW = settings(

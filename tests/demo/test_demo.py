@@ -20,11 +20,11 @@ from psycopg import sql
 
 from strongroom.calendar import Frequency, Partition
 from strongroom.settings import load_settings
-from strongroom_local import sample
-from strongroom_local.airflow import call_api
-from strongroom_local.demo_later import RESTORED_TABLE
-from strongroom_local.demo_proof import look_at
-from strongroom_local.stack import BUCKET, Stack
+from strongroom_local.demo import sample
+from strongroom_local.demo.later import RESTORED_TABLE
+from strongroom_local.demo.proof import look_at
+from strongroom_local.servers.airflow import call_api
+from strongroom_local.servers.stack import BUCKET, Stack
 
 ROWS = 1000
 ALERTS = "archive__acm_alerts"

@@ -12,8 +12,8 @@ import yaml
 from strongroom.database.session import open_source, read_identity
 from strongroom.settings import DEFAULT_FILE, FILE_VARIABLE, StoreSettings
 from strongroom.storage.store import Store
-from strongroom_local.ports import LOOPBACK
-from strongroom_local.stack import Stack
+from strongroom_local.servers.ports import LOOPBACK
+from strongroom_local.servers.stack import Stack
 from tests import glacier
 from tests.e2e.helpers import Airflow
 from tests.e2e.rehearsals import GLACIER_BUCKET, glacier_client, rehearsal_settings, table_of

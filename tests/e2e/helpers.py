@@ -25,10 +25,10 @@ import zstandard
 from psycopg import sql
 
 from strongroom.settings import FILE_VARIABLE
-from strongroom_local.airflow import call_api, inherited_environment
-from strongroom_local.processes import ServerError
-from strongroom_local.s3 import IDENTITIES
-from strongroom_local.stack import BUCKET, Stack
+from strongroom_local.servers.airflow import call_api, inherited_environment
+from strongroom_local.servers.processes import ServerError
+from strongroom_local.servers.s3 import IDENTITIES
+from strongroom_local.servers.stack import BUCKET, Stack
 
 ENDED = frozenset({"success", "failed"})
 STEPS = (

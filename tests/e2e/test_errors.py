@@ -10,7 +10,7 @@ import pytest
 from strongroom.ledger.holds import EVERYTHING, place_hold, release_hold
 from strongroom.settings import StoreSettings
 from strongroom.storage.store import Store
-from strongroom_local.stack import ARCHIVER_ROLE, BUCKET, SOURCE_DATABASE, Stack
+from strongroom_local.servers.stack import ARCHIVER_ROLE, BUCKET, SOURCE_DATABASE, Stack
 from tests.e2e.helpers import Airflow, Books, Run, Task, query, wait_for
 from tests.e2e.rehearsals import ERRORS, SCHEMA, create_table, dag_of, due_day, table_of
 

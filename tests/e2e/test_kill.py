@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import psycopg
 import pytest
 
-from strongroom_local.stack import Stack
+from strongroom_local.servers.stack import Stack
 from tests.e2e.helpers import STEPS, Airflow, Books, query, wait_for
 from tests.e2e.rehearsals import KILLS, SIBLINGS, create_table, dag_of, due_day, table_of
 from tests.proxies import Hold as RequestHold

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 
 from strongroom.settings import FILE_VARIABLE
-from strongroom_local.processes import wait_until
-from strongroom_local.stack import Stack
+from strongroom_local.servers.processes import wait_until
+from strongroom_local.servers.stack import Stack
 from tests.e2e.helpers import Airflow, Books, configuration_of, query, wait_for
 from tests.e2e.rehearsals import ORPHANED, create_table, dag_of, due_day, table_of
 

@@ -16,7 +16,7 @@ from strongroom.calendar import Frequency, Partition
 from strongroom.database.session import open_source
 from strongroom.storage.store import Store
 from strongroom.tables.warm import warm_script
-from strongroom_local.stack import ARCHIVER_ROLE, BUCKET, Stack
+from strongroom_local.servers.stack import ARCHIVER_ROLE, BUCKET, Stack
 from tests.chain import some_settings
 from tests.e2e.helpers import Airflow, Books, Run, ended, query, start_airflow, wait_for
 from tests.e2e.rehearsals import OWNER, PARTITIONED, create_partitions, dag_of, due_day, table_of

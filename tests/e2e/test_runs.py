@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from strongroom.calendar import Frequency, Partition, Term, newest_due
-from strongroom_local import sample
-from strongroom_local.processes import ServerError
-from strongroom_local.stack import SOURCE_DATABASE, Stack
+from strongroom_local.demo import sample
+from strongroom_local.servers.processes import ServerError
+from strongroom_local.servers.stack import SOURCE_DATABASE, Stack
 from tests.e2e.helpers import STEPS, Airflow, Books, Run, everything_said, query, run_airflow, secrets_of, wait_for
 from tests.e2e.rehearsals import create_table, dag_of, table_of
 

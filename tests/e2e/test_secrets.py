@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 import pytest
 
-from strongroom_local.processes import ServerError
-from strongroom_local.stack import ARCHIVER_ROLE, RESTORER_ROLE, Stack
+from strongroom_local.servers.processes import ServerError
+from strongroom_local.servers.stack import ARCHIVER_ROLE, RESTORER_ROLE, Stack
 from tests.e2e.helpers import Airflow, Books, Run, everything_said, query, secrets_of, wait_for
 from tests.e2e.rehearsals import SCHEMA, dag_of, due_day, table_of
 

@@ -14,9 +14,9 @@ import psycopg
 import pytest
 import yaml
 
-from strongroom_local.airflow import REPOSITORY, call_api, inherited_environment, read_shared_settings
-from strongroom_local.processes import ServerError, wait_until
-from strongroom_local.stack import ARCHIVER_ROLE, BUCKET, Stack
+from strongroom_local.servers.airflow import REPOSITORY, call_api, inherited_environment, read_shared_settings
+from strongroom_local.servers.processes import ServerError, wait_until
+from strongroom_local.servers.stack import ARCHIVER_ROLE, BUCKET, Stack
 
 COMPONENTS = ["PostgreSQL", "S3 server", "api-server", "scheduler", "dag-processor", "triggerer", "exporter"]
 

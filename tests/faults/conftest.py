@@ -12,8 +12,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from strongroom_local.postgres import PostgresServer
-from strongroom_local.s3 import ObjectStore
+from strongroom_local.servers.postgres import PostgresServer
+from strongroom_local.servers.s3 import ObjectStore
 from tests.faults.matrix import MATRIX, write_table
 from tests.faults.scenario import Scene
 

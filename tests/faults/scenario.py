@@ -14,9 +14,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from strongroom_local.ports import LOOPBACK
-from strongroom_local.postgres import PostgresServer
-from strongroom_local.s3 import ObjectStore
+from strongroom_local.servers.ports import LOOPBACK
+from strongroom_local.servers.postgres import PostgresServer
+from strongroom_local.servers.s3 import ObjectStore
 from tests.chain import some_settings
 from tests.faults.matrix import MATRIX
 from tests.faults.steps import ARCHIVE_STEPS, CLAIM_TTL, Ending, Place, Steps, step_process

@@ -7,7 +7,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from strongroom_local.ports import LOOPBACK
+from strongroom_local.servers.ports import LOOPBACK
 from tests.chain import Chain, some_settings
 from tests.integration.test_chain import execute
 from tests.ledger import Ledger, examine, opened, read_archives

@@ -11,9 +11,9 @@ import psycopg
 import pytest
 
 from strongroom.errors import StrongroomError
-from strongroom_local.postgres import PostgresServer
-from strongroom_local.processes import kill_group, read_record
-from strongroom_local.s3 import ObjectStore
+from strongroom_local.servers.postgres import PostgresServer
+from strongroom_local.servers.processes import kill_group, read_record
+from strongroom_local.servers.s3 import ObjectStore
 from tests.faults.scenario import Scenario, Scene, side_by_side
 from tests.faults.steps import Steps
 from tests.proxies import Moment

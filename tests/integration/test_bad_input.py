@@ -28,8 +28,8 @@ from strongroom.ledger.manifests import archive_ids, require_manifest
 from strongroom.object_keys import claim_key
 from strongroom.settings import StoreSettings
 from strongroom.storage.store import Store, make_client
-from strongroom_local.ports import choose_ports
-from strongroom_local.processes import wait_until
+from strongroom_local.servers.ports import choose_ports
+from strongroom_local.servers.processes import wait_until
 from tests.chain import Chain, some_settings
 
 EVENTS = """

@@ -14,7 +14,7 @@ from psycopg.sql import SQL
 from strongroom.archive.extract_to_staging import _copy_rows
 from strongroom.database.copy_out import copied_blocks
 from strongroom.database.session import open_source
-from strongroom_local.processes import wait_until
+from strongroom_local.servers.processes import wait_until
 
 NUMBERS = "COPY (SELECT n FROM generate_series(1, {}) AS n) TO STDOUT"
 FOREVER = "COPY (SELECT generate_series(1, 100000000), repeat('x', 1000)) TO STDOUT"

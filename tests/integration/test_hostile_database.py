@@ -15,7 +15,7 @@ from strongroom.calendar import Frequency, Partition
 from strongroom.database.session import open_source, pin
 from strongroom.errors import IntegrityError, StrongroomError, UnarchivableError
 from strongroom.tables.warm import warm_script
-from strongroom_local.processes import bare_environment
+from strongroom_local.servers.processes import bare_environment
 from tests.chain import NOW, Chain, some_settings
 from tests.integration.test_chain import execute, scalar
 from tests.integration.test_delete_guard import delete_while, nothing_more

@@ -18,7 +18,7 @@ from strongroom.object_keys import ArchiveId
 from strongroom.settings import StoreSettings
 from strongroom.statistics.proofs import verify_archive
 from strongroom.storage.staging import FolderStaging
-from strongroom_local.ports import LOOPBACK
+from strongroom_local.servers.ports import LOOPBACK
 from tests.chain import NOW, Chain, some_settings
 from tests.proxies import HoldingProxy, proxied_client
 from tests.restoring import restore

@@ -15,7 +15,7 @@ from strongroom.ledger.index import read_catalog, survey_catalog
 from strongroom.ledger.owner import claim_store, require_claimed
 from strongroom.object_keys import SOURCE_IDENTITY
 from strongroom.retention.purge import judge
-from strongroom_local.s3 import ObjectStore
+from strongroom_local.servers.s3 import ObjectStore
 from tests import restoring
 from tests.chain import NOW, Chain, some_settings
 

@@ -22,21 +22,21 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from strongroom_local.ports import LOOPBACK, PortTakenError
-from strongroom_local.postgres import PostgresServer
-from strongroom_local.processes import ServerError, wait_until
-from strongroom_local.redis import RedisServer
-from strongroom_local.s3 import ObjectStore
-from strongroom_local.server import LocalServer
-from strongroom_local.stack import Stack
+from strongroom_local.servers.ports import LOOPBACK, PortTakenError
+from strongroom_local.servers.postgres import PostgresServer
+from strongroom_local.servers.processes import ServerError, wait_until
+from strongroom_local.servers.redis import RedisServer
+from strongroom_local.servers.s3 import ObjectStore
+from strongroom_local.servers.server import LocalServer
+from strongroom_local.servers.stack import Stack
 from tests.sessions import sweep_dead_sessions
 
 ORDINARY_USER = """
 import os, sys
 from pathlib import Path
 import psycopg
-from strongroom_local.postgres import PostgresServer
-from strongroom_local.s3 import ObjectStore
+from strongroom_local.servers.postgres import PostgresServer
+from strongroom_local.servers.s3 import ObjectStore
 
 folder = Path(sys.argv[1])
 with PostgresServer(folder / "postgres") as server, ObjectStore(folder / "store") as store:

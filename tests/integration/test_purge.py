@@ -36,7 +36,7 @@ from strongroom.retention.purge import (
 from strongroom.settings import TableSettings
 from strongroom.storage.purge_store import PurgeStore, UnfinishedUpload
 from strongroom.storage.store import Store, StoredVersion
-from strongroom_local.s3 import ObjectStore
+from strongroom_local.servers.s3 import ObjectStore
 from tests.chain import Chain, some_settings
 from tests.damaging import Vandal
 from tests.sealing import seal_month
@@ -230,11 +230,11 @@ KILLED = """
 import json, os, signal, sys
 from datetime import datetime, timedelta
 import boto3
-from strongroom.purge import Approval, judge, purge_archive
-from strongroom.purge_store import PurgeStore, UnfinishedUpload
+from strongroom.retention.purge import Approval, judge, purge_archive
+from strongroom.storage.purge_store import PurgeStore, UnfinishedUpload
 from strongroom.records import RunIdentity
 from strongroom.settings import StoreSettings
-from strongroom.store import Store
+from strongroom.storage.store import Store
 
 given = json.loads(sys.stdin.read())
 settings = StoreSettings(bucket=given["bucket"])

@@ -24,7 +24,7 @@ from strongroom.errors import ConfigurationError, SourceAccessError, SourceError
 from strongroom.records import ExtractedPart, PlannedPart
 from strongroom.settings import DeleteLimits
 from strongroom.tables.pace import Neighbours
-from strongroom_local.postgres import PostgresServer
+from strongroom_local.servers.postgres import PostgresServer
 from tests.chain import Chain, some_settings
 from tests.integration.test_chain import execute, scalar
 from tests.standby import Standby

@@ -15,7 +15,7 @@ from strongroom.ledger.restores import active_restores
 from strongroom.object_keys import ArchiveId
 from strongroom.restore import load as restore_part_module
 from strongroom.restore.report import require_complete
-from strongroom_local import sample
+from strongroom_local.demo import sample
 from tests.chain import NOW, Chain, grants_of, some_settings
 from tests.damaging import Vandal
 from tests.restoring import load, plan, restore, staging_of

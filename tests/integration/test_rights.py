@@ -20,8 +20,8 @@ from strongroom.settings import StoreSettings
 from strongroom.statistics.waiting import count_waiting
 from strongroom.storage.bucket import BucketStore, apply_rules, check_bucket
 from strongroom.storage.store import Store
-from strongroom_local.airflow import REPOSITORY
-from strongroom_local.processes import bare_environment
+from strongroom_local.servers.airflow import REPOSITORY
+from strongroom_local.servers.processes import bare_environment
 from tests.chain import NOW, Chain, some_settings
 from tests.restoring import restore
 

@@ -12,9 +12,9 @@ from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from strongroom.errors import ConfigurationError, SourceError
-from strongroom_local.postgres import PostgresServer
-from strongroom_local.sample import ROLES, TABLES, create_roles, create_schema, load
-from strongroom_local.stack import Stack
+from strongroom_local.demo.sample import ROLES, TABLES, create_roles, create_schema, load
+from strongroom_local.servers.postgres import PostgresServer
+from strongroom_local.servers.stack import Stack
 
 NOW = datetime(2026, 11, 23, 15, 20, tzinfo=timezone.utc)
 MONTHS = [f"2025-{month}" for month in (10, 11, 12)] + [f"2026-{month:02}" for month in range(1, 12)]

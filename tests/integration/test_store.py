@@ -14,7 +14,7 @@ from strongroom.errors import ConfigurationError, ContendedError, IntegrityError
 from strongroom.ledger.claims import release_claim, take_claim
 from strongroom.settings import StoreSettings
 from strongroom.storage.store import Store, make_client
-from strongroom_local.ports import choose_ports
+from strongroom_local.servers.ports import choose_ports
 from tests.chain import NOW
 
 TTL = timedelta(hours=1)

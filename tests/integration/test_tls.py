@@ -27,7 +27,7 @@ from strongroom.retention.purge import Approval, judge, purge_archive
 from strongroom.settings import StoreSettings
 from strongroom.storage.purge_store import PurgeStore
 from strongroom.storage.store import Store, make_client
-from strongroom_local.ports import LOOPBACK
+from strongroom_local.servers.ports import LOOPBACK
 from tests.chain import NOW, RUN, Chain, some_settings
 from tests.integration.test_chain import AUDIT, execute
 from tests.proxies import Exchange, HoldingProxy, proxied_client

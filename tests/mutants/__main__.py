@@ -24,8 +24,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from strongroom_local.postgres import PostgresServer
-from strongroom_local.s3 import ObjectStore
+from strongroom_local.servers.postgres import PostgresServer
+from strongroom_local.servers.s3 import ObjectStore
 from tests.mutants.equivalent import EQUIVALENT
 from tests.mutants.making import Mutant, make_mutants
 

@@ -12,7 +12,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from strongroom.errors import IdentityError
-from strongroom_local.postgres import PostgresServer
+from strongroom_local.servers.postgres import PostgresServer
 from tests.chain import Chain, some_settings
 from tests.faults.matrix import MATRIX
 from tests.faults.scenario import Scene

@@ -24,10 +24,10 @@ from rich.console import Console
 from rich.table import Table
 
 from strongroom.calendar import Partition
-from strongroom_local import sample
-from strongroom_local.airflow import REPOSITORY
-from strongroom_local.celery import CeleryStack
-from strongroom_local.processes import wait_until
+from strongroom_local.demo import sample
+from strongroom_local.servers.airflow import REPOSITORY
+from strongroom_local.servers.celery import CeleryStack
+from strongroom_local.servers.processes import wait_until
 from tests.bench.usage import Meter, Usage
 from tests.e2e.helpers import Airflow, wait_for
 from tests.scaling.cores import cpu_group

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from strongroom_local.processes import ServerError
+from strongroom_local.servers.processes import ServerError
 
 _GROUPS = Path("/sys/fs/cgroup")
 _PERIOD_MICROSECONDS = 100_000

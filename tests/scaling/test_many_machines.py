@@ -11,9 +11,9 @@ import psycopg
 import pytest
 
 from strongroom.calendar import Frequency, Partition, Term, newest_due
-from strongroom_local import sample
-from strongroom_local.celery import STAGING_BUCKET, CeleryStack
-from strongroom_local.ports import LOOPBACK
+from strongroom_local.demo import sample
+from strongroom_local.servers.celery import STAGING_BUCKET, CeleryStack
+from strongroom_local.servers.ports import LOOPBACK
 from tests.e2e.helpers import Airflow, Books, Run, query, run_airflow, wait_for
 from tests.proxies import HoldingProxy
 

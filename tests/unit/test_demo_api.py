@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from strongroom_local import demo_api, demo_runs
-from strongroom_local.demo_api import Airflow, RunFailedError
-from strongroom_local.processes import ServerError
-from strongroom_local.stack import Stack
+from strongroom_local.demo import api as demo_api
+from strongroom_local.demo import runs as demo_runs
+from strongroom_local.demo.api import Airflow, RunFailedError
+from strongroom_local.servers.processes import ServerError
+from strongroom_local.servers.stack import Stack
 
 OURS = ("archive__audit_events", "archive_statistics")
 

@@ -7,9 +7,9 @@ from datetime import date
 import pytest
 
 from strongroom.errors import ConfigurationError
-from strongroom_local.demo import _read_tables
-from strongroom_local.demo_checks import Check, check, check_restored
-from strongroom_local.demo_proof import ArchivedObject, Look, Rows
+from strongroom_local.demo.checks import Check, check, check_restored
+from strongroom_local.demo.proof import ArchivedObject, Look, Rows
+from strongroom_local.demo.run import _read_tables
 
 MAY, JUNE = date(2026, 5, 1), date(2026, 6, 1)
 BEFORE = Rows(10, 1000)

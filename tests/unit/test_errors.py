@@ -18,7 +18,7 @@ from strongroom.errors import StrongroomError
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCES = [
     path
-    for folder in ("include/strongroom", "include/strongroom_local", "plugins", "dags")
+    for folder in ("include/strongroom", "local/strongroom_local", "plugins", "dags")
     for path in sorted((REPOSITORY / folder).rglob("*.py"))
 ]
 PLAIN = {"YamlError", "_Stop", "Stopped"}

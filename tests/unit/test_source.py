@@ -7,7 +7,7 @@ import pytest
 
 from strongroom.database.session import open_source, translated_errors
 from strongroom.errors import ConfigurationError, SourceAccessError, SourceError
-from strongroom_local.ports import choose_ports
+from strongroom_local.servers.ports import choose_ports
 
 
 def attempt(conninfo: str) -> str:

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from strongroom_local.airflow import inherited_environment
-from strongroom_local.processes import (
+from strongroom_local.servers.airflow import inherited_environment
+from strongroom_local.servers.processes import (
     ProcessRecord,
     ServerError,
     kill_group,
@@ -18,9 +18,9 @@ from strongroom_local.processes import (
     tail,
     write_record,
 )
-from strongroom_local.processes import let_go as let_process_go
-from strongroom_local.redis import RedisServer
-from strongroom_local.stack import Progress, Stack
+from strongroom_local.servers.processes import let_go as let_process_go
+from strongroom_local.servers.redis import RedisServer
+from strongroom_local.servers.stack import Progress, Stack
 
 STAGING_BUCKET = "strongroom-staging"
 

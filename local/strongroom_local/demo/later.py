@@ -20,10 +20,10 @@ from strongroom.retention.purge import Decision, judge
 from strongroom.settings import TableSettings
 from strongroom.statistics.figures import Statistics
 from strongroom.storage.store import Store
-from strongroom_local.demo_api import Airflow, await_run, trigger
-from strongroom_local.demo_checks import Check, check_restored
-from strongroom_local.demo_proof import Look, digest_rows
-from strongroom_local.stack import BUCKET, Stack
+from strongroom_local.demo.api import Airflow, await_run, trigger
+from strongroom_local.demo.checks import Check, check_restored
+from strongroom_local.demo.proof import Look, digest_rows
+from strongroom_local.servers.stack import BUCKET, Stack
 
 RESTORE_DAG, STATISTICS_DAG = "restore_archive", "archive_statistics"
 

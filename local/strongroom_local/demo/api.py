@@ -10,9 +10,9 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from strongroom.errors import StrongroomError
-from strongroom_local.airflow import call_api
-from strongroom_local.processes import ServerError
-from strongroom_local.stack import Stack
+from strongroom_local.servers.airflow import call_api
+from strongroom_local.servers.processes import ServerError
+from strongroom_local.servers.stack import Stack
 
 POLL_SECONDS = 2.0
 """A look costs the API server some 60 ms of a core that the tasks could have."""

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from strongroom_local.ports import LOOPBACK
-from strongroom_local.processes import ServerError
+from strongroom_local.servers.ports import LOOPBACK
+from strongroom_local.servers.processes import ServerError
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 SHARED_SETTINGS = REPOSITORY / "deploy" / "airflow.env"
 USER = "admin"
 

@@ -30,7 +30,7 @@ WORKERS = {"archiver": "strongroom_archiver", "restorer": "strongroom_restorer",
 ROLES = (PLATFORM_ROLE, *WORKERS.values())
 
 SQL_FOLDER = Path(__file__).parent / "sql"
-RIGHTS = Path(__file__).resolve().parents[2] / "deploy" / "sql" / "roles.sql"
+RIGHTS = Path(__file__).resolve().parents[3] / "deploy" / "sql" / "roles.sql"
 """What a user runs on a real server, and the samples' server gets too."""
 
 LAGOS = timezone(timedelta(hours=1))

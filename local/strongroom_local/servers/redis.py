@@ -8,9 +8,9 @@ import signal
 import socket
 from typing import Any
 
-from strongroom_local.ports import LOOPBACK, choose_ports, come_free, require_free
-from strongroom_local.processes import bare_environment, find_program, write_private
-from strongroom_local.server import LocalServer
+from strongroom_local.servers.ports import LOOPBACK, choose_ports, come_free, require_free
+from strongroom_local.servers.processes import bare_environment, find_program, write_private
+from strongroom_local.servers.server import LocalServer
 
 _START_SECONDS = 180
 _ATTEMPTS = 3

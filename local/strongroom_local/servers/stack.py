@@ -29,8 +29,8 @@ from strongroom.errors import ConfigurationError
 from strongroom.ledger.owner import claim_store
 from strongroom.settings import StoreSettings, load_settings
 from strongroom.storage.store import Store
-from strongroom_local import sample
-from strongroom_local.airflow import (
+from strongroom_local.demo import sample
+from strongroom_local.servers.airflow import (
     COMPONENTS,
     REPOSITORY,
     USER,
@@ -40,9 +40,9 @@ from strongroom_local.airflow import (
     local_settings,
     read_health,
 )
-from strongroom_local.ports import LOOPBACK, choose_ports, come_free
-from strongroom_local.postgres import PostgresServer
-from strongroom_local.processes import (
+from strongroom_local.servers.ports import LOOPBACK, choose_ports, come_free
+from strongroom_local.servers.postgres import PostgresServer
+from strongroom_local.servers.processes import (
     ServerError,
     exclusively,
     group_alive,
@@ -56,7 +56,7 @@ from strongroom_local.processes import (
     write_private,
     write_record,
 )
-from strongroom_local.s3 import REGION, ObjectStore
+from strongroom_local.servers.s3 import REGION, ObjectStore
 
 DEFAULT_FOLDER = REPOSITORY / ".strongroom"
 BUCKET = "strongroom-archive"

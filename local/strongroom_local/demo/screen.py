@@ -14,10 +14,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from strongroom.statistics.figures import Figures
-from strongroom_local.demo_checks import Check
-from strongroom_local.demo_later import Later, PurgeDay
-from strongroom_local.demo_proof import Look
-from strongroom_local.demo_runs import RunView
+from strongroom_local.demo.checks import Check
+from strongroom_local.demo.later import Later, PurgeDay
+from strongroom_local.demo.proof import Look
+from strongroom_local.demo.runs import RunView
 
 _PLAIN_WIDTH = 100
 _SUMMARY_SECONDS = 15

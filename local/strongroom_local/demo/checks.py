@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 
-from strongroom_local.demo_proof import Look, Rows
+from strongroom_local.demo.proof import Look, Rows
 
 RowsByMonth = Mapping[str, Mapping[date | None, int]]
 """Rows by table name and first day of the month; None stands for rows without a date."""

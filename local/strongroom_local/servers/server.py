@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from strongroom_local.processes import (
+from strongroom_local.servers.processes import (
     Account,
     ServerError,
     exclusively,

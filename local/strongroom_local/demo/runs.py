@@ -10,7 +10,7 @@ from typing import Any
 
 from strongroom.archive.report import RunReport
 from strongroom.calendar import Partition
-from strongroom_local.demo_api import (
+from strongroom_local.demo.api import (
     ACTIVE,
     APPEAR_SECONDS,
     FINISHED,
@@ -24,8 +24,8 @@ from strongroom_local.demo_api import (
     tell_failure,
     unpause,
 )
-from strongroom_local.demo_proof import Look
-from strongroom_local.processes import ServerError
+from strongroom_local.demo.proof import Look
+from strongroom_local.servers.processes import ServerError
 
 STEPS = ("plan", "extract_to_staging", "compress", "checksum", "upload", "verify", "seal", "delete", "report")
 

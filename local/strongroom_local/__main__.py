@@ -15,8 +15,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from strongroom.errors import StrongroomError
-from strongroom_local.processes import ServerError
-from strongroom_local.stack import DEFAULT_FOLDER, SCHEDULED_DAGS, Stack
+from strongroom_local.servers.processes import ServerError
+from strongroom_local.servers.stack import DEFAULT_FOLDER, SCHEDULED_DAGS, Stack
 
 DEFAULT_ROWS = 50_000
 
@@ -87,7 +87,7 @@ def env(stack: Stack, _: argparse.Namespace) -> int:
 
 def sample(stack: Stack, options: argparse.Namespace) -> int:
     """Fill the source database up to a volume; starts PostgreSQL when it does not run and leaves it running."""
-    from strongroom_local import sample as sample_data
+    from strongroom_local.demo import sample as sample_data
 
     stack.start_source()
     with _console.status(f"filling the tables up to {options.rows:,} call records a month"):
@@ -104,7 +104,7 @@ def sample(stack: Stack, options: argparse.Namespace) -> int:
 
 def demo(stack: Stack, options: argparse.Namespace) -> int:
     """Run the demonstration from sample data to proved deletion."""
-    from strongroom_local import demo as demonstration
+    from strongroom_local.demo import run as demonstration
 
     return demonstration.run(stack, keep=options.keep, rows=options.rows)
 

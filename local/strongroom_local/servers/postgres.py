@@ -16,9 +16,9 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from strongroom_local.ports import LOOPBACK, choose_ports, come_free, require_free
-from strongroom_local.processes import Account, ServerError, bare_environment, run_as, write_private
-from strongroom_local.server import LocalServer
+from strongroom_local.servers.ports import LOOPBACK, choose_ports, come_free, require_free
+from strongroom_local.servers.processes import Account, ServerError, bare_environment, run_as, write_private
+from strongroom_local.servers.server import LocalServer
 
 # After a crash the old server's children hold its shared memory for some seconds, and a new one refuses to start.
 _RETRY_SECONDS = 10

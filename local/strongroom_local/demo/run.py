@@ -22,10 +22,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from strongroom.calendar import Frequency, Partition, hot_until
 from strongroom.errors import ConfigurationError, StrongroomError
 from strongroom.settings import TableSettings, load_settings
-from strongroom_local import sample
-from strongroom_local.demo_api import Airflow, unpause, wait_for_dags
-from strongroom_local.demo_checks import Check, RowsByMonth, check
-from strongroom_local.demo_later import (
+from strongroom_local.demo import sample
+from strongroom_local.demo.api import Airflow, unpause, wait_for_dags
+from strongroom_local.demo.checks import Check, RowsByMonth, check
+from strongroom_local.demo.later import (
     RESTORE_DAG,
     RESTORED_TABLE,
     STATISTICS_DAG,
@@ -37,10 +37,10 @@ from strongroom_local.demo_later import (
     restore_twice,
     start_count,
 )
-from strongroom_local.demo_proof import Look, count_months, list_keys, look_at
-from strongroom_local.demo_runs import RunView, Target, await_quiet, describe_run, follow, start_runs
-from strongroom_local.demo_screen import RunsOnScreen, Screen, show_checks, show_later, show_results
-from strongroom_local.stack import BUCKET, Stack
+from strongroom_local.demo.proof import Look, count_months, list_keys, look_at
+from strongroom_local.demo.runs import RunView, Target, await_quiet, describe_run, follow, start_runs
+from strongroom_local.demo.screen import RunsOnScreen, Screen, show_checks, show_later, show_results
+from strongroom_local.servers.stack import BUCKET, Stack
 
 RESULT_FILE = "demo.json"
 

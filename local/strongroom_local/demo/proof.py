@@ -24,7 +24,7 @@ from psycopg import sql
 
 from strongroom.calendar import Partition
 from strongroom.settings import TableSettings
-from strongroom_local.demo_api import read_instant
+from strongroom_local.demo.api import read_instant
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient

@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from strongroom_local.ports import LOOPBACK, choose_ports, come_free, is_free, require_free
-from strongroom_local.processes import ServerError, bare_environment, find_program, write_private
-from strongroom_local.server import LocalServer
+from strongroom_local.servers.ports import LOOPBACK, choose_ports, come_free, is_free, require_free
+from strongroom_local.servers.processes import ServerError, bare_environment, find_program, write_private
+from strongroom_local.servers.server import LocalServer
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -49,7 +49,7 @@ _NODE_FILES = {"cert": "node.crt", "key": "node.key"}
 _JWT_SECTIONS = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
 
 # SeaweedFS's older per-identity action "Write" also grants delete, so each identity has a policy instead.
-POLICIES = Path(__file__).resolve().parents[2] / "deploy" / "s3"
+POLICIES = Path(__file__).resolve().parents[3] / "deploy" / "s3"
 """What a user gives the identities of a real store, and ours get too."""
 
 
