@@ -43,21 +43,22 @@ coverage: setup ## Run the tests of the domain and see that they reach all of it
 	@deploy/measure-coverage $(ARGS)
 
 mutants: setup ## Break the delete in each small way and see that a test notices (see docs/testing.md)
-	@$(VENV)/python -m tests.mutants
+	@$(VENV)/python -m bench.mutants
 
 fuzz: setup ## Fuzz the readers for minutes instead of seconds
-	@HYPOTHESIS_PROFILE=long $(VENV)/python -m pytest tests/fuzz
+	@HYPOTHESIS_PROFILE=long $(VENV)/python -m pytest tests/domain/formats/test_readers.py
 
 test-faults: setup ## Break each step at each of its moments, and count the rows afterwards (WRITE=1; see docs/reliability.md)
-	@$(if $(WRITE),STRONGROOM_FAULTS_TABLE=docs/reliability.md) $(VENV)/python -m pytest tests/faults tests/races tests/e2e/test_kill_scheduler.py tests/demo tests/scaling $(ARGS)
+	@$(if $(WRITE),STRONGROOM_FAULTS_TABLE=docs/reliability.md) $(VENV)/python -m pytest tests/system/faults tests/system/races tests/system/e2e/test_kill_scheduler.py tests/system/demo tests/system/scaling $(ARGS)
 
 soak: setup ## Archive, restore and purge in a loop under a writer; nothing may grow (MINUTES=5; see docs/reliability.md)
-	@$(VENV)/python -m tests.soak --minutes $(MINUTES)
+	@$(VENV)/python -m bench.soak --minutes $(MINUTES)
 
-lint: setup ## Check style, formatting, types, pinned packages, and that no secret is tracked
+lint: setup ## Check style, formatting, types, who imports whom, pinned packages, and that no secret is tracked
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
+	@$(VENV)/lint-imports
 	@deploy/check-lock requirements.lock
 	@deploy/check-lock deploy/compose/requirements.lock
 	@git ls-files -z | xargs -0 $(VENV)/detect-secrets-hook --no-verify --exclude-files 'requirements\.lock$$'
@@ -75,28 +76,28 @@ env: setup ## Print export lines for: eval "$(make -s env)", after which psql, a
 	@$(LOCAL) env
 
 memory: setup ## Measure what each task takes at 200,000 and 2,000,000 rows (minutes; see docs/memory.md)
-	@$(VENV)/python -m tests.measure_memory
+	@$(VENV)/python -m bench.measure_memory
 
 statistics: setup ## Measure statistics, catalogue and metrics of 10,000 archives (minutes; see docs/statistics.md)
-	@$(VENV)/python -m tests.measure_statistics 10000
+	@$(VENV)/python -m bench.measure_statistics 10000
 
 partitions: setup ## Measure who waits how long for a partition that leaves its table as a whole (ROWS=1000000; see docs/partitions.md)
-	@$(VENV)/python -m tests.measure_partitions $(if $(filter command line environment,$(origin ROWS)),$(ROWS),1000000)
+	@$(VENV)/python -m bench.measure_partitions $(if $(filter command line environment,$(origin ROWS)),$(ROWS),1000000)
 
 parsing: setup ## Measure what 200 tables cost the DAG processor, and a task (see docs/configuration.md)
-	@$(VENV)/python -m tests.measure_parsing
+	@$(VENV)/python -m bench.measure_parsing
 
 bench: setup ## Race Strongroom against the pipe an expert would type, on the same rows (ROWS=1000000; see docs/performance.md)
-	@$(VENV)/python -m tests.bench --rows $(if $(filter command line environment,$(origin ROWS)),$(ROWS),1000000) $(ARGS)
+	@$(VENV)/python -m bench --rows $(if $(filter command line environment,$(origin ROWS)),$(ROWS),1000000) $(ARGS)
 
 scaling: setup ## Measure the same archive with one Celery worker and with two (ROWS=400000; see docs/scaling.md)
-	@$(VENV)/python -m tests.scaling --rows $(if $(filter command line environment,$(origin ROWS)),$(ROWS),400000) $(ARGS)
+	@$(VENV)/python -m bench.scaling --rows $(if $(filter command line environment,$(origin ROWS)),$(ROWS),400000) $(ARGS)
 
 bench-scale: setup ## Archive 1, 5 and 20 million rows: memory and staging flat, time straight (20 minutes; SERIES=10000,50000)
-	@$(VENV)/python -m tests.bench.scale --series $(SERIES) --picture $(PICTURE) $(ARGS)
+	@$(VENV)/python -m bench.scale --series $(SERIES) --picture $(PICTURE) $(ARGS)
 
 bench-compression: setup ## Measure zstd 1 to 19, gzip, dictionaries, long distance and threads on each sample table (minutes)
-	@$(VENV)/python -m tests.bench.compression $(ARGS)
+	@$(VENV)/python -m bench.compression $(ARGS)
 
 sample: setup ## Fill the source tables up to ROWS call records a month
 	@$(LOCAL) sample --rows $(ROWS)

@@ -16,7 +16,7 @@ from psycopg import sql
 from strongroom_local.servers.postgres import PostgresServer
 from strongroom_local.servers.s3 import ObjectStore
 from strongroom_local.servers.stack import Stack
-from tests.sessions import own_folder
+from tests.support.sessions import own_folder
 
 # The caller's shell may hold a stack (`eval "$(make -s env)"`), another database or another store: the tests hear nothing of
 # them. This comes before the first import of Airflow, which reads the environment. What the tests themselves are told stays.

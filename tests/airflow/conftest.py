@@ -15,9 +15,9 @@ import pytest
 from cryptography.fernet import Fernet
 
 from strongroom_local.servers.postgres import PostgresServer
-from tests.commands import fork_airflow
+from tests.support.commands import fork_airflow
+from tests.support.repository import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 HOME = tempfile.TemporaryDirectory(prefix="strongroom-airflow-")
 DAGS = Path(HOME.name) / "dags"
 DAGS.mkdir()

@@ -14,7 +14,6 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -28,10 +27,10 @@ from strongroom.statistics.proofs import verify_archives
 from strongroom.storage.store import Store
 from strongroom_local.servers.ports import choose_ports
 from strongroom_local.servers.processes import wait_until
-from tests.chain import NOW, Chain, some_settings
-from tests.sealing import claim_if_unowned
+from tests.support.chain import NOW, Chain, some_settings
+from tests.support.repository import REPOSITORY
+from tests.support.sealing import claim_if_unowned
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 

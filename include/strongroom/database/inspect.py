@@ -260,7 +260,7 @@ def _table_faults(connection: Connection, oid: int) -> list[str]:
 
 _MERGED_BY_UTF8 = frozenset({"EUC_JP", "EUC_JIS_2004", "EUC_TW"})
 """Server encodings that PostgreSQL does not convert to UTF-8 and back without loss: EUC_JP has 23 characters twice, EUC_TW a whole
-plane, and EUC_JIS_2004 pairs of characters that come back as one. All others give back each character (``tests/integration/test_exact.py``)."""
+plane, and EUC_JIS_2004 pairs of characters that come back as one. All others give back each character (``tests/domain/archive/test_exact.py``)."""
 
 
 SOMEBODYS_TRIGGER = "(NOT g.tgisinternal OR (g.tgparentid <> 0 AND g.tgconstraint = 0))"

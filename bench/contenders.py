@@ -1,0 +1,333 @@
+"""Who takes part: the pipe an expert would type, Airflow's own transfer operator, Strongroom's chain and its restore; and
+what Strongroom does with archives alone.
+
+Each one gets the same rows in a database of its own, a copy of one template made by the server file by file.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from bench.usage import Meter, Usage
+from strongroom.archive.checksum import checksum_part
+from strongroom.archive.compress import compress_part
+from strongroom.archive.extract_to_staging import extract_part
+from strongroom.archive.seal import seal_archive
+from strongroom.archive.upload import upload_part
+from strongroom.archive.verify import verify_part
+from strongroom.calendar import Frequency, Partition
+from strongroom.formats.codecs import choose_codec
+from strongroom.records import ArchivePlan, PlannedPart, VerifiedPart
+from strongroom.settings import TableSettings, load_settings
+from strongroom.storage.store import Store
+from strongroom_local.servers.airflow import inherited_environment
+from strongroom_local.servers.processes import ServerError
+from strongroom_local.servers.stack import BUCKET, SOURCE_DATABASE, Stack
+from tests.support.chain import RUN, Chain
+from tests.support.sealing import seal_month
+from tests.system.e2e.helpers import Airflow, Run, wait_for
+
+TABLE = "call_detail_records"
+ARCHIVE_DAG, RESTORE_DAG = f"archive__{TABLE}", "restore_archive"
+STATISTICS_DAG, PURGE_DAG = "archive_statistics", "retention_purge"
+WARM_UP_DAG = "archive__fraud_investigations"
+EXPIRED = 96
+"""How many archives are made that the purge finds at the end of their term, a month each, of three parts."""
+
+_FIRST_EXPIRED = Partition.parse(Frequency.MONTHLY, "2010-01")
+_LONGEST_SECONDS = 4 * 3600
+
+# What is typed at a prompt; the DELETE comes only if all of the pipe went well.
+PIPE = f"""
+set -euo pipefail
+psql -Xq -v ON_ERROR_STOP=1 -c "COPY (SELECT to_json(t) FROM {TABLE} AS t WHERE $WINDOW) TO STDOUT" \\
+  | zstd -q -3 | tee >(sha256sum > "$SCRATCH/pipe.sha256") | aws s3 cp --only-show-errors - "s3://{BUCKET}/archives/pipe/rows.jsonl.zst"
+psql -Xq -v ON_ERROR_STOP=1 -c "DELETE FROM {TABLE} WHERE $WINDOW"
+"""
+
+# As a DAG author would use it; execute() needs no scheduler. Its JSON format fails on some of the sample's text.
+OPERATOR = """
+import os
+from airflow.providers.amazon.aws.transfers.sql_to_s3 import SqlToS3Operator
+SqlToS3Operator(
+    task_id="to_s3", sql_conn_id="bench_source", aws_conn_id="strongroom_store", s3_bucket=os.environ["STRONGROOM_BUCKET"],
+    query=f"SELECT * FROM call_detail_records WHERE {os.environ['WINDOW']}", s3_key="archives/operator/rows.csv.gz", file_format="csv",
+    df_kwargs={"index": False, "compression": "gzip"}, replace=True,
+).execute({})
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one contender did.
+
+    Attributes:
+        count: How many rows it took, or archives.
+        stored_mb: What lies in the store because of it; 0 for who stores nothing.
+        of: What is counted: ``rows`` or ``archives``.
+    """
+
+    name: str
+    count: int
+    usage: Usage
+    stored_mb: float = 0.0
+    of: str = "rows"
+
+
+@dataclass
+class Course:
+    """The same month of call records for everybody, on one stack.
+
+    Attributes:
+        rows: Call records in the month.
+        original_mb: What they take as JSON lines.
+    """
+
+    stack: Stack
+    month: Partition
+    rows: int
+    original_mb: float = 0.0
+    results: list[Result] = field(default_factory=list)
+
+    @property
+    def window(self) -> str:
+        """The month as a condition."""
+        start, end = self.month.window.start, self.month.window.end
+        return f"call_start_time >= '{start:%Y-%m-%d}' AND call_start_time < '{end:%Y-%m-%d}'"
+
+    def meter(self, clients: Callable[[], list[int]] = list) -> Meter:
+        """Measures on this stack."""
+        server, store = self.stack.postgres.pid, self.stack.object_store.pid
+        assert server is not None
+        assert store is not None
+        return Meter(server, store, self.stack.staging, clients)
+
+    @contextmanager
+    def copy_of_rows(self, name: str) -> Iterator[str]:
+        """A database with the rows, for one contender; gives its name. Written through before the clock starts."""
+        database = f"bench_{name}"
+        with psycopg.connect(self.stack.postgres.conninfo(), autocommit=True) as connection:
+            connection.execute(
+                sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
+                    sql.Identifier(database), sql.Identifier(SOURCE_DATABASE)
+                )
+            )
+            connection.execute("CHECKPOINT")
+            yield database
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database)))
+
+    def settings(self, **store: str) -> TableSettings:
+        """The table's, as this process needs them; with other settings of its store."""
+        table = load_settings().table(TABLE)
+        where = {"bucket": BUCKET, "endpoint_url": self.stack.object_store.endpoint_url}
+        return table.model_copy(
+            update={"staging": str(self.stack.staging), "store": table.store.model_copy(update=where | store)}
+        )
+
+    def stored_mb(self, prefix: str) -> float:
+        """What lies below a prefix of the bucket."""
+        client = self.stack.object_store.client("admin")
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+        return sum(float(entry["Size"]) for page in pages for entry in page.get("Contents", ())) / 1e6
+
+    def environment(self, database: str) -> dict[str, str]:
+        """What a shell needs for the tools of the trade."""
+        return {
+            **inherited_environment(),
+            **self.stack.environment(),
+            "PGDATABASE": database,
+            "WINDOW": self.window,
+            "SCRATCH": str(self.stack.folder),
+        }
+
+
+def run_pipe(course: Course) -> Result:
+    """COPY as JSON, zstd, sha256sum, aws s3 cp, then a DELETE of the range."""
+    with course.copy_of_rows("pipe") as database:
+        with course.meter().measured() as usage:
+            _run(["bash", "-c", PIPE], course.environment(database))
+        return Result("the pipe, unproved", course.rows, usage, course.stored_mb("archives/pipe/"))
+
+
+def run_operator(course: Course) -> Result:
+    """Airflow's SqlToS3Operator, which neither compares nor deletes."""
+    with course.copy_of_rows("operator") as database:
+        server = course.stack.postgres
+        source = {"conn_type": "postgres", "host": server.host, "port": server.port, "schema": database}
+        source |= {"login": server.superuser, "password": server.password}
+        environment = course.environment(database) | {"AIRFLOW_CONN_BENCH_SOURCE": json.dumps(source)}
+        with course.meter().measured() as usage:
+            _run([sys.executable, "-c", OPERATOR], environment)
+        return Result("SqlToS3Operator, no delete", course.rows, usage, course.stored_mb("archives/operator/"))
+
+
+def run_steps(course: Course) -> list[Result]:
+    """Strongroom's steps one by one in this process, without Airflow, part after part."""
+    settings = course.settings(prefix="steps")
+    usages: dict[str, Usage] = {}
+    with course.copy_of_rows("steps") as database:
+        conninfo = course.stack.postgres.conninfo(database)
+        chain = Chain(conninfo, course.stack.object_store.client("admin"), settings, course.month.key)
+
+        def step(name: str, work: Callable[[], Any]) -> Any:
+            with course.meter().measured() as usage:
+                result = work()
+            _add(usages.setdefault(name, Usage()), usage)
+            return result
+
+        plan = step("plan", chain.plan)
+        verified = [_verified(chain, plan, part, step) for part in plan.parts]
+        sealed = step("seal", lambda: seal_archive(chain.store, settings, plan, verified, run=RUN, now=chain.now))
+        deleted = [step("delete", lambda part=part: chain.delete(part)) for part in sealed.parts]
+        chain.staging(str(plan.archive_id)).clear()
+    assert sum(part.deleted for part in deleted) == course.rows
+    course.original_mb = sum(part.original_size_bytes for part in sealed.parts) / 1e6
+    return [Result(f"  {name}", course.rows, usage) for name, usage in usages.items()]
+
+
+def _verified(chain: Chain, plan: ArchivePlan, part: PlannedPart, step: Callable[..., Any]) -> VerifiedPart:
+    staging, settings, store = chain.staging(part.archive_id), chain.settings, chain.store
+    with chain.source() as connection:
+        extracted = step("extract_to_staging", lambda: extract_part(connection, staging, settings, part, now=chain.now))
+    compressed = step("compress", lambda: compress_part(staging, extracted, choose_codec(settings.compression)))
+    checksummed = step("checksum", lambda: checksum_part(staging, compressed))
+    uploaded = step("upload", lambda: upload_part(staging, store, checksummed))
+    proof_rows = settings.proof_rows
+    with chain.source() as source:
+        verified: VerifiedPart = step(
+            "verify",
+            lambda: verify_part(store, staging, source, plan.shape, uploaded, proof_rows=proof_rows, now=chain.now),
+        )
+    return verified
+
+
+def run_chain(course: Course) -> Result:
+    """Plan to report through the real scheduler."""
+    airflow = Airflow(course.stack)
+    _warm_up(airflow, course.month.key)
+    with course.meter(lambda: airflow_pids(course.stack)).measured() as usage:
+        run, seconds = _scheduled(airflow, ARCHIVE_DAG)
+    assert run.partition_key == course.month.key, run
+    report = airflow.result(run, "report")
+    assert report["deleted_rows"] == course.rows, report
+    usage.seconds = seconds
+    return Result("Strongroom, plan to report", course.rows, usage, report["compressed_size_bytes"] / 1e6)
+
+
+def _warm_up(airflow: Airflow, key: str) -> None:
+    """Run the DAG of the smallest table: the web server takes seconds for the first task that it ever sees."""
+    run, _ = _scheduled(airflow, WARM_UP_DAG)
+    assert run.partition_key == key, run
+    airflow.pause(WARM_UP_DAG, paused=True)
+
+
+def run_restore(course: Course) -> Result:
+    """The month comes back through the restore DAG, into the table that the chain has emptied and a vacuum has visited."""
+    airflow = Airflow(course.stack)
+    with psycopg.connect(course.stack.source_conninfo(), autocommit=True) as connection:
+        _vacuum(connection)
+    airflow.pause(RESTORE_DAG, paused=False)
+    conf = {"table": f"public.{TABLE}", "first_partition": course.month.key, "last_partition": course.month.key}
+    conf |= {"why": "a measurement", "who": "make bench"}
+    with course.meter(lambda: airflow_pids(course.stack)).measured() as usage:
+        body = {"logical_date": None, "conf": conf}
+        run_id = airflow.call("POST", f"/dags/{RESTORE_DAG}/dagRuns", body)["dag_run_id"]
+        run = airflow.wait_for_run(RESTORE_DAG, run_id, seconds=_LONGEST_SECONDS)
+    assert run.state == "success", run
+    assert airflow.result(run, "report")["inserted"] == course.rows
+    usage.seconds = airflow.seconds(run)
+    return Result("Strongroom, restore", course.rows, usage)
+
+
+def run_copy_from(course: Course) -> Result:
+    """COPY FROM of the rows' text into the same table with the same indexes, emptied and vacuumed, unproved."""
+    rows = course.stack.folder / "rows.copy"
+    with course.copy_of_rows("copy") as database:
+        environment = course.environment(database)
+        columns = (
+            "call_reference, call_start_time, answer_time, duration_seconds, direction, calling_number, called_number, "
+        )
+        columns += "presented_number, imsi, cell_id, gateway_ip, codecs, charge, hangup_cause, quality, remark"
+        psql = ["psql", "-Xq", "-v", "ON_ERROR_STOP=1", "-c"]
+        _run([*psql, f"\\copy {TABLE} ({columns}) TO '{rows}'"], environment)
+        with psycopg.connect(course.stack.postgres.conninfo(database), autocommit=True) as connection:
+            connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(TABLE)))
+            _vacuum(connection)
+        with course.meter().measured() as usage:
+            _run([*psql, f"\\copy {TABLE} ({columns}) FROM '{rows}'"], environment)
+    rows.unlink()
+    return Result("COPY FROM, unproved", course.rows, usage)
+
+
+def _vacuum(connection: psycopg.Connection) -> None:
+    """As autovacuum does soon after a large delete; and what the delete has written is on the disk before the clock starts."""
+    connection.execute(sql.SQL("VACUUM {}").format(sql.Identifier(TABLE)))
+    connection.execute("CHECKPOINT")
+
+
+def run_archives(course: Course) -> list[Result]:
+    """Catalogue, statistics and purge of archives of which most have been kept for long enough."""
+    settings = course.settings()
+    store = Store(course.stack.object_store.client("archiver"), settings.store)
+    month = _FIRST_EXPIRED
+    for _ in range(EXPIRED):
+        seal_month(store, settings, month.key)
+        month = month.next()
+    present = EXPIRED + len((WARM_UP_DAG, ARCHIVE_DAG))
+    with course.meter().measured() as usage:
+        catalog = [sys.executable, "-m", "airflow", "strongroom", "catalog", "--json"]
+        listed = json.loads(_run(catalog, course.environment(SOURCE_DATABASE)))
+    assert len(listed) == present, len(listed)
+    results = [Result("catalog", present, usage, of="archives")]
+    airflow = Airflow(course.stack)
+    for name, dag_id in (("statistics", STATISTICS_DAG), ("purge", PURGE_DAG)):
+        with course.meter(lambda: airflow_pids(course.stack)).measured() as usage:
+            run, seconds = _scheduled(airflow, dag_id)
+        usage.seconds = seconds
+        results.append(Result(name, present, usage, of="archives"))
+    purged = airflow.result(run, "report")["purged"]
+    assert purged == EXPIRED, purged
+    return results
+
+
+def _scheduled(airflow: Airflow, dag_id: str) -> tuple[Run, float]:
+    """Let the scheduler start a DAG's newest due run by itself; its seconds are from its creation to its end."""
+    airflow.pause(dag_id, paused=False)
+    run = wait_for(lambda: airflow.runs(dag_id), "the scheduler's run")[0]
+    run = airflow.wait_for_run(dag_id, run.run_id, seconds=_LONGEST_SECONDS)
+    assert run.state == "success", run
+    return run, airflow.seconds(run)
+
+
+def _add(total: Usage, one: Usage) -> None:
+    for name in ("seconds", "client_cpu", "server_cpu", "store_cpu"):
+        setattr(total, name, getattr(total, name) + getattr(one, name))
+    for name in ("peak_mb", "staging_mb"):
+        setattr(total, name, max(getattr(total, name), getattr(one, name)))
+
+
+def airflow_pids(stack: Stack) -> list[int]:
+    """Airflow's processes, whose children the tasks are."""
+    servers = (stack.postgres.pid, stack.object_store.pid)
+    return [one.pid for one in stack.status() if one.pid is not None and one.pid not in servers]
+
+
+def _run(command: list[str], environment: dict[str, str]) -> str:
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=Path("/"))
+    if done.returncode != 0:
+        raise ServerError(
+            f"{command[0]} ended with {done.returncode}",
+            found=(done.stdout + done.stderr)[-800:],
+            hint="the bench works on databases of its own; nothing else was touched",
+        )
+    return done.stdout

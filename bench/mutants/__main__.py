@@ -1,0 +1,258 @@
+"""`make mutants`: break what guards the delete in each small way, and see that a test notices.
+
+The servers are started once, and each mutant is tested in a process of its own, forked from one that has everything
+heavy imported. What survives is printed; what cannot be told from the original is listed in ``equivalent.py`` with a
+reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import os
+import select
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from bench.mutants.equivalent import EQUIVALENT
+from bench.mutants.making import Mutant, make_mutants
+from strongroom_local.servers.postgres import PostgresServer
+from strongroom_local.servers.s3 import ObjectStore
+from tests.support.repository import REPOSITORY
+
+TARGETS: dict[str, tuple[str, ...]] = {
+    "strongroom.archive.delete": (),
+    "strongroom.database.key_batch": (),
+    "strongroom.database.inspect": ("inspect_unchanged", "inspect_again"),
+    "strongroom.database.rows": ("refers", "dated_inside"),
+    "strongroom.ledger.evidence": ("detached_windows", "covers", "parse_evidence"),
+    "strongroom.ledger.manifests": ("require_part_of", "require_object"),
+    "strongroom.ledger.restores": ("require_wanted",),
+    "strongroom.tables.archived_keys": ("open_keys", "restore_keys"),
+    "strongroom.tables.guard": (),
+    "strongroom.tables.compare": (),
+    "strongroom.retention.drop_detached": (),
+}
+"""Modules, and the functions of them that the delete rests on; none means all."""
+
+_DETACH = "tests/domain/archive/test_detach.py"
+TESTS = {
+    **dict.fromkeys(TARGETS, ("tests/domain/archive/test_delete.py",)),
+    "strongroom.tables.guard": ("tests/domain/tables/test_guard.py", _DETACH),
+    "strongroom.tables.compare": (_DETACH,),
+    "strongroom.retention.drop_detached": (_DETACH,),
+}
+"""What must fail for a mutant of a module, the quicker first."""
+
+FIRST = {
+    "_move": "to_the_warm_table or warm_before",
+    "_settle": "earlier_try or server_knows or broke_off",
+    "_status": "earlier_try or server_knows or broke_off",
+    "require_wanted": "restored_and_are_needed",
+    "_delete_batch": "takes_the_batch_back or waits_too_long or deadlock or kept_somebody_waiting",
+    "_transaction": "broke_off",
+    "_kept_rows": "told_apart",
+    "_leave_out": "detached",
+    "detached_windows": "detached",
+    "covers": "detached",
+    "dated_inside": "detached",
+    "_advance": "told_apart or broke_off or each_kind or only_so_many",
+    "require_part_of": "does_not_bear_out",
+    "require_object": "no_longer_the_one",
+    "open_keys": "does_not_give",
+    "restore_keys": "does_not_give",
+    "refers": "told_apart or comes_to_be_referred_to",
+    "inspect_unchanged": "other_columns",
+    "compare_with_archive": "just_what_was_archived or look_and_the_guard or many_batches or share_an_instant",
+    "wrong_columns": "not_what_was_proved",
+    "_query": "many_batches",
+    "_batches": "many_batches",
+    "purge_detached": "just_what_was_archived or clone or no_trace",
+    "_Waiting": "just_what_was_archived",
+    "_Waiting.judge": "just_what_was_archived or goes_no_further",
+    "_Waiting._judge": "just_what_was_archived or killed or very_end or another_table or not_even_read",
+    "_Waiting._free": "broken_run",
+    "_Waiting._wanted": "hold_that_comes or restored_stays or condemned_stays",
+    "_Waiting._drop": "just_what_was_archived or loses_its_claim or damaged or long_reader_is_waited or earlier_try",
+    "_Waiting._drop_proved": "just_what_was_archived or becomes_another or behind or in_the_middle or off or number or not_what_was_proved or loses",
+    "_Waiting._go": "goes_no_further",
+}
+"""Which tests the mutants of a function or a class most likely die by, as pytest's -k has it; all of the file follows where they do not."""
+
+_HEAVY = (
+    "boto3",
+    "botocore",
+    "psycopg",
+    "pydantic",
+    "zstandard",
+    "pytest",
+    "_pytest",
+    "pendulum",
+    "yaml",
+    "strongroom.storage.store",
+)
+_SECONDS = 600
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make mutants")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", default="", help="Mutants whose name has this text")
+    asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the servers are stopped then too
+    mutants = [one for one in all_mutants() if asked.only in f"{one.module} {one.name}"]
+    tested = [one for one in mutants if key_of(one) not in EQUIVALENT]
+    print(f"{len(mutants)} mutants, {len(mutants) - len(tested)} of them equivalent", flush=True)
+    with servers() as folder:
+        os.environ["STRONGROOM_TEST_SERVERS"] = str(folder)
+        for name in _HEAVY:
+            importlib.import_module(name)
+        for tests in dict.fromkeys(TESTS[one.module] for one in tested):
+            if run_tests(tests).survives is False:
+                print(f"{' '.join(tests)} fails without any mutant: mend that first")
+                return 2
+        survivors = list(judge(tested, asked.workers))
+    stale = [] if asked.only else sorted(EQUIVALENT.keys() - {key_of(one) for one in mutants})
+    for name in stale:
+        print(f"STALE     {name}: equivalent.py lists it, and there is no such mutant")
+    print(f"{len(tested) - len(survivors)} of {len(tested)} killed")
+    return 1 if survivors or stale else 0
+
+
+def all_mutants() -> list[Mutant]:
+    found = []
+    for module, functions in TARGETS.items():
+        path = REPOSITORY / "include" / Path(*module.split(".")).with_suffix(".py")
+        found += make_mutants(module, path.read_text(), functions)
+    return found
+
+
+def key_of(mutant: Mutant) -> str:
+    return f"{mutant.module.rpartition('.')[2]}.{mutant.name}"
+
+
+@contextlib.contextmanager
+def servers() -> Iterator[Path]:
+    """A PostgreSQL and an S3 server for all of it, in memory where there is such a folder."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None, prefix="strongroom-mutants-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # PostgreSQL's user must come through
+        postgres, store = PostgresServer(folder / "postgres"), ObjectStore(folder / "store")
+        try:
+            postgres.start()
+            store.start()
+            yield folder
+        finally:
+            store.destroy()
+            postgres.destroy()
+
+
+class Trial:
+    """The tests, running against one mutant."""
+
+    def __init__(self, tests: Sequence[str], mutant: Mutant | None = None) -> None:
+        self.tests, self.mutant = tests, mutant
+        self.started = time.monotonic()
+        self.log = tempfile.NamedTemporaryFile(delete=False)  # noqa: SIM115
+        self.survives: bool | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._work()
+        self.ended = os.pidfd_open(self.pid)
+
+    def _work(self) -> None:
+        os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.dup2(self.log.fileno(), 1)
+        os.dup2(self.log.fileno(), 2)
+        status = 1
+        try:
+            if self.mutant is not None:
+                sys.meta_path.insert(0, Finder(self.mutant))
+            import pytest
+
+            words = ["-x", "-q", "--no-header", "-p", "no:warnings", *self.tests]
+            likely = _first(self.mutant) if self.mutant is not None else None
+            status = int(pytest.main([*words, "-k", likely])) if likely else 0
+            status = status or int(pytest.main(words))
+        finally:
+            os._exit(status)
+
+    def end(self, *, timed_out: bool) -> None:
+        """Collect the process, after stopping it where it takes too long."""
+        if timed_out:
+            os.killpg(self.pid, signal.SIGKILL)
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self.ended)
+        self.survives = os.waitstatus_to_exitcode(status) == 0
+        self.by = "time" if timed_out else self._killer()
+        self.log.close()
+        Path(self.log.name).unlink()
+
+    def _killer(self) -> str:
+        lines = Path(self.log.name).read_text(errors="replace").splitlines()
+        failed = [line.partition("::")[2].partition(" - ")[0] for line in lines if line.startswith(("FAILED", "ERROR"))]
+        return failed[0] if failed else (lines[-1] if lines else "nothing was said")
+
+
+class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Loads the mutant in place of its module."""
+
+    def __init__(self, mutant: Mutant) -> None:
+        self._mutant = mutant
+
+    def find_spec(self, fullname: str, _path: Any, _target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        return importlib.util.spec_from_loader(fullname, self) if fullname == self._mutant.module else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        exec(compile(self._mutant.source, f"<mutant of {self._mutant.module}>", "exec"), module.__dict__)
+
+
+def _first(mutant: Mutant) -> str | None:
+    where = mutant.name.partition(":")[0]
+    return FIRST.get(where) or FIRST.get(where.partition(".")[0])
+
+
+def run_tests(tests: Sequence[str]) -> Trial:
+    trial = Trial(tests)
+    select.select([trial.ended], [], [])
+    trial.end(timed_out=False)
+    return trial
+
+
+def judge(mutants: Sequence[Mutant], workers: int) -> Iterator[Mutant]:
+    """Try all mutants, some at a time; prints one line for each, and yields those that live."""
+    waiting = list(reversed(mutants))
+    running: list[Trial] = []
+    while waiting or running:
+        while waiting and len(running) < workers:
+            mutant = waiting.pop()
+            running.append(Trial(TESTS[mutant.module], mutant))
+        ready, _, _ = select.select([trial.ended for trial in running], [], [], 5)
+        for trial in list(running):
+            timed_out = time.monotonic() - trial.started > _SECONDS
+            if trial.ended in ready or timed_out:
+                running.remove(trial)
+                trial.end(timed_out=timed_out)
+                assert trial.mutant is not None
+                name, seconds = key_of(trial.mutant), time.monotonic() - trial.started
+                print(
+                    f"{'SURVIVED' if trial.survives else 'killed  '}  {name}  [{seconds:.0f} s, {trial.by}]", flush=True
+                )
+                if trial.survives:
+                    yield trial.mutant
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,214 @@
+"""`airflow strongroom list`, `catalog`, `show` and `verify`, as a user types them, on a real store."""
+
+from __future__ import annotations
+
+import json
+
+import psycopg
+import pytest
+
+from strongroom.ledger.manifests import require_manifest
+from strongroom.object_keys import ArchiveId
+from tests.support.chain import Chain, some_settings
+from tests.support.damaging import Vandal
+
+ARCHIVE = "public.audit.2026-05.0001"
+
+
+@pytest.fixture
+def chain(source, object_store, bucket, tmp_path, monkeypatch) -> Chain:
+    """One archived month, and an environment in which `airflow` finds it."""
+    with psycopg.connect(source, autocommit=True) as connection:
+        connection.execute("CREATE TABLE audit (id bigint PRIMARY KEY, at timestamptz NOT NULL)")
+        connection.execute(
+            "INSERT INTO audit SELECT n, '2026-05-02'::timestamptz + n * interval '1 s' FROM generate_series(1, 500) n"
+        )
+    config = tmp_path / "archive.yaml"
+    config.write_text(json.dumps({"legal_basis": "a test", "tables": {"audit": {"date_column": "at"}}}))
+    access_key, secret_key = object_store.keys("archiver")
+    monkeypatch.setenv("STRONGROOM_CONFIG", str(config))
+    monkeypatch.setenv("STRONGROOM__STORE__BUCKET", bucket)
+    monkeypatch.setenv("STRONGROOM__STORE__ENDPOINT_URL", object_store.endpoint_url)
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_STRONGROOM_STORE",
+        json.dumps({"conn_type": "aws", "login": access_key, "password": secret_key}),
+    )
+    chain = Chain(source, object_store.client("archiver"), some_settings(bucket, tmp_path))
+    assert chain.run().deleted_rows == 500
+    return chain
+
+
+def test_list_names_each_archive_on_a_narrow_terminal_and_as_json(chain, airflow, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    table = airflow("strongroom", "list")
+    document = airflow("strongroom", "list", "audit", "--json")
+
+    assert (table.returncode, document.returncode) == (0, 0), table.stderr + document.stderr
+    assert ARCHIVE in table.stdout
+    [entry] = json.loads(document.stdout)
+    assert (entry["archive_id"], entry["record_count"], entry["parts"]) == (ARCHIVE, 500, 1)
+
+
+def test_show_tells_the_sums_and_what_became_of_the_rows(chain, airflow):
+    manifest = require_manifest(chain.store, ArchiveId.parse(ARCHIVE))
+
+    shown = airflow("strongroom", "show", ARCHIVE)
+    document = json.loads(airflow("strongroom", "show", ARCHIVE, "--json").stdout)
+
+    assert manifest.parts[0].sha256 in shown.stdout
+    assert document["manifest"]["checksum"] == manifest.checksum
+    assert [deleted["deleted"] for deleted in document["deletions"]] == [500]
+
+
+def test_a_manifest_that_somebody_forged_cannot_command_the_terminal_of_who_looks_at_it(chain, airflow):
+    chain.settings = chain.settings.model_copy(update={"legal_basis": "law \x1b[2J\x1b]0;owned\x07"})
+    with psycopg.connect(chain.conninfo, autocommit=True) as connection:
+        connection.execute("INSERT INTO audit VALUES (501, '2026-05-02')")
+    chain.run()
+
+    shown = airflow("strongroom", "show", "public.audit.2026-05.0002")
+
+    assert (shown.returncode, "\x1b" in shown.stdout) == (0, False), shown.stderr
+    assert "law \N{REPLACEMENT CHARACTER}[2J" in shown.stdout
+
+
+def test_verify_says_sound_and_names_a_damaged_object(chain, airflow, object_store, bucket):
+    """The archiver cannot overwrite; an administrator's slip puts other bytes in place of SHA256SUMS."""
+    sound = airflow("strongroom", "verify", ARCHIVE)
+    sums_key = ArchiveId.parse(ARCHIVE).sums_key
+    object_store.client("admin").put_object(Bucket=bucket, Key=sums_key, Body=b"slip")
+
+    damaged = airflow("strongroom", "verify", ARCHIVE, "--json")
+
+    assert (sound.returncode, damaged.returncode) == (0, 1), sound.stderr + damaged.stderr
+    assert "is sound" in sound.stdout
+    verdicts = {one["object_key"]: one["result"] for one in json.loads(damaged.stdout)["objects"]}
+    assert verdicts[sums_key] == "corrupted"
+    assert set(verdicts.values()) == {"sound", "corrupted"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("verify", "public.audit.2026-05.0009"), "there is no archive"),
+        (("show", "nonsense"), "is not an archive id"),
+        (("list", "nope"), "is not configured"),
+        (("verify",), "needs an archive id"),
+        (("verify", "--sample", "2/1"), "is no sample"),
+        (("archive", "audit"), "needs --partition or --before"),
+    ],
+)
+def test_wrong_arguments_end_in_one_error_with_a_hint(chain, airflow, arguments, said):
+    ended = airflow("strongroom", *arguments)
+
+    assert ended.returncode == 1
+    assert said in ended.stderr
+    assert "HINT:" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_wrong_keys_of_the_store_are_told_without_the_keys(chain, airflow, monkeypatch):
+    wrong = {"conn_type": "aws", "login": "nobody", "password": "marked-secret"}  # pragma: allowlist secret
+    monkeypatch.setenv("AIRFLOW_CONN_STRONGROOM_STORE", json.dumps(wrong))
+
+    ended = airflow("strongroom", "list")
+
+    assert ended.returncode == 1
+    assert "the store refused to read" in ended.stderr
+    assert "marked-secret" not in ended.stderr + ended.stdout
+
+
+def test_catalog_selects_by_prefix_partition_and_age_and_names_what_is_damaged(chain, airflow, object_store, bucket):
+    """May 2026 ended less than a hundred years ago, and more than a day."""
+
+    def listed(*options: str) -> list[str]:
+        ended = airflow("strongroom", "catalog", *options, "--json")
+        assert ended.returncode == 0, ended.stderr
+        return [entry["archive_id"] for entry in json.loads(ended.stdout)]
+
+    assert listed("--prefix", "public.aud", "--partition", "2026", "--older-than", "P1D") == [ARCHIVE]
+    assert listed("--older-than", "P100Y") == listed("--prefix", "warm.") == []
+
+    object_store.client("admin").put_object(Bucket=bucket, Key=ArchiveId.parse(ARCHIVE).manifest_key, Body=b"{}")
+    stray = "metadata/public.audit/2026-99/public.audit.2026-99.0001.json"
+    object_store.client("admin").put_object(Bucket=bucket, Key=stray, Body=b"{}")
+    damaged = airflow("strongroom", "catalog", "--rebuild-index")
+
+    assert damaged.returncode == 1
+    assert f"{ARCHIVE} has a damaged manifest: expected one version of it, found 2 versions" in damaged.stdout
+    assert f"{stray} is no manifest and was passed over" in " ".join(damaged.stdout.split())
+
+
+def test_verify_reads_all_archives_or_a_sample_and_names_what_is_unverifiable(chain, airflow, object_store, bucket):
+    sound = airflow("strongroom", "verify", "--sample", "1/10", "--json")
+    object_store.client("admin").put_object(Bucket=bucket, Key=ArchiveId.parse(ARCHIVE).manifest_key, Body=b"{}")
+
+    unverifiable = airflow("strongroom", "verify", "--all")
+
+    assert [(one["archive_id"], one["result"]) for one in json.loads(sound.stdout)] == [(ARCHIVE, "sound")]
+    assert unverifiable.returncode == 1
+    assert f"unverifiable {ARCHIVE}" in unverifiable.stdout
+    records = [key.rpartition("-")[2] for key in chain.store.keys("reports/verifications/")]
+    assert records == ["sound.json", "unverifiable.json"]
+
+
+def test_verify_of_all_archives_names_one_whose_manifest_somebody_hid(chain, airflow, object_store, bucket):
+    object_store.client("admin").delete_object(Bucket=bucket, Key=ArchiveId.parse(ARCHIVE).manifest_key)
+
+    ended = airflow("strongroom", "verify", "--all", "--json")
+
+    assert ended.returncode == 1
+    [verdict] = json.loads(ended.stdout)
+    assert (verdict["result"], verdict["archive_id"]) == ("unverifiable", ARCHIVE)
+    assert verdict["problem"].endswith("found a delete marker that hides it")
+
+
+def test_a_dry_run_of_archive_says_how_many_rows_of_each_month_wait(chain, airflow, monkeypatch):
+    with psycopg.connect(chain.conninfo, autocommit=True) as connection:
+        connection.execute("INSERT INTO audit SELECT n, '2026-04-02' FROM generate_series(1001, 2234) AS n")
+        connection.execute("INSERT INTO audit VALUES (5000, '2026-05-02')")
+    where = psycopg.conninfo.conninfo_to_dict(chain.conninfo)
+    database = {"conn_type": "postgres", "host": where["host"], "port": int(where["port"]), "schema": where["dbname"]}
+    database |= {"login": where["user"], "password": where["password"]}
+    monkeypatch.setenv("AIRFLOW_CONN_STRONGROOM_SOURCE", json.dumps(database))
+
+    before = airflow("strongroom", "archive", "audit", "--before", "2026-06-01", "--dry-run")
+    named = airflow("strongroom", "archive", "audit", "--partition", "2026-03", "2026-04", "--dry-run", "--json")
+
+    assert "It would be 2026-04 (1,234 rows wait), 2026-05 (1 rows wait)." in before.stdout, before.stderr
+    assert json.loads(named.stdout) == [
+        {"partition_key": "2026-03", "rows": 0},
+        {"partition_key": "2026-04", "rows": 1234},
+    ]
+
+
+def test_condemn_gives_up_an_archive_only_when_a_part_of_it_is_gone(chain, airflow, object_store, bucket):
+    refused = airflow("strongroom", "condemn", ARCHIVE, "--why", "a whim")
+    vandal = Vandal(object_store.client("admin"), chain.store, bucket)
+    vandal.remove(ArchiveId.parse(ARCHIVE).part_key(0, "zstd"))
+
+    condemned = airflow("strongroom", "condemn", ARCHIVE, "--why", "the disk died", "--who", "ada")
+    again = airflow("strongroom", "condemn", ARCHIVE, "--why", "again", "--json")
+
+    assert (refused.returncode, condemned.returncode, again.returncode) == (1, 0, 0), condemned.stderr + again.stderr
+    assert "each part of it is there and sound" in refused.stderr
+    said = " ".join(condemned.stdout.split())
+    assert f"Condemned {ARCHIVE} (missing)" in said
+    assert "500 rows of the damaged parts had been deleted from the table" in said
+    document = json.loads(again.stdout)
+    assert (document["who"], document["why"], document["lost_rows"]) == ("ada", "the disk died", 500)
+
+
+def test_bucket_lock_counts_what_is_not_locked_and_locks_it_once(chain, airflow, monkeypatch):
+    off = airflow("strongroom", "bucket", "lock")
+    monkeypatch.setenv("STRONGROOM__STORE__OBJECT_LOCK", "governance")
+
+    before, locked, after = (
+        airflow("strongroom", "bucket", "lock", *options, "--json") for options in (("--dry-run",), (), ("--dry-run",))
+    )
+
+    assert "store.object_lock is off" in off.stdout
+    assert (before.returncode, locked.returncode, after.returncode) == (1, 0, 0)
+    counts = [json.loads(each.stdout)["public.audit"] for each in (before, locked, after)]
+    assert counts[0] == counts[1] == 4  # a part, SHA256SUMS, the manifest and its copy
+    assert counts[2] == 0

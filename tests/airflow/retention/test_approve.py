@@ -1,0 +1,235 @@
+"""Who approves a purge: what the tasks read in the store and in the settings, whatever their XComs say."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from strongroom.object_keys import ArchiveId
+from strongroom.retention.approval import PurgeQuestion
+from strongroom.retention.purge import Approval, judge
+from strongroom.storage.store import Store
+from tests.support.chain import some_settings
+from tests.support.sealing import seal_month
+
+OLD, OLDER = (ArchiveId("public", "audit", month, 1) for month in ("2015-05", "2015-04"))
+NOW = datetime.now(timezone.utc)
+
+
+class Desk:
+    """One run of the retention purge, and what its tasks are given and leave."""
+
+    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.store = store
+        self.monkeypatch = monkeypatch
+        self.starter: str | None = None
+        self.body = ""
+
+    @property
+    def context(self) -> dict[str, Any]:
+        run = SimpleNamespace(dag_id="retention_purge", run_id="manual__1", triggering_user_name=self.starter)
+        return {"dag_run": run, "ti": SimpleNamespace(xcom_push=lambda **_: None), "task_instance": None}
+
+    def settings(self, **purge: bool) -> None:
+        for name, value in purge.items():
+            self.monkeypatch.setenv(f"STRONGROOM__PURGE__{name.upper()}", json.dumps(value))
+
+    def batches(self) -> list[dict[str, Any]]:
+        """What `decide` returns."""
+        from strongroom.settings import load_settings
+        from strongroom_airflow.retention.run import make_batches, oldest_first
+
+        settings = load_settings()
+        made = make_batches(settings, settings.table("audit"), oldest_first(judge(self.store, now=NOW)))
+        return [batch.model_dump(mode="json") for batch in made]
+
+    def ask(self, batches: list[dict[str, Any]]) -> dict[str, Any] | None:
+        """Run `approve` until it waits; without anything to ask, its record."""
+        from airflow.providers.standard.operators import hitl
+        from airflow.sdk.exceptions import TaskAwaitingInput
+
+        from strongroom_airflow.retention.approve import PurgeApproveOperator
+
+        self.monkeypatch.setattr(hitl, "upsert_hitl_detail", lambda **asked: setattr(self, "body", asked["body"]))
+        operator = PurgeApproveOperator(task_id="approve", batches=batches)
+        context = self.context | {"task_instance": SimpleNamespace(id="1")}
+        try:
+            record: dict[str, Any] = operator.execute(context)
+        except TaskAwaitingInput:
+            return None
+        return record
+
+    def answer(self, option: str = "Approve", by: str = "ada") -> dict[str, Any]:
+        """Go on with `approve` as Airflow does when a person has answered."""
+        from strongroom_airflow.retention.approve import PurgeApproveOperator
+
+        operator = PurgeApproveOperator(task_id="approve", batches=[])
+        event = {
+            "chosen_options": [option],
+            "params_input": {},
+            "responded_at": datetime.now(timezone.utc),
+            "responded_by_user": {"id": "7", "name": by},
+        }
+        record: dict[str, Any] = operator.execute_complete(self.context, event)
+        return record
+
+    def purge(self, batch: dict[str, Any], approval: dict[str, Any] | None = None) -> dict[str, tuple[str, str]]:
+        """Run `purge`; each month with result and detail."""
+        from strongroom_airflow.retention.purge import PurgeArchivesOperator
+
+        given = approval or Approval(approved=True, by="mallory", at=NOW).model_dump(mode="json")
+        operator = PurgeArchivesOperator(task_id="purge", batch=batch, approval=given)
+        results = operator.execute(self.context)
+        return {one["archive_id"][-12:-5]: (one["result"], one["detail"]) for one in results}
+
+
+@pytest.fixture
+def desk(metadata, object_store, bucket, tmp_path, monkeypatch) -> Desk:
+    """Two expired archives of a table whose settings ask for approval."""
+    config = tmp_path / "archive.yaml"
+    config.write_text(json.dumps({"legal_basis": "a test", "tables": {"audit": {"date_column": "at"}}}))
+    monkeypatch.setenv("STRONGROOM_CONFIG", str(config))
+    monkeypatch.setenv("STRONGROOM__STORE__BUCKET", bucket)
+    monkeypatch.setenv("STRONGROOM__STORE__ENDPOINT_URL", object_store.endpoint_url)
+    for name, identity in (("STORE", "archiver"), ("PURGE", "purger")):
+        access_key, secret_key = object_store.keys(identity)
+        connection = {"conn_type": "aws", "login": access_key, "password": secret_key}
+        monkeypatch.setenv(f"AIRFLOW_CONN_STRONGROOM_{name}", json.dumps(connection))
+    settings = some_settings(bucket, tmp_path / "staging")
+    store = Store(object_store.client("archiver"), settings.store)
+    for archive in (OLD, OLDER):
+        seal_month(store, settings, archive.partition_key, parts=1)
+    desk = Desk(store, monkeypatch)
+    desk.settings(require_approval=True)
+    return desk
+
+
+def test_what_a_person_was_shown_and_approved_is_purged_and_certified_under_their_name(desk):
+    [batch] = desk.batches()
+
+    desk.ask([batch])
+    record = desk.answer()
+    purged = desk.purge(batch, record)
+
+    assert "| public.audit.2015-05.0001 | 10 |" in desk.body
+    assert {month: result for month, (result, _) in purged.items()} == {"2015-04": "purged", "2015-05": "purged"}
+    assert json.loads(desk.store.read(OLD.destruction_key)[0])["approved_by"] == "ada"
+
+
+def test_an_xcom_approves_nothing(desk):
+    """Whoever may write XComs says yes, that no approval is needed, and that a purge had begun already."""
+    [batch] = desk.batches()
+    forged = json.loads(json.dumps(batch)) | {"needs_approval": False}
+    for decision in forged["decisions"]:
+        decision["reason"] = "unfinished"
+
+    before_any_question = desk.purge(forged)
+    desk.ask([batch])
+    before_the_answer = desk.purge(forged)
+    desk.answer("Reject")
+    after_a_no = desk.purge(forged)
+
+    assert {result for result, _ in (*before_any_question.values(), *before_the_answer.values())} == {"refused"}
+    assert after_a_no["2015-05"][1].startswith("the request for approval was answered no by ada")
+    assert len(judge(desk.store, now=NOW)) == 2
+    assert list(desk.store.keys(OLD.evidence_prefix)) == [OLD.seal_key], "not even an intent"
+
+
+def test_only_what_was_shown_is_covered_by_the_answer_and_what_is_shown_comes_from_the_store(desk):
+    """One archive is left out of the list, the other's row in it is forged; both are added again behind the approval."""
+    [batch] = desk.batches()
+    shorter = json.loads(json.dumps(batch))
+    shorter["decisions"] = [one for one in shorter["decisions"] if one["archive_id"] == str(OLD)]
+    shorter["decisions"][0] |= {"record_count": 0, "legal_basis": "nothing of worth"}
+
+    desk.ask([shorter])
+    record = desk.answer()
+    purged = desk.purge(batch, record)
+
+    assert "| public.audit.2015-05.0001 | 10 |" in desk.body
+    assert "a test" in desk.body
+    assert {month: result for month, (result, _) in purged.items()} == {"2015-04": "refused", "2015-05": "purged"}
+    assert "was not among the archives, as they are now, that this run showed" in purged["2015-04"][1]
+
+
+def test_an_answer_is_for_the_manifest_that_was_shown(desk):
+    [batch] = desk.batches()
+    desk.ask([batch])
+    desk.answer()
+    key = next(key for key in desk.store.keys("evidence/purges/") if key.endswith("-asked.json"))
+    question = PurgeQuestion.model_validate_json(desk.store.read(key)[0])
+
+    forged = json.loads(json.dumps(batch))
+    forged["decisions"][0]["manifest_sha256"] = "0" * 64
+    purged = desk.purge(forged)
+
+    assert question.shown == {one["archive_id"]: one["manifest_sha256"] for one in batch["decisions"]}
+    assert sorted(result for result, _ in purged.values()) == ["purged", "refused"]
+
+
+def test_an_earlier_yes_does_not_answer_a_later_question(desk):
+    """`approve` was cleared; its first answer still lies in the store."""
+    [batch] = desk.batches()
+    desk.ask([batch])
+    first = desk.answer()
+    desk.ask([batch])
+
+    waiting = desk.purge(batch, first)
+    desk.answer("Reject")
+    refused = desk.purge(batch, first)
+
+    assert {detail.partition(",")[0] for _, detail in waiting.values()} == {
+        "the request for approval was not answered in time"
+    }
+    assert {result for result, _ in refused.values()} == {"refused"}
+
+
+@pytest.mark.parametrize(
+    ("starter", "approver", "result"),
+    [("ada", "ada", "self_approved"), ("ada", "bob", "purged"), (None, "ada", "purged")],
+)
+def test_with_four_eyes_whoever_started_the_run_may_not_approve(desk, starter, approver, result):
+    """A scheduled run was started by nobody. An XCom that names another person changes nothing."""
+    desk.settings(require_approval=False, four_eyes=True)
+    desk.starter = starter
+    [batch] = desk.batches()
+
+    desk.ask([batch])
+    desk.answer(by=approver)
+    purged = desk.purge(batch)
+
+    assert {one for one, _ in purged.values()} == {result}
+    assert ("ada started this run, so another person must approve" in desk.body) == (starter == "ada")
+    if result == "self_approved":
+        assert (
+            "ada approved it and had started the run; `purge.four_eyes` asks for another person"
+            in (purged["2015-05"][1])
+        )
+        assert len(judge(desk.store, now=NOW)) == 2
+
+
+def test_without_four_eyes_whoever_started_the_run_may_approve(desk):
+    desk.starter = "ada"
+    [batch] = desk.batches()
+
+    desk.ask([batch])
+    desk.answer(by="ada")
+
+    assert {result for result, _ in desk.purge(batch).values()} == {"purged"}
+
+
+def test_where_nobody_need_approve_nobody_is_asked_and_the_policy_is_named(desk):
+    desk.settings(require_approval=False)
+    [batch] = desk.batches()
+
+    record = desk.ask([batch])
+    purged = desk.purge(batch, record)
+
+    assert (record or {})["by"] == "by policy"
+    assert {result for result, _ in purged.values()} == {"purged"}
+    assert list(desk.store.keys("evidence/purges/")) == []
+    assert json.loads(desk.store.read(OLD.destruction_key)[0])["approved_by"] == "by policy"

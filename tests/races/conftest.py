@@ -1,5 +1,0 @@
-"""The scene of the fault matrix serves the races too, and their rows stand in the same table."""
-
-from tests.faults.conftest import scene
-
-__all__ = ["scene"]

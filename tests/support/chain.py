@@ -1,0 +1,223 @@
+"""The steps of one run in their order, without Airflow, for tests of the domain."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from strongroom.archive.checksum import checksum_part
+from strongroom.archive.compress import compress_part
+from strongroom.archive.delete import delete_part
+from strongroom.archive.detach import detach_partitions
+from strongroom.archive.extract_to_staging import extract_part
+from strongroom.archive.plan import plan_archive
+from strongroom.archive.report import RunReport, report_run
+from strongroom.archive.seal import seal_archive
+from strongroom.archive.upload import upload_part
+from strongroom.archive.verify import verify_part
+from strongroom.calendar import Partition
+from strongroom.database.session import Connection, open_source, read_identity
+from strongroom.errors import StrongroomError
+from strongroom.formats.codecs import choose_codec
+from strongroom.ledger.claims import KeepClaim
+from strongroom.ledger.evidence import DetachEvidence
+from strongroom.records import (
+    ArchivePlan,
+    ChecksummedPart,
+    CompressedPart,
+    DeletedPart,
+    ExtractedPart,
+    PlannedPart,
+    RunIdentity,
+    SealedArchive,
+    UploadedPart,
+    VerifiedPart,
+)
+from strongroom.retention.drop_detached import DetachedResult, purge_detached
+from strongroom.settings import StoreSettings, TableSettings
+from strongroom.storage.purge_store import PurgeStore
+from strongroom.storage.staging import FolderRoot, Staging, StagingRoot
+from strongroom.storage.staging_s3 import S3Root
+from strongroom.storage.store import Store
+from tests.support.sealing import claim_if_unowned
+
+_machines = itertools.count(1)
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
+RUN = RunIdentity(dag_id="archive__test", run_id="manual__test")
+
+
+@dataclass
+class Chain:
+    """One table, one partition, real servers.
+
+    Attributes:
+        conninfo: The source database.
+        client: An S3 client that may write and list, not delete.
+        settings: Of the table.
+        key: Partition key.
+        identity: Of the Airflow run whose steps these are.
+        keep_claim: Called in each batch of a delete.
+        stop_at: When extraction and delete must stop.
+        staging_client: An S3 client that may write and remove, where staging lies on S3.
+        owner: How an owner of the table connects; as the source where that is not said.
+    """
+
+    conninfo: str
+    client: Any
+    settings: TableSettings
+    key: str = "2026-05"
+    now: datetime = NOW
+    identity: RunIdentity = RUN
+    keep_claim: KeepClaim = lambda: None
+    stop_at: datetime | None = None
+    staging_client: Any = None
+    owner: str | None = None
+    store: Store = field(init=False)
+    _claimed: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self.store = Store(self.client, self.settings.store)
+
+    @property
+    def partition(self) -> Partition:
+        return Partition.parse(self.settings.frequency, self.key)
+
+    @property
+    def application_name(self) -> str:
+        """What the database calls the sessions of this run."""
+        return f"test {self.settings.table}"
+
+    def staging(self, *names: str) -> Staging:
+        """Staging on S3 is seen from another machine each time."""
+        return self.staging_root().of(*names)
+
+    def staging_root(self) -> StagingRoot:
+        where = self.settings.staging_store
+        if where is None:
+            return FolderRoot(self.settings.staging)
+        machine = Path(self.settings.scratch) / f"machine-{next(_machines)}"
+        return S3Root(PurgeStore(self.staging_client, where), machine)
+
+    @contextmanager
+    def source(self) -> Iterator[Connection]:
+        with open_source(self.conninfo, application_name=self.application_name) as connection:
+            yield connection
+
+    def plan(self) -> ArchivePlan:
+        with self.source() as connection:
+            if not self._claimed:  # once, as somebody does who sets a store up
+                claim_if_unowned(self.store, read_identity(connection))
+                self._claimed = True
+            return plan_archive(
+                connection, self.store, self.settings, self.partition, now=self.now, stop_at=self.stop_at
+            )
+
+    def extract(self, part: PlannedPart) -> ExtractedPart:
+        with self.source() as connection, self.staging(part.archive_id) as staging:
+            return extract_part(connection, staging, self.settings, part, now=self.now, stop_at=self.stop_at)
+
+    def compress(self, part: ExtractedPart) -> CompressedPart:
+        with self.staging(part.archive_id) as staging:
+            return compress_part(staging, part, choose_codec(self.settings.compression))
+
+    def checksum(self, part: CompressedPart) -> ChecksummedPart:
+        with self.staging(part.archive_id) as staging:
+            return checksum_part(staging, part)
+
+    def upload(self, part: ChecksummedPart) -> UploadedPart:
+        with self.staging(part.archive_id) as staging:
+            return upload_part(staging, self.store, part)
+
+    def verify(self, plan: ArchivePlan, part: UploadedPart) -> VerifiedPart:
+        proof_rows = self.settings.proof_rows
+        with self.source() as connection, self.staging(part.archive_id) as staging:
+            return verify_part(self.store, staging, connection, plan.shape, part, proof_rows=proof_rows, now=self.now)
+
+    def verified(self, plan: ArchivePlan, part: PlannedPart) -> VerifiedPart:
+        """Extract to verify."""
+        return self.verify(plan, self.upload(self.checksum(self.compress(self.extract(part)))))
+
+    def seal(self, plan: ArchivePlan) -> SealedArchive:
+        """Extract to seal."""
+        return self.seal_parts(plan, [self.verified(plan, part) for part in plan.parts])
+
+    def seal_parts(self, plan: ArchivePlan, parts: Sequence[VerifiedPart]) -> SealedArchive:
+        return seal_archive(self.store, self.settings, plan, parts, run=self.identity, now=self.now)
+
+    @contextmanager
+    def owning(self) -> Iterator[Connection]:
+        name, lock_seconds = f"{self.application_name} owner", self.settings.lock_timeout_seconds
+        with open_source(
+            self.owner or self.conninfo, application_name=name, lock_timeout_seconds=lock_seconds
+        ) as connection:
+            yield connection
+
+    def detach(self, parts: Sequence[VerifiedPart]) -> DetachEvidence:
+        with self.owning() as connection, self.staging(parts[0].archive_id) as staging:
+            return detach_partitions(
+                connection,
+                self.store,
+                staging,
+                self.settings,
+                self.partition,
+                parts,
+                run=self.identity,
+                keep_claim=self.keep_claim,
+                now=self.now,
+                stop_at=self.stop_at,
+            )
+
+    def drop_detached(self, *, now: datetime | None = None) -> list[DetachedResult]:
+        with self.owning() as connection:
+            return purge_detached(connection, self.store, self.settings, run=self.identity, now=now or self.now)
+
+    def delete(self, part: VerifiedPart) -> DeletedPart:
+        with self.source() as connection, self.staging(part.archive_id) as staging:
+            return delete_part(
+                connection,
+                self.store,
+                staging,
+                self.settings,
+                self.partition,
+                part,
+                run=self.identity,
+                keep_claim=self.keep_claim,
+                now=self.now,
+                stop_at=self.stop_at,
+            )
+
+    def run(self) -> RunReport:
+        """Plan to report."""
+        plan = self.plan()
+        if plan.archive_id is None:
+            return report_run(self.store, None, plan, [], [], now=self.now)
+        sealed = self.seal(plan)
+        if self.settings.partition_delete.enabled:
+            self.detach(sealed.parts)
+        deleted = [self.delete(part) for part in sealed.parts]
+        with self.staging(plan.archive_id) as staging:
+            return report_run(self.store, staging, plan, sealed.parts, deleted, now=self.now)
+
+
+def some_settings(bucket: str, staging: str | Path, table: str = "audit", **changes: Any) -> TableSettings:
+    """Settings of one table, filled in where it does not matter."""
+    given: dict[str, Any] = {
+        "table": table,
+        "date_column": "at",
+        "legal_basis": "a test",
+        "staging": str(staging),
+        "store": StoreSettings(bucket=bucket),
+        "confirmed": changes.get("cold_retention"),
+    }
+    return TableSettings.model_validate(given | changes)
+
+
+def grants_of(error: StrongroomError) -> list[str]:
+    """The statements that an error about missing rights gives to paste."""
+    return [line.strip() for line in error.hint.splitlines() if line.strip().startswith("GRANT ")]

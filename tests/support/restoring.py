@@ -1,0 +1,54 @@
+"""The steps of a restore in their order, without Airflow, for tests of the domain."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from strongroom.ledger.claims import running_clock
+from strongroom.restore.claims import release_claims, renew_claims
+from strongroom.restore.load import restore_part
+from strongroom.restore.plan import plan_restore
+from strongroom.restore.records import RestoredPart, RestorePart, RestorePlan, RestoreReport, RestoreRequest
+from strongroom.restore.report import report_restore
+from strongroom.storage.staging import OF_RESTORES, Staging
+from tests.support.chain import NOW, Chain
+
+TTL = timedelta(hours=1)
+
+
+def plan(chain: Chain, restore_id: str = "restore-1", *, now: datetime = NOW, **asked: Any) -> RestorePlan:
+    """Say what is asked for; the whole of the chain's table unless told otherwise."""
+    if "archives" not in asked:
+        asked.setdefault("table", chain.settings.qualified_name)
+    request = RestoreRequest.model_validate({"who": "ada", "why": "a test", **asked})
+    with chain.source() as connection:
+        return plan_restore(
+            connection, chain.store, request, restore_id=restore_id, owner=restore_id, claim_ttl=TTL, now=now
+        )
+
+
+def load(chain: Chain, planned: RestorePlan) -> list[RestoredPart]:
+    """Load every part of a plan, each in a session of its own."""
+    parts = []
+    owner, clock = planned.restore_id, running_clock(planned.planned_at)
+    for part in planned.parts:
+        keep_claim = renew_claims(chain.store, planned, part, owner=owner, clock=clock, ttl=TTL)
+        with chain.source() as connection, staging_of(chain, planned, part) as staging:
+            parts.append(restore_part(connection, chain.store, staging, planned, part, keep_claim=keep_claim))
+    return parts
+
+
+def staging_of(chain: Chain, planned: RestorePlan, part: RestorePart) -> Staging:
+    """Scratch space of one archive in a restore."""
+    return chain.staging(OF_RESTORES, planned.restore_id, part.archive_id)
+
+
+def restore(chain: Chain, restore_id: str = "restore-1", *, now: datetime = NOW, **asked: Any) -> RestoreReport:
+    """Locate, load and report."""
+    planned = plan(chain, restore_id, now=now, **asked)
+    parts = [] if planned.request.dry_run else load(chain, planned)
+    with chain.source() as connection:
+        report = report_restore(connection, chain.store, planned, parts, now=now)
+    release_claims(chain.store, planned, owner=restore_id, now=now)
+    return report

@@ -1,0 +1,106 @@
+"""Manifests of archives that never were, in any number, for tests of what only reads manifests."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+from strongroom.calendar import Frequency, Partition, Term
+from strongroom.ledger.manifests import Manifest, ManifestPart, sha256_sums
+from strongroom.object_keys import ArchiveId
+from strongroom.records import Column, SourceIdentity, TableShape, shape_sha256
+from strongroom.storage.store import Store
+from tests.support.sealing import claim_if_unowned
+
+SEVEN_YEARS = Term.parse("P7Y")
+
+
+def a_manifest(table: str = "audit", key: str = "2026-05", sequence: int = 1, **changes: Any) -> Manifest:
+    """The sound manifest of a month of 2,000 rows in two parts, filled in where it does not matter."""
+    archive = ArchiveId("public", table, key, sequence)
+    window = Partition.parse(Frequency.MONTHLY, key).window
+
+    def sha256(of: str) -> str:
+        return hashlib.sha256(f"{archive}{of}".encode()).hexdigest()
+
+    parts = tuple(
+        ManifestPart(
+            number=number,
+            object_key=archive.part_key(number, "zstd"),
+            version_id=None,
+            etag="",
+            start_at=window.start,
+            end_at=window.end,
+            record_count=1000,
+            original_size=500_000,
+            compressed_size=50_000,
+            original_sha256=sha256("original"),
+            sha256=sha256(str(number)),
+            keys_sha256=sha256("keys"),
+            snapshot="1:1:",
+            extracted_at=window.end,
+            verified_at=window.end,
+            proved_rows=1000,
+        )
+        for number in range(2)
+    )
+    shape = TableShape(
+        schema_name="public",
+        table_name=table,
+        date_column="at",
+        date_type="timestamptz",
+        primary_key=("id",),
+        columns=tuple(
+            Column(name=name, type="text", base_type="text", encoding="json")
+            for name in ("id", "at", *(f"c{number}" for number in range(13)))
+        ),
+        well_known_types=True,
+    )
+    manifest = Manifest(
+        format_version=1,
+        archive_id=str(archive),
+        table_name=f"public.{table}",
+        partition_key=key,
+        window_start=window.start,
+        window_end=window.end,
+        table=shape,
+        shape_sha256=shape_sha256(shape),
+        source=SourceIdentity(system_identifier="1", database="test", database_oid=1, server_version="18"),
+        record_count=2000,
+        original_size=1_000_000,
+        compressed_size=100_000,
+        compression_type="zstd",
+        compression_level=3,
+        checksum=hashlib.sha256(sha256_sums(parts)).hexdigest(),
+        parts=parts,
+        created_at=window.end + timedelta(days=95),
+        retention_until=SEVEN_YEARS.after(window.end),
+        legal_basis="a test",
+        storage_class="STANDARD",
+        encryption="AES256",
+        dag_id="archive__test",
+        run_id="manual__test",
+        software={},
+    )
+    return manifest.model_copy(update=changes)
+
+
+def many_manifests(count: int, *, months: int = 100) -> Iterator[Manifest]:
+    """So many months from January 2018 on for each of as many tables as it takes."""
+    for number in range(count):
+        table, month = divmod(number, months)
+        yield a_manifest(f"t{table:03d}", f"{2018 + month // 12}-{month % 12 + 1:02d}")
+
+
+def put_manifests(store: Store, manifests: Iterator[Manifest]) -> None:
+    """Write manifests, and nothing else but an owner, into a store."""
+
+    def put(manifest: Manifest) -> None:
+        store.put_bytes(ArchiveId.parse(manifest.archive_id).manifest_key, manifest.to_json())
+
+    claim_if_unowned(store)
+    with ThreadPoolExecutor(8) as writers:
+        list(writers.map(put, manifests))

@@ -1,0 +1,201 @@
+"""One scenario: a ledger, a run that is broken at one moment, a recovery, and the comparison."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from strongroom_local.servers.ports import LOOPBACK
+from strongroom_local.servers.postgres import PostgresServer
+from strongroom_local.servers.s3 import ObjectStore
+from tests.support.chain import some_settings
+from tests.support.ledger import Ledger, Tally, examine, opened
+from tests.support.proxies import DatabaseProxy, HoldingProxy, Moment, Watch, pass_all
+from tests.system.faults.matrix import MATRIX
+from tests.system.faults.steps import ARCHIVE_STEPS, CLAIM_TTL, Ending, Place, Steps, step_process
+
+ROWS = 120
+OUTSIDE = 20
+RECOVERIES = ("retry", "clearing plan", "new run")
+_SIDE_BY_SIDE = 4
+_WAIT_SECONDS = 120
+
+_numbers = itertools.count(1)
+_One = TypeVar("_One")
+
+
+def moment_of(boundary: str, side: str, pattern: str) -> Callable[[Moment], bool]:
+    """A condition on a moment: at which boundary, on which side, and what is said then."""
+    return lambda moment: (moment.boundary, moment.side) == (boundary, side) and bool(re.search(pattern, moment.what))
+
+
+@dataclass
+class Scene:
+    """Servers, a database and a bucket."""
+
+    postgres: PostgresServer
+    object_store: ObjectStore
+    conninfo: str
+    bucket: str
+    folder: Path
+
+    def scenario(
+        self,
+        *,
+        rows: int = ROWS,
+        staging_on_s3: bool = False,
+        open_ledger: Callable[..., Ledger] = opened,
+        **settings: Any,
+    ) -> Scenario:
+        """A ledger on a fresh table, with a prefix and staging of its own; on S3 each step has a machine of its own, too."""
+        number = next(_numbers)
+        folder = self.folder / str(number)
+        folder.mkdir()
+        table = f"audit_{number}"
+        given: dict[str, Any] = {
+            "part_rows": 70,
+            "delete_batch_rows": 25,
+            "scratch": str(folder / "scratch"),
+            **settings,
+        }
+        staging = f"s3://{self.bucket}/{table}" if staging_on_s3 else folder / "staging"
+        base = some_settings(self.bucket, staging, table, **given)
+        store = base.store.model_copy(
+            update={"prefix": table, "max_attempts": 1, "read_timeout_seconds": 60, "connect_timeout_seconds": 30}
+        )
+        place = Place(
+            conninfo=self.conninfo,
+            endpoint_url=self.object_store.endpoint_url,
+            keys={identity: self.object_store.keys(identity) for identity in ("archiver", "purger", "stager")},
+            settings=base.model_copy(update={"store": store}),
+            folder=folder,
+        )
+        return Scenario(self, place, open_ledger(self.conninfo, table, rows))
+
+
+@dataclass
+class Scenario:
+    """One table on its way through its run."""
+
+    scene: Scene
+    place: Place
+    ledger: Ledger
+    exit_code: int | None = None
+    steps: Steps = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.steps = Steps(self.place)
+
+    def prepare(self, step: str, names: Sequence[str] = ARCHIVE_STEPS) -> None:
+        """Run all steps before this one, undisturbed."""
+        for name in itertools.takewhile(lambda name: name != step, names):
+            self.steps.run(name)
+
+    @contextlib.contextmanager
+    def boundaries(self, watch: Watch = pass_all) -> Iterator[tuple[Place, HoldingProxy]]:
+        """The place as it is seen through proxies."""
+        postgres, store = self.scene.postgres, self.scene.object_store
+        with (
+            HoldingProxy(watch) as store_proxy,
+            DatabaseProxy((postgres.host, postgres.port), watch) as database_proxy,
+        ):
+            store_proxy.forward_to(LOOPBACK, store.port)
+            yield (
+                replace(
+                    self.place,
+                    conninfo=database_proxy.conninfo(self.place.conninfo),
+                    endpoint_url=store_proxy.endpoint_url,
+                ),
+                store_proxy,
+            )
+
+    def run_child(self, step: str, place: Place, ending: Ending | None = None) -> int:
+        """Run one step in a process of its own to whatever end, and give its exit code."""
+        process = step_process(place, step, ending)
+        process.start()
+        process.join(_WAIT_SECONDS)
+        assert process.exitcode is not None, f"{step} neither ended nor was killed in {_WAIT_SECONDS} s"
+        self.exit_code = process.exitcode
+        return self.exit_code
+
+    def record(self, step: str) -> list[Moment]:
+        """What crosses the boundaries in an undisturbed run of a step."""
+        seen: list[Moment] = []
+        lock = threading.Lock()
+
+        def watch(moment: Moment) -> bool:
+            with lock:
+                seen.append(moment)
+            return True
+
+        with self.boundaries(watch) as (place, _):
+            assert self.run_child(step, place) == 0, self.said()
+        return seen
+
+    def kill_at(self, step: str, number: int, counted: Callable[[Moment], bool]) -> Moment:
+        """Run a step and kill -9 it at the moment of this number among those that count; nothing crosses afterwards."""
+        numbers = itertools.count()
+        lock = threading.Lock()
+        dead: list[Moment] = []
+        children: list[Any] = []
+
+        def watch(moment: Moment) -> bool:
+            with lock:
+                if dead:
+                    return False
+                if not counted(moment) or next(numbers) != number:
+                    return True
+                dead.append(moment)
+            children[0].kill()
+            return False
+
+        with self.boundaries(watch) as (place, _):
+            children.append(step_process(place, step))
+            children[0].start()
+            children[0].join(_WAIT_SECONDS)
+        assert children[0].exitcode == -signal.SIGKILL, f"{step} ended before moment {number}: {self.said()}"
+        return dead[0]
+
+    def recover(self, step: str, how: str, names: Sequence[str] = ARCHIVE_STEPS) -> None:
+        """Bring the run to its end as somebody in front of Airflow would."""
+        if how == "retry":
+            rest = tuple(itertools.dropwhile(lambda name: name != step, names))
+            self.steps.run_all(rest)
+            return
+        if how == "new run":  # when the dead run's claim is over
+            self.place = replace(self.place, run_id=f"{self.place.run_id}-again", now=self.place.now + 2 * CLAIM_TTL)
+            self.steps = Steps(self.place)
+        self.steps.run_all(tuple(names))
+
+    def examine(self, scenario: str, *, recovered: str, faults: int = 1, restored: bool = False) -> Tally:
+        """Compare everything, note it in the matrix, and fail if a row is wrong."""
+        chain = replace(self.place, now=self.place.now + timedelta(days=1)).chain()
+        tally = examine(self.ledger, chain, restored=restored)
+        MATRIX.note(scenario, tally, recovered=recovered, faults=faults)
+        tally.require_sound()
+        return tally
+
+    def require_all_archived(self) -> None:
+        """See that the run came to its end: no row of the window is left in the table."""
+        assert len(self.ledger.live()) == OUTSIDE
+
+    def said(self) -> str:
+        """What the last process wrote before it ended."""
+        path = self.place.folder / "stderr"
+        return path.read_text() if path.exists() else "nothing"
+
+
+def side_by_side(work: Callable[[_One], None], given: Sequence[_One], *, at_once: int = _SIDE_BY_SIDE) -> None:
+    """Do the same for several things at once, and fail with the first that failed."""
+    with ThreadPoolExecutor(at_once) as workers:
+        for done in [workers.submit(work, one) for one in given]:
+            done.result()

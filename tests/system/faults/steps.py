@@ -1,0 +1,381 @@
+"""The steps as processes: one process runs one step by its name, and can be killed for good.
+
+What travels between the steps lies in files, as XCom holds it. Whoever wants to break a step gives it proxies for
+servers; what happens in staging is told by Python's own audit events, at which the process can kill itself.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+import boto3
+from pydantic import BaseModel
+
+from strongroom.archive.report import report_run
+from strongroom.errors import StrongroomError
+from strongroom.ledger.claims import claim_keeper, release_claim, running_clock, take_claim
+from strongroom.object_keys import claim_key
+from strongroom.records import (
+    ArchivePlan,
+    ChecksummedPart,
+    CompressedPart,
+    DeletedPart,
+    ExtractedPart,
+    PlannedPart,
+    RunIdentity,
+    UploadedPart,
+    VerifiedPart,
+)
+from strongroom.restore.claims import release_claims
+from strongroom.restore.records import RestoredPart, RestorePlan
+from strongroom.restore.report import report_restore
+from strongroom.retention.purge import BY_POLICY, Approval, PurgeResult, judge, purge_archive
+from strongroom.settings import TableSettings
+from strongroom.storage.purge_store import PurgeStore
+from strongroom.storage.store import make_client
+from strongroom_airflow.stopping import StoppedError, Stopping
+from tests.support import restoring
+from tests.support.chain import NOW, RUN, Chain
+
+ARCHIVE_STEPS = (
+    "plan",
+    "extract_to_staging",
+    "compress",
+    "checksum",
+    "upload",
+    "verify",
+    "seal",
+    "delete",
+    "report",
+)
+PARTITION_STEPS = (*ARCHIVE_STEPS[:-2], "detach", *ARCHIVE_STEPS[-2:], "drop")
+"""Of a table whose partitions go as a whole, to the end of their cooling-off."""
+RESTORE_STEPS = ("restore_locate", "restore", "restore_report")
+PURGE_STEPS = ("purge",)
+CLAIM_TTL = timedelta(hours=1)
+COOLED_OFF = timedelta(days=2)
+STOPPED = 15
+"""Exit code of a step that was told to end."""
+
+_PART_RECORDS: dict[str, tuple[str, type[BaseModel]]] = {
+    "extract_to_staging": ("plan", PlannedPart),
+    "compress": ("extract_to_staging", ExtractedPart),
+    "checksum": ("compress", CompressedPart),
+    "upload": ("checksum", ChecksummedPart),
+    "verify": ("upload", UploadedPart),
+    "delete": ("seal", VerifiedPart),
+}
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+_IN_FOLDERS = frozenset({"os.remove", "os.rmdir"})
+_STAGING_EVENTS = frozenset({"open", "os.rename", "os.mkdir", "shutil.rmtree"}) | _IN_FOLDERS
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run does its work, reached through whatever the test puts in between.
+
+    Attributes:
+        keys: Access key and secret key, of the archiver, the purger and the stager.
+        settings: Of the table.
+        folder: Where the records between the steps lie.
+        now: The run's instant.
+        run_id: The run.
+    """
+
+    conninfo: str
+    endpoint_url: str
+    keys: dict[str, tuple[str, str]]
+    settings: TableSettings
+    folder: Path
+    now: datetime = NOW
+    run_id: str = RUN.run_id
+
+    @property
+    def identity(self) -> RunIdentity:
+        return RunIdentity(dag_id=RUN.dag_id, run_id=self.run_id)
+
+    def client(self, identity: str) -> Any:
+        access_key, secret_key = self.keys[identity]
+        session = boto3.Session(aws_access_key_id=access_key, aws_secret_access_key=secret_key)
+        return make_client(self.settings.store, session=session, endpoint_url=self.endpoint_url)
+
+    def chain(self) -> Chain:
+        clients = {"client": self.client("archiver"), "staging_client": self.client("stager")}
+        chain = Chain(self.conninfo, settings=self.settings, now=self.now, identity=self.identity, **clients)
+        key = claim_key(self.settings.schema_name, self.settings.table_name, chain.partition.key)
+        owner, clock = str(self.identity), running_clock(self.now)
+        chain.keep_claim = claim_keeper(chain.store, [key], owner=owner, clock=clock, ttl=CLAIM_TTL)
+        return chain
+
+
+@dataclass
+class Steps:
+    """Runs the steps of one run by their names."""
+
+    place: Place
+    chain: Chain = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.chain = self.place.chain()
+
+    def run(self, name: str) -> None:
+        """Run one step as its operator does: claim first, then the work; its record is what XCom would hold."""
+        if name in (*ARCHIVE_STEPS, "detach"):
+            self.claim()
+        getattr(self, f"_{name}")()
+
+    def run_all(self, names: tuple[str, ...]) -> None:
+        for name in names:
+            self.run(name)
+
+    def claim(self) -> None:
+        take_claim(self.chain.store, self._claim_key, owner=str(self.place.identity), now=self.place.now, ttl=CLAIM_TTL)
+
+    def release(self) -> None:
+        release_claim(self.chain.store, self._claim_key, owner=str(self.place.identity), now=self.place.now)
+
+    @property
+    def _claim_key(self) -> str:
+        settings = self.place.settings
+        return claim_key(settings.schema_name, settings.table_name, self.chain.partition.key)
+
+    # Archive.
+
+    def _plan(self) -> None:
+        plan = self.chain.plan()
+        if plan.outcome == "planned":
+            self.chain.staging(str(plan.archive_id)).clear()
+        self._keep("plan-record", [plan])
+        self._keep("plan", plan.parts)
+
+    def _part_step(self, name: str, work: Callable[[Any], BaseModel]) -> None:
+        before, kind = _PART_RECORDS[name]
+        self._keep(name, [work(part) for part in self._kept(before, kind)])
+
+    def _extract_to_staging(self) -> None:
+        self._part_step("extract_to_staging", self.chain.extract)
+
+    def _compress(self) -> None:
+        self._part_step("compress", self.chain.compress)
+
+    def _checksum(self) -> None:
+        self._part_step("checksum", self.chain.checksum)
+
+    def _upload(self) -> None:
+        self._part_step("upload", self.chain.upload)
+
+    def _verify(self) -> None:
+        self._part_step("verify", lambda part: self.chain.verify(self._planned, part))
+
+    def _seal(self) -> None:
+        if self._planned.archive_id is None:
+            self._keep("seal", [])
+            return
+        sealed = self.chain.seal_parts(self._planned, self._kept("verify", VerifiedPart))
+        self._keep("seal", sealed.parts)
+
+    def _detach(self) -> None:
+        sealed = self._kept("seal", VerifiedPart)
+        self._keep("detach", [self.chain.detach(sealed)] if sealed else [])
+
+    def _drop(self) -> None:
+        later = self.place.now + COOLED_OFF
+        self._keep("drop", self.chain.drop_detached(now=later))
+
+    def _delete(self) -> None:
+        self._part_step("delete", self.chain.delete)
+
+    def _report(self) -> None:
+        plan = self._planned
+        staging = self.chain.staging(plan.archive_id) if plan.archive_id else None
+        sealed, deleted = self._kept("seal", VerifiedPart), self._kept("delete", DeletedPart)
+        self._keep("report", [report_run(self.chain.store, staging, plan, sealed, deleted, now=self.place.now)])
+        self.release()
+
+    @property
+    def _planned(self) -> ArchivePlan:
+        [plan] = self._kept("plan-record", ArchivePlan)
+        return plan
+
+    # Restore.
+
+    def _restore_locate(self) -> None:
+        self._keep("restore_locate", [restoring.plan(self.chain, self.place.run_id, now=self.place.now)])
+
+    def _restore(self) -> None:
+        self._keep("restore", restoring.load(self.chain, self._located))
+
+    def _restore_report(self) -> None:
+        parts = self._kept("restore", RestoredPart)
+        with self.chain.source() as connection:
+            report = report_restore(connection, self.chain.store, self._located, parts, now=self.place.now)
+        release_claims(self.chain.store, self._located, owner=self.place.run_id, now=self.place.now)
+        self._keep("restore_report", [report])
+
+    @property
+    def _located(self) -> RestorePlan:
+        [plan] = self._kept("restore_locate", RestorePlan)
+        return plan
+
+    # Purge.
+
+    def _purge(self) -> None:
+        purge_store = PurgeStore(self.place.client("purger"), self.place.settings.store)
+        approval = Approval(approved=True, by=BY_POLICY, at=self.place.now)
+        self._keep(
+            "purge",
+            [
+                purge_archive(
+                    self.chain.store,
+                    purge_store,
+                    decision,
+                    approval,
+                    run=self.place.identity,
+                    now=self.place.now,
+                    claim_ttl=CLAIM_TTL,
+                )
+                for decision in judge(self.chain.store, now=self.place.now)
+            ],
+        )
+
+    # Records.
+
+    def result(self, name: str) -> list[dict[str, Any]]:
+        """What a step returned."""
+        found: list[dict[str, Any]] = json.loads((self.place.folder / f"{name}.json").read_text())
+        return found
+
+    def purged(self) -> list[PurgeResult]:
+        return self._kept("purge", PurgeResult)
+
+    def _keep(self, name: str, records: Any) -> None:
+        text = json.dumps([record.model_dump(mode="json") for record in records])
+        scratch = self.place.folder / f"{name}.new"
+        scratch.write_text(text)
+        scratch.replace(self.place.folder / f"{name}.json")
+
+    def _kept(self, name: str, kind: type[Any]) -> list[Any]:
+        return [kind.model_validate(one) for one in self.result(name)]
+
+
+# ---------------------------------------------------------------------------------------------------------- processes
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a process is to end before its work is done.
+
+    Attributes:
+        at_staging_event: Kill -9 before the staging event of this number; None lets all pass.
+        at_file_size: The kernel ends it in the write that would make a file longer than this many bytes.
+        on_full_disk: The same write fails instead, as on a disk without room.
+
+    SIGTERM ends it as it ends a task of Airflow: with :data:`STOPPED`, after it has taken back what is unfinished.
+    """
+
+    at_staging_event: int | None = None
+    at_file_size: int | None = None
+    on_full_disk: int | None = None
+
+
+def step_process(place: Place, name: str, ending: Ending | None = None) -> Any:
+    """A process that will run one step; start it, and ask for its exit code afterwards.
+
+    It is forked from a small server process that has the modules loaded and no threads.
+    """
+    _FORKSERVER.set_forkserver_preload(["tests.system.faults.steps"])
+    return _Process(target=_run, args=(place, name, ending or Ending()), daemon=True)
+
+
+_FORKSERVER = multiprocessing.get_context("forkserver")
+
+
+class _Process(_FORKSERVER.Process):  # type: ignore[name-defined, misc]
+    """A process that several threads may have some of.
+
+    Each start looks after all children that ended. If another thread asks for the exit code of one at the same moment, one
+    of the two finds it taken, and multiprocessing makes 255 of that.
+    """
+
+    _one_at_a_time = threading.Lock()
+
+    def start(self) -> None:
+        with self._one_at_a_time:
+            super().start()
+
+    def join(self, timeout: float | None = None) -> None:
+        wait([self.sentinel], timeout)
+        with self._one_at_a_time:
+            super().join(0)
+
+    @property
+    def exitcode(self) -> int | None:
+        with self._one_at_a_time:
+            code: int | None = super().exitcode
+            return code
+
+
+def staging_events(place: Place) -> list[str]:
+    """What the last undisturbed step did in staging."""
+    found: list[str] = json.loads((place.folder / "staging-events").read_text())
+    return found
+
+
+def _run(place: Place, name: str, ending: Ending) -> None:
+    sys.stderr = (place.folder / "stderr").open("w")
+    events = _watch_staging(place, ending.at_staging_event)
+    if ending.at_file_size is not None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (ending.at_file_size, ending.at_file_size))
+    if ending.on_full_disk is not None:  # Python ignores SIGXFSZ, so the write fails with EFBIG
+        resource.setrlimit(resource.RLIMIT_FSIZE, (ending.on_full_disk, resource.RLIM_INFINITY))
+    stopping = Stopping()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.stop())
+    try:
+        with stopping.working():
+            Steps(place).run(name)
+    except StoppedError:
+        sys.exit(STOPPED)
+    except StrongroomError:
+        if ending.on_full_disk is not None:  # there is room for the error
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        raise
+    (place.folder / "staging-events").write_text(json.dumps(events))
+
+
+def _watch_staging(place: Place, last: int | None) -> list[str]:
+    root = str(place.settings.staging)
+    events: list[str] = []
+    lock = threading.Lock()
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event not in _STAGING_EVENTS or not isinstance(arguments[0], (str, os.PathLike)):
+            return
+        path = os.fspath(arguments[0])
+        inside = path.startswith(root)
+        if event == "open":
+            concerned = inside and (arguments[2] & _WRITING or Path(path).is_dir())  # a folder is opened to be synced
+        else:
+            concerned = inside or (event in _IN_FOLDERS and arguments[1] >= 0)  # rmtree names files by their folder
+        if not concerned:
+            return
+        with lock:
+            if len(events) == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+            events.append(f"{event} {path.removeprefix(root)}")
+
+    sys.addaudithook(hook)
+    return events

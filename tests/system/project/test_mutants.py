@@ -1,0 +1,52 @@
+"""What `make mutants` breaks: Python and the SQL in its strings, and nothing that only speaks."""
+
+from __future__ import annotations
+
+import ast
+
+from bench.mutants.making import make_mutants
+
+SOURCE = '''
+"""Docs."""
+def guard(rows, known):
+    """More docs: a = b AND c."""
+    require(rows)
+    if rows < 3 and known is not None:
+        raise ValueError(f"rows = {rows} AND more")
+    return sql("DELETE FROM t WHERE a = b AND NOT EXISTS (SELECT 1)"), rows + known
+'''
+
+
+def test_each_condition_call_sum_and_fragment_of_sql_is_broken_once():
+    names = {mutant.name for mutant in make_mutants("m", SOURCE)}
+
+    assert names == {
+        "guard: without `require(rows)` #1",
+        "guard: True for `rows < 3 and known is not None` #1",
+        "guard: False for `rows < 3 and known is not None` #1",
+        "guard: without `raise ValueError(f'rows = {rows} AND more')` #1",
+        "guard: Or in `rows < 3 and known is not None` #1",
+        "guard: without `rows < 3` in a condition #1",
+        "guard: without `known is not None` in a condition #1",
+        "guard: LtE in `rows < 3` #1",
+        "guard: GtE in `rows < 3` #1",
+        "guard: 4 for 3 #1",
+        "guard: Is in `known is not None` #1",
+        """guard: without `sql('DELETE FROM t WHERE a = b AND NOT EXISTS (SELECT 1)')` in a list #1""",
+        "guard: without `rows + known` in a list #1",
+        "guard: `OR for AND` in SQL #1",
+        "guard: `<> for =` in SQL #1",
+        "guard: `nothing for NOT` in SQL #1",
+        "guard: `NOT EXISTS for EXISTS` in SQL #1",
+        "guard: Sub in `rows + known` #1",
+    }
+
+
+def test_each_mutant_is_another_program():
+    mutants = make_mutants("m", SOURCE)
+
+    assert len({ast.dump(ast.parse(mutant.source)) for mutant in mutants}) == len(mutants)
+
+
+def test_only_the_functions_that_are_asked_for_are_broken():
+    assert make_mutants("m", SOURCE, ("other",)) == []

@@ -1,0 +1,55 @@
+"""What `make lint` asks of requirements.lock, and that each script of ours is one."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.repository import REPOSITORY
+
+SCRIPTS = [
+    path
+    for path in sorted([*(REPOSITORY / "deploy").iterdir(), REPOSITORY / ".ci" / "run"])
+    if path.is_file() and path.read_text().startswith("#!/usr/bin/env bash")
+]
+HASH = f"    --hash=sha256:{'0' * 64}"
+
+
+def check(path: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([REPOSITORY / "deploy" / "check-lock", path], capture_output=True, text=True, check=False)
+
+
+def test_the_lock_is_in_order():
+    checked = check(REPOSITORY / "requirements.lock")
+
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("lock", "fault"),
+    [
+        ("one==1.0\n", "one has no hash"),
+        (f"one==1.0 \\\n{HASH}\none==1.1 \\\n{HASH}\n", "one stands 2 times"),
+        (f"one==1.0 ; python_full_version < '3.11' \\\n{HASH}\none==1.1 \\\n{HASH}\n", "one stands 2 times"),
+        (f"one>=1.0 \\\n{HASH}\n", "line 1 is neither a pinned package nor a hash"),
+        (f"one @ https://example.org/one.whl \\\n{HASH}\n", "line 1 is neither"),
+        (f"--index-url https://example.org/simple\none==1.0 \\\n{HASH}\n", "line 1 is neither"),
+        ("one==1.0 \\\n    --hash=md5:00000000000000000000000000000000\n", "line 2 is neither"),
+    ],
+)
+def test_a_lock_that_is_not_in_order_is_refused(tmp_path, lock, fault):
+    path = tmp_path / "requirements.lock"
+    path.write_text(lock)
+
+    checked = check(path)
+
+    assert checked.returncode == 1
+    assert fault in checked.stderr
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_every_script_can_be_read_to_its_end(script):
+    """A shell reads a line when it comes to it: a fault behind an early exit is met on another machine."""
+    assert subprocess.run(["bash", "-n", script], capture_output=True, text=True, check=False).stderr == ""
