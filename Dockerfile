@@ -12,7 +12,7 @@ RUN pip install --no-cache-dir --no-deps --require-hashes -r /opt/strongroom/req
 
 # Made first and by this user, who builds in it.
 RUN mkdir /tmp/strongroom
-COPY --chown=airflow:0 --chmod=755 pyproject.toml README.md requirements.txt /tmp/strongroom/
+COPY --chown=airflow:0 --chmod=755 pyproject.toml README.md LICENSE requirements.txt /tmp/strongroom/
 COPY --chown=airflow:0 --chmod=755 include /tmp/strongroom/include
 COPY --chown=airflow:0 --chmod=755 plugins /tmp/strongroom/plugins
 RUN pip install --no-cache-dir --no-deps /tmp/strongroom && rm -rf /tmp/strongroom

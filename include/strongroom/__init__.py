@@ -1,1 +1,18 @@
-"""Strongroom: moves old PostgreSQL rows into proved archives. Plain Python, no Airflow."""
+"""Strongroom moves old PostgreSQL rows into proved archives. Plain Python: nothing here knows Airflow.
+
+Each room knows only the rooms below it (``make lint`` checks that). From the top:
+
+- ``statistics``  what is archived, waits and costs; when archives were last read again; pages and metrics
+- ``archive``     the steps of a run, one module each: plan, extract_to_staging, compress, checksum, upload, verify, seal, detach, delete, report
+- ``restore``     archived rows come back: plan, load, report; Glacier
+- ``retention``   what ends: purge, sweep, condemn, warm and detached partitions
+- ``tables``      work on live tables: guards, locks, pace, vacuum, the warm tier, comparing rows with an archive
+- ``ledger``      what the store has on record: manifests, evidence, claims, holds, restores, the owner, the index
+- ``storage``     the archive store, its bucket, staging
+- ``database``    the source database: sessions, the table as it is, the SQL that writes and rebuilds rows
+- ``formats``     bytes and rows without a server: JSON lines, parquet, codecs, type names
+- ``settings``    ``archive.yaml`` and the environment, checked
+- ``records``, ``object_keys``, ``calendar``, ``errors``  the words that all of them speak
+
+There are no re-exports: importing a room loads none of its modules, and so not Arrow.
+"""

@@ -1,0 +1,10 @@
+"""Work on live tables that several steps share.
+
+- ``archived_keys``  the keys and digests of a part, from staging or from the archive
+- ``compare``        a table compared with an archive, row by row
+- ``pace``           how a delete gives way to its neighbours
+- ``locks``          locks that are held briefly and given up soon
+- ``guard``, ``partitions``  partitions that leave their table as a whole
+- ``warm``           the warm tier
+- ``vacuum``         dead rows after a delete
+"""
