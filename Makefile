@@ -7,8 +7,8 @@
 #   ARGS="-k verify"    further words for pytest, or for the benches
 #   POSTGRES=15         tests on the system's PostgreSQL of that version, which root on Debian gets if it is missing
 #   MINUTES=5           how long soak goes on
-#   SERIES=10000,50000  months of bench-scale; PICTURE=docs/scale.svg is what it draws
-#   WRITE=1             test-faults writes its table into docs/reliability.md
+#   SERIES=10000,50000  months of bench-scale; PICTURE=docs/measured/scale.svg is what it draws
+#   WRITE=1             test-faults writes its table into docs/explain/reliability.md
 
 PYTHON ?=
 ROWS ?= 50000
@@ -19,7 +19,7 @@ WRITE ?=
 MINUTES ?= 5
 POSTGRES ?=
 SERIES ?= 1000000,5000000,20000000
-PICTURE ?= docs/scale.svg
+PICTURE ?= docs/measured/scale.svg
 
 VENV := .venv/bin
 LOCAL := $(VENV)/python -m strongroom_local
@@ -39,19 +39,19 @@ demo: setup ## Archive two months of five tables through real Airflow, prove it,
 test: setup ## Run every test against real embedded servers (ARGS="-k ..."; POSTGRES=15: what needs no Airflow, on that server)
 	@$(if $(POSTGRES),programs=$$(deploy/find-postgres --install $(POSTGRES)) && STRONGROOM_POSTGRES=$$programs )deploy/make-test $(ARGS)
 
-coverage: setup ## Run the tests of the domain and see that they reach all of it that matters (see docs/testing.md)
+coverage: setup ## Run the tests of the domain and see that they reach all of it that matters (see docs/explain/testing.md)
 	@deploy/measure-coverage $(ARGS)
 
-mutants: setup ## Break the delete in each small way and see that a test notices (see docs/testing.md)
+mutants: setup ## Break the delete in each small way and see that a test notices (see docs/explain/testing.md)
 	@$(VENV)/python -m bench.mutants
 
 fuzz: setup ## Fuzz the readers for minutes instead of seconds
 	@HYPOTHESIS_PROFILE=long $(VENV)/python -m pytest tests/domain/formats/test_readers.py
 
-test-faults: setup ## Break each step at each of its moments, and count the rows afterwards (WRITE=1; see docs/reliability.md)
-	@$(if $(WRITE),STRONGROOM_FAULTS_TABLE=docs/reliability.md) $(VENV)/python -m pytest tests/system/faults tests/system/races tests/system/e2e/test_kill_scheduler.py tests/system/demo tests/system/scaling $(ARGS)
+test-faults: setup ## Break each step at each of its moments, and count the rows afterwards (WRITE=1; see docs/explain/reliability.md)
+	@$(if $(WRITE),STRONGROOM_FAULTS_TABLE=docs/explain/reliability.md) $(VENV)/python -m pytest tests/system/faults tests/system/races tests/system/e2e/test_kill_scheduler.py tests/system/demo tests/system/scaling $(ARGS)
 
-soak: setup ## Archive, restore and purge in a loop under a writer; nothing may grow (MINUTES=5; see docs/reliability.md)
+soak: setup ## Archive, restore and purge in a loop under a writer; nothing may grow (MINUTES=5; see docs/explain/reliability.md)
 	@$(VENV)/python -m bench.soak --minutes $(MINUTES)
 
 lint: setup ## Check style, formatting, types, who imports whom, pinned packages, and that no secret is tracked
@@ -75,22 +75,22 @@ status: setup ## Show what runs, where, whether it is well, and which DAGs are p
 env: setup ## Print export lines for: eval "$(make -s env)", after which psql, aws and airflow just work
 	@$(LOCAL) env
 
-memory: setup ## Measure what each task takes at 200,000 and 2,000,000 rows (minutes; see docs/memory.md)
+memory: setup ## Measure what each task takes at 200,000 and 2,000,000 rows (minutes; see docs/measured/memory.md)
 	@$(VENV)/python -m bench.measure_memory
 
-statistics: setup ## Measure statistics, catalogue and metrics of 10,000 archives (minutes; see docs/statistics.md)
+statistics: setup ## Measure statistics, catalogue and metrics of 10,000 archives (minutes; see docs/howto/statistics.md)
 	@$(VENV)/python -m bench.measure_statistics 10000
 
-partitions: setup ## Measure who waits how long for a partition that leaves its table as a whole (ROWS=1000000; see docs/partitions.md)
+partitions: setup ## Measure who waits how long for a partition that leaves its table as a whole (ROWS=1000000; see docs/howto/partitions.md)
 	@$(VENV)/python -m bench.measure_partitions $(if $(filter command line environment,$(origin ROWS)),$(ROWS),1000000)
 
-parsing: setup ## Measure what 200 tables cost the DAG processor, and a task (see docs/configuration.md)
+parsing: setup ## Measure what 200 tables cost the DAG processor, and a task (see docs/reference/configuration.md)
 	@$(VENV)/python -m bench.measure_parsing
 
-bench: setup ## Race Strongroom against the pipe an expert would type, on the same rows (ROWS=1000000; see docs/performance.md)
+bench: setup ## Race Strongroom against the pipe an expert would type, on the same rows (ROWS=1000000; see docs/measured/performance.md)
 	@$(VENV)/python -m bench --rows $(if $(filter command line environment,$(origin ROWS)),$(ROWS),1000000) $(ARGS)
 
-scaling: setup ## Measure the same archive with one Celery worker and with two (ROWS=400000; see docs/scaling.md)
+scaling: setup ## Measure the same archive with one Celery worker and with two (ROWS=400000; see docs/howto/many-machines.md)
 	@$(VENV)/python -m bench.scaling --rows $(if $(filter command line environment,$(origin ROWS)),$(ROWS),400000) $(ARGS)
 
 bench-scale: setup ## Archive 1, 5 and 20 million rows: memory and staging flat, time straight (20 minutes; SERIES=10000,50000)

@@ -1,6 +1,6 @@
 """``make bench``: the pipe an expert would type, and Strongroom, side by side on the same rows; the goals and what falls short.
 
-Method and results: docs/performance.md. All servers are the bench's own and go with it.
+Method and results: docs/measured/performance.md. All servers are the bench's own and go with it.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def reckon_goals(course: Course, format: str) -> Iterator[Goal]:
 
 
 def show(course: Course, format: str, goals: Sequence[Goal]) -> None:
-    """Print the results and the goals, as docs/performance.md has them."""
+    """Print the results and the goals, as docs/measured/performance.md has them."""
     console = Console(width=140, highlight=False)
     console.print(
         _table(

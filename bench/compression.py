@@ -1,7 +1,7 @@
 """``make bench-compression``: what each level of zstd and gzip makes of each sample table, and how quick it is; and what zstd
 has besides: long-distance matching, a dictionary of the table's own, threads.
 
-The lines are those of a part, as the steps put them into staging. Method and results: docs/performance.md.
+The lines are those of a part, as the steps put them into staging. Method and results: docs/measured/performance.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Measure the peak memory of every task through real Airflow: ``make memory``. The results stand in docs/memory.md.
+"""Measure the peak memory of every task through real Airflow: ``make memory``. The results stand in docs/measured/memory.md.
 
 Three months of call records, 200,000 to 2,000,000 rows, are archived by the scheduler of a stack of its own; the first two of
 them are then restored, the larger one twice. A listener in each task's process notes its peak resident memory (VmHWM) when

@@ -1,6 +1,6 @@
 """``make bench-scale``: months of ever more call records through the real scheduler; memory and staging stay flat, time straight.
 
-Method and results: docs/performance.md, with the picture that this draws. All servers are the bench's own, lie on the disk, and
+Method and results: docs/measured/performance.md, with the picture that this draws. All servers are the bench's own, lie on the disk, and
 go with it.
 """
 
@@ -245,7 +245,7 @@ def picture(months: Sequence[Month]) -> str:
 
 
 def show(months: Sequence[Month], goals: Sequence[Goal]) -> None:
-    """Print the results and the goals, as docs/performance.md has them."""
+    """Print the results and the goals, as docs/measured/performance.md has them."""
     console = Console(width=130, highlight=False)
     table = Table(title=f"archive__{TABLE} through the scheduler, {machine()}")
     for name in (

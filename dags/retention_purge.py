@@ -19,7 +19,7 @@ legal hold covers it), `locked` (an Object Lock protects it; never forced), `con
 judged). None of them fails the run.
 
 `airflow strongroom purge --dry-run` prints the same decisions. `airflow strongroom hold add` stops the purge of whatever it covers,
-even in its middle. A purge that broke off is finished by the next run. See docs/retention.md.
+even in its middle. A purge that broke off is finished by the next run. See docs/howto/retention.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Claim the archive's store for the source database, at the first start only: see docs/security.md.
+"""Claim the archive's store for the source database, at the first start only: see docs/explain/security.md.
 
 A bucket that was emptied since would look like a new one, so it is not claimed again: the file that is named as the
 first argument says that it was done.

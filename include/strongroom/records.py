@@ -83,7 +83,7 @@ class Column(Record):
         description="The same with domains replaced by what they stand on; the value is read back as this."
     )
     encoding: Literal["json", "jsonb", "array", "text"] = Field(
-        description="How a JSON line holds the value: see docs/archive-format.md."
+        description="How a JSON line holds the value: see docs/reference/archive-format.md."
     )
     nullable: bool = True
     generated: bool = False

@@ -163,7 +163,7 @@ def test_every_metric_says_what_it_is_has_few_labels_and_stands_in_the_documenta
             for family in text_string_to_metric_families(answer.read().decode())
             if family.name.startswith("strongroom_")
         ]
-    told = re.findall(r"`(?:strongroom)?(_[a-z_]+)`", (REPOSITORY / "docs" / "metrics.md").read_text())
+    told = re.findall(r"`(?:strongroom)?(_[a-z_]+)`", (REPOSITORY / "docs" / "howto" / "monitor.md").read_text())
 
     assert [
         family.name for family in families if not family.documentation or family.type in ("unknown", "untyped")

@@ -1,6 +1,6 @@
 """What rows of a table look like in an archive: the SQL that writes them.
 
-Four encodings say how a JSON line holds a value (``docs/archive-format.md`` tells the reader's side):
+Four encodings say how a JSON line holds a value (``docs/reference/archive-format.md`` tells the reader's side):
 
 ``json``   the value as ``to_json`` writes it: numbers with all their digits, text, ISO 8601 dates and times.
 ``jsonb``  an object or array as it stands; a bare string, number, boolean or null as a string that holds its JSON text,

@@ -1,6 +1,6 @@
 """The manifest: the JSON commit record of an archive, and the only thing that makes parts an archive.
 
-``docs/archive-format.md`` describes each field for a reader without this code.
+``docs/reference/archive-format.md`` describes each field for a reader without this code.
 """
 
 from __future__ import annotations
@@ -352,7 +352,7 @@ def _damaged(store: Store, archive: ArchiveId, found: str, key: str | None = Non
         hint=f"Nothing was deleted or loaded. It and its copy {archive.seal_key} were written once, with the same bytes. "
         "List all versions of both. Let an administrator of the bucket remove, by their version ids, delete markers and all "
         "versions but the right one, which is the first unless that one is damaged; put nothing over it. If no version of "
-        "one is right, remove them all, then write the bytes of the other. docs/operations.md shows the commands.",
+        "one is right, remove them all, then write the bytes of the other. docs/howto/operate.md shows the commands.",
     )
 
 

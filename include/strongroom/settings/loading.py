@@ -247,7 +247,7 @@ class _Draft:
         ]
         raise ConfigurationError(
             self._tell(str(self.path), shown),
-            hint="Nothing was started and no row was touched; correct these lines (all settings: docs/configuration.md).",
+            hint="Nothing was started and no row was touched; correct these lines (all settings: docs/reference/configuration.md).",
         )
 
     @staticmethod

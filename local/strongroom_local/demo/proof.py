@@ -138,7 +138,7 @@ def _window_of(partition: Partition) -> dict[str, datetime]:
 
 
 def _is_needed(client: BaseClient, bucket: str, settings: TableSettings, partition: Partition) -> bool:
-    """Whether a restore is on record in the store that has not run out; docs/restore.md tells of it."""
+    """Whether a restore is on record in the store that has not run out; docs/howto/restore.md tells of it."""
     folder = f"{_prefix(settings)}restores/{settings.qualified_name}/"
     bodies = (client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in list_keys(client, bucket, folder))
     now = datetime.now(timezone.utc)
@@ -213,7 +213,7 @@ def _fetch_one(connection: psycopg.Connection, query: sql.Composed, values: Mapp
 
 
 def _sealed_parts(client: BaseClient, bucket: str, settings: TableSettings, partition: Partition) -> list[str]:
-    """List the part objects of a month's archives, those with a manifest; the layout is docs/archive-format.md's."""
+    """List the part objects of a month's archives, those with a manifest; the layout is docs/reference/archive-format.md's."""
     table, prefix = settings.qualified_name, _prefix(settings)
     manifests = list_keys(client, bucket, f"{prefix}metadata/{table}/{partition.key}/")
     archives = (key.rpartition("/")[2].removesuffix(".json") for key in manifests)

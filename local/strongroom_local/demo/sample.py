@@ -1,6 +1,6 @@
 """Sample data: five tables of a telecom operator's anti-fraud platform, filled by the server itself.
 
-The rows look like such a platform's and belong to nobody. Tables, volumes and rules: docs/sample-data.md.
+The rows look like such a platform's and belong to nobody. Tables, volumes and rules: docs/start/sample-data.md.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from strongroom_local.servers.stack import Progress, Stack
 
 STAGING_BUCKET = "strongroom-staging"
 
-# A worker that is gone is noticed within seconds here. What a real installation takes stands in docs/scaling.md.
+# A worker that is gone is noticed within seconds here. What a real installation takes stands in docs/howto/many-machines.md.
 _TIMINGS = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "2",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",

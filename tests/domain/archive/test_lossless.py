@@ -851,7 +851,7 @@ def test_keys_of_any_characters_are_written_as_the_server_writes_them(odd):
 
 # The format document.
 
-DOCUMENT = (REPOSITORY / "docs" / "archive-format.md").read_text()
+DOCUMENT = (REPOSITORY / "docs" / "reference" / "archive-format.md").read_text()
 
 
 def example(language: str, containing: str) -> str:

@@ -23,7 +23,7 @@ from strongroom.settings.values import STORAGE_CLASSES
 from tests.support.counting import count_calls
 from tests.support.repository import REPOSITORY
 
-DOCUMENTATION = REPOSITORY / "docs" / "configuration.md"
+DOCUMENTATION = REPOSITORY / "docs" / "reference" / "configuration.md"
 FIRST_TABLES = {
     "acm_alerts": "detected_at",
     "audit_events": "created_at",
