@@ -66,7 +66,7 @@ def make_mutants(module: str, source: str, functions: tuple[str, ...] = ()) -> l
     seen: Counter[str] = Counter()
     mutants = []
     for position, (where, node) in enumerate(_walk(tree)):
-        if functions and where.split(".")[0] not in functions:
+        if functions and not {where, where.partition(".")[0]} & set(functions):
             continue
         for what, change in _changes(node):
             name = f"{where}: {what}"

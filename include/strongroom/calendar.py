@@ -78,6 +78,14 @@ class Window:
     def __contains__(self, instant: datetime) -> bool:
         return self.start <= instant < self.end
 
+    def overlaps(self, other: Window) -> bool:
+        """Whether the two share an instant."""
+        return self.start < other.end and other.start < self.end
+
+    def covers(self, other: Window) -> bool:
+        """Whether every instant of the other is in this one too."""
+        return self.start <= other.start and other.end <= self.end
+
     def __str__(self) -> str:
         return f"[{_minute(self.start)}, {_minute(self.end)})"
 

@@ -91,6 +91,11 @@ class ArchiveId:
         return archive if str(archive) == text else None
 
     @property
+    def claim_key(self) -> str:
+        """Key of the claim on its partition."""
+        return claim_key(self.schema_name, self.table_name, self.partition_key)
+
+    @property
     def table_folder(self) -> str:
         """``public.audit_events``, encoded."""
         return table_folder(self.schema_name, self.table_name)

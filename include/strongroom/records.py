@@ -24,6 +24,10 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
+    def to_bytes(self, *, exclude: set[str] | None = None) -> bytes:
+        """The record as the store keeps it: indented JSON that ends with a newline."""
+        return self.model_dump_json(indent=2, exclude=exclude).encode() + b"\n"
+
 
 RecordKind = TypeVar("RecordKind", bound=Record)
 

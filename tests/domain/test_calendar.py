@@ -148,6 +148,29 @@ class TestPartitions:
             assert [p.key for p in partitions_between(Frequency.MONTHLY, utc(2025, 1, 1), last)] == months
 
 
+class TestWindows:
+    @pytest.mark.parametrize(
+        ("start", "end", "overlaps", "covers"),
+        [
+            (5, 10, True, True),
+            (6, 9, True, True),
+            (5, 9, True, True),
+            (6, 10, True, True),
+            (4, 10, True, False),
+            (5, 11, True, False),
+            (4, 6, True, False),
+            (9, 11, True, False),
+            (1, 5, False, False),
+            (10, 12, False, False),
+        ],
+    )
+    def test_a_window_overlaps_what_shares_an_instant_and_covers_what_lies_inside(self, start, end, overlaps, covers):
+        window, other = Window(utc(2026, 5, 5), utc(2026, 5, 10)), Window(utc(2026, 5, start), utc(2026, 5, end))
+
+        assert (window.overlaps(other), other.overlaps(window)) == (overlaps, overlaps)
+        assert window.covers(other) == covers
+
+
 class TestWindow:
     @pytest.mark.parametrize(
         ("start", "end"),

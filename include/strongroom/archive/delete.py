@@ -171,8 +171,7 @@ def delete_part(
         dag_id=run.dag_id,
         run_id=run.run_id,
     )
-    body = evidence.model_dump_json(indent=2, exclude={"deleted_by", "in_table"})
-    kept = store.put_first(evidence_key, body.encode() + b"\n")
+    kept = store.put_first(evidence_key, evidence.to_bytes(exclude={"deleted_by", "in_table"}))
     staging.discard(staging.keys(part.number))
     return _summary(parse_evidence(f"{store}{evidence_key}", kept))
 

@@ -137,7 +137,7 @@ def detach_partitions(
         run_id=run.run_id,
     )
     key = archive.detach_evidence_key
-    kept = store.put_first(key, evidence.model_dump_json(indent=2).encode() + b"\n")
+    kept = store.put_first(key, evidence.to_bytes())
     return parse_detached(f"{store}{key}", kept)
 
 
@@ -206,10 +206,8 @@ class _Detaching:
     def _take(self, leaf: Leaf, parent: PartitionedTable) -> DetachedPartition | str:
         """Take a partition, or say why it stays."""
         rows = count_rows(self._connection, leaf.name)
-        inside = [
-            part for part in self._parts if part.window.start < leaf.window.end and leaf.window.start < part.window.end
-        ]
-        exactly = all(leaf.window.start <= part.window.start and part.window.end <= leaf.window.end for part in inside)
+        inside = [part for part in self._parts if part.window.overlaps(leaf.window)]
+        exactly = all(leaf.window.covers(part.window) for part in inside)
         archived = sum(part.rows for part in inside)
         if rows == 0:
             return "it has no rows"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timezone
 from typing import Any, Literal
 
 from psycopg import errors, sql
@@ -409,8 +409,3 @@ def _instant(value: object) -> datetime:
     if isinstance(value, date):
         return datetime(value.year, value.month, value.day, tzinfo=timezone.utc)
     raise TypeError(f"a date column gave {type(value).__name__}")
-
-
-def claim_ttl(settings: TableSettings) -> timedelta:
-    """How long a claim of this table holds without being renewed."""
-    return timedelta(seconds=settings.claim_ttl_seconds)

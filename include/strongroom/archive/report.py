@@ -134,7 +134,7 @@ def report_run(
         return report
     archive = ArchiveId.parse(plan.archive_id)
     present = store.read(archive.report_key)
-    written = report.model_dump_json(indent=2).encode() + b"\n"
+    written = report.to_bytes()
     report = parse_record(
         RunReport,
         present[0] if present else store.put_first(archive.report_key, written),

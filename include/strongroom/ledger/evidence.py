@@ -101,7 +101,7 @@ def _start(window: Window) -> AwareDatetime:
 
 def covers(windows: Iterable[Window], window: Window) -> bool:
     """Whether one of some windows holds all of another."""
-    return any(one.start <= window.start and window.end <= one.end for one in windows)
+    return any(one.covers(window) for one in windows)
 
 
 class KeptRow(Record):

@@ -258,12 +258,8 @@ def _nothing_to_hold(text: str, found: str | None) -> HoldError:
     )
 
 
-def _to_json(hold: Hold) -> bytes:
-    return hold.model_dump_json(indent=2).encode() + b"\n"
-
-
 def _write(store: Store, hold: Hold, *, etag: str | None) -> Hold:
-    key, body = hold_key(hold.hold_id), _to_json(hold)
+    key, body = hold_key(hold.hold_id), hold.to_bytes()
     if not store.swap(key, body, etag=etag):
         # The client asks again when an answer was lost, and then finds the condition broken by itself.
         present = store.read(key)

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from strongroom.calendar import FIRST_YEAR, LAST_YEAR, Partition
+from strongroom.calendar import FIRST_YEAR, LAST_YEAR, Partition, Window
 from strongroom.errors import IntegrityError, PartitionError
 from strongroom.formats.type_names import is_type_name
 from strongroom.object_keys import ArchiveId, manifest_archive_id, manifest_prefix
@@ -95,12 +95,17 @@ class Manifest(Record):
     )
     software: dict[str, str]
 
+    @property
+    def window(self) -> Window:
+        """The window of its partition."""
+        return Window(self.window_start, self.window_end)
+
     def to_json(self) -> bytes:
         """The bytes that lie in the store."""
         unknown = {"format"} if self.format_version == 1 else set()
         if self.triggered_by is None:
             unknown.add("triggered_by")
-        return self.model_dump_json(indent=2, exclude=unknown).encode() + b"\n"
+        return self.to_bytes(exclude=unknown)
 
     def verified_part(self, number: int) -> VerifiedPart:
         """The verification record of one part, as it was when the archive was sealed."""

@@ -43,7 +43,7 @@ def keep_record(store: Store, record: RestoreRecord, *, now: datetime) -> Restor
     key = _key(record)
     present = store.read(key)
     if present is None:
-        store.put_bytes(key, record.model_dump_json(indent=2).encode() + b"\n")
+        store.put_bytes(key, record.to_bytes())
         return record
     kept = parse_restore_record(f"{store}{key}", present[0])
     fixed = {name: getattr(kept, name) for name in ("restored_at", "until", "triggered_by")}
@@ -93,11 +93,9 @@ def active_restores(store: Store, table: str, now: datetime) -> list[RestoreReco
 
 def active_restores_of(store: Store, table: str, partition: Partition, now: datetime) -> tuple[RestoreRecord, ...]:
     """Records in force that name the partition, or one of another frequency that shares an instant with it."""
-    window = partition.window
 
     def touches(key: str) -> bool:
-        other = Partition.named(key).window
-        return other.start < window.end and window.start < other.end
+        return Partition.named(key).window.overlaps(partition.window)
 
     return tuple(record for record in active_restores(store, table, now) if any(map(touches, record.partition_keys)))
 

@@ -57,7 +57,7 @@ def report_restore(
     if not plan.request.dry_run:
         key = restore_report_key(*split_table(plan.target), plan.restore_id)
         present = store.read(key)
-        store.swap(key, report.model_dump_json(indent=2).encode() + b"\n", etag=present[1] if present else None)
+        store.swap(key, report.to_bytes(), etag=present[1] if present else None)
     return report
 
 

@@ -39,7 +39,7 @@ def keep_question(store: Store, decisions: Sequence[Decision], *, run: RunIdenti
     shown = {one.archive_id: one.manifest_sha256 for one in decisions if one.manifest_sha256 is not None}
     question = PurgeQuestion(run=run, asked_at=now, shown=shown)
     key = question_key(run.run_id, len(_questions(store, run)) + 1)
-    store.put_bytes(key, question.model_dump_json(indent=2).encode() + b"\n")
+    store.put_bytes(key, question.to_bytes())
     return question
 
 
@@ -48,7 +48,7 @@ def keep_answer(store: Store, approval: Approval, *, run: RunIdentity) -> None:
     asked = _latest_question(store, run)
     if asked is not None:
         answer = PurgeAnswer(question_key=asked, approval=approval)
-        store.put_bytes(answer_key(asked), answer.model_dump_json(indent=2).encode() + b"\n")
+        store.put_bytes(answer_key(asked), answer.to_bytes())
 
 
 def approval_of(

@@ -16,7 +16,7 @@ from strongroom.ledger.claims import release_claim, take_claim
 from strongroom.ledger.holds import covering, holds_in_force
 from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.reread import ArchiveVerdict, read_deletions, verify_archive
-from strongroom.object_keys import ArchiveId, claim_key
+from strongroom.object_keys import ArchiveId
 from strongroom.records import Record, parse_record
 from strongroom.storage.store import Store
 
@@ -63,7 +63,7 @@ def condemn_archive(
             f"the condemnation of {archive} does not say who or why",
             hint="Nothing was changed. Give both: an auditor will ask.",
         )
-    claim = claim_key(archive.schema_name, archive.table_name, archive.partition_key)
+    claim = archive.claim_key
     owner = f"condemn {archive} by {who}"
     take_claim(store, claim, owner=owner, now=now, ttl=claim_ttl)
     try:
@@ -119,5 +119,5 @@ def _condemn(store: Store, archive: ArchiveId, why: str, who: str, now: datetime
             if deletion is not None
         ),
     )
-    store.put_bytes(archive.condemnation_key, condemnation.model_dump_json(indent=2).encode() + b"\n")
+    store.put_bytes(archive.condemnation_key, condemnation.to_bytes())
     return condemnation

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 
 from psycopg import IsolationLevel, errors, sql
@@ -25,7 +25,6 @@ from strongroom.ledger.manifests import Manifest, require_manifest
 from strongroom.ledger.owner import require_owner
 from strongroom.ledger.reread import doubt_about
 from strongroom.ledger.restores import active_restores_of
-from strongroom.object_keys import claim_key
 from strongroom.records import Record, RunIdentity, Sha256, VerifiedPart
 from strongroom.settings import TableSettings
 from strongroom.storage.staging import FolderStaging, Staging
@@ -137,8 +136,8 @@ class _Waiting:
 
     def judge(self) -> DetachedResult:
         """Drop it, or say why it stays."""
-        ttl = timedelta(seconds=self._settings.claim_ttl_seconds)
-        key = claim_key(self._archive.schema_name, self._archive.table_name, self._archive.partition_key)
+        ttl = self._settings.claim_ttl
+        key = self._archive.claim_key
         # Not that of the run alone: its other tasks destroy archives meanwhile.
         owner = f"{self._run} detached"
         try:
@@ -289,7 +288,7 @@ class _Waiting:
             dropped_at=at,
             dropped_by=self._run,
         )
-        self._store.put_bytes(key, dropped.model_dump_json(indent=2).encode() + b"\n")
+        self._store.put_bytes(key, dropped.to_bytes())
         return key
 
     def _result(self, result: DetachedOutcome, detail: str, *, rows: int = 0, key: str | None = None) -> DetachedResult:

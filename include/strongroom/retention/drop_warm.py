@@ -146,7 +146,7 @@ def _holding(holds: Sequence[Hold], archives: Iterable[Manifest]) -> str:
 def archives_of(month: str, archives: Iterable[Manifest]) -> list[Manifest]:
     """The archives that can hold rows of a calendar month; weeks may belong to two."""
     window = Partition.parse(Frequency.MONTHLY, month).window
-    return [each for each in archives if each.window_start < window.end and each.window_end > window.start]
+    return [each for each in archives if each.window.overlaps(window)]
 
 
 def purge_warm(
@@ -313,7 +313,7 @@ class _Dropping:
             dropped_at=now,
             dropped_by=run,
         )
-        self._store.put_bytes(key, evidence.model_dump_json(indent=2).encode() + b"\n")
+        self._store.put_bytes(key, evidence.to_bytes())
         return key
 
     def _kept(self, result: Literal["held", "unverifiable"], detail: str) -> WarmResult:

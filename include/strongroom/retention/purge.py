@@ -28,7 +28,6 @@ from strongroom.object_keys import (
     RESTORES,
     ArchiveId,
     certified,
-    claim_key,
     evidence_prefix,
     unfinished_purges,
 )
@@ -327,7 +326,7 @@ def purge_archive(
         return _as_decided(decision)
     if not approval.approved and not _is_unfinished(store, archive):
         return _refused(archive, approval)
-    claim = claim_key(archive.schema_name, archive.table_name, archive.partition_key)
+    claim = archive.claim_key
     try:
         take_claim(store, claim, owner=str(run), now=now, ttl=claim_ttl)
     except ContendedError as error:
@@ -390,7 +389,7 @@ def _purge_claimed(
     proof = _prove(store, purge_store, archive, intent.manifest, removed, now)
     approved = approval if manifest is not None else intent.approval
     certificate = _certificate(archive, intent, approved, removed, proof, run, now)
-    store.put_bytes(archive.destruction_key, certificate.model_dump_json(indent=2).encode() + b"\n")
+    store.put_bytes(archive.destruction_key, certificate.to_bytes())
     return _purged(archive, certificate)
 
 
@@ -525,7 +524,7 @@ def _write_intent(
         begun_at=now,
         begun_by=run,
     )
-    store.put_bytes(archive.purge_intent_key, intent.model_dump_json(indent=2).encode() + b"\n")
+    store.put_bytes(archive.purge_intent_key, intent.to_bytes())
     return intent
 
 

@@ -111,7 +111,7 @@ def keep_report(
         warm=tuple(warm),
         detached=tuple(detached),
     )
-    body = report.model_dump_json(indent=2).encode() + b"\n"
+    body = report.to_bytes()
     for store in stores:
         store.put_bytes(purge_report_key(run.run_id, now), body)
     return report

@@ -27,7 +27,6 @@ from strongroom.object_keys import (
     EVIDENCE,
     RESTORES,
     ArchiveId,
-    claim_key,
     stored_archive_id,
     unfinished_purges,
 )
@@ -246,7 +245,7 @@ def _judge(store: Store, leftover: Leftover, holds: Sequence[Hold], now: datetim
 
 
 def _claim_held(store: Store, archive: ArchiveId, now: datetime) -> Claim | None:
-    key = claim_key(archive.schema_name, archive.table_name, archive.partition_key)
+    key = archive.claim_key
     present = store.read(key)
     claim = None if present is None else parse_claim(key, present[0])
     return claim if claim is not None and claim.state == "held" and claim.expires_at > now else None
@@ -265,7 +264,7 @@ def _sweep(
         return _swept(leftover, leftover.refusal, leftover.detail)
     claimed = leftover.kind in ("unsealed", "upload", "staging")
     archives = [ArchiveId.parse(each) for each in leftover.archive_ids] if claimed else []
-    keys = {claim_key(archive.schema_name, archive.table_name, archive.partition_key) for archive in archives}
+    keys = {archive.claim_key for archive in archives}
     taken = []
     try:
         for key in sorted(keys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -334,6 +335,11 @@ class TableSettings(_Frozen):
         """The folder of this machine that a step works in, and the setting that names it."""
         name = "staging" if self.staging_store is None else "scratch"
         return Path(getattr(self, name)), name
+
+    @property
+    def claim_ttl(self) -> timedelta:
+        """How long a claim on a partition of the table holds without being renewed."""
+        return timedelta(seconds=self.claim_ttl_seconds)
 
     @property
     def schema_name(self) -> str:

@@ -19,7 +19,7 @@ def keep_statistics(store: Store, statistics: Statistics, page: str) -> tuple[st
     """
     day = statistics.made_at.date()
     json_key, html_key = statistics_key(day, "json"), statistics_key(day, "html")
-    document = statistics.model_dump_json(indent=2).encode() + b"\n"
+    document = statistics.to_bytes()
     _replace(store, json_key, document, "application/json")
     _replace(store, html_key, page.encode(), "text/html; charset=utf-8")
     return json_key, html_key

@@ -93,7 +93,7 @@ def verify_and_record(store: Store, archive: ArchiveId, *, who: str, now: dateti
         verdict = ArchiveVerdict(archive_id=str(archive), record_count=0, objects=(), problem=f"{error.what}{found}")
     key = verification_key(archive, now, verdict.result)
     record = Verification(**dict(verdict), verified_at=now, verified_by=who)
-    store.put_bytes(key, record.model_dump_json(indent=2).encode() + b"\n")
+    store.put_bytes(key, record.to_bytes())
     return verdict
 
 

@@ -73,7 +73,7 @@ def compare_with_archive(
     form = batch_table([types[name] for name in shape.primary_key], "{} ON COMMIT DROP")
     query = _query(table, bounds, shape)
     for part in parts:
-        if not (part.window.start < bounds.end and bounds.start < part.window.end):
+        if not part.window.overlaps(bounds):
             continue
         with transaction(), open_keys(staging, part) as keys:
             connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(BATCH))

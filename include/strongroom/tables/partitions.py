@@ -161,11 +161,11 @@ def read_leaves(connection: Connection, oid: int, window: Window) -> list[Leaf]:
     leaves = []
     for leaf_oid, schema_name, table_name, kind, bounds, owner, depending, taken in rows:
         held = _held(bounds)
-        if held is None or not (held.start < window.end and window.start < held.end):
+        if held is None or not held.overlaps(window):
             continue
         if kind != "r":
             obstacle = "it is partitioned itself" if kind == "p" else "it is no ordinary table"
-        elif held.start < window.start or window.end < held.end:
+        elif not window.covers(held):
             obstacle = "the window covers only a part of it"
         elif not owner:
             obstacle = "the role does not own it"

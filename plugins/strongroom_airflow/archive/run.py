@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from functools import cached_property, partial
 
 from airflow.sdk import Context
@@ -104,13 +104,13 @@ class ArchiveRun:
 
     def claim(self) -> None:
         """Take the partition's claim, or renew it."""
-        take_claim(self.store, self._claim_key, owner=str(self.identity), now=self.now(), ttl=self._claim_ttl)
+        take_claim(self.store, self._claim_key, owner=str(self.identity), now=self.now(), ttl=self.settings.claim_ttl)
 
     @property
     def keep_claim(self) -> KeepClaim:
         """Looks after the claim while a step works in batches."""
         owner = str(self.identity)
-        return claim_keeper(self.store, [self._claim_key], owner=owner, clock=self.now, ttl=self._claim_ttl)
+        return claim_keeper(self.store, [self._claim_key], owner=owner, clock=self.now, ttl=self.settings.claim_ttl)
 
     def release(self) -> None:
         """Give the partition's claim back, if this run has it."""
@@ -132,10 +132,6 @@ class ArchiveRun:
         ti = self.context["ti"]
         states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[last_step], run_ids=[ti.run_id]).get(ti.run_id, {})
         return [other for other in range(number) if states.get(f"{last_step}_{other}") not in _ENDED]
-
-    @property
-    def _claim_ttl(self) -> timedelta:
-        return timedelta(seconds=self.settings.claim_ttl_seconds)
 
     @property
     def _claim_key(self) -> str:

@@ -8,7 +8,6 @@ from datetime import datetime, timezone
 from airflow.utils.platform import getuser
 from rich.markup import escape
 
-from strongroom.archive.plan import claim_ttl
 from strongroom.retention.condemn import condemn_archive
 from strongroom_airflow.commands.archives import find_archive
 from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
@@ -19,7 +18,7 @@ def condemn(args: Namespace) -> int:
     """Verify an archive and, if a part is missing or corrupted, put on record that it is given up."""
     store, archive = find_archive(args.archive_id)
     settings = read_settings()
-    ttl = max(claim_ttl(table) for table in settings.tables.values())
+    ttl = max(table.claim_ttl for table in settings.tables.values())
     who = args.who or getuser()
     found = condemn_archive(store, archive, why=args.why, who=who, now=datetime.now(timezone.utc), claim_ttl=ttl)
     if args.json:

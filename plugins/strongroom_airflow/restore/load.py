@@ -49,6 +49,6 @@ class RestorePartOperator(RestoreOperator):
         return "; ".join(result.sentence() for result in results), {"parts": len(results), **counts}, records
 
     def _restore(self, run: RestoreRun, plan: RestorePlan, part: RestorePart) -> RestoredPart:
-        keep_claim = renew_claims(run.store, plan, part, owner=run.owner, clock=run.now, ttl=run.claim_ttl)
+        keep_claim = renew_claims(run.store, plan, part, owner=run.owner, clock=run.now, ttl=run.settings.claim_ttl)
         with run.target() as connection, run.staging(part.archive_id) as staging:
             return restore_part(connection, run.store, staging, plan, part, keep_claim=keep_claim)

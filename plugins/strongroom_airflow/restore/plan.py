@@ -24,7 +24,7 @@ class RestoreLocateOperator(RestoreOperator):
                 run.request,
                 restore_id=run.restore_id,
                 owner=run.owner,
-                claim_ttl=run.claim_ttl,
+                claim_ttl=run.settings.claim_ttl,
                 now=run.now(),
             )
         run.context["ti"].xcom_push(key="plan", value=plan.model_dump(mode="json"))

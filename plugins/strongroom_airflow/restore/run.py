@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any
 
@@ -78,11 +78,6 @@ class RestoreRun:
     def owner(self) -> str:
         """What names this run in claims."""
         return f"{self._dag_run.dag_id} {self._dag_run.run_id}"
-
-    @property
-    def claim_ttl(self) -> timedelta:
-        """How long a claim holds without being renewed."""
-        return timedelta(seconds=self.settings.claim_ttl_seconds)
 
     @cached_property
     def store(self) -> Store:

@@ -50,7 +50,7 @@ class PurgeArchivesOperator(PurgeStepOperator):
                 approvals.get(decision.archive_id) or Approval(approved=True, by=BY_POLICY, at=run.now(store)),
                 run=run.identity,
                 now=run.now(store),
-                claim_ttl=run.claim_ttl(door),
+                claim_ttl=door.claim_ttl,
             )
             self._tell(result)
             results.append(result)

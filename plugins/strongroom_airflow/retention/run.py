@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from functools import cached_property
 from operator import attrgetter
 
@@ -67,10 +67,6 @@ class PurgeRun:
     def now(self, store: Store) -> datetime:
         """This instant, UTC, by the clock of the store that it is about."""
         return shared_clock(store, datetime.now(timezone.utc))()
-
-    def claim_ttl(self, door: TableSettings) -> timedelta:
-        """How long a claim of this run holds if its process dies."""
-        return timedelta(seconds=door.claim_ttl_seconds)
 
 
 def judge_store(settings: Settings, store: Store, *, now: datetime) -> list[Decision]:

@@ -26,7 +26,7 @@ class PurgeSweepOperator(PurgeStepOperator):
                 run=run.identity,
                 now=run.now(store),
                 grace=timedelta(days=longest),
-                claim_ttl=run.claim_ttl(door),
+                claim_ttl=door.claim_ttl,
             )
         for table in run.settings.tables.values():
             store = connect_store(table)
@@ -38,7 +38,7 @@ class PurgeSweepOperator(PurgeStepOperator):
                 run=run.identity,
                 now=run.now(store),
                 grace=timedelta(days=table.purge.sweep_after_days),
-                claim_ttl=run.claim_ttl(table),
+                claim_ttl=table.claim_ttl,
             )
         for one in swept:
             self._tell(one)
