@@ -18,7 +18,8 @@ import boto3
 from strongroom.database.session import open_source, read_identity
 from strongroom.ledger.owner import claim_store
 from strongroom.settings import StoreSettings
-from strongroom.storage.store import Store, make_client
+from strongroom.storage.s3 import make_client
+from strongroom.storage.store import Store
 
 
 def claim(done: Path) -> None:

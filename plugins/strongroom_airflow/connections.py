@@ -19,9 +19,10 @@ from strongroom.restore.thaw import GlacierStore
 from strongroom.settings import Settings, TableSettings
 from strongroom.storage.bucket import BucketStore
 from strongroom.storage.purge_store import PurgeStore
+from strongroom.storage.s3 import make_client
 from strongroom.storage.staging import FolderRoot, StagingRoot
 from strongroom.storage.staging_s3 import S3Root
-from strongroom.storage.store import Store, make_client
+from strongroom.storage.store import Store
 
 # The wrapper says each time where a connection's credentials came from; here that is always Airflow. It may still warn.
 # Each task configures logging anew, which resets the levels of all loggers below `airflow`; so this one has another name.

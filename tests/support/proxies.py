@@ -22,7 +22,7 @@ import boto3
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from strongroom.settings import StoreSettings
-from strongroom.storage.store import make_client
+from strongroom.storage.s3 import make_client
 from strongroom_local.servers.ports import LOOPBACK
 from strongroom_local.servers.s3 import ObjectStore
 

@@ -21,7 +21,8 @@ from strongroom.calendar import Partition
 from strongroom.errors import ContendedError, HeldError, IntegrityError, PartitionError, StrongroomError
 from strongroom.object_keys import HOLDS, ArchiveId, hold_key, table_folder
 from strongroom.records import Record, parse_record
-from strongroom.storage.store import Store, StoredVersion, by_key
+from strongroom.storage.store import Store
+from strongroom.storage.versions import StoredVersion, by_key
 
 EVERYTHING = "*"
 """What a hold on everything names in :attr:`Hold.what`: no table is called so, as each has its schema before it."""

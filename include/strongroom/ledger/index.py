@@ -30,7 +30,8 @@ from strongroom.object_keys import (
     manifest_prefix,
 )
 from strongroom.records import Record
-from strongroom.storage.store import LARGEST_READ_BYTES, Store, StoredVersion, by_key, is_there
+from strongroom.storage.store import LARGEST_READ_BYTES, Store
+from strongroom.storage.versions import StoredVersion, by_key, is_there
 
 _WORTH_AN_INDEX = 100
 """Fewer manifests than this are read faster one by one than by way of the index."""

@@ -27,7 +27,8 @@ from strongroom.records import (
     VerifiedPart,
     shape_sha256,
 )
-from strongroom.storage.store import Store, StoredVersion, is_there
+from strongroom.storage.store import Store
+from strongroom.storage.versions import StoredVersion, is_there
 
 FORMAT_VERSIONS: Mapping[PartFormat, Literal[1, 2]] = {"jsonl": 1, "parquet": 2}
 """Archives of JSON lines are still of version 1, so that whoever reads that version reads them."""

@@ -17,7 +17,8 @@ from strongroom.ledger.manifests import require_manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.records import Record, VerifiedPart
 from strongroom.restore.records import GlacierTier, RestorePart
-from strongroom.storage.store import AbsentError, Store
+from strongroom.storage.s3 import AbsentError
+from strongroom.storage.store import Store
 
 _GLACIER = ("GLACIER", "DEEP_ARCHIVE")
 _LOOKERS = 8
@@ -45,7 +46,7 @@ class GlacierStore(Store):
         state: Literal["readable", "frozen", "waiting"] = "readable"
         try:
             with self._translated("look at", part.object_key):
-                answer = self._client.head_object(**self._named(part.object_key, part.version_id))
+                answer = self.client.head_object(**self._named(part.object_key, part.version_id))
         except AbsentError:
             answer = {}
         if answer.get("StorageClass") in _GLACIER:
@@ -62,7 +63,7 @@ class GlacierStore(Store):
         wish: dict[str, Any] = {"Days": days, "GlacierJobParameters": {"Tier": tier}}
         with self._translated("ask for the return of", part.object_key):
             try:
-                self._client.restore_object(**self._named(part.object_key, part.version_id), RestoreRequest=wish)
+                self.client.restore_object(**self._named(part.object_key, part.version_id), RestoreRequest=wish)
             except ClientError as error:
                 if error.response.get("Error", {}).get("Code") not in _ASKED_BEFORE:
                     raise

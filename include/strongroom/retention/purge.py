@@ -33,7 +33,8 @@ from strongroom.object_keys import (
 )
 from strongroom.records import Record, RunIdentity, Sha256, name_both, parse_record
 from strongroom.storage.purge_store import LockedError, PurgeStore
-from strongroom.storage.store import Store, StoredVersion
+from strongroom.storage.store import Store
+from strongroom.storage.versions import StoredVersion
 
 BY_POLICY = "by policy"
 """Who approved a purge that needs no person's approval."""

@@ -33,7 +33,8 @@ from strongroom.object_keys import (
 from strongroom.records import Claim, Record, RunIdentity
 from strongroom.storage.purge_store import LockedError, PurgeStore, UnfinishedUpload
 from strongroom.storage.staging import OF_RESTORES, StagingRoot
-from strongroom.storage.store import Store, StoredVersion, by_key
+from strongroom.storage.store import Store
+from strongroom.storage.versions import StoredVersion, by_key
 
 Refusal = Literal["held", "contended", "locked", "unverifiable"]
 

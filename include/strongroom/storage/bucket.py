@@ -37,12 +37,12 @@ class BucketStore(Store):
     @property
     def bucket(self) -> str:
         """Its name."""
-        return self._settings.bucket
+        return self.settings.bucket
 
     def put_rules(self, rules: list[dict[str, Any]]) -> None:
         """Replace all lifecycle rules."""
         with self._translated("write the lifecycle rules of", ""):
-            self._client.put_bucket_lifecycle_configuration(Bucket=self.bucket, LifecycleConfiguration={"Rules": rules})
+            self.client.put_bucket_lifecycle_configuration(Bucket=self.bucket, LifecycleConfiguration={"Rules": rules})
 
 
 def wanted_rules(store: BucketStore, tables: Iterable[TableSettings]) -> list[dict[str, Any]]:

@@ -13,7 +13,9 @@ from pydantic import AwareDatetime
 
 from strongroom.errors import StoreAccessError, StrongroomError
 from strongroom.records import Record
-from strongroom.storage.store import AbsentError, Store, StoredVersion
+from strongroom.storage.s3 import AbsentError
+from strongroom.storage.store import Store
+from strongroom.storage.versions import StoredVersion
 
 
 class LockedError(StrongroomError):
@@ -37,7 +39,7 @@ class PurgeStore(Store):
             return None
         try:
             with self._translated("look at", version.key):
-                answer = self._client.head_object(**self._named(version.key, version.version_id))
+                answer = self.client.head_object(**self._named(version.key, version.version_id))
         except AbsentError:
             return None
         if answer.get("ObjectLockLegalHoldStatus") == "ON":
@@ -56,7 +58,7 @@ class PurgeStore(Store):
         """
         try:
             with self._translated("remove", version.key):
-                self._client.delete_object(**self._named(version.key, version.version_id))
+                self.client.delete_object(**self._named(version.key, version.version_id))
         except AbsentError:
             return
         except StoreAccessError:
@@ -71,10 +73,7 @@ class PurgeStore(Store):
     def unfinished_uploads(self, prefix: str) -> Iterator[UnfinishedUpload]:
         """All unfinished multipart uploads to keys below a prefix."""
         with self._translated("list unfinished uploads to", prefix):
-            pages = self._client.get_paginator("list_multipart_uploads").paginate(
-                Bucket=self._settings.bucket, Prefix=self._prefix + prefix
-            )
-            for page in pages:
+            for page in self._pages("list_multipart_uploads", prefix):
                 for entry in page.get("Uploads", ()):
                     yield UnfinishedUpload(
                         key=entry["Key"].removeprefix(self._prefix),
@@ -86,6 +85,6 @@ class PurgeStore(Store):
         """Give an unfinished upload up; does nothing if it is gone."""
         try:
             with self._translated("give up an upload to", upload.key):
-                self._client.abort_multipart_upload(**self._named(upload.key), UploadId=upload.upload_id)
+                self.client.abort_multipart_upload(**self._named(upload.key), UploadId=upload.upload_id)
         except AbsentError:
             return

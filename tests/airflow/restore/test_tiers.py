@@ -14,7 +14,7 @@ import pytest
 
 from strongroom.object_keys import ArchiveId
 from strongroom.settings import StoreSettings
-from strongroom.storage.store import make_client
+from strongroom.storage.s3 import make_client
 from tests.support import glacier, restoring
 from tests.support.chain import Chain, some_settings
 

@@ -27,7 +27,8 @@ from strongroom.ledger.claims import release_claim, take_claim
 from strongroom.ledger.manifests import archive_ids, require_manifest
 from strongroom.object_keys import claim_key
 from strongroom.settings import StoreSettings
-from strongroom.storage.store import Store, make_client
+from strongroom.storage.s3 import make_client
+from strongroom.storage.store import Store
 from strongroom_local.servers.ports import choose_ports
 from strongroom_local.servers.processes import wait_until
 from tests.support.chain import Chain, some_settings
@@ -244,7 +245,7 @@ class BreakingOff(Store):
 
     def put_bytes(self, key, body, **options):
         if key == self._key:
-            self._client = make_client(self._settings, session=boto3.Session("id", "key"), endpoint_url=nowhere())
+            self.client = make_client(self.settings, session=boto3.Session("id", "key"), endpoint_url=nowhere())
         return super().put_bytes(key, body, **options)
 
 

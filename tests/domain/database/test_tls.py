@@ -26,7 +26,8 @@ from strongroom.ledger.holds import covered, place_hold, release_hold
 from strongroom.retention.purge import Approval, judge, purge_archive
 from strongroom.settings import StoreSettings
 from strongroom.storage.purge_store import PurgeStore
-from strongroom.storage.store import Store, make_client
+from strongroom.storage.s3 import make_client
+from strongroom.storage.store import Store
 from strongroom_local.servers.ports import LOOPBACK
 from tests.support.chain import NOW, RUN, Chain, some_settings
 from tests.support.database import AUDIT, execute

@@ -63,7 +63,8 @@ from strongroom.retention.purge import Certificate, PurgeIntent
 from strongroom.settings import Settings, StoreSettings, load_settings
 from strongroom.settings.strict_yaml import YamlError, parse_yaml
 from strongroom.statistics.proofs import parse_sample
-from strongroom.storage.store import Store, StoredVersion
+from strongroom.storage.store import Store
+from strongroom.storage.versions import StoredVersion
 from tests.support.synthetic import a_manifest
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"

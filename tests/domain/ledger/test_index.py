@@ -36,7 +36,7 @@ def test_more_than_a_thousand_archives_are_listed_and_the_index_saves_the_readin
     first = survey_catalog(store)
     write_index(store, first)
     asked: list[str] = []
-    store._client.meta.events.register("before-send.s3", lambda event_name, **_: asked.append(event_name))
+    store.client.meta.events.register("before-send.s3", lambda event_name, **_: asked.append(event_name))
 
     second = survey_catalog(store)
     requests = len(asked)

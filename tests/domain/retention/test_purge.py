@@ -35,7 +35,8 @@ from strongroom.retention.purge import (
 )
 from strongroom.settings import TableSettings
 from strongroom.storage.purge_store import PurgeStore, UnfinishedUpload
-from strongroom.storage.store import Store, StoredVersion
+from strongroom.storage.store import Store
+from strongroom.storage.versions import StoredVersion
 from strongroom_local.servers.s3 import ObjectStore
 from tests.support.chain import Chain, some_settings
 from tests.support.damaging import Vandal
@@ -99,7 +100,7 @@ class Interrupting(PurgeStore):
     """A purger to whom something happens after some removals."""
 
     def __init__(self, vault: Vault, after: int, happens: Any) -> None:
-        super().__init__(vault.purge_store._client, vault.purge_store._settings)
+        super().__init__(vault.purge_store.client, vault.purge_store.settings)
         self.countdown, self.happens = after, happens
 
     def remove(self, version: StoredVersion) -> None:
@@ -173,7 +174,7 @@ def test_the_number_of_a_purged_archive_is_never_given_again(source, object_stor
         connection.execute("CREATE TABLE audit (id bigint PRIMARY KEY, at timestamptz NOT NULL)")
         connection.execute("INSERT INTO audit VALUES (1, '2026-05-11')")
         vault = Vault(object_store, some_settings(bucket, tmp_path))
-        chain = Chain(source, vault.store._client, vault.settings)
+        chain = Chain(source, vault.store.client, vault.settings)
         assert chain.run().archive_id == "public.audit.2026-05.0001"
         assert vault.purge("2026-05").result == "purged"
         connection.execute("INSERT INTO audit VALUES (2, '2026-05-12')")
@@ -508,7 +509,7 @@ def test_while_a_hold_cannot_be_read_nothing_of_the_store_is_removed(vault):
 
 
 def test_the_archivers_own_identity_cannot_purge(vault):
-    archivers = PurgeStore(vault.store._client, vault.store._settings)
+    archivers = PurgeStore(vault.store.client, vault.store.settings)
 
     with pytest.raises(StoreAccessError, match="refused to remove"):
         vault.purge("2026-05", purge_store=archivers)

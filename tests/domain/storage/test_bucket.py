@@ -13,7 +13,8 @@ from strongroom.ledger.manifests import require_manifest
 from strongroom.restore.thaw import GlacierStore, ask_back
 from strongroom.settings import StoreSettings, TableSettings, Transitions
 from strongroom.storage.bucket import BucketStore, Finding, apply_rules, check_bucket
-from strongroom.storage.store import Store, make_client
+from strongroom.storage.s3 import make_client
+from strongroom.storage.store import Store
 from tests.support import glacier
 from tests.support.chain import some_settings
 from tests.support.sealing import seal_month

@@ -14,7 +14,8 @@ from strongroom.errors import StoreAccessError
 from strongroom.object_keys import SOURCE_IDENTITY
 from strongroom.settings import StoreSettings
 from strongroom.storage.bucket import refuse_early_expiry
-from strongroom.storage.store import Store, make_client
+from strongroom.storage.s3 import make_client
+from strongroom.storage.store import Store
 from tests.support import glacier
 from tests.support.chain import NOW, Chain, some_settings
 

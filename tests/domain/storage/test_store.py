@@ -13,7 +13,8 @@ import pytest
 from strongroom.errors import ConfigurationError, ContendedError, IntegrityError, StoreAccessError, StoreError
 from strongroom.ledger.claims import release_claim, take_claim
 from strongroom.settings import StoreSettings
-from strongroom.storage.store import Store, make_client
+from strongroom.storage.s3 import make_client
+from strongroom.storage.store import Store
 from strongroom_local.servers.ports import choose_ports
 from tests.support.chain import NOW
 

@@ -8,7 +8,7 @@ from typing import Any
 import boto3
 
 from strongroom.settings import StoreSettings
-from strongroom.storage.store import make_client
+from strongroom.storage.s3 import make_client
 from strongroom_local.servers.stack import ARCHIVER_ROLE, RESTORER_ROLE
 
 SCHEMA = "rehearsal"

@@ -47,7 +47,7 @@ from strongroom.restore.report import report_restore
 from strongroom.retention.purge import BY_POLICY, Approval, PurgeResult, judge, purge_archive
 from strongroom.settings import StoreSettings, TableSettings
 from strongroom.storage.purge_store import PurgeStore
-from strongroom.storage.store import make_client
+from strongroom.storage.s3 import make_client
 from strongroom_airflow.stopping import StoppedError, Stopping
 from strongroom_local.servers.ports import LOOPBACK
 from tests.support import restoring
