@@ -20,7 +20,8 @@ from strongroom.settings import Settings, TableSettings
 from strongroom.storage.bucket import BucketStore
 from strongroom.storage.purge_store import PurgeStore
 from strongroom.storage.s3 import make_client
-from strongroom.storage.staging import FolderRoot, StagingRoot
+from strongroom.storage.staging import StagingRoot
+from strongroom.storage.staging_folder import FolderRoot
 from strongroom.storage.staging_s3 import S3Root
 from strongroom.storage.store import Store
 

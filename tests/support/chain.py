@@ -41,7 +41,8 @@ from strongroom.records import (
 from strongroom.retention.drop_detached import DetachedResult, purge_detached
 from strongroom.settings import StoreSettings, TableSettings
 from strongroom.storage.purge_store import PurgeStore
-from strongroom.storage.staging import FolderRoot, Staging, StagingRoot
+from strongroom.storage.staging import Staging, StagingRoot
+from strongroom.storage.staging_folder import FolderRoot
 from strongroom.storage.staging_s3 import S3Root
 from strongroom.storage.store import Store
 from tests.support.sealing import claim_if_unowned

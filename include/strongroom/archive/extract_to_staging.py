@@ -51,7 +51,7 @@ def extract_part(
         SourceError: The server broke off; nothing is kept of the half-read part.
     """
     finished = staging.finished(ExtractedPart, part)
-    if finished is not None and staging.holds(staging.keys(part.number), finished.keys_sha256):
+    if finished is not None and staging.has(staging.keys(part.number), finished.keys_sha256):
         return finished
     require_time(f"{part.archive_id} part {part.number}", stop_at, now)
     from strongroom.formats.part_writer import part_files  # and with it Arrow, which few steps need

@@ -25,7 +25,7 @@ from strongroom.records import ArchivePlan, Exclusion, PlannedPart, narrow, shap
 from strongroom.settings import TableSettings
 from strongroom.settings.time_budget import require_time
 from strongroom.storage.bucket import refuse_early_expiry
-from strongroom.storage.staging import free_bytes
+from strongroom.storage.staging_folder import free_bytes
 from strongroom.storage.store import LARGEST_PUT_BYTES, Store
 from strongroom.tables.warm import warm_table
 

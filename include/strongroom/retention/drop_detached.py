@@ -27,7 +27,8 @@ from strongroom.ledger.reread import doubt_about
 from strongroom.ledger.restores import active_restores_of
 from strongroom.records import Record, RunIdentity, Sha256, VerifiedPart
 from strongroom.settings import TableSettings
-from strongroom.storage.staging import FolderStaging, Staging
+from strongroom.storage.staging import Staging
+from strongroom.storage.staging_folder import FolderStaging
 from strongroom.storage.store import Store
 from strongroom.tables.archived_keys import restore_keys
 from strongroom.tables.compare import Comparison, compare_with_archive, wrong_columns

@@ -25,7 +25,7 @@ from strongroom.ledger.reread import doubt_about
 from strongroom.object_keys import ArchiveId, warm_evidence_key
 from strongroom.records import Record, RunIdentity, Sha256, TableShape
 from strongroom.settings import TableSettings
-from strongroom.storage.staging import FolderStaging
+from strongroom.storage.staging_folder import FolderStaging
 from strongroom.storage.store import Store
 from strongroom.tables.archived_keys import open_keys, restore_keys
 from strongroom.tables.warm import WARM_SCHEMA, function_name, warm_columns, warm_months, warm_name

@@ -1,9 +1,9 @@
 """Staging on S3, for workers that share no folder.
 
-A step works in a folder of its own on its own machine, fetches what it needs and puts what it made. An object is named after
-its file *and the SHA-256 of its content*: what two tries of a step write never meets, and which of the two is meant is said by
-the record that travels on, which is written last. What is fetched is summed on its way. A record is only written over the one
-that was read: of two tries that are at work at the same time, one comes to its end.
+A step works in its own folder on its own machine, fetches what it needs and uploads what it wrote. An object is named after
+its file *and the SHA-256 of its content*, so two tries of a step never overwrite each other; the record, which is written
+last, says which of the two counts. The sum of a file is checked while it is fetched. A record is written only over the one
+that was read: of two tries at work at the same time, only one succeeds.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from typing import IO
 from strongroom.errors import IntegrityError, StagingError
 from strongroom.records import Sha256
 from strongroom.storage.purge_store import PurgeStore
-from strongroom.storage.staging import FolderStaging, Staging, StagingRoot, checked_name, is_name, translated
+from strongroom.storage.staging import Staging, StagingRoot, checked_name, is_name
+from strongroom.storage.staging_folder import FolderStaging, translated
 
 ROOT = "staging/"
-"""What all objects of staging lie below, behind the prefix of the settings."""
+"""The folder of all staging objects, below the prefix of the settings."""
 
 _SETTING = "scratch"
 _LOCK = ".lock"
@@ -35,8 +36,8 @@ class S3Root(StagingRoot):
     """A bucket and prefix, and for each step a folder of its own machine.
 
     Args:
-        store: With an identity that may remove what it wrote.
-        scratch: Folder of this machine; made when missing, readable by its owner only.
+        store: Its identity may remove what it wrote.
+        scratch: Folder of this machine; created if missing, readable by its owner only.
     """
 
     def __init__(self, store: PurgeStore, scratch: str | Path) -> None:
@@ -100,7 +101,7 @@ class S3Staging(Staging):
             )
 
     def fetch(self, path: Path, sha256: Sha256) -> Path | None:
-        """Bring a file here; one that this step wrote, or has fetched, is taken as it lies. A damaged one is removed."""
+        """Download a file, unless this step wrote or fetched it already. A damaged one is removed from staging."""
         if self._sums.get(path) == sha256 and path.exists():
             return path
         key = self._key(path, sha256)
@@ -124,7 +125,7 @@ class S3Staging(Staging):
         self._sums[path] = sha256
         return path
 
-    def holds(self, path: Path, sha256: Sha256) -> bool:
+    def has(self, path: Path, sha256: Sha256) -> bool:
         return self._store.head(self._key(path, sha256)) is not None
 
     def sha256_of(self, path: Path) -> Sha256:
@@ -147,7 +148,7 @@ class S3Staging(Staging):
         return f"{self._place}{path.name}/{sha256}"
 
     def _remove(self, prefix: str) -> None:
-        """Remove all versions of all objects there: a bucket with versions would keep what is only hidden."""
+        """Remove all versions of all objects there: a versioned bucket keeps what is merely hidden."""
         for version in self._store.versions(prefix):
             self._store.remove(version)
 
@@ -163,12 +164,12 @@ class S3Staging(Staging):
         if name not in self._etags:
             self._read_record(name)
         written = self._store.swap(self._place + name, content, etag=self._etags[name])
-        if written is None and self._read_record(name) != content:  # else the answer to our own request was lost
+        if written is None and self._read_record(name) != content:  # equal: the answer to our own request was lost
             del self._etags[name]
             raise StagingError(
                 f"another process is writing {self._where(name)}",
                 hint="Nothing was changed by this try. Another try of this task is at work, or has just ended; Airflow ends "
-                "the one that it gave up within minutes, and the task tries again by itself.",
+                "the try that it gave up on within minutes, and the task tries again by itself.",
             )
         self._etags[name] = written or self._etags[name]
 
@@ -184,9 +185,9 @@ class S3Staging(Staging):
 
 
 class Scratch:
-    """A folder of one step on its own machine, made when it is needed.
+    """A folder of one step on its own machine, created when it is needed.
 
-    It is locked for as long as its process lives. Whoever makes one removes those whose process was killed.
+    It stays locked while its process is alive. Creating one removes the folders whose process was killed.
 
     Args:
         root: Holds the folders of all steps of this machine.
@@ -198,7 +199,7 @@ class Scratch:
 
     @property
     def staging(self) -> FolderStaging:
-        """The folder, as one that nobody else sees and that need not survive the machine."""
+        """The folder, as staging that no other step sees and that need not survive a crash of the machine."""
         if self._made is None:
             with translated(self._root, _SETTING, "make a folder in", self._root):
                 self._made = self._make()
@@ -209,13 +210,13 @@ class Scratch:
         if self._made is not None:
             staging, lock = self._made
             self._made = None
-            with _held(self._root / _LOCK):  # who looks for dead folders would make a lock in one that is half gone
+            with _held(self._root / _LOCK):  # a search for dead folders would create a lock in one that is half removed
                 staging.clear()
             os.close(lock)
 
     def _make(self) -> tuple[FolderStaging, int]:
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _held(self._root / _LOCK):  # a folder that is not locked yet must not look like a dead one
+        with _held(self._root / _LOCK):  # a folder that is not locked yet must not look dead
             self._sweep()
             staging = FolderStaging(self._root, f"step-{secrets.token_hex(8)}", setting=_SETTING, durable=False)
             staging.folder.mkdir(mode=0o700)
@@ -239,10 +240,10 @@ def _held(path: Path) -> Iterator[None]:
 
 
 def _lock(path: Path, *, wait: bool = True) -> int:
-    """Lock a file for as long as this process lives, or until what is returned is closed.
+    """Lock a file until this process ends or the returned descriptor is closed.
 
     Raises:
-        BlockingIOError: Another process has it, and we do not wait.
+        BlockingIOError: Another process has the lock, and ``wait`` is false.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -35,7 +35,7 @@ from strongroom.retention.condemn import condemn_archive
 from strongroom.retention.drop_detached import DropEvidence
 from strongroom.settings import StoreSettings
 from strongroom.storage.purge_store import PurgeStore
-from strongroom.storage.staging import FolderStaging
+from strongroom.storage.staging_folder import FolderStaging
 from strongroom.storage.store import Store
 from strongroom.tables import compare as comparing
 from strongroom.tables import locks

@@ -17,7 +17,7 @@ from strongroom.ledger.restores import make_restore_id
 from strongroom.object_keys import ArchiveId
 from strongroom.settings import StoreSettings
 from strongroom.statistics.proofs import verify_archive
-from strongroom.storage.staging import FolderStaging
+from strongroom.storage.staging_folder import FolderStaging
 from strongroom_local.servers.ports import LOOPBACK
 from tests.support.chain import NOW, Chain, some_settings
 from tests.support.proxies import HoldingProxy, proxied_client

@@ -15,7 +15,8 @@ from strongroom.records import RestoreRecord, RunIdentity
 from strongroom.retention import sweep
 from strongroom.retention.sweep import find_leftovers, sweep_staging, sweep_store
 from strongroom.storage.purge_store import PurgeStore
-from strongroom.storage.staging import OF_RESTORES, FolderRoot
+from strongroom.storage.staging import OF_RESTORES
+from strongroom.storage.staging_folder import FolderRoot
 from strongroom.storage.store import Store
 from tests.support.chain import some_settings
 from tests.support.sealing import seal_month, upload_parts

@@ -374,5 +374,5 @@ def test_a_scratch_that_is_no_folder_is_named(chain, tmp_path):
 
 @pytest.mark.parametrize("name", ["..", "", "a/b", "a\0b"])
 def test_staging_lies_below_its_prefix_and_nowhere_else(object_store, chain, name):
-    with pytest.raises(StagingError, match="is no name for a folder of staging"):
+    with pytest.raises(StagingError, match="is not a valid name for a staging folder"):
         S3Root(PurgeStore(chain.staging_client, chain.settings.staging_store), chain.settings.scratch).of(name)

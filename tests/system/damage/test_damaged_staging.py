@@ -183,7 +183,7 @@ def test_a_record_that_another_version_wrote_is_named(bench):
 
 @pytest.mark.parametrize("name", ["..", ".", "", "../../etc", "a/b", "/etc", "a\0b"])
 def test_staging_lies_in_its_own_folder_and_nowhere_else(bench, name):
-    with pytest.raises(StrongroomError, match="is no name for a folder of staging"):
+    with pytest.raises(StrongroomError, match="is not a valid name for a staging folder"):
         bench.chain.staging(name)
 
 
