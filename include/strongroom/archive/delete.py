@@ -24,10 +24,11 @@ from psycopg import IsolationLevel, errors, sql
 from pydantic import Field
 
 from strongroom.calendar import Partition, Window, refuse_if_hot
-from strongroom.database.inspect import InspectedTable, delete_triggers, inspect_again
+from strongroom.database.inspect import InspectedTable, inspect_again
 from strongroom.database.key_batch import BATCH, batch_table, fill_batch, join_by_index, same_key
 from strongroom.database.rows import dated_inside, digest_of_row, in_window, refers
 from strongroom.database.session import Connection, pin, read_identity, read_life
+from strongroom.database.triggers import delete_triggers
 from strongroom.errors import IntegrityError, SourceError, StrongroomError, UnarchivableError
 from strongroom.ledger.claims import KeepClaim, running_clock
 from strongroom.ledger.evidence import DeleteEvidence, KeptRow, covers, detached_windows, parse_evidence

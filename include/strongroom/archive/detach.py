@@ -38,7 +38,7 @@ from strongroom.settings.time_budget import require_time
 from strongroom.storage.staging import Staging
 from strongroom.storage.store import Store
 from strongroom.tables.archived_keys import restore_keys
-from strongroom.tables.compare import Comparison, compare_with_archive, count_rows, wrong_columns
+from strongroom.tables.compare import ArchivedRows, Comparison, compare_with_archive, count_rows, wrong_columns
 from strongroom.tables.guard import (
     GuardedTable,
     GuardTag,
@@ -264,9 +264,7 @@ class _Detaching:
             self._connection,
             guarded.name,
             guarded.tag.window,
-            self._manifest.table,
-            self._parts,
-            self._staging,
+            ArchivedRows(self._manifest.table, self._parts, self._staging),
             transaction=self._connection.transaction,
             before_batch=self._go,
         )

@@ -19,7 +19,8 @@ from datetime import datetime
 from psycopg import sql
 
 from strongroom.calendar import Window
-from strongroom.database.inspect import InspectedTable, Reference
+from strongroom.database.inspect import InspectedTable
+from strongroom.database.references import Reference
 from strongroom.database.session import qualified
 from strongroom.formats.type_names import type_name, xml_columns
 from strongroom.records import Column, PlannedPart, TableShape

@@ -19,10 +19,10 @@ import msgspec
 import psycopg
 from psycopg import IsolationLevel, errors, sql
 
-from strongroom.database.inspect import SOMEBODYS_TRIGGER
 from strongroom.database.rebuild import UNREADABLE, RebuiltRows, told
 from strongroom.database.rows import dated
 from strongroom.database.session import Connection, fetch_rows, named_by_server, pin, read_life
+from strongroom.database.triggers import SOMEBODYS_TRIGGER
 from strongroom.errors import IntegrityError, RestoreError
 from strongroom.formats.line_reader import NULL, copy_rows
 from strongroom.formats.reading_back import ReadingBack, require_equal

@@ -31,7 +31,7 @@ from strongroom.storage.staging import Staging
 from strongroom.storage.staging_folder import FolderStaging
 from strongroom.storage.store import Store
 from strongroom.tables.archived_keys import restore_keys
-from strongroom.tables.compare import Comparison, compare_with_archive, wrong_columns
+from strongroom.tables.compare import ArchivedRows, Comparison, compare_with_archive, wrong_columns
 from strongroom.tables.guard import GuardedTable, bring_back, guarded_table, guarded_tables, lift_guard
 from strongroom.tables.locks import CONTENDED, briefly, tried
 from strongroom.tables.partitions import settle_detached
@@ -240,9 +240,7 @@ class _Waiting:
                 connection,
                 name,
                 found.tag.window,
-                manifest.table,
-                parts,
-                staging,
+                ArchivedRows(manifest.table, parts, staging),
                 transaction=nullcontext,
                 before_batch=self._go,
             )

@@ -1,4 +1,4 @@
-"""Compare a table, row by row, with what an archive holds of its time: keys and digests, exactly, in bounded memory."""
+"""Compare a table, row by row, with what an archive holds of the same time range: keys and digests, in bounded memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Comparison:
     Attributes:
         rows: Rows of the table.
         archived: Rows of the archive that are dated inside the table's bounds.
-        equal: Rows of the table that the archive holds just as they are.
+        equal: Rows of the table that equal their archived form.
     """
 
     rows: int
@@ -37,45 +37,57 @@ class Comparison:
 
     @property
     def proved(self) -> bool:
-        """Whether the table holds all that the archive holds of its time, as it was archived, and nothing else."""
+        """Whether the table holds exactly the rows that the archive holds of its time range, as they were archived."""
         return self.rows == self.archived == self.equal
 
     def __str__(self) -> str:
         return f"{self.rows} rows there, {self.archived} in the archive, {self.equal} equal"
 
 
+@dataclass(frozen=True)
+class ArchivedRows:
+    """What an archive holds.
+
+    Attributes:
+        shape: From the manifest.
+        parts: All parts of the archive.
+        staging: Holds the keys of all parts.
+    """
+
+    shape: TableShape
+    parts: Sequence[VerifiedPart]
+    staging: Staging
+
+
 def compare_with_archive(
     connection: Connection,
     table: sql.Identifier,
     bounds: Window,
-    shape: TableShape,
-    parts: Sequence[VerifiedPart],
-    staging: Staging,
+    archived: ArchivedRows,
     *,
     transaction: Callable[[], AbstractContextManager[Any]],
     before_batch: Callable[[], None],
 ) -> Comparison:
     """Look up each archived key in the table, and count the table's rows.
 
-    The keys of an archive are all different, so a table with as many rows as were found equal holds no other. It is
-    exact only while nobody can change the table's rows: see :mod:`strongroom.tables.guard`.
+    All keys of an archive are different, so if the table has as many rows as were found equal, it holds no others. The
+    result is exact only while nobody can change the table's rows: see :mod:`strongroom.tables.guard`.
 
     Args:
-        table: What is looked at, alone, without partitions or children.
-        bounds: What the table holds rows of.
-        shape: From the manifest.
-        parts: All of the archive; their keys lie in staging.
+        table: The table, without its table partitions and children.
+        bounds: The time range that the table holds rows of.
+        archived: The archive.
         transaction: Opened around each part, and around the count.
         before_batch: Called before each batch; may raise.
     """
-    archived = equal = 0
+    shape, found, equal = archived.shape, 0, 0
     types = {column.name: column.base_type for column in shape.columns}
     form = batch_table([types[name] for name in shape.primary_key], "{} ON COMMIT DROP")
     query = _query(table, bounds, shape)
-    for part in parts:
+    for part in archived.parts:
         if not part.window.overlaps(bounds):
             continue
-        with transaction(), open_keys(staging, part) as keys:
+        with transaction(), open_keys(archived.staging, part) as keys:
             connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(BATCH))
             connection.execute(form)
             join_by_index(connection)
@@ -84,14 +96,14 @@ def compare_with_archive(
                 connection.execute(sql.SQL("TRUNCATE {}").format(BATCH))
                 fill_batch(connection, lines)
                 row: Any = connection.execute(query).fetchone()
-                archived, equal = archived + int(row[0]), equal + int(row[1])
+                found, equal = found + int(row[0]), equal + int(row[1])
     with transaction():
         connection.execute("SET LOCAL enable_seqscan = on")
-        return Comparison(count_rows(connection, table), archived, equal)
+        return Comparison(count_rows(connection, table), found, equal)
 
 
 def count_rows(connection: Connection, table: sql.Identifier) -> int:
-    """Rows of a table alone."""
+    """Count the rows of a table, without its table partitions and children."""
     row: Any = connection.execute(sql.SQL("SELECT count(*) FROM ONLY {}").format(table)).fetchone()
     return int(row[0])
 

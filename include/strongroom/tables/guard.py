@@ -17,8 +17,8 @@ from psycopg import errors, sql
 from pydantic import AwareDatetime
 
 from strongroom.calendar import Window
-from strongroom.database.inspect import DETACHED_SCHEMA, GUARD_FUNCTION
 from strongroom.database.session import Connection, fetch_rows, qualified
+from strongroom.database.triggers import DETACHED_SCHEMA, GUARD_FUNCTION
 from strongroom.errors import SourceAccessError, SourceError
 from strongroom.object_keys import ArchiveId
 from strongroom.records import Record, parse_record

@@ -11,8 +11,9 @@ from datetime import datetime, timezone
 from psycopg import errors, sql
 
 from strongroom.calendar import Window
-from strongroom.database.inspect import DETACHED_SCHEMA, SOMEBODYS_TRIGGER, InspectedTable
+from strongroom.database.inspect import InspectedTable
 from strongroom.database.session import Connection, fetch_rows, qualified
+from strongroom.database.triggers import DETACHED_SCHEMA, SOMEBODYS_TRIGGER
 from strongroom.errors import SourceError
 from strongroom.settings import TableSettings
 from strongroom.tables.guard import GuardedTable, guarded_table

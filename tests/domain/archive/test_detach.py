@@ -1301,9 +1301,7 @@ def test_only_parts_that_share_an_instant_with_a_table_are_compared_with_it(chai
                 connection,
                 qualified("public", "audit_2026_05"),
                 part.window,
-                manifest.table,
-                sealed.parts,
-                staging,
+                comparing.ArchivedRows(manifest.table, sealed.parts, staging),
                 transaction=connection.transaction,
                 before_batch=lambda: None,
             )
