@@ -1,22 +1,18 @@
 """What to archive, how long to keep it and where: one frozen, checked record for each table.
 
-Three sources, the nearer one wins: a table's own section, the defaults at the top of the file, the defaults of
-:mod:`strongroom.settings.sections`. The environment replaces single values of the file, at the top or in a table's
-section. Whatever is wrong in the file and in the environment is told in one error. Nothing here opens a connection, and
-nothing secret is kept here.
+There are three sources, and the nearer one wins: a table's own section, the defaults at the top of the file, the defaults of
+:mod:`strongroom.settings.tables`. The environment replaces single values of the file, at the top or in a table's section. One
+error reports all faults of file and environment. Nothing here opens a connection or keeps a secret.
+
+- ``tables``, ``sections``  what can be set, and the defaults
+- ``values``       the kinds of values, each with its rule
+- ``loading``, ``strict_yaml``, ``faults``  read file and environment, and say what is wrong
+- ``time_budget``  when work on the source database must stop
 """
 
 from strongroom.settings.loading import DEFAULT_FILE, FILE_VARIABLE, PREFIX, load_settings
-from strongroom.settings.sections import (
-    Compression,
-    DeleteLimits,
-    Prices,
-    Settings,
-    StoreSettings,
-    TableSettings,
-    Transitions,
-    qualify,
-)
+from strongroom.settings.sections import Compression, DeleteLimits, Prices, StoreSettings, Transitions
+from strongroom.settings.tables import Settings, TableSettings, qualify
 
 __all__ = [
     "DEFAULT_FILE",

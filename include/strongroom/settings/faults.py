@@ -1,4 +1,4 @@
-"""Says what is wrong with a setting: where it stands, what was expected, what was found; never shows a secret."""
+"""Says what is wrong with a setting: where it is, what was expected, what was found. It never shows a secret."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from strongroom.settings.sections import SECTIONS, TableSettings
+from strongroom.settings.sections import SECTIONS
+from strongroom.settings.tables import TableSettings
 from strongroom.settings.values import guess
 
 _SECRET = re.compile(
@@ -18,7 +19,7 @@ _SECRET = re.compile(
 )
 
 Key = tuple[str | int, ...]
-"""Where a value stands: ("tables", "audit_events", "compression", "level")."""
+"""The place of a value: ("tables", "audit_events", "compression", "level")."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def describe_unknown(key: Key) -> str:
     name = str(key[-1])
     if _SECRET.search(name):
         connections = "source_conn_id, store_conn_id or purge_conn_id"
-        return f"secrets are not kept in settings, put it into the Airflow connection that {connections} names"
+        return f"secrets are not kept in settings; put it into the Airflow connection that {connections} names"
     section = SECTIONS.get(str(key[0])) if len(key) > 1 else None
     if section is not None:
         return f"unknown key{guess(name, list(section.model_fields))}"
@@ -91,14 +92,14 @@ def describe_unknown(key: Key) -> str:
 
 
 def describe_misplaced(key: Key) -> str:
-    """Say what is wrong with a variable that begins with no setting, or goes on after one that has no parts."""
+    """Say what is wrong with a variable that names no setting, or a part of a setting that has none."""
     if key[0] in TableSettings.model_fields:
         return f"expected no further part after {str(key[0]).upper()}"
     return describe_unknown(key[:1])
 
 
 def show(value: Any) -> str:
-    """Show one value in a message: short, on one line, and nothing of what lies inside a collection."""
+    """Show one value in a message: short, on one line, and without the contents of a collection."""
     if isinstance(value, dict | list | tuple) or value is None:
         return _describe_kind(value)
     shown = str(value).lower() if isinstance(value, bool) else repr(value) if isinstance(value, str) else str(value)
@@ -117,7 +118,7 @@ def show_key(key: Key) -> str:
 
 
 def name_heirs(heirs: list[str], tables: int) -> str:
-    """Say which tables a default spoils, unless it is all of them."""
+    """Say for which tables a default is wrong, unless it is wrong for all."""
     if len(heirs) in (0, tables):
         return ""
     more = f" and {len(heirs) - 3} more" if len(heirs) > 3 else ""

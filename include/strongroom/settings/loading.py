@@ -1,4 +1,4 @@
-"""Reads the settings from the file and the environment, and tells whatever is wrong in both in one error."""
+"""Reads the settings from the file and the environment, and reports all faults of both in one error."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ from strongroom.settings.faults import (
     show,
     show_key,
 )
-from strongroom.settings.sections import SECTIONS, Settings, TableSettings, find_twins, make_slug
+from strongroom.settings.sections import SECTIONS
 from strongroom.settings.strict_yaml import YamlError, parse_yaml
+from strongroom.settings.tables import Settings, TableSettings, find_twins, make_slug
 from strongroom.settings.values import guess
 
 DEFAULT_FILE = Path(__file__).resolve().parents[2] / "config" / "archive.yaml"
@@ -44,7 +45,7 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
         environ: Variables; None takes the process's own. A relative staging folder is read from its AIRFLOW_HOME.
 
     Raises:
-        ConfigurationError: The file, a default or a variable for all tables is wrong, or no table is right. Tells all
+        ConfigurationError: The file, a default or a variable for all tables is wrong, or every table is wrong. Reports all
             faults of file and environment together, each with its key or variable.
     """
     environ = os.environ if environ is None else environ
@@ -69,11 +70,11 @@ def _find_file(path: Path | None, environ: Mapping[str, str]) -> Path:
 
 @dataclass
 class _Fault:
-    """Whom one fault concerns.
+    """The tables that one fault affects.
 
     Attributes:
-        tables: Those that it spoils; none means all of them.
-        inherited: Whether they have it from a default, so that its line names none of them.
+        tables: Their names; none means all tables.
+        inherited: Whether they inherit it from a default, so its line does not name them.
     """
 
     tables: list[str] = field(default_factory=list)
@@ -81,7 +82,7 @@ class _Fault:
 
 
 class _Draft:
-    """A document on its way to settings, and what is wrong with it so far."""
+    """A document that is being turned into settings, and its faults so far."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -101,7 +102,7 @@ class _Draft:
             document, faults = parse_yaml(self.path.read_bytes().decode("utf-8-sig"))
         except OSError as error:
             why = error.strerror or error
-            return self._report_file(f"cannot be read: {why}; STRONGROOM_CONFIG names the file, wherever it lies")
+            return self._report_file(f"cannot be read: {why}; set STRONGROOM_CONFIG to the path of the file")
         except UnicodeDecodeError as error:
             return self._report_file(f"is not UTF-8 text, byte {error.start} is wrong")
         except (YamlError, ValueError) as error:
@@ -125,7 +126,7 @@ class _Draft:
         return None
 
     def read_environment(self, environ: Mapping[str, str]) -> None:
-        """Replace the values that variables name, shorter keys first, so that a section does not undo its own parts."""
+        """Replace the values that variables name. Shorter keys come first, so a section does not overwrite its own parts."""
         names = [name for name in environ if name.startswith(PREFIX)]
         for name in sorted(names, key=lambda name: (name.count("__"), name)):
             self._read_variable(name, environ[name])
@@ -159,14 +160,14 @@ class _Draft:
         return None
 
     def _match_table(self, rest: str) -> str | None:
-        """Find the table whose slug, in any case, begins a variable's rest; the longest, as a slug may hold `__`."""
+        """Find the table whose slug begins a variable's rest, in any case. The longest wins, because a slug may contain `__`."""
         found = [name for name in self.tables if rest.startswith(f"{make_slug(name).casefold()}__")]
         return max(found, key=lambda name: len(make_slug(name)), default=None)
 
     # -- checking
 
     def check(self, context: dict[str, Any]) -> dict[str, TableSettings]:
-        """Check the defaults by themselves, then every table with the defaults it inherits."""
+        """Check the defaults alone, then every table with the defaults it inherits."""
         self._check_defaults(context)
         for first, second, expected in find_twins(self.tables):
             for name in (first, second):
@@ -186,7 +187,7 @@ class _Draft:
         return checked
 
     def _check_defaults(self, context: dict[str, Any]) -> None:
-        """Tell what is wrong with a default whoever inherits it."""
+        """Report what is wrong with a default, whichever table inherits it."""
         if "table" in self.document:
             self._report(("table",), describe_unknown(("table",)))
         required = {"date_column": "date_column", "legal_basis": "legal_basis"}
@@ -205,7 +206,7 @@ class _Draft:
         else:
             self._report(("tables", name, *finding.key), finding.text, name)
 
-    # -- telling
+    # -- reporting
 
     def _report_file(self, text: str) -> None:
         self._add(self.path.name, text)
@@ -218,7 +219,7 @@ class _Draft:
         return self._add(f"{self.path.name}: {show_key(key)}", text, table, inherited=inherited)
 
     def _add(self, where: str, text: str, table: str | None = None, *, inherited: bool = False) -> None:
-        """Note a fault of one table; without one, of all."""
+        """Note a fault of one table, or of all if none is given."""
         line = f"{where}: {text}"
         if table is None:
             self._faults[line] = _Fault()
@@ -229,7 +230,7 @@ class _Draft:
 
     @property
     def spoils_all(self) -> bool:
-        """Whether a fault concerns the file as a whole."""
+        """Whether a fault affects the whole file."""
         return any(not fault.tables for fault in self._faults.values())
 
     def left_out(self) -> dict[str, str]:
@@ -259,13 +260,13 @@ class _Draft:
 
 
 class _Variables(TableSettings, BaseSettings):  # type: ignore[misc]  # one kind of configuration is both
-    """The settings as pydantic-settings wants them described; never made."""
+    """The settings as pydantic-settings wants them described; no instance is ever created."""
 
 
 class _OneVariable(EnvSettingsSource):
-    """pydantic-settings' reading of a single variable, which may not exist as such in this process's environment.
+    """Reads a single variable as pydantic-settings does; it need not exist in this process's environment.
 
-    Lists and sections are JSON, `null` is None. Text that is no JSON stays text, for the model to judge.
+    Lists and sections are JSON, `null` is None. Text that is not JSON stays text, and the model checks it.
     """
 
     def __init__(self, name: str, text: str) -> None:
@@ -293,7 +294,7 @@ def _holds(document: Mapping[str, Any], key: Key) -> bool:
 
 
 def _put(document: dict[str, Any], key: Key, value: Any) -> None:
-    """Set one value; a section that is not one stays as it is, to be told with the other faults."""
+    """Set one value. A section that is not a mapping stays as it is; it is reported with the other faults."""
     *sections, last = key
     place: Any = document
     for part in sections:

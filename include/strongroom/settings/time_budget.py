@@ -1,4 +1,4 @@
-"""How long, or at which hours, the source database may be worked on (setting ``stop_after``)."""
+"""How long, or at which hours, a run may work on the source database (setting ``stop_after``)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TimeBudget:
         """Read hours and minutes from the run's start, or two times of the day.
 
         Raises:
-            ConfigurationError: It is neither, or no time at all.
+            ConfigurationError: It is neither, or its length is zero.
         """
         if found := _DURATION.fullmatch(text):
             hours, minutes = (int(digits or 0) for digits in found.groups())
@@ -39,13 +39,13 @@ class TimeBudget:
             if first != last:
                 return cls(text, hours=(first, last))
         raise ConfigurationError(
-            f"{text!r} is no time budget",
+            f"{text!r} is not a time budget",
             expected="a time such as PT4H, counted from the run's start, or hours of the day such as 22:00-06:00, in UTC",
             hint="Nothing was started.",
         )
 
     def ends_at(self, began_at: datetime, now: datetime) -> datetime:
-        """The instant at which work must stop; one that is not after ``now`` where it may not go on.
+        """The instant at which work must stop. It is not after ``now`` if work may not continue.
 
         Args:
             began_at: When the run began, aware.
@@ -66,11 +66,11 @@ class TimeBudget:
 
 
 def require_time(what: str, stop_at: datetime | None, now: datetime) -> None:
-    """See that work may begin, or go on.
+    """Check that work may begin or continue.
 
     Args:
         what: The work, for the message.
-        stop_at: When it must stop; None is never.
+        stop_at: When it must stop. None means no limit.
         now: Aware instant.
 
     Raises:
@@ -81,6 +81,6 @@ def require_time(what: str, stop_at: datetime | None, now: datetime) -> None:
             f"out of time: {what} stops here, as stop_after asks",
             expected=f"work until {stop_at:%Y-%m-%d %H:%M} UTC",
             found=f"{now:%Y-%m-%d %H:%M} UTC",
-            hint="Nothing is lost: what was deleted lies in a verified archive, everything else is in the table. Clear this task "
-            "when the database may be worked on again: it goes on behind its last batch.",
+            hint="Nothing is lost: what was deleted is in a verified archive, everything else is in the table. Clear this task "
+            "when work on the database is allowed again: it continues after its last batch.",
         )

@@ -1,9 +1,8 @@
-"""The kinds of values that settings are made of, each with its rule and the words that say what was expected."""
+"""The kinds of values in the settings, each with its rule and the words that say what was expected."""
 
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
@@ -60,7 +59,7 @@ _BUCKET_PREFIXES = ("xn--", "sthree-", "amzn-s3-demo-")
 _BUCKET_SUFFIXES = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
 
 _ANY_DAY = datetime(2025, 1, 1, tzinfo=timezone.utc)
-"""Where terms and schedules are tried out: any day would do, and this one makes P1Y as long as P365D."""
+"""The day on which terms and schedules are tried. Any day would do; this one makes P1Y as long as P365D."""
 
 
 def fault(
@@ -69,10 +68,10 @@ def fault(
     """Make the error of one value.
 
     Args:
-        expected: What should stand there, in a few words.
-        found: What to show instead of the value itself, where that could hold a secret.
+        expected: What the value should be, in a few words.
+        found: What to show instead of the value itself, if that could hold a secret.
         at: Key inside the value that is wrong, when the value is a section.
-        mutual: The value is wrong only together with another one; as a default it is a fault only where both arrive.
+        mutual: The value is wrong only together with another one, so a default is at fault only in a table that has both.
     """
     context = {"expected": expected, "found": found, "at": at, "mutual": mutual}
     return PydanticCustomError("setting", "expected {expected}", context)
@@ -202,32 +201,25 @@ def _check_storage_class(name: str) -> str:
 
 
 def guess(name: str, known: Mapping[str, str] | Iterable[str]) -> str:
-    """Ask whether somebody meant a known name that looks like theirs; empty where none does."""
+    """Suggest a known name that looks like the one given; empty if none does."""
     names = known if isinstance(known, Mapping) else {each: each for each in known}
     close = difflib.get_close_matches(name.casefold(), names, n=1)
     return f", did you mean {names[close[0]]}?" if close else ""
 
 
 def length(term: Term) -> datetime:
-    """Make terms comparable: where each would end that begins on one and the same day."""
+    """Make terms comparable: the instants at which they end if all begin on the same day."""
     return term.after(_ANY_DAY)
 
 
 def is_exposed(url: object) -> bool:
-    """Whether an endpoint is spoken to without TLS over a network; what is no address at all is not."""
+    """Whether an endpoint would be reached without TLS over a network. Something that is not an address is not exposed."""
     try:
         parts = urlsplit(url) if isinstance(url, str) else None
         host = parts.hostname if parts and parts.scheme == "http" else None
     except ValueError:
         return False
-    return host is not None and host != "localhost" and not _is_loopback(host)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return host is not None and not is_loopback(host)
 
 
 Whole = Annotated[int, BeforeValidator(_refuse_bool)]
@@ -255,7 +247,7 @@ StorageClass = Annotated[str, AfterValidator(_check_storage_class)]
 
 
 def is_loopback(host: str | None) -> bool:
-    """Whether a host name or address is this machine; plain connections are allowed to nothing else."""
+    """Whether a host name or address is this machine; connections without TLS are allowed to nothing else."""
     if host is None:
         return False
     try:

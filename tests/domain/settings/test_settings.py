@@ -513,10 +513,10 @@ def test_a_file_that_cannot_be_read_is_told_with_the_wrong_variables(tmp_path):
     missing, folder = faults_of(tmp_path / "none.yaml", environ), faults_of(tmp_path)
 
     assert missing == [
-        "none.yaml: cannot be read: No such file or directory; STRONGROOM_CONFIG names the file, wherever it lies",
+        "none.yaml: cannot be read: No such file or directory; set STRONGROOM_CONFIG to the path of the file",
         "STRONGROOM__RETRIES: expected a whole number, found 'x'",
     ]
-    where = "STRONGROOM_CONFIG names the file, wherever it lies"
+    where = "set STRONGROOM_CONFIG to the path of the file"
     assert folder == [f"{tmp_path.name}: cannot be read: Is a directory; {where}"]
 
 

@@ -68,7 +68,7 @@ def test_outside_its_hours_work_is_over_and_inside_it_is_not(first, last, now):
     ["", "PT", "PT0H", "PT0M", "P1D", "PT4S", "4h", "06:00", "22:00-22:00", "24:00-06:00", "22:00-06:60", "2:00-6:00", "PT٤H"],
 )  # fmt: skip
 def test_anything_else_is_refused(text):
-    with pytest.raises(ConfigurationError, match="is no time budget: expected a time such as PT4H"):
+    with pytest.raises(ConfigurationError, match="is not a time budget: expected a time such as PT4H"):
         TimeBudget.parse(text)
 
 
