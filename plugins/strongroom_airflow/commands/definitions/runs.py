@@ -1,0 +1,85 @@
+"""archive, restore and purge: commands that start runs of a DAG and follow them."""
+
+from __future__ import annotations
+
+from airflow.cli.cli_config import ARG_VERBOSE, ActionCommand, Arg, lazy_load_command, parsedate, positive_int
+
+from strongroom_airflow.commands.definitions.options import AS_JSON, NO_WAIT, TABLE, who
+
+ARCHIVE = ActionCommand(
+    name="archive",
+    help="Archive partitions of a table now, and follow the runs",
+    description=(
+        "Start the archive run of each partition, oldest first, and follow the runs to their end. A partition that is being "
+        "archived, or that this command has archived before, gets no second run. A partition inside hot retention is refused."
+    ),
+    func=lazy_load_command("strongroom_airflow.commands.archive.archive"),
+    args=(
+        TABLE,
+        Arg(("--partition",), metavar="KEY", nargs="+", help="Such as 2026-07"),
+        Arg(
+            ("--before",),
+            metavar="DATE",
+            help="Every due partition that ended by this date and has rows",
+            type=parsedate,
+        ),
+        Arg(("--again",), help="Start another run where one has ended before", action="store_true"),
+        Arg(("-n", "--dry-run"), help="Print the partitions and start nothing", action="store_true"),
+        Arg(("--no-wait",), help="Return as soon as the runs are created", action="store_true"),
+        Arg(("--json",), help="Print JSON at the end", action="store_true"),
+        ARG_VERBOSE,
+    ),
+    epilog="Exit code: 0 when all runs succeeded or there was nothing to do, 1 otherwise.",
+)
+
+_RESTORE_OPTIONS = (
+    Arg(("table",), nargs="?", help="Name of a table in archive.yaml; or name archives with --archive"),
+    Arg(("-a", "--archive"), action="append", metavar="ID", help="An archive; may be given more than once"),
+    Arg(("-p", "--partition"), metavar="KEY", help="One partition, such as 2026-05"),
+    Arg(("-f", "--from"), dest="first", metavar="KEY", help="First partition; default: the oldest"),
+    Arg(("-t", "--to"), dest="last", metavar="KEY", help="Last partition, included; default: the newest"),
+    Arg(("--target",), metavar="SCHEMA.TABLE", help="Restore to this table, not to the one that the rows came from"),
+    Arg(("--create",), action="store_true", help="Create that table from the archived columns if it does not exist"),
+    Arg(("--since",), metavar="INSTANT", help="Only rows dated at or after this instant"),
+    Arg(("--before",), metavar="INSTANT", help="Only rows dated before this instant"),
+    Arg(("-k", "--key"), action="append", help="Only the row with this primary key; may be given more than once"),
+    Arg(("--dropped",), choices=("refuse", "keep"), help="What to do about columns that the table no longer has"),
+    Arg(
+        ("--days",), type=positive_int(allow_zero=False), help="Days before these rows are archived again; default: 30"
+    ),
+    Arg(("--why",), required=True, help="The reason, for the record"),
+    who("Person who asked for it, for the record"),
+    Arg(("-n", "--dry-run"), action="store_true", help="Say what would be done and do nothing"),
+    NO_WAIT,
+)
+
+RESTORE = ActionCommand(
+    name="restore",
+    help="Restore archived rows, and follow the run",
+    description=(
+        "Start a run of the DAG restore_archive and follow it to its end. Rows that are in the table are compared and never "
+        "overwritten. Restores are idempotent. While a run is under way, the same command follows that run."
+    ),
+    func=lazy_load_command("strongroom_airflow.commands.restore.restore"),
+    args=(*_RESTORE_OPTIONS, AS_JSON, ARG_VERBOSE),
+    epilog="Exit code: 0 when the table holds every row that was asked for, 1 otherwise.",
+)
+
+PURGE = ActionCommand(
+    name="purge",
+    help="Destroy the archives whose term is over, or list them",
+    description=(
+        "Start a run of the DAG retention_purge and follow it to its end. With --dry-run, print what the DAG would decide "
+        "about each archive, and why, and change nothing."
+    ),
+    func=lazy_load_command("strongroom_airflow.commands.purge.purge"),
+    args=(
+        Arg(("-n", "--dry-run"), action="store_true", help="Print the decisions and change nothing"),
+        Arg(("--at",), metavar="INSTANT", type=parsedate, help="With --dry-run: decide as of this instant"),
+        Arg(("--all",), action="store_true", help="With --dry-run: also list archives that are within their term"),
+        NO_WAIT,
+        AS_JSON,
+        ARG_VERBOSE,
+    ),
+    epilog="Exit code: 0, or 1 when the run failed or a dry run found a manifest that cannot be verified.",
+)

@@ -1,0 +1,79 @@
+"""warm apply, and bucket claim, check, apply and lock: commands that set up warm tables and buckets."""
+
+from __future__ import annotations
+
+from airflow.cli.cli_config import ARG_VERBOSE, ActionCommand, Arg, GroupCommand, lazy_load_command
+
+from strongroom_airflow.commands.definitions.options import AS_JSON, TABLE
+
+WARM = GroupCommand(
+    name="warm",
+    help="Tables that keep rows after they leave the live tables",
+    subcommands=(
+        ActionCommand(
+            name="apply",
+            help="Create a table's warm table with its partitions, view and rights, or bring them up to date",
+            func=lazy_load_command("strongroom_airflow.commands.warm.apply"),
+            args=(
+                TABLE,
+                Arg(("--print",), action="store_true", help="Print the SQL, for psql, and change nothing"),
+                Arg(("--conn-id",), help="An Airflow connection whose role owns the table"),
+                Arg(("--until",), metavar="MONTH", help="Last month to get a partition; default: two years from now"),
+                ARG_VERBOSE,
+            ),
+        ),
+    ),
+)
+
+_CONN_ID = Arg(
+    ("--conn-id",), help="An Airflow connection that may read and change the bucket; default: the store's own"
+)
+
+_CLAIM = ActionCommand(
+    name="claim",
+    help="Record the source database as the owner of a new, empty store; once, before the first run",
+    description=(
+        "Every run and every command refuses a store that no database owns, because it may be the wrong bucket, or one that "
+        "was emptied. Claim a store when it is new. Never claim one only to get rid of that error."
+    ),
+    func=lazy_load_command("strongroom_airflow.commands.bucket.claim"),
+    args=(
+        Arg(("table",), nargs="?", help="A table that uses the store; needed when there are several stores"),
+        AS_JSON,
+        ARG_VERBOSE,
+    ),
+    epilog="Exit code: 0 when the store belongs to the database, 1 when the claim was refused.",
+)
+
+_CHECK = ActionCommand(
+    name="check",
+    help="Compare versioning, Object Lock, encryption, public access and lifecycle rules with the settings",
+    func=lazy_load_command("strongroom_airflow.commands.bucket.check"),
+    args=(_CONN_ID, AS_JSON, ARG_VERBOSE),
+    epilog="Exit code: 0 when nothing differs, 1 otherwise. What the server cannot tell does not count.",
+)
+
+_APPLY = ActionCommand(
+    name="apply",
+    help="Write the lifecycle rules that the settings require; other rules stay as they are",
+    func=lazy_load_command("strongroom_airflow.commands.bucket.apply"),
+    args=(_CONN_ID, AS_JSON, ARG_VERBOSE),
+)
+
+_LOCK = ActionCommand(
+    name="lock",
+    help="Lock every archive until its term is over, where store.object_lock requires it; no lock is shortened",
+    func=lazy_load_command("strongroom_airflow.commands.bucket.lock"),
+    args=(
+        Arg(("-n", "--dry-run"), action="store_true", help="Count the objects to lock, and lock nothing"),
+        AS_JSON,
+        ARG_VERBOSE,
+    ),
+    epilog="Exit code of a dry run: 0 when every archive is locked for long enough, 1 otherwise.",
+)
+
+BUCKET = GroupCommand(
+    name="bucket",
+    help="The owner and the configuration of the archive stores' buckets",
+    subcommands=(_CLAIM, _CHECK, _APPLY, _LOCK),
+)
