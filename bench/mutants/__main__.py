@@ -46,10 +46,10 @@ TARGETS: dict[str, tuple[str, ...]] = {
 }
 """Modules, and the functions and methods of them that the delete rests on; none means all."""
 
-_DETACH = "tests/domain/archive/test_detach.py"
+_DELETE, _DETACH = "tests/domain/archive/delete", "tests/domain/archive/detach"
 TESTS = {
-    **dict.fromkeys(TARGETS, ("tests/domain/archive/test_delete.py",)),
-    "strongroom.calendar": ("tests/domain/archive/test_delete.py", _DETACH),
+    **dict.fromkeys(TARGETS, (_DELETE,)),
+    "strongroom.calendar": (_DELETE, _DETACH),
     "strongroom.tables.guard": ("tests/domain/tables/test_guard.py", _DETACH),
     "strongroom.tables.compare": (_DETACH,),
     "strongroom.retention.drop_detached": (_DETACH,),

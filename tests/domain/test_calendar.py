@@ -148,7 +148,20 @@ class TestPartitions:
             assert [p.key for p in partitions_between(Frequency.MONTHLY, utc(2025, 1, 1), last)] == months
 
 
-class TestWindows:
+class TestWindow:
+    @pytest.mark.parametrize(
+        ("start", "end"),
+        [
+            (utc(2026, 2, 1), utc(2026, 1, 1)),
+            (utc(2026, 1, 1), utc(2026, 1, 1)),
+            (datetime(2026, 1, 1), datetime(2026, 2, 1)),
+            (datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=1))), utc(2026, 2, 1)),
+        ],
+    )
+    def test_a_window_is_a_forward_range_in_utc(self, start, end):
+        with pytest.raises(PartitionError):
+            Window(start, end)
+
     @pytest.mark.parametrize(
         ("start", "end", "overlaps", "covers"),
         [
@@ -169,21 +182,6 @@ class TestWindows:
 
         assert (window.overlaps(other), other.overlaps(window)) == (overlaps, overlaps)
         assert window.covers(other) == covers
-
-
-class TestWindow:
-    @pytest.mark.parametrize(
-        ("start", "end"),
-        [
-            (utc(2026, 2, 1), utc(2026, 1, 1)),
-            (utc(2026, 1, 1), utc(2026, 1, 1)),
-            (datetime(2026, 1, 1), datetime(2026, 2, 1)),
-            (datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=1))), utc(2026, 2, 1)),
-        ],
-    )
-    def test_a_window_is_a_forward_range_in_utc(self, start, end):
-        with pytest.raises(PartitionError):
-            Window(start, end)
 
 
 class TestTerm:

@@ -18,7 +18,8 @@ from strongroom.records import TableShape, VerifiedPart
 from strongroom.storage.staging import Staging
 from strongroom.tables.archived_keys import open_keys
 
-_BATCH_ROWS = 10_000
+BATCH_ROWS = 10_000
+"""How many archived rows are compared at a time."""
 
 
 @dataclass(frozen=True)
@@ -137,5 +138,5 @@ def _query(table: sql.Identifier, bounds: Window, shape: TableShape) -> sql.Comp
 
 
 def _batches(keys: IO[bytes]) -> Iterator[list[bytes]]:
-    while lines := list(islice(keys, _BATCH_ROWS)):
+    while lines := list(islice(keys, BATCH_ROWS)):
         yield lines

@@ -20,7 +20,8 @@ LOCK_MILLISECONDS = 200
 STATEMENT_MILLISECONDS = 500
 """The longest that one statement with such locks may take, its waits included."""
 
-_PAUSES_SECONDS = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
+PAUSES_SECONDS = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""The pauses between tries to get a lock; after the last one there is one more try."""
 
 CONTENDED = (errors.LockNotAvailable, errors.QueryCanceled, errors.DeadlockDetected)
 """What the server says where somebody else's lock was in the way for too long."""
@@ -50,7 +51,7 @@ def tried(work: Callable[[], None], *, between: Callable[[], None] = lambda: Non
     Returns:
         Whether it was done.
     """
-    for pause_seconds in (*_PAUSES_SECONDS, None):
+    for pause_seconds in (*PAUSES_SECONDS, None):
         try:
             work()
         except CONTENDED:

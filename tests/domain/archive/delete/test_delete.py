@@ -1,0 +1,105 @@
+"""What a DELETE takes out of the table: each condition that a row must meet, one at a time."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from strongroom.archive import delete
+from strongroom.archive.delete import delete_part
+from strongroom.records import DeletedPart
+from tests.support.chain import NOW, RUN
+from tests.support.database import execute
+from tests.support.deleting import (
+    Moved,
+    delete_while,
+    evidence_of,
+    left,
+    nothing_more,
+)
+
+
+def test_all_rows_that_are_as_archived_go_and_the_evidence_says_so(chain, part):
+    deleted = chain.delete(part)
+
+    assert left(chain) == []
+    assert (deleted.deleted, deleted.gone, deleted.changed, deleted.referenced, deleted.rows) == (10, 0, 0, 0, 10)
+    assert (deleted.batches, deleted.deleted_at, deleted.evidence_key) == (
+        3,
+        NOW,
+        part.archive.delete_evidence_key(0),
+    )
+    assert deleted.longest_batch_seconds > 0
+    evidence = evidence_of(chain, part)
+    assert (evidence.kept, evidence.warm_table, evidence.dag_id, evidence.run_id) == ((), None, RUN.dag_id, RUN.run_id)
+    assert (evidence.object_key, evidence.version_id, evidence.sha256) == (
+        part.object_key,
+        part.version_id,
+        part.sha256,
+    )
+    assert DeletedPart.model_validate(evidence.model_dump(include=set(DeletedPart.model_fields))) == deleted
+
+
+def test_rows_that_changed_are_gone_or_are_referred_to_stay_and_are_told_apart(chain, part):
+    execute(
+        chain.conninfo,
+        """
+        UPDATE audit SET who = who || '!' WHERE id = 2;
+        DELETE FROM audit WHERE id = 3 AND branch = 'a';
+        CREATE TABLE notes (id bigint, branch text COLLATE "C", FOREIGN KEY (id, branch) REFERENCES audit);
+        INSERT INTO notes VALUES (4, 'b');
+        CREATE TABLE more (id bigint, branch text COLLATE "POSIX", FOREIGN KEY (id, branch) REFERENCES audit);
+        INSERT INTO more VALUES (5, 'a'), (1, NULL);
+        """,
+    )
+
+    deleted = chain.delete(part)
+
+    assert left(chain) == ["2a", "2b", "4b", "5a"]
+    assert (deleted.deleted, deleted.gone, deleted.changed, deleted.referenced) == (5, 1, 2, 2)
+    kept = {("".join(row.key), row.reason) for row in evidence_of(chain, part).kept}
+    assert kept == {("2a", "changed"), ("2b", "changed"), ("4b", "referenced"), ("5a", "referenced")}
+
+
+@pytest.mark.parametrize("change", ["who = NULL", "who = ''", "at = at + interval '1 us'", "at = '2030-01-01'"])
+def test_a_row_with_any_difference_stays(chain, part, change):
+    execute(chain.conninfo, f"UPDATE audit SET {change} WHERE id = 1 AND branch = 'b'")
+
+    assert (chain.delete(part).changed, left(chain)) == (1, ["1b"])
+
+
+def test_rows_of_no_archive_stay(chain, part):
+    """Also those that share a column of their key with an archived row, or all their other columns."""
+    execute(chain.conninfo, "INSERT INTO audit SELECT id, 'c', at, who FROM audit WHERE branch = 'a'")
+
+    assert chain.delete(part).deleted == 10
+    assert left(chain) == ["1c", "2c", "3c", "4c", "5c"]
+
+
+def test_a_row_that_changes_while_the_delete_waits_for_it_stays(chain, part):
+    [deleted] = delete_while(chain, part, "UPDATE audit SET who = 'new' WHERE id = 1 AND branch = 'a'", nothing_more)
+
+    assert (deleted.deleted, deleted.changed, left(chain)) == (9, 1, ["1a"])
+
+
+def test_only_so_many_keys_are_listed_and_all_are_counted(chain, part, monkeypatch):
+    monkeypatch.setattr(delete, "LISTED_KEYS", 5)
+    execute(chain.conninfo, "UPDATE audit SET who = 'new'")
+
+    assert chain.delete(part).changed == 10
+    assert len(evidence_of(chain, part).kept) == 5
+
+
+def test_a_second_part_in_the_same_session_finds_an_empty_batch(chain, part):
+    """The temporary table is there already."""
+    chain.store = Moved(chain.store)
+    with chain.source() as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        for _ in range(2):
+            deleted = delete_part(
+                connection, chain.store, chain.staging(part.archive_id), chain.settings, chain.partition, part,
+                run=RUN, keep_claim=chain.keep_claim, now=NOW,
+            )  # fmt: skip
+            chain.staging(part.archive_id).clear()
+        assert connection.isolation_level == psycopg.IsolationLevel.READ_COMMITTED
+    assert (deleted.deleted, deleted.gone) == (0, 10)

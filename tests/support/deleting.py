@@ -1,0 +1,101 @@
+"""A small table for the tests of delete, and looks at what became of its rows."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from strongroom.errors import (
+    StrongroomError,
+)
+from strongroom.ledger.evidence import DeleteEvidence
+from strongroom.records import VerifiedPart
+from tests.support.chain import Chain
+from tests.support.database import scalar
+
+TABLE = """
+CREATE TABLE audit (id bigint, branch text COLLATE "C", at timestamptz NOT NULL, who text, PRIMARY KEY (id, branch));
+INSERT INTO audit SELECT n, b, '2026-05-02 00:00+00', 'agent ' || n || b FROM generate_series(1, 5) AS n, unnest(ARRAY['a', 'b']) AS b;
+"""
+"""Ten rows whose keys have two columns, so that each column alone is shared by several rows."""
+
+
+def left(chain: Chain) -> list[str]:
+    """Keys of the rows in the table."""
+    with psycopg.connect(chain.conninfo) as connection:
+        return [row[0] for row in connection.execute("SELECT id || branch FROM audit ORDER BY 1").fetchall()]
+
+
+def evidence_of(chain: Chain, part: VerifiedPart) -> DeleteEvidence:
+    present = chain.store.read(part.archive.delete_evidence_key(part.number))
+    assert present is not None
+    return DeleteEvidence.model_validate_json(present[0])
+
+
+def require_refused(chain: Chain, part: VerifiedPart, kind: type[StrongroomError], expected: str) -> StrongroomError:
+    """The delete ends in an error of ours that says what is safe, no row is deleted and no evidence says so."""
+    before = left(chain)
+
+    with pytest.raises(kind, match=expected) as caught:
+        chain.delete(part)
+
+    assert left(chain) == before
+    assert chain.store.read(part.archive.delete_evidence_key(part.number)) is None
+    return caught.value
+
+
+def waits_for(chain: Chain, pid: int) -> bool:
+    """Whether another session waits for a lock of this one."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))"
+    return any(scalar(chain.conninfo, query, pid) or time.sleep(0.02) for _ in range(1500))
+
+
+def delete_while(chain: Chain, part: VerifiedPart, statement: str, then: Callable[[Any], object]) -> list[Any]:
+    """Delete while another session has done something that it has yet to commit; what the delete gave, or its error."""
+    outcomes: list[Any] = []
+
+    def work() -> None:
+        try:
+            outcomes.append(chain.delete(part))
+        except StrongroomError as error:
+            outcomes.append(error)
+
+    with psycopg.connect(chain.conninfo) as other:
+        other.execute(statement)
+        deleting = threading.Thread(target=work)
+        deleting.start()
+        assert waits_for(chain, other.info.backend_pid)
+        then(other)
+        other.commit()
+        deleting.join(timeout=60)
+    return outcomes
+
+
+def nothing_more(_: Any) -> None:
+    """The other session only commits."""
+
+
+class Moved:
+    """A store that has lost the evidence of deletes."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def read(self, key: str, version_id: str | None = None) -> Any:
+        return None if "/delete-part" in key else self._store.read(key, version_id)
+
+    def put_first(self, key: str, body: bytes, **others: Any) -> bytes:
+        return body if "/delete-part" in key else self._store.put_first(key, body, **others)
+
+
+def database_of(chain: Chain) -> str:
+    """Its name."""
+    return str(psycopg.conninfo.conninfo_to_dict(chain.conninfo)["dbname"])
