@@ -358,7 +358,7 @@ def _damaged(store: Store, archive: ArchiveId, found: str, key: str | None = Non
         hint=f"Nothing was deleted or loaded. It and its copy {archive.seal_key} were written once, with the same bytes. "
         "List all versions of both. Let an administrator of the bucket remove, by their version ids, delete markers and all "
         "versions but the right one, which is the first unless that one is damaged; put nothing over it. If no version of "
-        "one is right, remove them all, then write the bytes of the other. docs/howto/operate.md shows the commands.",
+        "one is right, remove them all, then write the bytes of the other. docs/howto/when-a-task-fails.md shows the commands.",
     )
 
 

@@ -45,7 +45,7 @@ from strongroom_airflow.connections import connect_store, connect_stores
 
 _HINT = (
     "HINT: Delete nothing before you know what happened. Earlier versions of a damaged object may still be in the bucket: "
-    "`aws s3api list-object-versions` shows them. docs/howto/operate.md says how a manifest is put right."
+    "`aws s3api list-object-versions` shows them. docs/howto/when-a-task-fails.md says how a manifest is put right."
 )
 _COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 _COLOURS = {"sound": "green", "hidden": "yellow", "corrupted": "red", "missing": "red"}
