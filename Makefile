@@ -81,7 +81,7 @@ memory: setup ## Measure what each task takes at 200,000 and 2,000,000 rows (min
 statistics: setup ## Measure statistics, catalogue and metrics of 10,000 archives (minutes; see docs/howto/statistics.md)
 	@$(VENV)/python -m bench.measure_statistics 10000
 
-partitions: setup ## Measure who waits how long for a partition that leaves its table as a whole (ROWS=1000000; see docs/howto/partitions.md)
+partitions: setup ## Measure who waits how long for a partition that leaves its table as a whole (ROWS=1000000; see docs/measured/partitions.md)
 	@$(VENV)/python -m bench.measure_partitions $(if $(filter command line environment,$(origin ROWS)),$(ROWS),1000000)
 
 parsing: setup ## Measure what 200 tables cost the DAG processor, and a task (see docs/reference/configuration.md)

@@ -1,4 +1,4 @@
-"""How long does anybody wait for a partition that leaves its table? ``make partitions``. The results stand in docs/howto/partitions.md.
+"""How long does anybody wait for a partition that leaves its table? ``make partitions``. The results stand in docs/measured/partitions.md.
 
 A partition of many rows is archived, detached, dropped; meanwhile one session reads the table and another writes it without a
 pause, as fast as they can, and a third looks who has which lock, some hundred times a second. The partition is detached once
