@@ -28,7 +28,8 @@ from strongroom.settings import TableSettings
 from strongroom.storage.staging_folder import FolderStaging
 from strongroom.storage.store import Store
 from strongroom.tables.archived_keys import open_keys, restore_keys
-from strongroom.tables.warm import WARM_SCHEMA, function_name, warm_columns, warm_months, warm_name
+from strongroom.tables.warm import WARM_SCHEMA, warm_columns, warm_months, warm_name
+from strongroom.tables.warm_script import function_name
 
 
 class WarmDecision(Record):

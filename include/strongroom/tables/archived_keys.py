@@ -1,4 +1,4 @@
-"""The keys and digests of a part in staging: opened only when sound, and made anew from the archive when not."""
+"""The keys and digests of a part in staging: opened only if they are sound, rebuilt from the archive if not."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from strongroom.storage.store import Store
 
 @contextmanager
 def open_keys(staging: Staging, part: UploadedPart) -> Iterator[IO[bytes]]:
-    """Open the keys and digests in staging, and see that they are those of the extraction.
+    """Open the keys and digests in staging, and check that they are those of the extraction.
 
-    What is read afterwards is what was summed here, even if another file takes the name meanwhile.
+    The caller reads the very file whose sum was checked, even if another file takes its name meanwhile.
 
     Raises:
         IntegrityError: They are missing or damaged.
@@ -43,13 +43,13 @@ def _unsound_keys(part: UploadedPart, found: str) -> IntegrityError:
         f"the keys of {part.archive_id} part {part.number} in staging do not match",
         expected=part.keys_sha256,
         found=found,
-        hint="No row was deleted because of them. Clear this task: keys of a sealed archive are made anew from the "
-        "archive; for one that is not sealed, clear 'plan' and the tasks after it.",
+        hint="No row was deleted because of them. Clear this task: the keys of a sealed archive are rebuilt from the "
+        "archive. If the archive is not sealed, clear 'plan' and the tasks after it.",
     )
 
 
 def restore_keys(store: Store, staging: Staging, connection: Connection, shape: TableShape, part: VerifiedPart) -> None:
-    """Make a part's keys in staging anew from the archive, if they are not there or not sound.
+    """Rebuild a part's keys in staging from the archive, if they are missing or damaged.
 
     The server rebuilds each row from its archived line; the result must be, byte for byte, what the extraction wrote.
 
@@ -60,7 +60,7 @@ def restore_keys(store: Store, staging: Staging, connection: Connection, shape: 
         with open_keys(staging, part):
             return
     except IntegrityError:
-        pass  # made anew
+        pass  # rebuild them
     reading = ReadingBack(part, store.chunks(part.object_key, part.version_id), staging.folder)
     with staging.writing(staging.keys(part.number)) as [handle]:
         for key in rebuilt_keys(connection, shape, split_lines(reading.blocks())):

@@ -1,9 +1,9 @@
-"""A guard on a partition: nobody adds a row to it, changes or removes one, not even logical replication.
+"""A guard on a table partition: nobody can insert, update or delete a row, not even logical replication.
 
-Two triggers, always enabled. That for rows is a row trigger, since a statement on the partitioned table fires no statement
-trigger of its partitions. What the guard is for stands in the trigger itself, so that whoever finds it, after a crash of
-whatever, knows what was going on; and since a rename, a detach and a move take the trigger along, it is also the mark by
-which detached partitions are found.
+It consists of two triggers that are always enabled. The one for rows is a row trigger, because a statement on the partitioned
+table fires no statement triggers of its partitions. The trigger's argument says what the guard is for, so anybody who finds it
+after a crash knows what was going on. A rename, a detach and a move to another schema keep the trigger, so it is also the mark
+by which detached partitions are found.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ ORDER BY c.oid
 
 
 class GuardTag(Record):
-    """What a guard says of its table; the trigger holds it as JSON in ASCII."""
+    """What a guard says about its table. The trigger holds it as JSON in ASCII."""
 
     archive_id: str
     schema_name: str
     table_name: str
-    """Of the partition, while it is one."""
+    """Of the table partition before it was detached."""
     start_at: AwareDatetime
     end_at: AwareDatetime
     bounds: str
@@ -93,12 +93,12 @@ class GuardedTable:
 
     Attributes:
         oid: Of the table.
-        schema_name: Where it lies now.
-        table_name: What it is called now.
-        tag: What it is guarded for.
-        state: Whether it is a partition still; ``detaching`` is one that a concurrent detach has not let go of.
-        closed: Whether both triggers are as they should be; else rows may have changed.
-        version: Another text whenever anybody touched triggers or function.
+        schema_name: Its present schema.
+        table_name: Its present name.
+        tag: What the guard is for.
+        state: Whether it is still a partition; ``detaching`` means that a concurrent detach has not finished.
+        closed: Whether both triggers are intact; if not, rows may have changed.
+        version: Changes whenever anybody touches the triggers or the function.
     """
 
     oid: int
@@ -119,10 +119,10 @@ class GuardedTable:
 
 
 def prepare_guards(connection: Connection) -> None:
-    """Make the schema and the guard's function, where they are not there as they should be.
+    """Create the schema and the guard's function, unless they exist as they should be.
 
     Raises:
-        SourceAccessError: The role may not.
+        SourceAccessError: The role lacks a right for that.
     """
     [(present, may_create, may_make_schema)] = fetch_rows(
         connection,
@@ -134,9 +134,9 @@ def prepare_guards(connection: Connection) -> None:
     if not (may_create if present else may_make_schema):
         [(role,)] = fetch_rows(connection, "SELECT current_user::text")
         raise SourceAccessError(
-            f"role {role} cannot detach partitions: it may make no tables in schema {DETACHED_SCHEMA}",
+            f"role {role} cannot detach partitions: it may not create tables in schema {DETACHED_SCHEMA}",
             expected="USAGE and CREATE on that schema",
-            found="no such schema, and no right to make one" if not present else "not both of them",
+            found="no such schema, and no right to create it" if not present else "not both of them",
             hint=f"No row was deleted by this step. Let an administrator run: CREATE SCHEMA IF NOT EXISTS {DETACHED_SCHEMA} "
             f"AUTHORIZATION the-owner-of-the-table; then clear the task.",
         )
@@ -156,7 +156,7 @@ def prepare_guards(connection: Connection) -> None:
 
 
 def _is_made(connection: Connection) -> bool:
-    """Whether the guard's function is there, as it is written here."""
+    """Whether the guard's function exists with exactly this text."""
     found = fetch_rows(
         connection,
         "SELECT FROM pg_proc f JOIN pg_namespace n ON n.oid = f.pronamespace WHERE n.nspname = %s AND f.proname = %s AND f.prosrc = %s",
@@ -186,7 +186,7 @@ def guarded_tables(connection: Connection) -> list[GuardedTable]:
                 bytes.fromhex(arguments).partition(b"\0")[0],
                 where=f"the guard of {schema_name}.{table_name}",
                 what="a sound guard",
-                hint="No row was deleted by this step. See who made that trigger; a partition that was detached can be "
+                hint="No row was deleted by this step. Find out who created that trigger; a partition that was detached can be "
                 "attached again.",
             ),
             state=state,
@@ -203,10 +203,10 @@ def guarded_table(connection: Connection, oid: int) -> GuardedTable | None:
 
 
 def set_guard(connection: Connection, oid: int, name: sql.Identifier, tag: GuardTag) -> None:
-    """Put a guard on a table, in place of any other. From the commit on its rows are what they are.
+    """Put a guard on a table, in place of any other. From the commit on, its rows cannot change.
 
-    To be called in a transaction; asks for SHARE ROW EXCLUSIVE, which keeps out writers alone, and for ACCESS EXCLUSIVE where
-    another guard is there.
+    Call this in a transaction. It requests SHARE ROW EXCLUSIVE, which blocks only writers, and ACCESS EXCLUSIVE if another guard
+    is there.
     """
     present = guarded_table(connection, oid)
     if present is not None and present.closed and present.tag == tag:
@@ -236,11 +236,11 @@ def set_guard(connection: Connection, oid: int, name: sql.Identifier, tag: Guard
 def lift_guard(connection: Connection, table: GuardedTable) -> None:
     """Let rows of a table change again.
 
-    The triggers are switched off first, which waits for writers alone, and then removed; where a reader is in the way of
-    that, they stay behind without an effect.
+    The triggers are disabled first, which waits only for writers, and then removed. If a reader is in the way of the removal, they
+    stay behind without effect.
 
     Raises:
-        SourceError: Somebody's lock was in the way all the time.
+        SourceError: Another session's lock was in the way all the time.
     """
 
     def switch_off() -> None:
@@ -253,7 +253,7 @@ def lift_guard(connection: Connection, table: GuardedTable) -> None:
 
     if not tried(switch_off):
         raise SourceError(
-            f"the guard on {table} could not be lifted: somebody else holds a lock on it",
+            f"the guard on {table} could not be lifted: another session holds a lock on it",
             hint="No row was deleted by this step. Rows of that partition cannot be changed until the guard is lifted: the task "
             "tries again by itself, and so does the DAG retention_purge each day.",
         )
@@ -261,7 +261,7 @@ def lift_guard(connection: Connection, table: GuardedTable) -> None:
         with briefly(connection):
             _drop(connection, table.name)
     except CONTENDED:
-        pass  # switched off, so without an effect; whoever looks after guards next removes it
+        pass  # disabled, so without effect; the next run that looks at guards removes it
 
 
 def _drop(connection: Connection, name: sql.Identifier) -> None:
@@ -270,7 +270,7 @@ def _drop(connection: Connection, name: sql.Identifier) -> None:
 
 
 def bring_back(table: GuardedTable) -> str:
-    """What an owner of the table runs to make a detached partition one again: one transaction, for psql."""
+    """The SQL with which an owner of the table attaches a detached partition again: one transaction, for psql."""
     tag = table.tag
     parent, home = qualified(tag.archive.schema_name, tag.archive.table_name), sql.Identifier(tag.schema_name)
     held, back = table.name, qualified(tag.schema_name, table.table_name)

@@ -1,7 +1,7 @@
-"""Locks that others have to wait behind: asked for briefly, given up soon, tried again later.
+"""Locks that block other sessions: requested briefly, given up soon, tried again later.
 
-A session that waits for ACCESS EXCLUSIVE keeps everybody waiting who comes after it, readers too. So the wait is what
-must be short, and not only the lock.
+A session that waits for ACCESS EXCLUSIVE blocks every session that comes after it, readers too. So the wait must be short,
+not only the lock.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ LOCK_MILLISECONDS = 200
 """The longest wait for one lock."""
 
 STATEMENT_MILLISECONDS = 500
-"""The longest that one statement with such locks may take, its waits included."""
+"""The longest that one statement with such locks may take, waits included."""
 
 PAUSES_SECONDS = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 """The pauses between tries to get a lock; after the last one there is one more try."""
 
 CONTENDED = (errors.LockNotAvailable, errors.QueryCanceled, errors.DeadlockDetected)
-"""What the server says where somebody else's lock was in the way for too long."""
+"""What the server raises when another session's lock was in the way for too long."""
 
 
 @contextmanager
 def briefly(connection: Connection) -> Iterator[None]:
-    """A transaction, or a part of one, that waits for no lock any longer than it may.
+    """A transaction, or a savepoint in one, that waits for each lock only briefly.
 
     Raises:
-        psycopg.Error: One of :data:`CONTENDED`; nothing of it happened.
+        psycopg.Error: One of :data:`CONTENDED`; nothing was changed.
     """
     with connection.transaction():
         before = _timeouts(connection)
@@ -42,10 +42,10 @@ def briefly(connection: Connection) -> Iterator[None]:
 
 
 def tried(work: Callable[[], None], *, between: Callable[[], None] = lambda: None) -> bool:
-    """Do something that may find a lock in its way, and try again after pauses that grow.
+    """Do something that a lock may block, and try again after growing pauses.
 
     Args:
-        work: Raises one of :data:`CONTENDED` where it was in vain.
+        work: Raises one of :data:`CONTENDED` if a lock was in the way.
         between: Called before each further try.
 
     Returns:

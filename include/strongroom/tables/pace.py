@@ -1,8 +1,8 @@
-"""How a delete goes easy on its neighbours: short batches, and pauses while the database has other worries.
+"""How a delete gives way to other sessions: short batches, and pauses while the database is under pressure.
 
-All of it happens between two batches, outside any transaction: nothing is locked while a delete pauses, and what it has
-done is committed. Only two things are looked at while a batch runs, at its end: whom it keeps waiting, since nobody waits
-for it afterwards, and, where it took long, whether all deletion was stopped meanwhile.
+Pauses happen between two batches, outside any transaction: a paused delete holds no lock, and its work so far is committed.
+Only two checks are made at the end of a batch, before its commit: how many sessions wait for it, since none do afterwards, and,
+if the batch took long, whether a hold has stopped all deletion meanwhile.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from strongroom.storage.store import Store
 from strongroom.tables.vacuum import DEAD_ROWS_PERCENT
 
 LOOK_SECONDS = 2.0
-"""How often a delete looks whether it may go on, also while it pauses."""
+"""How often a delete checks whether it may continue, also while it pauses."""
 
 _AIM_SECONDS = 0.5
-"""What a batch is made to take: half of the second that no transaction is to exceed."""
+"""The time that a batch should take: half of the second that no transaction should exceed."""
 
 _FIRST_ROWS, _FEWEST_ROWS = 1000, 100
 _SHORTEST_REST_SECONDS, _LONGEST_REST_SECONDS = 0.2, 5.0
@@ -57,13 +57,13 @@ SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted AND pg_backend_pid() 
 
 
 class Neighbours:
-    """What a delete does to others in the database, as far as its role and the server let it see.
+    """The effect of a delete on other sessions, as far as its role and the server show it.
 
-    What cannot be read is left out, and the log says so once.
+    Figures that cannot be read are left out, and the log says so once.
 
     Args:
         connection: A session in autocommit mode.
-        settings: Name the table and the limits.
+        settings: The table and the limits.
     """
 
     def __init__(self, connection: Connection, settings: TableSettings) -> None:
@@ -71,10 +71,10 @@ class Neighbours:
         self._limits = settings.delete_limits
         self._table = qualified(settings.schema_name, settings.table_name).as_string(connection)
         self._unreadable: set[str] = set()
-        self.waiting()  # tried out here, where no transaction is spoilt by it
+        self.waiting()  # tried here, where a failure breaks no transaction
 
     def worries(self) -> list[str]:
-        """Which figures are above their limits, in words."""
+        """The figures that are above their limits, in words."""
         limits = self._limits
         found = [*self._lag(), (self._dead_rows(), limits.dead_rows_percent, "dead rows are {:.0f} % of the table")]
         return [
@@ -122,20 +122,20 @@ class Neighbours:
 
     def _leave_out(self, what: str, why: str) -> None:
         if what not in self._unreadable:
-            _logger.warning("The delete does not heed %s %s", what, why)
+            _logger.warning("The delete cannot watch %s %s", what, why)
             self._unreadable.add(what)
 
 
 class Pace:
-    """Cuts a delete into batches, and says when the next one may go.
+    """Cuts a delete into batches, and decides when the next one may start.
 
     Args:
         connection: The session that deletes.
-        store: Whose holds stop it.
+        store: Its holds stop the delete.
         settings: Of the table.
-        keep_claim: Looks after the partition's claim, also in a long pause.
-        clock: Says the instant.
-        stop_at: When the delete must stop; None is never.
+        keep_claim: Renews the partition's claim, also in a long pause.
+        clock: Returns the current instant.
+        stop_at: When the delete must stop. None means no limit.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class Pace:
         self._committing = 0.0
 
     def batches(self, lines: Iterator[bytes]) -> Iterator[list[bytes]]:
-        """Batches of lines, each given when it may go; whoever takes one asks for the next when it is committed.
+        """Yield batches of lines, each when it may start. The caller commits a batch before it asks for the next.
 
         Raises:
             HeldError: A hold on everything stops all deletion.
@@ -177,10 +177,10 @@ class Pace:
             self._learn(started, time.monotonic())
 
     def before_commit(self) -> None:
-        """To be called last in each batch's transaction: sees whom it keeps waiting, and when it begins to commit.
+        """Call this last in each batch's transaction: it counts the sessions that wait, and notes when the commit begins.
 
         Raises:
-            HeldError: A hold on everything came while the batch waited for a lock; the batch must be rolled back.
+            HeldError: A hold on everything was placed while the batch waited for a lock; roll the batch back.
         """
         if time.monotonic() >= self._next_look:
             self._holds.look()
@@ -188,7 +188,7 @@ class Pace:
         self._committing = time.monotonic()
 
     def _learn(self, started: float, ended: float) -> None:
-        """Make the next batch smaller or larger, and rest a little after one that was a burden."""
+        """Make the next batch smaller or larger, and rest a little after one that was a burden on others."""
         limits = self._settings.delete_limits
         committed = ended - self._committing
         factor = min(2.0, _AIM_SECONDS / max(ended - started, 0.001))
@@ -210,7 +210,7 @@ class Pace:
         if trouble and not self._trouble:
             _logger.info("The delete rests after each batch: %s", trouble)
         elif self._trouble and not trouble:
-            _logger.info("The delete rests no more")
+            _logger.info("The delete no longer rests")
         self._trouble = trouble
 
     def _wait_for_turn(self) -> None:
@@ -230,7 +230,7 @@ class Pace:
             self._keep_claim()
             self._require_go()
         if told:
-            _logger.info("The delete goes on after a pause of %.0f seconds", time.monotonic() - began)
+            _logger.info("The delete continues after a pause of %.0f seconds", time.monotonic() - began)
         self._next_look = time.monotonic() + LOOK_SECONDS
 
     def _require_go(self) -> None:
@@ -240,8 +240,8 @@ class Pace:
 
 def _too_busy(paused_seconds: float, worries: list[str]) -> BusyError:
     return BusyError(
-        f"the delete paused for {paused_seconds:,.0f} seconds, and the database is no better",
+        f"the delete paused for {paused_seconds:,.0f} seconds, and the database is still above its limits",
         found="; ".join(worries),
-        hint="What was deleted before lies in a verified archive; nothing else was. See what keeps the database busy, or raise the "
-        "limit under delete_limits; the task tries again by itself and goes on behind its last batch.",
+        hint="All deleted rows are in a verified archive. Find out what keeps the database busy, or raise the "
+        "limit under delete_limits; the task tries again by itself and continues after its last batch.",
     )

@@ -1,4 +1,4 @@
-"""The partitions of a partitioned table: which of them a window covers, and which cannot be taken as a whole."""
+"""The table partitions of a partitioned table: which of them a window covers, which cannot be detached, and the detach itself."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _BOUNDS = re.compile(rf"FOR VALUES FROM \({_INSTANT}\) TO \({_INSTANT}\)")
 
 @dataclass(frozen=True)
 class Leaf:
-    """A partition that holds rows itself.
+    """A table partition that holds rows itself.
 
     Attributes:
         oid: Of the table.
         schema_name: Its schema.
         table_name: Its name.
-        window: What it holds rows of.
+        window: The time range that it holds rows of.
         bounds: The same, as ATTACH PARTITION takes it.
         obstacle: Why it cannot be detached and dropped; empty if it can.
     """
@@ -62,7 +62,7 @@ class PartitionedTable:
         oid: Of the table.
         has_default: Whether it has a DEFAULT partition; a concurrent detach is then not allowed.
         lacking: Rights that the role lacks, in words.
-        obstacle: Why none of its partitions can be taken as a whole; empty if some may.
+        obstacle: Why none of its partitions can be detached and dropped; empty if some can.
     """
 
     oid: int
@@ -72,7 +72,7 @@ class PartitionedTable:
 
 
 def read_partitioned(connection: Connection, settings: TableSettings, table: InspectedTable) -> PartitionedTable:
-    """Look at a table that was inspected: is it partitioned by time, and may its partitions go without a DELETE?"""
+    """Read whether an inspected table is partitioned by time, and whether its partitions may go without a DELETE."""
     [(oid, owner, nested, strategy, by_date, has_default)] = fetch_rows(
         connection,
         """
@@ -141,7 +141,7 @@ def _obstacles(
 
 
 def read_leaves(connection: Connection, oid: int, window: Window) -> list[Leaf]:
-    """The partitions that share an instant with a window, by their names. Those that are being detached are none any more."""
+    """The partitions that overlap a window, by name. Those that are being detached no longer count."""
     rows = fetch_rows(
         connection,
         """
@@ -181,7 +181,7 @@ def read_leaves(connection: Connection, oid: int, window: Window) -> list[Leaf]:
 
 
 def _held(bounds: str) -> Window | None:
-    """What a partition holds rows of; None where that has no end, or is no time."""
+    """The time range that a partition holds rows of; None if it is unbounded or not a time range."""
     found = _BOUNDS.fullmatch(bounds)
     if found is None:
         return None
@@ -203,11 +203,11 @@ def detach_concurrently(
     name: sql.Identifier,
     ending: str = "CONCURRENTLY",
 ) -> None:
-    """Detach while readers and writers go on; what came of it is for the caller to see.
+    """Detach while readers and writers continue; the caller checks the outcome.
 
-    It waits for transactions that have the table in use. Nobody waits behind it but whoever would change the table's
-    form, so it may wait as long as any statement of ours. If it gives up then, the partition is being detached:
-    statements that begin see it no more, and a later try brings it to its end.
+    It waits for transactions that use the table. Only sessions that want to change the table's definition wait behind it, so it
+    may wait as long as any of our statements. If it then gives up, the partition stays in the state of being detached:
+    new statements no longer see it, and a later try finishes the detach.
     """
     statement = sql.SQL("ALTER TABLE {} DETACH PARTITION {} {}").format(parent, name, sql.SQL(ending))
     try:
@@ -219,9 +219,9 @@ def detach_concurrently(
 
 
 def settle_detached(connection: Connection, settings: TableSettings, guarded: GuardedTable) -> GuardedTable:
-    """Bring a detach to its end, and put the table where detached partitions wait, as far as others' locks let us.
+    """Finish a detach, and move the table to the schema of detached partitions, as far as other sessions' locks allow.
 
-    What cannot be done now is done by the next call; the table's rows are out of the partitioned table all the same.
+    The next call does what could not be done now. Either way the rows are no longer in the partitioned table.
     """
     if guarded.state == "detaching":
         parent = qualified(settings.schema_name, settings.table_name)
@@ -250,6 +250,6 @@ def _again(connection: Connection, guarded: GuardedTable) -> GuardedTable:
 
 def _not_settled(guarded: GuardedTable) -> SourceError:
     return SourceError(
-        f"{guarded}, which was detached, is in somebody else's hands",
+        f"{guarded}, which was detached, was locked or removed by another session",
         hint="No row was deleted by this step. The task tries again by itself.",
     )

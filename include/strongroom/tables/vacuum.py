@@ -1,6 +1,6 @@
-"""After a delete: how much of the table is dead rows, and a VACUUM where the settings ask for one.
+"""After a delete: the share of dead rows in the table, and a VACUUM if the settings ask for one.
 
-Nothing here may fail a run: its rows are archived, proved and deleted.
+Nothing here may fail a run, because its rows are already archived, proved and deleted.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ DEAD_ROWS_PERCENT = """
 SELECT (100.0 * sum(n_dead_tup) / nullif(sum(n_dead_tup + n_live_tup), 0))::float8 FROM pg_stat_all_tables
 WHERE relid = %(table)s::regclass OR relid IN (SELECT relid FROM pg_partition_tree(%(table)s::regclass))
 """
-"""How much of a table with all its partitions is dead rows, by the server's own count; NULL of an empty one."""
+"""The percentage of dead rows in a table with all its partitions, by the server's own count; NULL if it is empty."""
 
 _MANY_PERCENT = 10
 
 _THROTTLE = {"vacuum_cost_delay": "2ms", "vacuum_cost_limit": "2000"}
-"""A VACUUM that somebody asks for takes all it can get, unless it is told to sleep now and then, as autovacuum does."""
+"""A manual VACUUM runs at full speed unless it is told to sleep now and then, as autovacuum does."""
 
 
 class Vacuum(Record):
-    """What became of a table's dead rows after a run.
+    """What happened to a table's dead rows after a run.
 
-    ``unneeded``: they are few. ``advised``: they are many, or nobody counts them. ``vacuumed``: they can be used again.
-    ``refused``: the role may not. ``unfinished``: it took too long, or somebody was in its way. ``unknown``: the source
-    did not answer.
+    ``unneeded``: there are few. ``advised``: there are many, or the server has no count. ``vacuumed``: their space can be used
+    again. ``refused``: the role may not vacuum. ``unfinished``: it took too long, or a lock was in the way. ``unknown``: the
+    source did not answer.
     """
 
     result: Literal["unneeded", "advised", "vacuumed", "refused", "unfinished", "unknown"]
@@ -44,7 +44,7 @@ class Vacuum(Record):
     detail: str = ""
 
     def sentence(self) -> str:
-        """For the run's summary; empty where nothing needs to be said."""
+        """For the run's summary; empty if there is nothing to say."""
         share = "" if self.dead_rows_percent is None else f"{self.dead_rows_percent:.0f} % of the table are dead rows, "
         return {
             "unneeded": "",
@@ -89,7 +89,7 @@ def vacuum_after(
 def _vacuum(connection: Connection, table: sql.Identifier) -> tuple[str, str]:
     warnings: list[str] = []
     connection.add_notice_handler(
-        # Not a function of somebody's index, which ANALYZE runs: that may quote a row.
+        # Not from a function in an index expression, which ANALYZE runs: that message may quote a row.
         lambda notice: (
             warnings.append(notice.message_primary or "a warning")
             if notice.severity_nonlocalized == "WARNING" and notice.source_file == "vacuum.c"
@@ -102,5 +102,5 @@ def _vacuum(connection: Connection, table: sql.Identifier) -> tuple[str, str]:
         connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(table))
     except (errors.QueryCanceled, errors.LockNotAvailable) as error:
         return "unfinished", server_said(error.diag) or type(error).__name__
-    # A role that may not is only warned: the server skips the table, and says that all is done.
+    # A role without the right only gets a warning: the server skips the table and reports success.
     return ("refused", "; ".join(warnings)) if warnings else ("vacuumed", "")

@@ -10,7 +10,8 @@ from rich.markup import escape
 
 from strongroom.calendar import Frequency, Partition
 from strongroom.errors import ConfigurationError
-from strongroom.tables.warm import WARM_SCHEMA, warm_name, warm_script
+from strongroom.tables.warm import WARM_SCHEMA, warm_name
+from strongroom.tables.warm_script import warm_script
 from strongroom_airflow.commands.terminal import command, print_out, read_settings
 from strongroom_airflow.connections import connect_owner, connect_source
 

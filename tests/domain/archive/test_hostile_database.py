@@ -14,11 +14,11 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from strongroom.calendar import Frequency, Partition
 from strongroom.database.session import open_source, pin
 from strongroom.errors import IntegrityError, StrongroomError, UnarchivableError
-from strongroom.tables.warm import warm_script
+from strongroom.tables.warm_script import warm_script
 from strongroom_local.servers.processes import bare_environment
-from tests.domain.archive.test_delete import delete_while, nothing_more
 from tests.support.chain import NOW, Chain, some_settings
 from tests.support.database import execute, scalar
+from tests.support.deleting import delete_while, nothing_more
 from tests.support.restoring import restore
 
 SECRET = "TOP-SECRET-NAME"  # pragma: allowlist secret

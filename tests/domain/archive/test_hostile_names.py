@@ -21,7 +21,7 @@ from strongroom.statistics.metrics import make_metrics
 from strongroom.statistics.page import make_page
 from strongroom.statistics.proofs import verify_archive
 from strongroom.statistics.waiting import count_waiting
-from strongroom.tables.warm import warm_script
+from strongroom.tables.warm_script import warm_script
 from tests.support.chain import NOW, RUN, Chain, some_settings
 from tests.support.restoring import restore
 

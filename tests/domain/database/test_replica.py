@@ -296,7 +296,7 @@ def test_a_role_that_may_not_see_the_lag_is_told_so_once_and_goes_on(source, pau
 
     assert found == [[], [], []]
     [message] = caplog.messages
-    assert message == "The delete does not heed replication lag of 1 standbys: the role has no pg_read_all_stats"
+    assert message == "The delete cannot watch replication lag of 1 standbys: the role has no pg_read_all_stats"
 
 
 # ------------------------------------------------------------------------------------------------- in its place

@@ -307,7 +307,7 @@ def a_right(source: str, statements: str) -> str:
 
 
 REFUSED = {
-    "nothing": ("", "no such schema, and no right to make one"),
+    "nothing": ("", "no such schema, and no right to create it"),
     "the schema to use": (f"CREATE SCHEMA {HELD}; GRANT USAGE ON SCHEMA {HELD} TO {{role}}", "not both of them"),
     "the schema to make in": (f"CREATE SCHEMA {HELD}; GRANT CREATE ON SCHEMA {HELD} TO {{role}}", "not both of them"),
     "schemas, where it is there": (

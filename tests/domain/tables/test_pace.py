@@ -200,7 +200,7 @@ def test_a_batch_with_a_slow_commit_is_followed_by_a_rest_that_grows(make_pace, 
     assert clock.slept == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2, 5, 5, 0.2])
     assert caplog.messages == [
         "The delete rests after each batch: a commit took 1.1 seconds (limit 1)",
-        "The delete rests no more",
+        "The delete no longer rests",
         "The delete rests after each batch: a commit took 1.1 seconds (limit 1)",
     ]
 
@@ -273,7 +273,7 @@ def test_dead_rows_above_the_limit_make_it_pause_until_a_vacuum_came(make_pace, 
     assert claims == [1002, 1004, 1006]
     assert caplog.messages == [
         "The delete pauses: dead rows are 30 % of the table (limit 25)",
-        "The delete goes on after a pause of 6 seconds",
+        "The delete continues after a pause of 6 seconds",
     ]
 
 
@@ -311,7 +311,7 @@ def test_a_pause_that_is_too_long_ends_in_an_error_that_is_tried_again(make_pace
 
     assert len(clock.slept) == 5
     assert caught.value.retryable
-    assert caught.value.hint.startswith("What was deleted before lies in a verified archive")
+    assert caught.value.hint.startswith("All deleted rows are in a verified archive.")
 
 
 @pytest.mark.parametrize("what", ["claim", "hold", "time"])
@@ -351,7 +351,7 @@ def test_what_cannot_be_read_is_left_out_and_told_once(make_pace, connection, so
             owner.execute("ALTER FUNCTION pg_catalog.pg_blocking_pids_hidden RENAME TO pg_blocking_pids")
 
     assert sorted(caplog.messages) == [
-        "The delete does not heed replication lag (UndefinedTable)",
-        "The delete does not heed who waits for the delete (UndefinedFunction)",
+        "The delete cannot watch replication lag (UndefinedTable)",
+        "The delete cannot watch who waits for the delete (UndefinedFunction)",
     ]
     assert clock.slept == []

@@ -17,7 +17,7 @@ from strongroom.ledger.evidence import DeleteEvidence
 from strongroom.ledger.holds import EVERYTHING, place_hold
 from strongroom.object_keys import SOURCE_IDENTITY, ArchiveId
 from strongroom.retention.drop_warm import WarmEvidence, WarmResult, purge_warm
-from strongroom.tables.warm import warm_script
+from strongroom.tables.warm_script import warm_script
 from tests.support.chain import NOW, RUN, Chain, some_settings
 from tests.support.database import AUDIT, execute, scalar
 

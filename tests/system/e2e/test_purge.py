@@ -15,7 +15,7 @@ import pytest
 from strongroom.calendar import Frequency, Partition
 from strongroom.database.session import open_source
 from strongroom.storage.store import Store
-from strongroom.tables.warm import warm_script
+from strongroom.tables.warm_script import warm_script
 from strongroom_local.servers.stack import ARCHIVER_ROLE, BUCKET, Stack
 from tests.support.chain import some_settings
 from tests.support.sealing import seal_month

@@ -9,7 +9,7 @@ from strongroom.calendar import Frequency, Partition
 from strongroom.errors import (
     IntegrityError,
 )
-from strongroom.tables.warm import warm_script
+from strongroom.tables.warm_script import warm_script
 from tests.support.chain import NOW, Chain
 from tests.support.database import execute, scalar
 from tests.support.deleting import (

@@ -115,7 +115,7 @@ def test_a_delete_trigger_that_was_accepted_still_fires_for_each_row(make_chain)
 
 def test_rows_that_move_to_the_warm_tier_go_by_key(make_chain, source):
     from strongroom.calendar import Frequency, Partition
-    from strongroom.tables.warm import warm_script
+    from strongroom.tables.warm_script import warm_script
 
     chain = make_chain(warm=True)
     with chain.source() as connection:
@@ -189,7 +189,7 @@ def test_a_role_that_does_not_own_the_table_is_refused_and_a_missing_schema_too(
         chain.detach(sealed.parts)
     chain.owner = owner
     execute(source, f"DROP SCHEMA {HELD}")
-    with pytest.raises(SourceAccessError, match="may make no tables in schema strongroom_detached"):
+    with pytest.raises(SourceAccessError, match="may not create tables in schema strongroom_detached"):
         chain.detach(sealed.parts)
 
     assert scalar(source, "SELECT count(*) FROM audit") == 800
