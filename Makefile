@@ -78,19 +78,19 @@ env: setup ## Print export lines for: eval "$(make -s env)", after which psql, a
 memory: setup ## Measure what each task takes at 200,000 and 2,000,000 rows (minutes; see docs/measured/memory.md)
 	@$(VENV)/python -m bench.measure_memory
 
-statistics: setup ## Measure statistics, catalogue and metrics of 10,000 archives (minutes; see docs/howto/statistics.md)
+statistics: setup ## Measure statistics, catalogue and metrics of 10,000 archives (minutes; see docs/measured/many-tables.md)
 	@$(VENV)/python -m bench.measure_statistics 10000
 
 partitions: setup ## Measure who waits how long for a partition that leaves its table as a whole (ROWS=1000000; see docs/measured/partitions.md)
 	@$(VENV)/python -m bench.measure_partitions $(if $(filter command line environment,$(origin ROWS)),$(ROWS),1000000)
 
-parsing: setup ## Measure what 200 tables cost the DAG processor, and a task (see docs/reference/configuration.md)
+parsing: setup ## Measure what 200 tables cost the DAG processor, and a task (see docs/measured/many-tables.md)
 	@$(VENV)/python -m bench.measure_parsing
 
 bench: setup ## Race Strongroom against the pipe an expert would type, on the same rows (ROWS=1000000; see docs/measured/performance.md)
 	@$(VENV)/python -m bench --rows $(if $(filter command line environment,$(origin ROWS)),$(ROWS),1000000) $(ARGS)
 
-scaling: setup ## Measure the same archive with one Celery worker and with two (ROWS=400000; see docs/howto/many-machines.md)
+scaling: setup ## Measure the same archive with one Celery worker and with two (ROWS=400000; see docs/measured/scaling.md)
 	@$(VENV)/python -m bench.scaling --rows $(if $(filter command line environment,$(origin ROWS)),$(ROWS),400000) $(ARGS)
 
 bench-scale: setup ## Archive 1, 5 and 20 million rows: memory and staging flat, time straight (20 minutes; SERIES=10000,50000)

@@ -1,4 +1,4 @@
-"""How much computing does it take to import 200 archive DAGs, and one task's own? `make parsing`; see docs/reference/configuration.md.
+"""How much computing does it take to import 200 archive DAGs, and one task's own? `make parsing`; see docs/measured/many-tables.md.
 
 CPU seconds of a fresh process for each, as the DAG processor and as a task spend them; a busy machine does not change them.
 """

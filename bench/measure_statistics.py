@@ -1,4 +1,4 @@
-"""How long do statistics, catalogue and metrics of many archives take? ``make statistics``. The results stand in docs/howto/statistics.md.
+"""How long do statistics, catalogue and metrics of many archives take? ``make statistics``. The results stand in docs/measured/many-tables.md.
 
 Synthetic manifests, fifty months for each table, lie on an S3 server of the measurement's own, and each table is in a
 database of its own server, empty. Everything runs as the task, the command and the exporter run it, each thing twice: with no

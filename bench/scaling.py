@@ -138,7 +138,7 @@ def busy_seconds() -> float:
 
 
 def show(figures: list[Figure], cores: float | None) -> None:
-    """Print the figures, as docs/howto/many-machines.md has them."""
+    """Print the figures, as docs/measured/scaling.md has them."""
     console = Console(width=130, highlight=False)
     bound = f", {cores} of one for each worker" if cores else ""
     table = Table(title=f"{TABLE}, {PARTS} parts, {os.cpu_count()} cores{bound}")
