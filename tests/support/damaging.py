@@ -14,7 +14,7 @@ import psycopg
 
 from strongroom.database.session import Connection
 from strongroom.formats.reading_back import ReadingBack, require_equal
-from strongroom.ledger.manifests import Manifest, sha256_sums
+from strongroom.ledger.manifest_record import Manifest, sha256_sums
 from strongroom.ledger.reread import ArchiveVerdict
 from strongroom.object_keys import ArchiveId
 from strongroom.restore.claims import release_claims

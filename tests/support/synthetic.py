@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from strongroom.calendar import Frequency, Partition, Term
-from strongroom.ledger.manifests import Manifest, ManifestPart, sha256_sums
+from strongroom.ledger.manifest_record import Manifest, ManifestPart, sha256_sums
 from strongroom.object_keys import ArchiveId
 from strongroom.records import Column, SourceIdentity, TableShape, shape_sha256
 from strongroom.storage.store import Store

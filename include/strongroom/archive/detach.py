@@ -29,7 +29,8 @@ from strongroom.errors import IntegrityError, SourceAccessError, StrongroomError
 from strongroom.ledger.claims import KeepClaim, running_clock
 from strongroom.ledger.evidence import DetachedPartition, DetachEvidence, LeftPartition, parse_detached, read_detached
 from strongroom.ledger.holds import HoldWatch
-from strongroom.ledger.manifests import Manifest, require_manifest, require_object, require_part_of
+from strongroom.ledger.manifest_record import Manifest
+from strongroom.ledger.manifests import require_manifest, require_object, require_part_of
 from strongroom.ledger.owner import require_owner
 from strongroom.ledger.restores import require_wanted
 from strongroom.records import RunIdentity, VerifiedPart

@@ -17,7 +17,8 @@ from strongroom.database.rebuild import RebuiltRows
 from strongroom.database.rows import _reads_back, _share_of, due_rows, in_window, json_line, refers
 from strongroom.database.session import Connection, fetch_rows, read_identity
 from strongroom.errors import StagingError, UnarchivableError
-from strongroom.ledger.manifests import Manifest, archive_ids, require_manifest
+from strongroom.ledger.manifest_record import Manifest
+from strongroom.ledger.manifests import archive_ids, require_manifest
 from strongroom.ledger.owner import require_owner
 from strongroom.ledger.restores import active_restores_of
 from strongroom.object_keys import ArchiveId, emptied_and_kept, evidence_prefix, partition_prefix

@@ -10,16 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from strongroom.calendar import Window
 from strongroom.errors import IntegrityError
-from strongroom.ledger.manifests import (
-    FORMAT_VERSIONS,
-    Manifest,
-    manifest_part,
-    parse_manifest,
-    read_manifest,
-    require_object,
-    require_part_of,
-    sha256_sums,
-)
+from strongroom.ledger.manifest_record import FORMAT_VERSIONS, Manifest, manifest_part, sha256_sums
+from strongroom.ledger.manifests import parse_manifest, read_manifest, require_object, require_part_of
 from strongroom.ledger.object_lock import lock_archive
 from strongroom.object_keys import ArchiveId, evidence_prefix, sealed_and_kept
 from strongroom.records import ArchivePlan, RunIdentity, SealedArchive, VerifiedPart, shape_sha256
@@ -70,7 +62,7 @@ def seal_archive(
     return SealedArchive(
         archive_id=str(archive),
         manifest_key=archive.manifest_key,
-        manifest_sha256=hashlib.sha256(present.to_json()).hexdigest(),
+        manifest_sha256=present.sha256,
         parts=tuple(parts),
     )
 

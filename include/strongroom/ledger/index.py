@@ -17,7 +17,8 @@ from pydantic import ValidationError
 
 from strongroom.errors import IntegrityError
 from strongroom.formats.codecs import BLOCK_BYTES, decompress
-from strongroom.ledger.manifests import Manifest, archive_ids, fault_of_versions, read_manifest, require_manifest
+from strongroom.ledger.manifest_record import Manifest
+from strongroom.ledger.manifests import archive_ids, fault_of_versions, read_manifest, require_manifest
 from strongroom.ledger.owner import require_claimed
 from strongroom.object_keys import (
     CATALOG_INDEX,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
-from strongroom.ledger.manifests import Manifest
+from strongroom.ledger.manifest_record import Manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.records import Record
 from strongroom.storage.store import Store

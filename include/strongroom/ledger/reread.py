@@ -10,7 +10,8 @@ from pydantic import Field
 from strongroom.errors import FrozenError, IntegrityError
 from strongroom.formats.reading_back import ReadingBack, require_equal
 from strongroom.ledger.evidence import DeleteEvidence, parse_evidence
-from strongroom.ledger.manifests import Manifest, require_manifest, sha256_sums
+from strongroom.ledger.manifest_record import Manifest, sha256_sums
+from strongroom.ledger.manifests import require_manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.records import Record, VerifiedPart
 from strongroom.storage.store import Store

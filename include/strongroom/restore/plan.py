@@ -15,7 +15,8 @@ from strongroom.database.session import Connection
 from strongroom.errors import RestoreError
 from strongroom.ledger.evidence import parse_evidence
 from strongroom.ledger.index import stray_keys
-from strongroom.ledger.manifests import Manifest, archive_ids, require_manifest
+from strongroom.ledger.manifest_record import Manifest
+from strongroom.ledger.manifests import archive_ids, require_manifest
 from strongroom.ledger.owner import require_claimed
 from strongroom.ledger.restores import keep_record, split_table
 from strongroom.object_keys import ArchiveId, emptied_and_kept, evidence_prefix

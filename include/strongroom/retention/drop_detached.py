@@ -21,7 +21,8 @@ from strongroom.errors import ContendedError, HeldError, IntegrityError, SourceE
 from strongroom.ledger.claims import claim_keeper, release_claim, running_clock, take_claim
 from strongroom.ledger.evidence import DetachedPartition, DetachEvidence, read_detached
 from strongroom.ledger.holds import HoldWatch, covering, holds_in_force
-from strongroom.ledger.manifests import Manifest, require_manifest
+from strongroom.ledger.manifest_record import Manifest
+from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.owner import require_owner
 from strongroom.ledger.reread import doubt_about
 from strongroom.ledger.restores import active_restores_of

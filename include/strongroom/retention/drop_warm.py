@@ -20,7 +20,7 @@ from strongroom.database.session import Connection, qualified
 from strongroom.formats.codecs import blocks
 from strongroom.ledger.holds import Hold, covering, holds_in_force, on_everything
 from strongroom.ledger.index import read_catalog
-from strongroom.ledger.manifests import Manifest
+from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.reread import doubt_about
 from strongroom.object_keys import ArchiveId, warm_evidence_key
 from strongroom.records import Record, RunIdentity, Sha256, TableShape

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Iterable
 
 from pydantic import AwareDatetime
 
 from strongroom.object_keys import purge_report_key
-from strongroom.records import Record, RunIdentity
+from strongroom.records import Record
+from strongroom.retention.certificate import Approval
+from strongroom.retention.decide import Decision
 from strongroom.retention.drop_detached import DetachedResult
 from strongroom.retention.drop_warm import WarmResult
-from strongroom.retention.purge import Approval, Decision, PurgeResult
+from strongroom.retention.purge import PurgeResult
 from strongroom.retention.sweep import Swept
 from strongroom.storage.store import Store
 
 
 class Judged(Record):
-    """How the archives of all stores were judged; those whose term still runs are only counted."""
+    """What was decided about the archives of all stores; those whose term still runs are only counted."""
 
     counts: dict[str, int]
     stay: tuple[Decision, ...]
@@ -37,13 +38,13 @@ class PurgeReport(Record):
     results: tuple[PurgeResult, ...]
     swept: tuple[Swept, ...]
     warm: tuple[WarmResult, ...] = ()
-    """What became of each partition of each warm table; reports of the first versions have none."""
+    """What became of each partition of each warm table; none in reports of the first versions."""
     detached: tuple[DetachedResult, ...] = ()
-    """What became of each detached partition; reports of the first versions have none."""
+    """What became of each detached partition; none in reports of the first versions."""
 
     @property
     def counts(self) -> Counter[str]:
-        """How many archives came to which result."""
+        """How many archives had which result."""
         return Counter(result.result for result in self.results)
 
     @property
@@ -53,12 +54,12 @@ class PurgeReport(Record):
 
     @property
     def warm_counts(self) -> Counter[str]:
-        """How many warm partitions came to which result."""
+        """How many warm partitions had which result."""
         return Counter(one.result for one in self.warm)
 
     @property
     def detached_counts(self) -> Counter[str]:
-        """How many detached partitions came to which result."""
+        """How many detached partitions had which result."""
         return Counter(one.result for one in self.detached)
 
     def sentence(self) -> str:
@@ -76,7 +77,7 @@ class PurgeReport(Record):
 
 
 def sum_up(decisions: Iterable[Decision], *, postponed: int = 0) -> Judged:
-    """Sum decisions up: counts by reason, what stays although its term may be over, and when the next term ends."""
+    """Sum up decisions: counts by reason, the archives that stay although their term may be over, and when the next term ends."""
     decisions = list(decisions)
     running = (one.retention_until for one in decisions if one.reason == "kept" and one.retention_until is not None)
     return Judged(
@@ -87,34 +88,11 @@ def sum_up(decisions: Iterable[Decision], *, postponed: int = 0) -> Judged:
     )
 
 
-def keep_report(
-    stores: Sequence[Store],
-    judged: Judged,
-    approval: Approval,
-    results: Sequence[PurgeResult],
-    swept: Sequence[Swept],
-    warm: Sequence[WarmResult],
-    detached: Sequence[DetachedResult],
-    *,
-    run: RunIdentity,
-    now: datetime,
-) -> PurgeReport:
-    """Write the summary into each store, under a key of its own for each time that the run comes to its end."""
-    report = PurgeReport(
-        dag_id=run.dag_id,
-        run_id=run.run_id,
-        finished_at=now,
-        judged=judged,
-        approval=approval,
-        results=tuple(results),
-        swept=tuple(swept),
-        warm=tuple(warm),
-        detached=tuple(detached),
-    )
-    body = report.to_bytes()
+def keep_report(stores: Iterable[Store], report: PurgeReport) -> None:
+    """Write the summary into each store, under a key of its own each time the run ends."""
+    key, body = purge_report_key(report.run_id, report.finished_at), report.to_bytes()
     for store in stores:
-        store.put_bytes(purge_report_key(run.run_id, now), body)
-    return report
+        store.put_bytes(key, body)
 
 
 def _in_words(counts: Counter[str]) -> str:

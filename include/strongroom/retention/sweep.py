@@ -1,8 +1,8 @@
-"""Sweep away what broken runs left, and what has run out: never an archive, never anything under a hold.
+"""Remove what broken runs left behind, and what has expired: never an archive, never anything under a hold.
 
-Only what is older than a grace age is looked at, and nothing of a partition that a run has claimed. Parts are taken for
+Only what is older than a grace age is considered, and nothing of a partition that a run has claimed. Parts count as
 leftovers only if no manifest ever made them an archive and there is no evidence of them: then no row was ever deleted
-because of them, and the rows are still in the table.
+because of them, and their rows are still in the table.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -18,7 +19,7 @@ from pydantic import AwareDatetime, Field
 from strongroom.errors import ContendedError, IntegrityError
 from strongroom.ledger.claims import parse_claim, release_claim, running_clock, take_claim
 from strongroom.ledger.holds import Hold, covering, holds_in_force, on_everything
-from strongroom.ledger.manifests import archive_ids, read_manifest
+from strongroom.ledger.manifests import archive_ids, is_destroyed, read_manifest
 from strongroom.ledger.restores import read_restore
 from strongroom.object_keys import (
     ARCHIVES,
@@ -31,6 +32,7 @@ from strongroom.object_keys import (
     unfinished_purges,
 )
 from strongroom.records import Claim, Record, RunIdentity
+from strongroom.settings import TableSettings
 from strongroom.storage.purge_store import LockedError, PurgeStore, UnfinishedUpload
 from strongroom.storage.staging import OF_RESTORES, StagingRoot
 from strongroom.storage.store import Store
@@ -40,10 +42,10 @@ Refusal = Literal["held", "contended", "locked", "unverifiable"]
 
 
 class Leftover(Record):
-    """Something that nobody needs any more, or that looks so.
+    """Something that nobody seems to need any more.
 
     ``unsealed``: parts without an archive. ``upload``: an unfinished multipart upload. ``restore_record``: its date is
-    past. ``claim``: given back, or run out. ``superseded``: earlier versions of a claim or of the index of manifests.
+    past. ``claim``: released or expired. ``superseded``: earlier versions of a claim or of the index of manifests.
     ``staging``: scratch space of one archive or of one restore.
     """
 
@@ -53,12 +55,17 @@ class Leftover(Record):
     since: AwareDatetime
     versions: tuple[StoredVersion, ...] = ()
     upload: UnfinishedUpload | None = None
-    refusal: Refusal | None = Field(default=None, description="Why it stays all the same.")
+    refusal: Refusal | None = Field(default=None, description="Why it stays nevertheless.")
     detail: str = ""
+
+    @property
+    def archives(self) -> list[ArchiveId]:
+        """The archives that it belongs to."""
+        return list(map(ArchiveId.parse, self.archive_ids))
 
 
 class Swept(Record):
-    """What became of one leftover; ``removed``, or why it stays."""
+    """What became of one leftover: ``removed``, or why it stays."""
 
     kind: str
     name: str
@@ -70,13 +77,13 @@ class Swept(Record):
 
 
 def find_leftovers(store: Store, purge_store: PurgeStore, *, now: datetime, grace: timedelta) -> list[Leftover]:
-    """Say what of a store could be swept away, and what looks so and stays. Removes nothing.
+    """Find the leftovers of a store, those that stay included. Removes nothing.
 
     Args:
         store: With the archiver's rights.
         purge_store: With the purger's rights, on the same bucket and prefix.
         now: Aware instant.
-        grace: How old a leftover must be; records of restores are due at their date.
+        grace: How old a leftover must be. Records of restores are due on their date.
 
     Raises:
         IntegrityError: A hold cannot be read.
@@ -101,7 +108,7 @@ def sweep_store(
     grace: timedelta,
     claim_ttl: timedelta,
 ) -> list[Swept]:
-    """Remove what :func:`find_leftovers` found, and say of each leftover what became of it. A repeat finds nothing."""
+    """Remove what :func:`find_leftovers` finds, and say what became of each leftover. A repeat finds nothing."""
 
     def remove(leftover: Leftover) -> None:
         for version in leftover.versions:
@@ -109,45 +116,44 @@ def sweep_store(
         if leftover.upload is not None:
             purge_store.abort(leftover.upload)
 
-    clock = running_clock(now)
+    sweeping = _Sweeping(store, run, now, claim_ttl)
     leftovers = find_leftovers(store, purge_store, now=now, grace=grace)
-    return [_sweep(store, leftover, remove, run, clock(), claim_ttl) for leftover in leftovers]
+    return [sweeping.sweep(leftover, remove) for leftover in leftovers]
 
 
 def sweep_staging(
     store: Store,
     root: StagingRoot,
+    table: TableSettings,
     *,
-    schema_name: str,
-    table_name: str,
     run: RunIdentity,
     now: datetime,
     grace: timedelta,
-    claim_ttl: timedelta,
 ) -> list[Swept]:
-    """Remove the staging of one table whose archive is finished or gone, or that nobody touched for the grace age.
+    """Remove the staging of one table if its archive is finished or gone, or if nobody touched it for the grace age.
 
-    A restore that is under way holds the claims of its partitions, and its folder stays. One that broke off and is taken
-    up again later begins its parts anew; it finds the rows that it had loaded.
+    A restore in progress holds the claims of its partitions, so its folder stays. A restore that broke off and is resumed
+    later starts its parts anew, and finds the rows that it has loaded.
 
     Args:
         store: Where the table's archives lie.
         root: Holds all staging, as this machine sees it.
+        table: The one table; what belongs to others as well stays.
+        run: Which Airflow run this is.
+        now: Aware instant.
+        grace: How old a leftover must be.
     """
-    clock = running_clock(now)
+    sweeping = _Sweeping(store, run, now, table.claim_ttl)
     holds = holds_in_force(store)
     swept = []
-    for names, archives in _staging_places(root):
-        if {(archive.schema_name, archive.table_name) for archive in archives} <= {(schema_name, table_name)}:
-            since = root.touched_at(*names)
-            restored = len(names) > 1
-            if since <= now - grace or (not restored and _is_finished(store, *archives)):
-                with root.of(*names) as staging:
-                    leftover = Leftover(
-                        kind="staging", name=str(staging), archive_ids=tuple(map(str, archives)), since=since
-                    )
-                    judged = _judge(store, leftover, holds, now)
-                    swept.append(_sweep(store, judged, lambda _: staging.clear(), run, clock(), claim_ttl))
+    for place in filter(lambda one: one.belongs_to(table), _staging_places(root)):
+        since = root.touched_at(*place.names)
+        if since <= now - grace or place.is_finished(store):
+            with root.of(*place.names) as staging:
+                ids = tuple(map(str, place.archives))
+                leftover = Leftover(kind="staging", name=str(staging), archive_ids=ids, since=since)
+                judged = _judge(store, leftover, holds, now)
+                swept.append(sweeping.sweep(judged, lambda _: staging.clear()))
     return swept
 
 
@@ -156,7 +162,7 @@ def _unsealed(store: Store, before: datetime) -> Iterator[Leftover]:
     for version in store.versions(ARCHIVES):
         if (archive := stored_archive_id(version.key)) is not None:
             parts[archive].append(version)
-    # Manifests are listed after the parts, so that an archive that is sealed meanwhile is seen as one.
+    # Manifests are listed after the parts, so that an archive that is sealed meanwhile counts as one.
     known = {*archive_ids(store), *unfinished_purges(store.keys(EVIDENCE))}
     for archive, versions in sorted(parts.items()):
         since = max(version.modified_at for version in versions)
@@ -165,11 +171,11 @@ def _unsealed(store: Store, before: datetime) -> Iterator[Leftover]:
                 kind="unsealed", name=str(archive), archive_ids=(str(archive),), since=since, versions=tuple(versions)
             )
             doubt = _doubt(store, archive)
-            yield leftover.model_copy(update={"refusal": "unverifiable", "detail": doubt}) if doubt else leftover
+            yield _refused(leftover, "unverifiable", doubt) if doubt else leftover
 
 
 def _doubt(store: Store, archive: ArchiveId) -> str | None:
-    """Why parts whose manifest was not listed may be an archive all the same."""
+    """Why parts whose manifest was not listed may be an archive nevertheless."""
     if store.history(archive.manifest_key):
         return "there is a manifest of it"
     if any(key != archive.sweep_key for key in store.keys(archive.evidence_prefix)):
@@ -196,7 +202,7 @@ def _restore_records(store: Store, now: datetime) -> Iterator[Leftover]:
         try:
             record = read_restore(store, key)
         except IntegrityError as error:
-            yield leftover.model_copy(update={"refusal": "unverifiable", "detail": error.what})
+            yield _refused(leftover, "unverifiable", error.what)
             continue
         if record is not None and record.until <= now:
             yield leftover.model_copy(update={"archive_ids": record.archive_ids, "since": record.until})
@@ -220,29 +226,33 @@ def _claims(store: Store, before: datetime) -> Iterator[Leftover]:
 
 
 def _superseded(versions: Iterable[StoredVersion], before: datetime) -> Iterator[Leftover]:
-    """Earlier versions of objects that are overwritten all the time and prove nothing."""
+    """Earlier versions of objects that are overwritten again and again and prove nothing."""
     old = [version for version in versions if not version.is_latest and version.modified_at <= before]
     for key, gone in by_key(old).items():
         yield Leftover(kind="superseded", name=key, since=gone[-1].modified_at, versions=gone)
 
 
 def _judge(store: Store, leftover: Leftover, holds: Sequence[Hold], now: datetime) -> Leftover:
-    """Enter why a leftover stays, if a hold or a claim speaks for it."""
+    """Note in a leftover why it stays, if a hold covers it or a run has claimed its partition."""
     if leftover.refusal is not None:
         return leftover
     if holding := on_everything(holds):
-        return leftover.model_copy(update={"refusal": "held", "detail": "; ".join(map(str, holding))})
-    for archive in map(ArchiveId.parse, leftover.archive_ids):
+        return _refused(leftover, "held", "; ".join(map(str, holding)))
+    for archive in leftover.archives:
         if holding := covering(holds, archive):
-            return leftover.model_copy(update={"refusal": "held", "detail": "; ".join(map(str, holding))})
+            return _refused(leftover, "held", "; ".join(map(str, holding)))
         try:
             claim = _claim_held(store, archive, now) if leftover.kind != "restore_record" else None
         except IntegrityError:
-            return leftover.model_copy(update={"refusal": "unverifiable", "detail": "its claim cannot be read"})
+            return _refused(leftover, "unverifiable", "its claim cannot be read")
         if claim is not None:
-            detail = f"{claim.owner} has claimed the partition until {claim.expires_at:%Y-%m-%d %H:%M} UTC"
-            return leftover.model_copy(update={"refusal": "contended", "detail": detail})
+            until = f"{claim.expires_at:%Y-%m-%d %H:%M} UTC"
+            return _refused(leftover, "contended", f"{claim.owner} has claimed the partition until {until}")
     return leftover
+
+
+def _refused(leftover: Leftover, refusal: Refusal, detail: str) -> Leftover:
+    return leftover.model_copy(update={"refusal": refusal, "detail": detail})
 
 
 def _claim_held(store: Store, archive: ArchiveId, now: datetime) -> Claim | None:
@@ -252,54 +262,64 @@ def _claim_held(store: Store, archive: ArchiveId, now: datetime) -> Claim | None
     return claim if claim is not None and claim.state == "held" and claim.expires_at > now else None
 
 
-def _sweep(
-    store: Store,
-    leftover: Leftover,
-    remove: Callable[[Leftover], None],
-    run: RunIdentity,
-    now: datetime,
-    claim_ttl: timedelta,
-) -> Swept:
-    """Remove one leftover, with the claims of its partitions, after one more look."""
-    if leftover.refusal is not None:
-        return _swept(leftover, leftover.refusal, leftover.detail)
-    claimed = leftover.kind in ("unsealed", "upload", "staging")
-    archives = [ArchiveId.parse(each) for each in leftover.archive_ids] if claimed else []
-    keys = {archive.claim_key for archive in archives}
-    taken = []
-    try:
-        for key in sorted(keys):
-            take_claim(store, key, owner=str(run), now=now, ttl=claim_ttl)
-            taken.append(key)
-        swept = _sweep_claimed(store, leftover, archives, remove)
-    except ContendedError as error:
-        swept = _swept(leftover, "contended", error.what)
-    for key in taken:
-        release_claim(store, key, owner=str(run), now=now)
-    return swept
+class _Sweeping:
+    """Removes leftovers of a store, each with the claims of its partitions and after one more look at holds and evidence."""
+
+    def __init__(self, store: Store, run: RunIdentity, now: datetime, claim_ttl: timedelta) -> None:
+        self._store, self._owner, self._claim_ttl = store, str(run), claim_ttl
+        self._clock = running_clock(now)
+
+    def sweep(self, leftover: Leftover, remove: Callable[[Leftover], None]) -> Swept:
+        """Remove one leftover, or say why it stays."""
+        if leftover.refusal is not None:
+            return _swept(leftover, leftover.refusal, leftover.detail)
+        now, taken = self._clock(), []
+        try:
+            for key in sorted({archive.claim_key for archive in _claimed(leftover)}):
+                take_claim(self._store, key, owner=self._owner, now=now, ttl=self._claim_ttl)
+                taken.append(key)
+            swept = self._sweep_claimed(leftover, remove)
+        except ContendedError as error:
+            swept = _swept(leftover, "contended", error.what)
+        for key in taken:
+            release_claim(self._store, key, owner=self._owner, now=now)
+        return swept
+
+    def _sweep_claimed(self, leftover: Leftover, remove: Callable[[Leftover], None]) -> Swept:
+        if holding := self._holding(leftover):
+            return _swept(leftover, "held", holding)
+        if leftover.kind == "unsealed" and (doubt := self._forbid_sealing(leftover)):
+            return _swept(leftover, "contended", f"it was sealed while this sweep looked at it: {doubt}")
+        try:
+            remove(leftover)
+        except LockedError as error:
+            return _swept(leftover, "locked", error.what)
+        return _swept(leftover, "removed", leftover.detail)
+
+    def _holding(self, leftover: Leftover) -> str:
+        """The holds that have come to cover it, in words; empty if there is none."""
+        holds = holds_in_force(self._store)
+        holding = on_everything(holds)
+        for archive in leftover.archives:
+            holding += covering(holds, archive)
+        return "; ".join(dict.fromkeys(map(str, holding)))
+
+    def _forbid_sealing(self, leftover: Leftover) -> str | None:
+        """Put on record that its parts are swept away; says why they may have been sealed all the same.
+
+        From then on nobody can seal them, however long this process stalls before it removes them: sealing looks for this
+        record after it has written one of its own, and this looks for that one after it has written its record.
+        """
+        for archive in leftover.archives:
+            self._store.put_bytes(archive.sweep_key, json.dumps({"archive_id": str(archive)}).encode())
+            if doubt := _doubt(self._store, archive):
+                return doubt
+        return None
 
 
-def _sweep_claimed(
-    store: Store, leftover: Leftover, archives: Sequence[ArchiveId], remove: Callable[[Leftover], None]
-) -> Swept:
-    holds = holds_in_force(store)
-    holding = on_everything(holds)
-    for archive in map(ArchiveId.parse, leftover.archive_ids):
-        holding += covering(holds, archive)
-    if holding:
-        return _swept(leftover, "held", "; ".join(dict.fromkeys(map(str, holding))))
-    if leftover.kind == "unsealed":
-        for archive in archives:
-            # From here on nobody can seal it, however long we stand still before the parts go: whoever seals looks for
-            # this record after leaving one of the seal, and we look for that one after leaving this.
-            store.put_bytes(archive.sweep_key, json.dumps({"archive_id": str(archive)}).encode())
-            if doubt := _doubt(store, archive):
-                return _swept(leftover, "contended", f"it was sealed while this sweep looked at it: {doubt}")
-    try:
-        remove(leftover)
-    except LockedError as error:
-        return _swept(leftover, "locked", error.what)
-    return _swept(leftover, "removed", leftover.detail)
+def _claimed(leftover: Leftover) -> Sequence[ArchiveId]:
+    """The archives whose partitions must be claimed before a leftover is removed."""
+    return leftover.archives if leftover.kind in ("unsealed", "upload", "staging") else ()
 
 
 def _swept(leftover: Leftover, result: Literal["removed"] | Refusal, detail: str) -> Swept:
@@ -314,21 +334,39 @@ def _swept(leftover: Leftover, result: Literal["removed"] | Refusal, detail: str
     )
 
 
-def _staging_places(root: StagingRoot) -> Iterator[tuple[tuple[str, ...], tuple[ArchiveId, ...]]]:
-    """Places of archives, then of restores, each with the archives that it is scratch space of; all others are not ours."""
+@dataclass(frozen=True)
+class _StagingPlace:
+    """Scratch space of one archive or of one restore."""
+
+    names: tuple[str, ...]
+    archives: tuple[ArchiveId, ...]
+
+    def belongs_to(self, table: TableSettings) -> bool:
+        """Whether it is that of one table alone."""
+        ours = (table.schema_name, table.table_name)
+        return all((archive.schema_name, archive.table_name) == ours for archive in self.archives)
+
+    def is_finished(self, store: Store) -> bool:
+        """Whether nobody needs it, however new it is. A restore may be resumed, so its scratch space is never finished."""
+        is_restore = len(self.names) > 1
+        return not is_restore and all(_is_finished(store, archive) for archive in self.archives)
+
+
+def _staging_places(root: StagingRoot) -> Iterator[_StagingPlace]:
+    """The scratch space of archives, then of restores. Everything else there is not ours."""
     for name in root.children():
         if (archive := ArchiveId.parse_or_none(name)) is not None:
-            yield (name,), (archive,)
+            yield _StagingPlace((name,), (archive,))
     for name in root.children(OF_RESTORES):
         inner = [ArchiveId.parse_or_none(child) for child in root.children(OF_RESTORES, name)]
         archives = tuple(archive for archive in inner if archive is not None)
         if len(archives) == len(inner):
-            yield (OF_RESTORES, name), archives
+            yield _StagingPlace((OF_RESTORES, name), archives)
 
 
 def _is_finished(store: Store, archive: ArchiveId) -> bool:
     """Whether an archive was destroyed, or is sealed and evidence says of each part that its rows were deleted."""
-    if store.head(archive.destruction_key) is not None:
+    if is_destroyed(store, archive):
         return True
     try:
         manifest = read_manifest(store, archive)

@@ -1,7 +1,7 @@
-"""What lies in the archives, what waits for one, what it costs: pure functions over manifests and counts.
+"""What the archives hold, what waits to be archived, and what it costs: pure functions over manifests and counts.
 
-A gibibyte has 2^30 bytes, as in the bills for storage. What a row would cost in the table is an estimate: it is taken to
-be as large as the rows that are there, indexes included, or as its archived form where the table is empty.
+A gibibyte has 2^30 bytes, as on the bills for storage. What an archived row would cost in the table is an estimate: it
+takes the row to be as large as those in the table now, indexes included, or as its archived form if the table is empty.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from pydantic import AwareDatetime, Field
 from strongroom.calendar import Frequency, Partition, hot_until, newest_due
 from strongroom.ledger.holds import Hold, covering
 from strongroom.ledger.index import DamagedManifest
-from strongroom.ledger.manifests import Manifest
+from strongroom.ledger.manifest_record import Manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.records import Record
 from strongroom.settings import Prices, Settings, TableSettings, qualify
+from strongroom.statistics.proofs import Proofs
 from strongroom.statistics.waiting import TableCounts
 
 GIBIBYTE = 1 << 30
@@ -38,7 +39,7 @@ class Growth(Record):
 
 
 class TierCost(Record):
-    """What lies in one tier, and what that costs a month."""
+    """What one tier holds, and what that costs a month."""
 
     tier: str = Field(description="`hot`, `warm`, or a storage class of S3.")
     size_bytes: int
@@ -46,7 +47,7 @@ class TierCost(Record):
 
 
 class Figures(Record):
-    """What can be said of one table, and of all of them together. Rows of the source are None where nobody counted."""
+    """The figures of one table, or of all together. Numbers about rows in the source are None if they were not counted."""
 
     archives: int
     rows: int
@@ -56,21 +57,23 @@ class Figures(Record):
     newest_at: AwareDatetime | None = Field(description="End of the newest archived window.")
     hot_rows: int | None
     hot_bytes: int | None
-    overdue_rows: int | None = Field(description="Due, in partitions that have no archive.")
+    overdue_rows: int | None = Field(description="Rows that are due, in partitions without an archive.")
     late_rows: int | None = Field(
-        description="Due, in partitions that have one: they came late, or stayed because they changed or are referred to."
+        description="Rows that are due, in partitions with an archive: they came late, changed, or are referred to."
     )
-    undated_rows: int | None = Field(description="In no partition that a run could take.")
+    undated_rows: int | None = Field(description="Rows in no partition that a run could archive.")
     growth: tuple[Growth, ...] = Field(description="Months without a new archive are left out.")
     costs: tuple[TierCost, ...]
     saved_usd_per_month: float = Field(
-        description="What the archived rows would cost in the table, less their archives."
+        description="What the archived rows would cost in the table, minus the cost of their archives."
     )
-    next_expiry_at: AwareDatetime | None = Field(description="The earliest end of a term, held archives left out.")
+    next_expiry_at: AwareDatetime | None = Field(
+        description="The earliest end of a term, except of archives under a hold."
+    )
     held_archives: int
     last_verified_at: AwareDatetime | None = Field(description="When an archive was last read again and found sound.")
     longest_unverified_at: AwareDatetime | None = Field(
-        description="When that archive was last read whose reading, or sealing, is longest ago."
+        description="When the archive was last read, or sealed, for which that is longest ago."
     )
 
     @property
@@ -87,7 +90,7 @@ class NextRun(Record):
 
 
 class TableStatistics(Figures):
-    """One table, configured or only known from its archives."""
+    """One table, configured or known only from its archives."""
 
     table: str
     configured: bool
@@ -119,8 +122,7 @@ def make_statistics(
     damaged: Sequence[DamagedManifest] = (),
     counts: Mapping[str, TableCounts | Uncounted] | None = None,
     holds: Sequence[Hold] = (),
-    verified: Mapping[str, datetime] | None = None,
-    last_restored_at: datetime | None = None,
+    proofs: Proofs | None = None,
     now: datetime,
 ) -> Statistics:
     """Put everything together.
@@ -128,14 +130,13 @@ def make_statistics(
     Args:
         settings: Of all tables.
         manifests: Of all sealed archives, in any order.
-        damaged: Manifests that nothing can be said of.
-        counts: By the table's qualified name, what the source database holds, or why that is not known.
+        damaged: Manifests that say nothing reliable.
+        counts: What the source database holds, or why that is unknown, by the table's qualified name.
         holds: In force.
-        verified: By archive id, when each archive was last read again and found sound.
-        last_restored_at: When a restore last ended with every row compared.
+        proofs: When archives were last read again or restored.
         now: Aware UTC instant.
     """
-    counts, verified = counts or {}, verified or {}
+    counts, proofs = counts or {}, proofs or Proofs()
     configured = {table.qualified_name: table for table in settings.tables.values()}
     named = (*configured, *map(qualify, settings.left_out))
     by_table: dict[str, list[Manifest]] = {name: [] for name in named}
@@ -143,7 +144,7 @@ def make_statistics(
         by_table.setdefault(manifest.table_name, []).append(manifest)
     unknown = sorted(set(by_table) - set(named))
     tables = [
-        _table(name, configured.get(name), by_table[name], counts.get(name), holds, verified, now)
+        _table(name, configured.get(name), by_table[name], counts.get(name), holds, proofs.verified, now)
         for name in (*named, *unknown)
     ]
     return Statistics(
@@ -152,12 +153,12 @@ def make_statistics(
         tables=tuple(tables),
         damaged=tuple(damaged),
         holds=len(holds),
-        last_restored_at=last_restored_at,
+        last_restored_at=proofs.last_restored_at,
     )
 
 
 def next_run(settings: TableSettings, now: datetime) -> NextRun:
-    """The partition whose tick comes next, oldest first where several share one, and that tick."""
+    """The next tick of the schedule, and the partition it archives: the oldest if several share the tick."""
     newest = newest_due(settings.frequency, settings.hot_retention, now)
     partition = newest.next() if newest else Partition.containing(settings.frequency, now)
     while newest is not None and _tick(settings, newest) > now:

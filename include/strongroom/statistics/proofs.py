@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from fractions import Fraction
 
@@ -43,8 +43,8 @@ class Proofs:
         last_restored_at: When a restore last ended with each row in the table as it was archived.
     """
 
-    verified: Mapping[str, datetime]
-    last_restored_at: datetime | None
+    verified: Mapping[str, datetime] = field(default_factory=dict)
+    last_restored_at: datetime | None = None
 
 
 class Verification(ArchiveVerdict):

@@ -16,7 +16,7 @@ import psycopg
 
 from strongroom.calendar import Partition
 from strongroom.restore.records import RestoreReport
-from strongroom.retention.purge import Decision, judge
+from strongroom.retention.decide import Decision, judge
 from strongroom.settings import TableSettings
 from strongroom.statistics.figures import Statistics
 from strongroom.storage.store import Store

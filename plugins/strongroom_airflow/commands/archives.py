@@ -21,7 +21,7 @@ from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.reread import ArchiveVerdict, read_deletions
 from strongroom.object_keys import EVIDENCE, ArchiveId, sealed_and_kept
 from strongroom.records import name_both
-from strongroom.retention.purge import read_certificate
+from strongroom.retention.certificate import read_certificate
 from strongroom.statistics.proofs import (
     SampleError,
     choose_sample,

@@ -14,7 +14,7 @@ from rich.table import Column, Table
 
 from strongroom.calendar import Term
 from strongroom.ledger.index import DamagedManifest, Survey, each_once, survey_catalog, write_index
-from strongroom.ledger.manifests import Manifest
+from strongroom.ledger.manifest_record import Manifest
 from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
 from strongroom_airflow.connections import connect_store, connect_stores
 

@@ -28,7 +28,7 @@ from strongroom.ledger.holds import (
 )
 from strongroom.ledger.manifests import archive_ids
 from strongroom.object_keys import manifest_prefix
-from strongroom.retention.purge import begun_purges
+from strongroom.retention.certificate import begun_purges
 from strongroom.storage.store import Store
 from strongroom_airflow.commands.terminal import command, print_error, print_json, print_out, read_settings
 from strongroom_airflow.connections import connect_store, connect_stores

@@ -17,9 +17,10 @@ from rich.markup import escape
 from rich.table import Column, Table
 from sqlalchemy import select
 
+from strongroom.retention.decide import Decision
 from strongroom.retention.drop_detached import DetachedResult
 from strongroom.retention.drop_warm import WarmResult
-from strongroom.retention.purge import Decision, PurgeResult
+from strongroom.retention.purge import PurgeResult
 from strongroom.retention.report import sum_up
 from strongroom.settings import Settings
 from strongroom_airflow.commands.following import (

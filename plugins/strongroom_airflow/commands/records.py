@@ -15,7 +15,7 @@ from rich.table import Column, Table
 from strongroom.object_keys import ArchiveId
 from strongroom.records import name_both
 from strongroom.restore.history import read_restores
-from strongroom.retention.purge import Certificate, read_certificates
+from strongroom.retention.certificate import Certificate, read_certificates
 from strongroom.statistics.proofs import latest_readings
 from strongroom.storage.store import Store
 from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings

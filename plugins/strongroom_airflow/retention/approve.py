@@ -11,8 +11,9 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOper
 from airflow.sdk import Context
 
 from strongroom.object_keys import ArchiveId
-from strongroom.retention.approval import keep_answer, keep_question
-from strongroom.retention.purge import BY_POLICY, NOBODY, Approval, Decision, judge_again
+from strongroom.retention.approve import keep_answer, keep_question
+from strongroom.retention.certificate import BY_POLICY, NOBODY, Approval
+from strongroom.retention.decide import Decision, judge_again
 from strongroom_airflow.connections import connect_store, connect_stores
 from strongroom_airflow.retention.run import PurgeBatch, PurgeRun, needs_approval, needs_four_eyes
 from strongroom_airflow.step import translated_errors

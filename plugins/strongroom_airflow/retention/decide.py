@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from strongroom.retention.purge import Decision
+from strongroom.retention.decide import Decision
 from strongroom.retention.report import sum_up
 from strongroom_airflow.connections import connect_store
 from strongroom_airflow.retention.base import PurgeStepOperator

@@ -8,8 +8,9 @@ from typing import Any
 
 from airflow.sdk.observability.stats import Stats
 
-from strongroom.retention.approval import approval_of
-from strongroom.retention.purge import BY_POLICY, Approval, PurgeResult, purge_archive
+from strongroom.retention.approve import approval_of
+from strongroom.retention.certificate import BY_POLICY, Approval
+from strongroom.retention.purge import PurgeResult, purge_archive
 from strongroom_airflow.connections import connect_purge_store, connect_store
 from strongroom_airflow.retention.base import PurgeStepOperator
 from strongroom_airflow.retention.run import PurgeBatch, PurgeRun, needs_approval, needs_four_eyes

@@ -6,11 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from strongroom.retention.drop_detached import DetachedResult
-from strongroom.retention.drop_warm import WarmResult
-from strongroom.retention.purge import Approval, PurgeResult
-from strongroom.retention.report import Judged, keep_report
-from strongroom.retention.sweep import Swept
+from strongroom.retention.report import PurgeReport, keep_report
 from strongroom_airflow.connections import connect_stores
 from strongroom_airflow.retention.base import PurgeStepOperator
 from strongroom_airflow.retention.run import PurgeRun
@@ -41,17 +37,18 @@ class PurgeReportOperator(PurgeStepOperator):
         self.detached = detached
 
     def step(self, run: PurgeRun) -> tuple[str, dict[str, Any], Any]:
-        report = keep_report(
-            connect_stores(run.settings),
-            Judged.model_validate(self.judged),
-            Approval.model_validate(self.approval),
-            [PurgeResult.model_validate(result) for batch in self.results or () for result in batch],
-            [Swept.model_validate(one) for one in self.swept or ()],
-            [WarmResult.model_validate(one) for one in self.warm or ()],
-            [DetachedResult.model_validate(one) for one in self.detached or ()],
-            run=run.identity,
-            now=datetime.now(timezone.utc),
+        report = PurgeReport(
+            dag_id=run.identity.dag_id,
+            run_id=run.identity.run_id,
+            finished_at=datetime.now(timezone.utc),
+            judged=self.judged,
+            approval=self.approval,
+            results=[result for batch in self.results or () for result in batch],
+            swept=self.swept or (),
+            warm=self.warm or (),
+            detached=self.detached or (),
         )
+        keep_report(connect_stores(run.settings), report)
         facts = {**report.counts, "swept": dict(report.swept_counts), "warm": dict(report.warm_counts)}
         facts["detached"] = dict(report.detached_counts)
         return report.sentence(), facts, facts

@@ -13,7 +13,7 @@ from airflow.sdk import Context
 from strongroom.ledger.claims import shared_clock
 from strongroom.object_keys import ArchiveId
 from strongroom.records import Record, RunIdentity
-from strongroom.retention.purge import Decision, judge
+from strongroom.retention.decide import Decision, judge
 from strongroom.settings import Settings, TableSettings, load_settings
 from strongroom.storage.store import Store
 from strongroom_airflow.connections import store_users
@@ -70,7 +70,7 @@ class PurgeRun:
 
 
 def judge_store(settings: Settings, store: Store, *, now: datetime) -> list[Decision]:
-    """As :func:`strongroom.retention.purge.judge`, but archives of tables that are left out stay: who must approve is not known."""
+    """As :func:`strongroom.retention.decide.judge`, but archives of tables that are left out stay: who must approve is not known."""
     return [
         decision.model_copy(
             update={"purge": False, "reason": "left_out", "detail": f"{decision.detail}, but {_UNKNOWN}"}

@@ -33,12 +33,10 @@ class PurgeSweepOperator(PurgeStepOperator):
             swept += sweep_staging(
                 store,
                 connect_staging(table),
-                schema_name=table.schema_name,
-                table_name=table.table_name,
+                table,
                 run=run.identity,
                 now=run.now(store),
                 grace=timedelta(days=table.purge.sweep_after_days),
-                claim_ttl=table.claim_ttl,
             )
         for one in swept:
             self._tell(one)

@@ -89,14 +89,14 @@ def put_together(
     surveys = each_once(one.survey for one in contents)
     holds = {hold.hold_id: hold for one in contents for hold in one.holds}
     restored = [one.proofs.last_restored_at for one in contents if one.proofs.last_restored_at]
+    verified = {name: at for one in contents for name, at in one.proofs.verified.items()}
     return make_statistics(
         settings,
         [manifest for survey in surveys for manifest in survey.manifests],
         damaged=[damaged for survey in surveys for damaged in survey.damaged],
         counts=counts,
         holds=list(holds.values()),
-        verified={name: at for one in contents for name, at in one.proofs.verified.items()},
-        last_restored_at=max(restored, default=None),
+        proofs=Proofs(verified, max(restored, default=None)),
         now=now,
     )
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from strongroom.object_keys import ArchiveId
-from strongroom.retention.approval import PurgeQuestion
-from strongroom.retention.purge import Approval, judge
+from strongroom.retention.approve import PurgeQuestion
+from strongroom.retention.certificate import Approval
+from strongroom.retention.decide import judge
 from strongroom.storage.store import Store
 from tests.support.chain import some_settings
 from tests.support.sealing import seal_month

@@ -13,8 +13,8 @@ from strongroom.errors import UnarchivableError
 from strongroom.ledger.holds import covered, place_hold
 from strongroom.ledger.index import survey_catalog
 from strongroom.object_keys import ArchiveId
+from strongroom.retention.decide import judge
 from strongroom.retention.drop_warm import WarmResult, purge_warm
-from strongroom.retention.purge import judge
 from strongroom.settings import Settings, TableSettings
 from strongroom.statistics.figures import make_statistics
 from strongroom.statistics.metrics import make_metrics

@@ -24,7 +24,8 @@ from strongroom.database.session import PINNED, open_source
 from strongroom.errors import IntegrityError, UnarchivableError
 from strongroom.formats.line_reader import split_lines
 from strongroom.formats.reading_back import ReadingBack
-from strongroom.ledger.manifests import Manifest, ManifestPart, require_manifest
+from strongroom.ledger.manifest_record import Manifest, ManifestPart
+from strongroom.ledger.manifests import require_manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.records import Column, SourceIdentity, TableShape
 from tests.support import restoring

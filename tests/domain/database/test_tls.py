@@ -23,7 +23,9 @@ from psycopg.conninfo import make_conninfo
 from strongroom.database.session import open_source
 from strongroom.errors import SourceAccessError, StoreAccessError, StoreError
 from strongroom.ledger.holds import covered, place_hold, release_hold
-from strongroom.retention.purge import Approval, judge, purge_archive
+from strongroom.retention.certificate import Approval
+from strongroom.retention.decide import judge
+from strongroom.retention.purge import purge_archive
 from strongroom.settings import StoreSettings
 from strongroom.storage.purge_store import PurgeStore
 from strongroom.storage.s3 import make_client

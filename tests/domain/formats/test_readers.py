@@ -32,7 +32,8 @@ from strongroom.ledger.claims import parse_claim
 from strongroom.ledger.evidence import DeleteEvidence, parse_evidence
 from strongroom.ledger.holds import Hold, parse_coverage, read_holds
 from strongroom.ledger.index import _read_index
-from strongroom.ledger.manifests import Manifest, parse_manifest
+from strongroom.ledger.manifest_record import Manifest
+from strongroom.ledger.manifests import parse_manifest
 from strongroom.ledger.owner import claim_store
 from strongroom.ledger.restores import parse_restore_record
 from strongroom.object_keys import (
@@ -58,8 +59,8 @@ from strongroom.records import (
 )
 from strongroom.restore.load import RestoreProgress
 from strongroom.restore.records import RestoreRequest
+from strongroom.retention.certificate import Certificate, PurgeIntent
 from strongroom.retention.condemn import Condemnation
-from strongroom.retention.purge import Certificate, PurgeIntent
 from strongroom.settings import Settings, StoreSettings, load_settings
 from strongroom.settings.strict_yaml import YamlError, parse_yaml
 from strongroom.statistics.proofs import parse_sample

@@ -13,7 +13,9 @@ from strongroom.errors import StoreAccessError
 from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.object_lock import lock_archive, short_locks
 from strongroom.object_keys import ArchiveId
-from strongroom.retention.purge import Approval, PurgeResult, judge, purge_archive, versions_of
+from strongroom.retention.certificate import Approval
+from strongroom.retention.decide import judge
+from strongroom.retention.purge import PurgeResult, purge_archive, versions_of
 from strongroom.retention.sweep import sweep_store
 from strongroom.settings import StoreSettings
 from strongroom.storage.purge_store import PurgeStore

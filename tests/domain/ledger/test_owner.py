@@ -14,7 +14,7 @@ from strongroom.errors import IdentityError, IntegrityError
 from strongroom.ledger.index import read_catalog, survey_catalog
 from strongroom.ledger.owner import claim_store, require_claimed
 from strongroom.object_keys import SOURCE_IDENTITY
-from strongroom.retention.purge import judge
+from strongroom.retention.decide import judge
 from strongroom_local.servers.s3 import ObjectStore
 from tests.support import restoring
 from tests.support.chain import NOW, Chain, some_settings

@@ -9,7 +9,8 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from strongroom.errors import IntegrityError, RestoreError
-from strongroom.ledger.manifests import Manifest, require_manifest
+from strongroom.ledger.manifest_record import Manifest
+from strongroom.ledger.manifests import require_manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.restore.target import create_target, find_target, fit_columns
 from tests.support.chain import NOW, Chain, some_settings

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from strongroom.ledger.claims import release_claim, take_claim
-from strongroom.ledger.holds import EVERYTHING, covered, holds_in_force, place_hold
+from strongroom.ledger.holds import EVERYTHING, covered, place_hold
 from strongroom.object_keys import CATALOG_INDEX, ArchiveId, claim_key
 from strongroom.records import RestoreRecord, RunIdentity
-from strongroom.retention import sweep
 from strongroom.retention.sweep import find_leftovers, sweep_staging, sweep_store
 from strongroom.storage.purge_store import PurgeStore
 from strongroom.storage.staging import OF_RESTORES
@@ -32,6 +31,7 @@ class Yard:
 
     def __init__(self, object_store, settings):
         self.settings = settings
+        self.object_store = object_store
         self.bucket = settings.store.bucket
         self.store = Store(object_store.client("archiver"), settings.store)
         self.purge_store = PurgeStore(object_store.client("purger"), settings.store)
@@ -43,9 +43,8 @@ class Yard:
         return [(one.kind, one.name, one.result) for one in swept]
 
     def sweep_staging(self, now=IN_A_WHILE):
-        where = {"schema_name": "public", "table_name": "audit"}
         swept = sweep_staging(
-            self.store, FolderRoot(self.settings.staging), **where, run=RUN, now=now, grace=GRACE, claim_ttl=TTL
+            self.store, FolderRoot(self.settings.staging), self.settings, run=RUN, now=now, grace=GRACE
         )
         return [(one.name.rpartition("/")[2], one.result) for one in swept]
 
@@ -55,10 +54,6 @@ class Yard:
 
     def hold(self, month=None):
         return place_hold(self.store, covered("public", "audit", month), why="w", who="ada", reference="r", now=NOW)
-
-    @property
-    def held(self):
-        return bool(holds_in_force(self.store))
 
     def hold_everything(self):
         place_hold(self.store, EVERYTHING, why="w", who="ada", reference="r", now=NOW)
@@ -201,23 +196,24 @@ def test_earlier_versions_of_the_index_go(yard):
 
 
 @pytest.mark.parametrize("placed", ["before", "after it looked"])
-def test_a_hold_on_everything_keeps_leftovers_of_all_kinds(yard, monkeypatch, placed):
+def test_a_hold_on_everything_keeps_leftovers_of_all_kinds(yard, placed):
     """Also what belongs to no archive, and also where it is placed between the look and the removal."""
     upload_parts(yard.store, yard.settings, "2026-05")
     for body in (b"1", b"2"):
         present = yard.store.read(CATALOG_INDEX)
         yard.store.swap(CATALOG_INDEX, body, etag=present[1] if present else None)
-    judge = sweep._judge
 
-    def judge_and_place(*arguments):
-        judged = judge(*arguments)
-        if not yard.held:
+    class PlacingAHold(PurgeStore):
+        """The sweep lists uploads after it has read the holds, and before it removes anything."""
+
+        def unfinished_uploads(self, prefix):
             yard.hold_everything()
-        return judged
+            return super().unfinished_uploads(prefix)
 
     if placed == "before":
         yard.hold_everything()
-    monkeypatch.setattr(sweep, "_judge", judge_and_place)
+    else:
+        yard.purge_store = PlacingAHold(yard.object_store.client("purger"), yard.settings.store)
 
     assert {(kind, result) for kind, _, result in yard.sweep()} == {("unsealed", "held"), ("superseded", "held")}
     assert len(yard.parts("2026-05")) == 3
@@ -303,17 +299,21 @@ def test_staging_of_a_restore_that_is_under_way_or_under_a_hold_stays_however_ol
     assert yard.sweep_staging() == [("manual__1", "removed"), ("manual__2", "held")]
 
 
-def test_a_sweep_that_another_run_keeps_from_one_claim_gives_the_others_back(yard, monkeypatch):
-    """The other run takes its claim after the sweep has looked: between the two, not before."""
+def test_a_sweep_that_another_run_keeps_from_one_claim_gives_the_others_back(yard):
+    """The other run takes its claim after the sweep has looked and taken its own first claim."""
     lay_out_restore(yard, "manual__1", "public.audit.2026-03.0001", "public.audit.2026-04.0001")
-    judge = sweep._judge
+    overtaken = []
 
-    def judge_and_lose(*arguments):
-        judged = judge(*arguments)
-        yard.claim("2026-04")
-        return judged
+    class Overtaken(Store):
+        def swap(self, key, body, **given):
+            swapped = super().swap(key, body, **given)
+            if not overtaken:
+                overtaken.append(key)
+                yard.claim("2026-04")
+            return swapped
 
-    monkeypatch.setattr(sweep, "_judge", judge_and_lose)
+    yard.store = Overtaken(yard.object_store.client("archiver"), yard.settings.store)
 
     assert yard.sweep_staging() == [("manual__1", "contended")]
+    assert overtaken == [claim_key("public", "audit", "2026-03")]
     yard.claim("2026-03")

@@ -16,7 +16,7 @@ from strongroom.statistics.figures import GIBIBYTE, Statistics, Uncounted, make_
 from strongroom.statistics.keep import log_lines
 from strongroom.statistics.metrics import StepFigures, make_metrics
 from strongroom.statistics.page import make_page
-from strongroom.statistics.proofs import SampleError, choose_sample, parse_sample
+from strongroom.statistics.proofs import Proofs, SampleError, choose_sample, parse_sample
 from strongroom.statistics.waiting import TableCounts, WaitingPartition
 from tests.support.synthetic import a_manifest, many_manifests
 
@@ -152,7 +152,7 @@ def test_freshness_tells_the_newest_reading_and_the_longest_unread_archive():
     manifests = [a_manifest(key="2026-03"), a_manifest(key="2026-05")]
     verified = {manifests[0].archive_id: NOW - timedelta(days=2)}
 
-    total = make_statistics(some_settings(), manifests, verified=verified, now=NOW).total
+    total = make_statistics(some_settings(), manifests, proofs=Proofs(verified), now=NOW).total
 
     assert (total.last_verified_at, total.longest_unverified_at) == (NOW - timedelta(days=2), manifests[1].created_at)
 

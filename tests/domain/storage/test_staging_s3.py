@@ -326,12 +326,10 @@ def test_staging_that_a_broken_run_left_is_swept_when_it_is_old_or_its_archive_i
         swept = sweep_staging(
             chain.store,
             chain.staging_root(),
-            schema_name="public",
-            table_name="audit",
+            chain.settings,
             run=RunIdentity(dag_id="retention_purge", run_id="today"),
             now=now + later,
             grace=timedelta(days=7),
-            claim_ttl=timedelta(hours=1),
         )
         return [(one.name.rpartition("/")[2], one.result) for one in swept]
 

@@ -9,7 +9,9 @@ import pytest
 from strongroom.errors import IntegrityError
 from strongroom.ledger.manifests import require_manifest
 from strongroom.object_keys import ArchiveId
-from strongroom.retention.purge import Approval, judge, purge_archive
+from strongroom.retention.certificate import Approval
+from strongroom.retention.decide import judge
+from strongroom.retention.purge import purge_archive
 from strongroom.statistics.proofs import verify_and_record
 from strongroom.storage.purge_store import PurgeStore
 from tests.support.chain import NOW, RUN, Chain, some_settings

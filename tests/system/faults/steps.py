@@ -44,7 +44,9 @@ from strongroom.records import (
 from strongroom.restore.claims import release_claims
 from strongroom.restore.records import RestoredPart, RestorePlan
 from strongroom.restore.report import report_restore
-from strongroom.retention.purge import BY_POLICY, Approval, PurgeResult, judge, purge_archive
+from strongroom.retention.certificate import BY_POLICY, Approval
+from strongroom.retention.decide import judge
+from strongroom.retention.purge import PurgeResult, purge_archive
 from strongroom.settings import StoreSettings, TableSettings
 from strongroom.storage.purge_store import PurgeStore
 from strongroom.storage.s3 import make_client

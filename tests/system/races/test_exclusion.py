@@ -18,7 +18,9 @@ from strongroom.ledger.holds import place_hold
 from strongroom.ledger.manifests import read_manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.records import RunIdentity
-from strongroom.retention.purge import BY_POLICY, Approval, begun_purges, judge, purge_archive
+from strongroom.retention.certificate import BY_POLICY, Approval, begun_purges
+from strongroom.retention.decide import judge
+from strongroom.retention.purge import purge_archive
 from strongroom.settings import StoreSettings
 from strongroom.storage.purge_store import PurgeStore
 from strongroom.storage.store import Store

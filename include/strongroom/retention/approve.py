@@ -13,7 +13,8 @@ from pydantic import AwareDatetime
 
 from strongroom.object_keys import answer_key, is_question, question_key, questions_prefix
 from strongroom.records import Record, RunIdentity, Sha256, parse_record
-from strongroom.retention.purge import NOBODY, Approval, Decision
+from strongroom.retention.certificate import NOBODY, Approval
+from strongroom.retention.decide import Decision
 from strongroom.storage.store import Store
 
 _HINT = "Nothing was removed. Clear 'approve' and the tasks after it: it asks again."

@@ -1,0 +1,253 @@
+"""What a manifest says of its archive, and what makes one sound.
+
+``docs/reference/archive-format.md`` describes each field for a reader without this code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field
+
+from strongroom.calendar import FIRST_YEAR, LAST_YEAR, Partition, Window
+from strongroom.errors import PartitionError
+from strongroom.formats.type_names import is_type_name
+from strongroom.object_keys import ArchiveId
+from strongroom.records import (
+    PartFormat,
+    Record,
+    Sha256,
+    SourceIdentity,
+    TableShape,
+    VerifiedPart,
+    shape_sha256,
+)
+
+FORMAT_VERSIONS: Mapping[PartFormat, Literal[1, 2]] = {"jsonl": 1, "parquet": 2}
+"""Archives of JSON lines keep version 1, so that readers of that version can read them."""
+
+_SNAPSHOT = re.compile(r"[0-9]{1,20}:[0-9]{1,20}:([0-9]{1,20}(,[0-9]{1,20})*)?")
+"""A snapshot as PostgreSQL writes it: the lowest and the next transaction, and those that ran."""
+
+
+Count = Annotated[int, Field(ge=0, lt=1 << 63)]
+"""A number of rows or bytes. A larger one is nonsense: neither PostgreSQL nor S3 counts that far, and sums would overflow."""
+
+
+class ManifestPart(Record):
+    """One part object, as it was verified before the manifest was written."""
+
+    number: Count
+    object_key: str
+    version_id: str | None
+    etag: str
+    start_at: AwareDatetime
+    end_at: AwareDatetime
+    share: Count = 0
+    shares: Count = 1
+    record_count: Count
+    original_size: Count
+    compressed_size: Count
+    original_sha256: Sha256
+    sha256: Sha256
+    keys_sha256: Sha256
+    snapshot: str
+    extracted_at: AwareDatetime
+    verified_at: AwareDatetime
+    proved_rows: Count
+
+
+class Manifest(Record):
+    """What an archive is, where it came from and how long it must be kept. Sizes are in bytes, instants in UTC."""
+
+    format_version: Literal[1, 2]
+    format: PartFormat = Field(
+        default="jsonl", description="Format of the parts. Absent in version 1, which is always JSON lines."
+    )
+    archive_id: str
+    table_name: str = Field(description="schema.table, as PostgreSQL names it.")
+    partition_key: str
+    window_start: AwareDatetime
+    window_end: AwareDatetime
+    table: TableShape
+    shape_sha256: Sha256
+    source: SourceIdentity
+    record_count: Count
+    original_size: Count
+    compressed_size: Count
+    compression_type: Literal["zstd", "gzip", "none"]
+    compression_level: int | None
+    checksum: Sha256 = Field(description="SHA-256 of the SHA256SUMS object, which holds the SHA-256 of each part.")
+    parts: tuple[ManifestPart, ...]
+    created_at: AwareDatetime
+    retention_until: AwareDatetime
+    legal_basis: str
+    storage_class: str
+    encryption: str
+    dag_id: str
+    run_id: str
+    triggered_by: str | None = Field(
+        default=None, description="Who started the run. Absent if the schedule did, and in older manifests."
+    )
+    software: dict[str, str]
+
+    @property
+    def window(self) -> Window:
+        """The window of its partition."""
+        return Window(self.window_start, self.window_end)
+
+    def to_json(self) -> bytes:
+        """The bytes of the object in the store."""
+        unknown = {"format"} if self.format_version == 1 else set()
+        if self.triggered_by is None:
+            unknown.add("triggered_by")
+        return self.to_bytes(exclude=unknown)
+
+    @property
+    def sha256(self) -> Sha256:
+        """SHA-256 of the object in the store."""
+        return hashlib.sha256(self.to_json()).hexdigest()
+
+    def verified_part(self, number: int) -> VerifiedPart:
+        """The verification record of one part, as it was when the archive was sealed."""
+        part = self.parts[number]
+        return VerifiedPart(
+            archive_id=self.archive_id,
+            number=part.number,
+            start_at=part.start_at,
+            end_at=part.end_at,
+            share=part.share,
+            shares=part.shares,
+            expected_rows=part.record_count,
+            shape_sha256=self.shape_sha256,
+            format=self.format,
+            rows=part.record_count,
+            original_size_bytes=part.original_size,
+            original_sha256=part.original_sha256,
+            packed_sha256=part.sha256 if self.format == "parquet" else None,
+            compressed_sha256=part.sha256,
+            keys_sha256=part.keys_sha256,
+            snapshot=part.snapshot,
+            extracted_at=part.extracted_at,
+            compression_type=self.compression_type,
+            compression_level=self.compression_level,
+            compressed_size_bytes=part.compressed_size,
+            sha256=part.sha256,
+            object_key=part.object_key,
+            version_id=part.version_id,
+            etag=part.etag,
+            verified_at=part.verified_at,
+            proved_rows=part.proved_rows,
+        )
+
+
+def manifest_part(part: VerifiedPart) -> ManifestPart:
+    """What a manifest says of a verified part."""
+    return ManifestPart(
+        number=part.number,
+        object_key=part.object_key,
+        version_id=part.version_id,
+        etag=part.etag,
+        start_at=part.start_at,
+        end_at=part.end_at,
+        share=part.share,
+        shares=part.shares,
+        record_count=part.rows,
+        original_size=part.original_size_bytes,
+        compressed_size=part.compressed_size_bytes,
+        original_sha256=part.original_sha256,
+        sha256=part.sha256,
+        keys_sha256=part.keys_sha256,
+        snapshot=part.snapshot,
+        extracted_at=part.extracted_at,
+        verified_at=part.verified_at,
+        proved_rows=part.proved_rows,
+    )
+
+
+def sha256_sums(parts: tuple[ManifestPart, ...]) -> bytes:
+    """The content of SHA256SUMS: one line a part, as ``sha256sum -c`` reads it inside the archive's folder."""
+    lines = (f"{part.sha256}  {part.object_key.rpartition('/')[2]}\n" for part in parts)
+    return "".join(lines).encode()
+
+
+def faults_of(manifest: Manifest, archive: ArchiveId) -> Iterator[str]:
+    """How a manifest contradicts itself, its archive id or the calendar; nothing if it is sound."""
+    if manifest.archive_id != str(archive):
+        yield f"the manifest of {manifest.archive_id}"
+        return
+    yield from _faults_of_format(manifest)
+    yield from _faults_of_place(manifest, archive)
+    yield from _faults_of_table(manifest)
+    yield from _faults_of_parts(manifest, archive)
+
+
+def _faults_of_format(manifest: Manifest) -> Iterator[str]:
+    """Version 1 has no field for the format; version 2 is used only for formats that need one."""
+    if manifest.format_version == 1 and "format" in manifest.model_fields_set:
+        yield "a format, which version 1 does not have"
+    elif FORMAT_VERSIONS[manifest.format] != manifest.format_version:
+        yield f"parts of format {manifest.format} in version {manifest.format_version}"
+
+
+def _faults_of_place(manifest: Manifest, archive: ArchiveId) -> Iterator[str]:
+    """Where the table, partition and window differ from those of the archive id."""
+    schema_name, table_name = archive.schema_name, archive.table_name
+    if (manifest.table.schema_name, manifest.table.table_name) != (schema_name, table_name):
+        yield f"another table in table: {manifest.table.schema_name}.{manifest.table.table_name}"
+    if manifest.table_name != f"{schema_name}.{table_name}":
+        yield f"another table in table_name: {manifest.table_name}"
+    if manifest.partition_key != archive.partition_key:
+        yield f"another partition in partition_key: {manifest.partition_key}"
+    try:
+        window = Partition.named(archive.partition_key).window
+    except PartitionError as error:
+        yield error.what
+        return
+    if (manifest.window_start, manifest.window_end) != (window.start, window.end):
+        yield f"a window that is not that of {archive.partition_key}"
+    for field, last_year in (("created_at", LAST_YEAR), ("retention_until", LAST_YEAR + 1)):
+        instant = getattr(manifest, field)
+        if instant.utcoffset() or not FIRST_YEAR <= instant.year <= last_year:
+            yield f"a {field} that is not in UTC, or that no calendar has"
+    if manifest.retention_until <= manifest.window_end:
+        yield "a retention_until that is not after its window"
+
+
+def _faults_of_table(manifest: Manifest) -> Iterator[str]:
+    """What could not go into an SQL statement, or does not match the shape's SHA-256."""
+    columns = manifest.table.columns
+    names = [column.name for column in columns]
+    for column in columns:
+        for field, text in (("type", column.type), ("base_type", column.base_type)):
+            if not is_type_name(text):
+                yield f"no name of a type in the {field} of column {column.name!r}"
+    if len(set(names)) != len(names) or any(not name or "\0" in name for name in names):
+        yield "columns whose names are not names, or not each its own"
+    if not manifest.table.primary_key or not {*manifest.table.primary_key, manifest.table.date_column} <= set(names):
+        yield "a primary key or date column that is none of its columns"
+    if shape_sha256(manifest.table) != manifest.shape_sha256:
+        yield "a table that does not give its shape_sha256"
+
+
+def _faults_of_parts(manifest: Manifest, archive: ArchiveId) -> Iterator[str]:
+    parts = manifest.parts
+    if not parts or [part.number for part in parts] != list(range(len(parts))):
+        yield "parts that are not numbered 0, 1, 2, …"
+    for part in parts:
+        if part.object_key != archive.part_key(part.number, manifest.compression_type, manifest.format):
+            yield f"part {part.number} at {part.object_key}, not in the archive's own folder and of its own name"
+        if not manifest.window_start <= part.start_at < part.end_at <= manifest.window_end:
+            yield f"part {part.number} with a slice outside the window"
+        if _SNAPSHOT.fullmatch(part.snapshot) is None:
+            yield f"part {part.number} with a snapshot that is none"
+        if part.share >= part.shares:
+            yield f"part {part.number} that is share {part.share} of {part.shares}"
+    for field in ("record_count", "original_size", "compressed_size"):
+        if getattr(manifest, field) != sum(getattr(part, field) for part in parts):
+            yield f"a {field} that is not the sum of its parts"
+    if hashlib.sha256(sha256_sums(parts)).hexdigest() != manifest.checksum:
+        yield "sums of parts that do not give its checksum"

@@ -1,0 +1,155 @@
+"""Decide which archives a purge removes: those whose term is over and that nothing else keeps. Nothing is removed here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Literal
+
+from pydantic import AwareDatetime, Field
+
+from strongroom.errors import IntegrityError
+from strongroom.ledger.holds import Hold, covering, holds_in_force
+from strongroom.ledger.index import DamagedManifest, survey_catalog
+from strongroom.ledger.manifest_record import Manifest
+from strongroom.ledger.manifests import read_manifest
+from strongroom.ledger.restores import read_restore
+from strongroom.object_keys import EVIDENCE, RESTORES, ArchiveId, unfinished_purges
+from strongroom.records import Record, Sha256, name_both
+from strongroom.storage.store import Store
+
+_READERS = 8
+
+Reason = Literal["expired", "unfinished", "kept", "held", "contended", "left_out", "unverifiable"]
+
+
+class Decision(Record):
+    """Whether one archive is to be purged, and why.
+
+    ``expired``: its term is over. ``unfinished``: an earlier purge removed its manifest and still has to certify that.
+    ``kept``: its term still runs. ``held``: a legal hold covers it. ``contended``: somebody needs it right now.
+    ``left_out``: the settings of its table are wrong, so it is unknown who must approve.
+    ``unverifiable``: its manifest is damaged, hidden or gone, or there are several, so it is unknown whether its term is
+    over; or it was destroyed before.
+    """
+
+    archive_id: str
+    purge: bool
+    reason: Reason
+    detail: str
+    retention_until: AwareDatetime | None = None
+    legal_basis: str | None = None
+    record_count: int | None = None
+    compressed_size: int | None = None
+    manifest_sha256: Sha256 | None = Field(default=None, description="Of the manifest that was judged.")
+
+    @property
+    def archive(self) -> ArchiveId:
+        """The archive it is about."""
+        return ArchiveId.parse(self.archive_id)
+
+
+def decide(
+    archives: Iterable[Manifest], holds: Sequence[Hold], now: datetime, needed: Mapping[str, str] | None = None
+) -> list[Decision]:
+    """Decide which archives to purge.
+
+    Args:
+        archives: Manifests of any tables, in any order.
+        holds: Legal holds in force; an archive under one is kept, however old it is.
+        now: Aware instant that terms are measured against.
+        needed: Archive ids that somebody needs right now, and what for.
+
+    Returns:
+        One decision per archive, by table, oldest window first, each with its reason.
+    """
+    ordered = sorted(archives, key=lambda archive: (archive.table_name, archive.window_end, archive.archive_id))
+    return [_decide_one(archive, holds, now, needed or {}) for archive in ordered]
+
+
+def judge(store: Store, *, now: datetime) -> list[Decision]:
+    """Decide about every archive in a store, and about every purge that did not finish.
+
+    Returns:
+        As :func:`decide`; archives with a damaged manifest come first, unfinished purges without a manifest last.
+
+    Raises:
+        IntegrityError: A hold or a restore record cannot be read, so it is unknown what it protects.
+    """
+    found = survey_catalog(store)
+    decisions = decide_now(store, found.manifests, now=now)
+    present = {each.archive_id for each in found.manifests} | {each.archive_id for each in found.damaged}
+    begun = (archive for archive in unfinished_purges(store.keys(EVIDENCE)) if str(archive) not in present)
+    return [*map(_unverifiable, found.damaged), *decisions, *map(_unfinished, begun)]
+
+
+def judge_again(store: Store, archives: Sequence[ArchiveId], *, now: datetime) -> list[Decision]:
+    """Decide about some archives from the manifests in the store, whatever was decided before.
+
+    Returns:
+        As :func:`decide`; archives without a sound manifest are left out.
+
+    Raises:
+        IntegrityError: A hold or a restore record cannot be read.
+    """
+
+    def read(archive: ArchiveId) -> Manifest | None:
+        try:
+            return read_manifest(store, archive)
+        except IntegrityError:
+            return None
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        return decide_now(store, filter(None, readers.map(read, archives)), now=now)
+
+
+def decide_now(store: Store, archives: Iterable[Manifest], *, now: datetime) -> list[Decision]:
+    """:func:`decide`, with the holds and restores that are in force in a store."""
+    return decide(archives, holds_in_force(store), now, _restored(store, now))
+
+
+def _decide_one(archive: Manifest, holds: Sequence[Hold], now: datetime, needed: Mapping[str, str]) -> Decision:
+    until = f"{archive.retention_until:%Y-%m-%d %H:%M} UTC"
+    holding = covering(holds, ArchiveId.parse(archive.archive_id))
+    reason: Reason
+    if now < archive.retention_until:
+        reason, detail = "kept", f"its term runs until {until}"
+    elif holding:
+        reason, detail = "held", f"its term ended at {until}, but {'; '.join(map(str, holding))}"
+    elif archive.archive_id in needed:
+        reason, detail = "contended", f"its term ended at {until}, but {needed[archive.archive_id]}"
+    else:
+        reason, detail = "expired", f"its term ended at {until} ({archive.legal_basis})"
+    return Decision(
+        archive_id=archive.archive_id,
+        purge=reason == "expired",
+        reason=reason,
+        detail=detail,
+        retention_until=archive.retention_until,
+        legal_basis=archive.legal_basis,
+        record_count=archive.record_count,
+        compressed_size=archive.compressed_size,
+        manifest_sha256=archive.sha256,
+    )
+
+
+def _unverifiable(damaged: DamagedManifest) -> Decision:
+    return Decision(archive_id=damaged.archive_id, purge=False, reason="unverifiable", detail=damaged.problem)
+
+
+def _unfinished(archive: ArchiveId) -> Decision:
+    detail = "a purge removed its manifest and broke off before its certificate was written"
+    return Decision(archive_id=str(archive), purge=True, reason="unfinished", detail=detail)
+
+
+def _restored(store: Store, now: datetime) -> dict[str, str]:
+    """Ids of the archives whose restored rows are still needed, and by whom."""
+    found: dict[str, str] = {}
+    for key in store.keys(RESTORES):
+        record = read_restore(store, key)
+        if record is not None and record.until > now:
+            who = name_both(record.who, record.triggered_by)
+            reason = f"restore {record.restore_id} by {who} needs it until {record.until:%Y-%m-%d %H:%M} UTC"
+            found |= dict.fromkeys(record.archive_ids, reason)
+    return found
