@@ -1,4 +1,4 @@
-"""What a table's columns are made of, how an archive holds each of them, and which ones it cannot hold."""
+"""The types of a table's columns, how an archive holds each of them, and which ones it cannot hold."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ _AS_TEXT = frozenset(
         "oidvector",
     ]
 )
-"""Built-in types whose text literal is exact, and that JSON has no form for."""
+"""Built-in types whose text literal is exact, and for which JSON has no form."""
 
 _POINTERS = frozenset(
     [
@@ -104,10 +104,10 @@ _POINTERS = frozenset(
         "pg_node_tree",
     ]
 )
-"""Built-in types whose value means something only inside the database that wrote it."""
+"""Built-in types whose values have a meaning only inside the database that wrote them."""
 
 MOST_COLUMNS = 1598
-"""Of a table whose rows go into the temporary table of :mod:`strongroom.database.rebuild`; PostgreSQL's own limit is 1600."""
+"""The most columns of a table, because :mod:`strongroom.database.rebuild` adds two; PostgreSQL's own limit is 1600."""
 
 _KNOWN = _AS_JSON | _AS_TEXT | {"jsonb"}
 
@@ -121,7 +121,7 @@ class _Type:
         kind: pg_type.typtype.
         builtin: Whether it is PostgreSQL's own.
         array: Whether it is the array of another type.
-        cast_to_json: Whether somebody made a cast, which ``to_json`` would follow instead of writing the value.
+        cast_to_json: Whether a user created a cast to json, which ``to_json`` would follow instead of writing the value.
     """
 
     name: str
@@ -132,12 +132,12 @@ class _Type:
 
     @property
     def plain(self) -> bool:
-        """Whether ``to_json`` writes what the type reads back."""
+        """Whether the type reads back what ``to_json`` writes."""
         return (self.kind == "e" and not self.cast_to_json) or (self.builtin and self.name in _AS_JSON)
 
     @property
     def well_known(self) -> bool:
-        """Whether we know its text form to be exact."""
+        """Whether its text form is known to be exact."""
         return self.kind == "e" or (self.builtin and self.name in _KNOWN)
 
     @property
@@ -153,7 +153,7 @@ class ColumnTypes:
     Attributes:
         column: What goes into the manifest.
         leaf: Its type, without domains.
-        element: What an array holds, without domains; None for anything else, also for an array of arrays.
+        element: The element type of an array, without domains; None for anything else, also for an array of arrays.
         reached: Every type in it at any depth: behind domains, in arrays, composites and ranges.
     """
 
@@ -170,7 +170,7 @@ class ColumnTypes:
 NEVER_NULL = """(a.attnotnull AND NOT EXISTS (
     SELECT FROM pg_constraint v WHERE v.conrelid = a.attrelid AND v.contype = 'n' AND NOT v.convalidated AND a.attnum = ANY (v.conkey)
 ))"""
-"""Of a row of pg_attribute: no row has NULL there. PostgreSQL 18 has attnotnull for a NOT NULL that is NOT VALID, too."""
+"""A condition on a row of pg_attribute: no row has NULL there. PostgreSQL 18 sets attnotnull also for a NOT NULL that is NOT VALID."""
 
 _COLUMNS = f"""
 WITH RECURSIVE base AS (
@@ -233,6 +233,7 @@ WHERE t.oid = ANY (%s) GROUP BY t.oid
 
 
 def read_column_types(connection: Connection, oid: int) -> list[ColumnTypes]:
+    """Read the columns of a table, in their order, each with every type that it contains."""
     types: dict[int, _Type] = {}
     oids: dict[str, set[int]] = {}
     for name, type_oid, *described in fetch_rows(connection, _REACHED, oid):
@@ -281,6 +282,7 @@ def _encoding(leaf: _Type, element: _Type | None) -> Literal["json", "jsonb", "a
 
 
 def column_faults(connection: Connection, settings: TableSettings, types: Sequence[ColumnTypes]) -> list[str]:
+    """Name the columns that cannot be archived without loss, each with the reason."""
     faults = [] if types else ["it has no columns"]
     if len(types) > MOST_COLUMNS:
         faults.append(
@@ -309,9 +311,9 @@ def column_faults(connection: Connection, settings: TableSettings, types: Sequen
 
 
 def _points_at_large_objects(connection: Connection, settings: TableSettings, one: ColumnTypes) -> bool:
-    """Whether a column has oids and one of them is that of a large object.
+    """Whether a column holds oids and one of them is that of a large object.
 
-    Where an oid lies deeper than in an array, any large object in the database is taken to be its target.
+    If an oid lies deeper than in an array, any large object in the database counts as its target.
     """
     if not any(type_.builtin and type_.name == "oid" for type_ in one.reached):
         return False
@@ -331,8 +333,11 @@ def _points_at_large_objects(connection: Connection, settings: TableSettings, on
 
 
 def key_faults(key: Iterable[ColumnTypes]) -> list[str]:
-    """Sessions see no schema but pg_catalog, so an extension's own equality is not there to look a key up by. And a delete
-    reads keys back, which runs the checks of domains inside of composites and ranges: functions of whoever owns the type."""
+    """Name the key columns that rows cannot be looked up by.
+
+    Sessions see only the schema pg_catalog, so an extension's own equality is not available. And a delete reads keys back, which
+    runs the checks of domains inside composites and ranges: code of the type's owner.
+    """
     faults = []
     for one in key:
         what = f"its key column {one.column.name} is {one.column.type}"

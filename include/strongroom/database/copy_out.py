@@ -1,7 +1,7 @@
-"""What a ``COPY … TO STDOUT`` answers, in blocks of many rows.
+"""The output of ``COPY … TO STDOUT``, in blocks of many rows.
 
-Each row is a message of its own, and psycopg's iteration begins to wait anew for each of them, which takes longer than the
-rest of its way. Here what has already arrived is taken out of libpq without waiting.
+Each row is a message of its own, and psycopg's iteration waits for each one, which takes longer than everything else. Here all
+messages that have already arrived are taken from libpq without waiting.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from psycopg.waiting import Wait
 
 
 def copied_blocks(copy: psycopg.Copy, *, most_messages: int, most_bytes: int) -> Iterator[bytes]:
-    """All that a COPY has to say, instead of iterating over it, and like that inside its ``with`` block.
+    """Read the whole output of a COPY. Use it instead of iterating, inside the ``with`` block of the COPY.
 
     Args:
-        copy: Of which nothing was read yet.
-        most_messages: A message mostly is a row but need not be, so that a block may end inside a row.
-        most_bytes: A block is full when it has as many; a single larger message is not cut.
+        copy: A COPY of which nothing was read yet.
+        most_messages: Messages per block. A message is usually a row but need not be, so a block may end inside a row.
+        most_bytes: A block is full when it has this many bytes; a single larger message is not cut.
 
     Yields:
         Blocks, none of them empty.
 
     Raises:
-        psycopg.Error: As iterating does. What came since the last block is dropped.
+        psycopg.Error: As for iterating. What arrived since the last block is dropped.
     """
     ended = False
     while not ended:

@@ -1,4 +1,4 @@
-"""What would stop each DELETE of a table that can be read: plan asks before anything is read or written."""
+"""What would make every DELETE on a readable table fail. Plan checks it before anything is read or written."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GROUP BY l.oid ORDER BY 1
 
 
 def require_deletable(connection: Connection, settings: TableSettings) -> None:
-    """See that the server lets rows of a table be deleted at all.
+    """Check that the server allows deletes on a table at all.
 
     Raises:
         SourceAccessError: It is a standby, or sessions of the role are read-only.

@@ -1,4 +1,4 @@
-"""A batch of archived keys and digests as a temporary table, to find the rows by that they speak of."""
+"""A batch of archived keys and digests as a temporary table, to look up the rows with these keys."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ BATCH = sql.Identifier("pg_temp", "strongroom_batch")
 
 
 def batch_table(key_types: Sequence[str], form: str) -> sql.Composed:
-    """The statement that makes the table.
+    """The statement that creates the table.
 
     Args:
-        key_types: Of the primary key's columns.
-        form: What stands around name and columns: ``IF NOT EXISTS {} ON COMMIT DELETE ROWS``.
+        key_types: Types of the primary key's columns.
+        form: The rest of the statement around name and columns: ``IF NOT EXISTS {} ON COMMIT DELETE ROWS``.
     """
     keys = sql.SQL(", ").join(
         sql.SQL("{} {}").format(sql.Identifier(f"k{position}"), sql.SQL(type_))
@@ -48,8 +48,7 @@ def same_key(shape: TableShape, alias: str) -> sql.Composed:
 
 
 def join_by_index(connection: Connection) -> None:
-    """For this transaction: a batch is small beside the table, whatever the planner believes of it, so rows are always
-    found by the index of the key."""
+    """Make this transaction find rows by the index of the key: a batch is small beside the table, whatever the planner thinks."""
     connection.execute("SET LOCAL enable_seqscan = off")
     connection.execute("SET LOCAL enable_hashjoin = off")
     connection.execute("SET LOCAL enable_mergejoin = off")

@@ -1,7 +1,7 @@
 """Rebuild rows from archived JSON lines inside the server, to compare them or to load them.
 
-The server itself reads each value into its column's type and writes the row's text again; equal digests then prove that
-the line holds the row without loss. Needs only the right to make temporary tables.
+The server itself reads each value into its column's type and writes the row's text again. Equal digests then prove that the line
+holds the row without loss. This needs only the right to create temporary tables.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ _BATCH_LINES = 2000
 _BATCH_BYTES = 1 << 22
 
 UNREADABLE = (msgspec.MsgspecError, psycopg.DataError, psycopg.IntegrityError, psycopg.NotSupportedError)
-"""What :meth:`RebuiltRows.fill` raises where lines do not read back into the types of their columns."""
+"""What :meth:`RebuiltRows.fill` raises if lines do not read back into the types of their columns."""
 
 
 class RebuiltRows:
-    """A temporary table of rows that the server read back from JSON lines, a batch at a time.
+    """A temporary table of rows that the server reads back from JSON lines, a batch at a time.
 
-    Its columns have names of ours: ``c0``, ``c1``, … in the order of the columns, and ``dropped`` for what is put aside.
+    Its columns are called ``c0``, ``c1``, … in the order of the columns, and ``dropped`` for fields that are kept aside.
 
     Args:
         columns: The columns to read; a line may have others.
-        collations: By column, a COLLATE clause where it is not the type's own.
-        aside: Fields of the lines that go into ``dropped`` together, as jsonb; without any it is NULL.
+        collations: A COLLATE clause for each column whose collation is not the type's own.
+        aside: Fields of the lines that go into ``dropped`` together, as jsonb; NULL if there are none.
     """
 
-    # pg_temp takes no part in name look-up unless it is named, so nobody's table can stand in for it.
+    # The name is qualified, so no other table can be taken for it.
     table = sql.Identifier("pg_temp", "strongroom_rows")
 
     def __init__(
@@ -74,9 +74,9 @@ class RebuiltRows:
         )
 
     def fill(self, lines: Sequence[bytes]) -> None:
-        """Put the rows of some lines (without their newlines) in place of those before.
+        """Replace the rows by those of some lines (without their newlines).
 
-        A domain's check inside a composite type is somebody's function, and runs here.
+        The check of a domain inside a composite type is a user's function, and it runs here.
 
         Raises:
             msgspec.MsgspecError, psycopg.Error: One of :data:`UNREADABLE`; its message may quote the row.
@@ -89,7 +89,7 @@ class RebuiltRows:
         self._connection.execute(sql.SQL("TRUNCATE {}").format(self.table))
 
     def add(self, lines: Sequence[bytes]) -> None:
-        """:meth:`fill` without removing the rows before; a transaction that is READ ONLY may do this, too."""
+        """Add rows. Unlike :meth:`fill` this is also allowed in a READ ONLY transaction."""
         columns = self.reader.columns(lines)
         with self._connection.cursor() as cursor, cursor.copy(self._copy) as copy:
             copy.write(copy_rows([map(str, range(len(lines))), *columns]))
@@ -126,7 +126,7 @@ def rebuilt_keys(connection: Connection, shape: TableShape, lines: Iterable[byte
 
 
 def _read_back(connection: Connection, rebuilt: RebuiltRows, batch: Sequence[bytes], query: sql.Composed) -> bytes:
-    """Fill the table and read the answer of a query of it, so that whatever runs meanwhile changes no row and no setting."""
+    """Fill the table and query it, so that user code that runs meanwhile can change no row and no setting."""
     with connection.transaction(force_rollback=True):
         connection.execute("SET TRANSACTION READ ONLY")
         rebuilt.add(batch)
@@ -136,7 +136,7 @@ def _read_back(connection: Connection, rebuilt: RebuiltRows, batch: Sequence[byt
 
 
 def batches(lines: Iterable[bytes], *, most_lines: int, most_bytes: int) -> Iterator[list[bytes]]:
-    """Group lines so that neither many nor large ones are in memory at once; a single larger line stands alone."""
+    """Group lines, limited by number and by bytes; a single larger line forms its own batch."""
     batch: list[bytes] = []
     size_bytes = 0
     for line in lines:
@@ -150,7 +150,7 @@ def batches(lines: Iterable[bytes], *, most_lines: int, most_bytes: int) -> Iter
 
 
 def read_ahead(batches: Iterator[_Batch]) -> Generator[_Batch]:
-    """The same batches; while one is worked on, another thread reads the next, and no more than that."""
+    """Yield the same batches; while one is in use, another thread reads the next one, and no more."""
     with ThreadPoolExecutor(1) as reader:
         reading = reader.submit(next, batches, None)
         while (batch := reading.result()) is not None:
@@ -159,7 +159,7 @@ def read_ahead(batches: Iterator[_Batch]) -> Generator[_Batch]:
 
 
 def told(error: Exception) -> str:
-    """What is wrong with a line, without the message: that may quote the row."""
+    """What is wrong with a line, without the error's message, which may quote the row."""
     if not isinstance(error, psycopg.Error):
         return f"{type(error).__name__}"
     about = named_by_server(error.diag)
@@ -169,7 +169,7 @@ def told(error: Exception) -> str:
 def _unreadable(shape: TableShape, error: Exception) -> IntegrityError:
     return IntegrityError(
         f"archived rows of {shape.schema_name}.{shape.table_name} do not read back into their column types",
-        expected="lines that the server reads as the rows they were made of",
+        expected="lines that the server reads as the original rows",
         found=told(error),
         hint="No row was deleted by this step. A stored value breaks a rule of its own type, such as a domain's check "
         "that was added NOT VALID: correct those rows, then clear 'plan' and the tasks after it. SQLSTATE 25006 means that such a "

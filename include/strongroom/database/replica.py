@@ -1,8 +1,7 @@
-"""Reads a part from a standby, so that the primary has less to do; where that is no good, from the primary.
+"""Reads a part from a standby, to take load off the primary; if the standby is not fit, from the primary.
 
-What is read is only believed because the delete compares each row again, on the primary. So a wrong standby loses no
-row, but it would fill archives with the wrong ones: it must be a standby of this very database, and have replayed all
-that the primary had when it was asked.
+The delete compares each row again on the primary, so a wrong standby loses no row. But it would fill archives with wrong rows:
+it must be a standby of this very database, and must have replayed everything that the primary had when it was asked.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ OpenSource = Callable[[], AbstractContextManager[Connection]]
 
 @dataclass(frozen=True)
 class Position:
-    """Which database, and how far its write-ahead log had come."""
+    """A database, and a position in its write-ahead log."""
 
     identity: SourceIdentity
     lsn: str | None
@@ -38,10 +37,10 @@ class Position:
 
 @contextmanager
 def read_source(open_primary: OpenSource, open_replica: OpenSource) -> Iterator[Connection]:
-    """A session to read a part in: the replica's if that is fit, else the primary's; the log says which and why.
+    """A session to read a part in: on the replica if it is fit, else on the primary. The log says which, and why.
 
     Raises:
-        SourceAccessError: The primary lets nobody in.
+        SourceAccessError: The primary refuses the connection.
         SourceError: The primary cannot be reached.
     """
     with open_primary() as primary:
@@ -49,7 +48,7 @@ def read_source(open_primary: OpenSource, open_replica: OpenSource) -> Iterator[
     with ExitStack() as sessions:
         problem: str | None
         try:
-            # Its session stays open, for the reading, where it is fit.
+            # If the replica is fit, its session stays open for the reading.
             replica = sessions.enter_context(open_replica())
             with translated_errors("behind the replica's connection"):
                 problem = find_problem(replica, position)
@@ -68,28 +67,28 @@ def _position_of(primary: Connection) -> Position:
     try:
         row: Any = primary.execute("SELECT pg_current_wal_lsn()::text").fetchone()
     except (errors.UndefinedFunction, errors.InsufficientPrivilege, errors.FeatureNotSupported):
-        row = (None,)  # servers that only speak PostgreSQL's protocol have no such log
+        row = (None,)  # servers that only speak PostgreSQL's protocol have no write-ahead log positions
     return Position(read_identity(primary), row[0])
 
 
 def find_problem(replica: Connection, primary: Position, *, wait_seconds: float = WAIT_SECONDS) -> str | None:
-    """Why a part may not be read from a replica; None when it may.
+    """Why a part may not be read from a replica; None if it may.
 
-    Waits for the replica to have replayed all that the primary had.
+    Waits until the replica has replayed everything that the primary had.
 
     Args:
         replica: A session in autocommit mode.
-        primary: What its primary said.
+        primary: Identity and position of the primary.
         wait_seconds: How long it may take.
     """
     row: Any = replica.execute("SELECT pg_is_in_recovery()").fetchone()
     if not row[0]:
-        return "it is no standby"
+        return "it is not a standby"
     theirs = read_identity(replica)
     if not _is_same(theirs, primary.identity):
         return f"it is a standby of another database: {_name(theirs)} and not {_name(primary.identity)}"
     if primary.lsn is None:
-        return "the primary does not tell how far it is"
+        return "the primary does not tell its position"
     until = time.monotonic() + wait_seconds
     while True:
         row = replica.execute(
@@ -98,7 +97,7 @@ def find_problem(replica: Connection, primary: Position, *, wait_seconds: float 
         if row[0]:
             return None
         if row[0] is None:
-            return "it does not tell how far it has replayed"
+            return "it does not tell its replay position"
         if time.monotonic() >= until:
             return f"it has replayed {row[1]} and not {primary.lsn} within {wait_seconds:g} seconds"
         time.sleep(0.2)

@@ -1,4 +1,4 @@
-"""What the role of a session may not do, in words and as the statements that let it."""
+"""The rights that a session's role lacks, in words and as the GRANT statements to fix that."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from strongroom.errors import SourceAccessError
 
 
 class Rights:
-    """Looks at rights one after the other, and tells all that are missing in one error.
+    """Checks rights one after the other, and reports all that are missing in one error.
 
     Attributes:
-        role: Whose rights they are, quoted as SQL quotes it.
+        role: The role, quoted for SQL.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -20,7 +20,7 @@ class Rights:
         self._grants: list[str] = []
 
     def look_at_table(self, schema_name: str, table_name: str, *rights: str, why: str = "") -> None:
-        """See that the role may do all of it, may use the schema, and sees all rows."""
+        """Check that the role has all these rights, may use the schema, and sees all rows."""
         for usage, schema, table, missing, hidden in fetch_rows(
             self._connection,
             "SELECT has_schema_privilege(n.oid, 'USAGE'), quote_ident(n.nspname), format('%%I.%%I', n.nspname, c.relname), "
@@ -41,7 +41,7 @@ class Rights:
                 self._note(f"sight of all rows of {name}: row-level security hides some")
 
     def look_at_sequence(self, schema_name: str, name: str, right: str) -> None:
-        """See that the role may do one thing with a sequence; what a restore needs in the end is granted together."""
+        """Check one right on a sequence. The GRANT covers everything that a restore needs."""
         [(held, sequence)] = fetch_rows(
             self._connection,
             "SELECT has_sequence_privilege(q, %s), q FROM (SELECT format('%%I.%%I', %s::text, %s::text) AS q) AS named",
@@ -53,7 +53,7 @@ class Rights:
             self._note(f"{right} on sequence {schema_name}.{name}", f"SELECT, UPDATE ON SEQUENCE {sequence}")
 
     def look_at_temporary_tables(self) -> None:
-        """See that the role may make them."""
+        """Check that the role may create temporary tables."""
         [(held, database)] = fetch_rows(
             self._connection,
             "SELECT has_database_privilege(current_database(), 'TEMPORARY'), quote_ident(current_database())",
@@ -65,7 +65,7 @@ class Rights:
         """Raise if anything was missing.
 
         Args:
-            where: The table that it is all about.
+            where: The table in question.
             safe: What did not happen, for the hint.
 
         Raises:

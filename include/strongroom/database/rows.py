@@ -27,13 +27,13 @@ from strongroom.records import Column, PlannedPart, TableShape
 
 
 def row_text(alias: sql.Composable, xml: Sequence[sql.Composable] = ()) -> sql.Composed:
-    """The text of a whole row: every column that the table has at that moment, in order, then the exact text of its xml.
+    """The text of a whole row: all columns that the table has at that moment, in order, then the exact text of its xml.
 
     Args:
-        alias: What the statement calls the row.
-        xml: Names of the columns that :func:`xml_columns` finds.
+        alias: The row's alias in the statement.
+        xml: The columns that :func:`xml_columns` finds.
     """
-    # Not alias::text: a column of that name would be taken for the row, and a cast of the row's type be followed.
+    # Not alias::text: a column of that name would be taken for the row, and a user's cast of the row type would be followed.
     if not xml:
         return sql.SQL("concat({}.*)").format(alias)
     texts = sql.SQL(", ").join(sql.SQL("{}.{}::text").format(alias, name) for name in xml)
@@ -52,7 +52,7 @@ def digest_of_row(shape: TableShape, alias: str) -> sql.Composed:
 
 
 def digest_of_columns(shape: TableShape, alias: str) -> sql.Composed:
-    """:func:`row_digest` over the columns of a shape, in its order, whatever else or in whatever order the row has them.
+    """:func:`row_digest` over the columns of a shape, in the shape's order, whichever columns the row has in whichever order.
 
     Args:
         shape: What was archived.

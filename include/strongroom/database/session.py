@@ -1,4 +1,4 @@
-"""The source database: how to connect, what every session is set to, and what its errors become.
+"""The source database: how to connect, the settings of every session, and what its errors become.
 
 Values leave and enter the server as text, so each session pins every setting that changes how a value is written.
 """
@@ -33,7 +33,7 @@ PINNED = {
     "lc_monetary": "C",
     "quote_all_identifiers": "off",
     "row_security": "off",  # an error instead of silently missing rows
-    # Names in values come out qualified, and nobody's function or temporary table stands in for one of the server's own.
+    # Names in values come out qualified, and no user's function or temporary table can replace one of the server's own.
     "search_path": "pg_catalog, pg_temp",
     "standard_conforming_strings": "on",
     "synchronize_seqscans": "off",  # the same query gives the same order
@@ -43,24 +43,24 @@ PINNED = {
 """Session settings that decide how values are written, and what is visible."""
 
 _CHECKED = "verify-full"
-"""The one mode of libpq that encrypts and sees to it that the server is who it says it is."""
+"""The only mode of libpq that encrypts and also checks the server's identity."""
 
 _ROOT_CERTIFICATES = Path("~/.postgresql/root.crt")
-"""Where libpq looks for authorities by itself."""
+"""Where libpq looks for certificate authorities by default."""
 
 _KEEPALIVES = {"keepalives_idle": 60, "keepalives_interval": 10, "keepalives_count": 6}
-"""In seconds, and how often: both ends then notice within two minutes that a line was cut without a word. By default
-that takes hours, in which the server keeps the locks of a batch whose task is long dead."""
+"""Seconds, and how often. With these both ends notice a silently broken connection within two minutes. By default that takes
+hours, during which the server keeps the locks of a batch whose task is long dead."""
 
-# Who calls RAISE chooses message and SQLSTATE, and the server itself quotes values in many messages. Which of its functions wrote
-# an error nobody can choose.
+# RAISE chooses its message and SQLSTATE freely, and the server itself quotes values in many messages. But nobody can choose which
+# function of the server wrote an error.
 _NAMES_NO_VALUE = frozenset(
     {"ProcessInterrupts", "PreventCommandIfReadOnly", "mdextend", "mdzeroextend", "LockAcquireExtended"}
 )
-"""Functions of the server that write about the server alone, whatever was being done."""
+"""Functions of the server whose messages never quote a value."""
 
 _NAMES_A_TABLE = frozenset({"aclcheck_error", "parserOpenTable", "CheckCmdReplicaIdentity"})
-"""Functions of the server that name what a statement names. Inside a function a statement may be made of a value."""
+"""Functions of the server whose messages name what the statement names. Inside a function a statement may contain a value."""
 
 _NAMES_A_CONSTRAINT = frozenset(
     {
@@ -73,7 +73,7 @@ _NAMES_A_CONSTRAINT = frozenset(
         "ri_triggers.c",
     }
 )
-"""Files of the server whose errors name constraints, columns and types, and these as they are."""
+"""Source files of the server whose errors name constraints, columns and types truthfully."""
 
 _FINAL = frozenset({"28", "3D", "42"})
 
@@ -98,19 +98,19 @@ def open_source(
         connect_timeout_seconds: Longest wait for the server.
         statement_timeout_seconds: Longest run of one statement.
         lock_timeout_seconds: Longest wait for one lock.
-        idle_timeout_seconds: The server ends a session that stands still inside a transaction for longer: a worker that
-            was frozen keeps neither its locks nor the right to go on.
+        idle_timeout_seconds: The server ends a session that is idle in a transaction for longer, so a frozen worker
+            keeps neither its locks nor the right to continue.
 
     Raises:
         ConfigurationError: The connection would not be encrypted.
         SourceAccessError: Wrong password, no such database, a right is missing.
-        SourceError: The server cannot be reached, or broke off.
+        SourceError: The server cannot be reached, or the connection broke.
     """
     parameters = _parse(conninfo)
     if tls_required:
         _require_tls(parameters)
     parameters |= {"application_name": application_name[:63], "connect_timeout": connect_timeout_seconds}
-    # From the first statement on: the driver knows no EUC_TW, and a session begins in the database's own encoding.
+    # Set from the first statement on: a session starts in the database's own encoding, and the driver does not know EUC_TW.
     parameters["client_encoding"] = PINNED["client_encoding"]
     parameters = {**_KEEPALIVES, "tcp_user_timeout": 120_000, **parameters}
     with (
@@ -118,7 +118,7 @@ def open_source(
         psycopg.connect(make_conninfo("", **parameters), autocommit=True) as connection,
     ):
         pinned = PINNED | {
-            "jit": "off",  # would be compiled again for each batch of a delete, which takes longer than the batch
+            "jit": "off",  # each batch of a delete would be compiled again, which takes longer than the batch
             "statement_timeout": f"{statement_timeout_seconds}s",
             "lock_timeout": f"{lock_timeout_seconds}s",
             "idle_in_transaction_session_timeout": f"{idle_timeout_seconds}s",
@@ -130,10 +130,10 @@ def open_source(
 
 
 def _refuse_shared_session(connection: Connection, parameters: dict[str, Any]) -> None:
-    """A pooler that gives each transaction another session of the server loses what was pinned, and temporary tables.
+    """Refuse a pooler that gives each transaction another server session: it loses our settings and temporary tables.
 
-    A pooler makes up the number of the server's process that it tells at the login. If it does not keep one for us, we get
-    another from time to time, or a second session gets ours.
+    A pooler invents the process number that it reports at login. If it does not keep one server process for us, we get
+    another one from time to time, or a second session gets ours.
     """
 
     def process(session: Connection) -> object:
@@ -147,13 +147,13 @@ def _refuse_shared_session(connection: Connection, parameters: dict[str, Any]) -
         with psycopg.connect(make_conninfo("", **parameters)) as second:
             shared = process(second) == ours or any(process(connection) != ours for _ in range(3))
     except errors.ProtocolViolation:
-        shared = True  # it knows no transactions at all
+        shared = True  # it does not support transactions
     except psycopg.OperationalError:
-        shared = False  # it has no other session left, so one is ours
+        shared = False  # it has no other session left, so this one is ours alone
     if shared:
         raise ConfigurationError(
             f"the connection to {_where(parameters)} goes through a pooler that gives each transaction another session",
-            expected="one session of the server's from login to end",
+            expected="one server session from login to logout",
             found="pool_mode transaction or statement, as pgbouncer calls it",
             hint="Nothing was read and no row was deleted. Let the connection lead to PostgreSQL itself, or to a pool with "
             "pool_mode session.",
@@ -161,10 +161,10 @@ def _refuse_shared_session(connection: Connection, parameters: dict[str, Any]) -
 
 
 def pin(connection: Connection) -> None:
-    """Set what every session is set to once more, because functions of other people may have run in this one since.
+    """Set the pinned settings again, because functions of other users may have run in this session.
 
-    To be called before anything is read or compared in a transaction in which a row was written: a trigger can set whatever it
-    likes. A rollback brings back what was set before the transaction.
+    Call this before reading or comparing anything in a transaction that wrote a row: a trigger can change any setting.
+    A rollback restores the settings from before the transaction.
     """
     _set(connection, PINNED)
 
@@ -195,7 +195,7 @@ def _require_tls(parameters: dict[str, Any]) -> None:
 
 
 def _hosts(parameters: dict[str, Any]) -> list[str]:
-    """Where libpq would connect to, one after the other: an address counts before the name that stands in the same place."""
+    """The hosts that libpq would try, in order. An address takes precedence over the name in the same position."""
     addresses, names = (
         str(parameters[key] if key in parameters else os.environ.get(variable, "")).split(",")
         for key, variable in (("hostaddr", "PGHOSTADDR"), ("host", "PGHOST"))
@@ -206,7 +206,7 @@ def _hosts(parameters: dict[str, Any]) -> list[str]:
 def _parse(conninfo: str) -> dict[str, Any]:
     try:
         return {**conninfo_to_dict(conninfo)}
-    except psycopg.ProgrammingError:  # its message quotes the piece that it does not understand: perhaps the password
+    except psycopg.ProgrammingError:  # its message quotes what it does not understand, perhaps the password
         raise ConfigurationError(
             "the source connection cannot be read",
             expected="a connection string as libpq takes it",
@@ -221,7 +221,7 @@ def _where(parameters: dict[str, Any]) -> str:
 
 @contextmanager
 def translated_errors(where: str) -> Iterator[None]:
-    """Turn the driver's errors into ours, without the row contents that some of the server's messages carry."""
+    """Turn the driver's errors into ours, without the row contents that some of the server's messages quote."""
     try:
         yield
     except psycopg.Error as error:
@@ -232,7 +232,7 @@ def _translate(error: psycopg.Error, where: str) -> StrongroomError:
     state = error.sqlstate or ""
     said = server_said(error.diag) or f"{type(error).__name__} (SQLSTATE {state or 'none'})"
     if not state and isinstance(error, psycopg.OperationalError):
-        # Without a state libpq itself is speaking: the server said no to a login, or nobody answered.
+        # Without a state the message is libpq's own: the server refused the login, or did not answer.
         said = " ".join(str(error).split())
     refused = state[:2] in _FINAL or any(
         sign in said
@@ -255,13 +255,13 @@ def _translate(error: psycopg.Error, where: str) -> StrongroomError:
     return SourceError(
         f"the source database {where} failed",
         found=said,
-        hint="What was deleted before lies in a verified archive; nothing else was. See whether the server is up; "
-        "the task tries again by itself and goes on where it stopped.",
+        hint="All deleted rows are in a verified archive. Check that the server is up; "
+        "the task tries again by itself and continues where it stopped.",
     )
 
 
 def server_said(diagnosis: Diagnostic) -> str | None:
-    """The message of an error or a notice, where the server itself wrote it and it quotes no value."""
+    """The message of an error or a notice, if the server itself wrote it and it quotes no value; else None."""
     function, inside = diagnosis.source_function, diagnosis.context is not None
     if function in _NAMES_NO_VALUE or (function in _NAMES_A_TABLE and not inside):
         return " ".join(str(diagnosis.message_primary).split())
@@ -269,14 +269,14 @@ def server_said(diagnosis: Diagnostic) -> str | None:
 
 
 def named_by_server(diagnosis: Diagnostic) -> str | None:
-    """The constraint, column or type that an error is about, where the server itself named it: RAISE can name anything."""
+    """The constraint, column or type that an error is about, if the server itself named it; RAISE can name anything."""
     if diagnosis.source_file not in _NAMES_A_CONSTRAINT:
         return None
     return diagnosis.constraint_name or diagnosis.column_name or diagnosis.datatype_name
 
 
 def read_identity(connection: Connection) -> SourceIdentity:
-    """Say which database this is."""
+    """Read which database this is."""
     row = connection.execute(
         "SELECT current_database(), oid::bigint, current_setting('server_version') FROM pg_database "
         "WHERE datname = current_database()"
@@ -295,7 +295,7 @@ def read_identity(connection: Connection) -> SourceIdentity:
 
 
 def read_life(connection: Connection) -> str:
-    """Which database this is, and in which of its lives: another one when it was set back or a standby took its place."""
+    """Which database this is, and on which timeline. The text changes when the database was restored or a standby was promoted."""
     identity = read_identity(connection)
     try:
         row = connection.execute("SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)").fetchone()
@@ -311,5 +311,5 @@ def qualified(schema_name: str, table_name: str) -> sql.Identifier:
 
 
 def fetch_rows(connection: Connection, query: str, *parameters: object) -> list[tuple[Any, ...]]:
-    """All rows of a query of the catalogue."""
+    """All rows of a query on the system catalogue."""
     return connection.execute(query, parameters).fetchall()

@@ -131,7 +131,7 @@ def test_a_task_reads_from_the_replica_where_the_settings_name_one(connected, tm
         name = session.execute("SELECT current_setting('application_name')").fetchone()
 
     assert name == ("strongroom audit extract",)
-    assert ("Reads from the primary, not from the replica: it is no standby" in caplog.text) == (replica is not None)
+    assert ("Reads from the primary, not from the replica: it is not a standby" in caplog.text) == (replica is not None)
 
 
 def test_a_replica_whose_connection_is_missing_is_an_error(connected, tmp_path):

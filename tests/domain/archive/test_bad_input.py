@@ -137,7 +137,7 @@ def test_an_unreachable_database(chain):
 
     assert text.startswith("SourceError: the source database postgres@127.0.0.1:")
     assert "refused" in text
-    assert "HINT: What was deleted before lies in a verified archive; nothing else was." in text
+    assert "HINT: All deleted rows are in a verified archive." in text
     chain.conninfo = right
     require_success(chain)
 

@@ -147,7 +147,7 @@ def test_the_primary_itself_is_no_replica(chain, caplog):
     [part] = chain.plan().parts
 
     assert chain.extract(part).rows == 100
-    assert "it is no standby" in caplog.text
+    assert "it is not a standby" in caplog.text
 
 
 def test_another_database_of_the_standby_is_not_read_from(chain, standby, caplog):
@@ -189,7 +189,7 @@ def test_servers_that_do_not_tell_how_far_they_are_are_not_compared(chain, caplo
         extracted = chain.extract(part)
 
     assert (extracted.rows, chain.read_from) == (100, False)
-    who = "the primary does not tell how far it is" if silent == "pg_current_wal_lsn" else "it does not tell how far"
+    who = "the primary does not tell its position" if silent == "pg_current_wal_lsn" else "it does not tell how far"
     assert who in caplog.text
 
 

@@ -53,7 +53,7 @@ def test_a_commit_that_is_cut_off_is_counted_as_what_it_was(scene: Scene, side):
 
     with (
         scenario.boundaries(at_first(side, "COMMIT", cut)) as (place, _),
-        pytest.raises(SourceError, match="goes on where it stopped"),
+        pytest.raises(SourceError, match="continues where it stopped"),
     ):
         Steps(place).run("delete")
 
