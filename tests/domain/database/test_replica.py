@@ -189,7 +189,11 @@ def test_servers_that_do_not_tell_how_far_they_are_are_not_compared(chain, caplo
         extracted = chain.extract(part)
 
     assert (extracted.rows, chain.read_from) == (100, False)
-    who = "the primary does not tell its position" if silent == "pg_current_wal_lsn" else "it does not tell how far"
+    who = (
+        "the primary does not tell its position"
+        if silent == "pg_current_wal_lsn"
+        else "it does not tell its replay position"
+    )
     assert who in caplog.text
 
 
