@@ -53,6 +53,17 @@ def test_each_page_that_something_names_is_there() -> None:
     assert [(name, path) for name, path in sorted(named) if not (REPOSITORY / name).is_file()] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_each_path_that_a_page_names_is_there(page: Path) -> None:
+    """Files and folders of the repository, from its root, as a reader would look for them."""
+    if page.name == "CHANGELOG.md":
+        return
+    roots = "bench|dags|deploy|include|local|plugins|tests"
+    paths = re.findall(rf"`((?:{roots})/[\w./-]+)`", page.read_text())
+
+    assert [path for path in paths if not (REPOSITORY / path).exists()] == []
+
+
 def test_the_page_that_a_guard_names_stays() -> None:
     """The text of the guard's function lies in databases, where it is compared byte for byte: the page cannot move."""
     source = Path(guard.__file__).read_text()
