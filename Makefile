@@ -49,7 +49,7 @@ fuzz: setup ## Fuzz the readers for minutes instead of seconds
 	@HYPOTHESIS_PROFILE=long $(VENV)/python -m pytest tests/domain/formats/test_readers.py
 
 test-faults: setup ## Break each step at each of its moments, and count the rows afterwards (WRITE=1; see docs/explain/reliability.md)
-	@$(if $(WRITE),STRONGROOM_FAULTS_TABLE=docs/explain/reliability.md) $(VENV)/python -m pytest tests/system/faults tests/system/races tests/system/e2e/test_kill_scheduler.py tests/system/demo tests/system/scaling $(ARGS)
+	@$(if $(WRITE),STRONGROOM_FAULTS_TABLE=docs/explain/reliability.md) deploy/test-faults $(ARGS)
 
 soak: setup ## Archive, restore and purge in a loop under a writer; nothing may grow (MINUTES=5; see docs/explain/reliability.md)
 	@$(VENV)/python -m bench.soak --minutes $(MINUTES)

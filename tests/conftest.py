@@ -22,6 +22,7 @@ from tests.support.sessions import own_folder
 # them. This comes before the first import of Airflow, which reads the environment. What the tests themselves are told stays.
 for name in [*os.environ]:
     if name.startswith(("STRONGROOM_", "AIRFLOW_", "_AIRFLOW", "AWS_", "PG")) and name not in (
+        "STRONGROOM_FAULTS_EXPECTED",
         "STRONGROOM_FAULTS_TABLE",
         "STRONGROOM_POSTGRES",
         "STRONGROOM_TEST_SERVERS",

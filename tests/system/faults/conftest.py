@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -14,7 +12,7 @@ from psycopg import sql
 
 from strongroom_local.servers.postgres import PostgresServer
 from strongroom_local.servers.s3 import ObjectStore
-from tests.system.faults.matrix import MATRIX, write_table
+from tests.system.faults import reporting
 from tests.system.faults.scenario import Scene
 
 _numbers = itertools.count(1)
@@ -33,13 +31,7 @@ def scene(postgres: PostgresServer, object_store: ObjectStore, tmp_path_factory:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-def pytest_terminal_summary(terminalreporter: Any, exitstatus: int) -> None:
-    """Print the table; write it into the docs when that is asked for and everything passed."""
-    if not MATRIX:
-        return
-    terminalreporter.section("fault matrix")
-    for line in MATRIX.lines():
-        terminalreporter.write_line(line)
-    target = os.environ.get("STRONGROOM_FAULTS_TABLE")
-    if target and exitstatus == 0:
-        write_table(Path(target), MATRIX)
+def pytest_configure(config: pytest.Config) -> None:
+    """The table is printed at the end of each run that has some of these tests."""
+    if not config.pluginmanager.is_registered(reporting):
+        config.pluginmanager.register(reporting)

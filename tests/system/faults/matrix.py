@@ -4,17 +4,51 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from tests.support.ledger import Tally
+if TYPE_CHECKING:
+    from tests.support.ledger import Tally
 
 BEGIN, END = "<!-- fault matrix: begin -->", "<!-- fault matrix: end -->"
 _HEAD = (
     "| scenario | faults injected | runs | rows at risk | rows lost | rows resurrected | how it recovered |",
     "|---|--:|--:|--:|--:|--:|---|",
 )
+
+
+class Note(NamedTuple):
+    """What one run of a scenario found. It travels between processes, so it holds plain values only."""
+
+    scenario: str
+    faults: int
+    at_risk: int
+    lost: int
+    resurrected: int
+    recovered: str
+
+
+class Notebook:
+    """Collects what the scenarios of a test find; may be told from several threads."""
+
+    def __init__(self) -> None:
+        self._notes: list[Note] = []
+        self._lock = threading.Lock()
+
+    def note(self, scenario: str, tally: Tally, *, recovered: str, faults: int = 1) -> None:
+        """Add one run of a scenario, before anybody judges it."""
+        lost = len(tally.lost) + len(tally.altered) + len(tally.doubled)
+        note = Note(scenario, faults, tally.at_risk, lost, len(tally.resurrected), recovered)
+        with self._lock:
+            self._notes.append(note)
+
+    def take(self) -> list[Note]:
+        """Give what was noted since the last time."""
+        with self._lock:
+            taken, self._notes = self._notes, []
+        return taken
 
 
 @dataclass
@@ -28,42 +62,27 @@ class Line:
     resurrected: int = 0
     recovered: Counter[str] = field(default_factory=Counter)
 
+    def add(self, note: Note) -> None:
+        """Add one run."""
+        self.faults += note.faults
+        self.runs += 1
+        self.at_risk += note.at_risk
+        self.lost += note.lost
+        self.resurrected += note.resurrected
+        self.recovered[note.recovered] += 1
 
-class Matrix:
-    """Collects what scenarios found; may be told from several threads."""
 
-    def __init__(self) -> None:
-        self._lines: dict[str, Line] = {}
-        self._lock = threading.Lock()
-
-    def __bool__(self) -> bool:
-        return bool(self._lines)
-
-    def note(self, scenario: str, tally: Tally, *, recovered: str, faults: int = 1) -> None:
-        """Add one run of a scenario, before anybody judges it."""
-        with self._lock:
-            line = self._lines.setdefault(scenario, Line())
-            line.faults += faults
-            line.runs += 1
-            line.at_risk += tally.at_risk
-            line.lost += len(tally.lost) + len(tally.altered) + len(tally.doubled)
-            line.resurrected += len(tally.resurrected)
-            line.recovered[recovered] += 1
-
-    def lines(self) -> Iterator[str]:
-        """The table in Markdown."""
-        yield from _HEAD
-        total = Line()
-        for scenario, line in self._lines.items():
-            yield _written(scenario, line, _ways(line))
-            total = Line(
-                total.faults + line.faults,
-                total.runs + line.runs,
-                total.at_risk + line.at_risk,
-                total.lost + line.lost,
-                total.resurrected + line.resurrected,
-            )
-        yield _written("**all**", total, "")
+def table(notes: Iterable[Note]) -> Iterator[str]:
+    """The matrix in Markdown, a line for each scenario in the order of their first notes."""
+    lines: dict[str, Line] = {}
+    total = Line()
+    for note in notes:
+        lines.setdefault(note.scenario, Line()).add(note)
+        total.add(note)
+    yield from _HEAD
+    for scenario, line in lines.items():
+        yield _written(scenario, line, _ways(line))
+    yield _written("**all**", total, "")
 
 
 def _written(scenario: str, line: Line, recovered: str) -> str:
@@ -77,12 +96,12 @@ def _ways(line: Line) -> str:
     return ", ".join(f"{way} ({times})" for way, times in sorted(line.recovered.items()))
 
 
-def write_table(page: Path, matrix: Matrix) -> None:
+def write_table(page: Path, lines: Iterable[str]) -> None:
     """Replace the table between the page's two markers."""
     before, rest = page.read_text().split(BEGIN)
     _, after = rest.split(END)
-    page.write_text("\n".join([before + BEGIN, *matrix.lines(), END + after]))
+    page.write_text("\n".join([before + BEGIN, *lines, END + after]))
 
 
-MATRIX = Matrix()
-"""Of this session."""
+MATRIX = Notebook()
+"""Of this process."""

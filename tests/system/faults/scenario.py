@@ -21,6 +21,7 @@ from tests.support.chain import some_settings
 from tests.support.ledger import Ledger, Tally, examine, opened
 from tests.support.proxies import DatabaseProxy, HoldingProxy, Moment, Watch, pass_all
 from tests.system.faults.matrix import MATRIX
+from tests.system.faults.progress import TELLER
 from tests.system.faults.steps import ARCHIVE_STEPS, CLAIM_TTL, Ending, Place, Steps, step_process
 
 ROWS = 120
@@ -196,6 +197,12 @@ class Scenario:
 
 def side_by_side(work: Callable[[_One], None], given: Sequence[_One], *, at_once: int = _SIDE_BY_SIDE) -> None:
     """Do the same for several things at once, and fail with the first that failed."""
+
+    def work_and_tell(one: _One) -> None:
+        work(one)
+        TELLER.moment()
+
+    TELLER.moments(len(given))
     with ThreadPoolExecutor(at_once) as workers:
-        for done in [workers.submit(work, one) for one in given]:
+        for done in [workers.submit(work_and_tell, one) for one in given]:
             done.result()

@@ -1,0 +1,165 @@
+"""A plugin for pytest: collects the fault matrix from the processes that run tests, and says how far the run has come.
+
+``make test-faults`` loads it with ``--fault-matrix``; other runs of these tests get the table at their end, no more. It is
+loaded before the tests' environment is made, so it imports nothing of the product.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system.faults.matrix import MATRIX, Note, table, write_table
+from tests.system.faults.progress import TELLER, Follower, Progress, Spent, plain_id, read_expected, write_expected
+
+_ALL_OF = ("tests/system/faults/", "tests/system/races/", "tests/system/demo/", "tests/system/scaling/")
+_STACKS = ("tests/system/demo/", "tests/system/e2e/", "tests/system/scaling/", "tests/airflow/")
+"""What starts whole stacks, one after the other: these tests share one process."""
+_NOTES = "fault matrix"
+_EVENTS = "fault_events"
+
+_found: dict[str, list[Note]] = {}
+_order: list[str] = []
+_follower: list[Follower] = []
+_progress: list[Progress] = []
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of ``make test-faults``."""
+    parser.addoption(
+        "--fault-matrix", action="store_true", help="run the whole fault matrix, and say how far it has come"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the file of events, or learn from the process that reports where it is."""
+    if not _asked(config):
+        return
+    given = getattr(config, "workerinput", None)
+    if given is not None:
+        TELLER.path = Path(given[_EVENTS])
+        return
+    handle, path = tempfile.mkstemp(prefix="strongroom-faults-")
+    os.close(handle)
+    TELLER.path = Path(path)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the file of events."""
+    if TELLER.path is not None and not hasattr(config, "workerinput"):
+        TELLER.path.unlink(missing_ok=True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a process that will run tests where the file is."""
+    node.workerinput[_EVENTS] = str(TELLER.path)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
+    """Begin to report on the tests that the first of the processes has found."""
+    _begin(node.config, ids)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep what belongs to the matrix, the longest first; whole stacks come one after the other."""
+    if not _asked(config):
+        return
+    kept = [item for item in items if item.nodeid.startswith(_ALL_OF) or item.get_closest_marker("exhaustive")]
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    expected = read_expected()
+    stacks = [item for item in kept if item.nodeid.startswith(_STACKS)]
+    others = [item for item in kept if item not in stacks]
+    others.sort(key=lambda item: -expected.get(item.nodeid, Spent()).seconds)
+    for item in stacks:
+        item.add_marker(pytest.mark.xdist_group("stacks"))
+    items[:] = stacks + others
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Without processes beside it this one reports on itself."""
+    if _asked(session.config) and not hasattr(session.config, "workerinput") and session.items:
+        _begin(session.config, [item.nodeid for item in session.items])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Tell when a test begins and ends."""
+    test = plain_id(item.nodeid)
+    TELLER.tell("begin", test)
+    try:
+        return (yield)
+    finally:
+        TELLER.tell("end", test)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
+    """Give the report what the test has found, so that it reaches the process that prints the table."""
+    report = yield
+    notes = MATRIX.take()
+    if notes:
+        report.user_properties = [*report.user_properties, (_NOTES, [list(note) for note in notes])]
+    return report
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Take what a test has found."""
+    for name, notes in report.user_properties:
+        if name == _NOTES:
+            _found.setdefault(plain_id(report.nodeid), []).extend(Note(*note) for note in notes)
+
+
+def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
+    """Print no dots between the lines about progress."""
+    if _asked(config) and report.passed:
+        return ("passed" if report.when == "call" else "", "", "PASSED")
+    return None
+
+
+def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
+    """Print the table; write it into the docs when that is asked for and everything passed."""
+    if hasattr(config, "workerinput"):  # this process knows its own share only
+        return
+    for follower in _follower:
+        follower.stop()
+    if not _found:
+        return
+    order = {test: number for number, test in enumerate(_order)}
+    notes = [note for test in sorted(_found, key=lambda test: order.get(test, 0)) for note in _found[test]]
+    terminalreporter.section("fault matrix")
+    for line in table(notes):
+        terminalreporter.write_line(line)
+    target = os.environ.get("STRONGROOM_FAULTS_TABLE")
+    if target and exitstatus == 0:
+        write_table(Path(target), table(notes))
+        for progress in _progress:
+            write_expected(progress.spent())
+
+
+def _begin(config: pytest.Config, ids: list[str]) -> None:
+    """Begin to report, once: each process collects the same tests."""
+    if _follower or TELLER.path is None or config.getoption("collectonly"):
+        return
+    _order.extend(plain_id(one) for one in ids)
+    processes = len(config.getoption("tx", None) or [None])
+    _progress.append(Progress(_order, processes))
+    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+    _follower.append(Follower(TELLER.path, _progress[0], lambda line: _say(reporter, line)))
+
+
+def _say(reporter: Any, line: str) -> None:
+    reporter.ensure_newline()
+    reporter.write_line(line)
+    reporter.flush()
+
+
+def _asked(config: pytest.Config) -> bool:
+    return bool(config.getoption("fault_matrix", False))
