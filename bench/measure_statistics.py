@@ -24,8 +24,8 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from strongroom.ledger.index import survey_catalog, write_index
-from strongroom.object_keys import CATALOG_INDEX
+from strongroom.ledger.index import survey_manifests, write_index
+from strongroom.object_keys import MANIFEST_INDEX
 from strongroom.settings import StoreSettings
 from strongroom.storage.store import Store
 from strongroom_local.servers.airflow import REPOSITORY
@@ -134,9 +134,9 @@ def measure(server: ObjectStore, store: Store, count: int) -> Seconds:
     }
     seconds: Seconds = {}
     for words, thing in things.items():
-        server.client("admin").delete_object(Bucket=BUCKET, Key=CATALOG_INDEX)
+        server.client("admin").delete_object(Bucket=BUCKET, Key=MANIFEST_INDEX)
         without = timed(thing, count, server)
-        write_index(store, survey_catalog(store))
+        write_index(store, survey_manifests(store))
         seconds[words] = [without, timed(thing, count, server)]
     return seconds
 

@@ -38,7 +38,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "strongroom.calendar": ("Window.covers", "Window.overlaps"),
     "strongroom.ledger.evidence": ("detached_windows", "covers", "parse_evidence"),
     "strongroom.ledger.manifests": ("require_part_of", "require_object"),
-    "strongroom.ledger.restores": ("require_wanted",),
+    "strongroom.ledger.restore_records": ("require_wanted",),
     "strongroom.tables.archived_keys": ("open_keys", "restore_keys"),
     "strongroom.tables.guard": (),
     "strongroom.tables.compare": (),

@@ -16,7 +16,7 @@ from pathlib import Path
 import boto3
 
 from strongroom.database.session import open_source, read_identity
-from strongroom.ledger.owner import claim_store
+from strongroom.ledger.owner import record_owner
 from strongroom.settings import StoreSettings
 from strongroom.storage.s3 import make_client
 from strongroom.storage.store import Store
@@ -32,7 +32,7 @@ def claim(done: Path) -> None:
     store = Store(make_client(settings, session=boto3.Session()), settings)
     store.prepare()
     with open_source("", application_name="strongroom bucket claim") as connection:
-        claim_store(store, read_identity(connection))
+        record_owner(store, read_identity(connection))
     done.touch()
 
 

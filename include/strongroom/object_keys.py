@@ -39,7 +39,7 @@ EVIDENCE, ARCHIVES, CLAIMS, RESTORES = "evidence/", "archives/", "claims/", "res
 REPORTS = "reports/"
 """Key prefix of all reports."""
 
-CATALOG_INDEX = "index/manifests.jsonl.zst"
+MANIFEST_INDEX = "index/manifests.jsonl.zst"
 """Manifests read before, all in one object: saves requests, proves nothing, can be made anew."""
 
 _SUFFIXES = {"zstd": ".jsonl.zst", "gzip": ".jsonl.gz", "none": ".jsonl"}

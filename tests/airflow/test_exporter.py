@@ -20,7 +20,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from psycopg.conninfo import conninfo_to_dict
 
-from strongroom.object_keys import CATALOG_INDEX, ArchiveId
+from strongroom.object_keys import MANIFEST_INDEX, ArchiveId
 from strongroom.settings import Settings, StoreSettings
 from strongroom.statistics.figures import Uncounted
 from strongroom.statistics.proofs import verify_archives
@@ -217,7 +217,7 @@ def test_whoever_only_reads_the_store_reads_each_manifest_once_and_leaves_no_ind
 
     assert [manifest.record_count for manifest in first.survey.manifests] == [71]
     assert (first.survey.read, second.survey.read, second.survey.manifests) == (1, 0, first.survey.manifests)
-    assert reader.head(CATALOG_INDEX) is None
+    assert reader.head(MANIFEST_INDEX) is None
 
 
 def test_a_taken_port_ends_with_one_error_and_a_hint(environment, exporter):

@@ -11,7 +11,7 @@ import zstandard
 
 from strongroom.archive.seal import seal_archive
 from strongroom.calendar import Partition
-from strongroom.ledger.owner import claim_store
+from strongroom.ledger.owner import record_owner
 from strongroom.object_keys import SOURCE_IDENTITY, ArchiveId
 from strongroom.records import ArchivePlan, Column, RunIdentity, SourceIdentity, TableShape, VerifiedPart, shape_sha256
 from strongroom.settings import TableSettings
@@ -26,7 +26,7 @@ def claim_if_unowned(store: Store, source: SourceIdentity = SOURCE) -> None:
     """Claim a new store for a database; one that has an owner keeps it."""
     store.prepare()
     if store.head(SOURCE_IDENTITY) is None:
-        claim_store(store, source)
+        record_owner(store, source)
 
 
 def upload_parts(store: Store, settings: TableSettings, key: str, *, parts: int = 3, sequence: int = 1) -> ArchivePlan:

@@ -34,7 +34,7 @@ from strongroom.ledger.claims import KeepClaim, running_clock
 from strongroom.ledger.evidence import DeleteEvidence, KeptRow, covers, detached_windows, parse_evidence
 from strongroom.ledger.manifests import require_manifest, require_object, require_part_of
 from strongroom.ledger.owner import require_owner
-from strongroom.ledger.restores import require_wanted
+from strongroom.ledger.restore_records import require_wanted
 from strongroom.records import DeletedPart, Record, RunIdentity, UploadedPart, VerifiedPart, narrow
 from strongroom.settings import TableSettings
 from strongroom.storage.staging import Staging

@@ -32,7 +32,7 @@ from strongroom.ledger.holds import HoldWatch
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import require_manifest, require_object, require_part_of
 from strongroom.ledger.owner import require_owner
-from strongroom.ledger.restores import require_wanted
+from strongroom.ledger.restore_records import require_wanted
 from strongroom.records import RunIdentity, VerifiedPart
 from strongroom.settings import TableSettings
 from strongroom.settings.time_budget import require_time

@@ -20,7 +20,7 @@ from strongroom.errors import StagingError, UnarchivableError
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import archive_ids, require_manifest
 from strongroom.ledger.owner import require_owner
-from strongroom.ledger.restores import active_restores_of
+from strongroom.ledger.restore_records import active_restores_of
 from strongroom.object_keys import ArchiveId, emptied_and_kept, evidence_prefix, partition_prefix
 from strongroom.records import ArchivePlan, Exclusion, PlannedPart, narrow, shape_sha256
 from strongroom.settings import TableSettings

@@ -19,9 +19,9 @@ from strongroom.errors import IntegrityError
 from strongroom.formats.codecs import BLOCK_BYTES, decompress
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import archive_ids, fault_of_versions, read_manifest, require_manifest
-from strongroom.ledger.owner import require_claimed
+from strongroom.ledger.owner import require_owned
 from strongroom.object_keys import (
-    CATALOG_INDEX,
+    MANIFEST_INDEX,
     SOURCE_IDENTITY,
     ArchiveId,
     certified,
@@ -68,20 +68,20 @@ class _Indexed(Record):
     manifest: Manifest
 
 
-def read_catalog(store: Store, schema_name: str | None = None, table_name: str | None = None) -> Iterator[Manifest]:
+def read_manifests(store: Store, schema_name: str | None = None, table_name: str | None = None) -> Iterator[Manifest]:
     """Manifests of all sealed archives, or of one table's, in the order of their ids; each is read from its own object.
 
     Raises:
         IdentityError: The store is unclaimed.
         IntegrityError: A manifest is damaged.
     """
-    require_claimed(store)
+    require_owned(store)
     found = sorted(archive_ids(store, schema_name, table_name))
     with ThreadPoolExecutor(store.connections) as readers:
         yield from readers.map(lambda archive: require_manifest(store, archive), found)
 
 
-def survey_catalog(
+def survey_manifests(
     store: Store,
     schema_name: str | None = None,
     table_name: str | None = None,
@@ -101,7 +101,7 @@ def survey_catalog(
     Raises:
         IdentityError: The store is unclaimed: what an emptied bucket lists is not the truth.
     """
-    require_claimed(store)
+    require_owned(store)
     listed, strays = _list_manifests(store, schema_name, table_name)
     faults = _faults(store, schema_name, table_name, listed)
     etags = {
@@ -201,8 +201,8 @@ def write_index(store: Store, survey: Survey) -> None:
         for (key, etag), manifest in _by_key_and_etag(survey).items()
     )
     body = zstandard.ZstdCompressor().compress(b"\n".join(lines))
-    present = store.read(CATALOG_INDEX)
-    store.swap(CATALOG_INDEX, body, etag=present[1] if present else None)
+    present = store.read(MANIFEST_INDEX)
+    store.swap(MANIFEST_INDEX, body, etag=present[1] if present else None)
 
 
 def _by_key_and_etag(survey: Survey) -> dict[tuple[str, str], Manifest]:
@@ -212,7 +212,7 @@ def _by_key_and_etag(survey: Survey) -> dict[tuple[str, str], Manifest]:
 
 def _read_index(store: Store) -> dict[tuple[str, str], Manifest]:
     """Manifests by key and ETag; empty when there is no index, or none that can be read."""
-    present = store.read(CATALOG_INDEX)
+    present = store.read(MANIFEST_INDEX)
     if present is None:
         return {}
     try:

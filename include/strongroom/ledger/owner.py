@@ -21,7 +21,7 @@ from strongroom.records import SourceIdentity, parse_record
 from strongroom.storage.store import Store
 
 
-def claim_store(store: Store, source: SourceIdentity) -> bool:
+def record_owner(store: Store, source: SourceIdentity) -> bool:
     """Enter the database as the owner of an empty store that nobody owns. A repeat changes nothing.
 
     Returns:
@@ -56,7 +56,7 @@ def require_owner(store: Store, source: SourceIdentity) -> None:
     Raises:
         IdentityError: The store belongs to another database, or to none.
     """
-    owner = require_claimed(store)
+    owner = require_owned(store)
     if _named(owner) != _named(source):
         raise IdentityError(
             f"{store} belongs to another database",
@@ -67,7 +67,7 @@ def require_owner(store: Store, source: SourceIdentity) -> None:
         )
 
 
-def require_claimed(store: Store) -> SourceIdentity:
+def require_owned(store: Store) -> SourceIdentity:
     """See that the store belongs to a database, and say to which.
 
     Raises:

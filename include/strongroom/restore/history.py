@@ -8,7 +8,7 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from strongroom.ledger.restores import read_restore
+from strongroom.ledger.restore_records import read_restore_record
 from strongroom.object_keys import REPORTS, RESTORES, is_restore_report, restores_prefix, table_folder
 from strongroom.records import RestoreRecord
 from strongroom.restore.records import RestoreReport
@@ -56,7 +56,9 @@ def read_restores(store: Store, schema_name: str | None = None, table_name: str 
         reports = f"{REPORTS}{table_folder(schema_name, table_name)}/"
     with ThreadPoolExecutor(_READERS) as readers:
         kept = [
-            _of_record(one) for one in readers.map(lambda key: read_restore(store, key), store.keys(records)) if one
+            _of_record(one)
+            for one in readers.map(lambda key: read_restore_record(store, key), store.keys(records))
+            if one
         ]
         keys = [key for key in store.keys(reports) if is_restore_report(key)]
         ended = [_of_report(one) for one in readers.map(lambda key: _read_report(store, key), keys) if one]

@@ -29,7 +29,7 @@ from strongroom.formats.reading_back import ReadingBack, require_equal
 from strongroom.ledger.claims import KeepClaim
 from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.reread import what_hides
-from strongroom.ledger.restores import split_table
+from strongroom.ledger.restore_records import split_table
 from strongroom.object_keys import ArchiveId
 from strongroom.records import Column, TableShape, VerifiedPart
 from strongroom.restore.batch import Batch, Piece

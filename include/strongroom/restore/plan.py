@@ -17,8 +17,8 @@ from strongroom.ledger.evidence import parse_evidence
 from strongroom.ledger.index import stray_keys
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import archive_ids, require_manifest
-from strongroom.ledger.owner import require_claimed
-from strongroom.ledger.restores import keep_record, split_table
+from strongroom.ledger.owner import require_owned
+from strongroom.ledger.restore_records import keep_record, split_table
 from strongroom.object_keys import ArchiveId, emptied_and_kept, evidence_prefix
 from strongroom.records import RestoreRecord, TableShape
 from strongroom.restore.claims import take_claims
@@ -60,7 +60,7 @@ def plan_restore(
 
     Args:
         connection: A session that may read the target, and create it where that is asked for.
-        restore_id: From :func:`strongroom.ledger.restores.make_restore_id`.
+        restore_id: From :func:`strongroom.ledger.restore_records.make_restore_id`.
         owner: Names the run in the claims.
         claim_ttl: How long the claims hold without being renewed.
 
@@ -134,7 +134,7 @@ def locate_archives(store: Store, request: RestoreRequest) -> list[Manifest]:
             found="both" if request.archives else "neither",
             hint="Nothing was read. `airflow strongroom list` prints the archives that exist.",
         )
-    require_claimed(store)
+    require_owned(store)
     wanted = [ArchiveId.parse(text) for text in request.archives] or list(_archives_in_range(store, request))
     if not wanted:
         raise RestoreError(

@@ -8,7 +8,7 @@ from typing import Literal
 
 from strongroom.database.session import Connection
 from strongroom.errors import RestoreError
-from strongroom.ledger.restores import split_table
+from strongroom.ledger.restore_records import split_table
 from strongroom.object_keys import restore_report_key
 from strongroom.restore.records import RestoredPart, RestorePlan, RestoreReport
 from strongroom.restore.target import find_target, move_sequences

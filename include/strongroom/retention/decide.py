@@ -11,10 +11,10 @@ from pydantic import AwareDatetime, Field
 
 from strongroom.errors import IntegrityError
 from strongroom.ledger.holds import Hold, covering, holds_in_force
-from strongroom.ledger.index import DamagedManifest, survey_catalog
+from strongroom.ledger.index import DamagedManifest, survey_manifests
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import read_manifest
-from strongroom.ledger.restores import read_restore
+from strongroom.ledger.restore_records import read_restore_record
 from strongroom.object_keys import EVIDENCE, RESTORES, ArchiveId, unfinished_purges
 from strongroom.records import Record, Sha256, name_both
 from strongroom.storage.store import Store
@@ -77,7 +77,7 @@ def judge(store: Store, *, now: datetime) -> list[Decision]:
     Raises:
         IntegrityError: A hold or a restore record cannot be read, so it is unknown what it protects.
     """
-    found = survey_catalog(store)
+    found = survey_manifests(store)
     decisions = decide_now(store, found.manifests, now=now)
     present = {each.archive_id for each in found.manifests} | {each.archive_id for each in found.damaged}
     begun = (archive for archive in unfinished_purges(store.keys(EVIDENCE)) if str(archive) not in present)
@@ -147,7 +147,7 @@ def _restored(store: Store, now: datetime) -> dict[str, str]:
     """Ids of the archives whose restored rows are still needed, and by whom."""
     found: dict[str, str] = {}
     for key in store.keys(RESTORES):
-        record = read_restore(store, key)
+        record = read_restore_record(store, key)
         if record is not None and record.until > now:
             who = name_both(record.who, record.triggered_by)
             reason = f"restore {record.restore_id} by {who} needs it until {record.until:%Y-%m-%d %H:%M} UTC"

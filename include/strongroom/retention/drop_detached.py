@@ -25,7 +25,7 @@ from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.owner import require_owner
 from strongroom.ledger.reread import doubt_about
-from strongroom.ledger.restores import active_restores_of
+from strongroom.ledger.restore_records import active_restores_of
 from strongroom.records import Record, RunIdentity, Sha256, VerifiedPart
 from strongroom.settings import TableSettings
 from strongroom.storage.staging import Staging

@@ -19,7 +19,7 @@ from strongroom.database.rows import digest_of_columns
 from strongroom.database.session import Connection, qualified
 from strongroom.formats.codecs import blocks
 from strongroom.ledger.holds import Hold, covering, holds_in_force, on_everything
-from strongroom.ledger.index import read_catalog
+from strongroom.ledger.index import read_manifests
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.reread import doubt_about
 from strongroom.object_keys import ArchiveId, warm_evidence_key
@@ -171,7 +171,7 @@ def purge_warm(
     months = warm_months(connection, warm_name(settings))
     if not months:
         return []
-    archives = list(read_catalog(store, settings.schema_name, settings.table_name))
+    archives = list(read_manifests(store, settings.schema_name, settings.table_name))
     results = []
     for decision in decide_warm(settings, months, archives, holds_in_force(store), now):
         if decision.reason == "expired":

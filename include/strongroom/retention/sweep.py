@@ -20,12 +20,12 @@ from strongroom.errors import ContendedError, IntegrityError
 from strongroom.ledger.claims import parse_claim, release_claim, running_clock, take_claim
 from strongroom.ledger.holds import Hold, covering, holds_in_force, on_everything
 from strongroom.ledger.manifests import archive_ids, is_destroyed, read_manifest
-from strongroom.ledger.restores import read_restore
+from strongroom.ledger.restore_records import read_restore_record
 from strongroom.object_keys import (
     ARCHIVES,
-    CATALOG_INDEX,
     CLAIMS,
     EVIDENCE,
+    MANIFEST_INDEX,
     RESTORES,
     ArchiveId,
     stored_archive_id,
@@ -94,7 +94,7 @@ def find_leftovers(store: Store, purge_store: PurgeStore, *, now: datetime, grac
         *_uploads(purge_store, now - grace),
         *_restore_records(store, now),
         *_claims(store, now - grace),
-        *_superseded(store.versions(CATALOG_INDEX), now - grace),
+        *_superseded(store.versions(MANIFEST_INDEX), now - grace),
     )
     return [_judge(store, leftover, holds, now) for leftover in found]
 
@@ -200,7 +200,7 @@ def _restore_records(store: Store, now: datetime) -> Iterator[Leftover]:
     for key, versions in by_key(store.versions(RESTORES)).items():
         leftover = Leftover(kind="restore_record", name=key, since=versions[-1].modified_at, versions=versions)
         try:
-            record = read_restore(store, key)
+            record = read_restore_record(store, key)
         except IntegrityError as error:
             yield _refused(leftover, "unverifiable", error.what)
             continue

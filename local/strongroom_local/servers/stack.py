@@ -26,7 +26,7 @@ from psycopg.conninfo import make_conninfo
 
 from strongroom.database.session import open_source, read_identity
 from strongroom.errors import ConfigurationError
-from strongroom.ledger.owner import claim_store
+from strongroom.ledger.owner import record_owner
 from strongroom.settings import StoreSettings, load_settings
 from strongroom.storage.store import Store
 from strongroom_local.demo import sample
@@ -385,7 +385,7 @@ class Stack:
         password = self._state["secrets"][ARCHIVER_ROLE]
         archiver = make_conninfo(self.source_conninfo(), user=ARCHIVER_ROLE, password=password)
         with open_source(archiver, application_name="strongroom bucket claim") as connection:
-            claim_store(store, read_identity(connection))
+            record_owner(store, read_identity(connection))
         marker.touch()
 
     def _create_databases(self) -> None:

@@ -16,7 +16,7 @@ from rich.table import Column, Table
 from strongroom.calendar import EPOCH
 from strongroom.errors import IntegrityError
 from strongroom.ledger.evidence import DeleteEvidence
-from strongroom.ledger.index import Survey, each_once, survey_catalog
+from strongroom.ledger.index import Survey, each_once, survey_manifests
 from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.reread import ArchiveVerdict, read_deletions
 from strongroom.object_keys import EVIDENCE, ArchiveId, sealed_and_kept
@@ -134,7 +134,7 @@ def verify(args: Namespace) -> int:
 def _verify_many(args: Namespace) -> int:
     share = Fraction(1) if args.all else parse_sample(args.sample)
     stores = connect_stores(read_settings())
-    surveys = each_once(survey_catalog(store) for store in stores)
+    surveys = each_once(survey_manifests(store) for store in stores)
     chosen = [(store, _choose(store, survey, share)) for store, survey in zip(stores, surveys, strict=True)]
     count = sum(len(archives) for _, archives in chosen)
     verdicts: list[ArchiveVerdict] = []

@@ -12,9 +12,9 @@ from rich.table import Column, Table
 
 from strongroom.database.session import read_identity
 from strongroom.errors import ConfigurationError
-from strongroom.ledger.index import read_catalog
+from strongroom.ledger.index import read_manifests
 from strongroom.ledger.object_lock import lock_archive, short_locks
-from strongroom.ledger.owner import claim_store
+from strongroom.ledger.owner import record_owner
 from strongroom.settings import Settings, TableSettings
 from strongroom.storage.bucket import BucketStore, apply_rules, check_bucket
 from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
@@ -32,7 +32,7 @@ def claim(args: Namespace) -> int:
     store.prepare()
     with connect_source(table, application_name="strongroom bucket claim") as connection:
         source = read_identity(connection)
-    claimed = claim_store(store, source)
+    claimed = record_owner(store, source)
     if args.json:
         print_json({"store": str(store), "claimed": claimed, "source": source.model_dump()})
     else:
@@ -103,7 +103,7 @@ def lock(args: Namespace) -> int:
         if mode == "off":
             continue
         store = connect_store(table)
-        archives = read_catalog(store, table.schema_name, table.table_name)
+        archives = read_manifests(store, table.schema_name, table.table_name)
         counts[table.qualified_name] = (
             sum(1 for _ in short_locks(store, archives, now=now))
             if args.dry_run

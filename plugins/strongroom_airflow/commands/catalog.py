@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from strongroom.calendar import Term
-from strongroom.ledger.index import DamagedManifest, Survey, each_once, survey_catalog, write_index
+from strongroom.ledger.index import DamagedManifest, Survey, each_once, survey_manifests, write_index
 from strongroom.ledger.manifest_record import Manifest
 from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
 from strongroom_airflow.connections import connect_store, connect_stores
@@ -47,11 +47,11 @@ def _survey(args: Namespace) -> list[Survey]:
     settings = read_settings()
     if args.rebuild_index:
         for store in connect_stores(settings):
-            write_index(store, survey_catalog(store, indexed=False))
+            write_index(store, survey_manifests(store, indexed=False))
     if args.table is None:
-        return each_once(survey_catalog(store) for store in connect_stores(settings))
+        return each_once(survey_manifests(store) for store in connect_stores(settings))
     table = settings.table(args.table)
-    return [survey_catalog(connect_store(table), table.schema_name, table.table_name)]
+    return [survey_manifests(connect_store(table), table.schema_name, table.table_name)]
 
 
 def _show(manifests: Sequence[Manifest], damaged: Sequence[DamagedManifest], strays: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from strongroom.errors import RestoreError
-from strongroom.ledger.restores import make_restore_id
+from strongroom.ledger.restore_records import make_restore_id
 from strongroom.object_keys import ArchiveId
 from strongroom.restore.records import RestoreReport
 from strongroom_airflow.commands.following import (

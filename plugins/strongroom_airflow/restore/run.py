@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from strongroom.database.session import Connection
 from strongroom.errors import RestoreError
 from strongroom.ledger.claims import shared_clock
-from strongroom.ledger.restores import make_restore_id
+from strongroom.ledger.restore_records import make_restore_id
 from strongroom.object_keys import ArchiveId
 from strongroom.restore.records import RestoreRequest
 from strongroom.settings import TableSettings, load_settings

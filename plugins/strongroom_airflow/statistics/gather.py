@@ -12,7 +12,7 @@ from psycopg import Error as PostgresError
 
 from strongroom.errors import SourceError, StrongroomError
 from strongroom.ledger.holds import Hold, holds_in_force
-from strongroom.ledger.index import Survey, each_once, survey_catalog, write_index
+from strongroom.ledger.index import Survey, each_once, survey_manifests, write_index
 from strongroom.settings import Settings, TableSettings, qualify
 from strongroom.statistics.figures import Statistics, Uncounted, make_statistics
 from strongroom.statistics.proofs import Proofs, read_proofs
@@ -63,7 +63,7 @@ def gather_statistics(settings: Settings, *, now: datetime) -> Statistics:
 
 def read_store(store: Store, *, now: datetime, earlier: StoreContents | None = None) -> StoreContents:
     """Look at everything in one store that figures are made of; what an earlier look read of it is not read again."""
-    survey = survey_catalog(store, earlier=earlier.survey if earlier is not None else None)
+    survey = survey_manifests(store, earlier=earlier.survey if earlier is not None else None)
     return StoreContents(survey, tuple(holds_in_force(store)), read_proofs(store), read_at=now)
 
 

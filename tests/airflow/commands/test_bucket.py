@@ -8,7 +8,7 @@ import os
 import psycopg
 import pytest
 
-from strongroom.ledger.owner import require_claimed
+from strongroom.ledger.owner import require_owned
 from strongroom.settings import StoreSettings
 from strongroom.storage.store import Store
 
@@ -45,7 +45,7 @@ def test_a_new_store_is_claimed_once_and_before_that_no_command_shows_it_as_empt
     assert claimed.returncode == 0, claimed.stderr
     assert f"belongs from now on to database {database}." in claimed.stdout
     assert (again.returncode, json.loads(again.stdout)["claimed"]) == (0, False)
-    assert require_claimed(deployed).database == database
+    assert require_owned(deployed).database == database
     assert (after.returncode, "There is no such archive yet." in after.stdout) == (0, True)
 
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from strongroom.calendar import Frequency, Partition
 from strongroom.errors import StrongroomError
 from strongroom.ledger.holds import place_hold, release_hold
-from strongroom.ledger.restores import make_restore_id
+from strongroom.ledger.restore_records import make_restore_id
 from strongroom.object_keys import ArchiveId
 from strongroom.settings import StoreSettings
 from strongroom.statistics.proofs import verify_archive

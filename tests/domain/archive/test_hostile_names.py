@@ -11,7 +11,7 @@ from psycopg import sql
 from strongroom.calendar import Frequency, Partition
 from strongroom.errors import UnarchivableError
 from strongroom.ledger.holds import covered, place_hold
-from strongroom.ledger.index import survey_catalog
+from strongroom.ledger.index import survey_manifests
 from strongroom.object_keys import ArchiveId
 from strongroom.retention.decide import judge
 from strongroom.retention.drop_warm import WarmResult, purge_warm
@@ -131,7 +131,7 @@ def test_a_name_is_a_name_from_the_plan_to_the_restore(name, source, object_stor
         [decision] = judge(chain.store, now=NOW + timedelta(days=4000))
         assert decision.reason == "held"
 
-        manifests = survey_catalog(chain.store).manifests
+        manifests = survey_manifests(chain.store).manifests
         statistics = make_statistics(
             Settings(tables={settings.table: settings}), manifests, counts={settings.table: counted}, now=NOW
         )

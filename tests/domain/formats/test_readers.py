@@ -34,10 +34,10 @@ from strongroom.ledger.holds import Hold, parse_coverage, read_holds
 from strongroom.ledger.index import _read_index
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import parse_manifest
-from strongroom.ledger.owner import claim_store
-from strongroom.ledger.restores import parse_restore_record
+from strongroom.ledger.owner import record_owner
+from strongroom.ledger.restore_records import parse_restore_record
 from strongroom.object_keys import (
-    CATALOG_INDEX,
+    MANIFEST_INDEX,
     ArchiveId,
     encode_name,
     is_restore_report,
@@ -95,9 +95,9 @@ class Shelf(Store):
         yield StoredVersion(key=key, version_id="1", size_bytes=len(self.body), modified_at=EPOCH, is_latest=True)
 
     def swap(self, key: str, body: bytes, **_: Any) -> bool:
-        if key == CATALOG_INDEX:
+        if key == MANIFEST_INDEX:
             self.body = body
-        return key == CATALOG_INDEX
+        return key == MANIFEST_INDEX
 
 
 values = st.recursive(
@@ -287,7 +287,7 @@ def test_a_hold_is_sound_and_of_its_own_name_or_stops_everything(body):
 @given(body=damaged(sample_of(SourceIdentity)))
 @fuzzed
 def test_the_owner_of_a_store_is_known_or_nothing_is_done(body):
-    require_named(lambda: claim_store(Shelf(body), SourceIdentity.model_validate(SAMPLES[SourceIdentity])))
+    require_named(lambda: record_owner(Shelf(body), SourceIdentity.model_validate(SAMPLES[SourceIdentity])))
 
 
 @given(

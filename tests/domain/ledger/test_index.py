@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from strongroom.errors import IntegrityError
-from strongroom.ledger.index import each_once, read_catalog, stray_keys, survey_catalog, write_index
-from strongroom.object_keys import CATALOG_INDEX, SOURCE_IDENTITY, ArchiveId
+from strongroom.ledger.index import each_once, read_manifests, stray_keys, survey_manifests, write_index
+from strongroom.object_keys import MANIFEST_INDEX, SOURCE_IDENTITY, ArchiveId
 from strongroom.settings import Settings, StoreSettings
 from strongroom.statistics.figures import make_statistics
 from strongroom.statistics.keep import keep_statistics
@@ -33,14 +33,14 @@ def store(object_store, bucket) -> Store:
 
 def test_more_than_a_thousand_archives_are_listed_and_the_index_saves_the_reading(store, object_store, bucket):
     put_manifests(store, many_manifests(ARCHIVES))
-    first = survey_catalog(store)
+    first = survey_manifests(store)
     write_index(store, first)
     asked: list[str] = []
     store.client.meta.events.register("before-send.s3", lambda event_name, **_: asked.append(event_name))
 
-    second = survey_catalog(store)
+    second = survey_manifests(store)
     requests = len(asked)
-    one_table = survey_catalog(store, "public", "t003")
+    one_table = survey_manifests(store, "public", "t003")
 
     assert (len(first.manifests), first.read) == (ARCHIVES, ARCHIVES)
     assert (second.manifests, second.read) == (first.manifests, 0)
@@ -54,12 +54,12 @@ def test_more_than_a_thousand_archives_are_listed_and_the_index_saves_the_readin
     vandal.replace(damaged, b"{}")
     put_manifests(store, iter([a_manifest("t000", "2026-05")]))
 
-    third = survey_catalog(store)
+    third = survey_manifests(store)
 
     assert (len(third.manifests), third.read) == (ARCHIVES - 1, 2)
     assert [one.archive_id for one in third.damaged] == ["public.t000.2018-02.0001"]
     with pytest.raises(IntegrityError, match="not a sound manifest"):
-        list(read_catalog(store, "public", "t000"))
+        list(read_manifests(store, "public", "t000"))
 
 
 def test_a_listing_names_each_manifest_that_is_not_as_it_was_written_and_asks_for_none_of_them(
@@ -80,7 +80,7 @@ def test_a_listing_names_each_manifest_that_is_not_as_it_was_written_and_asks_fo
     stray = "metadata/public.audit/2026-99/public.audit.2026-99.0001.json"
     store.put_bytes(stray, b"{}")
 
-    survey = survey_catalog(store)
+    survey = survey_manifests(store)
 
     assert [one.archive_id for one in survey.manifests] == [str(months[7])]
     assert {one.archive_id: one.problem.split(", of which")[0] for one in survey.damaged} == {
@@ -98,21 +98,21 @@ def test_a_listing_names_each_manifest_that_is_not_as_it_was_written_and_asks_fo
 def test_an_archive_to_which_two_addresses_lead_is_told_once(store):
     put_manifests(store, iter([a_manifest()]))
 
-    first, second = each_once([survey_catalog(store), survey_catalog(store)])
+    first, second = each_once([survey_manifests(store), survey_manifests(store)])
 
     assert (len(first.manifests), len(second.manifests)) == (1, 0)
 
 
 def test_a_second_look_reads_only_what_is_new_and_sees_what_is_hidden(store, object_store, bucket):
     put_manifests(store, many_manifests(3))
-    first = survey_catalog(store)
+    first = survey_manifests(store)
     admin = object_store.client("admin")
     gone, damaged, kept = (ArchiveId("public", "t000", f"2018-0{month}", 1) for month in (1, 2, 3))
     admin.delete_object(Bucket=bucket, Key=gone.manifest_key)
     admin.put_object(Bucket=bucket, Key=damaged.manifest_key, Body=b"{}")
     put_manifests(store, iter([a_manifest("t000", "2026-05")]))
 
-    second = survey_catalog(store, earlier=first)
+    second = survey_manifests(store, earlier=first)
 
     assert [one.archive_id for one in second.manifests] == [str(kept), "public.t000.2026-05.0001"]
     assert [one.archive_id for one in second.damaged] == [str(gone), str(damaged)]
@@ -122,9 +122,9 @@ def test_a_second_look_reads_only_what_is_new_and_sees_what_is_hidden(store, obj
 @pytest.mark.parametrize("body", [b"", b"not zstd", b"\x28\xb5\x2f\xfd\x00\x00\x00\x00"])
 def test_an_index_that_cannot_be_read_is_as_good_as_none(store, body):
     put_manifests(store, many_manifests(100))
-    store.swap(CATALOG_INDEX, body, etag=None)
+    store.swap(MANIFEST_INDEX, body, etag=None)
 
-    assert survey_catalog(store).read == 100
+    assert survey_manifests(store).read == 100
 
 
 def test_statistics_of_ten_times_as_many_archives_are_ten_times_the_work_at_most():
@@ -142,7 +142,7 @@ def test_statistics_of_ten_times_as_many_archives_are_ten_times_the_work_at_most
 def test_a_second_report_of_a_day_replaces_the_first(store):
     put_manifests(store, many_manifests(10))
     settings = Settings(tables={"t000": some_settings("unused", "/tmp", table="t000")})
-    statistics = make_statistics(settings, survey_catalog(store).manifests, now=NOW)
+    statistics = make_statistics(settings, survey_manifests(store).manifests, now=NOW)
 
     keys = keep_statistics(store, statistics, make_page(statistics))
 

@@ -11,8 +11,8 @@ import pytest
 from strongroom.archive.plan import plan_archive
 from strongroom.database.session import read_identity
 from strongroom.errors import IdentityError, IntegrityError
-from strongroom.ledger.index import read_catalog, survey_catalog
-from strongroom.ledger.owner import claim_store, require_claimed
+from strongroom.ledger.index import read_manifests, survey_manifests
+from strongroom.ledger.owner import record_owner, require_owned
 from strongroom.object_keys import SOURCE_IDENTITY
 from strongroom.retention.decide import judge
 from strongroom_local.servers.s3 import ObjectStore
@@ -32,7 +32,7 @@ def chain(source, object_store, bucket, tmp_path) -> Chain:
 
 def claim(chain: Chain) -> bool:
     with chain.source() as connection:
-        return claim_store(chain.store, read_identity(connection))
+        return record_owner(chain.store, read_identity(connection))
 
 
 def plan(chain: Chain) -> str:
@@ -62,9 +62,9 @@ def test_a_run_never_claims_a_store_and_names_the_command_that_does(chain):
 
 LOOKS: dict[str, Callable[[Chain], object]] = {
     "another run": plan,
-    "catalog and statistics": lambda chain: survey_catalog(chain.store),
-    "catalog of a table": lambda chain: survey_catalog(chain.store, "public", "audit"),
-    "warm purge and locks": lambda chain: list(read_catalog(chain.store)),
+    "catalog and statistics": lambda chain: survey_manifests(chain.store),
+    "catalog of a table": lambda chain: survey_manifests(chain.store, "public", "audit"),
+    "warm purge and locks": lambda chain: list(read_manifests(chain.store)),
     "restore of a range": lambda chain: restoring.plan(chain, table="public.audit"),
     "restore of an archive": lambda chain: restoring.plan(chain, archives=("public.audit.2026-05.0001",)),
     "purge": lambda chain: judge(chain.store, now=NOW),
@@ -86,7 +86,7 @@ def test_a_table_of_which_only_evidence_is_left_is_an_error_too(chain, object_st
     for prefix in ("archives/", "metadata/public.audit/"):
         empty(object_store, bucket, prefix)
 
-    survey = survey_catalog(chain.store)
+    survey = survey_manifests(chain.store)
 
     assert (survey.manifests, [one.archive_id for one in survey.damaged]) == ((), [archive])
     assert [(one.archive_id, one.reason) for one in judge(chain.store, now=NOW)] == [(archive, "unverifiable")]
@@ -114,4 +114,4 @@ def test_a_store_with_archives_whose_owner_record_is_gone_cannot_be_claimed(chai
 
     assert "`source`" in refused.value.hint
     with pytest.raises(IdentityError, match=UNCLAIMED):
-        require_claimed(chain.store)
+        require_owned(chain.store)

@@ -11,7 +11,7 @@ from psycopg.conninfo import make_conninfo
 
 from strongroom.errors import ContendedError, IntegrityError, RestoreError, SourceAccessError, SourceError
 from strongroom.ledger.manifests import require_manifest
-from strongroom.ledger.restores import active_restores
+from strongroom.ledger.restore_records import active_restores
 from strongroom.object_keys import ArchiveId
 from strongroom.restore import load as restore_part_module
 from strongroom.restore.report import require_complete

@@ -13,7 +13,7 @@ from urllib3 import HTTPResponse
 from strongroom.errors import IntegrityError, StoreAccessError
 from strongroom.ledger.claims import take_claim
 from strongroom.ledger.manifests import require_manifest
-from strongroom.ledger.restores import read_restore
+from strongroom.ledger.restore_records import read_restore_record
 from strongroom.object_keys import claim_key
 from strongroom.records import RestoreRecord
 from strongroom.retention.certificate import BY_POLICY, NOBODY, Approval
@@ -187,7 +187,7 @@ def test_what_is_gone_already_needs_no_removal_and_has_no_lock(vault):
 
 
 def test_a_restore_record_that_is_gone_since_it_was_listed_needs_nothing(vault):
-    assert read_restore(vault.store, "restores/public.audit/gone.json") is None
+    assert read_restore_record(vault.store, "restores/public.audit/gone.json") is None
 
 
 @pytest.mark.parametrize("code", ["NoSuchKey", "NoSuchVersion", "NoSuchUpload"])

@@ -10,7 +10,7 @@ import pytest
 
 from strongroom.ledger.claims import release_claim, take_claim
 from strongroom.ledger.holds import EVERYTHING, covered, place_hold
-from strongroom.object_keys import CATALOG_INDEX, ArchiveId, claim_key
+from strongroom.object_keys import MANIFEST_INDEX, ArchiveId, claim_key
 from strongroom.records import RestoreRecord, RunIdentity
 from strongroom.retention.sweep import find_leftovers, sweep_staging, sweep_store
 from strongroom.storage.purge_store import PurgeStore
@@ -188,11 +188,11 @@ def test_claims_that_nobody_holds_go_and_of_the_others_only_what_was_overwritten
 
 def test_earlier_versions_of_the_index_go(yard):
     for body in (b"1", b"2"):
-        present = yard.store.read(CATALOG_INDEX)
-        assert yard.store.swap(CATALOG_INDEX, body, etag=present[1] if present else None)
+        present = yard.store.read(MANIFEST_INDEX)
+        assert yard.store.swap(MANIFEST_INDEX, body, etag=present[1] if present else None)
 
-    assert yard.sweep() == [("superseded", CATALOG_INDEX, "removed")]
-    assert yard.store.read(CATALOG_INDEX)[0] == b"2"
+    assert yard.sweep() == [("superseded", MANIFEST_INDEX, "removed")]
+    assert yard.store.read(MANIFEST_INDEX)[0] == b"2"
 
 
 @pytest.mark.parametrize("placed", ["before", "after it looked"])
@@ -200,8 +200,8 @@ def test_a_hold_on_everything_keeps_leftovers_of_all_kinds(yard, placed):
     """Also what belongs to no archive, and also where it is placed between the look and the removal."""
     upload_parts(yard.store, yard.settings, "2026-05")
     for body in (b"1", b"2"):
-        present = yard.store.read(CATALOG_INDEX)
-        yard.store.swap(CATALOG_INDEX, body, etag=present[1] if present else None)
+        present = yard.store.read(MANIFEST_INDEX)
+        yard.store.swap(MANIFEST_INDEX, body, etag=present[1] if present else None)
 
     class PlacingAHold(PurgeStore):
         """The sweep lists uploads after it has read the holds, and before it removes anything."""

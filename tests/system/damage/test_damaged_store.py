@@ -19,7 +19,7 @@ from strongroom.errors import IntegrityError, StrongroomError
 from strongroom.formats.codecs import Codec, compress_stream
 from strongroom.ledger.index import _read_index
 from strongroom.ledger.manifests import require_manifest
-from strongroom.object_keys import CATALOG_INDEX, ArchiveId
+from strongroom.object_keys import MANIFEST_INDEX, ArchiveId
 from strongroom.storage.store import CHUNK_BYTES
 from strongroom_local.servers.postgres import PostgresServer
 from strongroom_local.servers.s3 import ObjectStore
@@ -187,7 +187,7 @@ def test_a_part_that_only_grows_and_unpacks_to_nothing_does_not_fill_the_disk(da
 
 
 def test_an_index_of_manifests_that_is_a_bomb_is_as_good_as_none(damaged):
-    damaged.vandal.write(CATALOG_INDEX, a_bomb())
+    damaged.vandal.write(MANIFEST_INDEX, a_bomb())
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     assert _read_index(damaged.chain.store) == {}

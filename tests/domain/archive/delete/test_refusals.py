@@ -15,7 +15,7 @@ from strongroom.errors import (
     PartitionError,
     UnarchivableError,
 )
-from strongroom.ledger.restores import keep_record
+from strongroom.ledger.restore_records import keep_record
 from strongroom.records import RestoreRecord
 from tests.support.chain import NOW
 from tests.support.database import execute, scalar

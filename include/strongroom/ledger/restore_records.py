@@ -127,7 +127,7 @@ def require_wanted(
         )
 
 
-def read_restore(store: Store, key: str) -> RestoreRecord | None:
+def read_restore_record(store: Store, key: str) -> RestoreRecord | None:
     """Read one record of a restore, or None if it is gone.
 
     Raises:
