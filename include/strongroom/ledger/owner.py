@@ -120,3 +120,6 @@ def _remains(store: Store) -> Iterator[str]:
 
 def _named(source: SourceIdentity) -> str:
     return f"{source.database} (oid {source.database_oid}, system {source.system_identifier})"
+
+
+claim_store = record_owner
