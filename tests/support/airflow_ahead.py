@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from importlib import import_module
 from pkgutil import iter_modules
 
 import airflow.__main__
-import airflow.api_fastapi.execution_api.app
 import airflow.dag_processing.dagbag
-import airflow.sdk.execution_time.supervisor
 import airflow.sdk.execution_time.task_runner  # noqa: F401
+import httpx
 from airflow.cli.cli_parser import get_parser
 from airflow.models import import_all_models
+from airflow.sdk.execution_time.supervisor import in_process_api_server
 from sqlalchemy.orm import configure_mappers
 
 import strongroom_airflow.preload  # noqa: F401
 from strongroom_airflow import commands
+
+
+async def ask_api() -> None:
+    """Have the API that `airflow dags test` keeps in its own process build what it builds before its first answer."""
+    app = in_process_api_server().app
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=in_process_api_server().atransport, base_url="http://in-process") as client,
+    ):
+        await client.get("/health")
+
 
 for module in iter_modules(commands.__path__, f"{commands.__name__}."):
     import_module(module.name)
 import_all_models()
 configure_mappers()
 get_parser()
+asyncio.run(ask_api())
 gc.freeze()  # what is here stays: no fork need look through it, and write to its pages

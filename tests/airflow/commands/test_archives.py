@@ -87,24 +87,25 @@ def test_verify_says_sound_and_names_a_damaged_object(chain, airflow, object_sto
     assert set(verdicts.values()) == {"sound", "corrupted"}
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("verify", "public.audit.2026-05.0009"), "there is no archive"),
-        (("show", "nonsense"), "is not an archive id"),
-        (("list", "nope"), "is not configured"),
-        (("verify",), "needs an archive id"),
-        (("verify", "--sample", "2/1"), "is no sample"),
-        (("archive", "audit"), "needs --partition or --before"),
-    ],
-)
-def test_wrong_arguments_end_in_one_error_with_a_hint(chain, airflow, arguments, said):
-    ended = airflow("strongroom", *arguments)
+WRONG_ARGUMENTS = [
+    (("verify", "public.audit.2026-05.0009"), "there is no archive"),
+    (("show", "nonsense"), "is not an archive id"),
+    (("list", "nope"), "is not configured"),
+    (("verify",), "needs an archive id"),
+    (("verify", "--sample", "2/1"), "is no sample"),
+    (("archive", "audit"), "needs --partition or --before"),
+]
 
-    assert ended.returncode == 1
-    assert said in ended.stderr
-    assert "HINT:" in ended.stderr
-    assert "Traceback" not in ended.stderr
+
+def test_wrong_arguments_end_in_one_error_with_a_hint(chain, airflow, subtests):
+    for arguments, said in WRONG_ARGUMENTS:
+        with subtests.test(arguments=arguments):
+            ended = airflow("strongroom", *arguments)
+
+            assert ended.returncode == 1
+            assert said in ended.stderr
+            assert "HINT:" in ended.stderr
+            assert "Traceback" not in ended.stderr
 
 
 def test_wrong_keys_of_the_store_are_told_without_the_keys(chain, airflow, monkeypatch):

@@ -164,6 +164,14 @@ def test_whoever_it_names_the_user_who_triggered_it_stays_on_record(tmp_path, mo
     assert (unnamed.who, unnamed.triggered_by) == ("grace", "grace")
 
 
+WRONG_WORDS = [
+    (("nope", "--why", "a test"), "is not configured"),
+    (("audit", "--partition", "May", "--why", "a test", "--no-wait"), "Airflow did not start restore_archive"),
+    (("--archive", "nonsense", "--why", "a test"), "is not an archive id"),
+    (("audit", "--key", "[1", "--why", "a test"), "is not a JSON list"),
+]
+
+
 @pytest.mark.usefixtures("deployed")
 class TestRun:
     def test_a_month_comes_back_once_and_is_left_alone_by_archive_runs(self, chain, airflow):
@@ -270,23 +278,16 @@ class TestCommand:
 
         assert (begun, again) == (True, False)
 
-    @pytest.mark.parametrize(
-        ("words", "said"),
-        [
-            (("nope", "--why", "a test"), "is not configured"),
-            (("audit", "--partition", "May", "--why", "a test", "--no-wait"), "Airflow did not start restore_archive"),
-            (("--archive", "nonsense", "--why", "a test"), "is not an archive id"),
-            (("audit", "--key", "[1", "--why", "a test"), "is not a JSON list"),
-        ],
-    )
-    def test_wrong_words_end_in_one_error_with_a_hint(self, deployed, airflow, words, said):
-        ended = airflow("strongroom", "restore", *words)
+    def test_wrong_words_end_in_one_error_with_a_hint(self, deployed, airflow, subtests):
+        for words, said in WRONG_WORDS:
+            with subtests.test(words=words):
+                ended = airflow("strongroom", "restore", *words)
 
-        assert ended.returncode == 1
-        assert said in ended.stderr
-        assert "HINT:" in ended.stderr
-        assert "Traceback" not in ended.stderr
-        assert deployed.execute(RUNS).fetchall() == []
+                assert ended.returncode == 1
+                assert said in ended.stderr
+                assert "HINT:" in ended.stderr
+                assert "Traceback" not in ended.stderr
+                assert deployed.execute(RUNS).fetchall() == []
 
     def test_a_paused_dag_is_told_before_anything_is_started(self, deployed, airflow):
         deployed.execute("UPDATE dag SET is_paused = true WHERE dag_id = 'restore_archive'")

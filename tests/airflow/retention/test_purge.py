@@ -227,56 +227,56 @@ def test_no_archive_of_a_table_with_wrong_settings_is_purged(deployed, wrong_tab
     assert report.judged.counts == {"left_out": 2, "kept": 1}
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "said"),
-    [
-        (("list",), 0, "3 archives"),
-        (("verify", "--all"), 0, "3 sound"),
-        (("show", str(OLD)), 0, "public.audit"),
-        (("hold", "add", str(OLD), "--why", "x", "--reference", "y"), 0, "covers 1 archives"),
-        (("hold", "add", "--all", "--why", "x", "--reference", "y"), 1, "may have a store of its own"),
-        (("list", "audit"), 1, "retries: expected a whole number"),
-        (("restore", "audit", "-p", "2015-05", "--why", "a case"), 1, "retries: expected a whole number"),
-        (("list", "calls"), 0, "no such archive"),
-        (("bucket", "apply"), 1, "error: 1 fault in the settings of table audit"),
-    ],
-)
-def test_commands_warn_of_a_wrong_table_and_fail_only_where_it_is_named(
-    wrong_table, typed, monkeypatch, words, code, said
-):
+BESIDE_A_WRONG_TABLE = [
+    (("list",), 0, "3 archives"),
+    (("verify", "--all"), 0, "3 sound"),
+    (("show", str(OLD)), 0, "public.audit"),
+    (("hold", "add", str(OLD), "--why", "x", "--reference", "y"), 0, "covers 1 archives"),
+    (("hold", "add", "--all", "--why", "x", "--reference", "y"), 1, "may have a store of its own"),
+    (("list", "audit"), 1, "retries: expected a whole number"),
+    (("restore", "audit", "-p", "2015-05", "--why", "a case"), 1, "retries: expected a whole number"),
+    (("list", "calls"), 0, "no such archive"),
+    (("bucket", "apply"), 1, "error: 1 fault in the settings of table audit"),
+]
+
+
+def test_commands_warn_of_a_wrong_table_and_fail_only_where_it_is_named(wrong_table, typed, monkeypatch, subtests):
     monkeypatch.setenv("COLUMNS", "200")
 
-    ended = typed("strongroom", *words)
+    for words, code, said in BESIDE_A_WRONG_TABLE:
+        with subtests.test(words=words):
+            ended = typed("strongroom", *words)
 
-    assert (ended.returncode, said in ended.stdout + ended.stderr) == (code, True), ended.stdout + ended.stderr
+            assert (ended.returncode, said in ended.stdout + ended.stderr) == (code, True), ended.stdout + ended.stderr
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (("hold", "add", "--why", "x", "--reference", "y"), "it is not said what is to be held"),
-        (
-            ("hold", "add", "audit", "--all", "--why", "x", "--reference", "y"),
-            "a hold is on everything, or on what is named",
-        ),
-        (("hold", "add", "--all", "-p", "2015-04", "--why", "x", "--reference", "y"), "found --all and 2015-04"),
-        (("purge", "--at", "2033-06-01"), "only a dry run can look at another day"),
-        (("hold", "add", "nope", "--why", "x", "--reference", "y"), "is nothing that can be held"),
-        (("hold", "add", "public.nope", "--why", "x", "--reference", "y"), "nothing is known of public.nope"),
-        (("hold", "add", "audit", "-p", "2026-13", "--why", "x", "--reference", "y"), "names no month"),
-        (("hold", "release", "nope", "--reason", "x"), "there is no hold nope"),
-        (("hold", "release", "--all", "--reason", "x"), "no hold on everything is in force"),
-        (("hold", "release", "nope", "--all", "--reason", "x"), "it is not said which hold"),
-        (("hold", "release", "--reason", "x"), "it is not said which hold"),
-    ],
-)
-def test_wrong_words_end_in_one_error_with_a_hint(store, typed, words, said):
-    ended = typed("strongroom", *words)
+WRONG_WORDS = [
+    (("hold", "add", "--why", "x", "--reference", "y"), "it is not said what is to be held"),
+    (
+        ("hold", "add", "audit", "--all", "--why", "x", "--reference", "y"),
+        "a hold is on everything, or on what is named",
+    ),
+    (("hold", "add", "--all", "-p", "2015-04", "--why", "x", "--reference", "y"), "found --all and 2015-04"),
+    (("purge", "--at", "2033-06-01"), "only a dry run can look at another day"),
+    (("hold", "add", "nope", "--why", "x", "--reference", "y"), "is nothing that can be held"),
+    (("hold", "add", "public.nope", "--why", "x", "--reference", "y"), "nothing is known of public.nope"),
+    (("hold", "add", "audit", "-p", "2026-13", "--why", "x", "--reference", "y"), "names no month"),
+    (("hold", "release", "nope", "--reason", "x"), "there is no hold nope"),
+    (("hold", "release", "--all", "--reason", "x"), "no hold on everything is in force"),
+    (("hold", "release", "nope", "--all", "--reason", "x"), "it is not said which hold"),
+    (("hold", "release", "--reason", "x"), "it is not said which hold"),
+]
 
-    assert ended.returncode == 1
-    assert said in ended.stderr
-    assert "HINT:" in ended.stderr
-    assert "Traceback" not in ended.stderr
+
+def test_wrong_words_end_in_one_error_with_a_hint(store, typed, subtests):
+    for words, said in WRONG_WORDS:
+        with subtests.test(words=words):
+            ended = typed("strongroom", *words)
+
+            assert ended.returncode == 1
+            assert said in ended.stderr
+            assert "HINT:" in ended.stderr
+            assert "Traceback" not in ended.stderr
 
 
 def test_the_command_starts_a_run_only_of_a_dag_that_runs(deployed, airflow, typed):
