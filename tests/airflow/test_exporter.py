@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from strongroom.storage.store import Store
 from strongroom_local.servers.ports import choose_ports
 from strongroom_local.servers.processes import wait_until
 from tests.support.chain import NOW, Chain, some_settings
+from tests.support.commands import start
 from tests.support.repository import REPOSITORY
 from tests.support.sealing import claim_if_unowned
 
@@ -99,12 +99,12 @@ def _make_tasks(metadata: str) -> None:
 def exporter(environment) -> Iterator[str]:
     """The address of a running exporter."""
     [port] = choose_ports(1)
-    command = [sys.executable, "-m", "strongroom_airflow.exporter", "--port", str(port), "--interval", "1"]
-    process = subprocess.Popen(command, env=environment)
+    process = start("strongroom_airflow.exporter", "--port", str(port), "--interval", "1", environment=environment)
     try:
         yield f"http://127.0.0.1:{port}/metrics"
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 0
+        process.terminate()
+        process.join(30)
+        assert process.exitcode == 0
     finally:
         process.kill()
 

@@ -16,6 +16,7 @@ from airflow.models import import_all_models
 from airflow.sdk.execution_time.supervisor import in_process_api_server
 from sqlalchemy.orm import configure_mappers
 
+import strongroom_airflow.exporter
 import strongroom_airflow.preload  # noqa: F401
 from strongroom_airflow import commands
 

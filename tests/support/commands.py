@@ -1,4 +1,4 @@
-"""The `airflow` command, forked off a process that has imported all that it needs: that takes four CPU seconds each time."""
+"""Real commands, forked off a process that has imported all that they need: to import it takes four CPU seconds each time."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import DupFd
-from typing import Any
+from typing import IO, Any
 
 _SECONDS = 120
 
@@ -19,13 +21,8 @@ def fork_airflow(*arguments: str) -> subprocess.CompletedProcess[str]:
 
     Airflow's own settings are those of the first call.
     """
-    forking = multiprocessing.get_context("forkserver")
-    forking.set_forkserver_preload(["tests.support.airflow_ahead"])
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-        forked = forking.Process(
-            target=_airflow, args=(arguments, dict(os.environ), DupFd(output.fileno()), DupFd(errors.fileno()))
-        )
-        forked.start()
+        forked = start("airflow.__main__", *arguments, output=output, errors=errors)
         forked.join(_SECONDS)
         if forked.exitcode is None:
             forked.kill()
@@ -35,13 +32,36 @@ def fork_airflow(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(["airflow", *arguments], forked.exitcode, output.read(), errors.read())
 
 
-def _airflow(arguments: Sequence[str], environment: dict[str, str], output: Any, errors: Any) -> None:
+def start(
+    program: str,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    output: IO[str] = sys.__stdout__,
+    errors: IO[str] = sys.__stderr__,
+) -> BaseProcess:
+    """Start what `python -m` would: the module's `main`, in a process of its own.
+
+    Args:
+        program: The module.
+        environment: All of its variables; None stands for those of this moment.
+        output: Where its output goes.
+        errors: Where its errors go.
+    """
+    forking = multiprocessing.get_context("forkserver")
+    forking.set_forkserver_preload(["tests.support.airflow_ahead"])
+    given = dict(os.environ if environment is None else environment)
+    forked = forking.Process(
+        target=_run, args=(program, arguments, given, DupFd(output.fileno()), DupFd(errors.fileno()))
+    )
+    forked.start()
+    return forked
+
+
+def _run(program: str, arguments: Sequence[str], environment: dict[str, str], output: Any, errors: Any) -> None:
     os.environ.clear()
     os.environ.update(environment)
     os.dup2(output.detach(), 1)
     os.dup2(errors.detach(), 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-    sys.argv = ["airflow", *arguments]
-    from airflow.__main__ import main
-
-    main()
+    sys.argv = [program.removesuffix(".__main__"), *arguments]
+    sys.exit(import_module(program).main())
