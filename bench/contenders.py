@@ -32,7 +32,8 @@ from strongroom.settings import TableSettings, load_settings
 from strongroom.storage.store import Store
 from strongroom_local.servers.airflow import inherited_environment
 from strongroom_local.servers.processes import ServerError
-from strongroom_local.servers.stack import BUCKET, SOURCE_DATABASE, Stack
+from strongroom_local.servers.stack import Stack
+from strongroom_local.servers.stack_folder import BUCKET, SOURCE_DATABASE
 from tests.support.chain import RUN, Chain
 from tests.support.sealing import seal_month
 from tests.system.e2e.helpers import Airflow, Run, wait_for

@@ -89,9 +89,9 @@ class MeasuredStack(Stack):
     def peaks_file(self) -> Path:
         return self.folder / "peaks.txt"
 
-    def _airflow_environment(self) -> dict[str, str]:
+    def airflow_environment(self) -> dict[str, str]:
         return {
-            **super()._airflow_environment(),
+            **super().airflow_environment(),
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.folder / "dags"),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(self.folder / "plugins"),
             "STRONGROOM_PEAKS": str(self.peaks_file),

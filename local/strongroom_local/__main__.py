@@ -16,7 +16,8 @@ from rich.table import Table
 
 from strongroom.errors import StrongroomError
 from strongroom_local.servers.processes import ServerError
-from strongroom_local.servers.stack import DEFAULT_FOLDER, SCHEDULED_DAGS, Stack
+from strongroom_local.servers.stack import SCHEDULED_DAGS, Stack
+from strongroom_local.servers.stack_folder import DEFAULT_FOLDER
 
 DEFAULT_ROWS = 50_000
 

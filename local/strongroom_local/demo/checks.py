@@ -31,7 +31,7 @@ class Check:
         return not self.faults
 
 
-def check(
+def check(  # a list of five claims; cutting it would only scatter them
     before: Iterable[Look], after: Iterable[Look], months_before: RowsByMonth, months_after: RowsByMonth
 ) -> list[Check]:
     """Compare two looks at the same months of the same tables, and the counts of all other months.

@@ -23,7 +23,8 @@ from strongroom.storage.store import Store
 from strongroom_local.demo.api import Airflow, await_run, trigger
 from strongroom_local.demo.checks import Check, check_restored
 from strongroom_local.demo.proof import Look, digest_rows
-from strongroom_local.servers.stack import BUCKET, Stack
+from strongroom_local.servers.stack import Stack
+from strongroom_local.servers.stack_folder import BUCKET
 
 RESTORE_DAG, STATISTICS_DAG = "restore_archive", "archive_statistics"
 

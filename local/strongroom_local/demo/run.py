@@ -40,7 +40,8 @@ from strongroom_local.demo.later import (
 from strongroom_local.demo.proof import Look, count_months, list_keys, look_at
 from strongroom_local.demo.runs import RunView, Target, await_quiet, describe_run, follow, start_runs
 from strongroom_local.demo.screen import RunsOnScreen, Screen, show_checks, show_later, show_results
-from strongroom_local.servers.stack import BUCKET, Stack
+from strongroom_local.servers.stack import Stack
+from strongroom_local.servers.stack_folder import BUCKET
 
 RESULT_FILE = "demo.json"
 

@@ -90,7 +90,7 @@ class CeleryStack(Stack):
             log=log,
             environment={
                 **inherited_environment(),
-                **self._airflow_environment(),
+                **self.airflow_environment(),
                 "AIRFLOW_HOME": str(home),
                 "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
                 "STRONGROOM__SCRATCH": str(self.scratch_of(worker)),
@@ -126,14 +126,14 @@ class CeleryStack(Stack):
         return read_record(self._worker_file(worker))
 
     def _worker_file(self, worker: str) -> Path:
-        return self._runs / f"{worker}.pid"
+        return self.runs / f"{worker}.pid"
 
     def _start_object_store(self) -> None:
         super()._start_object_store()
         self.object_store.create_bucket(STAGING_BUCKET, versioned=False)
 
-    def _airflow_environment(self) -> dict[str, str]:
-        environment = super()._airflow_environment()
+    def airflow_environment(self) -> dict[str, str]:
+        environment = super().airflow_environment()
         database = environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
         return {
             **environment,

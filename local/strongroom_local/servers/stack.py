@@ -1,12 +1,9 @@
-"""The whole local stack in one folder: PostgreSQL, an S3 server and Airflow, started, looked at and stopped together."""
+"""The whole local stack in one folder: starts, shows and stops PostgreSQL, an S3 server and Airflow together."""
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import json
 import os
-import secrets
 import shutil
 import subprocess
 import sys
@@ -14,11 +11,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
@@ -32,16 +26,11 @@ from strongroom.storage.store import Store
 from strongroom_local.demo import sample
 from strongroom_local.servers.airflow import (
     COMPONENTS,
-    REPOSITORY,
-    USER,
     Component,
     call_api,
     inherited_environment,
-    local_settings,
     read_health,
 )
-from strongroom_local.servers.ports import LOOPBACK, choose_ports, come_free
-from strongroom_local.servers.postgres import PostgresServer
 from strongroom_local.servers.processes import (
     ServerError,
     exclusively,
@@ -56,25 +45,22 @@ from strongroom_local.servers.processes import (
     write_private,
     write_record,
 )
-from strongroom_local.servers.s3 import REGION, ObjectStore
+from strongroom_local.servers.s3 import REGION
+from strongroom_local.servers.stack_folder import (
+    AIRFLOW_DATABASE,
+    AIRFLOW_ROLE,
+    ARCHIVER_ROLE,
+    BUCKET,
+    SOURCE_DATABASE,
+    StackFolder,
+)
 
-DEFAULT_FOLDER = REPOSITORY / ".strongroom"
-BUCKET = "strongroom-archive"
-SOURCE_DATABASE = "strongroom"
-ARCHIVER_ROLE = "strongroom_archiver"
-RESTORER_ROLE = "strongroom_restorer"
-READER_ROLE = "strongroom_reader"
 SCHEDULED_DAGS = ("archive_statistics", "retention_purge")
-"""What looks after all tables by a schedule of its own; paused, like every DAG, until somebody says otherwise."""
-EXPORTER_PORT = 9092
-"""Where the figures for Prometheus are; on another port when this one is taken."""
+"""The DAGs for all tables that have a schedule of their own; paused, like every DAG, until you unpause them."""
 
-_AIRFLOW_DATABASE = "airflow"
-_AIRFLOW_ROLE = "airflow"
 _HEALTHY_SECONDS = 900
-"""Twenty seconds on a machine with nothing else to do."""
+"""It takes twenty seconds on an idle machine."""
 _STOP_SECONDS = 20
-_EXPORTER_SECONDS = 30
 
 Progress = Callable[[str], None]
 
@@ -96,36 +82,12 @@ class ComponentStatus:
     health: str
 
 
-class Stack:
+class Stack(StackFolder):
     """PostgreSQL, S3 and Airflow with state, secrets, logs and ports of their own in one folder.
 
     Args:
         folder: Where everything lives; another folder is another stack, and both may run at once.
     """
-
-    def __init__(self, folder: Path = DEFAULT_FOLDER) -> None:
-        self.folder = folder.absolute()
-        self.home = self.folder / "airflow"
-        self.staging = self.folder / "staging"
-        self.logs = self.folder / "logs"
-        self.postgres = PostgresServer(self.folder / "postgres")
-        self.object_store = ObjectStore(self.folder / "store")
-        self._state_file = self.folder / "stack.json"
-
-    @property
-    def api_url(self) -> str:
-        """Address of Airflow's API and UI, without a final slash."""
-        return f"http://{LOOPBACK}:{self._state['port']}"
-
-    @property
-    def exporter_url(self) -> str:
-        """Address of the figures for Prometheus, without the final ``/metrics``."""
-        return f"http://{LOOPBACK}:{self._state['exporter_port']}"
-
-    @property
-    def login(self) -> tuple[str, str]:
-        """User and password of the UI."""
-        return USER, str(self._state["secrets"]["admin"])
 
     @property
     def running(self) -> bool:
@@ -133,24 +95,24 @@ class Stack:
         return all(status.pid is not None for status in self._processes())
 
     def up(self, progress: Progress = lambda _: None, *, unpaused: bool | None = None) -> None:
-        """Start whatever does not run yet and wait until all of it is healthy. Twice is once.
+        """Start whatever is not running yet and wait until all of it is healthy. Safe to repeat.
 
         Args:
-            progress: Told in a few words what comes next.
+            progress: Called with a few words before each stage.
             unpaused: Whether `SCHEDULED_DAGS` run by their schedule from now on; None leaves them as they are.
 
         Raises:
             ServerError: Something could not be started; what runs already is left running.
             PortTakenError: There is no free port.
         """
-        self._make_folders()
+        self.make_folders()
         with exclusively(self.folder):
             require_space(self.folder)
             progress("starting PostgreSQL and the S3 server")
             with ThreadPoolExecutor() as pool:
                 bucket = pool.submit(self._start_object_store)
                 self.postgres.start()
-                self._write_state()
+                self.write_state()
                 progress("preparing databases")
                 self._create_databases()
                 source = pool.submit(self._prepare_source)
@@ -168,20 +130,20 @@ class Stack:
                 self.pause_scheduled(not unpaused)
 
     def start_source(self) -> None:
-        """Start PostgreSQL alone and make the source database ready, empty if it is new. Twice is once.
+        """Start only PostgreSQL and prepare the source database, empty if it is new. Safe to repeat.
 
         Raises:
             ServerError: It could not be started.
         """
-        self._make_folders()
+        self.make_folders()
         with exclusively(self.folder):
             self.postgres.start()
-            self._write_state()
+            self.write_state()
             self._create_databases()
             self._prepare_source()
 
     def down(self) -> None:
-        """Stop everything that this folder's stack started, and nothing else. Twice is once; all data stay."""
+        """Stop everything that this folder's stack started, and nothing else. Data stay. Safe to repeat."""
         if not self.folder.exists():
             return
         with exclusively(self.folder):
@@ -197,17 +159,17 @@ class Stack:
         self.down()
         self.postgres.destroy()
         self.object_store.destroy()
-        for folder in (self.home, self.staging, self.logs, self._runs):
+        for folder in (self.home, self.staging, self.logs, self.runs):
             shutil.rmtree(folder, ignore_errors=True)
-        for file in (self._state_file, self.folder / "claimed"):
+        for file in (self.state_file, self.folder / "claimed"):
             file.unlink(missing_ok=True)
-        self.__dict__.pop("_state", None)
+        self.__dict__.pop("state", None)
         with contextlib.suppress(OSError):
             (self.folder / ".lock").unlink()
             self.folder.rmdir()
 
     def status(self) -> list[ComponentStatus]:
-        """Say of every component whether it runs, where, and whether it is well."""
+        """Whether each component runs, where, and whether it is healthy."""
         processes = self._processes()
         health = read_health(self.api_url, self.exporter_url) if any(status.pid for status in processes[2:]) else {}
         keys = {component.name: component.health_key for component in COMPONENTS}
@@ -219,7 +181,7 @@ class Stack:
         ]
 
     def paused(self) -> dict[str, bool]:
-        """Say of each of `SCHEDULED_DAGS` whether it is paused; those that Airflow has not read yet are missing.
+        """Whether each of `SCHEDULED_DAGS` is paused; those that Airflow has not read yet are missing.
 
         Raises:
             ServerError: Airflow does not answer.
@@ -231,7 +193,7 @@ class Stack:
         """Pause or unpause `SCHEDULED_DAGS`, as soon as Airflow has read their files.
 
         Raises:
-            ServerError: It does not answer, or did not read them within a quarter of an hour.
+            ServerError: It does not answer, or did not read them within 15 minutes.
         """
         deadline = time.monotonic() + _HEALTHY_SECONDS
         while missing := sorted(set(SCHEDULED_DAGS) - set(self.paused())):
@@ -245,20 +207,6 @@ class Stack:
         for dag_id in SCHEDULED_DAGS:
             call_api(self.api_url, "PATCH", f"/api/v2/dags/{dag_id}", body={"is_paused": paused}, token=token)
 
-    def token(self) -> str:
-        """Log in to Airflow's API and give a bearer token.
-
-        Raises:
-            ServerError: Airflow does not answer.
-        """
-        user, password = self.login
-        body = {"username": user, "password": password}
-        return str(call_api(self.api_url, "POST", "/auth/token", body=body)["access_token"])
-
-    def source_conninfo(self) -> str:
-        """Give the superuser's connection string of the database whose rows are archived."""
-        return self.postgres.conninfo(SOURCE_DATABASE)
-
     def environment(self) -> dict[str, str]:
         """Give the variables with which ``psql``, ``aws`` and ``airflow`` talk to this stack.
 
@@ -268,7 +216,7 @@ class Stack:
         access_key, secret_key = self.object_store.keys("archiver")
         folders = [Path(sys.executable).parent, self.postgres.binaries]
         return {
-            **self._airflow_environment(),
+            **self.airflow_environment(),
             "PGHOST": self.postgres.host,
             "PGPORT": str(self.postgres.port),
             "PGUSER": self.postgres.superuser,
@@ -282,107 +230,18 @@ class Stack:
             "PATH": os.pathsep.join([*map(str, folders), os.environ.get("PATH", os.defpath)]),
         }
 
-    @property
-    def _runs(self) -> Path:
-        return self.folder / "run"
-
-    @cached_property
-    def _state(self) -> dict[str, Any]:
-        try:
-            state: dict[str, Any] = json.loads(self._state_file.read_text())
-        except FileNotFoundError:
-            raise ServerError(
-                f"there is no stack in {self.folder}", hint="nothing is lost; start it with 'make up'"
-            ) from None
-        return state
-
-    def _make_folders(self) -> None:
-        """Make the folders; the outer one lets PostgreSQL's user pass, those with secrets let nobody in."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.folder.chmod(0o711)
-        for private in (self.home, self.staging, self.logs, self._runs):
-            private.mkdir(exist_ok=True)
-            private.chmod(0o700)
-
-    def _write_state(self) -> None:
-        """Keep secrets and ports over restarts; a port is chosen anew if a stranger took it while its owner was down."""
-        state = _new_state()
-        if self._state_file.exists():  # perhaps of an older version, which drew fewer secrets
-            state = {**state, **self._state, "secrets": {**state["secrets"], **self._state["secrets"]}}
-        for name, owner in (("port", COMPONENTS[0]), ("exporter_port", COMPONENTS[-1])):
-            if self._pid_of(owner) is None and (state[name] == 0 or not come_free([state[name]])):
-                [state[name]] = choose_ports(1)
-        write_private(self._state_file, json.dumps(state))
-        write_private(self.home / "passwords.json", json.dumps({USER: state["secrets"]["admin"]}))
-        self.__dict__.pop("_state", None)
-
-    def _airflow_environment(self) -> dict[str, str]:
-        """Give what Airflow's processes are told beyond the caller's own environment."""
-        state = self._state
-        password = quote(state["secrets"]["airflow"], safe="")
-        database = f"{_AIRFLOW_ROLE}:{password}@{LOOPBACK}:{self.postgres.port}/{_AIRFLOW_DATABASE}"
-        return {
-            **local_settings(
-                self.home,
-                port=state["port"],
-                database_url=f"postgresql+psycopg2://{database}",
-                secrets=state["secrets"],
-                staging=self.staging,
-            ),
-            "STRONGROOM_EXPORTER_PORT": str(state["exporter_port"]),
-            "STRONGROOM_EXPORTER_INTERVAL": str(_EXPORTER_SECONDS),
-            "STRONGROOM__STORE__BUCKET": BUCKET,
-            "STRONGROOM__STORE__ENDPOINT_URL": self.object_store.endpoint_url,
-            "AIRFLOW_CONN_STRONGROOM_SOURCE": self._source_connection(ARCHIVER_ROLE),
-            "AIRFLOW_CONN_STRONGROOM_RESTORE": self._source_connection(RESTORER_ROLE),
-            "AIRFLOW_CONN_STRONGROOM_STORE": self._store_connection("archiver"),
-            "AIRFLOW_CONN_STRONGROOM_PURGE": self._store_connection("purger"),
-        }
-
-    def _environment_of(self, component: Component) -> dict[str, str]:
-        """What one process is told: the exporter, which only counts and reads manifests, has the readers' connections alone."""
-        environment = self._airflow_environment()
-        if component is not COMPONENTS[-1]:
-            return environment
-        others = {name: value for name, value in environment.items() if not name.startswith("AIRFLOW_CONN_")}
-        return {
-            **others,
-            "AIRFLOW_CONN_STRONGROOM_SOURCE": self._source_connection(READER_ROLE),
-            "AIRFLOW_CONN_STRONGROOM_STORE": self._store_connection("reader"),
-        }
-
-    def _source_connection(self, role: str) -> str:
-        connection = {
-            "conn_type": "postgres",
-            "host": self.postgres.host,
-            "port": self.postgres.port,
-            "schema": SOURCE_DATABASE,
-            "login": role,
-            "password": self._state["secrets"][role],
-        }
-        return json.dumps(connection)
-
-    def _store_connection(self, identity: str) -> str:
-        access_key, secret_key = self.object_store.keys(identity)
-        extra = {
-            "endpoint_url": self.object_store.endpoint_url,
-            "region_name": REGION,
-            "config_kwargs": {"s3": {"addressing_style": "path"}},
-        }
-        return json.dumps({"conn_type": "aws", "login": access_key, "password": secret_key, "extra": extra})
-
     def _start_object_store(self) -> None:
         self.object_store.start()
         self.object_store.create_bucket(BUCKET)
 
     def _claim_bucket(self) -> None:
-        """Make the bucket the source database's, once: a bucket that was emptied since is not claimed again."""
+        """Claim the bucket for the source database, once: a bucket that was emptied later is not claimed again."""
         marker = self.folder / "claimed"
         if marker.exists():
             return
         settings = StoreSettings(bucket=BUCKET, endpoint_url=self.object_store.endpoint_url)
         store = Store(self.object_store.client("archiver"), settings)
-        password = self._state["secrets"][ARCHIVER_ROLE]
+        password = self.state["secrets"][ARCHIVER_ROLE]
         archiver = make_conninfo(self.source_conninfo(), user=ARCHIVER_ROLE, password=password)
         with open_source(archiver, application_name="strongroom bucket claim") as connection:
             record_owner(store, read_identity(connection))
@@ -391,12 +250,12 @@ class Stack:
     def _create_databases(self) -> None:
         """Create Airflow's role and database and the empty source database, where they are missing."""
         with psycopg.connect(self.postgres.conninfo(), autocommit=True) as connection:
-            password = sql.Literal(self._state["secrets"]["airflow"])
-            role = sql.Identifier(_AIRFLOW_ROLE)
-            if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (_AIRFLOW_ROLE,)).fetchone():
+            password = sql.Literal(self.state["secrets"]["airflow"])
+            role = sql.Identifier(AIRFLOW_ROLE)
+            if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (AIRFLOW_ROLE,)).fetchone():
                 connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))
             connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, password))
-            for database, owner in ((_AIRFLOW_DATABASE, _AIRFLOW_ROLE), (SOURCE_DATABASE, self.postgres.superuser)):
+            for database, owner in ((AIRFLOW_DATABASE, AIRFLOW_ROLE), (SOURCE_DATABASE, self.postgres.superuser)):
                 if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,)).fetchone():
                     statement = sql.SQL("CREATE DATABASE {} OWNER {}")
                     connection.execute(statement.format(sql.Identifier(database), sql.Identifier(owner)))
@@ -404,7 +263,7 @@ class Stack:
     def _prepare_source(self) -> None:
         """Create the sample tables, empty, and the roles that own and archive them and the other tables of archive.yaml."""
         sample.create_schema(self.source_conninfo())
-        passwords = {role: self._state["secrets"][role] for role in sample.ROLES}
+        passwords = {role: self.state["secrets"][role] for role in sample.ROLES}
         try:
             further = [(table.schema_name, table.table_name) for table in load_settings().tables.values()]
         except ConfigurationError:  # Airflow shows it, as an import error
@@ -425,7 +284,7 @@ class Stack:
             text=True,
             check=False,
             cwd=self.home,
-            env={**inherited_environment(), **self._airflow_environment()},
+            env={**inherited_environment(), **self.airflow_environment()},
         )
         write_private(log, result.stdout + result.stderr)
         if result.returncode != 0:
@@ -437,27 +296,27 @@ class Stack:
         marker.write_text(installed)
 
     def _start_component(self, component: Component) -> None:
-        """Start a component that does not run, after what a killed predecessor may have left behind is gone."""
-        if self._pid_of(component) is not None:
+        """Start a component that is not running, after removing what a killed predecessor left behind."""
+        if self.pid_of(component) is not None:
             return
         self._stop_component(component)
         process = spawn(
             component.command(),
-            log=self._log_of(component),
-            environment={**inherited_environment(), **self._environment_of(component)},
+            log=self.log_of(component),
+            environment={**inherited_environment(), **self.environment_of(component)},
             folder=self.home,
         )
         record = record_of(process)
         if record is None:
             raise self._ended(component)
         let_go(process)
-        write_record(self._pid_file(component), record)
+        write_record(self.pid_file(component), record)
 
     def _stop_component(self, component: Component) -> None:
-        record = read_record(self._pid_file(component))
+        record = read_record(self.pid_file(component))
         if record is not None and group_alive(record):
             stop_group(record, timeout_seconds=_STOP_SECONDS)
-        self._pid_file(component).unlink(missing_ok=True)
+        self.pid_file(component).unlink(missing_ok=True)
 
     def _wait_until_healthy(self, progress: Progress) -> None:
         deadline = time.monotonic() + _HEALTHY_SECONDS
@@ -472,7 +331,7 @@ class Stack:
                 progress(f"waiting for {', '.join(sorted(missing))}")
                 waiting = missing
             for component in COMPONENTS:
-                if self._pid_of(component) is None:
+                if self.pid_of(component) is None:
                     raise self._ended(component)
             if time.monotonic() > deadline:
                 raise ServerError(
@@ -484,7 +343,7 @@ class Stack:
             time.sleep(0.3)
 
     def _warm_up(self, progress: Progress) -> None:
-        """Have the API do once what it does slowly the first time, before tasks ask for it; whether it answers does not matter."""
+        """Make the API do once what is slow the first time, before tasks need it. Its answers do not matter."""
         progress("warming the API up")
         with contextlib.suppress(ServerError):
             call_api(self.api_url, "GET", "/execution/health")
@@ -492,7 +351,7 @@ class Stack:
             call_api(self.api_url, "GET", "/api/v2/dags?limit=1", token=self.token())
 
     def _ended(self, component: Component) -> ServerError:
-        log = self._log_of(component)
+        log = self.log_of(component)
         return ServerError(
             f"the {component.name} ended by itself",
             found=tail(log),
@@ -500,8 +359,8 @@ class Stack:
         )
 
     def _create_pool(self) -> None:
-        """Create the pool that bounds the work against the source database; one that exists keeps its size."""
-        settings, token = self._airflow_environment(), self.token()
+        """Create the pool that limits concurrent work on the source database; an existing one keeps its size."""
+        settings, token = self.airflow_environment(), self.token()
         name = settings["STRONGROOM__POOL"]
         try:
             call_api(self.api_url, "GET", f"/api/v2/pools/{name}", token=token)
@@ -513,16 +372,16 @@ class Stack:
             call_api(self.api_url, "POST", "/api/v2/pools", body=pool, token=token)
 
     def _processes(self) -> list[ComponentStatus]:
-        """List the servers and Airflow's processes; health is what can be told from their pids alone."""
+        """The servers and Airflow's processes, with the health that their pids alone show."""
         pids = {"PostgreSQL": self.postgres.pid, "S3 server": self.object_store.pid}
-        pids |= {component.name: self._pid_of(component) for component in COMPONENTS}
+        pids |= {component.name: self.pid_of(component) for component in COMPONENTS}
         return [
             ComponentStatus(name, pid, self._address_of(name) if pid else "", "healthy" if pid else "stopped")
             for name, pid in pids.items()
         ]
 
     def _address_of(self, name: str) -> str:
-        """Say where a running component listens; most of Airflow's listen nowhere."""
+        """Where a running component listens; most of Airflow's do not listen."""
         if name == "PostgreSQL":
             return f"{self.postgres.host}:{self.postgres.port}"
         if name == "S3 server":
@@ -530,24 +389,3 @@ class Stack:
         if name == COMPONENTS[-1].name:
             return f"{self.exporter_url}/metrics"
         return self.api_url if name == COMPONENTS[0].name else ""
-
-    def _pid_of(self, component: Component) -> int | None:
-        record = read_record(self._pid_file(component))
-        return record.pid if record is not None and record.alive else None
-
-    def _pid_file(self, component: Component) -> Path:
-        return self._runs / f"{component.name}.pid"
-
-    def _log_of(self, component: Component) -> Path:
-        return self.logs / f"{component.name}.log"
-
-
-def _new_state() -> dict[str, Any]:
-    """Draw all the secrets of a new stack."""
-    names = ("jwt", "api", "airflow", *sample.ROLES)
-    # 48 bytes are 64 characters, the least that JWT's HMAC-SHA512 wants.
-    drawn = {name: secrets.token_urlsafe(48) for name in names}
-    drawn["admin"] = secrets.token_urlsafe(9)  # people type this one
-    # The shape of a Fernet key: 32 bytes, URL-safe base64 with its padding.
-    drawn["fernet"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
-    return {"port": 0, "exporter_port": EXPORTER_PORT, "secrets": drawn}

@@ -24,7 +24,8 @@ from strongroom_local.demo import sample
 from strongroom_local.demo.later import RESTORED_TABLE
 from strongroom_local.demo.proof import look_at
 from strongroom_local.servers.airflow import call_api
-from strongroom_local.servers.stack import BUCKET, Stack
+from strongroom_local.servers.stack import Stack
+from strongroom_local.servers.stack_folder import BUCKET
 
 ROWS = 1000
 ALERTS = "archive__acm_alerts"

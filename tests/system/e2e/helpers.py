@@ -28,7 +28,8 @@ from strongroom.settings import FILE_VARIABLE
 from strongroom_local.servers.airflow import call_api, inherited_environment
 from strongroom_local.servers.processes import ServerError
 from strongroom_local.servers.s3 import IDENTITIES
-from strongroom_local.servers.stack import BUCKET, Stack
+from strongroom_local.servers.stack import Stack
+from strongroom_local.servers.stack_folder import BUCKET
 
 ENDED = frozenset({"success", "failed"})
 STEPS = (

@@ -9,7 +9,7 @@ import boto3
 
 from strongroom.settings import StoreSettings
 from strongroom.storage.s3 import make_client
-from strongroom_local.servers.stack import ARCHIVER_ROLE, RESTORER_ROLE
+from strongroom_local.servers.stack_folder import ARCHIVER_ROLE, RESTORER_ROLE
 
 SCHEMA = "rehearsal"
 

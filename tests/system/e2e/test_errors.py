@@ -10,7 +10,8 @@ import pytest
 from strongroom.ledger.holds import EVERYTHING, place_hold, release_hold
 from strongroom.settings import StoreSettings
 from strongroom.storage.store import Store
-from strongroom_local.servers.stack import ARCHIVER_ROLE, BUCKET, SOURCE_DATABASE, Stack
+from strongroom_local.servers.stack import Stack
+from strongroom_local.servers.stack_folder import ARCHIVER_ROLE, BUCKET, SOURCE_DATABASE
 from tests.system.e2e.helpers import Airflow, Books, Run, Task, query, wait_for
 from tests.system.e2e.rehearsals import ERRORS, SCHEMA, create_table, dag_of, due_day, table_of
 

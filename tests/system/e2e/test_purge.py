@@ -16,7 +16,8 @@ from strongroom.calendar import Frequency, Partition
 from strongroom.database.session import open_source
 from strongroom.storage.store import Store
 from strongroom.tables.warm_script import warm_script
-from strongroom_local.servers.stack import ARCHIVER_ROLE, BUCKET, Stack
+from strongroom_local.servers.stack import Stack
+from strongroom_local.servers.stack_folder import ARCHIVER_ROLE, BUCKET
 from tests.support.chain import some_settings
 from tests.support.sealing import seal_month
 from tests.system.e2e.helpers import Airflow, Books, Run, ended, query, start_airflow, wait_for

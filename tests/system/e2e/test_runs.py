@@ -16,7 +16,8 @@ import pytest
 from strongroom.calendar import Frequency, Partition, Term, newest_due
 from strongroom_local.demo import sample
 from strongroom_local.servers.processes import ServerError
-from strongroom_local.servers.stack import SOURCE_DATABASE, Stack
+from strongroom_local.servers.stack import Stack
+from strongroom_local.servers.stack_folder import SOURCE_DATABASE
 from tests.system.e2e.helpers import (
     STEPS,
     Airflow,

@@ -16,7 +16,8 @@ import yaml
 
 from strongroom_local.servers.airflow import REPOSITORY, call_api, inherited_environment, read_shared_settings
 from strongroom_local.servers.processes import ServerError, wait_until
-from strongroom_local.servers.stack import ARCHIVER_ROLE, BUCKET, Stack
+from strongroom_local.servers.stack import Stack
+from strongroom_local.servers.stack_folder import ARCHIVER_ROLE, BUCKET
 
 COMPONENTS = ["PostgreSQL", "S3 server", "api-server", "scheduler", "dag-processor", "triggerer", "exporter"]
 

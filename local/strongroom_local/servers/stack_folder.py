@@ -1,0 +1,206 @@
+"""The folder of a local stack: its secrets and ports, and what each of its processes is told."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from strongroom_local.demo import sample
+from strongroom_local.servers.airflow import (
+    COMPONENTS,
+    REPOSITORY,
+    USER,
+    Component,
+    call_api,
+    local_settings,
+)
+from strongroom_local.servers.ports import LOOPBACK, choose_ports, come_free
+from strongroom_local.servers.postgres import PostgresServer
+from strongroom_local.servers.processes import (
+    ServerError,
+    read_record,
+    write_private,
+)
+from strongroom_local.servers.s3 import REGION, ObjectStore
+
+DEFAULT_FOLDER = REPOSITORY / ".strongroom"
+BUCKET = "strongroom-archive"
+SOURCE_DATABASE = "strongroom"
+ARCHIVER_ROLE = "strongroom_archiver"
+RESTORER_ROLE = "strongroom_restorer"
+READER_ROLE = "strongroom_reader"
+EXPORTER_PORT = 9092
+"""The port of the figures for Prometheus; another one is chosen if it is taken."""
+AIRFLOW_DATABASE = "airflow"
+AIRFLOW_ROLE = "airflow"
+_EXPORTER_SECONDS = 30
+
+
+class StackFolder:
+    """One folder with the state, secrets, logs and ports of a stack.
+
+    Args:
+        folder: Where everything lives; another folder is another stack, and both may run at once.
+    """
+
+    def __init__(self, folder: Path = DEFAULT_FOLDER) -> None:
+        self.folder = folder.absolute()
+        self.home = self.folder / "airflow"
+        self.staging = self.folder / "staging"
+        self.logs = self.folder / "logs"
+        self.postgres = PostgresServer(self.folder / "postgres")
+        self.object_store = ObjectStore(self.folder / "store")
+        self.state_file = self.folder / "stack.json"
+
+    @property
+    def api_url(self) -> str:
+        """Address of Airflow's API and UI, without a final slash."""
+        return f"http://{LOOPBACK}:{self.state['port']}"
+
+    @property
+    def exporter_url(self) -> str:
+        """Address of the figures for Prometheus, without the final ``/metrics``."""
+        return f"http://{LOOPBACK}:{self.state['exporter_port']}"
+
+    @property
+    def login(self) -> tuple[str, str]:
+        """User and password of the UI."""
+        return USER, str(self.state["secrets"]["admin"])
+
+    def token(self) -> str:
+        """Log in to Airflow's API and give a bearer token.
+
+        Raises:
+            ServerError: Airflow does not answer.
+        """
+        user, password = self.login
+        body = {"username": user, "password": password}
+        return str(call_api(self.api_url, "POST", "/auth/token", body=body)["access_token"])
+
+    @property
+    def runs(self) -> Path:
+        """Where the process records lie."""
+        return self.folder / "run"
+
+    @cached_property
+    def state(self) -> dict[str, Any]:
+        """Secrets and ports.
+
+        Raises:
+            ServerError: The stack was never started.
+        """
+        try:
+            state: dict[str, Any] = json.loads(self.state_file.read_text())
+        except FileNotFoundError:
+            raise ServerError(
+                f"there is no stack in {self.folder}", hint="nothing is lost; start it with 'make up'"
+            ) from None
+        return state
+
+    def make_folders(self) -> None:
+        """Create the folders. PostgreSQL's user may pass through the outer one; those with secrets are private."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o711)
+        for private in (self.home, self.staging, self.logs, self.runs):
+            private.mkdir(exist_ok=True)
+            private.chmod(0o700)
+
+    def write_state(self) -> None:
+        """Keep secrets and ports over restarts. A new port is chosen if another process took it while its owner was down."""
+        state = _new_state()
+        if self.state_file.exists():  # perhaps of an older version, which had fewer secrets
+            state = {**state, **self.state, "secrets": {**state["secrets"], **self.state["secrets"]}}
+        for name, owner in (("port", COMPONENTS[0]), ("exporter_port", COMPONENTS[-1])):
+            if self.pid_of(owner) is None and (state[name] == 0 or not come_free([state[name]])):
+                [state[name]] = choose_ports(1)
+        write_private(self.state_file, json.dumps(state))
+        write_private(self.home / "passwords.json", json.dumps({USER: state["secrets"]["admin"]}))
+        self.__dict__.pop("state", None)
+
+    def airflow_environment(self) -> dict[str, str]:
+        """The variables of Airflow's processes, beyond the caller's own environment."""
+        state = self.state
+        password = quote(state["secrets"]["airflow"], safe="")
+        database = f"{AIRFLOW_ROLE}:{password}@{LOOPBACK}:{self.postgres.port}/{AIRFLOW_DATABASE}"
+        return {
+            **local_settings(
+                self.home,
+                port=state["port"],
+                database_url=f"postgresql+psycopg2://{database}",
+                secrets=state["secrets"],
+                staging=self.staging,
+            ),
+            "STRONGROOM_EXPORTER_PORT": str(state["exporter_port"]),
+            "STRONGROOM_EXPORTER_INTERVAL": str(_EXPORTER_SECONDS),
+            "STRONGROOM__STORE__BUCKET": BUCKET,
+            "STRONGROOM__STORE__ENDPOINT_URL": self.object_store.endpoint_url,
+            "AIRFLOW_CONN_STRONGROOM_SOURCE": self._source_connection(ARCHIVER_ROLE),
+            "AIRFLOW_CONN_STRONGROOM_RESTORE": self._source_connection(RESTORER_ROLE),
+            "AIRFLOW_CONN_STRONGROOM_STORE": self._store_connection("archiver"),
+            "AIRFLOW_CONN_STRONGROOM_PURGE": self._store_connection("purger"),
+        }
+
+    def environment_of(self, component: Component) -> dict[str, str]:
+        """The variables of one process. The exporter only counts and reads manifests, so it has only the reader's connections."""
+        environment = self.airflow_environment()
+        if component is not COMPONENTS[-1]:
+            return environment
+        others = {name: value for name, value in environment.items() if not name.startswith("AIRFLOW_CONN_")}
+        return {
+            **others,
+            "AIRFLOW_CONN_STRONGROOM_SOURCE": self._source_connection(READER_ROLE),
+            "AIRFLOW_CONN_STRONGROOM_STORE": self._store_connection("reader"),
+        }
+
+    def _source_connection(self, role: str) -> str:
+        connection = {
+            "conn_type": "postgres",
+            "host": self.postgres.host,
+            "port": self.postgres.port,
+            "schema": SOURCE_DATABASE,
+            "login": role,
+            "password": self.state["secrets"][role],
+        }
+        return json.dumps(connection)
+
+    def _store_connection(self, identity: str) -> str:
+        access_key, secret_key = self.object_store.keys(identity)
+        extra = {
+            "endpoint_url": self.object_store.endpoint_url,
+            "region_name": REGION,
+            "config_kwargs": {"s3": {"addressing_style": "path"}},
+        }
+        return json.dumps({"conn_type": "aws", "login": access_key, "password": secret_key, "extra": extra})
+
+    def pid_of(self, component: Component) -> int | None:
+        """The component's process, if it is alive."""
+        record = read_record(self.pid_file(component))
+        return record.pid if record is not None and record.alive else None
+
+    def pid_file(self, component: Component) -> Path:
+        """Where the component's process is recorded."""
+        return self.runs / f"{component.name}.pid"
+
+    def log_of(self, component: Component) -> Path:
+        """The component's log file."""
+        return self.logs / f"{component.name}.log"
+
+    def source_conninfo(self) -> str:
+        """Give the superuser's connection string of the database whose rows are archived."""
+        return self.postgres.conninfo(SOURCE_DATABASE)
+
+
+def _new_state() -> dict[str, Any]:
+    """Generate all secrets of a new stack."""
+    names = ("jwt", "api", "airflow", *sample.ROLES)
+    # 48 bytes are 64 characters, the least that JWT's HMAC-SHA512 accepts.
+    drawn = {name: secrets.token_urlsafe(48) for name in names}
+    drawn["admin"] = secrets.token_urlsafe(9)  # people type this one
+    # The shape of a Fernet key: 32 bytes, URL-safe base64 with its padding.
+    drawn["fernet"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+    return {"port": 0, "exporter_port": EXPORTER_PORT, "secrets": drawn}
