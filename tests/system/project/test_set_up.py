@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -106,15 +107,33 @@ def test_the_lock_is_installed_by_the_uv_that_it_pins_from_where_pip_looks(proje
     assert project.set_up() == ""
 
 
-def test_pip_installs_the_lock_where_uv_fails(project: Project):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment as make-venv makes it first; making one takes seconds, and copying it none."""
+    folder = tmp_path_factory.mktemp("made") / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    (folder / "strongroom-made").touch()
+    return folder
+
+
+@pytest.fixture
+def begun(project: Project, made: Path) -> Project:
+    """A project whose set-up was broken off once the virtual environment was made."""
+    shutil.copytree(made, project.folder / ".venv", symlinks=True)
+    return project
+
+
+def test_pip_installs_the_lock_where_uv_fails(begun: Project):
     """As behind an index that only pip's own settings reach."""
+    project = begun
     said = project.set_up(uv_status=1)
 
     assert "uv could not install them; pip does" in said
     assert project.installed() == {"one", "uv", "ours"}
 
 
-def test_a_uv_that_is_not_the_pinned_one_is_not_run_and_nothing_that_is_not_pinned_is_installed(project: Project):
+def test_a_uv_that_is_not_the_pinned_one_is_not_run_and_nothing_that_is_not_pinned_is_installed(begun: Project):
+    project = begun
     lock = project.folder / "requirements.lock"
     other = project.package("two", {"two.py": ""})
     lock.write_text(lock.read_text().rpartition("--hash")[0] + other.partition("    ")[2])
