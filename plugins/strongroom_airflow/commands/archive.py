@@ -1,7 +1,7 @@
 """`airflow strongroom archive`: start the runs of some partitions by hand and follow them to their end.
 
-Airflow lets one partition have any number of runs. Here the run's id follows from the partition, so the same command
-typed twice starts one run, and says so; only `--again` starts another.
+Airflow lets a partition have any number of runs. This command makes the run's id from the partition, so that typing it twice
+starts one run, and it says so. Only `--again` starts another.
 """
 
 from __future__ import annotations
@@ -23,23 +23,22 @@ from strongroom.archive.report import RunReport
 from strongroom.calendar import Partition, refuse_if_hot
 from strongroom.settings import TableSettings
 from strongroom.statistics.waiting import TableCounts, count_waiting
-from strongroom_airflow.commands.following import (
+from strongroom_airflow.commands.runs import (
     FINISHED,
     REMOVED,
     Problem,
     RunError,
     find_problems,
-    follow,
     page_of,
     refuse_a_paused_dag,
     results,
     start,
-    tell_problems,
 )
+from strongroom_airflow.commands.screen import follow, print_problems
 from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
 from strongroom_airflow.connections import connect_source
 
-_NO_SUCCESS = frozenset({DagRunState.FAILED, REMOVED})
+_NOT_SUCCEEDED = frozenset({DagRunState.FAILED, REMOVED})
 
 
 @dataclass(frozen=True)
@@ -48,43 +47,43 @@ class Run:
 
     Attributes:
         partition_key: The partition.
-        run_id: Airflow's name of the run.
-        fate: ``started`` by this command, ``running`` already, or ``ran`` before.
-        state: As Airflow has it.
-        report: What the run's last task returned; None while it has not.
+        run_id: Airflow's id of the run.
+        found: ``started`` by this command, ``running`` already, or ``ran`` before. JSON output calls it ``fate``.
+        state: Airflow's state of the run.
+        report: What the run's last task returned; None if it has not ended.
     """
 
     partition_key: str
     run_id: str
-    fate: str
+    found: str
     state: str
     report: RunReport | None = None
 
     def words(self, dag_id: str) -> str:
-        """What became of the wish for it, and where the UI shows it."""
-        if self.fate == "ran":
+        """Whether the run was started, and where the UI shows it."""
+        if self.found == "ran":
             return f"{self.partition_key} already ran as {self.run_id} ({self.state}); --again starts another run"
-        verb = "started as" if self.fate == "started" else "is already under way as"
+        verb = "started as" if self.found == "started" else "is already under way as"
         return f"{self.partition_key} {verb} {self.run_id}: {page_of(dag_id, self.run_id)}"
 
     def outcome(self) -> str:
-        """One line about how it ended, with the archive's id."""
+        """How the run ended, in one line with the archive's id."""
         return self.report.sentence() if self.report else f"{self.partition_key} ended as {self.state} in {self.run_id}"
 
 
 @command
 def archive(args: Namespace) -> int:
-    """Start what was asked for, oldest partition first; exit code 1 when a run failed, now or before."""
+    """Start the runs, oldest partition first, and follow them; exit code 1 if one failed, now or before."""
     if (args.partition is None) == (args.before is None):
         raise RunError(
-            "archive needs --partition or --before, and only one of them",
+            "archive needs either --partition or --before",
             hint="Nothing was started. `airflow strongroom archive audit_events --partition 2026-05` archives one month.",
         )
     table = read_settings().table(args.table)
     dag_id = f"archive__{table.slug}"
     keys = _read_keys(args, table, datetime.now(timezone.utc))
     if args.dry_run or not keys:
-        _tell_plan(args, table, keys)
+        _print_plan(args, table, keys)
         return 0
     refuse_a_paused_dag(dag_id, wait=not args.no_wait)
     runs = [_begin(dag_id, key, again=args.again) for key in keys]
@@ -93,23 +92,23 @@ def archive(args: Namespace) -> int:
             print_out(escape(run.words(dag_id)))
     if not args.no_wait:
         runs = _follow(dag_id, runs, quiet=args.json)
-    failed = [run for run in runs if run.state in _NO_SUCCESS]
+    failed = [run for run in runs if run.state in _NOT_SUCCEEDED]
     found = {run.run_id: find_problems(dag_id, run.run_id) for run in failed}
     if args.json:
         print_json([_as_json(dag_id, run, found.get(run.run_id, [])) for run in runs])
+    for run_id, problems in found.items():
+        print_problems(dag_id, run_id, problems)
     if failed:
-        for run_id, each in found.items():
-            tell_problems(dag_id, run_id, each)
         raise RunError(
             f"{len(failed)} of {len(runs)} runs of {dag_id} failed: {', '.join(run.partition_key for run in failed)}",
-            hint="What is not proved was not deleted. Read the failed task's log, fix the cause and clear the task; or "
+            hint="No row was deleted that was not proved. Read the failed task's log, fix the cause and clear the task; or "
             "repeat the command with --again.",
         )
     return 0
 
 
 def _read_keys(args: Namespace, table: TableSettings, now: datetime) -> list[str]:
-    """The partitions that are asked for, oldest first; of `--before` those that have rows in the table.
+    """The partitions to archive, oldest first; with `--before` only those that have rows in the table.
 
     Raises:
         PartitionError: A key is malformed, or its partition is not due.
@@ -125,12 +124,12 @@ def _read_keys(args: Namespace, table: TableSettings, now: datetime) -> list[str
 
 
 def _count(table: TableSettings) -> TableCounts:
-    """How many rows of each due partition wait in the table."""
+    """Count the rows of each due partition that are still in the table."""
     with connect_source(table, application_name=f"strongroom archive {table.table}") as connection:
         return count_waiting(connection, table, now=datetime.now(timezone.utc))
 
 
-def _tell_plan(args: Namespace, table: TableSettings, keys: Sequence[str]) -> None:
+def _print_plan(args: Namespace, table: TableSettings, keys: Sequence[str]) -> None:
     rows = {one.partition_key: one.rows for one in _count(table).waiting} if keys else {}
     if args.json:
         print_json([{"partition_key": key, "rows": rows.get(key, 0)} for key in keys])
@@ -142,7 +141,7 @@ def _tell_plan(args: Namespace, table: TableSettings, keys: Sequence[str]) -> No
 
 
 def _begin(dag_id: str, key: str, *, again: bool) -> Run:
-    """Start the run of a partition, unless one is under way, or ended and nobody asks for another."""
+    """Start the run of a partition, unless one is under way, or one has ended and ``again`` is false."""
     with create_session() as session:
         found = session.execute(
             select(DagRun.run_id, DagRun.state)
@@ -159,26 +158,26 @@ def _begin(dag_id: str, key: str, *, again: bool) -> Run:
         taken.append(run_id)
     if taken and not again:
         return Run(key, taken[-1], "ran", str(states[taken[-1]]))
-    begun = start(
+    started = start(
         dag_id,
         run_id,
         partition_key=key,
-        hint="Earlier partitions of this command may have been started; repeat it when the cause is fixed.",
+        hint="Runs of earlier partitions may have been started. Fix the cause and repeat the command.",
     )
-    return Run(key, run_id, "started" if begun else "running", str(DagRunState.QUEUED))
+    return Run(key, run_id, "started" if started else "running", str(DagRunState.QUEUED))
 
 
 def _follow(dag_id: str, runs: Sequence[Run], *, quiet: bool) -> list[Run]:
-    """Follow the runs that have not ended; gives all of them, as they ended."""
-    ended: dict[str, Run] = {run.run_id: run for run in runs if run.fate == "ran"}
-    open_ones = {run.run_id: run for run in runs if run.fate != "ran"}
+    """Follow the runs that have not ended; returns all of them, as they ended."""
+    ended: dict[str, Run] = {run.run_id: run for run in runs if run.found == "ran"}
+    unfinished = {run.run_id: run for run in runs if run.found != "ran"}
 
     def on_end(run_id: str, state: str) -> None:
-        ended[run_id] = replace(open_ones[run_id], state=state, report=_report_of(dag_id, run_id))
+        ended[run_id] = replace(unfinished[run_id], state=state, report=_report_of(dag_id, run_id))
         if not quiet:
             print_out(escape(ended[run_id].outcome()))
 
-    follow(dag_id, list(open_ones), again="The same command goes along with it again.", quiet=quiet, on_end=on_end)
+    follow(dag_id, list(unfinished), quiet=quiet, on_end=on_end)
     return [ended[run.run_id] for run in runs]
 
 
@@ -191,7 +190,7 @@ def _as_json(dag_id: str, run: Run, found: Sequence[Problem]) -> dict[str, Any]:
     return {
         "partition_key": run.partition_key,
         "run_id": run.run_id,
-        "fate": run.fate,
+        "fate": run.found,
         "state": run.state,
         "page": page_of(dag_id, run.run_id),
         "problems": [problem.as_json() for problem in found],

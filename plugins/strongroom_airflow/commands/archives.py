@@ -1,9 +1,10 @@
-"""`airflow strongroom show` and `verify`: one archive from near, and whether archives are still what they were."""
+"""`airflow strongroom show` and `verify`: one archive in detail, and whether archives are still sound."""
 
 from __future__ import annotations
 
 from argparse import Namespace
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from fractions import Fraction
 from typing import Any
@@ -17,7 +18,7 @@ from strongroom.calendar import EPOCH
 from strongroom.errors import IntegrityError
 from strongroom.ledger.evidence import DeleteEvidence
 from strongroom.ledger.index import Survey, each_once, survey_manifests
-from strongroom.ledger.manifests import require_manifest
+from strongroom.ledger.manifests import Manifest, require_manifest
 from strongroom.ledger.reread import ArchiveVerdict, read_deletions
 from strongroom.object_keys import EVIDENCE, ArchiveId, sealed_and_kept
 from strongroom.records import name_both
@@ -36,6 +37,7 @@ from strongroom_airflow.commands.records import show_certificate
 from strongroom_airflow.commands.terminal import (
     command,
     error_console,
+    print_facts,
     print_json,
     print_out,
     progress_bar,
@@ -44,8 +46,8 @@ from strongroom_airflow.commands.terminal import (
 from strongroom_airflow.connections import connect_store, connect_stores
 
 _HINT = (
-    "HINT: Delete nothing before you know what happened. Earlier versions of a damaged object may still be in the bucket: "
-    "`aws s3api list-object-versions` shows them. docs/howto/when-a-task-fails.md says how a manifest is put right."
+    "HINT: Delete nothing before you know what happened. Earlier versions of a damaged object may still be in the bucket; "
+    "`aws s3api list-object-versions` lists them. docs/howto/when-a-task-fails.md says how to repair a manifest."
 )
 _COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 _COLOURS = {"sound": "green", "hidden": "yellow", "corrupted": "red", "missing": "red"}
@@ -53,7 +55,7 @@ _COLOURS = {"sound": "green", "hidden": "yellow", "corrupted": "red", "missing":
 
 @command
 def show_archive(args: Namespace) -> int:
-    """Show one archive: its manifest, its parts, what became of its rows; of a destroyed one its certificate."""
+    """Show one archive: its manifest, its parts, what happened to its rows; for a destroyed archive, its certificate."""
     store, archive = find_archive(args.archive_id)
     if (certificate := read_certificate(store, archive)) is not None:
         put_back = store.head(archive.manifest_key) is not None
@@ -65,9 +67,14 @@ def show_archive(args: Namespace) -> int:
         deleted = [evidence.model_dump(mode="json") if evidence else None for evidence in deletions]
         print_json({"manifest": manifest.model_dump(mode="json"), "deletions": deleted})
         return 0
+    print_facts(*_facts(manifest, f"{store}{archive.manifest_key}"))
+    print_out(_parts_table(manifest, deletions))
+    return 0
+
+
+def _facts(manifest: Manifest, where: str) -> list[tuple[str, str]]:
     run = f"{manifest.dag_id} {manifest.run_id}"
-    facts = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
-    for name, value in (
+    return [
         ("archive", manifest.archive_id),
         ("table", manifest.table_name),
         ("window", f"{manifest.window_start:%Y-%m-%d %H:%M} to {manifest.window_end:%Y-%m-%d %H:%M} UTC"),
@@ -79,20 +86,15 @@ def show_archive(args: Namespace) -> int:
         ("sealed", f"{manifest.created_at:%Y-%m-%d %H:%M:%S} UTC by {name_both(run, manifest.triggered_by)}"),
         ("kept until", f"{manifest.retention_until:%Y-%m-%d}: {manifest.legal_basis}"),
         ("source", f"{manifest.source.database}, system {manifest.source.system_identifier}"),
-        ("manifest", f"{store}{archive.manifest_key}"),
-    ):
-        facts.add_row(f"[bold]{name}[/]", escape(value))
-    parts = Table(
-        "part",
-        "rows",
-        "from",
-        Column("sha256", overflow="fold"),
-        Column("version", overflow="fold"),
-        "deleted",
-        "stayed",
-    )
+        ("manifest", where),
+    ]
+
+
+def _parts_table(manifest: Manifest, deletions: Sequence[DeleteEvidence | None]) -> Table:
+    long = (Column(name, overflow="fold") for name in ("sha256", "version"))
+    table = Table("part", "rows", "from", *long, "deleted", "stayed")
     for part, evidence in zip(manifest.parts, deletions, strict=True):
-        parts.add_row(
+        table.add_row(
             str(part.number),
             f"{part.record_count:,}",
             f"{part.start_at:%Y-%m-%d %H:%M}",
@@ -101,8 +103,7 @@ def show_archive(args: Namespace) -> int:
             _deleted(evidence) if evidence else "not yet",
             f"{evidence.changed + evidence.referenced + evidence.kept_by_trigger:,}" if evidence else "",
         )
-    print_out(facts, parts)
-    return 0
+    return table
 
 
 def _deleted(evidence: DeleteEvidence) -> str:
@@ -112,11 +113,11 @@ def _deleted(evidence: DeleteEvidence) -> str:
 
 @command
 def verify(args: Namespace) -> int:
-    """Download archives and compare each object with the manifest; exit code 1 if one is not sound."""
+    """Download archives and compare each object with its manifest; exit code 1 if one is not sound."""
     if [args.archive_id is not None, args.all, args.sample is not None].count(True) != 1:
         raise SampleError(
-            "verify needs an archive id, --all or --sample, and only one of them",
-            hint="Nothing was read. `airflow strongroom verify --sample 1/10` reads the tenth whose proof is oldest.",
+            "verify needs exactly one of an archive id, --all and --sample",
+            hint="Nothing was read. `airflow strongroom verify --sample 1/10` reads the tenth that was verified least recently.",
         )
     if args.archive_id is None:
         return _verify_many(args)
@@ -164,7 +165,7 @@ def _verify_many(args: Namespace) -> int:
 def _choose(store: Store, survey: Survey, share: Fraction) -> list[ArchiveId]:
     sealed = {ArchiveId.parse(one.archive_id): one.created_at for one in survey.manifests}
     never = dict.fromkeys((ArchiveId.parse(one.archive_id) for one in survey.damaged), EPOCH)
-    # An archive whose manifest is gone is listed nowhere else.
+    # An archive whose manifest is gone is not in the survey.
     gone = {archive: EPOCH for archive in sealed_and_kept(store.keys(EVIDENCE)) if archive not in sealed | never}
     return choose_sample(sealed | never | gone, read_proofs(store).verified, share)
 
@@ -198,24 +199,24 @@ def _conclusion(verdict: ArchiveVerdict) -> str:
 
 
 def find_archive(text: str) -> tuple[Store, ArchiveId]:
-    """The store in which an archive lies: its table's own first, then the others."""
+    """The store that holds an archive; its own table's store is searched first."""
     archive = ArchiveId.parse(text)
     tables = sorted(
         read_settings().tables.values(),
         key=lambda table: (table.schema_name, table.table_name) != (archive.schema_name, archive.table_name),
     )
-    looked: list[str] = []
+    searched: list[str] = []
     for table in tables:
         store = connect_store(table)
-        if str(store) in looked:
+        if str(store) in searched:
             continue
-        looked.append(str(store))
+        searched.append(str(store))
         if any(
             store.head(key) is not None for key in (archive.manifest_key, archive.seal_key, archive.destruction_key)
         ):
             return store, archive
     raise IntegrityError(
         f"there is no archive {archive}",
-        found=f"none in {', '.join(looked)}",
+        found=f"none in {', '.join(searched)}",
         hint="Nothing was changed. `airflow strongroom list` prints the archives that exist.",
     )

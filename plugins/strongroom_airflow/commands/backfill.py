@@ -1,7 +1,7 @@
-"""`airflow dags backfill`, as it was typed in Airflow 2, on Airflow 3's own backfills.
+"""`airflow dags backfill`, as in Airflow 2, on top of Airflow 3's own backfills.
 
-The command says what it is going to do, lets Airflow create the runs, and follows them to their end. What Airflow calls
-private it takes from `airflow.models.backfill`, as `airflow backfill create` does; the pin of apache-airflow covers that.
+The command prints its plan, lets Airflow create the runs, and follows them to their end. Like `airflow backfill create`, it uses
+private functions of `airflow.models.backfill`, because there are no public ones; apache-airflow is pinned for that reason.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ from rich.table import Table
 from sqlalchemy import func, select, update
 
 from strongroom.errors import StrongroomError
-from strongroom_airflow.commands.following import FINISHED, NO_SCHEDULER, refuse_a_paused_dag, scheduler_is_alive
+from strongroom_airflow.commands.runs import FINISHED, refuse_a_paused_dag, scheduler_is_alive
+from strongroom_airflow.commands.screen import NO_SCHEDULER
 from strongroom_airflow.commands.terminal import INTERRUPTED, Stopped, output_console, printable
 from strongroom_airflow.timetable import RetentionPartitionTimetable
 
@@ -56,12 +57,12 @@ POLL_SECONDS = 2.0
 
 
 class BackfillError(StrongroomError):
-    """The backfill was not begun, or one of its runs failed."""
+    """The backfill was not created, or one of its runs failed."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for; first and last are aware and both inclusive."""
+    """What the command line asks for; ``first`` and ``last`` are aware and both included."""
 
     dag_id: str
     first: datetime
@@ -76,8 +77,8 @@ class Request:
         return f"{self.dag_id} from {self.first:%Y-%m-%d} to {self.last:%Y-%m-%d} (both included), {order} first"
 
 
-class Fate(Enum):
-    """What a backfill does about one date; the value ends the sentence that counts them."""
+class Action(Enum):
+    """What a backfill does about one date; the value stands behind their number in the summary."""
 
     CREATE = "to run"
     EXISTS = "already there"
@@ -86,10 +87,10 @@ class Fate(Enum):
 
 @dataclass(frozen=True)
 class Line:
-    """One date of the plan: its partition key or logical date, what happens to it, and that in words."""
+    """One date of the plan: its partition key or logical date, what happens to it, and the words for it."""
 
     label: str
-    fate: Fate
+    action: Action
     words: str
 
 
@@ -97,7 +98,7 @@ class Line:
 @action_cli
 @providers_configuration_loaded
 def backfill(args: Namespace) -> None:
-    """Run the command; leaves through SystemExit with its message when it failed."""
+    """Run the command; raises SystemExit with the message if it failed."""
     try:
         _backfill(output_console(), _read_request(args), dry_run=args.dry_run, wait=not args.no_wait)
     except StrongroomError as error:
@@ -113,18 +114,18 @@ def _backfill(console: Console, request: Request, *, dry_run: bool, wait: bool) 
         dag = _load_dag(request.dag_id, session)
         lines = _plan(dag, request, session)
         console.print(_table(lines))
-        counts = Counter(line.fate for line in lines)
-        if not counts[Fate.CREATE]:
+        counts = Counter(line.action for line in lines)
+        if not counts[Action.CREATE]:
             console.print(_nothing_to_do(request, counts))
             return
         console.print(f"{_in_words(counts)}.")
         if dry_run:
-            console.print(f"Dry run: nothing was created, {_count(counts[Fate.CREATE], 'run')} would be.")
+            console.print(f"Dry run: nothing was created, {_count(counts[Action.CREATE], 'run')} would be.")
             return
         _refuse_a_second_backfill(request, session)
     refuse_a_paused_dag(request.dag_id, wait=wait)
     backfill_id = _create(dag, request)
-    console.print(f"Created {_count(counts[Fate.CREATE], 'run')} in backfill {backfill_id}.")
+    console.print(f"Created {_count(counts[Action.CREATE], 'run')} in backfill {backfill_id}.")
     if wait:
         _follow(console, request.dag_id, backfill_id)
 
@@ -134,7 +135,7 @@ def _read_request(args: Namespace) -> Request:
     if first is None:
         raise BackfillError(
             "a backfill needs a start date, an end date, or both",
-            hint="Nothing was created; add for example -s 2025-01-01 -e 2025-12-31.",
+            hint="Nothing was created; add dates, such as -s 2025-01-01 -e 2025-12-31.",
         )
     return Request(
         dag_id=args.dag_id,
@@ -178,7 +179,7 @@ def _load_dag(dag_id: str, session: Session) -> SerializedDAG:
 
 
 def _plan(dag: SerializedDAG, request: Request, session: Session) -> list[Line]:
-    """Say what happens to each date, in the order of the dates; nothing is changed."""
+    """Decide what happens to each date, in the order of the dates; changes nothing."""
     bounds = {"from_date": request.first, "to_date": request.last, "reverse": request.backwards}
     try:
         to_run = list(
@@ -193,17 +194,17 @@ def _plan(dag: SerializedDAG, request: Request, session: Session) -> list[Line]:
     except (AirflowException, ValueError) as error:
         raise BackfillError(str(error).rstrip("."), hint="Nothing was created; correct the command.") from error
     lines = [
-        Line(_label(info), Fate.CREATE, "to run") if info in to_run else _existing(dag, info, session)
+        Line(_label(info), Action.CREATE, "to run") if info in to_run else _existing(dag, info, session)
         for info in _get_info_list(dag=dag, **bounds)
     ]
-    hot = [Line(key, Fate.HOT, words) for key, words in _hot_partitions(dag, request)]
+    hot = [Line(key, Action.HOT, words) for key, words in _hot_partitions(dag, request)]
     return [*reversed(hot), *lines] if request.backwards else [*lines, *hot]
 
 
 def _existing(dag: SerializedDAG, info: DagRunInfo, session: Session) -> Line:
     state = session.scalar(_get_latest_dag_run_row_query(dag_id=dag.dag_id, info=info)).state
     verb = "ran" if state in FINISHED else "has a run"
-    return Line(_label(info), Fate.EXISTS, f"already {verb} ({DagRunState(state).value})")
+    return Line(_label(info), Action.EXISTS, f"already {verb} ({DagRunState(state).value})")
 
 
 def _hot_partitions(dag: SerializedDAG, request: Request) -> Iterable[tuple[str, str]]:
@@ -219,17 +220,21 @@ def _label(info: DagRunInfo) -> str:
 
 def _table(lines: list[Line]) -> Table:
     table = Table("Partition or date", "What happens")
-    colours = {Fate.CREATE: "green", Fate.EXISTS: "dim", Fate.HOT: "yellow"}
+    colours = {Action.CREATE: "green", Action.EXISTS: "dim", Action.HOT: "yellow"}
     for line in lines:
-        table.add_row(line.label, line.words, style=colours[line.fate])
+        table.add_row(line.label, line.words, style=colours[line.action])
     return table
 
 
-def _nothing_to_do(request: Request, counts: Counter[Fate]) -> str:
-    """The last line of a backfill without runs; a request that could never have had one is an error."""
-    if counts[Fate.EXISTS]:
+def _nothing_to_do(request: Request, counts: Counter[Action]) -> str:
+    """The last line of a backfill that has no run to create.
+
+    Raises:
+        BackfillError: No date of the request has a run or may get one.
+    """
+    if counts[Action.EXISTS]:
         return f"Nothing changed: {_in_words(counts)}."
-    if counts[Fate.HOT]:
+    if counts[Action.HOT]:
         raise BackfillError(
             f"nothing of {request.dag_id} may be archived yet: {_in_words(counts)}",
             hint="Nothing was created and no row was touched; the table above says when each partition becomes due.",
@@ -240,8 +245,8 @@ def _nothing_to_do(request: Request, counts: Counter[Fate]) -> str:
     )
 
 
-def _in_words(counts: Counter[Fate]) -> str:
-    return ", ".join(f"{counts[fate]} {fate.value}" for fate in Fate if counts[fate])
+def _in_words(counts: Counter[Action]) -> str:
+    return ", ".join(f"{counts[action]} {action.value}" for action in Action if counts[action])
 
 
 def _count(number: int, noun: str) -> str:
@@ -264,7 +269,7 @@ def _another_is_open(request: Request, which: str) -> BackfillError:
 
 
 def _create(dag: SerializedDAG, request: Request) -> int:
-    """Let Airflow create the runs, then let its scheduler go on behind them; returns the backfill's number."""
+    """Let Airflow create the runs, then move its schedule past them; returns the backfill's number."""
     with create_session() as session:
         on_latest = resolve_run_on_latest_version(None, request.dag_id, session, fallback=True)
     try:
@@ -283,15 +288,15 @@ def _create(dag: SerializedDAG, request: Request) -> int:
         raise _another_is_open(request, "another backfill") from error
     if dag.timetable.partitioned:
         with create_session() as session:
-            _move_schedule_on(dag, session)
+            _advance_schedule(dag, session)
     return created.id
 
 
-def _move_schedule_on(dag: SerializedDAG, session: Session) -> None:
+def _advance_schedule(dag: SerializedDAG, session: Session) -> None:
     """Make the partition after the newest run the scheduler's next one.
 
-    Airflow does so by itself the next time it parses the DAG's file. Until then the scheduler would start a partition
-    that it had due a second time, beside the run of this backfill.
+    Airflow does so when it next parses the DAG's file. Until then the scheduler would start another run of a partition
+    that is due and that this backfill runs already.
     """
     newest = session.scalar(
         select(DagRun)
@@ -308,14 +313,14 @@ def _move_schedule_on(dag: SerializedDAG, session: Session) -> None:
 
 
 def _follow(console: Console, dag_id: str, backfill_id: int) -> None:
-    """Print each change of the runs' states until all have ended.
+    """Print each change of a run's state until all runs have ended.
 
     Raises:
-        BackfillError: When a run failed.
+        BackfillError: A run failed.
     """
     if not scheduler_is_alive():
         console.print(f"[yellow]{NO_SCHEDULER}[/]")
-    console.print("Following the runs; Ctrl-C stops following them, not the runs.")
+    console.print("Following the runs. Ctrl-C stops following; the runs go on.")
     try:
         states = _wait(console, backfill_id)
     except KeyboardInterrupt:
@@ -325,7 +330,7 @@ def _follow(console: Console, dag_id: str, backfill_id: int) -> None:
     if failed:
         raise BackfillError(
             f"{len(failed)} of {_count(len(states), 'run')} of {dag_id} failed: {', '.join(failed)}",
-            hint="What is not proved was not deleted; read the failed task's log, then repeat with --rerun-failed-tasks.",
+            hint="No row was deleted that was not proved; read the failed task's log, then repeat with --rerun-failed-tasks.",
         )
     console.print(f"All {_count(len(states), 'run')} of {dag_id} succeeded.")
 
@@ -344,7 +349,7 @@ def _wait(console: Console, backfill_id: int) -> dict[str, str]:
 
 
 def _states(backfill_id: int) -> dict[str, str]:
-    """The runs of a backfill in the order of their creation: their label and state."""
+    """Label and state of each run of a backfill, in the order of their creation."""
     with create_session() as session:
         rows = session.execute(
             select(DagRun.partition_key, DagRun.logical_date, DagRun.state)
@@ -355,7 +360,7 @@ def _states(backfill_id: int) -> dict[str, str]:
 
 
 def _close(backfill_id: int) -> None:
-    """Mark a backfill whose runs have ended as complete, so that the next may begin; the scheduler would do it later."""
+    """Mark a backfill whose runs have ended as complete, so that the next may start; the scheduler would do it later."""
     with create_session() as session:
         session.execute(
             update(Backfill)

@@ -1,9 +1,10 @@
-"""`airflow strongroom bucket claim`, `check`, `apply` and `lock`: whose they are, and how the buckets of the archive stores are set up."""
+"""`airflow strongroom bucket claim`, `check`, `apply` and `lock`: the owner and the configuration of the stores' buckets."""
 
 from __future__ import annotations
 
 from argparse import Namespace
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from rich.box import SIMPLE
@@ -16,7 +17,7 @@ from strongroom.ledger.index import read_manifests
 from strongroom.ledger.object_lock import lock_archive, short_locks
 from strongroom.ledger.owner import record_owner
 from strongroom.settings import Settings, TableSettings
-from strongroom.storage.bucket import BucketStore, apply_rules, check_bucket
+from strongroom.storage.bucket import BucketStore, Finding, apply_rules, check_bucket
 from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
 from strongroom_airflow.connections import connect_bucket, connect_source, connect_store, store_users
 
@@ -25,7 +26,7 @@ _COLOURS = {"right": "green", "differs": "red", "unknown": "yellow"}
 
 @command
 def claim(args: Namespace) -> int:
-    """Enter the source database as the owner of a new store; make the bucket where the settings say so."""
+    """Record the source database as the owner of a new store; create the bucket if the settings say so."""
     settings = read_settings()
     table = settings.table(args.table) if args.table else _only_user(settings)
     store = connect_store(table)
@@ -36,7 +37,7 @@ def claim(args: Namespace) -> int:
     if args.json:
         print_json({"store": str(store), "claimed": claimed, "source": source.model_dump()})
     else:
-        done = "belongs from now on to" if claimed else "belonged before, and nothing was changed, to"
+        done = "belongs from now on to" if claimed else "was not changed: it already belonged to"
         print_out(escape(f"{store} {done} database {source.database}."))
     return 0
 
@@ -45,7 +46,7 @@ def _only_user(settings: Settings) -> TableSettings:
     users = store_users(settings)
     if len(users) > 1:
         raise ConfigurationError(
-            "it is not said which store is to be claimed",
+            "the command does not say which store to claim",
             expected="a table of archive.yaml",
             found=f"{len(users)} stores, of {', '.join(table.table for table in users)}",
             hint="Nothing was claimed. Name a table whose store is new: `airflow strongroom bucket claim TABLE`.",
@@ -55,47 +56,44 @@ def _only_user(settings: Settings) -> TableSettings:
 
 @command
 def check(args: Namespace) -> int:
-    """Compare each bucket with what its archives need; exit code 1 if anything differs."""
+    """Compare each bucket with the settings; exit code 1 if anything differs."""
     findings = {str(store): check_bucket(store, tables) for store, tables in _buckets(args.conn_id)}
     if args.json:
         print_json({name: [each.model_dump() for each in found] for name, found in findings.items()})
     else:
         for name, found in findings.items():
-            table = Table(
-                Column("what", overflow="fold"),
-                Column("expected", overflow="fold"),
-                Column("found", overflow="fold"),
-                Column("result", no_wrap=True),
-                title=escape(name),
-                title_justify="left",
-                box=SIMPLE,
-            )
-            for each in found:
-                colour = _COLOURS[each.result]
-                table.add_row(*map(escape, (each.what, each.expected, each.found)), f"[{colour}]{each.result}[/]")
-            print_out(table)
+            print_out(_findings_table(name, found))
     return 1 if any(each.result == "differs" for found in findings.values() for each in found) else 0
+
+
+def _findings_table(bucket: str, findings: Sequence[Finding]) -> Table:
+    columns = (Column(name, overflow="fold") for name in ("what", "expected", "found"))
+    table = Table(*columns, Column("result", no_wrap=True), title=escape(bucket), title_justify="left", box=SIMPLE)
+    for each in findings:
+        colour = _COLOURS[each.result]
+        table.add_row(*map(escape, (each.what, each.expected, each.found)), f"[{colour}]{each.result}[/]")
+    return table
 
 
 @command
 def apply(args: Namespace) -> int:
     """Write the lifecycle rules of each bucket."""
     settings = read_settings()
-    if settings.left_out:  # rules are written as a whole, and those of its archives would be gone
+    if settings.left_out:  # the rules of a bucket are replaced as a whole, so those of a table left out would be lost
         raise settings.tell_left_out(*settings.left_out)
     changed = {str(store): apply_rules(store, tables) for store, tables in _buckets(args.conn_id)}
     if args.json:
         print_json(changed)
     else:
         for name, rules in changed.items():
-            done = f"wrote {', '.join(rules)}" if rules else "its rules are as they should be"
+            done = f"wrote {', '.join(rules)}" if rules else "its rules were already right"
             print_out(escape(f"{name}: {done}."))
     return 0
 
 
 @command
 def lock(args: Namespace) -> int:
-    """Lock each archive of the tables whose settings ask for it, with the store's own connection."""
+    """Lock each archive of the tables whose settings require it, with the store's own connection."""
     now = datetime.now(timezone.utc)
     counts: dict[str, int] = {}
     for table in read_settings().tables.values():
@@ -112,7 +110,7 @@ def lock(args: Namespace) -> int:
     if args.json:
         print_json(counts)
     elif not counts:
-        print_out("No table asks for locks: store.object_lock is off.")
+        print_out("No table requires locks: store.object_lock is off.")
     for name, count in () if args.json else counts.items():
         done = "not locked until the end of their term" if args.dry_run else "locked until the end of their term"
         print_out(escape(f"{name}: {count} objects {done}."))
@@ -120,7 +118,7 @@ def lock(args: Namespace) -> int:
 
 
 def _buckets(conn_id: str | None) -> list[tuple[BucketStore, list[TableSettings]]]:
-    """Each bucket and prefix that a configured table uses, with those tables."""
+    """Each bucket and prefix in use, with the tables that use it."""
     users: defaultdict[tuple[str | None, str, str], list[TableSettings]] = defaultdict(list)
     for table in read_settings().tables.values():
         users[table.store.endpoint_url, table.store.bucket, table.store.prefix].append(table)

@@ -1,4 +1,4 @@
-"""`airflow strongroom catalog`, also called `list`: all sealed archives, or some, with their sum."""
+"""`airflow strongroom catalog`, also called `list`: all sealed archives, or some of them, with their total."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from strongroom_airflow.connections import connect_store, connect_stores
 
 @command
 def catalog(args: Namespace) -> int:
-    """List what matches; exit code 1 when a manifest is damaged, because then nobody knows all that exists."""
+    """List what matches; exit code 1 if a manifest is damaged, because then the list may be incomplete."""
     older, younger = (Term.parse(text) if text else None for text in (args.older_than, args.younger_than))
     now = datetime.now(timezone.utc)
     surveys = _survey(args)
@@ -66,23 +66,23 @@ def _show(manifests: Sequence[Manifest], damaged: Sequence[DamagedManifest], str
                 f"{ratio(manifest):.1f}x",
                 f"{manifest.retention_until:%Y-%m-%d}",
             )
-        print_out(table, _sum(manifests))
+        print_out(table, _total(manifests))
     else:
         print_out("There is no such archive yet.")
     for one in damaged:
         print_out(f"[red]{one.archive_id} has a damaged manifest:[/] {escape(one.problem)}")
     for key in strays:
-        print_out(f"[yellow]{escape(key)} is no manifest and was passed over:[/] somebody else wrote there.")
+        print_out(f"[yellow]{escape(key)} is no manifest and was ignored:[/] somebody else wrote it.")
 
 
-def _sum(manifests: Sequence[Manifest]) -> str:
+def _total(manifests: Sequence[Manifest]) -> str:
     rows, size_bytes = (sum(getattr(one, name) for one in manifests) for name in ("record_count", "compressed_size"))
     count = len(manifests)
     return f"{count:,} {'archive' if count == 1 else 'archives'}, {rows:,} rows, {decimal(size_bytes)}"
 
 
 def summary(manifest: Manifest) -> dict[str, Any]:
-    """A manifest without its columns and with the number of its parts, for JSON."""
+    """A manifest as JSON shows it: without its columns, with the number of its parts."""
     return manifest.model_dump(mode="json", exclude={"table", "parts"}) | {
         "parts": len(manifest.parts),
         "ratio": round(ratio(manifest), 2),

@@ -1,4 +1,4 @@
-"""`airflow strongroom condemn`: give up an archive of which a part is gone for good."""
+"""`airflow strongroom condemn`: give up an archive that has lost a part for good."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from strongroom_airflow.commands.terminal import command, print_json, print_out,
 
 @command
 def condemn(args: Namespace) -> int:
-    """Verify an archive and, if a part is missing or corrupted, put on record that it is given up."""
+    """Verify an archive. If a part is missing or corrupted, record that the archive is given up."""
     store, archive = find_archive(args.archive_id)
     settings = read_settings()
     ttl = max(table.claim_ttl for table in settings.tables.values())
@@ -27,14 +27,14 @@ def condemn(args: Namespace) -> int:
     print_out(
         escape(
             f"Condemned {found.archive_id} ({found.verdict.result}) at {found.condemned_at:%Y-%m-%d %H:%M} UTC by {found.who}: "
-            f"{found.why}. Nothing was removed; the next run of its partition archives what is still in the table."
+            f"{found.why}. Nothing was removed. The next run of its partition archives those of its rows that are still in the table."
         )
     )
     if found.lost_rows:
         print_out(
             escape(
-                f"{found.lost_rows:,} rows of the damaged parts had been deleted from the table: only an earlier version "
-                "of the objects, a replica or a backup brings them back."
+                f"{found.lost_rows:,} rows of the damaged parts had been deleted from the table. Look for them in earlier "
+                "versions of the objects, in a replica or in a backup."
             )
         )
     return 0

@@ -1,6 +1,6 @@
 """`airflow strongroom hold add`, `list` and `release`: legal holds, which stop every purge and sweep of what they cover.
 
-A hold on everything (`--all`) stops all deletion, from the source database too.
+A hold on everything (`--all`) stops all deletion, in the source database too.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from strongroom_airflow.connections import connect_store, connect_stores
 
 @command
 def add(args: Namespace) -> int:
-    """Place a hold in the store where what it covers lies, or would lie."""
+    """Place a hold in each store that holds, or would hold, what it covers."""
     what, stores = _find_all(args) if args.all else _find(args)
     now, who = datetime.now(timezone.utc), args.who or getuser()
     holds = [place_hold(store, what, why=args.why, who=who, reference=args.reference, now=now) for store in stores]
@@ -44,25 +44,25 @@ def add(args: Namespace) -> int:
     if args.json:
         placed = [hold.model_dump(mode="json") for hold in holds]
         print_json({"placed": placed, "purges_that_had_begun": [str(archive) for archive in begun]})
-        return _tell_left_out(args)
+        return _warn_of_left_out(args)
     for store, hold in zip(stores, holds, strict=True):
         number = sum(hold.covers(archive) for archive in archive_ids(store))
         print_out(escape(f"Placed {hold} in {store}. It is in force and covers {number} archives."))
     if args.all:
-        print_out("Runs that delete stop within seconds; what they had done is proved.")
+        print_out("Runs that delete rows stop within seconds. Everything they have deleted is proved.")
     for archive in begun:
         print_out(
             escape(
-                f"A purge of {archive} had begun: it stops at the next object. "
-                f"`airflow strongroom verify {archive}` says what is left."
+                f"A purge of {archive} is under way and stops at the next object. "
+                f"`airflow strongroom verify {archive}` shows what is left."
             )
         )
-    return _tell_left_out(args)
+    return _warn_of_left_out(args)
 
 
 @command
 def list_holds(args: Namespace) -> int:
-    """List the holds of all stores, those that were released only when asked."""
+    """List the holds in force in all stores; with `--all` also those that were released."""
     holds = [hold for store in connect_stores(read_settings()) for hold in read_holds(store)]
     shown = [hold for hold in holds if args.all or hold.released_at is None]
     if args.json:
@@ -79,12 +79,12 @@ def list_holds(args: Namespace) -> int:
 
 @command
 def release(args: Namespace) -> int:
-    """Release a hold; it stays in the store as evidence, marked as released."""
+    """Release a hold. It stays in the store as evidence, marked as released."""
     now, who = datetime.now(timezone.utc), args.who or getuser()
     if args.all == (args.hold_id is not None):
         raise HoldError(
-            "it is not said which hold is to be released",
-            expected="either a hold's id, or --all for those on everything",
+            "the command does not say which hold to release",
+            expected="either the id of a hold, or --all for every hold on everything",
             hint="Nothing was released. `airflow strongroom hold list` prints the holds and their ids.",
         )
     released = [
@@ -103,45 +103,49 @@ def release(args: Namespace) -> int:
         print_json(shown if args.all else shown[0])
         return 0
     for hold in released:
-        print_out(escape(f"{hold.subject}: {_state(hold)}. Archives whose term is over go with the next purge."))
+        print_out(escape(f"{hold.subject}: {_state(hold)}. The next purge destroys archives whose term is over."))
     if any(hold.what == EVERYTHING for hold in released):
-        print_out("Clear the tasks that it stopped.")
+        print_out("Clear the tasks that the hold stopped.")
     return 0
 
 
-def _tell_left_out(args: Namespace) -> int:
-    """Say where a hold on everything may be missing: in stores that only tables with wrong settings use. 1 if there are any."""
+def _warn_of_left_out(args: Namespace) -> int:
+    """Warn that a hold on everything may be missing in stores that only tables with wrong settings use.
+
+    Returns:
+        The exit code: 1 if there are such tables.
+    """
     left_out = read_settings().left_out if args.all else {}
     if left_out:
         print_error(
             HoldError(
-                f"the hold is not placed where {', '.join(left_out)} may have a store of its own",
-                hint="It is in force in the stores above, and no archive of a table that is left out is purged. Correct the "
-                "settings, then place the hold again.",
+                f"the hold was not placed in the store of {', '.join(left_out)}, which may have a store of its own",
+                hint="The hold is in force in the stores above, and no archive of a table that is left out is purged. Correct "
+                "the settings, then place the hold again.",
             )
         )
     return 1 if left_out else 0
 
 
 def _find_all(args: Namespace) -> tuple[str, list[Store]]:
-    """What a hold on everything names, and all stores."""
+    """What a hold on everything covers, and all stores."""
     if args.what is not None or args.partition is not None:
         raise HoldError(
-            "a hold is on everything, or on what is named",
+            "a hold covers either everything or what is named",
             expected="either --all, or a table or an archive",
             found=f"--all and {args.what or args.partition}",
-            hint="No hold was placed. Leave one of the two away.",
+            hint="No hold was placed. Leave one of the two out.",
         )
     return EVERYTHING, connect_stores(read_settings())
 
 
 def _find(args: Namespace) -> tuple[str, list[Store]]:
-    """What a hold names, and the stores where it belongs."""
+    """What a hold covers, and the stores that it belongs in."""
     name, partition_key = args.what, args.partition
     if name is None:
         raise HoldError(
-            "it is not said what is to be held",
-            expected="a table of archive.yaml, an archive id or its beginning, or --all",
+            "the command does not say what to hold",
+            expected="a table in archive.yaml, an archive id, the beginning of one, or --all",
             hint="No hold was placed. `airflow strongroom list` prints the ids of the archives.",
         )
     settings = read_settings()
@@ -151,9 +155,9 @@ def _find(args: Namespace) -> tuple[str, list[Store]]:
         schema_name, table_name, what = parse_coverage(name)
         if partition_key is not None:
             raise HoldError(
-                f"{name} is no table of archive.yaml, so a partition cannot be added to it",
+                f"{name} is no table in archive.yaml, so --partition cannot be used with it",
                 expected="an archive id or the beginning of one, such as public.audit_events.2026-07",
-                hint="No hold was placed. Write the partition behind the table.",
+                hint="No hold was placed. Write the partition after the table.",
             ) from None
         configured = [
             one for one in settings.tables.values() if (one.schema_name, one.table_name) == (schema_name, table_name)
@@ -164,7 +168,7 @@ def _find(args: Namespace) -> tuple[str, list[Store]]:
         found = [store for store in stores if any(store.keys(manifest_prefix(schema_name, table_name)))]
         if not found:
             raise HoldError(
-                f"nothing is known of {name}: it is no table of archive.yaml, and no store holds an archive of it",
+                f"{name} is unknown: it is no table in archive.yaml, and no store holds an archive of it",
                 hint="No hold was placed. `airflow strongroom list` prints the archives that exist.",
             ) from None
         return what, found

@@ -16,12 +16,12 @@ from strongroom_airflow.commands.terminal import command, print_json, print_out
 
 _TAG = "strongroom"
 _NO_SCHEDULE = "None"
-"""What Airflow keeps as the summary of no schedule."""
+"""Airflow's summary of a DAG without a schedule."""
 
 
 @command
 def jobs(args: Namespace) -> int:
-    """List them as Airflow knows them."""
+    """List the DAGs as Airflow's metadata database has them."""
     with create_session() as session:
         found = session.execute(
             select(
@@ -53,7 +53,7 @@ def jobs(args: Namespace) -> int:
         table if jobs else "Airflow knows no DAG of Strongroom yet: `airflow dags list-import-errors` may say why."
     )
     if any(one["paused"] for one in jobs):
-        print_out("A paused job starts no run by itself: `airflow dags unpause JOB`.")
+        print_out("A paused job starts no run. To start it again: `airflow dags unpause JOB`.")
     return 0
 
 

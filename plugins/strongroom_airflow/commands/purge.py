@@ -1,4 +1,4 @@
-"""`airflow strongroom purge`: what the retention purge would destroy and why; or a run of it, followed to its end."""
+"""`airflow strongroom purge`: start a run of the retention purge and follow it, or print what it would destroy and why."""
 
 from __future__ import annotations
 
@@ -23,19 +23,17 @@ from strongroom.retention.drop_warm import WarmResult
 from strongroom.retention.purge import PurgeResult
 from strongroom.retention.report import sum_up
 from strongroom.settings import Settings
-from strongroom_airflow.commands.following import (
+from strongroom_airflow.commands.runs import (
     FINISHED,
     RunError,
     Task,
     find_problems,
-    follow_one,
     page_of,
     refuse_a_paused_dag,
-    require_success,
     results,
     start,
-    tell_start,
 )
+from strongroom_airflow.commands.screen import follow_one, print_start, require_success
 from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
 from strongroom_airflow.connections import connect_stores
 from strongroom_airflow.retention.run import judge_store, needs_approval
@@ -55,17 +53,17 @@ _COLOURS = {
 
 @command
 def purge(args: Namespace) -> int:
-    """Say what would be destroyed, or start a run of the DAG, which alone destroys anything, and follow it."""
+    """Start a run of the DAG, which alone destroys anything, and follow it; or print what it would destroy."""
     if args.dry_run:
         return _show_decisions(args)
     if args.at is not None:
         raise RunError(
-            "only a dry run can look at another day",
-            hint="Nothing was started. Add --dry-run; the DAG always goes by the clock.",
+            "only a dry run can decide as of another day",
+            hint="Nothing was started. Add --dry-run, or leave --at out.",
         )
     refuse_a_paused_dag(DAG_ID, wait=not args.no_wait)
-    run_id, begun = _begin(datetime.now(timezone.utc))
-    tell_start(DAG_ID, run_id, begun=begun, wait=not args.no_wait, as_json=args.json)
+    run_id, started = _start(datetime.now(timezone.utc))
+    print_start(DAG_ID, run_id, started=started, wait=not args.no_wait, as_json=args.json)
     if args.no_wait:
         return 0
     state = follow_one(DAG_ID, run_id, quiet=args.json, explain=_explain)
@@ -87,8 +85,8 @@ def purge(args: Namespace) -> int:
         run_id,
         state,
         problems,
-        hint="What is certified is destroyed, everything else is there or is taken up again by the next run. Mend the cause "
-        "and clear the failed task.",
+        hint="An archive with a certificate is destroyed; the next run finishes what this one began. Fix the cause and clear "
+        "the failed task.",
     )
     return 0
 
@@ -101,12 +99,12 @@ def _show_decisions(args: Namespace) -> int:
     if args.json:
         print_json([_as_json(settings, decision) for decision in decisions])
     else:
-        worth_a_line = [decision for decision in decisions if args.all or decision.reason != "kept"]
-        if worth_a_line:
-            print_out(_decisions_table(settings, worth_a_line))
+        shown = [decision for decision in decisions if args.all or decision.reason != "kept"]
+        if shown:
+            print_out(_decisions_table(settings, shown))
         counts = ", ".join(f"{number} {reason}" for reason, number in sorted(summary.counts.items()))
-        following = f"; the next term ends on {summary.next_expiry_at:%Y-%m-%d}" if summary.next_expiry_at else ""
-        print_out(f"As of {now:%Y-%m-%d %H:%M} UTC: {counts or 'there is no archive'}{following}. Nothing was removed.")
+        next_term = f"; the next term ends on {summary.next_expiry_at:%Y-%m-%d}" if summary.next_expiry_at else ""
+        print_out(f"As of {now:%Y-%m-%d %H:%M} UTC: {counts or 'there is no archive'}{next_term}. Nothing was removed.")
     return 1 if summary.counts.get("unverifiable") else 0
 
 
@@ -136,7 +134,7 @@ def _print_results(
     if purged:
         print_out(_results_table("archive", [(one.archive_id, one.result, one.detail) for one in purged]))
     else:
-        print_out("Nothing was to be purged.")
+        print_out("There was nothing to purge.")
     ended = [(f"{one.table} {one.month}", one.result, one.detail) for one in warm if one.result != "kept"]
     if ended:
         print_out(_results_table("warm partition", ended))
@@ -155,8 +153,8 @@ def _results_table(what: str, rows: Sequence[tuple[str, str, str]]) -> Table:
     return table
 
 
-def _begin(now: datetime) -> tuple[str, bool]:
-    """Start a run, unless one is under way: Airflow would let a second one wait for its end."""
+def _start(now: datetime) -> tuple[str, bool]:
+    """Start a run, unless one is under way, which a second run would have to wait for; returns its id and whether it is new."""
     with create_session() as session:
         under_way = session.scalar(
             select(DagRun.run_id)
@@ -170,11 +168,11 @@ def _begin(now: datetime) -> tuple[str, bool]:
     if under_way is not None:
         return under_way, False
     run_id = next(name for number in count(1) if (name := f"byhand__{now:%Y-%m-%d}__{number}") not in of_today)
-    return run_id, start(DAG_ID, run_id, hint="Nothing was started; correct what was found.")
+    return run_id, start(DAG_ID, run_id, hint="Nothing was started. Fix what Airflow found.")
 
 
 def _explain(task: Task) -> str | None:
-    """Where to answer when a person is asked."""
+    """The page where a person approves."""
     if task.state != "awaiting_input":
         return None
     return f"waits for approval: {task.page(DAG_ID)}/required_actions"

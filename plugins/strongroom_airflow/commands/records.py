@@ -1,4 +1,4 @@
-"""`airflow strongroom restores`, `certificates` and `verifications`: what is on record about archives."""
+"""`airflow strongroom restores`, `certificates` and `verifications`: the records about archives."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from strongroom.restore.history import read_restores
 from strongroom.retention.certificate import Certificate, read_certificates
 from strongroom.statistics.proofs import latest_readings
 from strongroom.storage.store import Store
-from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
+from strongroom_airflow.commands.terminal import command, print_facts, print_json, print_out, read_settings
 from strongroom_airflow.connections import connect_store, connect_stores
 
 Found = TypeVar("Found")
@@ -26,8 +26,8 @@ Found = TypeVar("Found")
 
 @command
 def restores(args: Namespace) -> int:
-    """List who had rows brought back, why, and until when they are not archived again."""
-    found = _gather(args, read_restores)
+    """List restores: who asked, why, and until when the rows are not archived again."""
+    found = _read(args, read_restores)
     found.sort(key=lambda one: one.at, reverse=True)
     if args.json:
         print_json([_as_json(asdict(one)) for one in found])
@@ -54,7 +54,7 @@ def restores(args: Namespace) -> int:
 @command
 def certificates(args: Namespace) -> int:
     """List the archives that were destroyed."""
-    found = _gather(args, read_certificates)
+    found = _read(args, read_certificates)
     found.sort(key=lambda one: one.destroyed_at, reverse=True)
     if args.json:
         print_json([one.model_dump(mode="json") for one in found])
@@ -77,8 +77,8 @@ def certificates(args: Namespace) -> int:
 
 @command
 def verifications(args: Namespace) -> int:
-    """List when archives were read again, by whom, and what was found."""
-    found = _gather(args, lambda store, *table: latest_readings(store, *table, most=args.last))
+    """List verifications: when, of which archive, the result, by whom."""
+    found = _read(args, lambda store, *table: latest_readings(store, *table, most=args.last))
     found.sort(key=lambda one: one.at, reverse=True)
     found = found[: args.last]
     if args.json:
@@ -87,18 +87,17 @@ def verifications(args: Namespace) -> int:
     table = _table("read", "archive", "result", "by")
     for one in found:
         _add(table, _minute(one.at), str(one.archive), one.result, one.who or "")
-    print_out(table if found else "No archive was ever read again.")
+    print_out(table if found else "No archive was ever verified.")
     return 0
 
 
 def show_certificate(store: Store, certificate: Certificate, *, put_back: bool, as_json: bool) -> None:
-    """Print all that a certificate of destruction says."""
+    """Print a certificate of destruction in full."""
     if as_json:
         print_json({"certificate": certificate.model_dump(mode="json"), "put_back": put_back})
         return
     one, removed = certificate, certificate.removed
-    facts = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
-    for name, value in (
+    print_facts(
         ("archive", f"{one.archive_id}: destroyed"),
         ("table", one.table_name),
         ("window", f"{_minute(one.window_start)} to {_minute(one.window_end)} UTC"),
@@ -117,17 +116,15 @@ def show_certificate(store: Store, certificate: Certificate, *, put_back: bool, 
         ("removed", f"{len(removed):,} versions, {sum(each.size_bytes for each in removed):,} bytes"),
         ("proved", f"{_minute(one.proof.proved_at)} UTC: nothing is left under {', '.join(one.proof.listed)}"),
         ("certificate", f"{store}{ArchiveId.parse(one.archive_id).destruction_key}"),
-    ):
-        facts.add_row(f"[bold]{name}[/]", escape(value))
-    print_out(facts)
+    )
     if put_back:
         print_out(
-            "[red]Somebody has put its manifest back since.[/] What lies there now is not what was proved: do not use it."
+            "[red]Somebody has put its manifest back since.[/] The objects there now were never proved. Do not use them."
         )
 
 
-def _gather(args: Namespace, read: Callable[..., Iterable[Found]]) -> list[Found]:
-    """What is on record in all stores, or about one table in its own; two connections may lead to one bucket."""
+def _read(args: Namespace, read: Callable[..., Iterable[Found]]) -> list[Found]:
+    """The records of all stores, or those of one table; each store once, because two connections may lead to one bucket."""
     settings = read_settings()
     if args.table is None:
         stores = {str(store): store for store in connect_stores(settings)}

@@ -17,19 +17,17 @@ from strongroom.errors import RestoreError
 from strongroom.ledger.restore_records import make_restore_id
 from strongroom.object_keys import ArchiveId
 from strongroom.restore.records import RestoreReport
-from strongroom_airflow.commands.following import (
+from strongroom_airflow.commands.runs import (
     FINISHED,
     Task,
     find_problems,
-    follow_one,
     page_of,
     refuse_a_paused_dag,
-    require_success,
     results,
     start,
     state_of,
-    tell_start,
 )
+from strongroom_airflow.commands.screen import follow_one, print_start, require_success
 from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
 
 DAG_ID = "restore_archive"
@@ -38,11 +36,11 @@ _LISTED_ROWS = 20
 
 @command
 def restore(args: Namespace) -> int:
-    """Trigger the DAG, or go along with a run of the very same request that has not ended."""
+    """Start a run of the DAG, or find the one of the same request that has not ended, and follow it."""
     conf = _read_request(args)
     refuse_a_paused_dag(DAG_ID, wait=not args.no_wait)
-    run_id, begun = _begin(conf)
-    tell_start(DAG_ID, run_id, begun=begun, wait=not args.no_wait, as_json=args.json)
+    run_id, started = _start(conf)
+    print_start(DAG_ID, run_id, started=started, wait=not args.no_wait, as_json=args.json)
     if args.no_wait:
         return 0
     state = follow_one(DAG_ID, run_id, quiet=args.json, explain=_explain)
@@ -61,14 +59,14 @@ def restore(args: Namespace) -> int:
         run_id,
         state,
         problems,
-        hint="Rows that are in the table are the archived ones, and are not loaded twice. Mend the cause, then clear the "
-        "failed task or repeat the command.",
+        hint="No row is loaded twice, and no row in the table was overwritten. Fix the cause, then clear the failed task or "
+        "repeat the command.",
     )
     return 0
 
 
 def _read_request(args: Namespace) -> dict[str, Any]:
-    """The run's configuration; what was not given is left to the DAG's defaults."""
+    """The run's configuration; an option that was not given is left to the DAG's default."""
     if args.table:
         read_settings().table(args.table)
     for archive in args.archive or ():
@@ -93,7 +91,7 @@ def _read_request(args: Namespace) -> dict[str, Any]:
 
 
 def _read_key(text: str) -> Any:
-    """A key as it is typed, or the JSON list of a key of several columns."""
+    """A key as it was typed, or for a key of several columns its JSON list."""
     if not text.startswith("["):
         return text
     try:
@@ -106,14 +104,18 @@ def _read_key(text: str) -> Any:
         ) from None
 
 
-def _begin(conf: dict[str, Any]) -> tuple[str, bool]:
-    """Start a run whose name follows from its request; one of the same request that has not ended is taken instead."""
+def _start(conf: dict[str, Any]) -> tuple[str, bool]:
+    """Start a run whose id is made from its request, or find the one of the same request that has not ended.
+
+    Returns:
+        The id of the run, and whether this command started it.
+    """
     digest = hashlib.sha256(json.dumps(conf, sort_keys=True).encode()).hexdigest()[:12]
     what = make_restore_id(str(conf.get("table") or conf.get("archives", ["nothing"])[0]))
     for number in count(1):
         run_id = f"restore__{what}__{digest}__{number}"
         state = state_of(DAG_ID, run_id)
-        if state is None and start(DAG_ID, run_id, conf=conf, hint="Nothing was started; correct the command."):
+        if state is None and start(DAG_ID, run_id, conf=conf, hint="Nothing was started. Correct the command."):
             return run_id, True
         if state not in FINISHED:
             return run_id, False
@@ -121,17 +123,15 @@ def _begin(conf: dict[str, Any]) -> tuple[str, bool]:
 
 
 def _explain(task: Task) -> str | None:
-    """What a run waits for: parts in Glacier, which take minutes to days."""
+    """What a deferred run waits for: parts in Glacier, which take minutes to days."""
     if task.state != "deferred":
         return None
-    away = next(iter(results(DAG_ID, task.run_id, task.task_id, key="waiting")), None)
-    return f"waits for {away['parts']} parts to come back from Glacier; no worker is kept busy" if away else None
+    waiting = next(iter(results(DAG_ID, task.run_id, task.task_id, key="waiting")), None)
+    return f"waits for {waiting['parts']} parts to come back from Glacier; no worker is kept busy" if waiting else None
 
 
 def _print_report(report: RestoreReport) -> None:
-    table = Table(
-        Column("part", overflow="fold"), "result", "inserted", "there and equal", "different", "what is wrong"
-    )
+    table = Table(Column("part", overflow="fold"), "result", "inserted", "unchanged", "different", "what is wrong")
     for part in report.parts:
         name = f"{part.archive_id} part {part.number}"
         numbers = (f"{number:,}" for number in (part.inserted, part.unchanged, part.different))

@@ -1,4 +1,4 @@
-"""`airflow strongroom warm apply`: make a table's warm table, or print the SQL that makes it."""
+"""`airflow strongroom warm apply`: create a table's warm table, or print the SQL that creates it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from strongroom.tables.warm_script import warm_script
 from strongroom_airflow.commands.terminal import command, print_out, read_settings
 from strongroom_airflow.connections import connect_owner, connect_source
 
-_DAYS_AHEAD = 731
+_DAYS_OF_PARTITIONS = 731
+"""How far into the future warm partitions are created unless the command says otherwise: two years."""
 
 
 @command
 def apply(args: Namespace) -> int:
-    """Make the warm table, its partitions, view, function and rights, with an owner's connection, or print how."""
+    """Create the warm table, its partitions, view, function and rights with an owner's connection, or print the SQL."""
     settings = read_settings().table(args.table)
     now = datetime.now(timezone.utc)
     until = (
         Partition.parse(Frequency.MONTHLY, args.until)
         if args.until
-        else Partition.containing(Frequency.MONTHLY, now + timedelta(days=_DAYS_AHEAD))
+        else Partition.containing(Frequency.MONTHLY, now + timedelta(days=_DAYS_OF_PARTITIONS))
     )
     with connect_source(settings, application_name="strongroom warm apply") as connection:
         script = [each.as_string(connection) for each in warm_script(connection, settings, now=now, until=until)]
@@ -35,8 +36,8 @@ def apply(args: Namespace) -> int:
         return 0
     if args.conn_id is None:
         raise ConfigurationError(
-            f"nobody is named to make {WARM_SCHEMA}.{warm_name(settings)}",
-            expected="--conn-id with a connection of an owner of the table, or --print",
+            f"no connection was given that may create {WARM_SCHEMA}.{warm_name(settings)}",
+            expected="--conn-id with a connection whose role owns the table, or --print",
             hint="Nothing was changed. The archiver's role may not create tables; --print writes the SQL for psql.",
         )
     with (
@@ -47,6 +48,6 @@ def apply(args: Namespace) -> int:
             connection.execute(statement.encode())
     print_out(
         f"{escape(f'{WARM_SCHEMA}.{warm_name(settings)}')} can take rows of {escape(settings.qualified_name)}, "
-        f"with partitions to {until.key}."
+        f"with partitions up to {until.key}."
     )
     return 0

@@ -91,9 +91,9 @@ WRONG_ARGUMENTS = [
     (("verify", "public.audit.2026-05.0009"), "there is no archive"),
     (("show", "nonsense"), "is not an archive id"),
     (("list", "nope"), "is not configured"),
-    (("verify",), "needs an archive id"),
+    (("verify",), "needs exactly one of an archive id, --all and --sample"),
     (("verify", "--sample", "2/1"), "is no sample"),
-    (("archive", "audit"), "needs --partition or --before"),
+    (("archive", "audit"), "needs either --partition or --before"),
 ]
 
 
@@ -137,7 +137,7 @@ def test_catalog_selects_by_prefix_partition_and_age_and_names_what_is_damaged(c
 
     assert damaged.returncode == 1
     assert f"{ARCHIVE} has a damaged manifest: expected one version of it, found 2 versions" in damaged.stdout
-    assert f"{stray} is no manifest and was passed over" in " ".join(damaged.stdout.split())
+    assert f"{stray} is no manifest and was ignored" in " ".join(damaged.stdout.split())
 
 
 def test_verify_reads_all_archives_or_a_sample_and_names_what_is_unverifiable(chain, airflow, object_store, bucket):

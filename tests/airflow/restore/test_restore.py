@@ -269,7 +269,7 @@ class TestCommand:
         """Airflow looks for a run of that name, and inserts its own; between the two somebody may have come first."""
         from airflow.models.dagrun import DagRun
 
-        from strongroom_airflow.commands.following import start
+        from strongroom_airflow.commands.runs import start
 
         begun = start("restore_archive", "restore__1", conf={"why": "a test"}, hint="Nothing was started.")
         with pytest.MonkeyPatch.context() as patch:

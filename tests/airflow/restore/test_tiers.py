@@ -110,10 +110,10 @@ def test_the_warm_table_is_printed_or_made(metadata, chain, airflow):
     )
     assert printed.stdout.endswith("COMMIT;\n")
     assert unnamed.returncode == 1
-    assert "--conn-id with a connection of an owner of the table, or --print" in unnamed.stderr
+    assert "--conn-id with a connection whose role owns the table, or --print" in unnamed.stderr
     assert before == (None,)
     assert made.returncode == 0, made.stderr
-    assert "warm.audit can take rows of public.audit, with partitions to 2030-01." in made.stdout
+    assert "warm.audit can take rows of public.audit, with partitions up to 2030-01." in made.stdout
     with psycopg.connect(chain.conninfo) as connection:
         assert connection.execute("SELECT count(*) FROM audit_all").fetchone() == (500,)
         assert connection.execute("SELECT to_regclass('warm.audit_2030_01') IS NOT NULL").fetchone() == (True,)

@@ -192,11 +192,11 @@ def test_a_hold_on_everything_is_placed_in_each_store_and_covers_all(store, type
     assert "on everything by ada" in placed.stdout
     assert left["what"] == "public.audit"
     assert "It is in force and covers 3 archives." in placed.stdout
-    assert "Runs that delete stop within seconds" in placed.stdout
+    assert "Runs that delete rows stop within seconds" in placed.stdout
     assert hold["what"] == EVERYTHING
     assert "everything" in listed.stdout
     assert {one["reason"] for one in decided} == {"held", "kept"}
-    assert "Clear the tasks that it stopped." in released.stdout
+    assert "Clear the tasks that the hold stopped." in released.stdout
 
 
 @pytest.fixture
@@ -251,20 +251,20 @@ def test_commands_warn_of_a_wrong_table_and_fail_only_where_it_is_named(wrong_ta
 
 
 WRONG_WORDS = [
-    (("hold", "add", "--why", "x", "--reference", "y"), "it is not said what is to be held"),
+    (("hold", "add", "--why", "x", "--reference", "y"), "the command does not say what to hold"),
     (
         ("hold", "add", "audit", "--all", "--why", "x", "--reference", "y"),
-        "a hold is on everything, or on what is named",
+        "a hold covers either everything or what is named",
     ),
     (("hold", "add", "--all", "-p", "2015-04", "--why", "x", "--reference", "y"), "found --all and 2015-04"),
-    (("purge", "--at", "2033-06-01"), "only a dry run can look at another day"),
+    (("purge", "--at", "2033-06-01"), "only a dry run can decide as of another day"),
     (("hold", "add", "nope", "--why", "x", "--reference", "y"), "is nothing that can be held"),
-    (("hold", "add", "public.nope", "--why", "x", "--reference", "y"), "nothing is known of public.nope"),
+    (("hold", "add", "public.nope", "--why", "x", "--reference", "y"), "public.nope is unknown"),
     (("hold", "add", "audit", "-p", "2026-13", "--why", "x", "--reference", "y"), "names no month"),
     (("hold", "release", "nope", "--reason", "x"), "there is no hold nope"),
     (("hold", "release", "--all", "--reason", "x"), "no hold on everything is in force"),
-    (("hold", "release", "nope", "--all", "--reason", "x"), "it is not said which hold"),
-    (("hold", "release", "--reason", "x"), "it is not said which hold"),
+    (("hold", "release", "nope", "--all", "--reason", "x"), "the command does not say which hold"),
+    (("hold", "release", "--reason", "x"), "the command does not say which hold"),
 ]
 
 
