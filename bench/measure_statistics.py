@@ -101,15 +101,15 @@ def measure(server: ObjectStore, store: Store, count: int) -> Seconds:
     from strongroom_airflow.commands.catalog import catalog
     from strongroom_airflow.connections import connect_stores
     from strongroom_airflow.exporter import Figures
-    from strongroom_airflow.statistics.gather import gather_statistics
+    from strongroom_airflow.statistics.collect import collect_statistics
 
     def statistics() -> int:
         settings = load_settings()
-        gathered = gather_statistics(settings, now=datetime.now(timezone.utc))
-        page = make_page(gathered)
+        collected = collect_statistics(settings, now=datetime.now(timezone.utc))
+        page = make_page(collected)
         for each in connect_stores(settings):
-            keep_statistics(each, gathered, page)
-        return gathered.total.archives
+            keep_statistics(each, collected, page)
+        return collected.total.archives
 
     def command() -> int:
         wanted = dict.fromkeys(

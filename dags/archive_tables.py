@@ -1,11 +1,9 @@
-"""One DAG a table: archive__<table> moves a partition's rows to the archive store, proves the copy, deletes the rows.
+"""One DAG for each table: archive__<table> copies a partition's rows to the archive store, proves the copy, deletes the rows.
 
-The tables stand in include/config/archive.yaml. What each step does is told in the DAG's own documentation.
+The tables are in include/config/archive.yaml. The DAG's own documentation says what each step does.
 """
 
 from __future__ import annotations
-
-from datetime import datetime, timedelta, timezone
 
 from airflow.sdk import DAG, Asset, get_parsing_context, task_group
 
@@ -20,34 +18,32 @@ from strongroom_airflow.archive.report import ReportOperator
 from strongroom_airflow.archive.seal import SealOperator
 from strongroom_airflow.archive.upload import UploadOperator
 from strongroom_airflow.archive.verify import VerifyOperator
+from strongroom_airflow.defaults import BACKOFF, START_DATE, default_args
 from strongroom_airflow.documentation import describe_dag, describe_step
 from strongroom_airflow.timetable import RetentionPartitionTimetable
+
+
+def empty_dag(table: TableSettings) -> DAG:
+    """The DAG of one table, without its steps."""
+    return DAG(
+        dag_id=f"archive__{table.slug}",
+        description=f"Archive {table.qualified_name}: {table.frequency.value}, {table.hot_retention.in_words} hot",
+        schedule=RetentionPartitionTimetable(table.cron, frequency=table.frequency, hot_retention=table.hot_retention),
+        start_date=START_DATE,
+        catchup=False,
+        max_active_runs=1,
+        tags=["strongroom", "archive", table.frequency.value],
+        doc_md=describe_dag(table),
+        # By weight, parts that are further on go first, so that they free staging before the next part starts.
+        default_args=default_args(table, **BACKOFF, pool=table.pool, weight_rule="upstream"),
+    )
 
 
 def archive_dag(name: str, table: TableSettings) -> DAG:
     """Arrange the steps for one table."""
     asset = Asset(name=f"archive of {table.qualified_name}", uri=f"s3://{table.store.bucket}/{table.qualified_name}")
 
-    with DAG(
-        dag_id=f"archive__{table.slug}",
-        description=f"Archive {table.qualified_name}: {table.frequency.value}, {table.hot_retention.in_words} hot",
-        schedule=RetentionPartitionTimetable(table.cron, frequency=table.frequency, hot_retention=table.hot_retention),
-        start_date=datetime(2020, 1, 1, tzinfo=timezone.utc),
-        catchup=False,
-        max_active_runs=1,
-        tags=["strongroom", "archive", table.frequency.value],
-        doc_md=describe_dag(table),
-        default_args={
-            "owner": table.owner,
-            "retries": table.retries,
-            "retry_delay": timedelta(seconds=30),
-            "retry_exponential_backoff": 2,
-            "max_retry_delay": timedelta(minutes=10),
-            "pool": table.pool,
-            # A part that is further on goes first, so that it makes room before the next one begins.
-            "weight_rule": "upstream",
-        },
-    ) as dag:
+    with empty_dag(table) as dag:
 
         def step(task_id: str) -> dict:
             return {"task_id": task_id, "table": name, "doc_md": describe_step(task_id)}

@@ -1,7 +1,7 @@
-"""Makes no DAG. It fails to import while tables have faults in their settings, so that Airflow names them above the list of DAGs.
+"""Makes no DAG. It fails to import while the settings of a table are wrong, so that Airflow shows that above the list of DAGs.
 
-Airflow keeps one import error a file, and takes all DAGs of that file away with it. Here it takes none: the other tables are
-archived, restored and purged as ever.
+Airflow keeps one import error for each file, and removes all DAGs of that file. This file has none, so the other tables are archived,
+restored and purged as usual.
 """
 
 from __future__ import annotations

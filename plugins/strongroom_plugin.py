@@ -1,4 +1,4 @@
-"""What Airflow's plugin loader reads: the names of the parts, which live in `strongroom_airflow`."""
+"""What Airflow's plugin loader reads. The parts that it names are in `strongroom_airflow`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from strongroom_airflow import notes
 from strongroom_airflow.timetable import RetentionPartitionTimetable
 
 _FORKING_TASKS = frozenset({"scheduler", "standalone", "celery"})
-"""Commands of `airflow` whose processes may fork one for each task."""
+"""Commands of `airflow` whose processes may fork a process for each task."""
 
 _FORKING = _FORKING_TASKS | {"dag-processor"}
-"""The same, and what forks one for each DAG file again and again."""
+"""The same, and the command that forks a process for each DAG file again and again."""
 
 _ARROW = ("pyarrow.compute", "pyarrow.csv", "pyarrow.parquet")
-"""What extractions and restores need of Arrow. Nothing is converted here: how Arrow does that is for each task to settle."""
+"""What extractions and restores need of Arrow. Nothing is converted here, because each task sets up Arrow's threads itself."""
 
 
 class Pages:
-    """The ASGI application of Strongroom's pages, loaded at the first request: only the web server ever needs it."""
+    """The ASGI application of Strongroom's pages. It is loaded at the first request, because only the web server needs it."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         from strongroom_airflow.pages import app
@@ -31,7 +31,7 @@ class Pages:
 
 
 class StrongroomPlugin(AirflowPlugin):
-    """Strongroom's extensions of Airflow."""
+    """What Strongroom adds to Airflow."""
 
     name = "strongroom"
     listeners = [notes]  # noqa: RUF012
@@ -40,10 +40,10 @@ class StrongroomPlugin(AirflowPlugin):
 
     @classmethod
     def on_load(cls, *_args: Any, **_kwargs: Any) -> None:
-        """Import once, before processes are forked, what each of them would else import for itself in a third of a CPU second,
-        and in 50 MB of its own for Arrow.
+        """Import before a process forks what each of its forks needs.
 
-        It also keeps them to one version: after an upgrade they take the new one when whoever forks them is restarted.
+        This saves each fork a third of a CPU second, and the 50 MB of Arrow. All forks have one version of the code: after an
+        upgrade, restart the process that forks.
         """
         if _FORKING.intersection(sys.argv[1:2]):
             import_module("strongroom_airflow.preload")

@@ -1,1 +1,11 @@
-"""Strongroom inside Airflow: operators, timetable, commands. Airflow on one side, one domain call on the other."""
+"""Strongroom inside Airflow: each operator and command opens connections, calls the domain once, and reports what it did.
+
+`archive`, `restore`, `retention` and `statistics` hold the operators of one DAG each, one module for each step, named like the
+module of the domain that does the work. `commands` holds the commands that Strongroom adds to `airflow`; `provider` lists them.
+
+`step` is what all operators share, with `stopping` for SIGTERM. `connections` turns Airflow connections into stores and sessions,
+and `stored_connections` lets commands find them. `defaults` and `documentation` are for the files in dags/. `timetable`,
+`triggers`, `notes` and `pages` extend Airflow; `preload` is imported before Airflow forks. `exporter` is a program of its own.
+
+Nothing here decides what may be archived or deleted. Airflow stores the paths of `timetable` and `triggers`: do not move them.
+"""

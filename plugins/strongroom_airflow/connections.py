@@ -1,4 +1,8 @@
-"""From Airflow connections to the domain's sessions and stores."""
+"""From Airflow connections to sessions and stores of the domain.
+
+Commands and the exporter call :func:`strongroom_airflow.stored_connections.find_stored_connections` first. That module is apart
+because not every command needs the hooks that this one loads.
+"""
 
 from __future__ import annotations
 
@@ -25,44 +29,25 @@ from strongroom.storage.staging_folder import FolderRoot
 from strongroom.storage.staging_s3 import S3Root
 from strongroom.storage.store import Store
 
-# The wrapper says each time where a connection's credentials came from; here that is always Airflow. It may still warn.
-# Each task configures logging anew, which resets the levels of all loggers below `airflow`; so this one has another name.
+# Airflow's wrapper logs each time where a connection's credentials came from, which here is always Airflow. Its warnings stay.
+# Each task configures logging again, which resets the level of every logger below `airflow`; so this one has another name, and
+# the wrapper has no public attribute for it.
 AwsConnectionWrapper._log = logging.getLogger("strongroom.connections")  # type: ignore[assignment]
 AwsConnectionWrapper._log.setLevel(logging.WARNING)
 
 _LIBPQ_OPTIONS = frozenset(option.keyword.decode() for option in pq.Conninfo.get_defaults())
 
 
-def connect_source(settings: TableSettings, *, application_name: str) -> AbstractContextManager[Connection]:
-    """Open a session with the table's source connection.
+def connect_database(
+    settings: TableSettings, conn_id: str, *, application_name: str
+) -> AbstractContextManager[Connection]:
+    """Open a session on a table's database.
 
     Args:
-        settings: Name the connection and its time-outs.
+        settings: Of the table: its time-outs, and whether TLS is required.
+        conn_id: The connection to use, such as ``settings.source_conn_id``; it decides what the session may do.
         application_name: What ``pg_stat_activity`` shows.
     """
-    return _connect(settings.source_conn_id, settings, application_name)
-
-
-def connect_replica(
-    settings: TableSettings, conn_id: str, *, application_name: str
-) -> AbstractContextManager[Connection]:
-    """Open a session on a standby of the source database, with the source's time-outs."""
-    return _connect(conn_id, settings, application_name)
-
-
-def connect_restore(settings: TableSettings, *, application_name: str) -> AbstractContextManager[Connection]:
-    """Open a session with the table's restore connection, whose role may insert."""
-    return _connect(settings.restore_conn_id, settings, application_name)
-
-
-def connect_owner(
-    settings: TableSettings, conn_id: str, *, application_name: str
-) -> AbstractContextManager[Connection]:
-    """Open a session on the source database with a connection of an owner of the table."""
-    return _connect(conn_id, settings, application_name)
-
-
-def _connect(conn_id: str, settings: TableSettings, application_name: str) -> AbstractContextManager[Connection]:
     return open_source(
         source_conninfo(conn_id),
         application_name=application_name,
@@ -75,7 +60,7 @@ def _connect(conn_id: str, settings: TableSettings, application_name: str) -> Ab
 
 
 def source_conninfo(conn_id: str) -> str:
-    """An Airflow connection of type postgres as a libpq connection string; libpq options may stand in its extra."""
+    """An Airflow connection of type postgres as a libpq connection string, with the libpq options in its extra."""
     try:
         connection = BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
@@ -97,12 +82,12 @@ def connect_store(settings: TableSettings) -> Store:
 
 
 def connect_purge_store(settings: TableSettings) -> PurgeStore:
-    """The same store with the identity that may remove versions."""
+    """The same store, with the identity that may remove versions."""
     return PurgeStore(_connect_s3(settings, settings.purge_conn_id), settings.store)
 
 
 def connect_bucket(settings: TableSettings, conn_id: str | None = None) -> BucketStore:
-    """The same store as its bucket's administrator sees it, with another Airflow connection than the store's if named."""
+    """The same store as the administrator of its bucket sees it; ``conn_id`` replaces the store's own connection."""
     return BucketStore(_connect_s3(settings, conn_id or settings.store_conn_id), settings.store)
 
 
@@ -112,7 +97,7 @@ def connect_glacier(settings: TableSettings) -> GlacierStore:
 
 
 def connect_staging(settings: TableSettings) -> StagingRoot:
-    """Where the table's staging lies: a folder, or a prefix on S3 with an identity of its own."""
+    """The table's staging: a folder, or a prefix on S3 with an identity of its own."""
     where = settings.staging_store
     if where is None:
         return FolderRoot(settings.staging)
@@ -124,24 +109,24 @@ StoreKey = tuple[str | None, str, str, str]
 
 
 def store_key(settings: TableSettings) -> StoreKey:
-    """What tells the table's archive store from others."""
+    """What tells the table's archive store from other stores."""
     return settings.store.endpoint_url, settings.store.bucket, settings.store.prefix, settings.store_conn_id
 
 
-def store_users(settings: Settings) -> list[TableSettings]:
-    """For every archive store that configured tables use, one of those tables."""
-    users = {store_key(table): table for table in settings.tables.values()}
-    return list(users.values())
+def store_tables(settings: Settings) -> list[TableSettings]:
+    """One table for each archive store: its settings open the store."""
+    tables = {store_key(table): table for table in settings.tables.values()}
+    return list(tables.values())
 
 
 def connect_stores(settings: Settings) -> list[Store]:
-    """Every archive store that a configured table uses, each once."""
-    return [connect_store(table) for table in store_users(settings)]
+    """Every archive store that a configured table uses, once each."""
+    return [connect_store(table) for table in store_tables(settings)]
 
 
 def _connect_s3(settings: TableSettings, conn_id: str) -> Any:
     hook = AwsGenericHook(aws_conn_id=conn_id, client_type="s3")
-    if not hook.conn_config:  # the hook would take whatever keys the machine has
+    if not hook.conn_config:  # without a connection the hook would use the keys of this machine
         raise _no_connection(conn_id, "aws")
     session, endpoint_url = hook.get_session(), hook.conn_config.get_service_endpoint_url("s3")
     return make_client(settings.store, session=session, endpoint_url=endpoint_url, tls_required=settings.tls_required)

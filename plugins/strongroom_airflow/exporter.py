@@ -1,8 +1,8 @@
 """`strongroom-exporter`: the figures of all archives for Prometheus, on port 9092 of this machine.
 
-They are collected every few minutes, not at each scrape: a scrape answers at once with the last ones, and
-`strongroom_figures_age_seconds` says how old these are. A store or source database that cannot be reached costs the
-figures of its own tables; it is looked for again each time. The last figures stay meanwhile.
+The figures are collected every few minutes, not at each scrape. A scrape returns the last figures at once, and
+`strongroom_figures_age_seconds` says how old they are. If a store or source database cannot be reached, its own tables keep their
+last figures, and the next collection tries again.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from strongroom.errors import StrongroomError
 from strongroom.settings import Settings, load_settings
 from strongroom.statistics.figures import Uncounted
 from strongroom.statistics.metrics import StepFigures, make_metrics
-from strongroom_airflow.connections import StoreKey, connect_store, store_key, store_users
-from strongroom_airflow.statistics.gather import (
+from strongroom_airflow.connections import StoreKey, connect_store, store_key, store_tables
+from strongroom_airflow.statistics.collect import (
     UNREACHABLE,
     StoreContents,
+    combine,
     count_tables,
     describe,
-    put_together,
     read_store,
 )
 from strongroom_airflow.stored_connections import find_stored_connections
@@ -47,16 +47,16 @@ from strongroom_airflow.stored_connections import find_stored_connections
 log = logging.getLogger("strongroom.exporter")
 
 TAG = "strongroom"
-"""Each DAG of the package has it."""
+"""Every DAG of the package has this tag."""
 
 
 class Figures(Collector):
-    """The last figures, whoever asks, and how collecting them went."""
+    """The last figures, and how collecting them went."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._contents: dict[StoreKey, StoreContents] = {}
-        """What each store held when it was last read."""
+        """The contents of each store when it was last read."""
         self._steps: list[StepFigures] = []
         self._families: list[Metric] = []
         self._tables_up: dict[str, bool] = {}
@@ -67,7 +67,7 @@ class Figures(Collector):
         self._failures = 0
 
     def refresh(self) -> None:
-        """Collect anew. Of what cannot be reached the last figures stay, and the error is logged."""
+        """Collect the figures. Of what cannot be reached, the last figures stay and the error is logged."""
         started = time.monotonic()
         now = datetime.now(timezone.utc)
         try:
@@ -83,12 +83,12 @@ class Figures(Collector):
         read = self._read_stores(settings, now)
         complete = self._read_steps() and read == {store_key(table) for table in settings.tables.values()}
         counts = count_tables(settings, now=now)
-        statistics = put_together(settings, self._contents.values(), counts, now=now)
+        statistics = combine(settings, self._contents.values(), counts, now=now)
         unread = {table.qualified_name for table in settings.tables.values() if store_key(table) not in self._contents}
         tables = tuple(
             table
             for table in statistics.tables
-            # Where the archives of a table lie that is left out is not known.
+            # Nobody knows in which store the archives of a table are that is left out.
             if table.table not in unread and (table.configured or table.archives)
         )
         families = list(make_metrics(statistics.model_copy(update={"tables": tables}), self._steps))
@@ -103,16 +103,16 @@ class Figures(Collector):
                 self._collected_at, self._seconds = now.timestamp(), time.monotonic() - started
 
     def _read_stores(self, settings: Settings, now: datetime) -> set[StoreKey]:
-        """Look at every store; gives those that could be read."""
-        doors = {store_key(table): table for table in store_users(settings)}
-        self._contents = {key: contents for key, contents in self._contents.items() if key in doors}
+        """Read every store; returns those that could be read."""
+        tables = {store_key(table): table for table in store_tables(settings)}
+        self._contents = {key: contents for key, contents in self._contents.items() if key in tables}
         read = set()
-        for key, door in doors.items():
+        for key, table in tables.items():
             try:
-                self._contents[key] = read_store(connect_store(door), now=now, earlier=self._contents.get(key))
+                self._contents[key] = read_store(connect_store(table), now=now, earlier=self._contents.get(key))
                 read.add(key)
             except UNREACHABLE as error:
-                log.error("could not read the store of %s: %s", door.qualified_name, describe(error))
+                log.error("could not read the store of %s: %s", table.qualified_name, describe(error))
         return read
 
     def _read_steps(self) -> bool:
@@ -124,7 +124,7 @@ class Figures(Collector):
         return True
 
     def _ages(self, settings: Settings, tables: list[str]) -> dict[str, datetime]:
-        """Since when the figures of each table are true: the oldest reading of a store that has a share in them."""
+        """When the figures of each table were read: the oldest reading of a store that contributes to them."""
         read_at: Mapping[str, set[datetime]] = {table: set() for table in tables}
         for table in settings.tables.values():
             if table.qualified_name in read_at:
@@ -163,7 +163,7 @@ class Figures(Collector):
             yield from self._families
 
     def describe(self) -> list[Metric]:
-        """Nothing: the names are known only after the first collection."""
+        """Nothing, because the names are known only after the first collection."""
         return []
 
 
@@ -175,7 +175,7 @@ def _by_table(name: str, words: str, values: Mapping[str, float]) -> Metric:
 
 
 def read_steps() -> list[StepFigures]:
-    """What Airflow's metadata say of the tasks of all DAGs of the package; `airflow db clean` makes them forget."""
+    """Successes, failures and durations of the tasks of all DAGs of the package, until `airflow db clean` removes them."""
     sums: dict[tuple[str, str], list[float]] = {}
     for dag_id, task_id, state, count, seconds in _counted_tasks():
         figures = sums.setdefault((dag_id, task_id.rpartition(".")[2]), [0, 0.0, 0])
@@ -191,7 +191,7 @@ def read_steps() -> list[StepFigures]:
 
 
 def _counted_tasks() -> Iterator[Any]:
-    """DAG, task, state, number and seconds: of the last tries, and then of those before them."""
+    """DAG, task, state, number and seconds: of the last tries, then of earlier ones."""
     with create_session() as session:
         for model in (TaskInstance, TaskInstanceHistory):
             yield from session.execute(
@@ -220,7 +220,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         sys.stderr.write(
             f"cannot listen on {options.address}:{options.port}: {error.strerror}\n"
-            "HINT: Nothing was changed. Choose another port with --port, or stop whoever has this one.\n"
+            "HINT: Nothing was changed. Choose another port with --port, or stop the process that uses this one.\n"
         )
         return 1
     log.info("serving http://%s:%s/metrics, collecting every %s s", options.address, options.port, options.interval)

@@ -1,7 +1,7 @@
-"""A note on each archive run that says which partition it is.
+"""A note on each archive run that names its partition.
 
-Much of the Airflow UI names a run by the instant after which it may start. The id of a run that was triggered by hand does not
-say the partition either.
+Most pages of the Airflow UI name a run by the instant after which it may start, and the id of a run that was triggered by hand
+does not name the partition either.
 """
 
 from __future__ import annotations
@@ -16,6 +16,6 @@ if TYPE_CHECKING:
 
 @hookimpl
 def on_dag_run_running(dag_run: DagRun) -> None:
-    """Write the note when the run begins, unless somebody wrote one. The scheduler calls this in its own session."""
+    """Write the note when the run starts, unless it has one. The scheduler calls this in its own session."""
     if dag_run.dag_id.startswith("archive__") and dag_run.partition_key and not dag_run.note:
         dag_run.note = f"Archives the partition {dag_run.partition_key}."

@@ -1,4 +1,4 @@
-"""Pages that Strongroom adds to Airflow's web server. Each asks Airflow whether the user may see the DAG's XComs."""
+"""Pages that Strongroom adds to Airflow's web server. Airflow decides whether the user may see the DAG's XComs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from fastapi.responses import HTMLResponse
 
 from strongroom_airflow.statistics.keep import PAGE_XCOM
 
-app = FastAPI(openapi_url=None)  # without it the list of routes would be public
+app = FastAPI(openapi_url=None)  # else the list of routes would be public
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
     "X-Content-Type-Options": "nosniff",
 }
-"""The page needs its own style and nothing else, so nothing else may load or run."""
+"""The page needs only its own style, so nothing else may load or run."""
 
 
 @app.get("/{dag_id}/statistics", dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.XCOM))])
@@ -26,5 +26,7 @@ def show_statistics(dag_id: str, run_id: str, session: SessionDep) -> HTMLRespon
     found = session.scalars(XComModel.get_many(run_id=run_id, dag_ids=dag_id, key=PAGE_XCOM, limit=1)).first()
     page = XComModel.deserialize_value(found) if found is not None else None
     if not isinstance(page, str):
-        raise HTTPException(status.HTTP_404_NOT_FOUND, "This run has no page: it has not ended, or Airflow forgot it.")
+        raise HTTPException(
+            status.HTTP_404_NOT_FOUND, "This run has no page: it has not ended, or Airflow has removed it."
+        )
     return HTMLResponse(page, headers=_HEADERS)

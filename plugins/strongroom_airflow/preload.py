@@ -1,4 +1,4 @@
-"""Import what each task and each parse of a DAG file needs: whoever forks their processes does it once for all of them."""
+"""Import what every task and every parse of a DAG file needs, once in the process that forks them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pkgutil import iter_modules
 
 from airflow.sdk import DAG, Asset, task_group
 
-from strongroom_airflow import archive, documentation, restore, retention, statistics
+from strongroom_airflow import archive, defaults, documentation, restore, retention, statistics
 
-__all__ = ["documentation", "task_group"]
+__all__ = ["defaults", "documentation", "task_group"]
 
 for room in (archive, restore, retention, statistics):
     for module in iter_modules(room.__path__, f"{room.__name__}."):
         import_module(module.name)
 
-# Airflow imports more when the first of these is made.
+# Airflow imports more when the first DAG and the first asset are made.
 DAG("any", schedule="0 0 * * *")
 Asset(name="any", uri="s3://bucket/any")

@@ -1,4 +1,4 @@
-"""What every step of every DAG does the same way: errors, and a few short lines of evidence in the log."""
+"""What every step of every DAG does in the same way: it turns errors into Airflow's, and logs a few short lines of evidence."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ from strongroom.errors import StrongroomError
 from strongroom_airflow.stopping import Stopping
 
 ERROR_XCOM = "error"
-"""Under this key a failed task leaves its error, for those who follow its run from outside."""
+"""XCom key of the error of a failed task, for the commands that follow its run."""
 
-_TAKEN = frozenset({"target", "level", "msg", "event", "timestamp", "exception"})
-"""Field names that Airflow's supervisor needs itself: one of them in a log line (`target`) ends the task's process."""
-
+_RESERVED = frozenset({"target", "level", "msg", "event", "timestamp", "exception"})
+"""Field names that Airflow's supervisor uses itself. One of them in a log line (`target`) would end the task's process."""
 
 _SENTENCE, _LINE = 120, 100
-"""Characters of a sentence, and of fields, in one line of the log: the UI does not wrap lines."""
+"""Most characters of a sentence, and of fields, in one line of the log, because the UI does not wrap lines."""
 
 
 def log_lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Sort facts into short lines for the log, each with a word for what it holds; what is None or empty is left out."""
+    """Sort facts into short log lines, each with a word for its kind. Facts that are None or empty are left out."""
     lines: dict[str, list[dict[str, Any]]] = {
         word: [] for word in ("About", "Counts", "Bytes", "Object", "Sums", "Times")
     }
@@ -58,13 +57,13 @@ def _width(fields: Mapping[str, Any]) -> int:
 
 
 def log_fields(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts as fields of a log line, under names that Airflow lets through."""
-    return {f"{name}_" if name in _TAKEN else name: value for name, value in facts.items()}
+    """Facts as fields of a log line, under names that Airflow does not use itself."""
+    return {f"{name}_" if name in _RESERVED else name: value for name, value in facts.items()}
 
 
 @contextmanager
 def translated_errors(context: Context) -> Iterator[None]:
-    """Leave an error as XCom, and let one that a retry cannot cure fail the task at once."""
+    """Push an error to XCom, and fail the task at once if a retry cannot help."""
     try:
         yield
     except StrongroomError as error:
@@ -75,10 +74,10 @@ def translated_errors(context: Context) -> Iterator[None]:
 
 
 class StepOperator(BaseOperator):
-    """One step: it opens what it needs, calls the domain, and says in a few lines what was done and how long it took.
+    """A step: it opens what it needs, calls the domain, and logs in a few lines what it did and how long that took.
 
-    An error that a retry cannot fix fails the task at once; the others are left to Airflow's retries. A task that is told
-    to end (SIGTERM) takes back what is unfinished.
+    An error that a retry cannot fix fails the task at once; others are left to Airflow's retries. A task that receives SIGTERM
+    rolls back what is unfinished.
     """
 
     ui_color = "#e8eef7"
@@ -88,7 +87,7 @@ class StepOperator(BaseOperator):
         self._stopping = Stopping()
 
     def on_kill(self) -> None:
-        """End the work; Airflow calls this in the thread that does it."""
+        """Stop the work. Airflow calls this in the thread that does it."""
         self._stopping.stop()
 
     def execute(self, context: Context) -> Any:
@@ -105,7 +104,7 @@ class StepOperator(BaseOperator):
 
     @contextmanager
     def opened(self, context: Context) -> Iterator[Any]:
-        """What the step works with: the run as its family of steps sees it. Here that is Airflow's context alone."""
+        """What :meth:`step` works with, such as an `ArchiveRun`. Here that is Airflow's context."""
         yield context
 
     @abstractmethod

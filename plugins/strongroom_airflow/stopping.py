@@ -1,4 +1,7 @@
-"""What happens to a task that is told to end: it takes back what is unfinished, and says so."""
+"""What happens to a task that is stopped: it rolls back what is unfinished, and says so.
+
+This module imports nothing of Airflow, so that a test can stop a step of the domain in the same way.
+"""
 
 from __future__ import annotations
 
@@ -9,52 +12,52 @@ from strongroom.errors import StrongroomError
 
 
 class StoppedError(StrongroomError):
-    """The task was told to end (SIGTERM) before it was done."""
+    """The task was stopped (SIGTERM) before it was done."""
 
     retryable = True
 
 
 class _Stop(KeyboardInterrupt):
-    """Ends the work wherever it is.
+    """Interrupts the work wherever it is.
 
-    psycopg cancels the statement that runs, and the S3 client, which wraps and retries each Exception, lets it pass.
+    It is no Exception: psycopg cancels the running statement, and the S3 client, which retries every Exception, does not catch it.
     """
 
 
 class Stopping:
-    """Turns ``on_kill`` of an operator into an end of its ``execute``.
+    """Lets ``on_kill`` of an operator end its ``execute``.
 
-    Airflow's SIGTERM handler calls ``on_kill`` in the thread that is working, and goes on with the work when that
-    returns; five seconds later comes SIGKILL.
+    Airflow's SIGTERM handler calls ``on_kill`` in the thread that does the work. When ``on_kill`` returns, the work continues, and
+    five seconds later Airflow sends SIGKILL.
     """
 
     def __init__(self) -> None:
-        self._working = self._told = False
+        self._working = self._stopped = False
 
     def stop(self) -> None:
-        """End the work, or do not let it begin; telling it again changes nothing."""
-        self._told = True
+        """End the work, or prevent it from starting. A second call does nothing."""
+        self._stopped = True
         if self._working:
             self._working = False
             raise _Stop
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """While this lasts the work can be stopped.
+        """A block of work that :meth:`stop` can end.
 
         Raises:
-            StoppedError: It was.
+            StoppedError: It was ended.
         """
         try:
             self._working = True
-            if self._told:
+            if self._stopped:
                 self.stop()
             yield
         except _Stop:
             raise StoppedError(
-                "the task was told to end before it was done",
-                hint="The batch that was under way was taken back whole; what was done before it stands, and connections "
-                "are closed. The next try goes on from there.",
+                "the task was stopped before it was done",
+                hint="The batch that was under way was rolled back; what was done before it is kept, and connections are closed. "
+                "The next try continues from there.",
             ) from None
         finally:
             self._working = False

@@ -1,4 +1,4 @@
-"""Where a process that is neither a task nor a server of Airflow's finds connections."""
+"""Connections for processes that are neither tasks nor servers of Airflow: the commands and the exporter."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 
 
 def find_stored_connections() -> None:
-    """Let a process that is no task find the connections in Airflow's database too.
+    """Let this process find the connections in Airflow's database.
 
-    Outside of tasks and of Airflow's own servers its SDK reads those of the environment and of a secrets backend alone;
-    Airflow's commands that look connections up tell it by the same variable that they are at home there.
+    Outside tasks and servers, Airflow's SDK finds only connections in the environment and in a secrets backend. Airflow's own
+    commands set the same variable; there is no public way.
     """
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"

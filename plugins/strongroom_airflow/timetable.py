@@ -29,22 +29,22 @@ if TYPE_CHECKING:
 class RetentionPartitionTimetable(CronPartitionTimetable):
     """One run per partition, once its hot retention is over.
 
-    A run's `partition_date` is the first instant of its partition, its key is the partition's. Windows are in UTC; only
+    A run's `partition_date` is the first instant of its partition, and its key is the partition's key. Windows are in UTC; only
     the cron is read in `timezone`. The scheduler walks from partition to partition, in order:
 
     - With `catchup=True` it begins with the first partition that starts at or after the DAG's `start_date` and goes
-      through all of them. Nothing is left out when Airflow was down or the DAG was paused.
-    - With `catchup=False`, or without a `start_date`, it begins with the newest tick: the partitions that became due
-      with it, and no older ones. That holds after a pause too: partitions of missed ticks are left to a backfill.
+      through all of them. Nothing is left out after Airflow was down or the DAG was paused.
+    - With `catchup=False`, or without a `start_date`, it begins with the partitions of the newest tick, and takes no older ones.
+      After a pause, partitions of missed ticks are left to a backfill.
 
-    The scheduler goes on after the newest partition that has a scheduled or backfilled run, so a backfill that ran
-    ahead is not repeated. A partition inside hot retention gets no run from the scheduler, from a backfill, or from a
+    The scheduler continues after the newest partition that has a scheduled or backfilled run, so it does not repeat a backfill
+    of later partitions. A partition inside hot retention gets no run from the scheduler, from a backfill, or from a
     trigger with its key; a trigger without a key is refused as well.
 
     :param cron: Cron expression of the ticks.
-    :param frequency: How the table is cut: monthly, weekly (ISO weeks) or daily.
-    :param hot_retention: Calendar term that a partition stays in the live table after its end, such as `P90D`.
-    :param timezone: Zone that the cron is read in.
+    :param frequency: The length of a partition: monthly, weekly (ISO weeks) or daily.
+    :param hot_retention: How long a partition stays in the live table after its end, such as `P90D`.
+    :param timezone: Time zone of the cron.
     """
 
     run_ordering = ("partition_date", "run_after")
@@ -98,7 +98,7 @@ class RetentionPartitionTimetable(CronPartitionTimetable):
     def next_dagrun_info_v2(
         self, *, last_dagrun_info: DagRunInfo | None, restriction: TimeRestriction
     ) -> DagRunInfo | None:
-        """The run after `last_dagrun_info`, or the first one; None when it begins after the DAG's end date."""
+        """The run after `last_dagrun_info`, or the first run; None if it begins after the DAG's end date."""
         candidates = []
         if last_dagrun_info is not None and last_dagrun_info.partition_date is not None:
             candidates.append(Partition.containing(self.frequency, last_dagrun_info.partition_date).next())
@@ -116,7 +116,7 @@ class RetentionPartitionTimetable(CronPartitionTimetable):
     ) -> Iterable[DagRunInfo]:
         """Yield a run for each due partition that begins in `[earliest, latest]`, oldest first; backfills call this.
 
-        A due partition need not wait for its tick here: somebody asked for it.
+        A due partition does not wait for its tick here, because somebody asked for it.
         """
         now = utcnow()
         for partition in self._partitions_between(earliest, latest):
@@ -129,7 +129,7 @@ class RetentionPartitionTimetable(CronPartitionTimetable):
     ) -> Iterable[tuple[Partition, datetime.datetime]]:
         """Yield the partitions that `iter_partition_dagrun_infos` leaves out, each with the instant it becomes due.
 
-        Partitions that have not begun yet are not listed; a backfill may well name the end of the year.
+        Partitions that have not begun are not listed, because a backfill may name the end of the year.
         """
         now = utcnow()
         for partition in self._partitions_between(earliest, latest):
@@ -138,7 +138,7 @@ class RetentionPartitionTimetable(CronPartitionTimetable):
                 yield partition, due_at
 
     def localize_partition_datetime(self, dt: datetime.datetime) -> DateTime:
-        """Read the wall clock of a bound as UTC: `2025-12-01` means December wherever it was typed."""
+        """Read the wall clock of a bound as UTC, so that `2025-12-01` means December in every time zone."""
         return coerce_datetime(dt.replace(tzinfo=datetime.timezone.utc))
 
     def resolve_partition_date(self, partition_key: str | None) -> datetime.datetime:
@@ -160,7 +160,7 @@ class RetentionPartitionTimetable(CronPartitionTimetable):
     ) -> str:
         """`2026-07__scheduled__<instant>__<random>`: a list of runs shows the partition of each first.
 
-        Airflow does not pass the key when it names a run that somebody triggers. Such an id begins with `manual`.
+        Airflow does not pass the key of a run that somebody triggers. Such an id begins with `manual`.
         """
         key = extra.pop("partition_key", None)
         run_id = super().generate_run_id(run_type=run_type, run_after=run_after, data_interval=data_interval, **extra)

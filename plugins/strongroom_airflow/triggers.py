@@ -1,4 +1,4 @@
-"""What waits in the triggerer, where it costs no worker."""
+"""What waits in the triggerer, so that it occupies no worker."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from strongroom.settings import load_settings
 from strongroom_airflow.connections import connect_glacier
 
 _FIRST_PAUSE_SECONDS = 2.0
-"""What was asked for with haste is back in a minute or two; what takes hours need not be asked about that often."""
+"""Expedited parts are back in a minute or two. The pause doubles, because others take hours."""
 
 
 class PartsReturnedTrigger(BaseTrigger):
-    """Fires once every part can be read again.
+    """Fires when every part can be read.
 
     :param table: The archived table, whose settings open the store.
-    :param parts: Records of the parts that were asked for.
-    :param poll_seconds: The longest time between two looks at the store.
+    :param parts: Records of the parts that S3 was asked for.
+    :param poll_seconds: The longest time between two checks.
     """
 
     def __init__(self, table: str, parts: list[dict[str, Any]], poll_seconds: float) -> None:
@@ -33,12 +33,12 @@ class PartsReturnedTrigger(BaseTrigger):
         self.poll_seconds = poll_seconds
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Where the class is, and what makes another one like this."""
+        """The path of the class, and the arguments that make an equal trigger."""
         where = f"{type(self).__module__}.{type(self).__qualname__}"
         return where, {"table": self.table, "parts": self.parts, "poll_seconds": self.poll_seconds}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look again and again, soon at first and then more seldom; a store that does not answer is asked once more."""
+        """Check again and again, with longer and longer pauses. A store that does not answer is asked again."""
         pause = min(_FIRST_PAUSE_SECONDS, self.poll_seconds)
         while await asyncio.to_thread(self._count_away):
             await asyncio.sleep(pause)

@@ -176,7 +176,7 @@ def test_every_metric_says_what_it_is_has_few_labels_and_stands_in_the_documenta
 
 def test_a_source_that_lets_nobody_in_is_waited_for_once(environment, monkeypatch):
     """Its tables would each wait for the time-out, and those of other sources with them."""
-    from strongroom_airflow.statistics.gather import count_tables
+    from strongroom_airflow.statistics.collect import count_tables
 
     calls = []
 
@@ -208,7 +208,7 @@ def test_whoever_only_reads_the_store_reads_each_manifest_once_and_leaves_no_ind
     environment, object_store, bucket
 ):
     """The statistics leave one, as the archiver; it only saves requests."""
-    from strongroom_airflow.statistics.gather import read_store
+    from strongroom_airflow.statistics.collect import read_store
 
     reader = Store(object_store.client("reader"), StoreSettings(bucket=bucket))
 

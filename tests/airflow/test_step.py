@@ -1,4 +1,4 @@
-"""What every step does the same way, whatever its DAG."""
+"""What every step of every DAG does in the same way."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def context(pushed) -> dict:
 
 
 @pytest.mark.parametrize(("kind", "raised"), [(RestoreError, AirflowFailException), (StoreError, StoreError)])
-def test_an_error_is_left_behind_and_only_one_that_a_retry_may_mend_is_tried_again(context, pushed, kind, raised):
+def test_an_error_is_pushed_and_only_one_that_a_retry_may_fix_is_tried_again(context, pushed, kind, raised):
     error = kind("the part is gone", hint="Nothing was loaded.")
 
     with pytest.raises(raised, match="the part is gone"):
@@ -58,7 +58,8 @@ def test_a_step_gives_its_result(context, pushed):
 
 
 def test_no_fact_has_a_name_that_airflow_s_supervisor_uses_itself():
-    """It calls its own function with the fields of each line as keywords; `target` twice ends the task."""
+    """It passes the fields of each line to a function as keywords; a second `target` ends the task."""
+    # Airflow has no public name for that function, nor a list of the names that it uses.
     from airflow.sdk.execution_time.supervisor import _log_to_target
 
     fields = log_fields({"rows": 3, "target": "public.audit", "level": 3})
@@ -89,7 +90,7 @@ FACTS = {
 
 
 def test_a_step_says_what_it_did_in_a_few_short_lines_of_fields():
-    """An auditor reads them in the UI, which does not wrap them; what a program wants is a field in one of them."""
+    """An auditor reads them in the UI, which does not wrap lines; a program reads their fields."""
     lines = list(log_lines(FACTS))
 
     assert [word for word, _ in lines] == [
@@ -148,8 +149,8 @@ wrapper.log.warning("this matters to %s", wrapper.aws_access_key_id)
 """
 
 
-def test_a_connection_to_a_store_says_nothing_of_where_its_keys_came_from_and_still_warns():
-    """Each task configures logging anew when it begins, in a process that has imported the operators already."""
+def test_a_connection_to_a_store_does_not_log_where_its_keys_came_from_and_still_warns():
+    """Each task configures logging when it begins, in a process that has already imported the operators."""
     said = subprocess.run([sys.executable, "-c", CONNECTING], capture_output=True, text=True, check=True)
 
     assert "this matters to key" in said.stdout + said.stderr
@@ -157,7 +158,7 @@ def test_a_connection_to_a_store_says_nothing_of_where_its_keys_came_from_and_st
 
 
 class Long(StepOperator):
-    """Works until it is told to end, as Airflow tells it: by a signal whose handler calls ``on_kill``."""
+    """Works until it is stopped as Airflow stops it: by a signal whose handler calls ``on_kill``."""
 
     def step(self, run):  # noqa: ARG002 - it needs nothing
         os.kill(os.getpid(), signal.SIGTERM)
@@ -173,21 +174,21 @@ def step() -> Iterator[Long]:
     signal.signal(signal.SIGTERM, before)
 
 
-def test_a_task_that_is_told_to_end_ends_its_work_and_may_be_tried_again(step, context, pushed):
-    with pytest.raises(StoppedError, match="told to end before it was done"):
+def test_a_task_that_is_stopped_ends_its_work_and_may_be_tried_again(step, context, pushed):
+    with pytest.raises(StoppedError, match="stopped before it was done"):
         step.execute(context)
 
-    assert pushed[ERROR_XCOM].endswith("The next try goes on from there.")
+    assert pushed[ERROR_XCOM].endswith("The next try continues from there.")
 
 
-def test_a_task_that_is_told_to_end_before_it_begins_does_not_begin(step, context):
+def test_a_task_that_is_stopped_before_it_begins_does_not_begin(step, context):
     step.on_kill()
 
     with pytest.raises(StoppedError):
         step.execute(context)
 
 
-def test_a_task_that_has_done_its_work_is_not_undone_by_being_told_to_end(context):
+def test_a_task_that_has_done_its_work_is_not_undone_when_it_is_stopped(context):
     step = Step(outcome=("Done", {}, 5))
 
     result = step.execute(context)

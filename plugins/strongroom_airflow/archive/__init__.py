@@ -1,0 +1,5 @@
+"""Operators of the archive DAGs: one module for each step, from `plan` to `report`.
+
+`run` has what a step needs of its run: settings, store, sessions, claim. `base` has the classes that the operators extend. The
+steps pass records to each other through XCom, and know nothing of each other.
+"""

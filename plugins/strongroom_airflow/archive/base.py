@@ -1,4 +1,4 @@
-"""What the steps of one table's archive run share: settings, the claim, the parts."""
+"""What the steps of an archive run share: settings, the claim, the parts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from strongroom_airflow.stopping import StoppedError
 
 
 class StrongroomOperator(StepOperator):
-    """A step of one table's archive run; it has the partition's claim while it works.
+    """A step of a table's archive run. It holds the partition's claim while it works.
 
     :param table: Name of the table in archive.yaml.
     """
@@ -42,26 +42,26 @@ class StrongroomOperator(StepOperator):
             raise
 
     def _release(self, run: ArchiveRun) -> None:
-        """Give the claim back, but not while other parts of the run work under it."""
+        """Release the claim, unless other parts of the run work under it."""
         try:
             if not run.others_work():
                 run.release()
         except (StrongroomError, AirflowRuntimeError) as error:
-            # The error that brought us here matters more; a claim runs out by itself.
-            self.log.warning("The claim could not be given back: %s", str(error).partition("\n")[0])
+            # The error that is being handled matters more, and a claim expires by itself.
+            self.log.warning("The claim was not released: %s", str(error).partition("\n")[0])
 
 
 class PartOperator(StrongroomOperator):
-    """A step of one part. A part of an archive that is sealed already is taken from its manifest.
+    """A step of one part. If the archive is sealed already, the part's record is taken from its manifest.
 
-    :param part: Record of the part, as the step before returned it. (templated)
+    :param part: Record of the part, as the previous step returned it. (templated)
     """
 
     template_fields: Sequence[str] = ("part",)
     takes: ClassVar[type[PlannedPart]]
     makes: ClassVar[type[PlannedPart]]
     done: ClassVar[str]
-    """What was done, for the log."""
+    """What the step does, in the past tense, for the log."""
 
     def __init__(self, *, part: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -71,7 +71,7 @@ class PartOperator(StrongroomOperator):
         part = self.takes.model_validate(self.part)
         sealed = sealed_part(run.store, part)
         record = self.work(run, part) if sealed is None else self.work_on_sealed(run, part, sealed)
-        done = self.done if sealed is None else f"{self.done} before, the archive is sealed"
+        done = self.done if sealed is None else f"{self.done} before; the archive is sealed"
         return f"{done}: {part.archive_id} part {part.number}", _facts(record), record.model_dump(mode="json")
 
     @abstractmethod
@@ -84,7 +84,7 @@ class PartOperator(StrongroomOperator):
 
 
 def _facts(record: PlannedPart) -> dict[str, Any]:
-    """What an auditor must find in the log: the fields of the record that say which rows and bytes these are."""
+    """What an auditor needs in the log: the fields of the record that identify the rows and bytes."""
     return {
         ("part" if name == "number" else name): getattr(record, name) for name in _EVIDENCE if hasattr(record, name)
     }

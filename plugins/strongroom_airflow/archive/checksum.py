@@ -1,4 +1,4 @@
-"""Step 4."""
+"""Step 4 of an archive run."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from strongroom_airflow.archive.run import ArchiveRun
 
 
 class ChecksumOperator(PartOperator):
-    """Sum a part's compressed file, and see that it gives the rows back."""
+    """Compute the checksum of a part's compressed file, and check that it decompresses to the extracted bytes."""
 
-    takes, makes, done = CompressedPart, ChecksummedPart, "Summed, and decompressed to the same bytes"
+    takes, makes, done = CompressedPart, ChecksummedPart, "Computed the checksum, and decompressed to the same bytes"
 
     def work(self, run: ArchiveRun, part: CompressedPart) -> ChecksummedPart:
         with run.staging(part.archive_id) as staging:

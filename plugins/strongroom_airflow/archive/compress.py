@@ -1,4 +1,4 @@
-"""Step 3."""
+"""Step 3 of an archive run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from strongroom_airflow.archive.run import ArchiveRun
 
 
 class CompressOperator(PartOperator):
-    """Compress a part's JSON lines; parquet is compressed inside."""
+    """Compress a part's JSON lines. Parquet files are compressed already."""
 
     takes, makes, done = ExtractedPart, CompressedPart, "Compressed"
 

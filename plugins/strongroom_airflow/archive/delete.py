@@ -1,4 +1,4 @@
-"""Step 8."""
+"""Step 8 of an archive run."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from strongroom_airflow.archive.run import ArchiveRun
 
 
 class DeleteOperator(StrongroomOperator):
-    """Delete the rows of one verified part, those that still equal their archived form.
+    """Delete the rows of a verified part that still equal their archived form.
 
-    :param part: Verification record of the part; without one nothing can be deleted. (templated)
+    :param part: Verification record of the part. Without one nothing can be deleted. (templated)
     """
 
     template_fields: Sequence[str] = ("part",)
@@ -41,7 +41,7 @@ class DeleteOperator(StrongroomOperator):
         stayed = deleted.changed + deleted.referenced + deleted.kept_by_trigger
         if stayed:
             self.log.warning(
-                "%d rows are not what was archived, are referred to, or were kept by a trigger: they stay, listed in %s",
+                "%d rows stay in the table, because they changed, other rows refer to them, or a trigger kept them; %s lists them",
                 stayed,
                 deleted.evidence_key,
             )

@@ -1,4 +1,4 @@
-"""Between steps 7 and 8, for tables with ``partition_delete``."""
+"""Between steps 7 and 8 of an archive run, for tables with ``partition_delete``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from strongroom_airflow.archive.run import ArchiveRun
 
 
 class DetachOperator(StrongroomOperator):
-    """Detach the partitions whose rows are just those of the sealed archive; they wait to be dropped by the retention purge.
+    """Detach the partitions that hold exactly the rows of the sealed archive. The retention purge drops them later.
 
     :param parts: Verification records of all parts, as seal returned them. (templated)
     """

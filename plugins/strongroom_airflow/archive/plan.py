@@ -1,4 +1,4 @@
-"""Step 1."""
+"""Step 1 of an archive run."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from strongroom_airflow.archive.run import ArchiveRun
 
 
 class PlanOperator(StrongroomOperator):
-    """Say what is due and cut it into parts; refuse what may not be archived.
+    """Decide what is due and divide it into parts; refuse what cannot be archived.
 
-    Returns the parts, for Airflow to map over; the plan itself lies in XCom under the key ``plan``.
+    Returns the parts, for Airflow to map over. The plan itself is in XCom under the key ``plan``.
     """
 
     def step(self, run: ArchiveRun) -> tuple[str, dict[str, Any], Any]:
@@ -21,7 +21,7 @@ class PlanOperator(StrongroomOperator):
             plan = plan_archive(connection, run.store, run.settings, run.partition, now=run.now(), stop_at=run.stop_at)
         if plan.outcome == "planned":
             with run.staging(str(plan.archive_id)) as staging:
-                staging.clear()  # of a run that broke off before it uploaded anything
+                staging.clear()  # a run that stopped before it uploaded anything may have left files
         for exclusion in plan.exclusions:
             self.log.warning("Rows stay in the table: %s", exclusion.detail, **exclusion.model_dump(exclude={"detail"}))
         for note in plan.notes:
@@ -50,7 +50,7 @@ def _sentence(plan: ArchivePlan) -> str:
     if plan.outcome == "nothing_due":
         return f"Nothing due in {where}"
     if plan.outcome == "restored":
-        return f"Left alone {where}, its rows were restored: {'; '.join(map(str, plan.restores))}"
+        return f"Left {where} alone, because its rows were restored: {'; '.join(map(str, plan.restores))}"
     if plan.outcome == "resumed":
-        return f"Going on with {plan.archive_id}: it is sealed, its rows are not all deleted"
+        return f"Resumed {plan.archive_id}: it is sealed, and not all of its rows are deleted"
     return f"Planned {plan.archive_id}: {plan.due_rows} rows in {len(plan.parts)} parts"

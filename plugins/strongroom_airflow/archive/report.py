@@ -1,4 +1,4 @@
-"""Step 9."""
+"""Step 9 of an archive run."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from strongroom_airflow.archive.run import ArchiveRun
 
 
 class ReportOperator(StrongroomOperator):
-    """Sum the run up: a report in the store, an asset event, metrics, one line in the log. Gives the claim back.
+    """Summarize the run: a report in the store, an asset event, metrics, a line in the log. Releases the claim.
 
     :param plan: Record of the run's plan. (templated)
     :param parts: Verification records of the sealed parts, or None when nothing was due. (templated)
     :param deleted: Records of the deleted parts, or None. (templated)
-    :param asset: Gets an event whose extra is the summary.
+    :param asset: Gets an event that carries the summary as its extra.
     """
 
     template_fields: Sequence[str] = ("plan", "parts", "deleted")
@@ -47,10 +47,10 @@ class ReportOperator(StrongroomOperator):
         run.release()
         summary = report.model_dump(mode="json")
         run.context["outlet_events"][self.asset].extra = summary
-        # Not "earlier than": the store's clock tells whole seconds, and two tries within one of them may seem to swap.
+        # Not "earlier than": the store's clock has whole seconds, so two tries within one second may seem to swap.
         if report.finished_at != now:
             return (
-                f"Reported at {report.finished_at:%Y-%m-%d %H:%M} UTC, and not again: {report.sentence()}",
+                f"Reported at {report.finished_at:%Y-%m-%d %H:%M} UTC already: {report.sentence()}",
                 summary,
                 summary,
             )

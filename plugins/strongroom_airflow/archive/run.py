@@ -1,4 +1,4 @@
-"""What every step of one run needs: the table's settings, the partition, the store, staging, the claim."""
+"""What every step of an archive run needs: the table's settings, the partition, the store, staging, the claim."""
 
 from __future__ import annotations
 
@@ -18,23 +18,17 @@ from strongroom.records import RunIdentity
 from strongroom.settings import TableSettings
 from strongroom.storage.staging import Staging
 from strongroom.storage.store import Store
-from strongroom_airflow.connections import (
-    connect_owner,
-    connect_replica,
-    connect_source,
-    connect_staging,
-    connect_store,
-)
+from strongroom_airflow.connections import connect_database, connect_staging, connect_store
 
-_AT_WORK = ["scheduled", "queued", "running", "restarting", "up_for_retry", "up_for_reschedule", "deferred"]
+_UNFINISHED = ["scheduled", "queued", "running", "restarting", "up_for_retry", "up_for_reschedule", "deferred"]
 _ENDED = frozenset({"success", "failed", "upstream_failed", "skipped", "removed"})
 
 
 class ArchiveRun:
     """One run of a table's archive DAG, as one of its tasks sees it.
 
-    :param settings: Of the table.
-    :param context: Airflow's, of the task.
+    :param settings: Settings of the table.
+    :param context: Airflow's context of the task.
     """
 
     def __init__(self, settings: TableSettings, context: Context) -> None:
@@ -44,12 +38,12 @@ class ArchiveRun:
 
     @cached_property
     def partition(self) -> Partition:
-        """The partition of the run; a run without a key, or with one of another form, is refused."""
+        """The partition of the run. A run without a key, or with a malformed one, is refused."""
         return Partition.parse(self.settings.frequency, self._dag_run.partition_key)
 
     @property
     def identity(self) -> RunIdentity:
-        """What names this run in claims and evidence."""
+        """The name of this run in claims and evidence."""
         return RunIdentity(
             dag_id=self._dag_run.dag_id,
             run_id=self._dag_run.run_id,
@@ -63,32 +57,29 @@ class ArchiveRun:
 
     def source(self) -> AbstractContextManager[Connection]:
         """A session on the source database, named after table and step."""
-        return connect_source(self.settings, application_name=self._application_name)
+        return self._connect(self.settings.source_conn_id)
 
     def reading(self) -> AbstractContextManager[Connection]:
-        """A session to extract in: on the replica, where the settings name one and it is fit, else on the source."""
+        """A session to extract in: on the replica if the settings name one and it can be used, else on the source."""
         conn_id = self.settings.replica_conn_id
         if conn_id is None:
             return self.source()
-        replica = partial(connect_replica, self.settings, conn_id, application_name=self._application_name)
-        return read_source(self.source, replica)
+        return read_source(self.source, partial(self._connect, conn_id))
 
     def owner(self) -> AbstractContextManager[Connection]:
         """A session on the source database whose role owns the table."""
-        return connect_owner(
-            self.settings, self.settings.partition_delete.conn_id, application_name=self._application_name
-        )
+        return self._connect(self.settings.partition_delete.conn_id)
 
-    @property
-    def _application_name(self) -> str:
-        return f"strongroom {self.settings.table} {self.context['ti'].task_id}"
+    def _connect(self, conn_id: str) -> AbstractContextManager[Connection]:
+        name = f"strongroom {self.settings.table} {self.context['ti'].task_id}"
+        return connect_database(self.settings, conn_id, application_name=name)
 
     def staging(self, archive_id: str) -> Staging:
-        """The staging of one archive; close it at the step's end."""
+        """The staging of one archive, to be closed when the step ends."""
         return connect_staging(self.settings).of(archive_id)
 
     def now(self) -> datetime:
-        """This instant, UTC, by the store's clock."""
+        """The time now, in UTC, by the store's clock."""
         return self._clock()
 
     @cached_property
@@ -97,7 +88,7 @@ class ArchiveRun:
 
     @property
     def stop_at(self) -> datetime | None:
-        """When this run must leave the source database alone, as ``stop_after`` has it; None is never."""
+        """When ``stop_after`` ends this run's work in the source database; None means no limit."""
         budget = self.settings.stop_after
         now = self.now()
         return None if budget is None else budget.ends_at(self._dag_run.start_date or now, now)
@@ -108,24 +99,24 @@ class ArchiveRun:
 
     @property
     def keep_claim(self) -> KeepClaim:
-        """Looks after the claim while a step works in batches."""
+        """Renews the claim while a step works in batches."""
         owner = str(self.identity)
         return claim_keeper(self.store, [self._claim_key], owner=owner, clock=self.now, ttl=self.settings.claim_ttl)
 
     def release(self) -> None:
-        """Give the partition's claim back, if this run has it."""
+        """Release the partition's claim, if this run has it."""
         release_claim(self.store, self._claim_key, owner=str(self.identity), now=self.now())
 
     def others_work(self) -> bool:
-        """Whether further tasks of this run are at work, or soon will be without anybody's doing."""
+        """Whether other tasks of this run are running, or will run without anybody's help."""
         ti = self.context["ti"]
-        return bool(ti.get_ti_count(dag_id=ti.dag_id, run_ids=[ti.run_id], states=_AT_WORK) > 1)
+        return bool(ti.get_ti_count(dag_id=ti.dag_id, run_ids=[ti.run_id], states=_UNFINISHED) > 1)
 
-    def parts_ahead(self, number: int, last_step: str) -> list[int]:
-        """The parts before this one that are under way or will be without anybody's doing.
+    def earlier_unfinished_parts(self, number: int, last_step: str) -> list[int]:
+        """The parts with a lower number that are under way, or will be without anybody's help.
 
-        :param number: Of a part, which is the index of its tasks as well.
-        :param last_step: Id of the task that ends a part.
+        :param number: Number of a part, which is also the map index of its tasks.
+        :param last_step: Id of the last task of a part.
         """
         if number < self.settings.max_parallel_parts:
             return []

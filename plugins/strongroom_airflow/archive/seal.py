@@ -1,4 +1,4 @@
-"""Step 7."""
+"""Step 7 of an archive run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from strongroom_airflow.archive.run import ArchiveRun
 
 
 class SealOperator(StrongroomOperator):
-    """Write SHA256SUMS and the manifest: from here on the archive exists.
+    """Write SHA256SUMS and the manifest. From then on the archive exists.
 
     Returns the verification records, for Airflow to map over.
 
@@ -29,7 +29,7 @@ class SealOperator(StrongroomOperator):
 
     def step(self, run: ArchiveRun) -> tuple[str, dict[str, Any], Any]:
         plan = ArchivePlan.model_validate(self.plan)
-        # Airflow hands over a list of the mapped tasks' results, but for a single task its result itself.
+        # Airflow passes a list of the mapped tasks' results, but the result itself when there is one task.
         records = [self.parts] if isinstance(self.parts, dict) else self.parts
         parts = [VerifiedPart.model_validate(part) for part in records]
         sealed = seal_archive(run.store, run.settings, plan, parts, run=run.identity, now=run.now())

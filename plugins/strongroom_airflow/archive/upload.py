@@ -1,4 +1,4 @@
-"""Step 5."""
+"""Step 5 of an archive run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from strongroom_airflow.archive.run import ArchiveRun
 
 
 class UploadOperator(PartOperator):
-    """Write a part to a key of the store that nothing has yet."""
+    """Write a part to a key that does not exist in the store yet."""
 
     takes, makes, done = ChecksummedPart, UploadedPart, "Uploaded"
 

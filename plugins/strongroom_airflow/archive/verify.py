@@ -1,4 +1,4 @@
-"""Step 6."""
+"""Step 6 of an archive run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from strongroom_airflow.archive.run import ArchiveRun
 
 
 class VerifyOperator(PartOperator):
-    """Download the very version that was uploaded, and prove that it is the part. Always done anew.
+    """Download the version that was uploaded, and prove that it holds the part. Every try reads it again.
 
     :param plan: Record of the run's plan. (templated)
     """

@@ -1,1 +1,5 @@
-"""The commands that Strongroom adds to `airflow`; `strongroom_airflow.provider` names them, each module is one of them."""
+"""The commands that Strongroom adds to `airflow`: one module for each command or group, and `definitions` for their options.
+
+`runs` starts and reads runs of a DAG, `screen` shows them while a command follows them, and `terminal` prints. Commands that
+change data start a run of a DAG; the others call the domain directly.
+"""

@@ -36,7 +36,7 @@ from strongroom_airflow.commands.runs import (
 )
 from strongroom_airflow.commands.screen import follow, print_problems
 from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
-from strongroom_airflow.connections import connect_source
+from strongroom_airflow.connections import connect_database
 
 _NOT_SUCCEEDED = frozenset({DagRunState.FAILED, REMOVED})
 
@@ -125,7 +125,9 @@ def _read_keys(args: Namespace, table: TableSettings, now: datetime) -> list[str
 
 def _count(table: TableSettings) -> TableCounts:
     """Count the rows of each due partition that are still in the table."""
-    with connect_source(table, application_name=f"strongroom archive {table.table}") as connection:
+    with connect_database(
+        table, table.source_conn_id, application_name=f"strongroom archive {table.table}"
+    ) as connection:
         return count_waiting(connection, table, now=datetime.now(timezone.utc))
 
 

@@ -19,7 +19,7 @@ from strongroom.ledger.owner import record_owner
 from strongroom.settings import Settings, TableSettings
 from strongroom.storage.bucket import BucketStore, Finding, apply_rules, check_bucket
 from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
-from strongroom_airflow.connections import connect_bucket, connect_source, connect_store, store_users
+from strongroom_airflow.connections import connect_bucket, connect_database, connect_store, store_tables
 
 _COLOURS = {"right": "green", "differs": "red", "unknown": "yellow"}
 
@@ -28,10 +28,10 @@ _COLOURS = {"right": "green", "differs": "red", "unknown": "yellow"}
 def claim(args: Namespace) -> int:
     """Record the source database as the owner of a new store; create the bucket if the settings say so."""
     settings = read_settings()
-    table = settings.table(args.table) if args.table else _only_user(settings)
+    table = settings.table(args.table) if args.table else _only_store_table(settings)
     store = connect_store(table)
     store.prepare()
-    with connect_source(table, application_name="strongroom bucket claim") as connection:
+    with connect_database(table, table.source_conn_id, application_name="strongroom bucket claim") as connection:
         source = read_identity(connection)
     claimed = record_owner(store, source)
     if args.json:
@@ -42,16 +42,16 @@ def claim(args: Namespace) -> int:
     return 0
 
 
-def _only_user(settings: Settings) -> TableSettings:
-    users = store_users(settings)
-    if len(users) > 1:
+def _only_store_table(settings: Settings) -> TableSettings:
+    tables = store_tables(settings)
+    if len(tables) > 1:
         raise ConfigurationError(
             "the command does not say which store to claim",
             expected="a table of archive.yaml",
-            found=f"{len(users)} stores, of {', '.join(table.table for table in users)}",
+            found=f"{len(tables)} stores, of {', '.join(table.table for table in tables)}",
             hint="Nothing was claimed. Name a table whose store is new: `airflow strongroom bucket claim TABLE`.",
         )
-    return users[0]
+    return tables[0]
 
 
 @command

@@ -13,7 +13,7 @@ from strongroom.errors import ConfigurationError
 from strongroom.tables.warm import WARM_SCHEMA, warm_name
 from strongroom.tables.warm_script import warm_script
 from strongroom_airflow.commands.terminal import command, print_out, read_settings
-from strongroom_airflow.connections import connect_owner, connect_source
+from strongroom_airflow.connections import connect_database
 
 _DAYS_OF_PARTITIONS = 731
 """How far into the future warm partitions are created unless the command says otherwise: two years."""
@@ -29,7 +29,7 @@ def apply(args: Namespace) -> int:
         if args.until
         else Partition.containing(Frequency.MONTHLY, now + timedelta(days=_DAYS_OF_PARTITIONS))
     )
-    with connect_source(settings, application_name="strongroom warm apply") as connection:
+    with connect_database(settings, settings.source_conn_id, application_name="strongroom warm apply") as connection:
         script = [each.as_string(connection) for each in warm_script(connection, settings, now=now, until=until)]
     if args.print:
         sys.stdout.write("BEGIN;\n" + "".join(f"{statement};\n" for statement in script) + "COMMIT;\n")
@@ -41,7 +41,7 @@ def apply(args: Namespace) -> int:
             hint="Nothing was changed. The archiver's role may not create tables; --print writes the SQL for psql.",
         )
     with (
-        connect_owner(settings, args.conn_id, application_name="strongroom warm apply") as connection,
+        connect_database(settings, args.conn_id, application_name="strongroom warm apply") as connection,
         connection.transaction(),
     ):
         for statement in script:

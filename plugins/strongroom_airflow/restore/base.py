@@ -1,4 +1,4 @@
-"""What the steps of a restore share."""
+"""What the steps of a restore share: they work with a `RestoreRun`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Restore, step 2."""
+"""Step 2 of a restore."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from strongroom_airflow.restore.run import RestoreRun
 
 
 class RestorePartOperator(RestoreOperator):
-    """Download, prove and load the parts of one lane, one after the other.
+    """Download, verify and load the parts of one lane, one after the other.
 
-    Returns one result a part. A part whose object is missing or damaged fails the task, after the others of its lane
-    were loaded; the results are in XCom then too.
+    Returns one result for each part. A part whose object is missing or damaged fails the task after the other parts of its
+    lane were loaded. The results are in XCom then as well.
 
     :param lane: Records of the parts. (templated)
     :param plan: Record of the restore's plan. (templated)
@@ -33,15 +33,15 @@ class RestorePartOperator(RestoreOperator):
     def step(self, run: RestoreRun) -> tuple[str, dict[str, Any], Any]:
         plan = RestorePlan.model_validate(self.plan)
         results = [self._restore(run, plan, RestorePart.model_validate(part)) for part in self.lane]
-        # Keys of rows stay out of XCom and the log: the report takes them from staging.
+        # Keys of rows stay out of XCom and the log. The report reads them from staging.
         records = [result.model_dump(mode="json", exclude={"listed"}) for result in results]
         failed = [result for result in results if result.failed]
         if failed:
             run.context["ti"].xcom_push(key="return_value", value=records)
             raise RestoreError(
                 "; ".join(result.sentence() for result in failed),
-                hint="The table was not touched by these parts. `airflow strongroom verify` looks at the whole archive; "
-                "earlier versions of a damaged object may still be in the bucket. Clear this task when it is sound again.",
+                hint="No row of these parts was loaded. `airflow strongroom verify` checks the whole archive. Earlier versions of a "
+                "damaged object may still be in the bucket. Repair the object, then clear this task.",
             )
         counts = {
             name: sum(getattr(result, name) for result in results) for name in ("inserted", "unchanged", "different")

@@ -1,4 +1,4 @@
-"""Restore, step 1."""
+"""Step 1 of a restore."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from strongroom_airflow.restore.run import RestoreRun
 
 
 class RestoreLocateOperator(RestoreOperator):
-    """Find the archives, see that the target takes their rows, put the restore on record.
+    """Find the archives, check that the target can take their rows, and record the restore.
 
-    Returns lanes of parts, for Airflow to map over; none for a dry run. The plan lies in XCom under the key ``plan``.
+    Returns lanes of parts, for Airflow to map over; none for a dry run. The plan is in XCom under the key ``plan``.
     """
 
     def step(self, run: RestoreRun) -> tuple[str, dict[str, Any], Any]:
@@ -53,6 +53,6 @@ class RestoreLocateOperator(RestoreOperator):
 def _sentence(plan: RestorePlan) -> str:
     what = f"{plan.rows} rows in {len(plan.parts)} parts of {', '.join(plan.archive_ids[:5])}"
     more = f" and {len(plan.archive_ids) - 5} more archives" if len(plan.archive_ids) > 5 else ""
-    strays = f"; passed over {', '.join(plan.strays)}, where no manifest can lie" if plan.strays else ""
-    begun = "Dry run: would look at" if plan.request.dry_run else "Bringing back"
-    return f"{begun} {what}{more} for {plan.target}{strays}"
+    strays = f"; ignored {', '.join(plan.strays)}, which is no key of a manifest" if plan.strays else ""
+    verb = "Dry run: would restore" if plan.request.dry_run else "Restoring"
+    return f"{verb} {what}{more} into {plan.target}{strays}"

@@ -1,4 +1,4 @@
-"""Restore, step 3."""
+"""Step 3 of a restore."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from strongroom_airflow.restore.run import RestoreRun
 
 
 class RestoreReportOperator(RestoreOperator):
-    """Move sequences past what came back and sum up; fails the run when a part did not come back.
+    """Move sequences past the restored rows and summarize the run. Fails if a part was not restored.
 
-    :param planned_by: Id of the task that planned the restore. Its plan is not templated: where that task failed there is
-        none, and this one says so.
-    :param parts: Results of the lanes that have any, or None for a dry run. (templated)
+    :param planned_by: Id of the task that planned the restore. Its plan is not a template: if that task failed there is none,
+        and this task says so.
+    :param parts: Results of the lanes that have any; None for a dry run. (templated)
     """
 
     template_fields: Sequence[str] = ("parts",)
@@ -33,7 +33,7 @@ class RestoreReportOperator(RestoreOperator):
         planned = run.context["ti"].xcom_pull(task_ids=self.planned_by, key="plan")
         if planned is None:
             raise RestoreError(
-                f"there is nothing to report: {self.planned_by} did not end well",
+                f"there is nothing to report: {self.planned_by} failed",
                 hint=f"Nothing was loaded. Read the log of {self.planned_by}, fix the cause and clear it.",
             )
         plan = RestorePlan.model_validate(planned)

@@ -1,4 +1,4 @@
-"""What every step of one restore needs: the request, the table's settings, the store, staging."""
+"""What every step of a restore needs: the request, the table's settings, the store, staging."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from strongroom.restore.records import RestoreRequest
 from strongroom.settings import TableSettings, load_settings
 from strongroom.storage.staging import OF_RESTORES, Staging
 from strongroom.storage.store import Store
-from strongroom_airflow.connections import connect_restore, connect_staging, connect_store
+from strongroom_airflow.connections import connect_database, connect_staging, connect_store
 
 
 class RestoreRun:
     """One run of the restore DAG, as one of its tasks sees it.
 
-    :param context: Airflow's, of the task.
+    :param context: Airflow's context of the task.
     """
 
     def __init__(self, context: Context) -> None:
@@ -41,14 +41,14 @@ class RestoreRun:
         table = params["table"] or (_table_of(first) if first else None)
         if table is None:
             raise RestoreError(
-                "a restore needs either archives or a table with a range of partitions",
+                "a restore needs either archives, or a table with a range of partitions",
                 hint="Nothing was read. Trigger the DAG again and fill in one of the two.",
             )
         return load_settings().table(table)
 
     @cached_property
     def request(self) -> RestoreRequest:
-        """What the run was asked for."""
+        """The run's parameters, checked."""
         params: dict[str, Any] = {name: value for name, value in self.context["params"].items() if value is not None}
         params["triggered_by"] = self._dag_run.triggering_user_name
         params["who"] = params.get("who") or params["triggered_by"] or "unknown"
@@ -71,12 +71,12 @@ class RestoreRun:
 
     @property
     def restore_id(self) -> str:
-        """What names this restore in records and reports."""
+        """The name of this restore in records and reports."""
         return make_restore_id(self._dag_run.run_id)
 
     @property
     def owner(self) -> str:
-        """What names this run in claims."""
+        """The name of this run in claims."""
         return f"{self._dag_run.dag_id} {self._dag_run.run_id}"
 
     @cached_property
@@ -85,16 +85,16 @@ class RestoreRun:
         return connect_store(self.settings)
 
     def target(self) -> AbstractContextManager[Connection]:
-        """A session on the database that rows are brought back to, named after table and step."""
+        """A session on the database that the rows are restored to, named after table and step."""
         name = f"strongroom {self.settings.table} {self.context['ti'].task_id}"
-        return connect_restore(self.settings, application_name=name)
+        return connect_database(self.settings, self.settings.restore_conn_id, application_name=name)
 
     def staging(self, archive_id: str = "") -> Staging:
-        """Scratch space of one archive in this restore; without an id, of the whole restore."""
+        """The staging of one archive in this restore; without an id, of the whole restore."""
         return connect_staging(self.settings).of(*filter(None, (OF_RESTORES, self.restore_id, archive_id)))
 
     def now(self) -> datetime:
-        """This instant, UTC, by the store's clock."""
+        """The time now, in UTC, by the store's clock."""
         return self._clock()
 
     @cached_property

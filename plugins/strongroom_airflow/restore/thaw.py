@@ -1,4 +1,4 @@
-"""Restore, between steps 1 and 2: parts that lie in a Glacier class."""
+"""Between steps 1 and 2 of a restore, for parts in a Glacier class."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from strongroom_airflow.triggers import PartsReturnedTrigger
 
 
 class RestoreThawOperator(RestoreOperator):
-    """Ask S3 for the return of parts in a Glacier class, and wait for them without taking a worker's place.
+    """Ask S3 to make parts in a Glacier class readable, and wait for them without occupying a worker.
 
-    While it waits, the task is deferred and its XCom ``waiting`` says for how many parts. Where no part is in such a class
-    it is done at once.
+    While it waits, the task is deferred, and its XCom ``waiting`` says for how many parts. If no part is in such a class, the task
+    ends at once.
 
     :param plan: Record of the restore's plan. (templated)
-    :param poll_seconds: The longest time between two looks whether they are back.
-    :param longest: When waiting is given up; the task then fails, and can be cleared.
+    :param poll_seconds: The longest time between two checks.
+    :param longest: How long to wait before the task fails. It can be cleared.
     """
 
     template_fields: Sequence[str] = ("plan",)
@@ -46,20 +46,22 @@ class RestoreThawOperator(RestoreOperator):
     def step(self, run: RestoreRun) -> tuple[str, dict[str, Any], Any]:
         plan = RestorePlan.model_validate(self.plan)
         if plan.request.dry_run:
-            return "Dry run: asks for no return", {}, {"result": "readable", "parts": len(plan.parts)}
+            return "Dry run: asked for nothing", {}, {"result": "readable", "parts": len(plan.parts)}
         store = connect_glacier(run.settings)
         request = plan.request
         states = ask_back(store, parts_of(store, plan.parts), days=request.glacier_days, tier=request.glacier_tier)
         counts = Counter(found.state for found in states)
-        away = [part for part, found in zip(plan.parts, states, strict=True) if found.state != "readable"]
-        if away:
-            waiting = {"result": "waiting", "parts": len(away), "asked": counts["asked"]}
+        missing = [part for part, found in zip(plan.parts, states, strict=True) if found.state != "readable"]
+        if missing:
+            waiting = {"result": "waiting", "parts": len(missing), "asked": counts["asked"]}
             run.context["ti"].xcom_push(key="waiting", value=waiting)
-            self.log.info("waiting: %d of %d parts are on their way back from Glacier", len(away), len(states))
-            trigger = PartsReturnedTrigger(run.settings.table, [part.model_dump() for part in away], self.poll_seconds)
+            self.log.info("waiting: %d of %d parts are not back from Glacier yet", len(missing), len(states))
+            trigger = PartsReturnedTrigger(
+                run.settings.table, [part.model_dump() for part in missing], self.poll_seconds
+            )
             self.defer(trigger=trigger, method_name="resume", timeout=self.longest)
         return "Every part can be read", {"parts": len(states)}, {"result": "readable", "parts": len(states)}
 
     def resume(self, context: Context, event: Any) -> Any:  # noqa: ARG002 - what Airflow hands over
-        """Go on when the trigger fired: look once more, with nothing taken on trust."""
+        """Continue after the trigger fired: check every part again."""
         return self.execute(context)

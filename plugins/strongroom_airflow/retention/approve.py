@@ -1,4 +1,4 @@
-"""Retention purge, step 2."""
+"""Step 2 of the retention purge."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _LISTED = 100
 
 
 class PurgeApproveOperator(ApprovalOperator):
-    """Ask a person, under Airflow's Required Actions, where a table's settings want that; an answer is a record.
+    """Ask a person to approve, under Airflow's Required Actions, if a table's settings require it.
 
-    A refusal skips nothing: archives that need no approval are purged all the same, the others end as ``refused``.
-    Without an answer in time it is refused. What is shown and what is answered is kept in the stores, for `purge`.
+    A refusal skips no task: archives that need no approval are purged all the same, the others end as ``refused``. No answer in
+    time is a refusal. The stores keep what was shown and what was answered, for `purge`.
 
-    :param batches: What is to be purged. (templated)
+    :param batches: The archives to purge. (templated)
     """
 
     template_fields: Sequence[str] = ("subject", "body", "batches")
@@ -47,14 +47,14 @@ class PurgeApproveOperator(ApprovalOperator):
         return super().execute(context)
 
     def _ask(self, run: PurgeRun) -> list[Decision]:
-        """Look at the archives that need approval once more, and keep in their stores which are shown."""
+        """Judge the archives that need approval again, and record in their stores which ones are shown."""
         waiting: list[Decision] = []
-        by_door: defaultdict[str, list[ArchiveId]] = defaultdict(list)
+        by_store: defaultdict[str, list[ArchiveId]] = defaultdict(list)
         for batch in map(PurgeBatch.model_validate, self.batches or ()):
             asked = [one.archive for one in batch.decisions if needs_approval(run.settings, one.archive)]
-            by_door[batch.door] += asked
-        for door, archives in by_door.items():
-            store = connect_store(run.settings.table(door))
+            by_store[batch.store_table] += asked
+        for store_table, archives in by_store.items():
+            store = connect_store(run.settings.table(store_table))
             now = run.now(store)
             expired = [one for one in judge_again(store, archives, now=now) if one.reason == "expired"]
             if expired:
@@ -87,11 +87,14 @@ def _rows(decisions: Sequence[Decision]) -> int:
 
 
 def _describe(decisions: Sequence[Decision], starter: str | None) -> str:
-    """The list as Markdown, for the page of the required action; a starter is named who may not approve."""
+    """The list as Markdown, for the page of the required action.
+
+    :param starter: The person who started the run and may not approve; None if anybody may.
+    """
     four_eyes = f"{starter} started this run, so another person must approve (`purge.four_eyes`)."
     lines = [
         *([four_eyes, ""] if starter else []),
-        "Every version of each of these archives is removed and cannot be brought back. Each leaves a certificate.",
+        "Every version of these archives is removed and cannot be restored. Each archive leaves a certificate.",
         "",
         "| archive | rows | bytes | kept until | legal basis |",
         "|---|--:|--:|---|---|",
@@ -102,5 +105,5 @@ def _describe(decisions: Sequence[Decision], starter: str | None) -> str:
             f"| {one.archive_id} | {one.record_count:,} | {one.compressed_size:,} | {one.retention_until:%Y-%m-%d} | {basis} |"
         )
     if len(decisions) > _LISTED:
-        lines.append(f"\nand {len(decisions) - _LISTED} more: the log of `decide` lists them all.")
+        lines.append(f"\nand {len(decisions) - _LISTED} more; the log of `decide` lists all of them.")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What the steps of the retention purge share."""
+"""What the steps of the retention purge share: they work with a `PurgeRun`."""
 
 from __future__ import annotations
 

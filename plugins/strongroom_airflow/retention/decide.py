@@ -1,4 +1,4 @@
-"""Retention purge, step 1."""
+"""Step 1 of the retention purge."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from strongroom_airflow.retention.run import MOST_A_RUN, PurgeRun, judge_store, 
 
 
 class PurgeDecideOperator(PurgeStepOperator):
-    """Judge every archive of every store, and show the list in the log. Removes nothing.
+    """Judge every archive in every store, and list the decisions in the log. Removes nothing.
 
-    Returns the batches to purge, one a table, for Airflow to map over; the summary lies in XCom under ``judged``.
+    Returns the batches to purge, one for each table, for Airflow to map over. The summary is in XCom under ``judged``.
     """
 
     def step(self, run: PurgeRun) -> tuple[str, dict[str, Any], Any]:
@@ -24,22 +24,23 @@ class PurgeDecideOperator(PurgeStepOperator):
         judged: list[Decision] = []
         due: defaultdict[str, list[Decision]] = defaultdict(list)
         seen: set[tuple[str, Decision]] = set()
-        for door in run.doors:
-            store = connect_store(door)
-            # Two connections or addresses may lead to one and the same bucket.
+        for store_table in run.store_tables:
+            store = connect_store(store_table)
+            # Two connections or addresses may lead to the same bucket.
             decisions = [
                 one for one in judge_store(run.settings, store, now=run.now(store)) if (str(store), one) not in seen
             ]
             seen.update((str(store), one) for one in decisions)
             judged += decisions
             room = MOST_A_RUN - sum(map(len, due.values()))
-            due[door.table] += oldest_first(decisions)[:room]
+            due[store_table.table] += oldest_first(decisions)[:room]
         chosen = sum(map(len, due.values()))
         summary = sum_up(judged, postponed=sum(one.purge for one in judged) - chosen)
         run.context["ti"].xcom_push(key="judged", value=summary.model_dump(mode="json"))
         self._show([*(one for group in due.values() for one in group), *summary.stay])
-        batches = [batch for door in run.doors for batch in make_batches(run.settings, door, due[door.table])]
-        sentence = f"{chosen} archives to purge, {len(summary.stay)} stay though their term may be over, {summary.counts.get('kept', 0)} within their term"
+        batches = [batch for one in run.store_tables for batch in make_batches(run.settings, one, due[one.table])]
+        kept = summary.counts.get("kept", 0)
+        sentence = f"{chosen} archives to purge, {kept} within their term, {len(summary.stay)} stay for another reason"
         facts = {**summary.counts, "postponed": summary.postponed, "next_expiry_at": str(summary.next_expiry_at)}
         return sentence, facts, [batch.model_dump(mode="json") for batch in batches]
 

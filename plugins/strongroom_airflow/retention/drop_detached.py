@@ -1,4 +1,4 @@
-"""Retention purge, beside the other steps: detached partitions."""
+"""A step of the retention purge beside the others: detached partitions."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from collections import Counter
 from typing import Any
 
 from strongroom.retention.drop_detached import DetachedResult, purge_detached
-from strongroom_airflow.connections import connect_owner, connect_store
+from strongroom_airflow.connections import connect_database, connect_store
 from strongroom_airflow.retention.base import PurgeStepOperator
 from strongroom_airflow.retention.run import PurgeRun
 
 
 class PurgeDetachedOperator(PurgeStepOperator):
-    """Drop the detached partitions that have waited long enough, once each of their rows was found in a sound archive again."""
+    """Drop the detached partitions whose cooling-off is over, after each of their rows was found in a sound archive again."""
 
     def step(self, run: PurgeRun) -> tuple[str, dict[str, Any], Any]:
         results: list[DetachedResult] = []
         for table in run.settings.tables.values():
             if table.partition_delete.enabled:
                 name, store = f"strongroom {table.table} {self.task_id}", connect_store(table)
-                with connect_owner(table, table.partition_delete.conn_id, application_name=name) as connection:
+                with connect_database(table, table.partition_delete.conn_id, application_name=name) as connection:
                     results += purge_detached(connection, store, table, run=run.identity, now=run.now(store))
         for one in results:
-            tell = self.log.info if one.result in ("dropped", "kept") else self.log.warning
-            tell(f"{one.result}: {one.partition} ({one.archive_id}): {one.detail}")
+            log = self.log.info if one.result in ("dropped", "kept") else self.log.warning
+            log(f"{one.result}: {one.partition} ({one.archive_id}): {one.detail}")
         counts = Counter(one.result for one in results)
         sentence = f"Dropped {counts['dropped']} of {len(results)} detached partitions"
         return sentence, dict(counts), [one.model_dump(mode="json") for one in results]

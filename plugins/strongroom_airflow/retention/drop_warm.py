@@ -1,4 +1,4 @@
-"""Retention purge, beside the other steps: warm partitions."""
+"""A step of the retention purge beside the others: warm partitions."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections import Counter
 from typing import Any
 
 from strongroom.retention.drop_warm import WarmResult, purge_warm
-from strongroom_airflow.connections import connect_source, connect_store
+from strongroom_airflow.connections import connect_database, connect_store
 from strongroom_airflow.retention.base import PurgeStepOperator
 from strongroom_airflow.retention.run import PurgeRun
 
 
 class PurgeWarmOperator(PurgeStepOperator):
-    """Take down the warm partitions whose term is over, once each of their rows was found in a sound archive again."""
+    """Drop the warm partitions whose term is over, after each of their rows was found in a sound archive again."""
 
     def step(self, run: PurgeRun) -> tuple[str, dict[str, Any], Any]:
         results: list[WarmResult] = []
@@ -20,11 +20,11 @@ class PurgeWarmOperator(PurgeStepOperator):
             if table.warm:
                 name = f"strongroom {table.table} {self.task_id}"
                 store = connect_store(table)
-                with connect_source(table, application_name=name) as connection:
+                with connect_database(table, table.source_conn_id, application_name=name) as connection:
                     results += purge_warm(connection, store, table, run=run.identity, now=run.now(store))
         for one in results:
-            tell = self.log.warning if one.result in ("held", "unverifiable") else self.log.info
-            tell(f"{one.result}: {one.table} {one.month}: {one.detail}")
+            log = self.log.warning if one.result in ("held", "unverifiable") else self.log.info
+            log(f"{one.result}: {one.table} {one.month}: {one.detail}")
         counts = Counter(one.result for one in results)
-        sentence = f"Took {counts['dropped']} of {len(results)} warm partitions down"
+        sentence = f"Dropped {counts['dropped']} of {len(results)} warm partitions"
         return sentence, dict(counts), [one.model_dump(mode="json") for one in results]

@@ -1,4 +1,4 @@
-"""Retention purge, step 3."""
+"""Step 3 of the retention purge."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from strongroom_airflow.retention.run import PurgeBatch, PurgeRun, needs_approva
 
 
 class PurgeArchivesOperator(PurgeStepOperator):
-    """Destroy the archives of one table, one after the other, and leave a certificate of each.
+    """Destroy the archives of one table, one after the other, and write a certificate for each.
 
-    The records say what is to be looked at. Whether it may go is found out anew: the term, holds and the manifest in the store,
-    who must approve in the settings, and what a person was shown and answered in the store again.
+    The records only name the archives. Whether each may be destroyed is decided again: by its term, the holds and the manifest
+    in the store, by the settings, which say who must approve, and by the question and the answer that the store keeps.
 
     :param batch: Record of the table's decisions. (templated)
-    :param approval: Record of the answer; it makes this task wait for it, and is not believed. (templated)
+    :param approval: Record of the answer. It only makes this task wait; the store's record counts. (templated)
     """
 
     template_fields: Sequence[str] = ("batch", "approval")
@@ -35,8 +35,8 @@ class PurgeArchivesOperator(PurgeStepOperator):
 
     def step(self, run: PurgeRun) -> tuple[str, dict[str, Any], Any]:
         batch = PurgeBatch.model_validate(self.batch)
-        door = run.settings.table(batch.door)
-        store, purge_store = connect_store(door), connect_purge_store(door)
+        table = run.settings.table(batch.store_table)
+        store, purge_store = connect_store(table), connect_purge_store(table)
         asked = [one for one in batch.decisions if needs_approval(run.settings, one.archive)]
         four_eyes = [one.archive_id for one in asked if needs_four_eyes(run.settings, one.archive)]
         approvals = (
@@ -51,17 +51,15 @@ class PurgeArchivesOperator(PurgeStepOperator):
                 approvals.get(decision.archive_id) or Approval(approved=True, by=BY_POLICY, at=run.now(store)),
                 run=run.identity,
                 now=run.now(store),
-                claim_ttl=door.claim_ttl,
+                claim_ttl=table.claim_ttl,
             )
-            self._tell(result)
+            self._log_result(result)
             results.append(result)
         counts = Counter(result.result for result in results)
         Stats.incr("strongroom.purged_archives", counts["purged"])
         words = ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
         return f"{batch.table}: {words}", dict(counts), [result.model_dump(mode="json") for result in results]
 
-    def _tell(self, result: PurgeResult) -> None:
-        tell = self.log.info if result.result == "purged" else self.log.warning
-        tell(
-            f"{result.result}: {result.archive_id}", **result.model_dump(mode="json", exclude={"archive_id", "result"})
-        )
+    def _log_result(self, result: PurgeResult) -> None:
+        log = self.log.info if result.result == "purged" else self.log.warning
+        log(f"{result.result}: {result.archive_id}", **result.model_dump(mode="json", exclude={"archive_id", "result"}))

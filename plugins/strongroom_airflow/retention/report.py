@@ -1,4 +1,4 @@
-"""Retention purge, the last step."""
+"""The last step of the retention purge."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from strongroom_airflow.retention.run import PurgeRun
 
 
 class PurgeReportOperator(PurgeStepOperator):
-    """Sum the run up: a report in each store, one line in the log.
+    """Summarize the run: a report in each store, a line in the log.
 
     :param judged: Summary of the decisions. (templated)
     :param approval: Record of the answer. (templated)
-    :param results: For each batch its results. (templated)
-    :param swept: What became of the leftovers. (templated)
-    :param warm: What became of the warm partitions. (templated)
-    :param detached: What became of the detached partitions. (templated)
+    :param results: The results of each batch. (templated)
+    :param swept: What happened to the leftovers. (templated)
+    :param warm: What happened to the warm partitions. (templated)
+    :param detached: What happened to the detached partitions. (templated)
     """
 
     template_fields: Sequence[str] = ("judged", "approval", "results", "swept", "warm", "detached")

@@ -1,4 +1,4 @@
-"""What every step of the retention purge needs: the stores, who must approve, and the records that travel between steps."""
+"""What every step of the retention purge needs: the stores, who must approve, and the record that tasks pass on."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import cached_property
 from operator import attrgetter
 
 from airflow.sdk import Context
+from pydantic import AliasChoices, Field
 
 from strongroom.ledger.claims import shared_clock
 from strongroom.object_keys import ArchiveId
@@ -16,11 +17,10 @@ from strongroom.records import Record, RunIdentity
 from strongroom.retention.decide import Decision, judge
 from strongroom.settings import Settings, TableSettings, load_settings
 from strongroom.storage.store import Store
-from strongroom_airflow.connections import store_users
+from strongroom_airflow.connections import store_tables
 
 MOST_A_RUN = 1000
-"""How many archives one run purges; the rest follows the next day. It keeps XCom small and a slip small, too."""
-
+"""How many archives one run purges at most; the rest follow the next day. This limits XCom, and the harm of a mistake."""
 
 _UNKNOWN = "the settings of its table are wrong"
 
@@ -29,8 +29,8 @@ class PurgeBatch(Record):
     """The archives of one table in one store that are to be purged, oldest window first."""
 
     table: str
-    door: str
-    """A configured table whose settings open the store."""
+    store_table: str = Field(validation_alias=AliasChoices("store_table", "door"))
+    """A configured table whose settings open the store; ``door`` in runs that waited for approval since an earlier version."""
     needs_approval: bool
     decisions: tuple[Decision, ...]
 
@@ -38,7 +38,7 @@ class PurgeBatch(Record):
 class PurgeRun:
     """One run of the retention purge, as one of its tasks sees it.
 
-    :param context: Airflow's, of the task.
+    :param context: Airflow's context of the task.
     """
 
     def __init__(self, context: Context) -> None:
@@ -51,13 +51,13 @@ class PurgeRun:
         return load_settings()
 
     @property
-    def doors(self) -> list[TableSettings]:
-        """For each store one table that uses it."""
-        return store_users(self.settings)
+    def store_tables(self) -> list[TableSettings]:
+        """One table for each store: its settings open the store."""
+        return store_tables(self.settings)
 
     @property
     def identity(self) -> RunIdentity:
-        """What names this run in intents and certificates. Airflow says who started it, and no XCom."""
+        """The name of this run in intents and certificates. Who started it comes from Airflow, never from XCom."""
         return RunIdentity(
             dag_id=self._dag_run.dag_id,
             run_id=self._dag_run.run_id,
@@ -65,12 +65,15 @@ class PurgeRun:
         )
 
     def now(self, store: Store) -> datetime:
-        """This instant, UTC, by the clock of the store that it is about."""
+        """The time now, in UTC, by the clock of the store in question."""
         return shared_clock(store, datetime.now(timezone.utc))()
 
 
 def judge_store(settings: Settings, store: Store, *, now: datetime) -> list[Decision]:
-    """As :func:`strongroom.retention.decide.judge`, but archives of tables that are left out stay: who must approve is not known."""
+    """Judge as :func:`strongroom.retention.decide.judge` does, but keep archives of tables that are left out.
+
+    Nobody knows who must approve their purge.
+    """
     return [
         decision.model_copy(
             update={"purge": False, "reason": "left_out", "detail": f"{decision.detail}, but {_UNKNOWN}"}
@@ -82,15 +85,15 @@ def judge_store(settings: Settings, store: Store, *, now: datetime) -> list[Deci
     ]
 
 
-def make_batches(settings: Settings, door: TableSettings, decisions: Iterable[Decision]) -> list[PurgeBatch]:
-    """Put what is to be purged of one store together by table."""
+def make_batches(settings: Settings, store_table: TableSettings, decisions: Iterable[Decision]) -> list[PurgeBatch]:
+    """Group the archives of one store that are to be purged by table."""
     by_table: defaultdict[str, list[Decision]] = defaultdict(list)
     for decision in decisions:
         by_table[decision.archive.table_folder].append(decision)
     return [
         PurgeBatch(
             table=table,
-            door=door.table,
+            store_table=store_table.table,
             needs_approval=needs_approval(settings, group[0].archive),
             decisions=tuple(group),
         )
@@ -99,26 +102,27 @@ def make_batches(settings: Settings, door: TableSettings, decisions: Iterable[De
 
 
 def needs_approval(settings: Settings, archive: ArchiveId) -> bool:
-    """Whether a person must approve; for a table that is configured no more, if any other one needs it.
+    """Whether a person must approve a purge.
 
-    Nobody knows what a table whose settings are wrong would need, so both kinds do while there is one.
+    An archive whose table is no longer configured needs approval if any table needs it. It also needs approval while the
+    settings of any table are wrong, because that may be its table.
     """
-    return _asks(settings, archive, lambda table: table.purge.require_approval or table.purge.four_eyes)
+    return _requires(settings, archive, lambda table: table.purge.require_approval or table.purge.four_eyes)
 
 
 def needs_four_eyes(settings: Settings, archive: ArchiveId) -> bool:
-    """Whether that person must be another one than whoever started the run; as :func:`needs_approval` for unknown tables."""
-    return _asks(settings, archive, lambda table: table.purge.four_eyes)
+    """Whether that person must not be the one who started the run; for unknown tables as in :func:`needs_approval`."""
+    return _requires(settings, archive, lambda table: table.purge.four_eyes)
 
 
-def _asks(settings: Settings, archive: ArchiveId, asks: Callable[[TableSettings], bool]) -> bool:
+def _requires(settings: Settings, archive: ArchiveId, rule: Callable[[TableSettings], bool]) -> bool:
     tables = list(settings.tables.values())
     own = [one for one in tables if (one.schema_name, one.table_name) == (archive.schema_name, archive.table_name)]
-    return bool(settings.left_out and not own) or any(asks(table) for table in own or tables)
+    return bool(settings.left_out and not own) or any(rule(table) for table in own or tables)
 
 
 def oldest_first(decisions: Iterable[Decision]) -> list[Decision]:
-    """Decisions to purge in the order in which terms ended; what an earlier purge left unfinished comes before."""
+    """The decisions to purge: first what an earlier purge left unfinished, then in the order in which terms ended."""
     due = [decision for decision in decisions if decision.purge]
     unfinished = [decision for decision in due if decision.retention_until is None]
     dated = [decision for decision in due if decision.retention_until is not None]

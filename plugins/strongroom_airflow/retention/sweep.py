@@ -1,4 +1,4 @@
-"""Retention purge, step 4."""
+"""Step 4 of the retention purge."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from strongroom_airflow.retention.run import PurgeRun
 
 
 class PurgeSweepOperator(PurgeStepOperator):
-    """Remove what broken runs left in the stores, and in staging as far as this worker sees it."""
+    """Remove what interrupted runs left in the stores, and in the staging that this worker can see."""
 
     def step(self, run: PurgeRun) -> tuple[str, dict[str, Any], Any]:
         swept: list[Swept] = []
         longest = max(table.purge.sweep_after_days for table in run.settings.tables.values())
-        for door in run.doors:
-            store = connect_store(door)
+        for store_table in run.store_tables:
+            store = connect_store(store_table)
             swept += sweep_store(
                 store,
-                connect_purge_store(door),
+                connect_purge_store(store_table),
                 run=run.identity,
                 now=run.now(store),
                 grace=timedelta(days=longest),
-                claim_ttl=door.claim_ttl,
+                claim_ttl=store_table.claim_ttl,
             )
         for table in run.settings.tables.values():
             store = connect_store(table)
@@ -39,15 +39,15 @@ class PurgeSweepOperator(PurgeStepOperator):
                 grace=timedelta(days=table.purge.sweep_after_days),
             )
         for one in swept:
-            self._tell(one)
+            self._log_result(one)
         counts = Counter(f"{one.kind}_{one.result}" for one in swept)
         removed = sum(one.result == "removed" for one in swept)
-        sentence = f"Swept {removed} of {len(swept)} leftovers away"
+        sentence = f"Removed {removed} of {len(swept)} leftovers"
         return sentence, dict(counts), [one.model_dump(mode="json") for one in swept]
 
-    def _tell(self, swept: Swept) -> None:
-        tell = self.log.info if swept.result == "removed" else self.log.warning
-        tell(
+    def _log_result(self, swept: Swept) -> None:
+        log = self.log.info if swept.result == "removed" else self.log.warning
+        log(
             f"{swept.result}: {swept.kind} {swept.name}",
             **swept.model_dump(mode="json", exclude={"kind", "name", "result"}),
         )

@@ -1,4 +1,4 @@
-"""The one step of the statistics DAG."""
+"""The only step of the statistics DAG."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from strongroom.settings import load_settings
 from strongroom.statistics.keep import keep_statistics, log_lines
 from strongroom.statistics.page import make_page
 from strongroom_airflow.connections import connect_stores
-from strongroom_airflow.statistics.gather import gather_statistics
+from strongroom_airflow.statistics.collect import collect_statistics
 from strongroom_airflow.step import StepOperator
 
 PAGE_XCOM = "page"
-"""The HTML page lies in XCom too, because the web server has no way to the store."""
+"""The HTML page is in XCom as well, because the web server has no access to the store."""
 
 
 class StatisticsPageLink(BaseOperatorLink):
-    """Leads from the task to its page in Airflow's own web server."""
+    """A link from the task to its page in Airflow's web server."""
 
     name = "Statistics"
 
@@ -31,13 +31,13 @@ class StatisticsPageLink(BaseOperatorLink):
 
 
 class StatisticsOperator(StepOperator):
-    """Count everything, write JSON and a page under ``reports/statistics/``, and put the figures into the log."""
+    """Collect the figures, write them as JSON and as a page under ``reports/statistics/``, and log them."""
 
     operator_extra_links = (StatisticsPageLink(),)
 
     def step(self, run: Context) -> tuple[str, dict[str, Any], Any]:
         settings = load_settings()
-        statistics = gather_statistics(settings, now=datetime.now(timezone.utc))
+        statistics = collect_statistics(settings, now=datetime.now(timezone.utc))
         page = make_page(statistics)
         kept = [(store, keep_statistics(store, statistics, page)) for store in connect_stores(settings)]
         for line in log_lines(statistics):

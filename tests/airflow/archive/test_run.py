@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 from strongroom.errors import ConfigurationError
 from strongroom_airflow.archive.extract_to_staging import pause
 from strongroom_airflow.archive.run import ArchiveRun
-from strongroom_airflow.connections import connect_owner, connect_replica, connect_restore, connect_source
+from strongroom_airflow.connections import connect_database
 from tests.support.chain import some_settings
 
 BEGAN = datetime(2026, 11, 23, 22, tzinfo=timezone.utc)
@@ -21,7 +21,7 @@ NOW = BEGAN + timedelta(hours=3)
 
 
 class Run(ArchiveRun):
-    """Of a store whose clock says one at night."""
+    """A run whose store's clock shows one in the morning."""
 
     def now(self) -> datetime:
         return NOW
@@ -38,8 +38,8 @@ class Run(ArchiveRun):
         ("22:00-01:00", BEGAN, 0),
     ],
 )
-def test_a_run_knows_when_it_must_leave_the_database_alone(tmp_path, stop_after, began, hours):
-    """Counted from the start of the run, by Airflow's word, or by the hours of the store's clock."""
+def test_a_run_knows_when_its_work_in_the_database_must_end(tmp_path, stop_after, began, hours):
+    """Counted from the start of the run as Airflow has it, or by the hours of the store's clock."""
     context = {"dag_run": SimpleNamespace(dag_id="archive__audit", run_id="r", start_date=began)}
 
     stop_at = Run(some_settings("bucket", tmp_path, stop_after=stop_after), context).stop_at
@@ -56,7 +56,7 @@ def test_a_run_knows_who_started_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("states", "ahead"),
+    ("states", "unfinished"),
     [
         ({}, [0, 1, 2]),
         ({"part.verify_0": "success", "part.verify_1": "running", "part.verify_2": None}, [1, 2]),
@@ -64,8 +64,8 @@ def test_a_run_knows_who_started_it(tmp_path):
         ({f"part.verify_{number}": "success" for number in range(3)}, []),
     ],
 )
-def test_a_part_waits_for_those_before_it_that_will_be_through(tmp_path, states, ahead):
-    """What failed for good keeps nobody waiting."""
+def test_a_part_waits_for_earlier_parts_that_will_still_finish(tmp_path, states, unfinished):
+    """A part that failed for good keeps nobody waiting."""
 
     def answer(dag_id: str, task_ids: list[str], run_ids: list[str]) -> dict[str, Any]:
         assert (dag_id, task_ids, run_ids) == ("archive__audit", ["part.verify"], ["r"])
@@ -74,12 +74,12 @@ def test_a_part_waits_for_those_before_it_that_will_be_through(tmp_path, states,
     task = SimpleNamespace(dag_id="archive__audit", run_id="r", get_task_states=answer)
     run = Run(some_settings("bucket", tmp_path, max_parallel_parts=3), {"dag_run": SimpleNamespace(), "ti": task})
 
-    assert run.parts_ahead(3, "part.verify") == ahead
-    assert run.parts_ahead(2, "part.verify") == [], "as many may be under way at a time"
+    assert run.earlier_unfinished_parts(3, "part.verify") == unfinished
+    assert run.earlier_unfinished_parts(2, "part.verify") == [], "as many may be under way at a time"
 
 
-def test_who_stands_behind_many_looks_seldom():
-    """A thousand parts that all looked each few seconds would keep Airflow busier than the parts themselves."""
+def test_a_part_with_many_before_it_checks_seldom():
+    """A thousand parts that all checked every few seconds would cost Airflow more than the parts themselves."""
     assert [pause(too_many).total_seconds() for too_many in (1, 2, 3, 900)] == [5, 5, 6, 1800]
 
 
@@ -110,21 +110,15 @@ def time_outs(session: Any) -> list[str]:
 
 def test_every_connection_gives_sessions_with_the_time_outs_of_the_settings(connected, tmp_path):
     settings = some_settings("bucket", tmp_path, **SETTINGS)
-    sessions = (
-        connect_source(settings, application_name="test"),
-        connect_replica(settings, "strongroom_replica", application_name="test"),
-        connect_restore(settings, application_name="test"),
-        connect_owner(settings, "strongroom_source", application_name="test"),
-    )
 
-    for one in sessions:
-        with one as session:
+    for conn_id in (settings.source_conn_id, "strongroom_replica", settings.restore_conn_id):
+        with connect_database(settings, conn_id, application_name="test") as session:
             assert time_outs(session) == ["70s", "7s", "50s"]
 
 
 @pytest.mark.parametrize("replica", [None, "strongroom_replica"])
 def test_a_task_reads_from_the_replica_where_the_settings_name_one(connected, tmp_path, caplog, replica):
-    """Here that connection leads to the primary itself, so that is said, and read from."""
+    """Here that connection leads to the primary, so the task says so and reads from the source."""
     context = {"dag_run": SimpleNamespace(), "ti": SimpleNamespace(task_id="extract")}
 
     with Run(some_settings("bucket", tmp_path, replica_conn_id=replica), context).reading() as session:

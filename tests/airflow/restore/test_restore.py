@@ -218,7 +218,7 @@ class TestRun:
         ended = run_dag(airflow, {"table": "audit", "first_partition": "2026-06", "why": "a test"})
 
         assert "no archive of public.audit lies in the range" in ended.stdout
-        assert "there is nothing to report: locate did not end well" in ended.stdout
+        assert "there is nothing to report: locate failed" in ended.stdout
         assert (ids(chain), list(chain.store.keys("restores/"))) == ([], [])
 
     def test_a_restore_that_does_not_say_why_reads_and_loads_nothing(self, chain, airflow):

@@ -64,7 +64,7 @@ def waits_deferred(airflow: Airflow) -> bool:
 
 
 def test_a_restore_waits_for_glacier_without_a_worker_and_is_followed_to_its_end(stack, airflow, frozen):
-    """Ctrl-C leaves the run alone; the same command goes along with it again until the rows are back."""
+    """Ctrl-C leaves the run alone; the same command follows it again until the rows are back."""
     words = ("strongroom", "restore", TABLE, "--partition", frozen.day, "--why", "a case", "--who", "ada")
     first = start_airflow(stack, *words)
     wait_for(
