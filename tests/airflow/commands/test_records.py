@@ -147,7 +147,7 @@ def test_a_verification_of_an_earlier_version_is_listed_without_a_name(chain, ai
 def test_lists_of_nothing_say_so(chain, airflow):
     assert answered(airflow("strongroom", "restores")) == "Nothing was ever restored."
     assert answered(airflow("strongroom", "certificates")) == "No archive was ever destroyed."
-    assert answered(airflow("strongroom", "verifications")) == "No archive was ever read again."
+    assert answered(airflow("strongroom", "verifications")) == "No archive was ever verified."
 
 
 def test_jobs_are_listed_with_their_next_run_and_whether_they_are_paused(metadata, dags_folder, airflow):
