@@ -18,7 +18,8 @@ from strongroom.calendar import EPOCH
 from strongroom.errors import IntegrityError
 from strongroom.ledger.evidence import DeleteEvidence
 from strongroom.ledger.index import Survey, each_once, survey_manifests
-from strongroom.ledger.manifests import Manifest, require_manifest
+from strongroom.ledger.manifest_record import Manifest
+from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.reread import ArchiveVerdict, read_deletions
 from strongroom.object_keys import EVIDENCE, ArchiveId, sealed_and_kept
 from strongroom.records import name_both
