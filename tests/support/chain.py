@@ -25,6 +25,7 @@ from strongroom.database.session import Connection, open_source, read_identity
 from strongroom.errors import StrongroomError
 from strongroom.formats.codecs import choose_codec
 from strongroom.ledger.claims import KeepClaim
+from strongroom.ledger.deletable import DeletingStep
 from strongroom.ledger.evidence import DetachEvidence
 from strongroom.records import (
     ArchivePlan,
@@ -159,20 +160,22 @@ class Chain:
         ) as connection:
             yield connection
 
+    def deleting_step(self, staging: Staging) -> DeletingStep:
+        """What delete and detach work with."""
+        return DeletingStep(
+            self.store,
+            staging,
+            self.settings,
+            self.partition,
+            run=self.identity,
+            keep_claim=self.keep_claim,
+            now=self.now,
+            stop_at=self.stop_at,
+        )
+
     def detach(self, parts: Sequence[VerifiedPart]) -> DetachEvidence:
         with self.owning() as connection, self.staging(parts[0].archive_id) as staging:
-            return detach_partitions(
-                connection,
-                self.store,
-                staging,
-                self.settings,
-                self.partition,
-                parts,
-                run=self.identity,
-                keep_claim=self.keep_claim,
-                now=self.now,
-                stop_at=self.stop_at,
-            )
+            return detach_partitions(connection, parts, self.deleting_step(staging))
 
     def drop_detached(self, *, now: datetime | None = None) -> list[DetachedResult]:
         with self.owning() as connection:
@@ -180,18 +183,7 @@ class Chain:
 
     def delete(self, part: VerifiedPart) -> DeletedPart:
         with self.source() as connection, self.staging(part.archive_id) as staging:
-            return delete_part(
-                connection,
-                self.store,
-                staging,
-                self.settings,
-                self.partition,
-                part,
-                run=self.identity,
-                keep_claim=self.keep_claim,
-                now=self.now,
-                stop_at=self.stop_at,
-            )
+            return delete_part(connection, part, self.deleting_step(staging))
 
     def run(self) -> RunReport:
         """Plan to report."""

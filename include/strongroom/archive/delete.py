@@ -1,12 +1,12 @@
-"""Step 8, delete: take out of the table the rows that are proved, and only those that still equal their archived form.
+"""Step 8, delete: delete the rows that are proved, and only those that still equal their archived form.
 
-There is no way in without a verification record, and the record must agree with a sealed manifest. Each batch is one
-short transaction by primary key. With a warm tier the same statement moves the rows there. The DELETE itself compares
-the SHA-256 of the row's text with the one taken when the row was archived; under READ COMMITTED the server evaluates
-that comparison again on the newest version of a row that somebody changed meanwhile, so there is no moment between
-looking and deleting. What a batch does is noted with the number of its transaction before it is committed, so that a
-try that broke off can ask the server what became of it. Before a batch is committed the catalogue is read once more: a foreign key, trigger or child table
-that came after the plan would carry the DELETE to other rows.
+Nothing is deleted without a verification record, and the record must agree with a sealed manifest. Each batch is one short
+transaction by primary key; with a warm tier the same statement moves the rows there. :mod:`strongroom.tables.delete_batch`
+holds the statements.
+
+Each batch is noted in staging with its transaction's number before it is committed, so a repeat can ask the server what
+became of it. The catalogue is read once more before each commit: a foreign key, trigger or child table that was added
+after the plan would carry the DELETE to other rows.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -23,30 +21,27 @@ import psycopg
 from psycopg import IsolationLevel, errors, sql
 from pydantic import Field
 
-from strongroom.calendar import Partition, Window, refuse_if_hot
 from strongroom.database.inspect import InspectedTable, inspect_again
 from strongroom.database.key_batch import BATCH, batch_table, fill_batch, join_by_index, same_key
-from strongroom.database.rows import dated_inside, digest_of_row, in_window, refers
-from strongroom.database.session import Connection, pin, read_identity, read_life
+from strongroom.database.rows import in_window
+from strongroom.database.session import Connection, read_identity, read_life
 from strongroom.database.triggers import delete_triggers
 from strongroom.errors import IntegrityError, SourceError, StrongroomError, UnarchivableError
-from strongroom.ledger.claims import KeepClaim, running_clock
+from strongroom.ledger.claims import running_clock
+from strongroom.ledger.deletable import DeletingStep, require_deletable, require_sealed
 from strongroom.ledger.evidence import DeleteEvidence, KeptRow, covers, detached_windows, parse_evidence
-from strongroom.ledger.manifests import require_manifest, require_object, require_part_of
 from strongroom.ledger.owner import require_owner
-from strongroom.ledger.restore_records import require_wanted
-from strongroom.records import DeletedPart, Record, RunIdentity, UploadedPart, VerifiedPart, narrow
+from strongroom.records import DeletedPart, Record, UploadedPart, VerifiedPart, narrow
 from strongroom.settings import TableSettings
-from strongroom.storage.staging import Staging
-from strongroom.storage.store import Store
 from strongroom.tables.archived_keys import open_keys, restore_keys
+from strongroom.tables.delete_batch import BatchDelete
 from strongroom.tables.pace import Pace
 from strongroom.tables.warm import WarmTable, warm_table
 
 _logger = logging.getLogger(__name__)
 
 LISTED_KEYS = 10_000
-"""How many keys of rows that stayed one part's evidence lists; it always counts them all."""
+"""How many keys of rows that stayed one part's evidence lists; it always counts all of them."""
 
 _TRIES = 5
 _TRANSIENT = (
@@ -54,12 +49,12 @@ _TRANSIENT = (
     errors.DeadlockDetected,
     errors.LockNotAvailable,
     errors.ForeignKeyViolation,
-    errors.RestrictViolation,  # what PostgreSQL 18 makes of a foreign key that restricts
+    errors.RestrictViolation,  # PostgreSQL 18's error for a foreign key with RESTRICT
 )
 
 
 class PendingBatch(Record):
-    """What a batch comes to if its transaction is committed."""
+    """The counts of a batch, valid once its transaction is committed."""
 
     transaction: str = Field(description="Its pg_current_xact_id().")
     rows: int
@@ -71,9 +66,9 @@ class PendingBatch(Record):
 
 
 class DeleteProgress(VerifiedPart):
-    """How far the delete of a part has come; kept in staging before each batch is committed."""
+    """How far the delete of a part has come; saved in staging before each batch is committed."""
 
-    life: str = Field(default="", description="Of the database that the rows were deleted from: source.read_life().")
+    life: str = Field(default="", description="Of the database that the rows were deleted from: session.read_life().")
     done_rows: int = 0
     deleted: int = 0
     gone: int = 0
@@ -84,37 +79,48 @@ class DeleteProgress(VerifiedPart):
     batches: int = 0
     longest_batch_seconds: float = 0.0
     kept: tuple[KeptRow, ...] = ()
-    pending: PendingBatch | None = Field(default=None, description="The batch that is not among the counts yet.")
+    pending: PendingBatch | None = Field(default=None, description="The batch that is not yet in the counts.")
+
+    def counted_rows(self) -> int:
+        """How many rows the counts add up to."""
+        stayed = self.changed + self.referenced + self.kept_by_trigger + self.detached
+        return self.deleted + self.gone + stayed
+
+    def with_batch(self, batch: PendingBatch) -> DeleteProgress:
+        """The progress after a batch that was committed."""
+        reasons = Counter(row.reason for row in batch.kept)
+        room = max(0, LISTED_KEYS - len(self.kept))
+        return self.model_copy(
+            update={
+                "done_rows": self.done_rows + batch.rows,
+                "deleted": self.deleted + batch.deleted,
+                "gone": self.gone + batch.gone,
+                "changed": self.changed + reasons["changed"],
+                "referenced": self.referenced + reasons["referenced"],
+                "kept_by_trigger": self.kept_by_trigger + reasons["trigger"],
+                "detached": self.detached + batch.detached,
+                "batches": self.batches + 1,
+                "longest_batch_seconds": round(max(self.longest_batch_seconds, batch.seconds), 3),
+                "kept": (*self.kept, *batch.kept[:room]),
+                "pending": None,
+            }
+        )
 
 
-def delete_part(
-    connection: Connection,
-    store: Store,
-    staging: Staging,
-    settings: TableSettings,
-    partition: Partition,
-    part: VerifiedPart,
-    *,
-    run: RunIdentity,
-    keep_claim: KeepClaim,
-    now: datetime,
-    stop_at: datetime | None = None,
-) -> DeletedPart:
+def delete_part(connection: Connection, part: VerifiedPart, step: DeletingStep) -> DeletedPart:
     """Delete a part's rows, or move them to the table's warm tier, and leave the evidence in the store.
 
-    Rows that changed since they were archived stay and are listed; so do rows that others have come to refer to.
-    A repeat after success deletes nothing: it returns the evidence, and how many of the rows are in the table now. After a
-    crash it goes on behind the last batch.
+    Rows that changed since they were archived stay and are listed; so do rows that other rows now refer to.
+    A repeat after success deletes nothing: it returns the evidence, and how many of the rows are in the table now. After
+    a crash a repeat continues after the last batch.
 
     Args:
         connection: A session in autocommit mode.
         part: The verification record.
-        run: Which Airflow run this is.
-        keep_claim: Called in each batch's transaction; raises when the partition's claim is no longer ours.
-        stop_at: No batch begins after this instant; None is never.
 
     Raises:
-        ContendedError: Another run has had the claim; nothing more was deleted.
+        PartitionError: The partition is inside hot retention.
+        ContendedError: The run lost its claim; nothing more was deleted.
         HeldError: A hold on everything stops all deletion.
         OutOfTimeError: The time is over.
         BusyError: The database was above the limits of the settings for too long.
@@ -123,153 +129,197 @@ def delete_part(
         UnarchivableError: The table changed since it was planned, or its warm table cannot take the rows.
         IdentityError: The rows that were archived are those of another database.
     """
-    refuse_if_hot(partition, settings.hot_retention, now)
-    archive = part.archive
-    manifest = require_manifest(store, archive)
-    require_part_of(manifest, part)
-    evidence_key = archive.delete_evidence_key(part.number)
-    present = store.read(evidence_key)
+    require_sealed([part], step)
+    evidence_key = part.archive.delete_evidence_key(part.number)
+    present = step.store.read(evidence_key)
     if present is not None:
-        evidence = parse_evidence(f"{store}{evidence_key}", present[0])
-        in_table = _count_in_table(connection, store, staging, settings, part, evidence)
-        earlier = {"deleted_by": f"{evidence.dag_id} {evidence.run_id}", "in_table": in_table}
-        return _summary(evidence).model_copy(update=earlier)
-    require_wanted(store, settings, partition, archive, now)
-    require_owner(store, read_identity(connection))
-    require_object(store, part)
-    detached = detached_windows(store, archive)
+        return _repeated(connection, part, step, parse_evidence(f"{step.store}{evidence_key}", present[0]))
+    require_deletable(connection, [part], step)
+    detached = detached_windows(step.store, part.archive)
     if covers(detached, part.window):
-        progress = DeleteProgress(**part.model_dump(), detached=part.rows)
-        warm = None
-    else:
-        table = inspect_again(connection, settings, part)
-        warm = warm_table(connection, settings, table.shape, partition.window, now)
-        restore_keys(store, staging, connection, table.shape, part)
+        return _keep_evidence(part, step, DeleteProgress(**part.model_dump(), detached=part.rows), warm=None)
+    table = inspect_again(connection, step.settings, part)
+    warm = warm_table(connection, step.settings, table.shape, step.partition.window, step.now)
+    restore_keys(step.store, step.staging, connection, table.shape, part)
+    progress = _Deleting(BatchDelete(connection, step.settings, table, warm, detached), part, step).run()
+    return _keep_evidence(part, step, progress, warm)
 
-        clock = running_clock(now)
-        pace = Pace(connection, store, settings, keep_claim=keep_claim, clock=clock, stop_at=stop_at)
-        progress = _delete_rows(connection, staging, settings, table, warm, detached, part, keep_claim, pace)
+
+_OF_THE_PART = {"archive_id", "number", "rows", "object_key", "version_id", "sha256", "verified_at"}
+_OF_THE_DELETE = {
+    "deleted",
+    "gone",
+    "changed",
+    "referenced",
+    "kept_by_trigger",
+    "detached",
+    "batches",
+    "longest_batch_seconds",
+    "kept",
+}
+
+
+def _keep_evidence(
+    part: VerifiedPart, step: DeletingStep, progress: DeleteProgress, warm: WarmTable | None
+) -> DeletedPart:
+    """Write the evidence and discard the keys; if another try wrote evidence first, that one counts."""
+    key = part.archive.delete_evidence_key(part.number)
     evidence = DeleteEvidence(
-        archive_id=part.archive_id,
-        number=part.number,
-        rows=part.rows,
-        evidence_key=evidence_key,
-        deleted_at=now,
-        object_key=part.object_key,
-        version_id=part.version_id,
-        sha256=part.sha256,
-        verified_at=part.verified_at,
-        deleted=progress.deleted,
-        gone=progress.gone,
-        changed=progress.changed,
-        referenced=progress.referenced,
-        kept_by_trigger=progress.kept_by_trigger,
-        detached=progress.detached,
-        batches=progress.batches,
-        longest_batch_seconds=progress.longest_batch_seconds,
-        kept=progress.kept,
+        **part.model_dump(include=_OF_THE_PART),
+        **progress.model_dump(include=_OF_THE_DELETE),
+        evidence_key=key,
+        deleted_at=step.now,
         warm_table=str(warm) if warm is not None else None,
-        dag_id=run.dag_id,
-        run_id=run.run_id,
+        dag_id=step.run.dag_id,
+        run_id=step.run.run_id,
     )
-    kept = store.put_first(evidence_key, evidence.to_bytes(exclude={"deleted_by", "in_table"}))
-    staging.discard(staging.keys(part.number))
-    return _summary(parse_evidence(f"{store}{evidence_key}", kept))
+    kept = step.store.put_first(key, evidence.to_bytes(exclude={"deleted_by", "in_table"}))
+    step.staging.discard(step.staging.keys(part.number))
+    return _summary(parse_evidence(f"{step.store}{key}", kept))
 
 
 def _summary(evidence: DeleteEvidence) -> DeletedPart:
     return DeletedPart.model_validate(evidence.model_dump(include=set(DeletedPart.model_fields)))
 
 
+def _repeated(connection: Connection, part: VerifiedPart, step: DeletingStep, evidence: DeleteEvidence) -> DeletedPart:
+    """What an earlier try deleted, and how many of those rows are in the table now."""
+    in_table = _count_in_table(connection, part, step, evidence)
+    earlier = {"deleted_by": f"{evidence.dag_id} {evidence.run_id}", "in_table": in_table}
+    return _summary(evidence).model_copy(update=earlier)
+
+
 def _count_in_table(
-    connection: Connection,
-    store: Store,
-    staging: Staging,
-    settings: TableSettings,
-    part: VerifiedPart,
-    evidence: DeleteEvidence,
+    connection: Connection, part: VerifiedPart, step: DeletingStep, evidence: DeleteEvidence
 ) -> int | None:
-    """How many rows of a part that was deleted are in the table; None where that cannot be told now."""
+    """How many rows of a part that was deleted are in the table; None if they cannot be counted now."""
     try:
-        require_owner(store, read_identity(connection))
-        table = inspect_again(connection, settings, part)
+        require_owner(step.store, read_identity(connection))
+        table = inspect_again(connection, step.settings, part)
         some = sql.SQL("SELECT EXISTS (SELECT FROM {} AS t WHERE {})").format(table.name, in_window(table, part.window))
         row: Any = connection.execute(some).fetchone()
         if not row[0] and not evidence.changed:
             return 0
-        restore_keys(store, staging, connection, table.shape, part)
-        return _count_by_key(connection, staging, settings, table, part)
-    except (StrongroomError, psycopg.Error) as error:  # what was deleted is proved all the same
+        restore_keys(step.store, step.staging, connection, table.shape, part)
+        return _count_by_key(connection, part, step, table)
+    except (StrongroomError, psycopg.Error) as error:  # the delete is proved even if its rows cannot be counted now
         why = error.what if isinstance(error, StrongroomError) else type(error).__name__
-        _logger.warning("Whether rows of the part are in the table was not counted: %s", why)
+        _logger.warning("Rows of the part that are in the table were not counted: %s", why)
         return None
 
 
-def _count_by_key(
-    connection: Connection, staging: Staging, settings: TableSettings, table: InspectedTable, part: VerifiedPart
-) -> int:
+def _count_by_key(connection: Connection, part: VerifiedPart, step: DeletingStep, table: InspectedTable) -> int:
     connection.execute(batch_table(table.key_types, "IF NOT EXISTS {} ON COMMIT DELETE ROWS"))
     query = sql.SQL("SELECT count(*) FROM {} AS b JOIN {} AS t ON {}").format(
         BATCH, table.name, same_key(table.shape, "b")
     )
     found = 0
-    with open_keys(staging, part) as keys:
-        while batch := list(islice(keys, settings.delete_batch_rows)):
+    with open_keys(step.staging, part) as keys:
+        while batch := list(islice(keys, step.settings.delete_batch_rows)):
             with connection.transaction():
                 join_by_index(connection)
                 fill_batch(connection, batch)
                 row: Any = connection.execute(query).fetchone()
                 found += int(row[0])
-    staging.discard(staging.keys(part.number))
+    step.staging.discard(step.staging.keys(part.number))
     return found
 
 
-def _delete_rows(
-    connection: Connection,
-    staging: Staging,
-    settings: TableSettings,
-    table: InspectedTable,
-    warm: WarmTable | None,
-    detached: Sequence[Window],
-    part: VerifiedPart,
-    keep_claim: KeepClaim,
-    pace: Pace,
-) -> DeleteProgress:
-    progress, life = staging.load(DeleteProgress, part.number), read_life(connection)
-    if progress is None or progress.life != life or narrow(progress, UploadedPart) != narrow(part, UploadedPart):
-        # Staging may have outlived the archive, or the database: it was set back, or made anew with the same rows.
-        progress = DeleteProgress(**part.model_dump(), life=life)
-    if progress.pending is not None:
-        progress = _settle(connection, progress, progress.pending)
-    connection.isolation_level = IsolationLevel.READ_COMMITTED
-    connection.execute(batch_table(table.key_types, "IF NOT EXISTS {} ON COMMIT DELETE ROWS"))
-    with open_keys(staging, part) as keys:
-        for batch in pace.batches(islice(keys, progress.done_rows, None)):
-            pending = _delete_batch(
-                connection, staging, settings, table, warm, detached, progress, batch, keep_claim, pace
+class _Deleting:
+    """The delete of one part's rows, batch by batch."""
+
+    def __init__(self, rows: BatchDelete, part: VerifiedPart, step: DeletingStep) -> None:
+        self._rows, self._part, self._step = rows, part, step
+        self._connection = rows.connection
+        self._pace = Pace(
+            rows.connection,
+            step.store,
+            step.settings,
+            keep_claim=step.keep_claim,
+            clock=running_clock(step.now),
+            stop_at=step.stop_at,
+        )
+
+    def run(self) -> DeleteProgress:
+        """Delete the rows that an earlier try has not deleted."""
+        progress = self._earlier_progress()
+        self._connection.isolation_level = IsolationLevel.READ_COMMITTED
+        self._rows.prepare()
+        with open_keys(self._step.staging, self._part) as keys:
+            for batch in self._pace.batches(islice(keys, progress.done_rows, None)):
+                progress = progress.with_batch(self._delete(batch, progress))
+        _require_all_counted(progress, self._part)
+        return progress
+
+    def _earlier_progress(self) -> DeleteProgress:
+        """How far an earlier try has come, its last batch included if it was committed."""
+        progress, life = self._step.staging.load(DeleteProgress, self._part.number), read_life(self._connection)
+        if (
+            progress is None
+            or progress.life != life
+            or narrow(progress, UploadedPart) != narrow(self._part, UploadedPart)
+        ):
+            # Staging may outlive the archive or the database; one that was restored or made anew can hold the same rows.
+            progress = DeleteProgress(**self._part.model_dump(), life=life)
+        return progress if progress.pending is None else _settle(self._connection, progress, progress.pending)
+
+    def _delete(self, batch: list[bytes], progress: DeleteProgress) -> PendingBatch:
+        """Delete one batch; tries again when a transient error rolled it back."""
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return self._try(batch, progress)
+            except _TRANSIENT:
+                # The whole batch was rolled back. A foreign key violation means that a row began to refer to one of the
+                # batch after the statement had looked; the next try sees it.
+                if tries == _TRIES:
+                    raise
+                time.sleep(0.2 * tries)
+            except psycopg.Error as error:
+                _blame_trigger(self._connection, self._step.settings, progress, error)
+                raise
+
+    def _try(self, batch: list[bytes], progress: DeleteProgress) -> PendingBatch:
+        """Delete one batch in one transaction, and note it in staging before the commit."""
+        started = time.monotonic()
+        with self._connection.transaction():
+            # From here on the server ends an idle session before its claim expires.
+            self._step.keep_claim()
+            result = self._rows.delete(batch)
+            # Until this transaction ends, the DELETE's own lock blocks changes to the table. So the catalogue now shows
+            # what the DELETE met, and an error rolls the whole batch back.
+            inspect_again(self._connection, self._step.settings, progress)
+            pending = PendingBatch(
+                transaction=_transaction(self._connection),
+                rows=len(batch),
+                deleted=result.deleted,
+                gone=len(batch) - result.deleted - result.detached - len(result.kept),
+                detached=result.detached,
+                kept=result.kept,
+                seconds=time.monotonic() - started,
             )
-            progress = _advance(progress, pending)
-    if progress.done_rows != part.rows or _counted(progress) != part.rows:
+            self._step.staging.save(progress.model_copy(update={"pending": pending}))
+            self._pace.before_commit()
+        return pending
+
+
+def _require_all_counted(progress: DeleteProgress, part: VerifiedPart) -> None:
+    if progress.done_rows != part.rows or progress.counted_rows() != part.rows:
         raise IntegrityError(
             f"the delete of {part.archive_id} part {part.number} does not add up",
             expected=f"{part.rows} rows",
             found=f"{progress.done_rows} seen: {progress.deleted} deleted, {progress.gone} gone, "
             f"{progress.changed} changed, {progress.referenced} referenced, {progress.kept_by_trigger} kept by a trigger, "
             f"{progress.detached} detached",
-            hint="Every deleted row was compared with its archived form and lies in the archive. Clear this task.",
+            hint="Every deleted row was compared with its archived form and is in the archive. Clear this task.",
         )
-    return progress
-
-
-def _counted(progress: DeleteProgress) -> int:
-    stayed = progress.changed + progress.referenced + progress.kept_by_trigger + progress.detached
-    return progress.deleted + progress.gone + stayed
 
 
 def _settle(connection: Connection, progress: DeleteProgress, pending: PendingBatch) -> DeleteProgress:
     """Count the batch that an earlier try was about to commit, if it was committed.
 
-    A server that can no longer tell leaves it to the next look at the rows: those that are not there count as gone.
+    If the server no longer knows, the batch is tried again: rows that are not there count as gone.
 
     Raises:
         SourceError: The earlier try still has its transaction open.
@@ -280,110 +330,21 @@ def _settle(connection: Connection, progress: DeleteProgress, pending: PendingBa
             raise SourceError(
                 f"an earlier try of the delete of {progress.archive_id} part {progress.number} has not ended in the database",
                 found=f"its transaction {pending.transaction} in progress",
-                hint="No row was deleted by this try. Its session ends when the server notices that nobody is there; "
-                "the task tries again by itself.",
+                hint="No row was deleted by this try. The server ends that session when it notices that its client is gone; "
+                "the task retries by itself.",
             )
         time.sleep(tries)
         tries += 1
-    return _advance(progress, pending) if status == "committed" else progress.model_copy(update={"pending": None})
+    return progress.with_batch(pending) if status == "committed" else progress.model_copy(update={"pending": None})
 
 
 def _status(connection: Connection, transaction: str) -> str | None:
     try:
         row: Any = connection.execute("SELECT pg_xact_status(%s::xid8)", (transaction,)).fetchone()
     except (errors.InvalidParameterValue, errors.UndefinedFunction, errors.FeatureNotSupported):
-        return None  # a database that was set back knows no such transaction yet; some servers cannot tell at all
+        return None  # a database that was restored does not know the transaction; some servers cannot tell at all
     status: str | None = row[0]
     return status
-
-
-def _advance(progress: DeleteProgress, batch: PendingBatch) -> DeleteProgress:
-    reasons = Counter(row.reason for row in batch.kept)
-    room = max(0, LISTED_KEYS - len(progress.kept))
-    return progress.model_copy(
-        update={
-            "done_rows": progress.done_rows + batch.rows,
-            "deleted": progress.deleted + batch.deleted,
-            "gone": progress.gone + batch.gone,
-            "changed": progress.changed + reasons["changed"],
-            "referenced": progress.referenced + reasons["referenced"],
-            "kept_by_trigger": progress.kept_by_trigger + reasons["trigger"],
-            "detached": progress.detached + batch.detached,
-            "batches": progress.batches + 1,
-            "longest_batch_seconds": round(max(progress.longest_batch_seconds, batch.seconds), 3),
-            "kept": (*progress.kept, *batch.kept[:room]),
-            "pending": None,
-        }
-    )
-
-
-def _delete_batch(
-    connection: Connection,
-    staging: Staging,
-    settings: TableSettings,
-    table: InspectedTable,
-    warm: WarmTable | None,
-    detached: Sequence[Window],
-    progress: DeleteProgress,
-    batch: list[bytes],
-    keep_claim: KeepClaim,
-    pace: Pace,
-) -> PendingBatch:
-    tries = 0
-    while True:
-        tries += 1
-        started = time.monotonic()
-        try:
-            with connection.transaction():
-                # The server ends a session that stands still from here on before the claim runs out.
-                keep_claim()
-                deleted, waiting, kept = _try_batch(connection, settings, table, warm, detached, batch)
-                # The DELETE's own lock keeps whoever would change the table waiting until this transaction ends, so
-                # what the catalogue shows now is what the DELETE met; an error takes the whole batch back.
-                inspect_again(connection, settings, progress)
-                pending = PendingBatch(
-                    transaction=_transaction(connection),
-                    rows=len(batch),
-                    deleted=deleted,
-                    gone=len(batch) - deleted - waiting - len(kept),
-                    detached=waiting,
-                    kept=kept,
-                    seconds=time.monotonic() - started,
-                )
-                staging.save(progress.model_copy(update={"pending": pending}))
-                pace.before_commit()
-            return pending
-        except _TRANSIENT:
-            # Rolled back whole. A foreign key violation means that a row began to refer to one of ours after the
-            # statement had looked; the next look sees it.
-            if tries == _TRIES:
-                raise
-            time.sleep(0.2 * tries)
-        except psycopg.Error as error:
-            _blame_trigger(connection, settings, progress, error)
-            raise
-
-
-def _blame_trigger(
-    connection: Connection, settings: TableSettings, progress: DeleteProgress, error: psycopg.Error
-) -> None:
-    """Name the trigger that raised an error, if one did; what it said may quote the row.
-
-    Raises:
-        UnarchivableError: One did.
-        SourceError: One did, for the time being: a guard, or whatever says so by its SQLSTATE.
-    """
-    if connection.broken or error.diag.context is None:
-        return
-    for trigger in delete_triggers(connection, settings):
-        if trigger.is_in(error.diag.context):
-            told: dict[str, Any] = {
-                "what": f"the delete of {progress.archive_id} part {progress.number} was refused by {trigger}",
-                "found": f"{type(error).__name__} (SQLSTATE {error.sqlstate})",
-                "hint": "Nothing of this batch was deleted; what was deleted before lies in a verified archive. Change the trigger, "
-                "or the rows that it refuses, then clear this task.",
-            }
-            raise (SourceError if isinstance(error, psycopg.OperationalError) else UnarchivableError)(**told) from None
 
 
 def _transaction(connection: Connection) -> str:
@@ -391,96 +352,23 @@ def _transaction(connection: Connection) -> str:
     return str(row[0])
 
 
-def _try_batch(
-    connection: Connection,
-    settings: TableSettings,
-    table: InspectedTable,
-    warm: WarmTable | None,
-    detached: Sequence[Window],
-    batch: list[bytes],
-) -> tuple[int, int, tuple[KeptRow, ...]]:
-    """Delete what may be deleted of a batch; how many that was, how many are in detached partitions, and what is there."""
-    pin(connection)  # a deferred trigger of the batch before may have run at its commit
-    join_by_index(connection)
-    fill_batch(connection, batch)
-    waiting = _leave_out(connection, table, detached) if detached else 0
-    statement = _delete_statement(table)
-    deleted = connection.execute(statement).rowcount if warm is None else _move(connection, warm, statement)
-    pin(connection)
-    return deleted, waiting, tuple(_kept_rows(connection, settings, table)) if deleted < len(batch) else ()
+def _blame_trigger(
+    connection: Connection, settings: TableSettings, progress: DeleteProgress, error: psycopg.Error
+) -> None:
+    """Name the trigger that raised an error, if one did. Its message is left out: it may quote the row.
 
-
-def _leave_out(connection: Connection, table: InspectedTable, detached: Sequence[Window]) -> int:
-    """Take out of the batch the rows that left the table in a detached partition; how many they are."""
-    condition = dated_inside(table.shape, detached)
-    return connection.execute(sql.SQL("DELETE FROM {} AS b WHERE {}").format(BATCH, condition)).rowcount
-
-
-def _move(connection: Connection, warm: WarmTable, delete: sql.Composed) -> int:
-    """Delete rows and put just those into the warm table, in one statement.
-
-    A row that came back and goes again replaces the form of it that is warm.
+    Raises:
+        UnarchivableError: One did.
+        SourceError: One did, with a SQLSTATE that says the cause may pass.
     """
-    names = [sql.Identifier(name) for name in warm.columns]
-    columns = sql.SQL(", ").join(names)
-    statement = sql.SQL(
-        "WITH gone AS ({delete} RETURNING {returned}), moved AS (INSERT INTO {warm} ({columns}) SELECT {columns} FROM gone "
-        "ON CONFLICT ({key}) DO UPDATE SET {replaced} RETURNING 1) "
-        "SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM moved)"
-    ).format(
-        delete=delete,
-        returned=sql.SQL(", ").join(sql.SQL("t.{}").format(name) for name in names),
-        warm=warm.identifier,
-        columns=columns,
-        key=sql.SQL(", ").join(map(sql.Identifier, warm.key)),
-        replaced=sql.SQL(", ").join(sql.SQL("{name} = excluded.{name}").format(name=name) for name in names),
-    )
-    row: Any = connection.execute(statement).fetchone()
-    deleted, moved = map(int, row)
-    if moved != deleted:  # a trigger on the warm table can swallow rows
-        raise IntegrityError(
-            f"rows did not arrive in {warm}",
-            expected=f"{deleted} rows",
-            found=f"{moved} rows",
-            hint="The batch was rolled back: its rows are in the live table. Look for triggers on the warm table, "
-            "then clear this task.",
-        )
-    return deleted
-
-
-def _delete_statement(table: InspectedTable) -> sql.Composed:
-    """Delete what is still equal to its archived form and what nothing refers to."""
-    conditions = [
-        same_key(table.shape, "b"),
-        sql.SQL("{} = b.digest").format(digest_of_row(table.shape, "t")),
-        *(sql.SQL("NOT ") + refers(reference) for reference in table.references),
-    ]
-    return sql.SQL("DELETE FROM {} AS t USING {} AS b WHERE {}").format(
-        table.name, BATCH, sql.SQL(" AND ").join(conditions)
-    )
-
-
-def _kept_rows(connection: Connection, settings: TableSettings, table: InspectedTable) -> Iterator[KeptRow]:
-    """What of the batch is still in the table after the DELETE, and why.
-
-    A row that is as it was archived and that nothing refers to may have been so only after the DELETE had looked.
-    """
-    keys = sql.SQL(", ").join(
-        # concat() calls the type's own output function, where ::text would follow a cast that somebody made.
-        sql.SQL("concat(b.{})").format(sql.Identifier(f"k{p}"))
-        for p in range(len(table.key_types))
-    )
-    referred = sql.SQL(" OR ").join([sql.SQL("false"), *map(refers, table.references)])
-    query = sql.SQL("SELECT ARRAY[{}], {} = b.digest, {} FROM {} AS b JOIN {} AS t ON {}").format(
-        keys, digest_of_row(table.shape, "t"), referred, BATCH, table.name, same_key(table.shape, "b")
-    )
-    rows: list[Any] = connection.execute(query).fetchall()
-    keeping = any(one.may_keep for one in delete_triggers(connection, settings))
-    for key, unchanged, is_referred in rows:
-        if not unchanged:
-            reason = "changed"
-        elif is_referred or (table.references and not keeping):
-            reason = "referenced"
-        else:
-            reason = "trigger" if keeping else "changed"
-        yield KeptRow(reason=reason, key=tuple(key))
+    if connection.broken or error.diag.context is None:
+        return
+    for trigger in delete_triggers(connection, settings):
+        if trigger.is_in(error.diag.context):
+            words: dict[str, Any] = {
+                "what": f"the delete of {progress.archive_id} part {progress.number} was refused by {trigger}",
+                "found": f"{type(error).__name__} (SQLSTATE {error.sqlstate})",
+                "hint": "Nothing of this batch was deleted; what was deleted before is in a verified archive. Change the trigger, "
+                "or the rows that it refuses, then clear this task.",
+            }
+            raise (SourceError if isinstance(error, psycopg.OperationalError) else UnarchivableError)(**words) from None

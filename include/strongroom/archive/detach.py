@@ -1,15 +1,15 @@
-"""Between seal and delete, detach: partitions of which every row is proved leave the table as a whole, and wait.
+"""Between seal and delete, detach: partitions whose rows are all proved leave the table as a whole, and wait to be dropped.
 
-A partition is taken in five moves, each of which leaves the promise as it was, since nothing is deleted here:
+A partition is taken in five moves. None of them deletes a row:
 
-1. look, without a lock: does it have as many rows as the archive holds of its time;
-2. guard it (:mod:`strongroom.tables.guard`): from then on nobody changes its rows, so what follows needs no lock;
-3. compare each key and digest of the archive with it, and its number of rows with theirs;
-4. detach it, concurrently where the server lets us, else under a lock that is given up after a fifth of a second;
-5. put it into a schema of its own, and the evidence into the store.
+1. look, without a lock: it must have as many rows as the archive holds of its time range;
+2. guard it (:mod:`strongroom.tables.guard`): from then on its rows cannot change, so the next moves need no lock;
+3. compare it with the archive, key by key and digest by digest, and compare the numbers of rows;
+4. detach it: concurrently if the server allows that, otherwise under a lock that is given up after a fifth of a second;
+5. move it into a schema of its own, and write the evidence to the store.
 
-Whatever stands in the way before the fourth move lifts the guard, and the rows go by key as they always did. A try that broke
-off is taken up by the marks that guards are.
+If one of the first three moves fails, the guard is lifted and the rows are deleted by key. After a crash, a repeat finds
+the partitions that were guarded by their guards.
 """
 
 from __future__ import annotations
@@ -17,27 +17,21 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 
 import psycopg
 from psycopg import IsolationLevel, sql
 
-from strongroom.calendar import Partition, refuse_if_hot
-from strongroom.database.inspect import InspectedTable, inspect_again
-from strongroom.database.session import Connection, qualified, read_identity
+from strongroom.database.inspect import inspect_again
+from strongroom.database.session import Connection, qualified
 from strongroom.errors import IntegrityError, SourceAccessError, StrongroomError
-from strongroom.ledger.claims import KeepClaim, running_clock
+from strongroom.ledger.claims import running_clock
+from strongroom.ledger.deletable import DeletingStep, require_deletable, require_sealed
 from strongroom.ledger.evidence import DetachedPartition, DetachEvidence, LeftPartition, parse_detached, read_detached
 from strongroom.ledger.holds import HoldWatch
 from strongroom.ledger.manifest_record import Manifest
-from strongroom.ledger.manifests import require_manifest, require_object, require_part_of
-from strongroom.ledger.owner import require_owner
-from strongroom.ledger.restore_records import require_wanted
-from strongroom.records import RunIdentity, VerifiedPart
-from strongroom.settings import TableSettings
+from strongroom.object_keys import ArchiveId
+from strongroom.records import VerifiedPart
 from strongroom.settings.time_budget import require_time
-from strongroom.storage.staging import Staging
-from strongroom.storage.store import Store
 from strongroom.tables.archived_keys import restore_keys
 from strongroom.tables.compare import ArchivedRows, Comparison, compare_with_archive, count_rows, wrong_columns
 from strongroom.tables.guard import (
@@ -54,8 +48,8 @@ from strongroom.tables.locks import briefly, tried
 from strongroom.tables.partitions import (
     Leaf,
     PartitionedTable,
-    _not_settled,
     detach_concurrently,
+    not_settled,
     read_leaves,
     read_partitioned,
     settle_detached,
@@ -67,131 +61,119 @@ _IN_THE_WAY = "somebody else's lock was in the way"
 _logger = logging.getLogger(__name__)
 
 
-def detach_partitions(
-    connection: Connection,
-    store: Store,
-    staging: Staging,
-    settings: TableSettings,
-    partition: Partition,
-    parts: Sequence[VerifiedPart],
-    *,
-    run: RunIdentity,
-    keep_claim: KeepClaim,
-    now: datetime,
-    stop_at: datetime | None = None,
-) -> DetachEvidence:
-    """Detach the partitions whose rows are just those of an archive, and leave the evidence in the store.
+def detach_partitions(connection: Connection, parts: Sequence[VerifiedPart], step: DeletingStep) -> DetachEvidence:
+    """Detach the partitions that hold exactly the rows of an archive, and leave the evidence in the store.
 
-    A repeat after success returns the evidence; after a crash it goes on with what is guarded already.
+    A repeat after success returns the evidence; after a crash a repeat continues with the partitions that are guarded.
 
     Args:
         connection: A session of an owner of the table, in autocommit mode.
         parts: The verification records of all parts.
-        run: Which Airflow run this is.
-        keep_claim: Called again and again; raises when the partition's claim is no longer ours.
-        stop_at: Nothing begins after this instant; None is never.
 
     Raises:
-        ContendedError: Another run has had the claim.
+        PartitionError: The partition is inside hot retention.
+        ContendedError: The run lost its claim.
         HeldError: A hold on everything stops all deletion.
         OutOfTimeError: The time is over.
-        IntegrityError: Records, manifest, objects or keys do not agree, or a partition that was detached is not what was
-            proved any more. No row was deleted.
+        IntegrityError: Records, manifest, objects or keys do not agree, or a detached partition no longer holds what was
+            proved. No row was deleted.
         NeededError: Rows of the partition were restored and are needed in the table.
         UnarchivableError: The table changed since it was planned.
         SourceAccessError: The role does not own the table.
         IdentityError: The rows that were archived are those of another database.
     """
-    refuse_if_hot(partition, settings.hot_retention, now)
-    archive = parts[0].archive
-    manifest = require_manifest(store, archive)
+    manifest = require_sealed(parts, step)
     _require_all(manifest, parts)
-    present = read_detached(store, archive)
+    present = read_detached(step.store, parts[0].archive)
     if present is not None:
         return present
-    require_wanted(store, settings, partition, archive, now)
-    require_owner(store, read_identity(connection))
-    for part in parts:
-        require_object(store, part)
+    require_deletable(connection, parts, step)
     connection.isolation_level = IsolationLevel.READ_COMMITTED
-    clock, holds = running_clock(now), HoldWatch(store)
-
-    def go() -> None:
-        keep_claim()
-        holds.look()
-        require_time("the detach", stop_at, clock())
-
-    go()
-    table = inspect_again(connection, settings, parts[0])
-    detaching = _Detaching(connection, store, staging, settings, table, manifest, parts, go)
-    detached, left, note = detaching.run(partition)
-    at = clock()
-    evidence = DetachEvidence(
-        archive_id=str(archive),
-        table=settings.qualified_name,
-        detached=tuple(detached),
-        left=tuple(left),
-        note=note,
-        detached_at=at,
-        drop_after=settings.partition_delete.cooling_off.after(at),
-        dag_id=run.dag_id,
-        run_id=run.run_id,
+    detaching = _Detaching(connection, manifest, parts, step)
+    detached, left, note = detaching.run()
+    return _keep_evidence(
+        step,
+        DetachEvidence(
+            archive_id=manifest.archive_id,
+            table=step.settings.qualified_name,
+            detached=tuple(detached),
+            left=tuple(left),
+            note=note,
+            detached_at=(at := detaching.clock()),
+            drop_after=step.settings.partition_delete.cooling_off.after(at),
+            dag_id=step.run.dag_id,
+            run_id=step.run.run_id,
+        ),
     )
-    key = archive.detach_evidence_key
-    kept = store.put_first(key, evidence.to_bytes())
-    return parse_detached(f"{store}{key}", kept)
+
+
+def _keep_evidence(step: DeletingStep, evidence: DetachEvidence) -> DetachEvidence:
+    """Write the evidence; if another try wrote evidence first, that one counts."""
+    key = ArchiveId.parse(evidence.archive_id).detach_evidence_key
+    return parse_detached(f"{step.store}{key}", step.store.put_first(key, evidence.to_bytes()))
 
 
 def _require_all(manifest: Manifest, parts: Sequence[VerifiedPart]) -> None:
-    for part in parts:
-        require_part_of(manifest, part)
     if [part.number for part in parts] != list(range(len(manifest.parts))):
         raise IntegrityError(
             f"the verification records of {manifest.archive_id} are not complete",
-            expected=f"{len(manifest.parts)} parts in their order",
+            expected=f"{len(manifest.parts)} parts in order",
             found=", ".join(str(part.number) for part in parts[:5]),
             hint="No row was deleted. Clear 'seal' and the tasks after it.",
         )
 
 
 class _Detaching:
-    """The partitions of one window on their way out of their table."""
+    """The partitions of one window while they leave their table."""
 
     def __init__(
-        self,
-        connection: Connection,
-        store: Store,
-        staging: Staging,
-        settings: TableSettings,
-        table: InspectedTable,
-        manifest: Manifest,
-        parts: Sequence[VerifiedPart],
-        go: KeepClaim,
+        self, connection: Connection, manifest: Manifest, parts: Sequence[VerifiedPart], step: DeletingStep
     ) -> None:
-        self._connection, self._store, self._staging, self._settings = connection, store, staging, settings
-        self._table, self._manifest, self._parts = table, manifest, parts
-        self._go = go
-        self._parent = qualified(settings.schema_name, settings.table_name)
+        self._connection, self._manifest, self._parts, self._step = connection, manifest, parts, step
+        self._settings = step.settings
+        self._parent = qualified(self._settings.schema_name, self._settings.table_name)
+        self._holds = HoldWatch(step.store)
+        self.clock = running_clock(step.now)
 
-    def run(self, partition: Partition) -> tuple[list[DetachedPartition], list[LeftPartition], str]:
-        """What was detached, what is left to the delete by key and why, and what stands in the way of all of it."""
+    def run(self) -> tuple[list[DetachedPartition], list[LeftPartition], str]:
+        """What was detached, what is left to the delete by key and why, and what rules detaching out altogether."""
+        self._go()
+        table = inspect_again(self._connection, self._settings, self._parts[0])
         mine = [one for one in guarded_tables(self._connection) if one.tag.archive_id == self._manifest.archive_id]
-        parent = read_partitioned(self._connection, self._settings, self._table)
-        leaves = read_leaves(self._connection, parent.oid, partition.window) if not parent.obstacle else []
+        parent = read_partitioned(self._connection, self._settings, table)
+        window = self._step.partition.window
+        leaves = read_leaves(self._connection, parent.oid, window) if not parent.obstacle else []
         if not leaves and not mine:
             return [], [], parent.obstacle
+        self._require_rights(parent)
+        prepare_guards(self._connection)
+        for part in self._parts:
+            restore_keys(self._step.store, self._step.staging, self._connection, self._manifest.table, part)
+        detached = [self._take_up(one) for one in mine if one.state != "attached"]
+        taken, left = self._take_all(leaves, parent)
+        for one in mine:  # one that is no longer a partition of the window, too
+            self._lift(one.oid)
+        return detached + taken, left, parent.obstacle
+
+    def _go(self) -> None:
+        """Raise if the run must not go on: the claim is lost, all deletion is on hold, or the time is over."""
+        self._step.keep_claim()
+        self._holds.look()
+        require_time("the detach", self._step.stop_at, self.clock())
+
+    def _require_rights(self, parent: PartitionedTable) -> None:
         if parent.lacking:
             raise SourceAccessError(
                 f"the role of {self._settings.partition_delete.conn_id} cannot detach partitions",
                 found="no " + ", no ".join(parent.lacking),
-                hint="No row was deleted by this step. Let the connection have a role that owns the table and its partitions, or "
+                hint="No row was deleted by this step. Give the connection a role that owns the table and its partitions, or "
                 "set `partition_delete: {enabled: false}`; then clear the task.",
             )
-        prepare_guards(self._connection)
-        for part in self._parts:
-            restore_keys(self._store, self._staging, self._connection, self._manifest.table, part)
-        detached = [self._take_up(one) for one in mine if one.state != "attached"]
-        left = []
+
+    def _take_all(
+        self, leaves: Sequence[Leaf], parent: PartitionedTable
+    ) -> tuple[list[DetachedPartition], list[LeftPartition]]:
+        detached, left = [], []
         for leaf in leaves:
             self._go()
             taken = leaf.obstacle or self._take(leaf, parent)
@@ -200,9 +182,7 @@ class _Detaching:
             else:
                 self._lift(leaf.oid)
                 left.append(LeftPartition(partition=str(leaf), reason=taken))
-        for one in mine:  # also one that is none of the window's partitions any more
-            self._lift(one.oid)
-        return detached, left, parent.obstacle
+        return detached, left
 
     def _take(self, leaf: Leaf, parent: PartitionedTable) -> DetachedPartition | str:
         """Take a partition, or say why it stays."""
@@ -226,12 +206,12 @@ class _Detaching:
         if after is None:
             return _IN_THE_WAY
         if after.version != guarded.version or not after.closed:
-            return self._take_up(after)  # somebody had the guard in hand meanwhile
+            return self._take_up(after)  # another session has opened or replaced the guard meanwhile
         return self._settle(after, comparison.rows)
 
     @contextlib.contextmanager
     def _lifting(self, leaf: Leaf) -> Iterator[None]:
-        """Whatever breaks off between guard and detach lets the rows go; what cannot be lifted now is lifted by a repeat."""
+        """Lift the guard when anything fails between guard and detach; if that fails too, a repeat lifts it."""
         try:
             yield
         except BaseException:
@@ -265,13 +245,13 @@ class _Detaching:
             self._connection,
             guarded.name,
             guarded.tag.window,
-            ArchivedRows(self._manifest.table, self._parts, self._staging),
+            ArchivedRows(self._manifest.table, self._parts, self._step.staging),
             transaction=self._connection.transaction,
             before_batch=self._go,
         )
 
     def _detach(self, guarded: GuardedTable, parent: PartitionedTable) -> GuardedTable | None:
-        """Let the table go of a guarded partition; None where somebody's lock was in the way until we gave up."""
+        """Detach a guarded partition; None if another session's lock was in the way until we gave up."""
         if not parent.has_default and self._connection.info.server_version >= _CONCURRENT_SINCE:
             detach_concurrently(self._connection, self._settings, self._parent, guarded.name)
         after = guarded_table(self._connection, guarded.oid)
@@ -286,7 +266,7 @@ class _Detaching:
         return guarded_table(self._connection, guarded.oid) if tried(work, between=self._go) else None
 
     def _take_up(self, guarded: GuardedTable) -> DetachedPartition:
-        """Go on with a partition that an earlier try detached: is it what was proved?"""
+        """Finish a partition that an earlier try detached, if it still holds what was proved."""
         if not guarded.closed:
 
             def work() -> None:
@@ -294,15 +274,15 @@ class _Detaching:
                     set_guard(self._connection, guarded.oid, guarded.name, guarded.tag)
 
             if not tried(work, between=self._go):
-                raise _not_settled(guarded)
+                raise not_settled(guarded)
         wrong = wrong_columns(self._connection, guarded.oid, self._manifest.table)
         comparison = None if wrong else self._compare(guarded)
         if comparison is None or not comparison.proved:
             raise IntegrityError(
-                f"{guarded}, which was detached from {self._settings.qualified_name}, is not what was archived any more",
+                f"{guarded}, which was detached from {self._settings.qualified_name}, is no longer what was archived",
                 expected=f"the rows of {guarded.tag.archive_id} dated inside its bounds",
                 found=f"other columns: {wrong}" if wrong else str(comparison),
-                hint="No row was deleted. Make it a partition again, then run the partition again: what changed goes into another "
+                hint="No row was deleted. Make it a partition again, then run the partition again: rows that changed go into another "
                 f"archive. {bring_back(guarded)}",
             )
         return self._settle(guarded, comparison.rows)

@@ -11,10 +11,10 @@ from typing import Any, Literal
 from psycopg import errors, sql
 
 from strongroom.calendar import Partition, Window, refuse_if_hot
-from strongroom.database.deletable import require_deletable
+from strongroom.database.delete_allowed import require_delete_allowed
 from strongroom.database.inspect import InspectedTable, inspect_table
 from strongroom.database.rebuild import RebuiltRows
-from strongroom.database.rows import _reads_back, _share_of, due_rows, in_window, json_line, refers
+from strongroom.database.rows import due_rows, in_window, json_line, reads_back, refers, share_of
 from strongroom.database.session import Connection, fetch_rows, read_identity
 from strongroom.errors import StagingError, UnarchivableError
 from strongroom.ledger.manifest_record import Manifest
@@ -95,7 +95,7 @@ def plan_archive(
     until = settings.cold_retention.after(partition.window.end)
     doubt = refuse_early_expiry(store, settings, now=now, until=until)
     table = inspect_table(connection, settings)
-    require_deletable(connection, settings)
+    require_delete_allowed(connection, settings)
     warm_table(connection, settings, table.shape, partition.window, now)
     source = read_identity(connection)
     require_owner(store, source)
@@ -185,7 +185,7 @@ def _refuse_long_id(settings: TableSettings, archive_id: str) -> None:
 
 def _refuse_unsteady_text(connection: Connection, table: InspectedTable, window: Window) -> None:
     for column in table.text_to_try:
-        condition = sql.SQL(" AND NOT ").join([in_window(table, window), _reads_back(column)])
+        condition = sql.SQL(" AND NOT ").join([in_window(table, window), reads_back(column)])
         rows = _count(connection, table, condition)
         if rows:
             where = f"{table.shape.schema_name}.{table.shape.table_name}"
@@ -319,7 +319,7 @@ def _share_out(connection: Connection, table: InspectedTable, piece: _Piece, mos
         return [piece]
     shares = math.ceil(piece.rows / most)
     query = sql.SQL("SELECT {}, count(*) FROM {} AS t WHERE {} GROUP BY 1 ORDER BY 1").format(
-        _share_of(table, shares), table.name, due_rows(table, piece.window)
+        share_of(table, shares), table.name, due_rows(table, piece.window)
     )
     rows: list[Any] = connection.execute(query).fetchall()
     return [_Piece(piece.window, int(count), int(share), shares) for share, count in rows]

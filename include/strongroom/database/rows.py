@@ -90,7 +90,7 @@ def due_rows(table: InspectedTable, window: Window) -> sql.Composed:
     conditions = [
         in_window(table, window),
         *(sql.SQL("NOT ") + refers(one) for one in table.references),
-        *(_reads_back(column) for column in table.text_to_try),
+        *(reads_back(column) for column in table.text_to_try),
     ]
     return sql.SQL(" AND ").join(conditions)
 
@@ -100,10 +100,10 @@ def rows_of_part(table: InspectedTable, part: PlannedPart) -> sql.Composed:
     due = due_rows(table, part.window)
     if part.shares == 1:
         return due
-    return sql.SQL("{} AND {} = {}").format(due, _share_of(table, part.shares), sql.Literal(part.share))
+    return sql.SQL("{} AND {} = {}").format(due, share_of(table, part.shares), sql.Literal(part.share))
 
 
-def _share_of(table: InspectedTable, shares: int) -> sql.Composed:
+def share_of(table: InspectedTable, shares: int) -> sql.Composed:
     """An expression over the row ``t``: the number of its share, which its key alone decides."""
     key = sql.SQL(", ").join(sql.SQL("t.{}").format(sql.Identifier(name)) for name in table.shape.primary_key)
     return sql.SQL('(hashtextextended(concat({}) COLLATE "C", 0) & 2147483647) % {}').format(key, sql.Literal(shares))
@@ -137,7 +137,7 @@ def refers(reference: Reference) -> sql.Composed:
     )
 
 
-def _reads_back(column: Column) -> sql.Composed:
+def reads_back(column: Column) -> sql.Composed:
     return sql.SQL(
         "CASE WHEN t.{name} IS DISTINCT FROM NULL THEN t.{name} IS NOT DISTINCT FROM concat(t.{name})::{type} ELSE true END"
     ).format(name=sql.Identifier(column.name), type=type_name(column.base_type))

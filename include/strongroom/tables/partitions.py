@@ -244,11 +244,11 @@ def settle_detached(connection: Connection, settings: TableSettings, guarded: Gu
 def _again(connection: Connection, guarded: GuardedTable) -> GuardedTable:
     found = guarded_table(connection, guarded.oid)
     if found is None:
-        raise _not_settled(guarded)
+        raise not_settled(guarded)
     return found
 
 
-def _not_settled(guarded: GuardedTable) -> SourceError:
+def not_settled(guarded: GuardedTable) -> SourceError:
     return SourceError(
         f"{guarded}, which was detached, was locked or removed by another session",
         hint="No row was deleted by this step. The task tries again by itself.",

@@ -26,18 +26,7 @@ class DeleteOperator(StrongroomOperator):
     def step(self, run: ArchiveRun) -> tuple[str, dict[str, Any], Any]:
         part = VerifiedPart.model_validate(self.part)
         with run.source() as connection, run.staging(part.archive_id) as staging:
-            deleted = delete_part(
-                connection,
-                run.store,
-                staging,
-                run.settings,
-                run.partition,
-                part,
-                run=run.identity,
-                keep_claim=run.keep_claim,
-                now=run.now(),
-                stop_at=run.stop_at,
-            )
+            deleted = delete_part(connection, part, run.deleting_step(staging))
         stayed = deleted.changed + deleted.referenced + deleted.kept_by_trigger
         if stayed:
             self.log.warning(

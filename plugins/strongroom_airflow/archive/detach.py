@@ -27,18 +27,7 @@ class DetachOperator(StrongroomOperator):
         parts = [VerifiedPart.model_validate(part) for part in self.parts]
         archive_id = parts[0].archive_id
         with run.owner() as connection, run.staging(archive_id) as staging:
-            evidence = detach_partitions(
-                connection,
-                run.store,
-                staging,
-                run.settings,
-                run.partition,
-                parts,
-                run=run.identity,
-                keep_claim=run.keep_claim,
-                now=run.now(),
-                stop_at=run.stop_at,
-            )
+            evidence = detach_partitions(connection, parts, run.deleting_step(staging))
         for one in evidence.detached:
             self.log.info("%s waits as %s until %s: %d rows", one.partition, one.held_as, evidence.drop_after, one.rows)
         for stays in evidence.left:

@@ -13,6 +13,7 @@ from strongroom.calendar import Partition
 from strongroom.database.replica import read_source
 from strongroom.database.session import Connection
 from strongroom.ledger.claims import KeepClaim, claim_keeper, release_claim, shared_clock, take_claim
+from strongroom.ledger.deletable import DeletingStep
 from strongroom.object_keys import claim_key
 from strongroom.records import RunIdentity
 from strongroom.settings import TableSettings
@@ -102,6 +103,19 @@ class ArchiveRun:
         """Renews the claim while a step works in batches."""
         owner = str(self.identity)
         return claim_keeper(self.store, [self._claim_key], owner=owner, clock=self.now, ttl=self.settings.claim_ttl)
+
+    def deleting_step(self, staging: Staging) -> DeletingStep:
+        """What delete and detach work with."""
+        return DeletingStep(
+            self.store,
+            staging,
+            self.settings,
+            self.partition,
+            run=self.identity,
+            keep_claim=self.keep_claim,
+            now=self.now(),
+            stop_at=self.stop_at,
+        )
 
     def release(self) -> None:
         """Release the partition's claim, if this run has it."""

@@ -96,10 +96,7 @@ def test_a_second_part_in_the_same_session_finds_an_empty_batch(chain, part):
     with chain.source() as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         for _ in range(2):
-            deleted = delete_part(
-                connection, chain.store, chain.staging(part.archive_id), chain.settings, chain.partition, part,
-                run=RUN, keep_claim=chain.keep_claim, now=NOW,
-            )  # fmt: skip
+            deleted = delete_part(connection, part, chain.deleting_step(chain.staging(part.archive_id)))
             chain.staging(part.archive_id).clear()
         assert connection.isolation_level == psycopg.IsolationLevel.READ_COMMITTED
     assert (deleted.deleted, deleted.gone) == (0, 10)

@@ -24,7 +24,7 @@ from strongroom.errors import (
 from strongroom.ledger.holds import EVERYTHING, place_hold, release_hold
 from strongroom.records import DeletedPart, VerifiedPart
 from strongroom.tables import pace
-from tests.support.chain import NOW, RUN, Chain
+from tests.support.chain import NOW, Chain
 from tests.support.database import execute
 from tests.support.deleting import (
     database_of,
@@ -120,10 +120,7 @@ def impatiently(chain: Chain, part: VerifiedPart) -> DeletedPart:
     """Delete in a session that waits a tenth of a second for each lock."""
     with chain.source() as connection:
         connection.execute("SET lock_timeout = '100ms'")
-        return delete_part(
-            connection, chain.store, chain.staging(part.archive_id), chain.settings, chain.partition, part,
-            run=RUN, keep_claim=chain.keep_claim, now=NOW,
-        )  # fmt: skip
+        return delete_part(connection, part, chain.deleting_step(chain.staging(part.archive_id)))
 
 
 def test_nothing_more_is_deleted_once_the_claim_is_lost(chain, part):

@@ -20,6 +20,7 @@ from strongroom.errors import (
     SourceError,
 )
 from strongroom.records import VerifiedPart
+from strongroom.tables import delete_batch
 from tests.support.chain import RUN, Chain
 from tests.support.database import execute
 from tests.support.deleting import (
@@ -82,14 +83,14 @@ def test_a_try_that_broke_off_is_gone_on_with_behind_its_last_batch(chain, part,
     execute(chain.conninfo, "UPDATE audit SET who = 'new' WHERE id = 1 AND branch = 'a'")
     keys = chain.staging(part.archive_id).keys(0).read_bytes().splitlines(keepends=True)
     assert len(keys) == 10
-    real, calls = delete.fill_batch, itertools.count(1)
+    real, calls = delete_batch.fill_batch, itertools.count(1)
 
     def break_off(*arguments: Any) -> Any:
         if next(calls) == 3:
             raise psycopg.OperationalError("broke off")
         return real(*arguments)
 
-    monkeypatch.setattr(delete, "fill_batch", break_off)
+    monkeypatch.setattr(delete_batch, "fill_batch", break_off)
     with pytest.raises(SourceError):
         chain.delete(part)
     progress = chain.staging(part.archive_id).load(DeleteProgress, 0)

@@ -26,7 +26,7 @@ GROUP BY l.oid ORDER BY 1
 """
 
 
-def require_deletable(connection: Connection, settings: TableSettings) -> None:
+def require_delete_allowed(connection: Connection, settings: TableSettings) -> None:
     """Check that the server allows deletes on a table at all.
 
     Raises:

@@ -1,0 +1,78 @@
+"""Whether the ledger lets rows leave their table: asked by delete for one part, and by detach for all parts at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from strongroom.calendar import Partition, refuse_if_hot
+from strongroom.database.session import Connection, read_identity
+from strongroom.ledger.claims import KeepClaim
+from strongroom.ledger.manifests import Manifest, require_manifest, require_object, require_part_of
+from strongroom.ledger.owner import require_owner
+from strongroom.ledger.restores import require_wanted
+from strongroom.records import RunIdentity, VerifiedPart
+from strongroom.settings import TableSettings
+from strongroom.storage.staging import Staging
+from strongroom.storage.store import Store
+
+
+@dataclass(frozen=True)
+class DeletingStep:
+    """What a step that takes rows out of a table works with.
+
+    Attributes:
+        store: The archive store.
+        staging: The archive's staging.
+        settings: The table's settings.
+        partition: The partition that the rows belong to.
+        run: The Airflow run.
+        keep_claim: Called before each change; raises when the run no longer holds the partition's claim.
+        now: Aware UTC instant at which the step begins.
+        stop_at: No new batch or partition begins after this instant; None means no limit.
+    """
+
+    store: Store
+    staging: Staging
+    settings: TableSettings
+    partition: Partition
+    run: RunIdentity
+    keep_claim: KeepClaim
+    now: datetime
+    stop_at: datetime | None = None
+
+
+def require_sealed(parts: Sequence[VerifiedPart], step: DeletingStep) -> Manifest:
+    """Require that an archive is past hot retention, and that its manifest lists the parts as they were verified.
+
+    Args:
+        parts: Verification records of one archive.
+
+    Raises:
+        PartitionError: The partition is inside hot retention.
+        IntegrityError: There is no sound manifest, or it does not agree with a record.
+    """
+    refuse_if_hot(step.partition, step.settings.hot_retention, step.now)
+    manifest = require_manifest(step.store, parts[0].archive)
+    for part in parts:
+        require_part_of(manifest, part)
+    return manifest
+
+
+def require_deletable(connection: Connection, parts: Sequence[VerifiedPart], step: DeletingStep) -> None:
+    """Require that nothing in the store forbids deleting the rows of the parts now.
+
+    Args:
+        connection: A session on the database that the rows are in.
+        parts: Verification records of one archive that is sealed.
+
+    Raises:
+        IntegrityError: The archive was condemned, or an object is no longer the one that was verified.
+        NeededError: Rows of the partition were restored and are needed in the table.
+        IdentityError: The store belongs to another database.
+    """
+    require_wanted(step.store, step.settings, step.partition, parts[0].archive, step.now)
+    require_owner(step.store, read_identity(connection))
+    for part in parts:
+        require_object(step.store, part)

@@ -1,0 +1,152 @@
+"""The statements that delete one batch of archived rows, or move them to the warm tier.
+
+The DELETE itself compares the SHA-256 of the row's text with the digest taken when the row was archived. Under READ
+COMMITTED the server repeats that comparison on the newest version of a row that another session changed meanwhile, so
+there is no moment between looking and deleting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import sql
+
+from strongroom.calendar import Window
+from strongroom.database.inspect import InspectedTable
+from strongroom.database.key_batch import BATCH, batch_table, fill_batch, join_by_index, same_key
+from strongroom.database.rows import dated_inside, digest_of_row, refers
+from strongroom.database.session import Connection, pin
+from strongroom.database.triggers import delete_triggers
+from strongroom.errors import IntegrityError
+from strongroom.ledger.evidence import KeptRow
+from strongroom.settings import TableSettings
+from strongroom.tables.warm import WarmTable
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What became of the rows of one batch; those that are not counted here were already gone.
+
+    Attributes:
+        deleted: Rows that were deleted or moved.
+        detached: Rows that left the table in a detached partition.
+        kept: Rows that are still in the table, each with the reason.
+    """
+
+    deleted: int
+    detached: int
+    kept: tuple[KeptRow, ...]
+
+
+@dataclass(frozen=True)
+class BatchDelete:
+    """Deletes rows of one table, batch by batch.
+
+    Attributes:
+        connection: The session that deletes, under READ COMMITTED.
+        settings: The table's settings.
+        table: The table, as it is now.
+        warm: Where the rows move to; None means that they are only deleted.
+        detached: Windows of the partitions that were detached.
+    """
+
+    connection: Connection
+    settings: TableSettings
+    table: InspectedTable
+    warm: WarmTable | None
+    detached: Sequence[Window]
+
+    def prepare(self) -> None:
+        """Create the session's temporary table for batches; does nothing if it is there."""
+        self.connection.execute(batch_table(self.table.key_types, "IF NOT EXISTS {} ON COMMIT DELETE ROWS"))
+
+    def delete(self, batch: list[bytes]) -> BatchResult:
+        """Delete the rows of a batch that still equal their archived form. The caller opens and commits the transaction."""
+        pin(self.connection)  # a deferred trigger of the batch before may have run at its commit
+        join_by_index(self.connection)
+        fill_batch(self.connection, batch)
+        detached = self._leave_out_detached() if self.detached else 0
+        deleted = (
+            self._move(self.warm) if self.warm is not None else self.connection.execute(self._statement()).rowcount
+        )
+        pin(self.connection)
+        return BatchResult(deleted, detached, tuple(self._kept_rows()) if deleted < len(batch) else ())
+
+    def _leave_out_detached(self) -> int:
+        """Take the rows of detached partitions out of the batch; returns how many they are."""
+        condition = dated_inside(self.table.shape, self.detached)
+        return self.connection.execute(sql.SQL("DELETE FROM {} AS b WHERE {}").format(BATCH, condition)).rowcount
+
+    def _statement(self) -> sql.Composed:
+        """Delete each row that equals its archived form and that no other row refers to."""
+        conditions = [
+            same_key(self.table.shape, "b"),
+            sql.SQL("{} = b.digest").format(digest_of_row(self.table.shape, "t")),
+            *(sql.SQL("NOT ") + refers(reference) for reference in self.table.references),
+        ]
+        return sql.SQL("DELETE FROM {} AS t USING {} AS b WHERE {}").format(
+            self.table.name, BATCH, sql.SQL(" AND ").join(conditions)
+        )
+
+    def _move(self, warm: WarmTable) -> int:
+        """Delete rows and insert exactly those into the warm table, in one statement.
+
+        A row that was warm before is replaced.
+        """
+        row: Any = self.connection.execute(_move_statement(self._statement(), warm)).fetchone()
+        deleted, moved = map(int, row)
+        if moved != deleted:  # a trigger on the warm table can swallow rows
+            raise IntegrityError(
+                f"rows did not arrive in {warm}",
+                expected=f"{deleted} rows",
+                found=f"{moved} rows",
+                hint="The batch was rolled back: its rows are in the live table. Look for triggers on the warm table, "
+                "then clear this task.",
+            )
+        return deleted
+
+    def _kept_rows(self) -> Iterator[KeptRow]:
+        """The rows of the batch that are still in the table after the DELETE, each with the reason.
+
+        A row that equals its archived form and that no row refers to may have become so only after the DELETE looked.
+        """
+        rows: list[Any] = self.connection.execute(_kept_query(self.table)).fetchall()
+        keeping = any(one.may_keep for one in delete_triggers(self.connection, self.settings))
+        for key, unchanged, is_referred in rows:
+            if not unchanged:
+                reason = "changed"
+            elif is_referred or (self.table.references and not keeping):
+                reason = "referenced"
+            else:
+                reason = "trigger" if keeping else "changed"
+            yield KeptRow(reason=reason, key=tuple(key))
+
+
+def _move_statement(delete: sql.Composed, warm: WarmTable) -> sql.Composed:
+    names = [sql.Identifier(name) for name in warm.columns]
+    return sql.SQL(
+        "WITH gone AS ({delete} RETURNING {returned}), moved AS (INSERT INTO {warm} ({columns}) SELECT {columns} FROM gone "
+        "ON CONFLICT ({key}) DO UPDATE SET {replaced} RETURNING 1) "
+        "SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM moved)"
+    ).format(
+        delete=delete,
+        returned=sql.SQL(", ").join(sql.SQL("t.{}").format(name) for name in names),
+        warm=warm.identifier,
+        columns=sql.SQL(", ").join(names),
+        key=sql.SQL(", ").join(map(sql.Identifier, warm.key)),
+        replaced=sql.SQL(", ").join(sql.SQL("{name} = excluded.{name}").format(name=name) for name in names),
+    )
+
+
+def _kept_query(table: InspectedTable) -> sql.Composed:
+    keys = sql.SQL(", ").join(
+        # concat() calls the type's own output function; ::text would follow a user-defined cast.
+        sql.SQL("concat(b.{})").format(sql.Identifier(f"k{p}"))
+        for p in range(len(table.key_types))
+    )
+    referred = sql.SQL(" OR ").join([sql.SQL("false"), *map(refers, table.references)])
+    return sql.SQL("SELECT ARRAY[{}], {} = b.digest, {} FROM {} AS b JOIN {} AS t ON {}").format(
+        keys, digest_of_row(table.shape, "t"), referred, BATCH, table.name, same_key(table.shape, "b")
+    )
