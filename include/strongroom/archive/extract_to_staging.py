@@ -42,11 +42,11 @@ def extract_part(
     A repeat finds the finished files and reads nothing.
 
     Args:
-        stop_at: No extraction begins after this instant; None is never.
+        stop_at: No extraction begins after this instant; None means no limit.
 
     Raises:
         OutOfTimeError: The time is over.
-        UnarchivableError: The table changed since it was planned, or holds bytes that are no characters.
+        UnarchivableError: The table changed since it was planned, or holds bytes that are not UTF-8.
         StagingError: The disk is full.
         SourceError: The server broke off; nothing is kept of the half-read part.
     """
@@ -54,32 +54,40 @@ def extract_part(
     if finished is not None and staging.has(staging.keys(part.number), finished.keys_sha256):
         return finished
     require_time(f"{part.archive_id} part {part.number}", stop_at, now)
-    from strongroom.formats.part_writer import part_files  # and with it Arrow, which few steps need
+    extracted = _extract(connection, staging, settings, part, now)
+    staging.save(extracted)
+    return extracted
+
+
+def _extract(
+    connection: Connection, staging: Staging, settings: TableSettings, part: PlannedPart, now: datetime
+) -> ExtractedPart:
+    from strongroom.formats.part_writer import part_files  # it imports Arrow, which few steps need
 
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     connection.read_only = True
+    original = staging.original(part.number, settings.format)
     with connection.transaction():
         table = inspect_unchanged(connection, settings, part)
-        original, rows = staging.original(part.number, settings.format), _extract_query(table, part)
+        rows = _extract_query(table, part)
         with (
             staging.writing(original, staging.keys(part.number)) as [handle, keys],
             part_files(table.shape, settings, handle, keys) as written,
         ):
-            for batch in _copy_rows(connection, rows, settings.qualified_name):
+            for batch in copy_rows(connection, rows, settings.qualified_name):
                 written.add(batch)
-        extracted = ExtractedPart(
-            **part.model_dump(),
-            format=settings.format,
-            packed_sha256=written.packed_sha256,
-            rows=written.rows,
-            original_size_bytes=written.size_bytes,
-            original_sha256=written.lines_sha256.hexdigest(),
-            keys_sha256=written.keys_sha256.hexdigest(),
-            snapshot=_snapshot(connection),
-            extracted_at=now,
-        )
-    staging.save(extracted)
-    return extracted
+        snapshot = _snapshot(connection)
+    return ExtractedPart(
+        **part.model_dump(),
+        format=settings.format,
+        packed_sha256=written.packed_sha256,
+        rows=written.rows,
+        original_size_bytes=written.size_bytes,
+        original_sha256=written.lines_sha256.hexdigest(),
+        keys_sha256=written.keys_sha256.hexdigest(),
+        snapshot=snapshot,
+        extracted_at=now,
+    )
 
 
 def _extract_query(table: InspectedTable, part: PlannedPart) -> sql.Composed:
@@ -90,15 +98,20 @@ def _extract_query(table: InspectedTable, part: PlannedPart) -> sql.Composed:
     )
 
 
-def _copy_rows(connection: Connection, query: sql.Composed, table: str) -> Iterator[bytes]:
-    """Batches of rows of a COPY in its text format, without the last newline."""
+def copy_rows(connection: Connection, query: sql.Composed, table: str) -> Iterator[bytes]:
+    """Yield batches of rows of a COPY in its text format, each without its last newline.
+
+    Raises:
+        UnarchivableError: The table holds bytes that are not UTF-8.
+        IntegrityError: The stream ended inside a row.
+    """
     rest = b""
     try:
         with connection.cursor() as cursor, cursor.copy(query) as copy:
             for block in copied_blocks(copy, most_messages=_BATCH_ROWS, most_bytes=_BATCH_BYTES):
                 whole, _, rest = (rest + block).rpartition(b"\n")
                 if whole:
-                    whole.decode()  # or it fails
+                    whole.decode()  # raises if it is not UTF-8
                     yield whole
     except (psycopg.DataError, UnicodeDecodeError) as error:
         # A server checks text on its way in, but an old one may hold other bytes.

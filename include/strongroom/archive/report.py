@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
 
 from pydantic import AwareDatetime
 
@@ -98,52 +100,79 @@ def report_run(
     A run that found nothing to do leaves no object. A repeat returns the report that is there.
 
     Args:
-        vacuum: What became of the table's dead rows, where any row was deleted.
+        vacuum: What became of the table's dead rows, if any row was deleted.
     """
     # A run that was cleared and now has less to do may still show records of its earlier try.
     parts = [part for part in parts if part.archive_id == plan.archive_id]
     deleted = [part for part in deleted if part.archive_id == plan.archive_id]
-    waiting = sum(part.detached for part in deleted)
-    evidence = read_detached(store, ArchiveId.parse(plan.archive_id)) if plan.archive_id and waiting else None
     report = RunReport(
+        **_facts_of_plan(plan),
+        **_sums_of_parts(parts),
+        **_sums_of_deletes(deleted),
         outcome=_outcome(plan, deleted),
-        table=plan.table,
-        partition_key=plan.partition_key,
-        archive_id=plan.archive_id,
-        archived_rows=sum(part.rows for part in parts),
-        deleted_rows=sum(part.deleted for part in deleted),
-        gone_rows=sum(part.gone for part in deleted),
-        changed_rows=sum(part.changed for part in deleted),
-        referenced_rows=sum(part.referenced for part in deleted),
-        kept_by_trigger_rows=sum(part.kept_by_trigger for part in deleted),
-        detached_rows=waiting,
-        detached_until=evidence.drop_after if evidence else None,
-        excluded_rows=sum(exclusion.rows for exclusion in plan.exclusions),
-        original_size_bytes=sum(part.original_size_bytes for part in parts),
-        compressed_size_bytes=sum(part.compressed_size_bytes for part in parts),
-        parts=len(parts),
-        sha256=tuple(part.sha256 for part in parts),
-        exclusions=plan.exclusions,
-        earlier_archives=plan.earlier_archives,
-        restores=plan.restores,
+        detached_until=_detached_until(store, plan, deleted),
         vacuum=vacuum,
-        planned_at=plan.planned_at,
         finished_at=now,
     )
     if plan.archive_id is None or staging is None:
         return report
-    archive = ArchiveId.parse(plan.archive_id)
-    present = store.read(archive.report_key)
-    written = report.to_bytes()
-    report = parse_record(
-        RunReport,
-        present[0] if present else store.put_first(archive.report_key, written),
-        where=f"{store}{archive.report_key}",
-        what="a sound report",
-        hint="The rows are where the evidence says. Look at this object's earlier versions and put the right one back.",
-    )
+    report = _keep(store, ArchiveId.parse(plan.archive_id), report)
     staging.clear()
     return report
+
+
+def _facts_of_plan(plan: ArchivePlan) -> dict[str, Any]:
+    return {
+        "table": plan.table,
+        "partition_key": plan.partition_key,
+        "archive_id": plan.archive_id,
+        "excluded_rows": sum(exclusion.rows for exclusion in plan.exclusions),
+        "exclusions": plan.exclusions,
+        "earlier_archives": plan.earlier_archives,
+        "restores": plan.restores,
+        "planned_at": plan.planned_at,
+    }
+
+
+def _sums_of_parts(parts: Sequence[VerifiedPart]) -> dict[str, Any]:
+    return {
+        "archived_rows": sum(part.rows for part in parts),
+        "original_size_bytes": sum(part.original_size_bytes for part in parts),
+        "compressed_size_bytes": sum(part.compressed_size_bytes for part in parts),
+        "parts": len(parts),
+        "sha256": tuple(part.sha256 for part in parts),
+    }
+
+
+def _sums_of_deletes(deleted: Sequence[DeletedPart]) -> dict[str, Any]:
+    return {
+        "deleted_rows": sum(part.deleted for part in deleted),
+        "gone_rows": sum(part.gone for part in deleted),
+        "changed_rows": sum(part.changed for part in deleted),
+        "referenced_rows": sum(part.referenced for part in deleted),
+        "kept_by_trigger_rows": sum(part.kept_by_trigger for part in deleted),
+        "detached_rows": sum(part.detached for part in deleted),
+    }
+
+
+def _detached_until(store: Store, plan: ArchivePlan, deleted: Sequence[DeletedPart]) -> datetime | None:
+    """When detached partitions with rows of the archive may be dropped; None if no row is in one."""
+    if plan.archive_id is None or not sum(part.detached for part in deleted):
+        return None
+    evidence = read_detached(store, ArchiveId.parse(plan.archive_id))
+    return evidence.drop_after if evidence else None
+
+
+def _keep(store: Store, archive: ArchiveId, report: RunReport) -> RunReport:
+    """Write the report; if there is one already, that one counts."""
+    present = store.read(archive.report_key)
+    return parse_record(
+        RunReport,
+        present[0] if present else store.put_first(archive.report_key, report.to_bytes()),
+        where=f"{store}{archive.report_key}",
+        what="a sound report",
+        hint="The rows are where the evidence says. List this object's earlier versions and put the right one back.",
+    )
 
 
 def _outcome(plan: ArchivePlan, deleted: Sequence[DeletedPart]) -> str:

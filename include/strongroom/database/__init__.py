@@ -2,7 +2,7 @@
 
 - ``session``       open a session, pin its settings, translate its errors; which database it is
 - ``replica``       read from a standby when that is safe
-- ``rights``, ``deletable``  what the role may not do, and what would stop every DELETE
+- ``rights``, ``delete_allowed``  what the role may not do, and what would stop every DELETE
 - ``inspect``       look a table up, and refuse what cannot be archived (why: each refusal is here or in ``column_types``)
 - ``column_types``  how each column goes into an archive, and which types cannot
 - ``rows``          SQL: which rows are due, and how a row becomes its JSON line and its digest

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from psycopg import sql
 
 from strongroom.calendar import Window
 from strongroom.database.inspect import InspectedTable
 from strongroom.database.references import Reference
-from strongroom.database.session import qualified
+from strongroom.database.session import Connection, qualified
 from strongroom.formats.type_names import type_name, xml_columns
 from strongroom.records import Column, PlannedPart, TableShape
 
@@ -161,3 +162,10 @@ def dated_inside(shape: TableShape, windows: Sequence[Window]) -> sql.Composed:
         )
         for window in windows
     )
+
+
+def count_rows_where(connection: Connection, table: InspectedTable, condition: sql.Composed) -> int:
+    """How many rows of a table (``t`` in the condition) meet a condition."""
+    query = sql.SQL("SELECT count(*) FROM {} AS t WHERE {}").format(table.name, condition)
+    row: Any = connection.execute(query).fetchone()
+    return int(row[0])

@@ -9,9 +9,10 @@ from datetime import datetime
 from strongroom.calendar import Partition, refuse_if_hot
 from strongroom.database.session import Connection, read_identity
 from strongroom.ledger.claims import KeepClaim
-from strongroom.ledger.manifests import Manifest, require_manifest, require_object, require_part_of
+from strongroom.ledger.manifest_record import Manifest
+from strongroom.ledger.manifests import require_manifest, require_object, require_part_of
 from strongroom.ledger.owner import require_owner
-from strongroom.ledger.restores import require_wanted
+from strongroom.ledger.restore_records import require_wanted
 from strongroom.records import RunIdentity, VerifiedPart
 from strongroom.settings import TableSettings
 from strongroom.storage.staging import Staging
@@ -44,7 +45,7 @@ class DeletingStep:
 
 
 def require_sealed(parts: Sequence[VerifiedPart], step: DeletingStep) -> Manifest:
-    """Require that an archive is past hot retention, and that its manifest lists the parts as they were verified.
+    """Check that an archive is past hot retention, and that its manifest lists the parts as they were verified.
 
     Args:
         parts: Verification records of one archive.
@@ -61,7 +62,7 @@ def require_sealed(parts: Sequence[VerifiedPart], step: DeletingStep) -> Manifes
 
 
 def require_deletable(connection: Connection, parts: Sequence[VerifiedPart], step: DeletingStep) -> None:
-    """Require that nothing in the store forbids deleting the rows of the parts now.
+    """Check that nothing in the store forbids deleting the rows of the parts now.
 
     Args:
         connection: A session on the database that the rows are in.

@@ -11,7 +11,7 @@ import pytest
 from psycopg.pq import TransactionStatus
 from psycopg.sql import SQL
 
-from strongroom.archive.extract_to_staging import _copy_rows
+from strongroom.archive.extract_to_staging import copy_rows
 from strongroom.database.copy_out import copied_blocks
 from strongroom.database.session import open_source
 from strongroom_local.servers.processes import wait_until
@@ -39,7 +39,7 @@ def as_messages(connection, query):
 
 
 def as_rows(connection, query):
-    return _copy_rows(connection, SQL(query), "audit")
+    return copy_rows(connection, SQL(query), "audit")
 
 
 BOTH = pytest.mark.parametrize("receive", [as_blocks, as_messages])
