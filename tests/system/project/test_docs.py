@@ -64,6 +64,17 @@ def test_each_path_that_a_page_names_is_there(page: Path) -> None:
     assert [path for path in paths if not (REPOSITORY / path).exists()] == []
 
 
+@pytest.mark.parametrize("name", ["how-it-works", "testing"])
+def test_each_module_that_a_page_names_is_there(name: str) -> None:
+    """These two pages name the modules of the domain without the folder that all of them are in."""
+    page = REPOSITORY / "docs" / "explain" / f"{name}.md"
+    roots = (REPOSITORY, REPOSITORY / "include" / "strongroom")
+    modules = re.findall(r"`((?:\w+/)*\w+\.py)`", page.read_text())
+
+    assert modules
+    assert [module for module in modules if not any((root / module).is_file() for root in roots)] == []
+
+
 def test_the_page_that_a_guard_names_stays() -> None:
     """The text of the guard's function lies in databases, where it is compared byte for byte: the page cannot move."""
     source = Path(guard.__file__).read_text()
