@@ -606,10 +606,10 @@ RANDOM = {
 }
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(data=st.data())
 def test_random_rows_of_every_type_survive(bench, data):
-    """Each value is NULL, one of the nasty ones, or random."""
+    """Each value is NULL, one of the nasty ones, or random. Few archives of many rows: it is the archive that takes long."""
 
     def values(name):
         known = st.sampled_from(bench.literals[name])
@@ -617,7 +617,7 @@ def test_random_rows_of_every_type_survive(bench, data):
 
     row = st.fixed_dictionaries({name: values(name) for name in bench.columns})
 
-    assert_survives(bench, data.draw(st.lists(row, min_size=1, max_size=6)))
+    assert_survives(bench, data.draw(st.lists(row, min_size=6, max_size=18)))
 
 
 # Tables that are odd in themselves. Each holds its rows in May under a key called k or k, at; "restored" is its copy.

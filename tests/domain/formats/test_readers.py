@@ -70,7 +70,7 @@ from tests.support.synthetic import a_manifest
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 fuzzed = settings(
-    max_examples=20_000 if LONG else 200,
+    max_examples=20_000 if LONG else 100,
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
