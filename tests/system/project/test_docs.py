@@ -69,7 +69,7 @@ def test_each_module_that_a_page_names_is_there(name: str) -> None:
     """These two pages name the modules of the domain without the folder that all of them are in."""
     page = REPOSITORY / "docs" / "explain" / f"{name}.md"
     roots = (REPOSITORY, REPOSITORY / "include" / "strongroom")
-    modules = re.findall(r"`((?:\w+/)*\w+\.py)`", page.read_text())
+    modules = re.findall(r"`((?:\w+/)+\w+\.py)`", page.read_text())
 
     assert modules
     assert [module for module in modules if not any((root / module).is_file() for root in roots)] == []
