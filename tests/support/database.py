@@ -21,3 +21,8 @@ def scalar(conninfo, query, *parameters):
 def execute(conninfo, query):
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute(query)
+
+
+def ask(conninfo, query, *parameters):
+    with psycopg.connect(conninfo) as connection:
+        return connection.execute(query, parameters).fetchall()
