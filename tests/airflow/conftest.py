@@ -16,6 +16,7 @@ from cryptography.fernet import Fernet
 
 from strongroom_local.servers.postgres import PostgresServer
 from tests.support.commands import fork_airflow
+from tests.support.deployment import Deployment
 from tests.support.repository import REPOSITORY
 
 HOME = tempfile.TemporaryDirectory(prefix="strongroom-airflow-")
@@ -42,6 +43,12 @@ os.environ.update(
 def airflow(metadata: str) -> Callable[..., subprocess.CompletedProcess[str]]:
     """The `airflow` command in a process of its own, on the metadata database of the tests."""
     return fork_airflow
+
+
+@pytest.fixture
+def deployment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Deployment:
+    """The variables with which Airflow finds tables, stores and databases; at first the table `audit` alone."""
+    return Deployment(monkeypatch, tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,6 @@ from contextlib import suppress
 import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from psycopg.conninfo import conninfo_to_dict
 
 from strongroom.object_keys import MANIFEST_INDEX, ArchiveId
 from strongroom.settings import Settings, StoreSettings
@@ -28,6 +27,7 @@ from strongroom_local.servers.ports import choose_ports
 from strongroom_local.servers.processes import wait_until
 from tests.support.chain import NOW, Chain, some_settings
 from tests.support.commands import start
+from tests.support.deployment import aws_connection, postgres_connection
 from tests.support.repository import REPOSITORY
 from tests.support.sealing import claim_if_unowned
 
@@ -55,24 +55,13 @@ def environment(source, metadata, object_store, bucket, tmp_path) -> dict[str, s
         "wrong": {"part_row": 1},
     }
     config.write_text(json.dumps({"legal_basis": "a test", "date_column": "at", "tables": tables}))
-    access_key, secret_key = object_store.keys("reader")
-    database = conninfo_to_dict(source)
     return {
         **os.environ,
         "STRONGROOM_CONFIG": str(config),
         "STRONGROOM__STORE__BUCKET": bucket,
         "STRONGROOM__STORE__ENDPOINT_URL": object_store.endpoint_url,
-        "AIRFLOW_CONN_STRONGROOM_STORE": json.dumps({"conn_type": "aws", "login": access_key, "password": secret_key}),
-        "AIRFLOW_CONN_STRONGROOM_SOURCE": json.dumps(
-            {
-                "conn_type": "postgres",
-                "host": database["host"],
-                "port": int(str(database["port"])),
-                "schema": database["dbname"],
-                "login": database["user"],
-                "password": database["password"],
-            }
-        ),
+        "AIRFLOW_CONN_STRONGROOM_STORE": aws_connection(*object_store.keys("reader")),
+        "AIRFLOW_CONN_STRONGROOM_SOURCE": postgres_connection(source),
     }
 
 

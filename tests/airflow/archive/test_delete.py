@@ -1,8 +1,7 @@
-"""A `delete` or `report` that is cleared alone after success: what the log and XCom say of it."""
+"""A `delete` or `report` that is cleared after it succeeded: what the log and XCom say about it."""
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from types import SimpleNamespace
 from typing import Any
@@ -12,16 +11,13 @@ from airflow.sdk import Asset
 from structlog.testing import capture_logs
 
 from strongroom.records import DeletedPart
-from tests.airflow.archive.test_detach import chain, context_of
-
-__all__ = ["chain"]
+from tests.support.operating import context_of
 
 
-def test_a_delete_that_is_cleared_alone_says_who_deleted_before_and_what_is_there_again(metadata, chain, monkeypatch):
+def test_a_delete_that_is_cleared_alone_says_who_deleted_before_and_what_is_there_again(metadata, chain):
     from strongroom_airflow.archive.delete import DeleteOperator
     from strongroom_airflow.archive.report import ReportOperator
 
-    monkeypatch.setenv("AIRFLOW_CONN_STRONGROOM_SOURCE", os.environ["AIRFLOW_CONN_STRONGROOM_OWNER"])
     plan = chain.plan()
     [part] = [one.model_dump(mode="json") for one in chain.seal(plan).parts]
 

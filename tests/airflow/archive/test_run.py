@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from psycopg.conninfo import conninfo_to_dict
 
 from strongroom.errors import ConfigurationError
 from strongroom_airflow.archive.extract_to_staging import pause
@@ -84,19 +82,9 @@ def test_a_part_with_many_before_it_checks_seldom():
 
 
 @pytest.fixture
-def connected(source, monkeypatch) -> str:
-    """An environment in which Airflow knows the source, under two names."""
-    given = conninfo_to_dict(source)
-    connection = {
-        "conn_type": "postgres",
-        "host": given["host"],
-        "port": int(given["port"]),
-        "schema": given["dbname"],
-        "login": given["user"],
-        "password": given["password"],
-    }
-    for name in ("SOURCE", "REPLICA", "RESTORE"):
-        monkeypatch.setenv(f"AIRFLOW_CONN_STRONGROOM_{name}", json.dumps(connection))
+def connected(source, deployment) -> str:
+    """An environment in which Airflow knows the source, under three names."""
+    deployment.database(source, "source", "replica", "restore")
     return source
 
 

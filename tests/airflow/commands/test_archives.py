@@ -5,37 +5,12 @@ from __future__ import annotations
 import json
 
 import psycopg
-import pytest
 
 from strongroom.ledger.manifests import require_manifest
 from strongroom.object_keys import ArchiveId
-from tests.support.chain import Chain, some_settings
 from tests.support.damaging import Vandal
 
 ARCHIVE = "public.audit.2026-05.0001"
-
-
-@pytest.fixture
-def chain(source, object_store, bucket, tmp_path, monkeypatch) -> Chain:
-    """One archived month, and an environment in which `airflow` finds it."""
-    with psycopg.connect(source, autocommit=True) as connection:
-        connection.execute("CREATE TABLE audit (id bigint PRIMARY KEY, at timestamptz NOT NULL)")
-        connection.execute(
-            "INSERT INTO audit SELECT n, '2026-05-02'::timestamptz + n * interval '1 s' FROM generate_series(1, 500) n"
-        )
-    config = tmp_path / "archive.yaml"
-    config.write_text(json.dumps({"legal_basis": "a test", "tables": {"audit": {"date_column": "at"}}}))
-    access_key, secret_key = object_store.keys("archiver")
-    monkeypatch.setenv("STRONGROOM_CONFIG", str(config))
-    monkeypatch.setenv("STRONGROOM__STORE__BUCKET", bucket)
-    monkeypatch.setenv("STRONGROOM__STORE__ENDPOINT_URL", object_store.endpoint_url)
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_STRONGROOM_STORE",
-        json.dumps({"conn_type": "aws", "login": access_key, "password": secret_key}),
-    )
-    chain = Chain(source, object_store.client("archiver"), some_settings(bucket, tmp_path))
-    assert chain.run().deleted_rows == 500
-    return chain
 
 
 def test_list_names_each_archive_on_a_narrow_terminal_and_as_json(chain, airflow, monkeypatch):
@@ -164,14 +139,11 @@ def test_verify_of_all_archives_names_one_whose_manifest_somebody_hid(chain, air
     assert verdict["problem"].endswith("found a delete marker that hides it")
 
 
-def test_a_dry_run_of_archive_says_how_many_rows_of_each_month_wait(chain, airflow, monkeypatch):
+def test_a_dry_run_of_archive_says_how_many_rows_of_each_month_wait(chain, airflow, deployment):
     with psycopg.connect(chain.conninfo, autocommit=True) as connection:
         connection.execute("INSERT INTO audit SELECT n, '2026-04-02' FROM generate_series(1001, 2234) AS n")
         connection.execute("INSERT INTO audit VALUES (5000, '2026-05-02')")
-    where = psycopg.conninfo.conninfo_to_dict(chain.conninfo)
-    database = {"conn_type": "postgres", "host": where["host"], "port": int(where["port"]), "schema": where["dbname"]}
-    database |= {"login": where["user"], "password": where["password"]}
-    monkeypatch.setenv("AIRFLOW_CONN_STRONGROOM_SOURCE", json.dumps(database))
+    deployment.database(chain.conninfo, "source")
 
     before = airflow("strongroom", "archive", "audit", "--before", "2026-06-01", "--dry-run")
     named = airflow("strongroom", "archive", "audit", "--partition", "2026-03", "2026-04", "--dry-run", "--json")

@@ -14,21 +14,11 @@ from strongroom.storage.store import Store
 
 
 @pytest.fixture
-def deployed(source, object_store, bucket, tmp_path, monkeypatch) -> Store:
+def deployed(source, object_store, bucket, deployment) -> Store:
     """An environment in which `airflow` finds a source database and a new store."""
-    tables = {name: {"date_column": "at", "legal_basis": "a test"} for name in ("audit", "orders")}
-    config = tmp_path / "archive.yaml"
-    config.write_text(json.dumps({"tables": tables}))
-    where = psycopg.conninfo.conninfo_to_dict(source)
-    database = {"conn_type": "postgres", "login": where["user"], "password": where["password"]}
-    database |= {"host": where["host"], "port": int(where["port"]), "schema": where["dbname"]}
-    access_key, secret_key = object_store.keys("archiver")
-    keys = {"conn_type": "aws", "login": access_key, "password": secret_key}
-    monkeypatch.setenv("STRONGROOM_CONFIG", str(config))
-    monkeypatch.setenv("STRONGROOM__STORE__BUCKET", bucket)
-    monkeypatch.setenv("STRONGROOM__STORE__ENDPOINT_URL", object_store.endpoint_url)
-    monkeypatch.setenv("AIRFLOW_CONN_STRONGROOM_SOURCE", json.dumps(database))
-    monkeypatch.setenv("AIRFLOW_CONN_STRONGROOM_STORE", json.dumps(keys))
+    deployment.tables(audit={"date_column": "at"}, orders={"date_column": "at"})
+    deployment.store(object_store, bucket)
+    deployment.database(source, "source")
     return Store(object_store.client("archiver"), StoreSettings(bucket=bucket))
 
 
@@ -49,12 +39,9 @@ def test_a_new_store_is_claimed_once_and_before_that_no_command_shows_it_as_empt
     assert (after.returncode, "There is no such archive yet." in after.stdout) == (0, True)
 
 
-def test_with_several_stores_it_is_said_which_one(deployed, airflow, tmp_path):
-    """Else an emptied store would be claimed along with a new one."""
-    config = tmp_path / "archive.yaml"
-    document = json.loads(config.read_text())
-    document["tables"]["orders"]["store"] = {"prefix": "orders"}
-    config.write_text(json.dumps(document))
+def test_with_several_stores_the_command_must_say_which_one(deployed, airflow, deployment):
+    """Else an emptied store would be claimed together with a new one."""
+    deployment.tables(audit={"date_column": "at"}, orders={"date_column": "at", "store": {"prefix": "orders"}})
 
     ended = airflow("strongroom", "bucket", "claim")
 

@@ -16,32 +16,11 @@ from strongroom.retention.purge import purge_archive
 from strongroom.statistics.proofs import verify_and_record
 from strongroom.storage.purge_store import PurgeStore
 from tests.support import restoring
-from tests.support.chain import NOW, Chain, some_settings
+from tests.support.chain import NOW
 from tests.support.sealing import seal_month
 
 ARCHIVE, EXPIRED = "public.audit.2026-05.0001", "public.audit.2016-05.0001"
 TODAY = datetime.now(timezone.utc)
-
-
-@pytest.fixture
-def chain(source, object_store, bucket, tmp_path, monkeypatch) -> Chain:
-    """One archived month, and an environment in which `airflow` finds it."""
-    with psycopg.connect(source, autocommit=True) as connection:
-        connection.execute("CREATE TABLE audit (id bigint PRIMARY KEY, at timestamptz NOT NULL)")
-        connection.execute("INSERT INTO audit VALUES (1, '2026-05-02')")
-    config = tmp_path / "archive.yaml"
-    config.write_text(json.dumps({"legal_basis": "a test", "tables": {"audit": {"date_column": "at"}}}))
-    access_key, secret_key = object_store.keys("archiver")
-    monkeypatch.setenv("STRONGROOM_CONFIG", str(config))
-    monkeypatch.setenv("STRONGROOM__STORE__BUCKET", bucket)
-    monkeypatch.setenv("STRONGROOM__STORE__ENDPOINT_URL", object_store.endpoint_url)
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_STRONGROOM_STORE",
-        json.dumps({"conn_type": "aws", "login": access_key, "password": secret_key}),
-    )
-    chain = Chain(source, object_store.client("archiver"), some_settings(bucket, tmp_path))
-    assert chain.run().deleted_rows == 1
-    return chain
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import copy
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import SimpleNamespace
 
 import psycopg
@@ -15,6 +14,7 @@ import pytest
 from strongroom.object_keys import ArchiveId
 from strongroom_airflow.restore.run import RestoreRun
 from tests.support.chain import Chain, some_settings
+from tests.support.deployment import write_config
 from tests.support.repository import REPOSITORY
 
 ARCHIVE = "public.audit.2026-05.0001"
@@ -22,32 +22,15 @@ RUNS = "SELECT run_id, state::text, conf FROM dag_run WHERE dag_id = 'restore_ar
 
 
 @pytest.fixture
-def chain(source, object_store, bucket, tmp_path, monkeypatch) -> Chain:
+def chain(source, object_store, bucket, tmp_path, deployment) -> Chain:
     """A table whose May was archived and deleted, in an environment in which `airflow` finds table, store and roles."""
     with psycopg.connect(source, autocommit=True) as connection:
         connection.execute("CREATE TABLE audit (id bigint PRIMARY KEY, at timestamptz NOT NULL)")
         connection.execute(
             "INSERT INTO audit SELECT n, '2026-05-02'::timestamptz + n * interval '1 s' FROM generate_series(1, 500) n"
         )
-    access_key, secret_key = object_store.keys("archiver")
-    where = psycopg.conninfo.conninfo_to_dict(source)
-    database = {
-        "conn_type": "postgres",
-        "host": where["host"],
-        "port": int(where["port"]),
-        "schema": where["dbname"],
-        "login": where["user"],
-        "password": where["password"],
-    }
-    monkeypatch.setenv("STRONGROOM_CONFIG", str(write_config(tmp_path)))
-    monkeypatch.setenv("STRONGROOM__STAGING", str(tmp_path / "staging"))
-    monkeypatch.setenv("STRONGROOM__STORE__BUCKET", bucket)
-    monkeypatch.setenv("STRONGROOM__STORE__ENDPOINT_URL", object_store.endpoint_url)
-    monkeypatch.setenv("AIRFLOW_CONN_STRONGROOM_RESTORE", json.dumps(database))
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_STRONGROOM_STORE",
-        json.dumps({"conn_type": "aws", "login": access_key, "password": secret_key}),
-    )
+    deployment.store(object_store, bucket)
+    deployment.database(source, "restore")
     chain = Chain(source, object_store.client("archiver"), some_settings(bucket, tmp_path, part_rows=200))
     assert chain.run().deleted_rows == 500
     return chain
@@ -73,12 +56,6 @@ def deployed(metadata, chain, parsed):
         connection.execute("DELETE FROM dag_run WHERE dag_id = 'restore_archive'")
         connection.execute("UPDATE dag SET is_paused = false WHERE dag_id = 'restore_archive'")
         yield connection
-
-
-def write_config(folder: Path) -> Path:
-    path = folder / "archive.yaml"
-    path.write_text(json.dumps({"legal_basis": "a test", "tables": {"audit": {"date_column": "at"}}}))
-    return path
 
 
 def ids(chain):
@@ -151,7 +128,7 @@ class TestForm:
 
 
 def test_whoever_it_names_the_user_who_triggered_it_stays_on_record(tmp_path, monkeypatch):
-    """Not even a run's configuration may say who that was."""
+    """A run's configuration cannot replace that user."""
     monkeypatch.setenv("STRONGROOM_CONFIG", str(write_config(tmp_path)))
     monkeypatch.setenv("STRONGROOM__STORE__BUCKET", "any")
     params = {"table": "audit", "archives": [], "why": "a test", "who": "ada", "triggered_by": "ada"}

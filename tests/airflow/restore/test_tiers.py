@@ -17,6 +17,7 @@ from strongroom.settings import StoreSettings
 from strongroom.storage.s3 import make_client
 from tests.support import glacier, restoring
 from tests.support.chain import Chain, some_settings
+from tests.support.deployment import aws_connection
 
 BUCKET = "archive"
 
@@ -29,33 +30,18 @@ def moto_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def chain(source, moto_url, tmp_path, monkeypatch) -> Chain:
+def chain(source, moto_url, tmp_path, monkeypatch, deployment) -> Chain:
     """A table with rows of May, in an environment in which `airflow` finds table and store."""
     with psycopg.connect(source, autocommit=True) as connection:
         connection.execute("CREATE TABLE audit (id bigint PRIMARY KEY, at timestamptz NOT NULL)")
         connection.execute(
             "INSERT INTO audit SELECT n, '2026-05-02'::timestamptz + n * interval '1 s' FROM generate_series(1, 500) n"
         )
-    config = tmp_path / "archive.yaml"
-    section = {"date_column": "at", "warm": True, "transitions": {"glacier": "P30D"}}
-    config.write_text(json.dumps({"legal_basis": "a test", "tables": {"audit": section}}))
-    where = psycopg.conninfo.conninfo_to_dict(source)
-    database = {
-        "conn_type": "postgres",
-        "host": where["host"],
-        "port": int(where["port"]),
-        "schema": where["dbname"],
-        "login": where["user"],
-        "password": where["password"],
-    }
-    monkeypatch.setenv("STRONGROOM_CONFIG", str(config))
-    monkeypatch.setenv("STRONGROOM__STAGING", str(tmp_path / "staging"))
+    deployment.tables(audit={"date_column": "at", "warm": True, "transitions": {"glacier": "P30D"}})
     monkeypatch.setenv("STRONGROOM__STORE__BUCKET", BUCKET)
     monkeypatch.setenv("STRONGROOM__STORE__ENDPOINT_URL", moto_url)
-    for name in ("RESTORE", "SOURCE", "OWNER"):
-        monkeypatch.setenv(f"AIRFLOW_CONN_STRONGROOM_{name}", json.dumps(database))
-    keys = {"conn_type": "aws", "login": "test", "password": "test"}  # pragma: allowlist secret
-    monkeypatch.setenv("AIRFLOW_CONN_STRONGROOM_STORE", json.dumps(keys))
+    deployment.connection("store", aws_connection("test", "test"))
+    deployment.database(source, "restore", "source", "owner")
     settings = some_settings(BUCKET, tmp_path, part_rows=200)
     session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test")
     client = make_client(StoreSettings(bucket=BUCKET), session=session, endpoint_url=moto_url)

@@ -14,7 +14,6 @@ from strongroom.retention.approve import PurgeQuestion
 from strongroom.retention.certificate import Approval
 from strongroom.retention.decide import judge
 from strongroom.storage.store import Store
-from tests.support.chain import some_settings
 from tests.support.sealing import seal_month
 
 OLD, OLDER = (ArchiveId("public", "audit", month, 1) for month in ("2015-05", "2015-04"))
@@ -89,18 +88,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(metadata, object_store, bucket, tmp_path, monkeypatch) -> Desk:
-    """Two expired archives of a table whose settings ask for approval."""
-    config = tmp_path / "archive.yaml"
-    config.write_text(json.dumps({"legal_basis": "a test", "tables": {"audit": {"date_column": "at"}}}))
-    monkeypatch.setenv("STRONGROOM_CONFIG", str(config))
-    monkeypatch.setenv("STRONGROOM__STORE__BUCKET", bucket)
-    monkeypatch.setenv("STRONGROOM__STORE__ENDPOINT_URL", object_store.endpoint_url)
-    for name, identity in (("STORE", "archiver"), ("PURGE", "purger")):
-        access_key, secret_key = object_store.keys(identity)
-        connection = {"conn_type": "aws", "login": access_key, "password": secret_key}
-        monkeypatch.setenv(f"AIRFLOW_CONN_STRONGROOM_{name}", json.dumps(connection))
-    settings = some_settings(bucket, tmp_path / "staging")
+def desk(metadata, object_store, settings, monkeypatch) -> Desk:
+    """Two expired archives of a table whose settings require approval."""
     store = Store(object_store.client("archiver"), settings.store)
     for archive in (OLD, OLDER):
         seal_month(store, settings, archive.partition_key, parts=1)

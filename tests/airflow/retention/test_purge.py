@@ -14,7 +14,6 @@ from strongroom.object_keys import ArchiveId
 from strongroom.retention.certificate import Certificate
 from strongroom.retention.report import PurgeReport
 from strongroom.storage.store import Store
-from tests.support.chain import some_settings
 from tests.support.repository import REPOSITORY
 from tests.support.sealing import seal_month, upload_parts
 
@@ -23,19 +22,8 @@ OLD, OLDER, YOUNG = (ArchiveId("public", "audit", month, 1) for month in ("2015-
 
 
 @pytest.fixture
-def store(object_store, bucket, tmp_path, monkeypatch) -> Store:
-    """Three archives, two of them expired, and an environment in which `airflow` finds the store with both identities."""
-    config = tmp_path / "archive.yaml"
-    config.write_text(json.dumps({"legal_basis": "a test", "tables": {"audit": {"date_column": "at"}}}))
-    monkeypatch.setenv("STRONGROOM_CONFIG", str(config))
-    monkeypatch.setenv("STRONGROOM__STAGING", str(tmp_path / "staging"))
-    monkeypatch.setenv("STRONGROOM__STORE__BUCKET", bucket)
-    monkeypatch.setenv("STRONGROOM__STORE__ENDPOINT_URL", object_store.endpoint_url)
-    for name, identity in (("STORE", "archiver"), ("PURGE", "purger")):
-        access_key, secret_key = object_store.keys(identity)
-        connection = {"conn_type": "aws", "login": access_key, "password": secret_key}
-        monkeypatch.setenv(f"AIRFLOW_CONN_STRONGROOM_{name}", json.dumps(connection))
-    settings = some_settings(bucket, tmp_path / "staging")
+def store(object_store, settings) -> Store:
+    """Three archives, two of them expired."""
     store = Store(object_store.client("archiver"), settings.store)
     for archive in (OLD, OLDER, YOUNG):
         seal_month(store, settings, archive.partition_key, parts=2)
@@ -200,10 +188,9 @@ def test_a_hold_on_everything_is_placed_in_each_store_and_covers_all(store, type
 
 
 @pytest.fixture
-def wrong_table(store, tmp_path) -> str:
+def wrong_table(store, deployment) -> str:
     """The settings of the archived table are wrong; those of another one are right. Its DAG id's part."""
-    tables = {"audit": {"date_column": "at", "retries": "many"}, "calls": {"date_column": "at"}}
-    (tmp_path / "archive.yaml").write_text(json.dumps({"legal_basis": "a test", "tables": tables}))
+    deployment.tables(audit={"date_column": "at", "retries": "many"}, calls={"date_column": "at"})
     return "audit"
 
 

@@ -1,0 +1,73 @@
+"""Environment variables with which Airflow finds the tables, the stores and the databases of a test."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+
+def postgres_connection(conninfo: str) -> str:
+    """An Airflow connection to a database, as JSON."""
+    where = conninfo_to_dict(conninfo)
+    return json.dumps(
+        {
+            "conn_type": "postgres",
+            "host": where["host"],
+            "port": int(str(where["port"])),
+            "schema": where["dbname"],
+            "login": where["user"],
+            "password": where["password"],
+        }
+    )
+
+
+def aws_connection(access_key: str, secret_key: str) -> str:
+    """An Airflow connection to a store, as JSON."""
+    return json.dumps({"conn_type": "aws", "login": access_key, "password": secret_key})
+
+
+def write_config(folder: Path, tables: Mapping[str, Mapping[str, Any]] | None = None) -> Path:
+    """Write an archive.yaml; without tables it has the table `audit`."""
+    path = folder / "archive.yaml"
+    path.write_text(json.dumps({"legal_basis": "a test", "tables": tables or {"audit": {"date_column": "at"}}}))
+    return path
+
+
+class Deployment:
+    """Sets the variables for one test.
+
+    Args:
+        monkeypatch: Unsets them at the end of the test.
+        folder: Gets archive.yaml and the staging.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self._monkeypatch = monkeypatch
+        self._folder = folder
+        self.tables()
+        monkeypatch.setenv("STRONGROOM__STAGING", str(folder / "staging"))
+
+    def tables(self, **sections: Mapping[str, Any]) -> None:
+        """Configure these tables in the place of those before; without any, the table `audit`."""
+        self._monkeypatch.setenv("STRONGROOM_CONFIG", str(write_config(self._folder, sections)))
+
+    def store(self, object_store: Any, bucket: str, **identities: str) -> None:
+        """Name the store, and who uses each connection to it, such as `purge="purger"`; the archiver uses `store`."""
+        self._monkeypatch.setenv("STRONGROOM__STORE__BUCKET", bucket)
+        self._monkeypatch.setenv("STRONGROOM__STORE__ENDPOINT_URL", object_store.endpoint_url)
+        for name, identity in {"store": "archiver", **identities}.items():
+            self.connection(name, aws_connection(*object_store.keys(identity)))
+
+    def database(self, conninfo: str, *names: str) -> None:
+        """Make the connections of these names, such as `source`, lead to a database."""
+        for name in names:
+            self.connection(name, postgres_connection(conninfo))
+
+    def connection(self, name: str, connection: str) -> None:
+        """Make one of Strongroom's connections."""
+        self._monkeypatch.setenv(f"AIRFLOW_CONN_STRONGROOM_{name.upper()}", connection)
