@@ -52,6 +52,15 @@ def deployment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Deployment:
 
 
 @pytest.fixture(scope="session")
+def glacier_url() -> Iterator[str]:
+    """The address of an S3 with Glacier and lifecycle rules."""
+    from tests.support import glacier  # and with it moto, which few tests need
+
+    with glacier.running() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
 def dags_folder() -> Path:
     """The folder that the tests' Airflow reads DAGs from."""
     return DAGS

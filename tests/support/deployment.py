@@ -63,6 +63,12 @@ class Deployment:
         for name, identity in {"store": "archiver", **identities}.items():
             self.connection(name, aws_connection(*object_store.keys(identity)))
 
+    def glacier_store(self, url: str, bucket: str) -> None:
+        """Name a store of moto, which takes any keys."""
+        self._monkeypatch.setenv("STRONGROOM__STORE__BUCKET", bucket)
+        self._monkeypatch.setenv("STRONGROOM__STORE__ENDPOINT_URL", url)
+        self.connection("store", aws_connection("test", "test"))
+
     def database(self, conninfo: str, *names: str) -> None:
         """Make the connections of these names, such as `source`, lead to a database."""
         for name in names:

@@ -6,11 +6,16 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import boto3
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.moto_api import state_manager
 from moto.s3.models import FakeKey, s3_backends
 from moto.server import ThreadedMotoServer
+
+from strongroom.settings import StoreSettings
+from strongroom.storage.s3 import make_client
 
 
 @contextmanager
@@ -28,6 +33,15 @@ def running() -> Iterator[str]:
 def reset(url: str) -> None:
     """Forget every bucket."""
     urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST")).close()
+
+
+def make_bucket(url: str, bucket: str) -> Any:
+    """Make a bucket with Object Lock, unless it exists; returns a client of the server."""
+    session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test")
+    client = make_client(StoreSettings(bucket=bucket), session=session, endpoint_url=url)
+    if bucket not in [each["Name"] for each in client.list_buckets()["Buckets"]]:
+        client.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
+    return client
 
 
 def freeze(bucket: str, key: str) -> None:

@@ -1,4 +1,4 @@
-"""`airflow strongroom bucket claim`, as a user types it, on a real store."""
+"""`airflow strongroom bucket`, as a user types it: `claim` on a real store, `check` and `apply` on moto's, which has Glacier."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from strongroom.ledger.owner import require_owned
 from strongroom.settings import StoreSettings
 from strongroom.storage.store import Store
+from tests.support import glacier
 
 
 @pytest.fixture
@@ -81,3 +82,20 @@ def test_a_store_connection_that_is_missing_is_not_replaced_by_the_keys_of_the_m
     assert ended.returncode == 1
     assert "Airflow has no connection strongroom_store" in ended.stderr
     assert deployed.head("metadata/source.json") is None
+
+
+def test_a_bucket_is_compared_and_its_rules_written(glacier_url, deployment, airflow, monkeypatch):
+    deployment.tables(audit={"date_column": "at", "transitions": {"glacier": "P30D"}})
+    deployment.glacier_store(glacier_url, "rules")
+    glacier.make_bucket(glacier_url, "rules")
+    monkeypatch.setenv("COLUMNS", "200")
+    before = airflow("strongroom", "bucket", "check")
+    applied = airflow("strongroom", "bucket", "apply")
+    after = json.loads(airflow("strongroom", "bucket", "check", "--json").stdout)
+
+    assert before.returncode == 1
+    assert "GLACIER after 30 days under archives/public.audit/" in before.stdout
+    assert applied.returncode == 0, applied.stderr
+    assert "wrote strongroom-public.audit, strongroom-unfinished-uploads" in applied.stdout
+    [findings] = after.values()
+    assert {one["result"] for one in findings if one["what"].startswith("rule ")} == {"right"}
