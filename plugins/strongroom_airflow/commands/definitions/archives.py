@@ -45,7 +45,7 @@ VERIFY = ActionCommand(
     args=(
         Arg(("archive_id",), nargs="?", help=ARCHIVE_ID_EXAMPLE),
         Arg(("--all",), help="Read all archives", action="store_true"),
-        Arg(("--sample",), metavar="N/T", help="Read n of every t archives, least recently read first: 1/10"),
+        Arg(("--sample",), metavar="N/T", help="Read n of every t archives, such as 1/10, least recently read first"),
         who("Person who asked for it, for the record"),
         AS_JSON,
         ARG_VERBOSE,

@@ -40,7 +40,7 @@ _RESTORE_OPTIONS = (
     Arg(("-t", "--to"), dest="last", metavar="KEY", help="Last partition, included; default: the newest"),
     Arg(("--target",), metavar="SCHEMA.TABLE", help="Restore to this table, not to the one that the rows came from"),
     Arg(("--create",), action="store_true", help="Create that table from the archived columns if it does not exist"),
-    Arg(("--since",), metavar="INSTANT", help="Only rows dated at or after this instant"),
+    Arg(("--since",), metavar="INSTANT", help="Only rows dated at or after this instant, such as 2026-05-31T12:00Z"),
     Arg(("--before",), metavar="INSTANT", help="Only rows dated before this instant"),
     Arg(("-k", "--key"), action="append", help="Only the row with this primary key; may be given more than once"),
     Arg(("--dropped",), choices=("refuse", "keep"), help="What to do about columns that the table no longer has"),
