@@ -101,6 +101,15 @@ def test_ctrl_c_stops_everything_and_says_so(interrupted):
     assert not alive
 
 
+def test_the_next_demo_finds_all_that_the_interrupted_one_left(demo_stack, interrupted, finished):
+    """Rows and secrets are kept while the stack is down."""
+    login = "user {}, password {}".format(*demo_stack.login)
+
+    assert login in interrupted[1]
+    assert login in finished[0]
+    assert " rows in five tables, 0 of them new" in finished[0]
+
+
 def test_output_without_a_terminal_is_plain_lines(finished):
     """No control codes, no line is drawn over, and a stranger learns first what will happen and last what to do."""
     output, _ = finished

@@ -193,11 +193,9 @@ def test_commands_for_a_stack_that_never_was_end_in_one_error_with_a_hint(tmp_pa
     assert "Traceback" not in result.stderr
 
 
-def test_down_leaves_no_process_and_up_finds_everything_again(stack):
-    """Each process of this stack is gone, other processes are not touched, rows and secrets are kept."""
-    login, bystander = stack.login, subprocess.Popen(["sleep", "60"], start_new_session=True)
-    with psycopg.connect(stack.source_conninfo(), autocommit=True) as connection:
-        connection.execute("CREATE SCHEMA IF NOT EXISTS kept")
+def test_down_leaves_no_process(stack):
+    """Each process of this stack is gone, other processes are not touched."""
+    bystander = subprocess.Popen(["sleep", "60"], start_new_session=True)
 
     result = run_local(stack, "down")
     stack.down()
@@ -207,6 +205,17 @@ def test_down_leaves_no_process_and_up_finds_everything_again(stack):
     assert bystander.poll() is None
     bystander.kill()
     bystander.wait()
+
+
+@pytest.mark.exhaustive  # tests/system/demo goes on in what an interrupted demo left
+def test_up_finds_everything_again(stack):
+    """Rows and secrets are kept while the stack is down."""
+    stack.up()
+    login = stack.login
+    with psycopg.connect(stack.source_conninfo(), autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA IF NOT EXISTS kept")
+    stack.down()
+
     assert run_local(stack, "up").returncode == 0
     assert stack.login == login
     with psycopg.connect(stack.source_conninfo()) as connection:
