@@ -1,15 +1,9 @@
-"""What goes wrong around a run ends in one clear error, nothing is lost, and the run succeeds once it is mended."""
+"""Whatever goes wrong around a run ends in one clear error, nothing is lost, and the run succeeds once it is fixed."""
 
 from __future__ import annotations
 
-import resource
-import threading
-from collections import Counter
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 
 import boto3
 import psycopg
@@ -21,32 +15,24 @@ from strongroom.archive.compress import compress_part
 from strongroom.archive.extract_to_staging import extract_part
 from strongroom.archive.report import report_run
 from strongroom.archive.upload import upload_part
-from strongroom.errors import ContendedError, StrongroomError
-from strongroom.formats.codecs import choose_codec, decompress
-from strongroom.ledger.claims import release_claim, take_claim
-from strongroom.ledger.manifests import archive_ids, require_manifest
-from strongroom.object_keys import claim_key
+from strongroom.formats.codecs import choose_codec
 from strongroom.settings import StoreSettings
 from strongroom.storage.s3 import make_client
 from strongroom.storage.store import Store
 from strongroom_local.servers.ports import choose_ports
 from strongroom_local.servers.processes import wait_until
 from tests.support.chain import Chain, some_settings
-
-EVENTS = """
-CREATE TABLE audit (id bigint PRIMARY KEY, at timestamptz NOT NULL, who text);
-INSERT INTO audit
-SELECT n, '2026-05-01 00:00+00'::timestamptz + n * interval '1 hour', 'agent ' || n FROM generate_series(-50, 999) AS n;
-"""
-DUE = set(range(744))
-ROWS = set(range(-50, 1000))
-SECRET = "marked-secret-5b1f"  # pragma: allowlist secret
-
-
-def execute(conninfo: str, statement: str) -> list[tuple]:
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        cursor = connection.execute(statement)
-        return cursor.fetchall() if cursor.description else []
+from tests.support.hourly import (
+    DUE,
+    EVENTS,
+    ROWS,
+    SECRET,
+    execute,
+    left_ids,
+    require_nothing_lost,
+    require_success,
+    told,
+)
 
 
 @pytest.fixture
@@ -54,52 +40,6 @@ def chain(source, object_store, bucket, tmp_path) -> Chain:
     execute(source, EVENTS)
     settings = some_settings(bucket, tmp_path / "staging", delete_batch_rows=100)
     return Chain(source, object_store.client("archiver"), settings)
-
-
-def archived_ids(chain: Chain) -> list[int]:
-    """Ids of the rows in all sealed archives."""
-    found = []
-    for archive in archive_ids(chain.store):
-        manifest = require_manifest(chain.store, archive)
-        for part in manifest.parts:
-            chunks = chain.store.chunks(part.object_key, part.version_id)
-            lines = b"".join(decompress(manifest.compression_type, chunks, on_chunk=lambda _: None)).splitlines()
-            found += [int(line.partition(b":")[2].partition(b",")[0]) for line in lines]
-    return found
-
-
-def left_ids(chain: Chain) -> set[int]:
-    return {row[0] for row in execute(chain.conninfo, "SELECT id FROM audit")}
-
-
-def require_nothing_lost(chain: Chain) -> None:
-    """Each row is in the table, or in an archive, or both; and at most once in an archive."""
-    archived = archived_ids(chain)
-    assert left_ids(chain) | set(archived) == ROWS
-    assert max(Counter(archived).values(), default=1) == 1
-
-
-def require_success(chain: Chain) -> None:
-    """The run goes through, and the books balance."""
-    report = chain.run()
-    assert report.outcome == "archived"
-    assert left_ids(chain) == ROWS - DUE
-    assert sorted(archived_ids(chain)) == sorted(DUE)
-
-
-def told(attempt: Callable[[], object]) -> str:
-    """The one error that an attempt ends in, as the log shows it; its cause carries nothing of a driver."""
-    with pytest.raises(StrongroomError) as raised:
-        attempt()
-    assert raised.value.__cause__ is None
-    assert raised.value.__suppress_context__ or raised.value.__context__ is None
-    text = f"{type(raised.value).__name__}: {raised.value}"
-    assert text.count("HINT: ") == 1
-    assert SECRET not in text
-    return text
-
-
-# ------------------------------------------------------------------------------------------------------------ database
 
 
 def test_a_wrong_password(chain):
@@ -185,9 +125,6 @@ def test_a_session_that_the_server_ends_in_mid_delete(chain):
     require_nothing_lost(chain)
     deleted = chain.delete(sealed.parts[0])
     assert (deleted.deleted, deleted.gone, left_ids(chain)) == (744, 0, ROWS - DUE)
-
-
-# --------------------------------------------------------------------------------------------------------------- store
 
 
 def store_with(chain: Chain, object_store, **changes) -> Store:
@@ -293,131 +230,3 @@ def test_a_store_that_fails_when_the_rows_are_deleted_but_not_yet_noted(chain, o
     deleted = chain.delete(sealed.parts[0])
     assert (deleted.deleted, deleted.gone) == (744, 0)
     assert right.read(evidence_key) is not None
-
-
-# ------------------------------------------------------------------------------------------------------------- staging
-
-FULL_AT = {
-    "part-00000.jsonl.partial": "extract_to_staging",
-    "part-00000.keys.partial": "extract_to_staging",
-    "part-00000.extracted.json.partial": "extract_to_staging",
-    "part-00000.jsonl.zst.partial": "compress",
-    "part-00000.compressed.json.partial": "compress",
-    "part-00000.checksummed.json.partial": "checksum",
-    "part-00000.uploaded.json.partial": "upload",
-    "part-00000.deleteprogress.json.partial": "delete",
-}
-"""Where the disk may be full, and in which step."""
-
-
-@pytest.mark.parametrize("file", FULL_AT)
-def test_a_full_disk(chain, file):
-    """The kernel's own ENOSPC on the file that a step writes; room comes back, and the step is tried again."""
-    plan = chain.plan()
-    folder = chain.staging(plan.archive_id).folder
-    folder.mkdir(parents=True)
-    (folder / file).symlink_to("/dev/full")
-
-    text = told(lambda: delete_all(chain, plan))
-
-    assert text.startswith(f"StagingError: staging has no room left to write {folder}/part-00000")
-    assert "bytes free on its disk" in text
-    assert "HINT: Nothing is lost" in text
-    assert "Free space, or point `staging` at a larger disk" in text
-    assert list(folder.glob("*.partial")) == []
-    require_nothing_lost(chain)
-    delete_all(chain, plan)
-    assert left_ids(chain) == ROWS - DUE
-    assert sorted(archived_ids(chain)) == sorted(DUE)
-
-
-def test_a_file_that_may_not_grow_further(chain):
-    """The limit of a user's file size or quota says the same."""
-    plan = chain.plan()
-
-    with largest_file(size_bytes=20_000):
-        text = told(lambda: delete_all(chain, plan))
-
-    assert text.startswith("StagingError: staging has no room left to write ")
-    assert left_ids(chain) == ROWS
-    delete_all(chain, plan)
-    assert left_ids(chain) == ROWS - DUE
-
-
-def test_a_staging_that_is_no_folder(chain, tmp_path):
-    (tmp_path / "staging").write_text("a file")
-
-    text = told(chain.run)
-
-    assert text.startswith(f"StagingError: staging could not look at {tmp_path / 'staging'}")
-    assert "See that `staging` names a folder that the Airflow worker may write" in text
-    (tmp_path / "staging").unlink()
-    require_success(chain)
-
-
-def delete_all(chain: Chain, plan) -> None:
-    """All steps of a run after its plan."""
-    for part in chain.seal(plan).parts:
-        chain.delete(part)
-
-
-@contextmanager
-def largest_file(size_bytes: int) -> Iterator[None]:
-    """No file of this process grows beyond a size; Python ignores the signal, so the write fails with EFBIG."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-# ---------------------------------------------------------------------------------------------------------- two at once
-
-
-def test_two_runs_that_start_at_the_same_moment_archive_each_row_once(chain, object_store, tmp_path):
-    """One takes the claim and does the work; the other is told who has it, and finds nothing due afterwards."""
-    start = threading.Barrier(2)
-
-    def run(owner: str) -> str:
-        other = Chain(chain.conninfo, object_store.client("archiver"), chain.settings)
-        key = claim_key("public", "audit", other.key)
-        start.wait()
-        try:
-            take_claim(other.store, key, owner=owner, now=other.now, ttl=timedelta(hours=1))
-        except ContendedError as error:
-            return str(error)
-        outcome = other.run().outcome
-        release_claim(other.store, key, owner=owner, now=other.now)
-        return outcome
-
-    with ThreadPoolExecutor(2) as pool:
-        outcomes = sorted(pool.map(run, ["first", "second"]))
-
-    assert outcomes[0] == "archived"
-    assert outcomes[1].startswith("contended: claims/public.audit/2026-05.json is held by ")
-    assert "HINT: Nothing was changed. Wait for that run to end" in outcomes[1]
-    assert sorted(archived_ids(chain)) == sorted(DUE)
-    assert left_ids(chain) == ROWS - DUE
-    assert chain.run().outcome == "nothing_due"
-
-
-def test_two_tries_of_one_delete_at_once_delete_each_row_once(chain):
-    """A worker that was given up for dead goes on while the cleared task begins anew."""
-    sealed = chain.seal(chain.plan())
-    start = threading.Barrier(2)
-
-    def attempt(_: int) -> int | str:
-        start.wait()
-        try:
-            return chain.delete(sealed.parts[0]).rows
-        except StrongroomError as error:
-            return str(error)
-
-    with ThreadPoolExecutor(2) as pool:
-        outcomes = list(pool.map(attempt, range(2)))
-
-    assert 744 in outcomes, outcomes
-    assert left_ids(chain) == ROWS - DUE
-    require_nothing_lost(chain)
-    assert chain.delete(sealed.parts[0]).rows == 744

@@ -20,7 +20,7 @@ from strongroom.statistics.figures import make_statistics
 from strongroom.statistics.metrics import make_metrics
 from strongroom.statistics.page import make_page
 from strongroom.statistics.proofs import verify_archive
-from strongroom.statistics.waiting import count_waiting
+from strongroom.statistics.waiting import TableCounts, count_waiting
 from strongroom.tables.warm_script import warm_script
 from tests.support.chain import NOW, RUN, Chain, some_settings
 from tests.support.restoring import restore
@@ -78,19 +78,46 @@ def name(request) -> str:
     return request.param
 
 
+def identifiers_of(name: str, table: str) -> dict[str, sql.Identifier]:
+    """What the definitions call the objects of a name; the schema and the date column are called like the table."""
+    kinds = ("kind", "text", "many", "domain", "referring", "n_fk", "type", "key")
+    return {
+        "n": sql.Identifier(table),
+        "table": sql.Identifier(table),
+        **{each: sql.Identifier(f"{each} {name}".encode()[:60].decode(errors="ignore")) for each in kinds},
+    }
+
+
+def require_hold_and_page(chain: Chain, schema: str, table: str, counted: TableCounts) -> None:
+    """A hold covers the table by its name, and the page of statistics quotes it."""
+    place_hold(chain.store, covered(schema, table), why="a test", who="ada", reference="1", now=NOW)
+    [decision] = judge(chain.store, now=NOW + timedelta(days=4000))
+    assert decision.reason == "held"
+
+    manifests = survey_manifests(chain.store).manifests
+    statistics = make_statistics(
+        Settings(tables={chain.settings.table: chain.settings}),
+        manifests,
+        counts={chain.settings.table: counted},
+        now=NOW,
+    )
+    assert "<script>" not in make_page(statistics)
+    assert list(make_metrics(statistics, []))
+
+
+def make_warm_table(chain: Chain) -> None:
+    with chain.source() as looking, psycopg.connect(chain.conninfo) as owner:
+        until = Partition.parse(Frequency.MONTHLY, "2026-12")
+        for statement in warm_script(looking, chain.settings, now=NOW, until=until):
+            owner.execute(statement)
+
+
 def test_a_name_is_a_name_from_the_plan_to_the_restore(name, source, object_store, bucket, tmp_path):
     """Archive, delete, warm, restore, restore into a table that is made for it, count, verify, purge, report."""
     table = name.replace(".", "_")  # a dot parts schema and table in settings
     schema = table
     warm = len(f"{schema}__{table}_2026_05".encode()) <= 63
-    identifiers = {
-        "n": sql.Identifier(schema),
-        "table": sql.Identifier(table),
-        **{
-            each: sql.Identifier(f"{each} {name}".encode()[:60].decode(errors="ignore"))
-            for each in ("kind", "text", "many", "domain", "referring", "n_fk", "type", "key")
-        },
-    }
+    identifiers = identifiers_of(name, table)
     with psycopg.connect(source, autocommit=True) as connection:
         connection.execute(sql.SQL(DDL).format(**identifiers, literal=sql.Literal(name)))
     settings = some_settings(
@@ -106,10 +133,7 @@ def test_a_name_is_a_name_from_the_plan_to_the_restore(name, source, object_stor
     chain = Chain(source, object_store.client("archiver"), settings)
     rows = sql.SQL("SELECT t::text FROM {n}.{table} AS t ORDER BY id").format(**identifiers)
     if warm:
-        with chain.source() as looking, psycopg.connect(source) as owner:
-            until = Partition.parse(Frequency.MONTHLY, "2026-12")
-            for statement in warm_script(looking, settings, now=NOW, until=until):
-                owner.execute(statement)
+        make_warm_table(chain)
     with psycopg.connect(source, autocommit=True) as connection:
         before = connection.execute(rows).fetchall()
 
@@ -135,17 +159,7 @@ def test_a_name_is_a_name_from_the_plan_to_the_restore(name, source, object_stor
             restore(chain, "restore-2", target=target, create_target=True, keys=[["2", before[1][0][3:25]]]).rows == 9
         )
         assert connection.execute("SELECT count(*) FROM public.canary").fetchone() == (0,)
-
-        place_hold(chain.store, covered(schema, table), why="a test", who="ada", reference="1", now=NOW)
-        [decision] = judge(chain.store, now=NOW + timedelta(days=4000))
-        assert decision.reason == "held"
-
-        manifests = survey_manifests(chain.store).manifests
-        statistics = make_statistics(
-            Settings(tables={settings.table: settings}), manifests, counts={settings.table: counted}, now=NOW
-        )
-        assert "<script>" not in make_page(statistics)
-        assert list(make_metrics(statistics, []))
+    require_hold_and_page(chain, schema, table, counted)
 
 
 def purge_warm_of(chain: Chain, settings: TableSettings) -> list[WarmResult]:

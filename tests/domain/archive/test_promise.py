@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import random
 import threading
 import time
 import tracemalloc
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -25,12 +21,8 @@ from strongroom.errors import (
     IntegrityError,
     NeededError,
     StoreAccessError,
-    StrongroomError,
     UnarchivableError,
 )
-from strongroom.formats.codecs import decompress
-from strongroom.formats.line_reader import split_lines
-from strongroom.ledger.manifests import archive_ids, require_manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.settings import StoreSettings
 from strongroom.storage.store import Store
@@ -332,77 +324,3 @@ def test_large_rows_do_not_fill_the_memory(source, object_store, bucket, tmp_pat
     assert report.deleted_rows == rows
     assert most_bytes < 50_000_000
     assert pa.default_memory_pool().max_memory() < 80_000_000
-
-
-# Everything at once.
-
-WRITES = (
-    "UPDATE audit SET version = version + 1 WHERE id = %(id)s RETURNING version",
-    "UPDATE audit SET version = version + 1, at = at + %(hours)s * interval '1 hour' WHERE id = %(id)s RETURNING version",
-)
-
-
-@pytest.mark.parametrize("seconds", [3, pytest.param(20, marks=pytest.mark.exhaustive)])
-@pytest.mark.parametrize("staging", ["one folder", "a folder each"])
-def test_runs_that_ignore_each_other_and_an_application_that_writes_on_lose_nothing(
-    source, object_store, bucket, tmp_path, staging, seconds
-):
-    """Three runs of one partition without any claim, while rows change and move to other parts and months.
-
-    Runs may fail as they like. In the end each row is in the table or in an archive, as the application left it.
-    """
-    execute(
-        source,
-        """
-        CREATE TABLE audit (id bigint PRIMARY KEY, at timestamptz NOT NULL, version bigint NOT NULL);
-        INSERT INTO audit SELECT n, '2026-05-01+00'::timestamptz + n * interval '15 minutes', 0 FROM generate_series(1, 2900) AS n;
-        """,
-    )
-    written = dict.fromkeys(range(1, 2901), 0)
-    ending_at = time.monotonic() + seconds
-    deleted = threading.Event()
-
-    def goes_on() -> bool:
-        """For so long, and on a busy machine until one of the runs has got through to its delete."""
-        now = time.monotonic()
-        return now < ending_at or (not deleted.is_set() and now < ending_at + 300)
-
-    def write(seed: int) -> None:
-        chance = random.Random(seed)
-        with psycopg.connect(source, autocommit=True) as connection:
-            while goes_on():
-                key = chance.randrange(seed, 2901, 2)  # each writer has keys of its own
-                row = connection.execute(
-                    chance.choice(WRITES), {"id": key, "hours": chance.randint(-300, 300)}
-                ).fetchone()
-                if row is not None:
-                    written[key] = row[0]
-
-    def archive(number: int) -> None:
-        chance = random.Random(number)
-        folder = tmp_path / ("staging" if staging == "one folder" else f"staging-{number}")
-        while goes_on():
-            sizes = {"part_rows": chance.choice([200, 500, 1000]), "delete_batch_rows": chance.choice([40, 200])}
-            client = object_store.client("archiver")
-            with contextlib.suppress(StrongroomError, FileNotFoundError):
-                if Chain(source, client, some_settings(bucket, folder, **sizes)).run().deleted_rows:
-                    deleted.set()
-
-    with ThreadPoolExecutor() as workers:
-        for done in [
-            *(workers.submit(write, seed) for seed in (1, 2)),
-            *(workers.submit(archive, n) for n in range(3)),
-        ]:
-            done.result()
-
-    store = Store(object_store.client("archiver"), StoreSettings(bucket=bucket))
-    archived = set()
-    for manifest in (require_manifest(store, archive_id) for archive_id in archive_ids(store)):
-        for part in manifest.parts:
-            compressed = store.chunks(part.object_key, part.version_id)
-            lines = split_lines(decompress(manifest.compression_type, compressed, on_chunk=len))
-            archived |= {(row["id"], row["version"]) for row in map(json.loads, lines)}
-    with psycopg.connect(source) as connection:
-        kept = set(connection.execute("SELECT id, version FROM audit").fetchall())
-    assert set(written.items()) - archived - kept == set()
-    assert len(kept) < 2900

@@ -9,8 +9,8 @@ import pytest
 from psycopg import sql
 
 from strongroom.errors import UnarchivableError
-from tests.domain.archive.test_lossless import REFUSED as REFUSED_TYPES
 from tests.support.database import ask, execute
+from tests.support.every_type import REFUSED as REFUSED_TYPES
 from tests.support.odd_tables import BY_RANGE, NO_KEY, ODD, REFERRING, TRIGGERED, refusal, rows_of
 
 REFUSALS = {
