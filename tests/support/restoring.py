@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from strongroom.ledger.claims import running_clock
+from strongroom.database.session import Connection
+from strongroom.ledger.claims import KeepClaim, running_clock
 from strongroom.restore.claims import release_claims, renew_claims
 from strongroom.restore.load import restore_part
 from strongroom.restore.plan import plan_restore
@@ -28,14 +30,35 @@ def plan(chain: Chain, restore_id: str = "restore-1", *, now: datetime = NOW, **
         )
 
 
-def load(chain: Chain, planned: RestorePlan) -> list[RestoredPart]:
-    """Load every part of a plan, each in a session of its own."""
+def nothing(_: Connection) -> None:
+    """The hook that does nothing."""
+
+
+def load(
+    chain: Chain,
+    planned: RestorePlan,
+    *,
+    on_session: Callable[[Connection], None] = nothing,
+    on_batch: Callable[[Connection], None] = nothing,
+) -> list[RestoredPart]:
+    """Load every part of a plan, each in a session of its own.
+
+    Args:
+        on_session: Sees each session before it is used.
+        on_batch: Called in each transaction, before it changes a row.
+    """
     parts = []
     owner, clock = planned.restore_id, running_clock(planned.planned_at)
     for part in planned.parts:
         keep_claim = renew_claims(chain.store, planned, part, owner=owner, clock=clock, ttl=TTL)
         with chain.source() as connection, staging_of(chain, planned, part) as staging:
-            parts.append(restore_part(connection, chain.store, staging, planned, part, keep_claim=keep_claim))
+            on_session(connection)
+
+            def keep(connection: Connection = connection, keep_claim: KeepClaim = keep_claim) -> None:
+                on_batch(connection)
+                keep_claim()
+
+            parts.append(restore_part(connection, chain.store, staging, planned, part, keep_claim=keep))
     return parts
 
 
@@ -44,10 +67,17 @@ def staging_of(chain: Chain, planned: RestorePlan, part: RestorePart) -> Staging
     return chain.staging(OF_RESTORES, planned.restore_id, part.archive_id)
 
 
-def restore(chain: Chain, restore_id: str = "restore-1", *, now: datetime = NOW, **asked: Any) -> RestoreReport:
+def restore(
+    chain: Chain,
+    restore_id: str = "restore-1",
+    *,
+    now: datetime = NOW,
+    on_session: Callable[[Connection], None] = nothing,
+    **asked: Any,
+) -> RestoreReport:
     """Locate, load and report."""
     planned = plan(chain, restore_id, now=now, **asked)
-    parts = [] if planned.request.dry_run else load(chain, planned)
+    parts = [] if planned.request.dry_run else load(chain, planned, on_session=on_session)
     with chain.source() as connection:
         report = report_restore(connection, chain.store, planned, parts, now=now)
     release_claims(chain.store, planned, owner=restore_id, now=now)

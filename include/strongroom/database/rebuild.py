@@ -18,7 +18,8 @@ from strongroom.database.copy_out import copied_blocks
 from strongroom.database.rows import row_digest
 from strongroom.database.session import Connection, named_by_server, pin
 from strongroom.errors import IntegrityError
-from strongroom.formats.line_reader import LineReader, copy_rows
+from strongroom.formats.copy_text import copy_rows
+from strongroom.formats.line_reader import LineReader
 from strongroom.formats.type_names import type_name, xml_columns
 from strongroom.records import Column, TableShape
 

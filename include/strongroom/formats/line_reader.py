@@ -11,14 +11,9 @@ from typing import Any
 
 import msgspec
 
+from strongroom.formats.copy_text import NULL, escape_all
 from strongroom.formats.type_names import INTEGERS, NUMBERS, without_modifier
 from strongroom.records import Column
-
-NULL = "\\N"
-"""As COPY's text format has it."""
-
-_ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
-"""What COPY's text format wants escaped; the backslash comes first."""
 
 _DECODE_TEXT: Callable[[bytes | str], str | None] = msgspec.json.Decoder(str | None).decode
 
@@ -65,7 +60,9 @@ class LineReader:
                 fields = list(zip(*self._decoded_flat(lines), strict=True))
             columns = [read(values) for read, values in zip(self._reads, fields, strict=False)]
             if self._aside:
-                columns.append(_escaped([self._object(values) for values in zip(*fields[self._width :], strict=True)]))
+                columns.append(
+                    escape_all([self._object(values) for values in zip(*fields[self._width :], strict=True)])
+                )
         except (KeyError, ValueError, RecursionError):
             # no such field; bytes that are no UTF-8, a NUL, a number without end; an array of too many dimensions
             raise msgspec.ValidationError("a line does not have the columns' values") from None
@@ -98,11 +95,6 @@ class LineReader:
         return "{" + ",".join(pairs) + "}"
 
 
-def copy_rows(columns: Iterable[Iterable[str]]) -> bytes:
-    """Rows as COPY reads them, each with its newline."""
-    return "\n".join([*map("\t".join, zip(*columns, strict=True)), ""]).encode()
-
-
 def _kind(column: Column) -> tuple[Any, Callable[[Sequence[Any]], Sequence[str]]]:
     """How a column's JSON is decoded, and how COPY's text is made of what comes out."""
     if column.encoding == "jsonb":
@@ -116,7 +108,7 @@ def _kind(column: Column) -> tuple[Any, Callable[[Sequence[Any]], Sequence[str]]
         return msgspec.Raw, _numbers
     if name == "boolean":
         return bool | None, lambda values: [_BOOLEANS[value] for value in values]
-    return str | None, _escaped
+    return str | None, escape_all
 
 
 def _flattened(line: bytes) -> tuple[bytes, list[bytes]]:
@@ -145,24 +137,6 @@ _UNNAMEABLE = re.compile(r'["\\\x00-\x1f]')
 _BOOLEANS = {True: "t", False: "f", None: NULL}
 
 
-def _escaped(values: Sequence[str | None]) -> Sequence[str]:
-    """Texts as COPY reads them. What needs no escape, and that is nearly all there is, is only looked at as a whole."""
-    joined = "".join(filter(None, values))
-    if "\0" in joined:
-        raise ValueError("a NUL")
-    if any(character in joined for character in _ESCAPES):
-        # All of them at once, with a character between them that none of them holds.
-        joined = "\0".join([value or "" for value in values])
-        for character, escape in _ESCAPES.items():
-            joined = joined.replace(character, escape)
-        values = [None if value is None else text for value, text in zip(values, joined.split("\0"), strict=True)]
-    return _with_nulls(values)
-
-
-def _with_nulls(values: Sequence[Any]) -> Sequence[str]:
-    return [NULL if value is None else value for value in values] if None in values else values
-
-
 def _integers(values: Sequence[int | None]) -> Sequence[str]:
     return [NULL if value is None else str(value) for value in values] if None in values else [*map(str, values)]
 
@@ -176,7 +150,7 @@ def _numbers(values: Sequence[msgspec.Raw]) -> Sequence[str]:
 
 def _texts_of_json(values: Sequence[msgspec.Raw]) -> Sequence[str]:
     """Scalars are in the text of a string."""
-    return _escaped([text if text[0] in "{[" else _DECODE_TEXT(text) for text in _texts(values)])
+    return escape_all([text if text[0] in "{[" else _DECODE_TEXT(text) for text in _texts(values)])
 
 
 def _texts(values: Sequence[msgspec.Raw]) -> list[str]:
@@ -187,7 +161,7 @@ def _literals(values: Sequence[msgspec.Raw]) -> Sequence[str]:
     """Arrays' literals. Most tables have the same few arrays again and again: each is made once."""
     texts = [bytes(value) for value in values]
     each_once = [*set(texts)]
-    written = dict(zip(each_once, _escaped([*map(_literal, each_once)]), strict=True))
+    written = dict(zip(each_once, escape_all([*map(_literal, each_once)]), strict=True))
     return [written[text] for text in texts]
 
 

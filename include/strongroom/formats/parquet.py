@@ -28,14 +28,14 @@ from strongroom.formats.line_writer import LineWriter
 from strongroom.formats.row_texts import Texts
 from strongroom.records import Column, TableShape, shape_sha256
 
-_ROW_GROUP_ROWS = 100_000
-_ROW_GROUP_BYTES = 8 << 20
+ROW_GROUP_ROWS = 100_000
+ROW_GROUP_BYTES = 8 << 20
 """The most rows, and about the most bytes in memory, of one row group."""
 
 _PAGE_BYTES, _DICTIONARY_BYTES = 256 << 10, 64 << 10
 """Of one page, and of a column's dictionary. Only columns of few values gain by one: with a mebibyte, files were a quarter larger."""
 
-_BATCH_ROWS, _BATCH_BYTES = 4000, 2 << 20
+READ_ROWS, READ_BYTES = 4000, 2 << 20
 """The same of what is read at a time."""
 
 _TABLE, _COMPRESSION = b"strongroom.table", b"strongroom.compression"
@@ -123,7 +123,7 @@ class PartWriter:
         self._batches.append(batch)
         self._rows += batch.num_rows
         self._size_bytes += batch.nbytes
-        if self._rows >= _ROW_GROUP_ROWS or self._size_bytes >= _ROW_GROUP_BYTES:
+        if self._rows >= ROW_GROUP_ROWS or self._size_bytes >= ROW_GROUP_BYTES:
             self._flush()
 
     @property
@@ -175,8 +175,8 @@ def _damage_named() -> Iterator[None]:
 def _batches(file: Any) -> Iterator[Any]:
     """Few rows at a time where they are large. Arrow alone fills batches with the rows of as many row groups as it takes."""
     for number in range(file.num_row_groups):
-        for batch in file.iter_batches(_BATCH_ROWS, row_groups=[number], use_threads=False):
-            rows = max(1, batch.num_rows * _BATCH_BYTES // max(1, batch.nbytes))
+        for batch in file.iter_batches(READ_ROWS, row_groups=[number], use_threads=False):
+            rows = max(1, batch.num_rows * READ_BYTES // max(1, batch.nbytes))
             yield from (batch.slice(first, rows) for first in range(0, batch.num_rows, rows))
 
 

@@ -9,25 +9,18 @@ But for the backslashes that is CSV. Arrow reads a batch of it at a time into co
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from pyarrow import csv
 
 from strongroom.errors import IntegrityError
 from strongroom.formats.arrow import pa, pc
+from strongroom.formats.copy_text import ESCAPES, unescape
 from strongroom.formats.type_names import xml_columns
 from strongroom.records import Column
 
 Texts = list[pa.Array]
 """Columns of strings: the text in which PostgreSQL writes each value, NULL where there is none."""
-
-
-_ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
-_ESCAPES = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
-"""What stands behind a backslash in a COPY for another character; every other character stands for itself."""
-
-_COPY_ESCAPES = {"\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
 
 
 def read_copy(columns: Sequence[Column], rows: bytes) -> tuple[list[bytes], Texts]:
@@ -46,15 +39,8 @@ def read_copy(columns: Sequence[Column], rows: bytes) -> tuple[list[bytes], Text
     # A newline inside a text is escaped here, so that each of these ends a row.
     texts = rows.split(b"\n")
     if b"\\" in rows:
-        texts = [_unescape(text) if b"\\" in text else text for text in texts]
+        texts = [unescape(text) if b"\\" in text else text for text in texts]
     return texts, read_rows(columns, b"\n".join([text[1:-1] for text in texts]), len(texts))
-
-
-def _unescape(value: bytes) -> bytes:
-    """A field of a COPY in its text format that is not NULL."""
-    if value.count(b"\\") == 2 * value.count(b"\\\\"):  # nothing but backslashes is escaped
-        return value.replace(b"\\\\", b"\\")
-    return _ESCAPE.sub(lambda found: _ESCAPES.get(found[1], found[1]), value)
 
 
 def read_rows(columns: Sequence[Column], rows: bytes, count: int) -> Texts:
@@ -110,8 +96,8 @@ def characters(values: pa.Array) -> bytes:
 def copy_texts(values: pa.Array) -> pa.Array:
     """A column's texts as COPY writes them in its text format."""
     text = characters(values)
-    if any(character.encode() in text for character in _COPY_ESCAPES):
-        for character, escape in _COPY_ESCAPES.items():  # the backslash comes first
+    if any(character.encode() in text for character in ESCAPES):
+        for character, escape in ESCAPES.items():  # the backslash comes first
             values = pc.replace_substring(values, character, escape)
     return values
 

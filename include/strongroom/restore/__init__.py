@@ -1,0 +1,18 @@
+"""Archived rows back into a table.
+
+The three steps, in their order:
+
+- ``plan``    find the archives, check that the target takes their rows, record the restore
+- ``load``    prove the object of one part (``download``), then load its rows (``loader``)
+- ``report``  move the sequences and keep the report (``history`` reads such reports)
+
+What they work with:
+
+- ``records``, ``progress``  what was asked for, the plan and the results; how far a part has come
+- ``target``, ``fit``, ``sequences``  the table, how archived columns go into it, and its sequences
+- ``batch``, ``part_batches``, ``parquet_batches``  the rows of a part, a batch at a time
+- ``statements``, ``target_rows``, ``refusals``  the SQL of a load, the rows read back, and why a load failed
+- ``claims``, ``thaw``  keep other runs away; ask for parts in a Glacier class
+
+Nothing here changes an archive or deletes a row.
+"""

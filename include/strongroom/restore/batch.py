@@ -1,4 +1,4 @@
-"""What a batch of archived rows is, whatever the format of its part."""
+"""What a batch of archived rows can do, whatever the format of its part: :mod:`part_batches` and :mod:`parquet_batches` make them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Piece(NamedTuple):
     """Some rows of a batch.
 
     Attributes:
-        text: The rows as COPY reads them.
-        column: Gives the values of a column by its place, as COPY reads them.
+        text: The rows for ``COPY … FROM STDIN``.
+        column: Returns the values of a column by its position, escaped for COPY.
     """
 
     text: bytes
@@ -25,14 +25,14 @@ class Piece(NamedTuple):
 
 
 class Batch(Protocol):
-    """Rows that go into the table in one transaction."""
+    """Archived rows that go into the table in one transaction."""
 
     def __len__(self) -> int:
-        """How many these are."""
+        """The number of rows."""
         ...
 
     def pieces(self, reader: LineReader) -> Iterator[Piece]:
-        """The columns that a reader reads; in pieces, so that the server is at work while the next piece is made."""
+        """The rows, with the columns of a reader. In pieces, so that the server works while the next piece is made."""
         ...
 
     def lines(self) -> list[bytes]:
@@ -40,5 +40,5 @@ class Batch(Protocol):
         ...
 
     def equals(self, texts: Texts, writer: LineWriter) -> bool:
-        """Whether rows of as many columns are these, one after the other."""
+        """Whether rows read from the table are the rows of this batch, in the same order."""
         ...

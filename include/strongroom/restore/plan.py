@@ -1,6 +1,6 @@
-"""Restore, first and last step: find what was asked for and say how it comes back; sum up what became of it.
+"""Restore, first step: find the archives that were asked for, and decide how their rows are restored.
 
-In between each part is loaded by :mod:`strongroom.restore.load`. Nothing here changes an archive.
+:mod:`strongroom.restore.load` then loads each part. Nothing here changes an archive.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from strongroom.ledger.restore_records import keep_record, split_table
 from strongroom.object_keys import ArchiveId, emptied_and_kept, evidence_prefix
 from strongroom.records import RestoreRecord, TableShape
 from strongroom.restore.claims import take_claims
+from strongroom.restore.fit import fit_columns, shape_of_its_own
 from strongroom.restore.records import RestorePart, RestorePlan, RestoreRequest
 from strongroom.restore.target import (
+    Target,
     create_target,
     find_target,
-    fit_columns,
     require_rights,
     require_schema,
     require_writable,
-    shape_of_its_own,
 )
 from strongroom.storage.store import Store
 
@@ -40,7 +40,7 @@ MOST_LANES = 1000
 _READERS = 8
 
 LISTED_STRAYS = 10
-"""How many objects that are no manifests a plan names."""
+"""How many stray objects a plan names at most."""
 
 
 def plan_restore(
@@ -53,13 +53,13 @@ def plan_restore(
     claim_ttl: timedelta,
     now: datetime,
 ) -> RestorePlan:
-    """Find the archives, see that the target takes their rows, and put the restore on record before a row is loaded.
+    """Find the archives, check that the target takes their rows, and record the restore before a row is loaded.
 
-    Unless it is a dry run, the partitions are claimed and a missing target is created where that was asked for. A
-    repeat finds claims, record and target that are there.
+    Unless it is a dry run, the partitions are claimed, and a missing target is created if that was asked for. A repeat
+    reuses the claims, the record and the target of the first try.
 
     Args:
-        connection: A session that may read the target, and create it where that is asked for.
+        connection: A session that may read the target, and create it if that was asked for.
         restore_id: From :func:`strongroom.ledger.restore_records.make_restore_id`.
         owner: Names the run in the claims.
         claim_ttl: How long the claims hold without being renewed.
@@ -70,13 +70,42 @@ def plan_restore(
         IntegrityError: A manifest is missing or damaged.
     """
     manifests = locate_archives(store, request)
+    shapes = _shapes(manifests)
+    plan = _plan(store, request, manifests, restore_id=restore_id, now=now)
+    _require_keys(request, manifests)
+    require_writable(connection)
+    target = find_target(connection, *split_table(plan.target))
+    own: TableShape | None = None
+    if target is not None:
+        plan = _fitted(connection, plan, target, shapes.values())
+    elif request.create_target:
+        require_schema(connection, split_table(plan.target)[0])
+        own = shape_of_its_own(shapes)
+        plan = plan.model_copy(update={"creates_target": True})
+    else:
+        raise RestoreError(
+            f"there is no table {plan.target}",
+            hint="Nothing was loaded. Name another target, or ask for it to be created from the archive's columns.",
+        )
+    if request.dry_run:
+        return plan
+    take_claims(store, plan, owner=owner, now=now, ttl=claim_ttl)
+    record = keep_record(store, _record(plan), now=now)
+    if own is not None:
+        create_target(connection, own, *split_table(plan.target))
+    return plan.model_copy(update={"until": record.until})
+
+
+def _plan(
+    store: Store, request: RestoreRequest, manifests: Sequence[Manifest], *, restore_id: str, now: datetime
+) -> RestorePlan:
+    """The plan as far as the store alone decides it."""
     table = manifests[0].table_name
-    target_name = request.target or table
-    plan = RestorePlan(
+    return RestorePlan(
         restore_id=restore_id,
         request=request,
         table=table,
-        target=target_name,
+        target=request.target or table,
         archive_ids=tuple(manifest.archive_id for manifest in manifests),
         partition_keys=tuple(sorted({manifest.partition_key for manifest in manifests})),
         lanes=_cut_lanes(store, request, manifests),
@@ -87,37 +116,18 @@ def plan_restore(
         until=now + timedelta(days=request.keep_days),
         planned_at=now,
     )
-    _require_keys(request, manifests)
-    require_writable(connection)
-    target = find_target(connection, *split_table(target_name))
-    own: TableShape | None = None
-    if target is None and not request.create_target:
-        raise RestoreError(
-            f"there is no table {target_name}",
-            hint="Nothing was loaded. Name another target, or ask for it to be created from the archive's columns.",
-        )
-    if target is not None:
-        require_rights(connection, target)
-        fits = [
-            fit_columns(connection, shape, target, request.dropped_columns) for shape in _shapes(manifests).values()
-        ]
-        plan = plan.model_copy(
-            update={
-                "kept_aside": tuple(sorted({name for fit in fits for name in fit.kept_aside})),
-                "added": tuple(sorted({name for fit in fits for name in fit.added})),
-            }
-        )
-    else:
-        require_schema(connection, split_table(target_name)[0])
-        own = shape_of_its_own(_shapes(manifests))
-        plan = plan.model_copy(update={"creates_target": True})
-    if request.dry_run:
-        return plan
-    take_claims(store, plan, owner=owner, now=now, ttl=claim_ttl)
-    record = keep_record(store, _record(plan), now=now)
-    if own is not None:
-        create_target(connection, own, *split_table(target_name))
-    return plan.model_copy(update={"until": record.until})
+
+
+def _fitted(connection: Connection, plan: RestorePlan, target: Target, shapes: Iterable[TableShape]) -> RestorePlan:
+    """The plan with what becomes of columns that were dropped or added since."""
+    require_rights(connection, target)
+    fits = [fit_columns(connection, shape, target, plan.request.dropped_columns) for shape in shapes]
+    return plan.model_copy(
+        update={
+            "kept_aside": tuple(sorted({name for fit in fits for name in fit.kept_aside})),
+            "added": tuple(sorted({name for fit in fits for name in fit.added})),
+        }
+    )
 
 
 def locate_archives(store: Store, request: RestoreRequest) -> list[Manifest]:
@@ -163,7 +173,7 @@ def _archives_in_range(store: Store, request: RestoreRequest) -> Iterator[Archiv
     start = Partition.named(request.first_partition).window.start if request.first_partition else None
     end = Partition.named(request.last_partition).window.end if request.last_partition else None
     table = split_table(str(request.table))
-    # One whose manifest is gone is asked for as well: to bring back only the others would be to lose its rows in silence.
+    # An archive whose manifest is gone is included, too, and stops the restore: leaving it out would lose its rows silently.
     for archive in (*emptied_and_kept(store.keys(evidence_prefix(*table))), *archive_ids(store, *table)):
         window = Partition.named(archive.partition_key).window
         if (start is None or window.start >= start) and (end is None or window.end <= end):
@@ -173,11 +183,11 @@ def _archives_in_range(store: Store, request: RestoreRequest) -> Iterator[Archiv
 def _cut_lanes(
     store: Store, request: RestoreRequest, manifests: Sequence[Manifest]
 ) -> tuple[tuple[RestorePart, ...], ...]:
-    """Parts that may come back side by side.
+    """Group the parts into lanes that may be loaded side by side.
 
-    Where a partition has several archives, a row may be in more than one of them (restored, changed, archived again):
-    the newest one must come first, so such a partition is one lane. The parts of one archive were read one after the
-    other: a row that was moved in time meanwhile may be in two of them, and the later form must come first.
+    If a partition has several archives, a row may be in more than one of them (restored, changed, archived again). The
+    newest must be loaded first, so such a partition is one lane. The parts of one archive were read one after the other:
+    a row whose date changed meanwhile may be in two of them, and the later form must be loaded first.
     """
     lanes: list[tuple[RestorePart, ...]] = []
     for _, group in groupby(manifests, key=lambda manifest: manifest.partition_key):
@@ -193,7 +203,7 @@ def _cut_lanes(
 
 def _latest_first(request: RestoreRequest, manifest: Manifest) -> list[RestorePart]:
     def read_at(part: RestorePart) -> tuple[int, int, int, datetime]:
-        """Orders snapshots of one server: a later one has seen more transactions end. A standby does not tell which run."""
+        """Orders snapshots of one server: a later one saw more transactions end. A standby does not list running ones."""
         entry = manifest.parts[part.number]
         lowest, highest, running = entry.snapshot.split(":")
         return int(highest), int(lowest), -len(running.split(",")), entry.extracted_at
@@ -202,7 +212,7 @@ def _latest_first(request: RestoreRequest, manifest: Manifest) -> list[RestorePa
 
 
 def _has_each_row_once(store: Store, manifest: Manifest) -> bool:
-    """Whether the evidence says of each row of an archive that it lay in the table as it was archived, to the end."""
+    """Whether the evidence shows that each row of an archive was in the table, as it was archived, until the delete."""
     archive = ArchiveId.parse(manifest.archive_id)
     if len(manifest.parts) == 1:
         return True
@@ -241,7 +251,7 @@ def _require_keys(request: RestoreRequest, manifests: Sequence[Manifest]) -> Non
 
 
 def _shapes(manifests: Iterable[Manifest]) -> dict[str, TableShape]:
-    """Each shape once, by the archives that have it."""
+    """Each different shape, by the names of the archives that have it."""
     of_each: dict[str, list[Manifest]] = {}
     for manifest in manifests:
         of_each.setdefault(manifest.shape_sha256, []).append(manifest)

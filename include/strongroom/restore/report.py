@@ -10,8 +10,10 @@ from strongroom.database.session import Connection
 from strongroom.errors import RestoreError
 from strongroom.ledger.restore_records import split_table
 from strongroom.object_keys import restore_report_key
+from strongroom.restore.progress import highest_of
 from strongroom.restore.records import RestoredPart, RestorePlan, RestoreReport
-from strongroom.restore.target import find_target, move_sequences
+from strongroom.restore.sequences import move_sequences
+from strongroom.restore.target import find_target
 from strongroom.storage.store import Store
 
 _RESULT_ORDER = ("missing", "corrupted", "different", "restored", "unchanged")
@@ -20,9 +22,9 @@ _RESULT_ORDER = ("missing", "corrupted", "different", "restored", "unchanged")
 def report_restore(
     connection: Connection, store: Store, plan: RestorePlan, parts: Sequence[RestoredPart], *, now: datetime
 ) -> RestoreReport:
-    """Move the sequences past what was loaded, sum up, and keep the summary under ``reports/``.
+    """Move the sequences past what was loaded, sum up, and keep the report under ``reports/``.
 
-    A repeat writes the summary anew; the bucket's versions keep the older one. A dry run leaves no object.
+    A repeat replaces the report; the older one stays as a version in the bucket. A dry run leaves no object.
 
     Raises:
         SourceAccessError: A sequence must be moved and the role may not.
@@ -30,7 +32,7 @@ def report_restore(
     parts = sorted(parts, key=lambda part: (part.archive_id, part.number))
     highest: dict[str, int] = {}
     for part in parts:
-        highest = _highest_of(highest, part.highest)
+        highest = highest_of(highest, part.highest)
     target = find_target(connection, *split_table(plan.target)) if highest else None
     report = RestoreReport(
         outcome=_outcome(plan, parts),
@@ -61,11 +63,6 @@ def report_restore(
     return report
 
 
-def _highest_of(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
-    """The higher value of each column."""
-    return {name: max(values[name] for values in (one, other) if name in values) for name in one | other}
-
-
 def _count_results(plan: RestorePlan, parts: Sequence[RestoredPart]) -> dict[str, int]:
     counts = {result: sum(part.result == result for part in parts) for result in _RESULT_ORDER}
     counts["unfinished"] = len(plan.parts) - len(parts)
@@ -85,10 +82,10 @@ def _outcome(
 
 
 def require_complete(report: RestoreReport) -> None:
-    """See that every part came back.
+    """Check that every part was restored.
 
     Raises:
-        RestoreError: Names the parts that did not, and why.
+        RestoreError: Names the parts that were not, and why.
     """
     if report.outcome != "incomplete":
         return
@@ -99,5 +96,5 @@ def require_complete(report: RestoreReport) -> None:
         found="; ".join([*failed[:10], *([f"{unfinished} parts unfinished: see their tasks"] if unfinished else [])]),
         hint="Nothing was loaded from those parts; rows of the others are in the table. `airflow strongroom verify` says "
         "what is wrong with an archive, and earlier versions of a damaged object may still be in the bucket. "
-        "Clear the failed tasks when the objects are sound again: rows that are there are not loaded twice.",
+        "Clear the failed tasks when the objects are sound again: rows that are in the table are not loaded twice.",
     )

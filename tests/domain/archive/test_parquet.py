@@ -22,6 +22,8 @@ from strongroom.restore import load as restore_part_module
 from strongroom.statistics.proofs import verify_and_record
 from tests.support import restoring
 from tests.support.chain import NOW, Chain, some_settings
+from tests.support.full_disk import largest_file
+from tests.support.statements import Watched
 
 CALLS = """
 CREATE TYPE direction AS ENUM ('in', 'out');
@@ -153,25 +155,23 @@ def test_values_go_into_the_table_without_json_in_between(chain, monkeypatch):
         before = rows(chain)
         chain.run()
         monkeypatch.setattr(restore_part_module, "BATCH_ROWS", 90)
-        monkeypatch.setattr("strongroom.formats.parquet._BATCH_ROWS", 40)
-        monkeypatch.setattr("strongroom.restore.parquet_rows.LineWriter", None)
-        monkeypatch.setattr(restore_part_module._Loader, "_rebuild", None)
+        monkeypatch.setattr("strongroom.formats.parquet.READ_ROWS", 40)
+        monkeypatch.setattr("strongroom.restore.parquet_batches.LineWriter", None)
         planned = restoring.plan(chain)
-        copy, calls = restore_part_module._Loader._all_copied, iter(range(100))
+        watched, calls = Watched(), iter(range(100))
 
-        def breaks_off_at_the_third(loader, batch):
+        def break_off_at_the_third(_: object) -> None:
             if next(calls) == 2:
                 raise SourceError("the line broke", hint="Nothing is lost.")
-            return copy(loader, batch)
 
-        monkeypatch.setattr(restore_part_module._Loader, "_all_copied", breaks_off_at_the_third)
         with pytest.raises(SourceError):
-            restoring.load(chain, planned)
+            restoring.load(chain, planned, on_session=watched, on_batch=break_off_at_the_third)
         left = len(rows(chain))
 
-        parts = restoring.load(chain, planned)
+        parts = restoring.load(chain, planned, on_session=watched)
 
         assert left == 180
+        assert not [one for one in watched.statements if one.startswith('COPY "pg_temp"."strongroom_rows"')]
         assert [(part.result, part.inserted) for part in parts] == [("restored", part.rows) for part in parts]
         assert max(part.highest["id"] for part in parts) == 699
         assert rows(chain) == before
@@ -255,26 +255,19 @@ def test_a_manifest_whose_format_is_not_of_its_version_is_refused(chain):
         assert found in str(refused.value)
 
 
-def test_a_full_disk_is_named_and_leaves_nothing_behind(chain, monkeypatch):
-    """Wherever it happens: as a part is written, and as it is kept aside to be read."""
+def test_a_full_disk_is_named_and_leaves_nothing_behind(chain):
+    """Wherever it happens: as a part is written, and as it is copied to be read."""
     plan = chain.plan()
     folder = chain.staging(plan.archive_id).folder
 
-    def no_room(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr("strongroom.formats.parquet._Summed.write", no_room)
-        with pytest.raises(StagingError, match="no room left to write"):
-            chain.extract(plan.parts[0])
+    with largest_file(size_bytes=2000), pytest.raises(StagingError, match="no room left to write"):
+        chain.extract(plan.parts[0])
     gc.collect()
     assert [path for path in folder.iterdir() if path.stat().st_size] == []
 
     compressed = chain.compress(chain.extract(plan.parts[0]))
-    with monkeypatch.context() as patched:
-        patched.setattr("strongroom.formats.reading_back.ReadingBack._see", no_room)
-        with pytest.raises(StagingError, match="no room left for a copy"):
-            chain.checksum(compressed)
+    with largest_file(size_bytes=2000), pytest.raises(StagingError, match="no room left for a copy"):
+        chain.checksum(compressed)
     assert chain.checksum(compressed).rows == plan.parts[0].expected_rows
 
 

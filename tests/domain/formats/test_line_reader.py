@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from strongroom.formats.line_reader import LineReader, copy_rows
+from strongroom.formats.copy_text import copy_rows
+from strongroom.formats.line_reader import LineReader
 from strongroom.records import Column
 
 SECRET = b"agent-47"

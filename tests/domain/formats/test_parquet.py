@@ -181,9 +181,9 @@ def test_the_schema_depends_on_the_table_alone():
 def test_row_groups_have_a_bounded_size_and_are_read_one_by_one(monkeypatch):
     """A batch over many row groups would have as many large rows as it has small ones."""
     shape = a_shape("integer", "text")
-    monkeypatch.setattr(parquet_module, "_ROW_GROUP_ROWS", 10)
+    monkeypatch.setattr(parquet_module, "ROW_GROUP_ROWS", 10)
     many = written(shape, *([["1"] * 4, ["x"] * 4] for _ in range(8)))
-    monkeypatch.setattr(parquet_module, "_ROW_GROUP_BYTES", 1000)
+    monkeypatch.setattr(parquet_module, "ROW_GROUP_BYTES", 1000)
     large = written(shape, *([["1"], ["x" * 600]] for _ in range(4)))
 
     sizes = [
@@ -204,7 +204,7 @@ def test_large_rows_are_read_a_few_at_a_time(monkeypatch):
         ["t", "f"] * 10,
     ]
     body = written(shape, texts)
-    monkeypatch.setattr(parquet_module, "_BATCH_BYTES", 40)
+    monkeypatch.setattr(parquet_module, "READ_BYTES", 40)
 
     blocks = list(parquet_lines(io.BytesIO(body), shape_sha256(shape)))
 
@@ -251,7 +251,7 @@ class NoRoom(io.BytesIO):
 
 def test_an_error_of_the_file_comes_out_as_it_is_wherever_it_happens(monkeypatch):
     """At the start, in a page, in the footer: staging tells what a full disk means."""
-    monkeypatch.setattr(parquet_module, "_ROW_GROUP_ROWS", 1)
+    monkeypatch.setattr(parquet_module, "ROW_GROUP_ROWS", 1)
 
     def write(target: io.BytesIO) -> None:
         with PartWriter(a_shape("text", "integer"), target, ZSTD) as writer:

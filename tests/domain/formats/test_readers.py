@@ -25,7 +25,8 @@ from strongroom.calendar import EPOCH, Partition, Term
 from strongroom.errors import ConfigurationError, IntegrityError, StrongroomError
 from strongroom.formats.arrow import pa
 from strongroom.formats.codecs import BLOCK_BYTES, decompress
-from strongroom.formats.line_reader import LineReader, copy_rows, split_lines
+from strongroom.formats.copy_text import copy_rows
+from strongroom.formats.line_reader import LineReader, split_lines
 from strongroom.formats.line_writer import LineWriter
 from strongroom.formats.type_names import is_type_name, type_name
 from strongroom.ledger.claims import parse_claim
@@ -57,7 +58,7 @@ from strongroom.records import (
     VerifiedPart,
     parse_record,
 )
-from strongroom.restore.load import RestoreProgress
+from strongroom.restore.progress import RestoreProgress
 from strongroom.restore.records import RestoreRequest
 from strongroom.retention.certificate import Certificate, PurgeIntent
 from strongroom.retention.condemn import Condemnation

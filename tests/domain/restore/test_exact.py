@@ -12,7 +12,8 @@ from strongroom.errors import IntegrityError, RestoreError
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import require_manifest
 from strongroom.object_keys import ArchiveId
-from strongroom.restore.target import create_target, find_target, fit_columns
+from strongroom.restore.fit import fit_columns
+from strongroom.restore.target import create_target, find_target
 from tests.support.chain import NOW, Chain, some_settings
 from tests.support.restoring import load, plan, restore
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 
 import psycopg
@@ -14,11 +15,13 @@ from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.restore_records import active_restores
 from strongroom.object_keys import ArchiveId
 from strongroom.restore import load as restore_part_module
+from strongroom.restore.progress import RestoreProgress
 from strongroom.restore.report import require_complete
 from strongroom_local.demo import sample
 from tests.support.chain import NOW, Chain, grants_of, some_settings
 from tests.support.damaging import Vandal
 from tests.support.restoring import load, plan, restore, staging_of
+from tests.support.statements import Watched
 
 AUDIT = """
 CREATE TABLE audit (
@@ -443,18 +446,14 @@ def test_a_restore_that_was_killed_goes_on_behind_its_last_batch(archived, monke
     """The server ends the session in the middle of a part; the next try loads the rest and counts every row once."""
     monkeypatch.setattr(restore_part_module, "BATCH_ROWS", 50)
     planned = plan(archived)
-    copy = restore_part_module._Loader._all_copied
     calls = iter(range(100))
 
-    def dies_at_the_fourth(loader, lines):
+    def end_at_the_fourth(connection):
         if next(calls) == 3:
-            with psycopg.connect(archived.conninfo, autocommit=True) as other:
-                other.execute("SELECT pg_terminate_backend(%s)", [loader._connection.info.backend_pid])
-        return copy(loader, lines)
+            end_session(archived.conninfo, connection.info.backend_pid)
 
-    monkeypatch.setattr(restore_part_module._Loader, "_all_copied", dies_at_the_fourth)
     with pytest.raises(SourceError):
-        load(archived, planned)
+        load(archived, planned, on_batch=end_at_the_fourth)
     assert digest(archived.conninfo)[0] == 56 + 150
 
     parts = load(archived, planned)
@@ -465,19 +464,21 @@ def test_a_restore_that_was_killed_goes_on_behind_its_last_batch(archived, monke
     assert digest(archived.conninfo)[0] == 800
 
 
-def test_looking_at_a_batch_scans_nothing_for_each_of_its_rows(archived, monkeypatch):
-    """Twice as many rows a batch would take four times as long else, and most of a restore's time."""
-    look, plans = restore_part_module._Loader._look, []
+def end_session(conninfo, pid):
+    """End a session on the server's side, and wait until it is gone."""
+    with psycopg.connect(conninfo, autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s)", [pid])
+        while other.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [pid]).fetchone():
+            time.sleep(0.01)
 
-    def explained(loader):
-        [[explanation]] = loader._connection.execute(sql.SQL("EXPLAIN (FORMAT JSON) {}").format(loader.looking))
-        plans.extend(one["Plan"] for one in explanation)
-        return look(loader)
 
-    monkeypatch.setattr(restore_part_module._Loader, "_look", explained)
+def test_looking_at_a_batch_scans_nothing_for_each_of_its_rows(archived):
+    """Otherwise twice as many rows a batch would take four times as long, and most of a restore's time."""
+    watched = Watched()
     restore(archived)
     execute(archived.conninfo, "DELETE FROM audit WHERE id % 2 = 0")
-    report = restore(archived, "restore-2")
+
+    report = restore(archived, "restore-2", on_session=watched)
 
     def scans(node):
         yield from [(node["Relation Name"], node["Node Type"])] if "Relation Name" in node else []
@@ -485,7 +486,7 @@ def test_looking_at_a_batch_scans_nothing_for_each_of_its_rows(archived, monkeyp
             yield from scans(child)
 
     assert (report.inserted, report.unchanged, report.different) == (372, 372, 0)
-    scanned = {scan for one in plans for scan in scans(one)}
+    scanned = {scan for query, plan in watched.plans if "strongroom_rows" in query for scan in scans(plan)}
     assert {relation for relation, _ in scanned} == {"strongroom_rows", "strongroom_added", "audit"}
     assert {relation for relation, kind in scanned if "Index" not in kind} == {"strongroom_rows"}
 
@@ -560,20 +561,27 @@ def test_every_sample_table_is_what_it_was_after_all_due_months_went_and_came_ba
     assert {name: digest(source, name) for name in SAMPLE_TABLES} == before
 
 
-def test_rows_that_are_not_there_are_copied_straight_into_the_table(archived, monkeypatch):
-    """Whoever must be compared first takes several times as long."""
-    monkeypatch.setattr(restore_part_module._Loader, "_rebuild", None)
+def test_rows_that_are_not_there_are_copied_straight_into_the_table(archived):
+    """Rows that must be compared first take several times as long."""
+    watched = Watched()
 
-    report = restore(archived)
+    report = restore(archived, on_session=watched)
 
     assert (report.inserted, report.unchanged, report.different) == (744, 0, 0)
     assert digest(archived.conninfo)[0] == 800
+    assert sum(statement.startswith('COPY "public"."audit"') for statement in watched.statements) == 3
+    assert not rebuilt(watched)
+
+
+def rebuilt(watched):
+    """The statements that gave the server archived lines to rebuild."""
+    return [one for one in watched.statements if one.startswith('COPY "pg_temp"."strongroom_rows"')]
 
 
 def test_one_row_that_is_there_in_another_form_sends_the_rest_of_the_part_the_long_way(archived, monkeypatch):
     monkeypatch.setattr(restore_part_module, "BATCH_ROWS", 50)
     monkeypatch.setattr(restore_part_module, "COMPARED_ROWS", 20)
-    monkeypatch.setattr("strongroom.restore.rows._PIECE_ROWS", 7)
+    monkeypatch.setattr("strongroom.restore.part_batches.PIECE_ROWS", 7)
     execute(
         archived.conninfo, "INSERT INTO audit (id, at, who) OVERRIDING SYSTEM VALUE VALUES (121, '2026-05-04', 'new')"
     )
@@ -609,9 +617,7 @@ def test_progress_of_another_database_is_not_gone_on_with(archived):
     for part in planned.parts:
         manifest = require_manifest(archived.store, ArchiveId.parse(part.archive_id))
         sealed = manifest.verified_part(part.number)
-        progress = restore_part_module.RestoreProgress(
-            **sealed.model_dump(), life="another", done_rows=sealed.rows, inserted=sealed.rows
-        )
+        progress = RestoreProgress(**sealed.model_dump(), life="another", done_rows=sealed.rows, inserted=sealed.rows)
         staging_of(archived, planned, part).save(progress)
 
     restored = load(archived, planned)

@@ -1,7 +1,7 @@
-"""Rows of a table as they lie there after archived rows went in, in the form that archives have.
+"""Rows of the target as they are in the table after the load, in the form that archives have.
 
-What is compared with an archive is made of the table's text alone, by the code that wrote the archive: no value passes
-through a type of today on its way to the comparison, and nothing that a trigger left in the session has a say in it.
+The row that is compared with the archive is made of the table's text alone, by the code that wrote the archive. No value
+passes through a type of today before the comparison, and nothing that a trigger set in the session can change the text.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class FoundRow(NamedTuple):
-    """What lies in the table under the key of an archived row.
+    """What the table holds under the key of an archived row.
 
     Attributes:
-        number: Of the archived row in its batch.
-        added: Whether the batch brought it.
-        there: Whether there is any; if not, the line is one of NULLs.
-        aside: Whether what was put aside lies beside it.
-        line: Its JSON line, of the columns that are compared.
+        number: The archived row's number in its batch.
+        added: Whether this batch inserted it.
+        there: Whether there is a row of that key. If not, the line holds only NULLs.
+        aside: Whether the values of dropped columns are in its side column.
+        line: Its JSON line, with the columns that are compared.
     """
 
     number: int
@@ -43,22 +43,22 @@ class FoundRow(NamedTuple):
     line: bytes
 
 
-class TableReader:
-    """Reads rows of a table back.
+class TargetReader:
+    """Reads rows of the target back.
 
     Args:
-        shape: Of the archive.
-        columns: Those of its columns that the table has, as they were archived.
+        shape: The archive's shape of the table.
+        columns: The archived columns that the table still has, as they were archived.
     """
 
     def __init__(self, connection: Connection, shape: TableShape, columns: Sequence[Column]) -> None:
         self._connection, self._columns = connection, columns
-        self._whole = tuple(columns) == shape.columns
+        self._has_all_columns = tuple(columns) == shape.columns
         self.writer = LineWriter(shape.model_copy(update={"columns": tuple(columns)}))
 
     def values(self) -> sql.Composed:
-        """What a query says of the row ``t``, behind the four other fields of a :class:`FoundRow`: as
-        :func:`shape.row_text` does, of these columns."""
+        """What a query selects of the row ``t``, after the four other fields of a :class:`FoundRow`: the text of these
+        columns, as :func:`strongroom.database.rows.row_text` makes it of all."""
         fields: list[sql.Composable] = [sql.Identifier("t", column.name) for column in self._columns]
         fields += [sql.SQL("{}::text").format(fields[position]) for position in xml_columns(self._columns)]
         return sql.SQL("concat(ROW({}))").format(sql.SQL(", ").join(fields))
@@ -67,10 +67,10 @@ class TableReader:
         """Run a query.
 
         Args:
-            query: Gives the fields of a :class:`FoundRow`, and the values for its line.
+            query: Selects the four first fields of a :class:`FoundRow`, then :meth:`values`.
 
         Returns:
-            The four first fields of each row, and the columns.
+            The four fields of each row, and the columns.
         """
         copying = sql.SQL("COPY ({}) TO STDOUT").format(query)
         with self._connection.cursor() as cursor, cursor.copy(copying) as copy:
@@ -82,7 +82,7 @@ class TableReader:
         return rows, texts
 
     def rows(self, query: sql.Composable) -> list[FoundRow]:
-        """The same as rows."""
+        """Run a query as :meth:`texts` does, and return its rows."""
         marks, texts = self.texts(query)
         lines = self.writer.lines(texts).split(b"\n")[:-1] if marks else []
         return [
@@ -91,8 +91,8 @@ class TableReader:
         ]
 
     def archived(self, lines: Sequence[bytes]) -> Sequence[bytes]:
-        """Archived lines with only those columns that are compared."""
-        if self._whole:
+        """Archived lines with only the columns that are compared."""
+        if self._has_all_columns:
             return lines
         names = [(_quote(column.name).encode(), column.name) for column in self._columns]
         return [self._reduced(names, _FIELDS.decode(line)) for line in lines]

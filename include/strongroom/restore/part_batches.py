@@ -1,6 +1,6 @@
-"""The rows of a proved part, a batch at a time: as COPY reads them, and as JSON lines where they must be compared.
+"""The rows of a proved part, one batch at a time.
 
-Values that lie in a parquet file go to COPY as their texts; no JSON is made of them in between.
+Values of a parquet file go to COPY as texts. They become JSON lines only where rows must be compared one by one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import IO, TYPE_CHECKING
 
 from strongroom.database.rebuild import batches, read_ahead
 from strongroom.formats.codecs import blocks, decompress
-from strongroom.formats.line_reader import LineReader, copy_rows, split_lines
+from strongroom.formats.copy_text import copy_rows
+from strongroom.formats.line_reader import LineReader, split_lines
 from strongroom.records import VerifiedPart
 from strongroom.restore.batch import Batch, Piece
 
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
     from strongroom.formats.line_writer import LineWriter
     from strongroom.formats.row_texts import Texts
 
-_PIECE_ROWS = 500
+PIECE_ROWS = 500
+"""The most rows of one piece of a batch of JSON lines."""
 
 
-class _Lines:
-    """A batch out of a part of JSON lines."""
+class _LineBatch:
+    """A batch of a part of JSON lines."""
 
     def __init__(self, lines: list[bytes]) -> None:
         self._lines = lines
@@ -32,8 +34,8 @@ class _Lines:
         return len(self._lines)
 
     def pieces(self, reader: LineReader) -> Iterator[Piece]:
-        for first in range(0, len(self._lines), _PIECE_ROWS):
-            columns = reader.columns(self._lines[first : first + _PIECE_ROWS])
+        for first in range(0, len(self._lines), PIECE_ROWS):
+            columns = reader.columns(self._lines[first : first + PIECE_ROWS])
             yield Piece(copy_rows(columns), columns.__getitem__)
 
     def lines(self) -> list[bytes]:
@@ -43,22 +45,22 @@ class _Lines:
         return writer.lines(texts) == b"\n".join([*self._lines, b""])
 
 
-def restored_rows(
+def part_batches(
     part: VerifiedPart, handle: IO[bytes], done_rows: int, *, most_rows: int, most_bytes: int
 ) -> Generator[Batch]:
-    """The rows of a part whose compressed file was proved before. Close it before the file.
+    """The rows of a part whose compressed file was proved before. Close the generator before the file.
 
     Args:
-        part: What the file holds.
+        part: The record of the file.
         handle: The file, at its beginning.
         done_rows: How many rows to leave out.
-        most_rows: Of one batch.
+        most_rows: The most rows of one batch.
         most_bytes: About the most bytes of one batch.
     """
     if part.format == "parquet":
-        from strongroom.restore.parquet_rows import text_batches  # and with it Arrow, which JSON lines do without
+        from strongroom.restore.parquet_batches import parquet_batches  # imports Arrow, which JSON lines do not need
 
-        return text_batches(handle, part.shape_sha256, done_rows, most_rows=most_rows, most_bytes=most_bytes)
+        return parquet_batches(handle, part.shape_sha256, done_rows, most_rows=most_rows, most_bytes=most_bytes)
     lines = islice(split_lines(decompress(part.compression_type, blocks(handle), on_chunk=len)), done_rows, None)
-    # Not so above: what Arrow allocates in a second thread comes out of a heap of its own, which cost 18 MB.
-    return read_ahead(map(_Lines, batches(lines, most_lines=most_rows, most_bytes=most_bytes)))
+    # Parquet is not read ahead: memory that Arrow allocates in a second thread comes from a heap of its own, and cost 18 MB.
+    return read_ahead(map(_LineBatch, batches(lines, most_lines=most_rows, most_bytes=most_bytes)))

@@ -1,0 +1,313 @@
+"""Load batches of archived rows into one target, each in one transaction that commits only what equals the archive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import psycopg
+from psycopg import IsolationLevel, errors, sql
+
+from strongroom.database.key_batch import join_by_index
+from strongroom.database.rebuild import UNREADABLE, RebuiltRows, told
+from strongroom.database.retry import retry_transient
+from strongroom.database.session import Connection, fetch_rows, pin, read_life
+from strongroom.errors import IntegrityError, RestoreError
+from strongroom.formats.copy_text import NULL, copy_rows, escape
+from strongroom.ledger.claims import KeepClaim
+from strongroom.records import Column, TableShape
+from strongroom.restore.batch import Batch, Piece
+from strongroom.restore.fit import Fit
+from strongroom.restore.progress import Outcome
+from strongroom.restore.records import DifferentRow, RestoreRequest
+from strongroom.restore.refusals import Refusals
+from strongroom.restore.statements import (
+    HAS_DEFERRABLE,
+    KEYS,
+    WANTED,
+    LoadStatements,
+    fill_temporary_table,
+    temporary_table,
+)
+from strongroom.restore.target import Target
+
+if TYPE_CHECKING:
+    from strongroom.restore.target_rows import FoundRow
+
+_DATES = {"date": "date", "timestamp": "timestamp without time zone", "timestamptz": "timestamp with time zone"}
+
+
+class Loader:
+    """Loads batches of archived rows into one target in one session.
+
+    Args:
+        fit: How the archive's columns go into the target.
+        shape: The archive's shape of the table.
+        request: Which rows are wanted.
+        keep_claim: Called in each transaction; raises when this run no longer holds the partition's claims.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        target: Target,
+        fit: Fit,
+        shape: TableShape,
+        request: RestoreRequest,
+        keep_claim: KeepClaim,
+    ) -> None:
+        from strongroom.restore.target_rows import TargetReader  # imports Arrow, which few steps need
+
+        self._connection, self._keep_claim = connection, keep_claim
+        self._target, self._fit, self._shape, self._request = target, fit, shape, request
+        self.life = read_life(connection)
+        connection.isolation_level = IsolationLevel.READ_COMMITTED
+        self._rebuilt = _rebuilt_rows(connection, target, fit, shape, request)
+        self._reader = TargetReader(connection, shape, fit.compared)
+        self._refusals = Refusals(connection, target, self._reader)
+        [(deferrable,)] = fetch_rows(connection, HAS_DEFERRABLE, target.oid, target.oid)
+        self._statements = LoadStatements(
+            target, fit, shape, self._rebuilt.names, self._reader.values(), has_deferrable=deferrable
+        )
+        self._counted = {name: place for place, name in enumerate(fit.loaded) if name in target.sequences}
+        self._copies = _is_copied_whole(fit, request)
+        self._create_temporary_tables()
+
+    def copy(self, batch: Batch) -> Outcome | None:
+        """Copy one batch into the table, in one transaction.
+
+        Returns:
+            None if nothing was copied, for whatever reason: comparing the batch row by row then finds the reason.
+        """
+        if not self._copies:
+            return None
+        highest = retry_transient(lambda: self._copy_all(batch))
+        # Once a batch cannot be copied, other rows of the part may be in the table, too: the rest is compared.
+        self._copies = highest is not None
+        if highest is None:
+            return None
+        rows = len(batch)
+        return Outcome(rows, wanted=rows, inserted=rows, unchanged=0, different=[], more_different=0, highest=highest)
+
+    def compare(self, lines: list[bytes], *, room: int) -> Outcome:
+        """Insert the missing rows of a batch, and compare all of its rows with the table, in one transaction.
+
+        Args:
+            lines: JSON lines without their newlines.
+            room: How many more different rows may be listed.
+        """
+        try:
+            return retry_transient(lambda: self._insert_and_compare(lines, room))
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error as error:
+            refusal = self._refusals.refused(error)
+            if refusal is None:
+                raise
+            raise refusal from None
+
+    def _create_temporary_tables(self) -> None:
+        key = [self._rebuilt.described[name] for name in self._shape.primary_key]
+        for statement in self._statements.temporary_tables(key):
+            self._connection.execute(statement)
+        if self._request.keys:
+            for statement in temporary_table(WANTED, key, sql.SQL("")):
+                self._connection.execute(statement)
+            self._fill_wanted()
+
+    def _fill_wanted(self) -> None:
+        try:
+            self._fill(WANTED, _wanted_keys(self._request))
+        except psycopg.DataError as error:
+            types = {column.name: column.type for column in self._shape.columns}
+            raise RestoreError(
+                f"a key of the request is no primary key of {self._target}",
+                expected=", ".join(f"{name} ({types[name]})" for name in self._shape.primary_key),
+                found=type(error).__name__,
+                hint="Nothing was loaded. Write the keys as PostgreSQL prints them.",
+            ) from None
+
+    def _fill(self, table: sql.Identifier, rows: bytes) -> None:
+        with self._connection.cursor() as cursor, cursor.copy(fill_temporary_table(table)) as copy:
+            copy.write(rows)
+
+    def _copy_all(self, batch: Batch) -> dict[str, int] | None:
+        """Copy the batch if none of its rows is in the table, and read it back; commit only if it is what was archived.
+
+        Returns:
+            The highest value of each column that a sequence counts; None if nothing was copied.
+        """
+        highest: dict[str, int] = {}
+        equal = False
+        try:
+            with self._connection.transaction():
+                self._set_up()
+                self._keep_claim()
+                copied, keys = self._copy_pieces(batch, highest)
+                equal = copied == len(batch) and self._equals_table(batch, keys)
+                if not equal:
+                    raise psycopg.Rollback
+        except psycopg.OperationalError:
+            raise
+        except (msgspec.MsgspecError, psycopg.Error):
+            return None
+        return highest if equal else None
+
+    def _copy_pieces(self, batch: Batch, highest: dict[str, int]) -> tuple[int, bytes]:
+        """Copy a batch; returns how many rows the server counted, and their keys with their numbers."""
+        places = [self._fit.loaded.index(name) for name in self._shape.primary_key]
+        keys: list[bytes] = []
+        number = 0
+        with self._connection.cursor() as cursor:
+            with cursor.copy(self._statements.copy) as copy:
+                for piece in batch.pieces(self._rebuilt.reader):
+                    copy.write(piece.text)
+                    _note_highest(highest, self._counted, piece)
+                    columns = [piece.column(place) for place in places]
+                    numbers = map(str, range(number, number + len(columns[0])))
+                    keys.append(copy_rows([numbers, *columns]))
+                    number += len(columns[0])
+            return cursor.rowcount, b"".join(keys)
+
+    def _equals_table(self, batch: Batch, keys: bytes) -> bool:
+        """Whether the table holds the rows of a batch as they were archived."""
+        self._settle()
+        self._fill(KEYS, keys)
+        rows, texts = self._reader.texts(self._statements.look_at_copied)
+        return len(rows) == len(batch) and batch.equals(texts, self._reader.writer)
+
+    def _insert_and_compare(self, lines: list[bytes], room: int) -> Outcome:
+        with self._connection.transaction():
+            self._set_up()
+            self._keep_claim()
+            wanted = self._rebuild(lines)
+            inserted = self._connection.execute(self._statements.insert).rowcount
+            self._settle()
+            found = self._reader.rows(self._statements.look_at_rebuilt)
+            archived = dict(enumerate(self._reader.archived(lines)))
+            self._require_unaltered(found, archived, wanted=wanted, inserted=inserted)
+            different = [row for row in found if not row.added and archived.get(row.number) != row.line]
+            self._require_conflicts([row.number for row in different if not row.there])
+            listed = list(self._describe({row.number: row.there for row in different[: max(room, 0)]}))
+            return Outcome(
+                rows=len(lines),
+                wanted=wanted,
+                inserted=inserted,
+                unchanged=wanted - inserted - len(different),
+                different=listed,
+                more_different=len(different) - len(listed),
+                highest=self._highest_rebuilt(),
+            )
+
+    def _set_up(self) -> None:
+        pin(self._connection)
+        join_by_index(self._connection)
+
+    def _settle(self) -> None:
+        """Fire everything that waits for the end of the transaction, and reset what triggers set in the session."""
+        self._connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        self._set_up()
+
+    def _rebuild(self, lines: list[bytes]) -> int:
+        """Have the server read the lines into the temporary table; returns how many rows are wanted."""
+        try:
+            self._rebuilt.fill(lines)
+        except UNREADABLE as error:
+            raise IntegrityError(
+                f"archived rows of {self._shape.schema_name}.{self._shape.table_name} do not read back into their column types",
+                found=told(error),
+                hint="Nothing of this batch was loaded. The bytes are those that were archived; a type has changed since, "
+                "such as an enum without one of its labels or a domain with a stricter check: restore the type first.",
+            ) from None
+        unwanted = self._statements.delete_unwanted(self._request)
+        return len(lines) - (self._connection.execute(unwanted).rowcount if unwanted is not None else 0)
+
+    def _require_unaltered(
+        self, found: Sequence[FoundRow], archived: Mapping[int, bytes], *, wanted: int, inserted: int
+    ) -> None:
+        """Check that each inserted row is in the table as it was archived, and that each wanted row was looked at once.
+
+        Raises:
+            RestoreError: Names the columns that differ.
+        """
+        altered = [row for row in found if row.added and (not row.aside or archived.get(row.number) != row.line)]
+        added = sum(row.added for row in found)
+        if altered or added != inserted or not len({row.number for row in found}) == len(found) == wanted:
+            raise self._refusals.altered(archived, altered, len(altered) or inserted)
+
+    def _require_conflicts(self, numbers: Sequence[int]) -> None:
+        """Check that rows that were not inserted, though the table has no row of their key, conflict with another row.
+
+        Raises:
+            RestoreError: A trigger kept them out.
+        """
+        guards = self._refusals.guards() if numbers else []
+        if not guards:
+            return
+        kept_out = sum(not self._conflicts(number) for number in numbers)
+        if kept_out:
+            raise self._refusals.kept_out(kept_out, guards)
+
+    def _conflicts(self, number: int) -> bool:
+        """Whether one row of the batch cannot be inserted because another has a value that must be unique."""
+        try:
+            with self._connection.transaction(force_rollback=True):
+                self._connection.execute(self._statements.insert_one(number))
+        except (errors.UniqueViolation, errors.ExclusionViolation):
+            return True
+        return False
+
+    def _highest_rebuilt(self) -> dict[str, int]:
+        """The highest value of each column that a sequence counts."""
+        if not self._counted:
+            return {}
+        row: Any = self._connection.execute(self._statements.highest_values(self._counted)).fetchone()
+        return {name: value for name, value in zip(self._counted, row, strict=True) if value is not None}
+
+    def _describe(self, there: Mapping[int, bool]) -> Iterator[DifferentRow]:
+        """Rows that were not loaded, by their numbers, with whether the table has a row of their key."""
+        rows: list[Any] = self._connection.execute(self._statements.keys_of([*there])).fetchall() if there else []
+        for number, key_texts in rows:
+            yield DifferentRow(key=tuple(key_texts), why="changed" if there[number] else "taken")
+
+
+def _rebuilt_rows(
+    connection: Connection, target: Target, fit: Fit, shape: TableShape, request: RestoreRequest
+) -> RebuiltRows:
+    columns = {column.name: column for column in fit.rebuilt}
+    if request.since is not None or request.before is not None:
+        columns = {shape.date_column: _date_column(shape)} | columns
+    collations = {name: _collation(target, name) for name in columns}
+    return RebuiltRows(connection, [*columns.values()], collations=collations, aside=fit.kept_aside)
+
+
+def _date_column(shape: TableShape) -> Column:
+    """The column that dates a row, with a type that does not come from the manifest: the table may no longer have it."""
+    [column] = [column for column in shape.columns if column.name == shape.date_column]
+    return column.model_copy(update={"base_type": _DATES[shape.date_type]})
+
+
+def _collation(target: Target, name: str) -> sql.Composable:
+    """The target's own collation, without which two columns could not be compared."""
+    collation = target.collations.get(name)
+    return sql.SQL(" COLLATE {}").format(sql.Identifier(*collation)) if collation else sql.SQL("")
+
+
+def _is_copied_whole(fit: Fit, request: RestoreRequest) -> bool:
+    """Whether each archived row goes into the table whole, column by column."""
+    whole = not (request.keys or request.since or request.before or fit.kept_aside)
+    return whole and tuple(column.name for column in fit.rebuilt) == fit.loaded
+
+
+def _note_highest(highest: dict[str, int], places: Mapping[str, int], piece: Piece) -> None:
+    """Keep the highest values of some columns of integers, by their places."""
+    for name, place in places.items():
+        values = [int(text) for text in piece.column(place) if text != NULL]
+        if values:
+            highest[name] = max(*values, highest.get(name, values[0]))
+
+
+def _wanted_keys(request: RestoreRequest) -> bytes:
+    """The keys of the request for COPY."""
+    return "".join("\t".join(map(escape, key)) + "\n" for key in request.keys).encode()
