@@ -46,7 +46,8 @@ mutants: setup ## Break the delete in each small way and see that a test notices
 	@$(VENV)/python -m bench.mutants
 
 fuzz: setup ## Fuzz the readers for minutes instead of seconds
-	@HYPOTHESIS_PROFILE=long $(VENV)/python -m pytest tests/domain/formats/test_readers.py
+	@HYPOTHESIS_PROFILE=long $(VENV)/python -m pytest tests/domain/formats/test_readers.py tests/domain/formats/test_any_rows.py \
+		tests/domain/settings/test_any_bytes.py tests/domain/test_any_names.py
 
 test-faults: setup ## Break each step at each of its moments, and count the rows afterwards (WRITE=1; see docs/explain/reliability.md)
 	@$(if $(WRITE),STRONGROOM_FAULTS_TABLE=docs/explain/reliability.md) deploy/test-faults $(ARGS)

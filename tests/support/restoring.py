@@ -8,6 +8,9 @@ from typing import Any
 
 from strongroom.database.session import Connection
 from strongroom.ledger.claims import KeepClaim, running_clock
+from strongroom.ledger.manifest_record import Manifest
+from strongroom.ledger.manifests import require_manifest
+from strongroom.object_keys import ArchiveId
 from strongroom.restore.claims import release_claims, renew_claims
 from strongroom.restore.load import restore_part
 from strongroom.restore.plan import plan_restore
@@ -82,3 +85,13 @@ def restore(
         report = report_restore(connection, chain.store, planned, parts, now=now)
     release_claims(chain.store, planned, owner=restore_id, now=now)
     return report
+
+
+TEN_ROWS = """
+CREATE TABLE audit (id bigint PRIMARY KEY, at timestamptz NOT NULL, who text, badge integer, weight float8);
+INSERT INTO audit SELECT n, '2026-05-02', 'agent ' || n, n, 0.1 FROM generate_series(1, 10) AS n;
+"""
+
+
+def manifest_of(chain: Chain, sequence: int = 1) -> Manifest:
+    return require_manifest(chain.store, ArchiveId("public", "audit", "2026-05", sequence))

@@ -109,7 +109,7 @@ def survey_manifests(
     }
     index = _by_key_and_etag(earlier) if earlier is not None else {}
     if indexed and len(etags) - len(index) >= _WORTH_AN_INDEX:
-        index |= _read_index(store)
+        index |= read_index(store)
     known = {key: index[key, etag] for key, etag in etags.items() if (key, etag) in index}
     missing = [archive for archive in listed if archive not in faults and archive.manifest_key not in known]
     with ThreadPoolExecutor(store.connections) as readers:
@@ -210,7 +210,7 @@ def _by_key_and_etag(survey: Survey) -> dict[tuple[str, str], Manifest]:
     return {(key, survey.etags[key]): manifest for key, manifest in keys.items() if key in survey.etags}
 
 
-def _read_index(store: Store) -> dict[tuple[str, str], Manifest]:
+def read_index(store: Store) -> dict[tuple[str, str], Manifest]:
     """Manifests by key and ETag; empty when there is no index, or none that can be read."""
     present = store.read(MANIFEST_INDEX)
     if present is None:

@@ -10,9 +10,9 @@ from functools import cached_property
 
 from psycopg import sql
 
-from strongroom.database.triggers import SOMEBODYS_TRIGGER
 from strongroom.database.rebuild import RebuiltRows
 from strongroom.database.rows import dated
+from strongroom.database.triggers import SOMEBODYS_TRIGGER
 from strongroom.records import TableShape
 from strongroom.restore.fit import SIDE_COLUMN, Fit
 from strongroom.restore.records import RestoreRequest

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
 
 from tests.support.chain import Chain, some_settings
+from tests.support.full_disk import largest_file
 from tests.support.hourly import (
     DUE,
     EVENTS,
@@ -91,14 +88,3 @@ def delete_all(chain: Chain, plan) -> None:
     """All steps of a run after its plan."""
     for part in chain.seal(plan).parts:
         chain.delete(part)
-
-
-@contextmanager
-def largest_file(size_bytes: int) -> Iterator[None]:
-    """No file of this process grows beyond a size; Python ignores the signal, so the write fails with EFBIG."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

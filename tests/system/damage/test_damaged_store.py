@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from strongroom.errors import IntegrityError, StrongroomError
 from strongroom.formats.codecs import Codec, compress_stream
-from strongroom.ledger.index import _read_index
+from strongroom.ledger.index import read_index
 from strongroom.ledger.manifests import require_manifest
 from strongroom.object_keys import MANIFEST_INDEX, ArchiveId
 from strongroom.storage.store import CHUNK_BYTES
@@ -190,7 +190,7 @@ def test_an_index_of_manifests_that_is_a_bomb_is_as_good_as_none(damaged):
     damaged.vandal.write(MANIFEST_INDEX, a_bomb())
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-    assert _read_index(damaged.chain.store) == {}
+    assert read_index(damaged.chain.store) == {}
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20
 
 
