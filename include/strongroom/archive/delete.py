@@ -23,6 +23,7 @@ from pydantic import Field
 
 from strongroom.database.inspect import InspectedTable, inspect_again
 from strongroom.database.key_batch import BATCH, batch_table, fill_batch, join_by_index, same_key
+from strongroom.database.retry import TRANSIENT, TRIES, retry_transient
 from strongroom.database.rows import in_window
 from strongroom.database.session import Connection, read_identity, read_life
 from strongroom.database.triggers import delete_triggers
@@ -43,14 +44,11 @@ _logger = logging.getLogger(__name__)
 LISTED_KEYS = 10_000
 """How many keys of rows that stayed one part's evidence lists; it always counts all of them."""
 
-_TRIES = 5
-_TRANSIENT = (
-    errors.SerializationFailure,
-    errors.DeadlockDetected,
-    errors.LockNotAvailable,
+_NEWLY_REFERENCED = (
     errors.ForeignKeyViolation,
     errors.RestrictViolation,  # PostgreSQL 18's error for a foreign key with RESTRICT
 )
+"""A row began to refer to one of the batch after the statement had looked; the next try sees it."""
 
 
 class PendingBatch(Record):
@@ -265,20 +263,12 @@ class _Deleting:
 
     def _delete(self, batch: list[bytes], progress: DeleteProgress) -> PendingBatch:
         """Delete one batch; tries again when a transient error rolled it back."""
-        tries = 0
-        while True:
-            tries += 1
-            try:
-                return self._try(batch, progress)
-            except _TRANSIENT:
-                # The whole batch was rolled back. A foreign key violation means that a row began to refer to one of the
-                # batch after the statement had looked; the next try sees it.
-                if tries == _TRIES:
-                    raise
-                time.sleep(0.2 * tries)
-            except psycopg.Error as error:
+        try:
+            return retry_transient(lambda: self._try(batch, progress), also=_NEWLY_REFERENCED)
+        except psycopg.Error as error:
+            if not isinstance(error, (*TRANSIENT, *_NEWLY_REFERENCED)):
                 _blame_trigger(self._connection, self._step.settings, progress, error)
-                raise
+            raise
 
     def _try(self, batch: list[bytes], progress: DeleteProgress) -> PendingBatch:
         """Delete one batch in one transaction, and note it in staging before the commit."""
@@ -326,7 +316,7 @@ def _settle(connection: Connection, progress: DeleteProgress, pending: PendingBa
     """
     tries = 1
     while (status := _status(connection, pending.transaction)) == "in progress":
-        if tries == _TRIES:
+        if tries == TRIES:
             raise SourceError(
                 f"an earlier try of the delete of {progress.archive_id} part {progress.number} has not ended in the database",
                 found=f"its transaction {pending.transaction} in progress",

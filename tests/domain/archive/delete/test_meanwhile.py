@@ -14,6 +14,7 @@ import pytest
 
 from strongroom.archive import delete
 from strongroom.archive.delete import delete_part
+from strongroom.database import retry
 from strongroom.errors import (
     ContendedError,
     HeldError,
@@ -72,7 +73,7 @@ def test_a_batch_that_waits_too_long_for_a_lock_is_tried_again_and_then_given_up
     with psycopg.connect(chain.conninfo) as other:
         other.execute("LOCK TABLE audit IN SHARE MODE")
         with monkeypatch.context() as patched:
-            patched.setattr(delete, "time", SimpleNamespace(monotonic=time.monotonic, sleep=breaks.append))
+            patched.setattr(retry, "time", SimpleNamespace(sleep=breaks.append))
             with pytest.raises(SourceError, match="lock timeout"):
                 impatiently(chain, part)
         assert breaks == pytest.approx([0.2, 0.4, 0.6, 0.8])
