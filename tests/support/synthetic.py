@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
-from strongroom.calendar import Frequency, Partition, Term
+from strongroom.calendar import Frequency, Partition, Term, Window
 from strongroom.ledger.manifest_record import Manifest, ManifestPart, sha256_sums
 from strongroom.object_keys import ArchiveId
 from strongroom.records import Column, SourceIdentity, TableShape, shape_sha256
@@ -22,43 +22,8 @@ def a_manifest(table: str = "audit", key: str = "2026-05", sequence: int = 1, **
     """The sound manifest of a month of 2,000 rows in two parts, filled in where it does not matter."""
     archive = ArchiveId("public", table, key, sequence)
     window = Partition.parse(Frequency.MONTHLY, key).window
-
-    def sha256(of: str) -> str:
-        return hashlib.sha256(f"{archive}{of}".encode()).hexdigest()
-
-    parts = tuple(
-        ManifestPart(
-            number=number,
-            object_key=archive.part_key(number, "zstd"),
-            version_id=None,
-            etag="",
-            start_at=window.start,
-            end_at=window.end,
-            record_count=1000,
-            original_size=500_000,
-            compressed_size=50_000,
-            original_sha256=sha256("original"),
-            sha256=sha256(str(number)),
-            keys_sha256=sha256("keys"),
-            snapshot="1:1:",
-            extracted_at=window.end,
-            verified_at=window.end,
-            proved_rows=1000,
-        )
-        for number in range(2)
-    )
-    shape = TableShape(
-        schema_name="public",
-        table_name=table,
-        date_column="at",
-        date_type="timestamptz",
-        primary_key=("id",),
-        columns=tuple(
-            Column(name=name, type="text", base_type="text", encoding="json")
-            for name in ("id", "at", *(f"c{number}" for number in range(13)))
-        ),
-        well_known_types=True,
-    )
+    parts = tuple(_part(archive, window, number) for number in range(2))
+    shape = _shape(table)
     manifest = Manifest(
         format_version=1,
         archive_id=str(archive),
@@ -86,6 +51,43 @@ def a_manifest(table: str = "audit", key: str = "2026-05", sequence: int = 1, **
         software={},
     )
     return manifest.model_copy(update=changes)
+
+
+def _part(archive: ArchiveId, window: Window, number: int) -> ManifestPart:
+    def sha256(of: str) -> str:
+        return hashlib.sha256(f"{archive}{of}".encode()).hexdigest()
+
+    return ManifestPart(
+        number=number,
+        object_key=archive.part_key(number, "zstd"),
+        version_id=None,
+        etag="",
+        start_at=window.start,
+        end_at=window.end,
+        record_count=1000,
+        original_size=500_000,
+        compressed_size=50_000,
+        original_sha256=sha256("original"),
+        sha256=sha256(str(number)),
+        keys_sha256=sha256("keys"),
+        snapshot="1:1:",
+        extracted_at=window.end,
+        verified_at=window.end,
+        proved_rows=1000,
+    )
+
+
+def _shape(table: str) -> TableShape:
+    names = ("id", "at", *(f"c{number}" for number in range(13)))
+    return TableShape(
+        schema_name="public",
+        table_name=table,
+        date_column="at",
+        date_type="timestamptz",
+        primary_key=("id",),
+        columns=tuple(Column(name=name, type="text", base_type="text", encoding="json") for name in names),
+        well_known_types=True,
+    )
 
 
 def many_manifests(count: int, *, months: int = 100) -> Iterator[Manifest]:

@@ -1,0 +1,16 @@
+"""What the archive store has on record: which archives exist, what became of their rows, who may touch them.
+
+- ``manifest_record``  what a manifest says, and what makes one sound
+- ``manifests``        which manifests there are, and reading one that can be trusted
+- ``index``            all manifests of a store at once, fast
+- ``evidence``         that rows were deleted, or detached with their table partitions
+- ``reread``           sealed archives read back and compared again
+- ``claims``           which run works on a calendar partition; the store's clock
+- ``holds``            legal holds, and what they cover
+- ``restore_records``  which restored rows must stay in their tables
+- ``owner``            which database the store belongs to
+- ``object_lock``      S3's locks on the objects of archives
+- ``stored_records``   one record read from its object
+
+It reads and writes the store only. No database session, and no step of a run, is known here.
+"""

@@ -1,4 +1,4 @@
-"""What was detached with an archive's rows in it: the evidence, and whoever must know of it when rows are counted."""
+"""Evidence that rows left the table: of deletes, and of table partitions that were detached with rows in them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from datetime import datetime
 from pydantic import AwareDatetime, Field
 
 from strongroom.calendar import Window
+from strongroom.ledger.stored_records import read_record
 from strongroom.object_keys import ArchiveId
 from strongroom.records import DeletedPart, Record, Sha256, parse_record
 from strongroom.storage.store import Store
 
+_DETACH = "sound evidence of a detach"
+_UNSOUND = "No row was deleted by this step. Earlier versions of this object may be sound: list them and put the right one back."
+
 
 class DetachedPartition(Record):
-    """A partition that was proved as a whole and detached; it waits to be dropped."""
+    """A table partition that was proved as a whole and detached; it waits to be dropped."""
 
     oid: int
     partition: str = Field(description="Schema and name while it was a partition.")
@@ -27,12 +31,12 @@ class DetachedPartition(Record):
 
     @property
     def window(self) -> Window:
-        """What it holds rows of."""
+        """The span of time that its rows are from."""
         return Window(self.start_at, self.end_at)
 
 
 class LeftPartition(Record):
-    """A partition that the window touches and that stays; its rows are deleted by key."""
+    """A table partition that overlaps the window and stays; its rows are deleted by key."""
 
     partition: str
     reason: str
@@ -45,7 +49,7 @@ class DetachEvidence(Record):
     table: str
     detached: tuple[DetachedPartition, ...]
     left: tuple[LeftPartition, ...]
-    note: str = Field(default="", description="Why no partition could be taken as a whole, where that is so.")
+    note: str = Field(default="", description="Why no partition could be detached, if so.")
     detached_at: AwareDatetime
     drop_after: AwareDatetime
     dag_id: str
@@ -53,38 +57,30 @@ class DetachEvidence(Record):
 
     @property
     def rows(self) -> int:
-        """Rows that wait in detached partitions."""
+        """Rows in detached partitions that wait to be dropped."""
         return sum(one.rows for one in self.detached)
 
 
 def read_detached(store: Store, archive: ArchiveId) -> DetachEvidence | None:
-    """The evidence of an archive's detach; None where there was none.
+    """The evidence of an archive's detach; None if nothing was detached.
 
     Raises:
-        IntegrityError: It is damaged, so nobody knows where the rows are.
+        IntegrityError: It is damaged, so it is unknown where the rows are.
     """
-    present = store.read(archive.detach_evidence_key)
-    return None if present is None else parse_detached(f"{store}{archive.detach_evidence_key}", present[0])
+    return read_record(store, archive.detach_evidence_key, DetachEvidence, what=_DETACH, hint=_UNSOUND)
 
 
 def parse_detached(where: str, body: bytes) -> DetachEvidence:
     """Read the evidence of a detach.
 
     Raises:
-        IntegrityError: It is none.
+        IntegrityError: It is not sound.
     """
-    return parse_record(
-        DetachEvidence,
-        body,
-        where=where,
-        what="sound evidence of a detach",
-        hint="No row was deleted by this step. Earlier versions of this object may be sound: list them and put the right "
-        "one back.",
-    )
+    return parse_record(DetachEvidence, body, where=where, what=_DETACH, hint=_UNSOUND)
 
 
 def detached_windows(store: Store, archive: ArchiveId) -> list[Window]:
-    """What the detached partitions hold rows of, oldest first; windows that meet are one."""
+    """The windows that the detached partitions hold rows of, oldest first; adjacent ones are joined."""
     evidence = read_detached(store, archive)
     windows: list[Window] = []
     for one in sorted((each.window for each in evidence.detached), key=_start) if evidence else ():
@@ -128,13 +124,6 @@ def parse_evidence(where: str, body: bytes) -> DeleteEvidence:
     """Read the evidence of one part's delete.
 
     Raises:
-        IntegrityError: It is none.
+        IntegrityError: It is not sound.
     """
-    return parse_record(
-        DeleteEvidence,
-        body,
-        where=where,
-        what="sound evidence of a delete",
-        hint="No row was deleted by this step. Earlier versions of this object may be sound: list them and put the right "
-        "one back.",
-    )
+    return parse_record(DeleteEvidence, body, where=where, what="sound evidence of a delete", hint=_UNSOUND)

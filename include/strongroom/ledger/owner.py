@@ -1,6 +1,6 @@
-"""An archive store belongs to one database, and remembers which. Somebody says so once; no run ever does.
+"""An archive store belongs to one database, and records which. A person records it once; a run never does.
 
-If a run could claim a store, an emptied bucket or a wrong one would look like a new one.
+If a run could claim a store, an emptied or wrong bucket would look like a new one.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from strongroom.errors import IdentityError, StoreAccessError
+from strongroom.ledger.stored_records import read_record
 from strongroom.object_keys import (
     ARCHIVES,
     EVIDENCE,
@@ -17,19 +18,19 @@ from strongroom.object_keys import (
     sealed_and_kept,
     stored_archive_id,
 )
-from strongroom.records import SourceIdentity, parse_record
+from strongroom.records import SourceIdentity
 from strongroom.storage.store import Store
 
 
 def record_owner(store: Store, source: SourceIdentity) -> bool:
-    """Enter the database as the owner of an empty store that nobody owns. A repeat changes nothing.
+    """Record a database as the owner of an empty store that nobody owns. A repeat changes nothing.
 
     Returns:
-        False if the store belonged to this database before.
+        False if the store already belonged to this database.
 
     Raises:
-        IdentityError: The store belongs to another database, or holds archives and nothing says whose.
-        StoreAccessError: The store writes over what is there, although it is told not to.
+        IdentityError: The store belongs to another database, or holds archives of an unknown one.
+        StoreAccessError: The store overwrites objects although it is told not to.
     """
     if _read_owner(store) is None:
         _refuse_remains(store)
@@ -39,9 +40,9 @@ def record_owner(store: Store, source: SourceIdentity) -> bool:
             if store.swap(SOURCE_IDENTITY, body, etag=None):
                 raise StoreAccessError(
                     f"{store} does not know conditional writes: it wrote {SOURCE_IDENTITY} twice",
-                    expected="If-None-Match: * to be refused where an object is already",
-                    hint="No row was read or deleted. On such a store one run could write over the archive of another: "
-                    "take S3 itself, or a server that honours If-None-Match and If-Match.",
+                    expected="If-None-Match: * to be refused where an object already exists",
+                    hint="No row was read or deleted. On such a store one run could overwrite the archive of another. "
+                    "Use S3 itself, or a server that honours If-None-Match and If-Match.",
                 )
             return True
     require_owner(store, source)
@@ -49,9 +50,9 @@ def record_owner(store: Store, source: SourceIdentity) -> bool:
 
 
 def require_owner(store: Store, source: SourceIdentity) -> None:
-    """See that the store belongs to this database.
+    """Require that the store belongs to this database.
 
-    The server version is not compared: a database stays the same one through an upgrade.
+    The server version is not compared, because a database stays the same one through an upgrade.
 
     Raises:
         IdentityError: The store belongs to another database, or to none.
@@ -68,7 +69,7 @@ def require_owner(store: Store, source: SourceIdentity) -> None:
 
 
 def require_owned(store: Store) -> SourceIdentity:
-    """See that the store belongs to a database, and say to which.
+    """Require that the store belongs to a database, and return which.
 
     Raises:
         IdentityError: It belongs to none, so it is new, emptied, or the wrong one.
@@ -80,35 +81,32 @@ def require_owned(store: Store) -> SourceIdentity:
             expected=f"the owner's record {SOURCE_IDENTITY}",
             found="none",
             hint="Nothing was changed and no row was deleted. If the bucket is new, run `airflow strongroom bucket claim` "
-            "once. If archives were made before, do not claim it: this is the wrong bucket or prefix, or somebody emptied "
+            "once. If it held archives before, do not claim it: this is the wrong bucket or prefix, or somebody emptied "
             "it. Compare both with the settings, and list the earlier versions of its objects.",
         )
     return owner
 
 
 def _read_owner(store: Store) -> SourceIdentity | None:
-    present = store.read(SOURCE_IDENTITY)
-    if present is None:
-        return None
-    return parse_record(
+    return read_record(
+        store,
+        SOURCE_IDENTITY,
         SourceIdentity,
-        present[0],
-        where=f"{store}{SOURCE_IDENTITY}",
         what="a sound record of the store's owner",
         hint="Nothing was written and no row was deleted. Look at its earlier versions and put the right one back.",
     )
 
 
 def _refuse_remains(store: Store) -> None:
-    """A store with archives had an owner, whose record somebody removed."""
+    """Refuse a store with archives: it had an owner, and somebody removed the record."""
     left = next(_remains(store), None)
     if left is not None:
         raise IdentityError(
             f"{store} holds archives, and nothing says of which database",
             expected=f"the owner's record {SOURCE_IDENTITY}, or a store without archives",
             found=left,
-            hint="Nothing was claimed. Find out who removed the record, and put it back from its earlier versions: "
-            "it is what each manifest of this store says in its field `source`.",
+            hint="Nothing was claimed. Find out who removed the record, and put it back from its earlier versions. "
+            "Each manifest of this store has the same content in its field `source`.",
         )
 
 

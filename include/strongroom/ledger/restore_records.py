@@ -1,6 +1,6 @@
-"""Records of what was restored: while one is in force, no run archives the partitions that it names again.
+"""Records of restores: while one is in force, no run archives the partitions that it names again.
 
-A record lies in the store before the first row is loaded, and runs out by itself at its ``until``.
+A record is stored before the first row is loaded, and expires by itself at its ``until``.
 """
 
 from __future__ import annotations
@@ -10,35 +10,40 @@ from datetime import datetime
 
 from strongroom.calendar import Partition
 from strongroom.errors import IntegrityError, NeededError, RestoreError
+from strongroom.ledger.stored_records import read_record
 from strongroom.object_keys import ArchiveId, restores_prefix
 from strongroom.records import RestoreRecord, parse_record
 from strongroom.settings import TableSettings
 from strongroom.storage.store import Store
 
-__all__ = ["RestoreRecord", "active_restores", "active_restores_of", "keep_record", "make_restore_id", "split_table"]
+_SOUND = "a sound record of a restore"
+_UNSOUND = (
+    "Nothing was removed or loaded. It may protect rows and archives: look at its earlier versions and put the right one "
+    "back."
+)
 
 
 def make_restore_id(run_id: str) -> str:
-    """The restore's name, safe as a folder and in an object key, from the Airflow run that does it.
+    """A name for the restore that an Airflow run makes, safe as a folder and in an object key.
 
-    The same run gives the same name. A name of dots alone would lead out of the folder.
+    The same run always gets the same name. A name of dots alone would lead out of the folder.
     """
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", run_id)
     return name if name.strip(".") else f"restore-{len(name)}"
 
 
 def split_table(table: str) -> tuple[str, str]:
-    """Schema and table of a qualified name; ``public`` where no schema is written."""
+    """Schema and table of a qualified name; the schema is ``public`` if none is given."""
     schema_name, _, table_name = table.rpartition(".")
     return schema_name or "public", table_name
 
 
 def keep_record(store: Store, record: RestoreRecord, *, now: datetime) -> RestoreRecord:
-    """Write the record of a restore; a repeat finds the one that is there, and its date.
+    """Write the record of a restore. A repeat returns the existing one, with its date.
 
     Raises:
-        RestoreError: The record is there and has run out, so nothing would protect the rows.
-        IntegrityError: The record that is there speaks of another restore.
+        RestoreError: The existing record has expired, so nothing would protect the rows; or it is of another restore.
+        IntegrityError: The existing record is not sound.
     """
     key = _key(record)
     present = store.read(key)
@@ -53,12 +58,12 @@ def keep_record(store: Store, record: RestoreRecord, *, now: datetime) -> Restor
             f"{store}{key} is the record of another restore",
             expected=", ".join(asked.archive_ids),
             found=", ".join(kept.archive_ids),
-            hint="Nothing was loaded. Start a restore of its own for other archives; do not edit the run's parameters.",
+            hint="Nothing was loaded. Start a new restore for other archives; do not edit the parameters of this run.",
         )
     if kept.until <= now:
         raise RestoreError(
             f"the record of restore {kept.restore_id} ran out at {kept.until:%Y-%m-%d %H:%M} UTC",
-            hint="Nothing was loaded by this try. Start a new restore: its rows are then kept from being archived again.",
+            hint="Nothing was loaded by this try. Start a new restore, so that its rows are not archived again right away.",
         )
     return kept
 
@@ -67,32 +72,25 @@ def parse_restore_record(where: str, body: bytes) -> RestoreRecord:
     """Read the record of a restore.
 
     Raises:
-        IntegrityError: It is none, so it is unknown what it protects.
+        IntegrityError: It is not sound, so it is unknown what it protects.
     """
     return parse_record(
         RestoreRecord,
         body,
         where=where,
-        what="a sound record of a restore",
-        hint="Nothing was removed or loaded. It may protect rows and archives: look at its earlier versions and put the "
-        "right one back.",
+        what=_SOUND,
+        hint=_UNSOUND,
     )
 
 
 def active_restores(store: Store, table: str, now: datetime) -> list[RestoreRecord]:
-    """Records in force at an aware instant of what was restored into a table (``schema.table``), by their ids."""
-    found = []
-    for key in store.keys(restores_prefix(*split_table(table))):
-        present = store.read(key)
-        if present is not None:
-            record = parse_restore_record(f"{store}{key}", present[0])
-            if record.until > now:
-                found.append(record)
-    return found
+    """Records in force at an aware instant of restores into a table (``schema.table``), in the order of their ids."""
+    records = (read_restore_record(store, key) for key in store.keys(restores_prefix(*split_table(table))))
+    return [record for record in records if record is not None and record.until > now]
 
 
 def active_restores_of(store: Store, table: str, partition: Partition, now: datetime) -> tuple[RestoreRecord, ...]:
-    """Records in force that name the partition, or one of another frequency that shares an instant with it."""
+    """Records in force that name the calendar partition, or one of another frequency that overlaps it."""
 
     def touches(key: str) -> bool:
         return Partition.named(key).window.overlaps(partition.window)
@@ -107,7 +105,7 @@ def _key(record: RestoreRecord) -> str:
 def require_wanted(
     store: Store, settings: TableSettings, partition: Partition, archive: ArchiveId, now: datetime
 ) -> None:
-    """See that the rows of an archive may leave the table. Plan has looked too; but a step may be cleared alone, long after.
+    """Require that the rows of an archive may leave the table. Plan checked it too, but this step may be cleared much later.
 
     Raises:
         IntegrityError: The archive was condemned.
@@ -128,12 +126,9 @@ def require_wanted(
 
 
 def read_restore_record(store: Store, key: str) -> RestoreRecord | None:
-    """Read one record of a restore, or None if it is gone.
+    """Read one record of a restore; None if it is gone.
 
     Raises:
-        IntegrityError: It is no such record.
+        IntegrityError: It is not sound.
     """
-    present = store.read(key)
-    if present is None:
-        return None
-    return parse_restore_record(f"{store}{key}", present[0])
+    return read_record(store, key, RestoreRecord, what=_SOUND, hint=_UNSOUND)

@@ -1,0 +1,14 @@
+"""How archives and what belongs to them end. Nothing here makes or reads rows of an archive for a restore.
+
+- ``decide``         which archives are to be purged, and why the others stay
+- ``approve``        what a person was shown and answered, as records in the store
+- ``purge``          one archive removed, and its removal proved, in the order that makes it safe to break off
+- ``certificate``    the intent and the certificate that a purge leaves
+- ``condemn``        an archive given up because a part of it is lost
+- ``sweep``          leftovers of broken runs, and what has expired
+- ``drop_detached``  detached table partitions, dropped after their cooling-off
+- ``drop_warm``      partitions of warm tables, dropped after their term
+- ``report``         the summary of one run
+
+Who must approve is the Airflow side's business; so is when a purge runs.
+"""

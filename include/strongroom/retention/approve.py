@@ -1,7 +1,7 @@
 """What a person was shown before a purge, and what they answered, as records in the store.
 
-Between its tasks Airflow keeps records as XComs, which people with enough rights may write. So `purge` believes none of them:
-what was shown and what was answered it reads from the store, where only the archiver's identity writes.
+Airflow keeps records between tasks as XComs, and people with enough rights can write those. So `purge` trusts none of
+them: it reads what was shown and answered from the store, where only the archiver's identity writes.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from datetime import datetime
 
 from pydantic import AwareDatetime
 
+from strongroom.ledger.stored_records import read_record
 from strongroom.object_keys import answer_key, is_question, question_key, questions_prefix
-from strongroom.records import Record, RunIdentity, Sha256, parse_record
+from strongroom.records import Record, RunIdentity, Sha256
 from strongroom.retention.certificate import NOBODY, Approval
 from strongroom.retention.decide import Decision
 from strongroom.storage.store import Store
 
-_HINT = "Nothing was removed. Clear 'approve' and the tasks after it: it asks again."
+_HINT = "Nothing was removed. Clear 'approve' and the tasks after it to ask again."
 
 
 class PurgeQuestion(Record):
-    """What one run asks a person to approve: archives, each with the SHA-256 of the manifest that was judged."""
+    """The archives that one run asks a person to approve, each with the SHA-256 of the manifest that was judged."""
 
     run: RunIdentity
     asked_at: AwareDatetime
@@ -29,14 +30,14 @@ class PurgeQuestion(Record):
 
 
 class PurgeAnswer(Record):
-    """What a person answered, as Airflow told the task that had asked."""
+    """What a person answered, as Airflow reported it to the task that asked."""
 
     question_key: str
     approval: Approval
 
 
 def keep_question(store: Store, decisions: Sequence[Decision], *, run: RunIdentity, now: datetime) -> PurgeQuestion:
-    """Write down what is about to be shown; the run's latest question is the one that counts."""
+    """Store what is about to be shown. Only the run's latest question counts."""
     shown = {one.archive_id: one.manifest_sha256 for one in decisions if one.manifest_sha256 is not None}
     question = PurgeQuestion(run=run, asked_at=now, shown=shown)
     key = question_key(run.run_id, len(_questions(store, run)) + 1)
@@ -45,7 +46,7 @@ def keep_question(store: Store, decisions: Sequence[Decision], *, run: RunIdenti
 
 
 def keep_answer(store: Store, approval: Approval, *, run: RunIdentity) -> None:
-    """Write down the answer to the run's latest question; does nothing in a store of which nothing was asked."""
+    """Store the answer to the run's latest question; does nothing in a store about which nothing was asked."""
     asked = _latest_question(store, run)
     if asked is not None:
         answer = PurgeAnswer(question_key=asked, approval=approval)
@@ -55,47 +56,46 @@ def keep_answer(store: Store, approval: Approval, *, run: RunIdentity) -> None:
 def approval_of(
     store: Store, decisions: Sequence[Decision], *, run: RunIdentity, four_eyes: Sequence[str], now: datetime
 ) -> dict[str, Approval]:
-    """The approval of each archive that needs a person's, from what lies in the store.
+    """The approval of each archive that needs one from a person, as the store has it.
 
     Args:
         store: Of the archives.
         decisions: About them.
         run: Which Airflow run this is.
-        four_eyes: Archive ids that whoever started the run may not approve.
+        four_eyes: Ids of the archives that whoever started the run may not approve.
         now: Aware instant.
 
     Returns:
-        By archive id. An answer counts for the archives that were shown, with the manifests that they have now.
+        By archive id. An answer counts only for the archives that were shown, with the manifests that they have now.
 
     Raises:
-        IntegrityError: Question or answer cannot be read.
+        IntegrityError: The question or the answer cannot be read.
     """
     question, answer = _read(store, run)
-    found = {}
-    for one in decisions:
-        if question is None or one.manifest_sha256 is None or question.shown.get(one.archive_id) != one.manifest_sha256:
-            found[one.archive_id] = Approval(approved=False, by=NOBODY, at=now, objection="not_shown")
-        elif answer is None:
-            found[one.archive_id] = Approval(approved=False, by=NOBODY, at=now)
-        elif answer.approved and one.archive_id in four_eyes and answer.by == run.triggered_by:
-            found[one.archive_id] = answer.model_copy(update={"approved": False, "objection": "self_approved"})
-        else:
-            found[one.archive_id] = answer
-    return found
+
+    def approval(decision: Decision) -> Approval:
+        shown = None if question is None else question.shown.get(decision.archive_id)
+        if shown is None or shown != decision.manifest_sha256:
+            return Approval(approved=False, by=NOBODY, at=now, objection="not_shown")
+        if answer is None:
+            return Approval(approved=False, by=NOBODY, at=now)
+        if answer.approved and decision.archive_id in four_eyes and answer.by == run.triggered_by:
+            return answer.model_copy(update={"approved": False, "objection": "self_approved"})
+        return answer
+
+    return {one.archive_id: approval(one) for one in decisions}
 
 
 def _read(store: Store, run: RunIdentity) -> tuple[PurgeQuestion | None, Approval | None]:
     asked = _latest_question(store, run)
-    if asked is None or (question := store.read(asked)) is None:
+    if asked is None:
         return None, None
-    where = {"what": "a sound record of an approval", "hint": _HINT}
-    shown = parse_record(PurgeQuestion, question[0], where=f"{store}{asked}", **where)
-    answered = store.read(answer_key(asked))
-    if shown.run != run:  # somebody else's run of the same name
+    what = "a sound record of an approval"
+    question = read_record(store, asked, PurgeQuestion, what=what, hint=_HINT)
+    if question is None or question.run != run:  # another run of the same name asked
         return None, None
-    if answered is None:
-        return shown, None
-    return shown, parse_record(PurgeAnswer, answered[0], where=f"{store}{answer_key(asked)}", **where).approval
+    answer = read_record(store, answer_key(asked), PurgeAnswer, what=what, hint=_HINT)
+    return question, None if answer is None else answer.approval
 
 
 def _latest_question(store: Store, run: RunIdentity) -> str | None:
@@ -103,5 +103,5 @@ def _latest_question(store: Store, run: RunIdentity) -> str | None:
 
 
 def _questions(store: Store, run: RunIdentity) -> list[str]:
-    """Their keys. They are numbered: of two within a second the store's clock does not tell which came first."""
+    """Their keys. They are numbered, because the store's clock cannot order two questions of the same second."""
     return [key for key in store.keys(questions_prefix(run.run_id)) if is_question(key)]

@@ -1,8 +1,8 @@
-"""Give up an archive of which a part is missing or damaged for good, so that its partition is not stuck behind it.
+"""Give up an archive that has lost a part for good, so that its partition is not stuck behind it.
 
-Condemning removes nothing and changes nothing of the archive: it leaves one record as evidence. From then on ``plan``
-does not wait for the archive's delete any more, so rows of it that are still in the table go into the next archive;
-``delete`` deletes nothing by it. Its sound parts can still be restored, and it is purged when its term is over.
+Condemning removes and changes nothing of the archive; it leaves one record as evidence. From then on ``plan`` no longer
+waits for the archive's delete, so those of its rows that are still in the table go into the next archive, and ``delete``
+deletes nothing because of it. Its sound parts can still be restored, and it is purged when its term is over.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from strongroom.ledger.claims import release_claim, take_claim
 from strongroom.ledger.holds import covering, holds_in_force
 from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.reread import ArchiveVerdict, read_deletions, verify_archive
+from strongroom.ledger.stored_records import read_record
 from strongroom.object_keys import ArchiveId
-from strongroom.records import Record, parse_record
+from strongroom.records import Record
 from strongroom.storage.store import Store
 
 
 class CondemnError(StrongroomError):
-    """An archive is not to be condemned, or not so."""
+    """An archive must not be condemned, or the request is incomplete."""
 
 
 class Condemnation(Record):
@@ -33,17 +34,15 @@ class Condemnation(Record):
     who: str
     condemned_at: AwareDatetime
     verdict: ArchiveVerdict
-    lost_rows: int = Field(
-        ge=0, description="Rows of parts that are not sound, and of which the evidence says that they were deleted."
-    )
+    lost_rows: int = Field(ge=0, description="Rows of unsound parts that were deleted, according to the evidence.")
 
 
 def condemn_archive(
     store: Store, archive: ArchiveId, *, why: str, who: str, now: datetime, claim_ttl: timedelta
 ) -> Condemnation:
-    """Read an archive again and, if a part of it is missing or corrupted, put on record that it is given up.
+    """Read an archive again, and record that it is given up if a part of it is missing or corrupted.
 
-    A repeat returns the record that is there.
+    A repeat returns the existing record.
 
     Args:
         store: Where it lies.
@@ -55,8 +54,8 @@ def condemn_archive(
 
     Raises:
         CondemnError: All its parts are there and sound, a legal hold covers it, or a text is empty.
-        ContendedError: A run works on its partition.
-        IntegrityError: It cannot be said what it should be, because its manifest is not sound.
+        ContendedError: A run is working on its partition.
+        IntegrityError: Its manifest is not sound, so it is unknown what the archive should be.
     """
     if not why.strip() or not who.strip():
         raise CondemnError(
@@ -73,14 +72,11 @@ def condemn_archive(
 
 
 def read_condemnation(store: Store, archive: ArchiveId) -> Condemnation | None:
-    """The record that an archive was given up, or None."""
-    present = store.read(archive.condemnation_key)
-    if present is None:
-        return None
-    return parse_record(
+    """The record that an archive was given up; None if it was not."""
+    return read_record(
+        store,
+        archive.condemnation_key,
         Condemnation,
-        present[0],
-        where=f"{store}{archive.condemnation_key}",
         what="a sound condemnation",
         hint="Nothing was changed. Look at its earlier versions and put the right one back.",
     )
@@ -92,7 +88,7 @@ def _condemn(store: Store, archive: ArchiveId, why: str, who: str, now: datetime
     if holding := covering(holds_in_force(store), archive):
         raise CondemnError(
             f"{archive} is under {'; '.join(map(str, holding))}",
-            hint="Nothing was changed. Whoever placed the hold must know that a part is gone: release it first, or get the "
+            hint="Nothing was changed. Whoever placed the hold must know that a part is gone. Release the hold first, or get the "
             "part back.",
         )
     manifest = require_manifest(store, archive)
@@ -101,7 +97,7 @@ def _condemn(store: Store, archive: ArchiveId, why: str, who: str, now: datetime
     bad = [(part, deletion) for part, deletion in judged if part.result in ("missing", "corrupted")]
     if not bad:
         raise CondemnError(
-            f"{archive} is not to be condemned: each part of it is there and sound",
+            f"{archive} was not condemned: each part of it is there and sound",
             expected="a part that is missing or corrupted",
             found=verdict.result,
             hint="Nothing was changed. `airflow strongroom verify` says what is wrong with it, if anything.",

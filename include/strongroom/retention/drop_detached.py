@@ -1,13 +1,12 @@
-"""Drop detached partitions whose cooling-off is over, and only those whose every row was found in a sound archive again.
+"""Drop detached partitions whose cooling-off is over, if every one of their rows is found in a sound archive again.
 
-The archive is read back from the store and each of its keys and digests looked up in the table, under a lock that lets
-readers go on and keeps everybody else out until the table is gone: what was compared is what is dropped. The lock that readers
-would wait for is asked for at the very end, when nothing is left to do but the DROP.
+The archive is read back from the store, and each of its keys and digests is looked up in the table. A lock lets readers
+continue and keeps everybody else out until the table is gone, so what was compared is what is dropped. Only the DROP
+itself, at the very end, takes the lock that readers would wait for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import datetime
 from typing import Literal
@@ -26,13 +25,12 @@ from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.owner import require_owner
 from strongroom.ledger.reread import doubt_about
 from strongroom.ledger.restore_records import active_restores_of
-from strongroom.records import Record, RunIdentity, Sha256, VerifiedPart
+from strongroom.records import Record, RunIdentity, Sha256
 from strongroom.settings import TableSettings
-from strongroom.storage.staging import Staging
 from strongroom.storage.staging_folder import FolderStaging
 from strongroom.storage.store import Store
 from strongroom.tables.archived_keys import restore_keys
-from strongroom.tables.compare import ArchivedRows, Comparison, compare_with_archive, wrong_columns
+from strongroom.tables.compare import ArchivedRows, compare_with_archive, wrong_columns
 from strongroom.tables.guard import GuardedTable, bring_back, guarded_table, guarded_tables, lift_guard
 from strongroom.tables.locks import CONTENDED, briefly, tried
 from strongroom.tables.partitions import settle_detached
@@ -43,8 +41,8 @@ DetachedOutcome = Literal["dropped", "kept", "held", "contended", "unfinished", 
 class DropEvidence(Record):
     """What lies in the store under ``evidence/`` for each detached partition that was dropped.
 
-    It is written before the transaction that drops the table is committed. Should that fail, the table is still there,
-    and the next try leaves a later record.
+    It is written before the transaction that drops the table commits. If the commit fails, the table is still there, and
+    the next try leaves a later record.
     """
 
     archive_id: str
@@ -65,9 +63,9 @@ class DetachedResult(Record):
     """What became of one detached partition.
 
     ``dropped``: it is gone, with evidence. ``kept``: its cooling-off still runs. ``held``: a legal hold covers its archive.
-    ``contended``: a run or a restore has the partition, or somebody's lock was in the way. ``unfinished``: the run that detached it
-    broke off. ``lifted``: it is a partition of the table and can be changed again. ``unverifiable``: not each of its rows is in a
-    sound archive, so it stays.
+    ``contended``: a run or a restore needs the partition, or another session's lock was in the way. ``unfinished``: the run
+    that detached it broke off. ``lifted``: it is a partition of the table, and its rows can be changed again.
+    ``unverifiable``: some of its rows are in no sound archive, so it stays.
     """
 
     table: str
@@ -87,9 +85,9 @@ def purge_detached(
     run: RunIdentity,
     now: datetime,
 ) -> list[DetachedResult]:
-    """Drop the detached partitions of a table that have waited long enough and are still what was proved.
+    """Drop the detached partitions of a table that have waited long enough and still hold what was proved.
 
-    A repeat finds none of them. Guards that broken runs left on partitions are lifted.
+    A repeat finds none of them. Guards that runs left on partitions when they broke off are lifted.
 
     Args:
         connection: A session of an owner of the table, in autocommit mode.
@@ -108,18 +106,18 @@ def purge_detached(
     ]
     if guarded:
         require_owner(store, read_identity(connection))
-    return [_Waiting(connection, store, settings, one, run, now).judge() for one in guarded]
+    return [_Dropping(connection, store, settings, one, run, now).judge() for one in guarded]
 
 
 def _in_the_way() -> ContendedError:
-    """Somebody's lock was in the way for too long; the transaction is to be rolled back."""
+    """Another session held a lock on the table for too long; the transaction must be rolled back."""
     return ContendedError(
-        "somebody else's lock on it was in the way", hint="Nothing was dropped; the next purge tries again."
+        "another session's lock on it was in the way", hint="Nothing was dropped; the next purge tries again."
     )
 
 
-class _Waiting:
-    """One guarded table, and what is to become of it."""
+class _Dropping:
+    """One guarded table while it is checked and dropped."""
 
     def __init__(
         self,
@@ -140,7 +138,7 @@ class _Waiting:
         """Drop it, or say why it stays."""
         ttl = self._settings.claim_ttl
         key = self._archive.claim_key
-        # Not that of the run alone: its other tasks destroy archives meanwhile.
+        # Not the run's name alone: its other tasks claim partitions too, to destroy archives.
         owner = f"{self._run} detached"
         try:
             take_claim(self._store, key, owner=owner, now=self._now, ttl=ttl)
@@ -178,7 +176,7 @@ class _Waiting:
         return self._result("lifted", "it is a partition of the table, and its rows may change again")
 
     def _wanted(self) -> DetachedResult | None:
-        """Why nothing may be removed now, whatever it holds."""
+        """Why nothing may be removed now, whatever the table holds."""
         if holding := "; ".join(map(str, covering(holds_in_force(self._store), self._archive))):
             return self._result("held", holding)
         partition = Partition.named(self._archive.partition_key)
@@ -199,13 +197,13 @@ class _Waiting:
                 return self._result("unverifiable", doubt)
             folder, setting = self._settings.working_folder
             staging = FolderStaging(folder / "detached", str(self._archive), setting=setting)
-            staging.clear()  # or what an earlier try left would not be read back again
+            staging.clear()  # an earlier try may have left files, and what is staged is not read back again
             try:
                 parts = [manifest.verified_part(number) for number in range(len(manifest.parts))]
                 for part in parts:
                     self._keep_claim()
                     restore_keys(self._store, staging, self._connection, manifest.table, part)
-                return self._drop_proved(evidence, record, manifest, parts, staging)
+                return self._drop_proved(evidence, record, manifest, ArchivedRows(manifest.table, parts, staging))
             finally:
                 staging.clear()
         except IntegrityError as error:
@@ -216,60 +214,64 @@ class _Waiting:
         evidence: DetachEvidence,
         record: DetachedPartition,
         manifest: Manifest,
-        parts: Sequence[VerifiedPart],
-        staging: Staging,
+        archived: ArchivedRows,
     ) -> DetachedResult:
         """Compare and drop, in one transaction with the evidence."""
         connection, name = self._connection, self._guarded.name
         connection.isolation_level = IsolationLevel.READ_COMMITTED
         with connection.transaction():
             try:
-                # Nobody has business with this table, so the lock may be waited for as long as for any other.
+                # Nobody needs this table, so waiting for the lock disturbs nobody.
                 connection.execute(sql.SQL("LOCK TABLE ONLY {} IN SHARE MODE").format(name))
             except CONTENDED:
                 raise _in_the_way() from None
-            found = guarded_table(connection, record.oid)
-            if found is None or str(found) != str(self._guarded) or found.tag != self._guarded.tag:
-                return self._result("unverifiable", "it is not the table that was detached")
-            if found.state != "detached" or not found.closed:
-                return self._result(
-                    "unverifiable", f"its guard was opened; make it a partition again: {bring_back(found)}"
-                )
-            if wrong := wrong_columns(connection, record.oid, manifest.table):
-                return self._result("unverifiable", f"its columns are not those that were archived: {wrong}")
-            comparison = compare_with_archive(
-                connection,
-                name,
-                found.tag.window,
-                ArchivedRows(manifest.table, parts, staging),
-                transaction=nullcontext,
-                before_batch=self._go,
-            )
-            if not comparison.proved or comparison.rows != record.rows:
-                return self._result("unverifiable", self._differs(comparison, record))
+            if doubt := self._changed(record, manifest) or self._differs(record, archived):
+                return self._result("unverifiable", doubt)
             if reason := self._wanted():
                 return reason
             self._keep_claim()
             key = self._leave_evidence(evidence, record, manifest)
-
-            def drop() -> None:
-                with briefly(connection):
-                    connection.execute(sql.SQL("DROP TABLE {}").format(name))
-
             try:
-                dropped = tried(drop, between=self._go)
+                dropped = tried(self._drop_table, between=self._go)
             except errors.DependentObjectsStillExist:
                 return self._result("contended", "something else in the database depends on it")
             if not dropped:
                 raise _in_the_way()
         return self._result("dropped", f"{record.rows} rows, each in {self._archive}", rows=record.rows, key=key)
 
+    def _changed(self, record: DetachedPartition, manifest: Manifest) -> str | None:
+        """Why the locked table is not the closed one that was detached; None if it is."""
+        found = guarded_table(self._connection, record.oid)
+        if found is None or str(found) != str(self._guarded) or found.tag != self._guarded.tag:
+            return "it is not the table that was detached"
+        if found.state != "detached" or not found.closed:
+            return f"its guard was opened; make it a partition again: {bring_back(found)}"
+        if wrong := wrong_columns(self._connection, record.oid, manifest.table):
+            return f"its columns are not those that were archived: {wrong}"
+        return None
+
+    def _differs(self, record: DetachedPartition, archived: ArchivedRows) -> str | None:
+        """How the rows of the locked table differ from the archive; None if each of them is in it."""
+        comparison = compare_with_archive(
+            self._connection,
+            self._guarded.name,
+            self._guarded.tag.window,
+            archived,
+            transaction=nullcontext,
+            before_batch=self._go,
+        )
+        if comparison.proved and comparison.rows == record.rows:
+            return None
+        back = f"make it a partition again: {bring_back(self._guarded)}"
+        return f"it is not what was archived: {comparison}, {record.rows} detached; {back}"
+
+    def _drop_table(self) -> None:
+        with briefly(self._connection):
+            self._connection.execute(sql.SQL("DROP TABLE {}").format(self._guarded.name))
+
     def _go(self) -> None:
         self._keep_claim()
         self._holds.look()
-
-    def _differs(self, comparison: Comparison, record: DetachedPartition) -> str:
-        return f"it is not what was archived: {comparison}, {record.rows} detached; make it a partition again: {bring_back(self._guarded)}"
 
     def _leave_evidence(self, evidence: DetachEvidence, record: DetachedPartition, manifest: Manifest) -> str:
         at = self._clock()

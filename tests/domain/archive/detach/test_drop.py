@@ -136,7 +136,7 @@ def test_somebody_who_may_yet_write_the_detached_table_puts_the_drop_off(chain):
 
         [stays] = chain.drop_detached(now=COOLED)
 
-    assert (stays.result, stays.detail) == ("contended", "somebody else's lock on it was in the way")
+    assert (stays.result, stays.detail) == ("contended", "another session's lock on it was in the way")
 
 
 SWAPPED = {
@@ -229,5 +229,5 @@ def test_a_reader_of_the_detached_table_puts_the_drop_off(chain):
         [stays] = chain.drop_detached(now=COOLED)
         other.commit()
 
-    assert (stays.result, stays.detail) == ("contended", "somebody else's lock on it was in the way")
+    assert (stays.result, stays.detail) == ("contended", "another session's lock on it was in the way")
     assert [one.result for one in chain.drop_detached(now=COOLED + timedelta(days=1))] == ["dropped"]
