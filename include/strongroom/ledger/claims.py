@@ -1,9 +1,9 @@
 """A claim keeps two runs of one partition apart, on any number of machines.
 
-It is one small object in the archive store, changed only by compare-and-swap. It runs out by itself when its owner died.
-The promise does not rest on it (the delete's own comparison does); it keeps two runs from doing the same work twice.
-A step takes it when it begins, and one that works in batches looks after it in each of them: whoever stood still for so
-long that another took the claim meanwhile finds that out before it changes anything more.
+It is one small object in the archive store, changed only by compare-and-swap. If its owner dies, it expires by itself.
+The promise does not depend on it (the delete's own comparison keeps that); it stops two runs from doing the same work.
+A step takes it when it begins. A step that works in batches checks and renews it in each batch, so a task that stalls
+until another run takes the claim notices that before it changes anything more.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from strongroom.records import Claim, parse_record
 from strongroom.storage.store import Store
 
 MOST_APART = timedelta(minutes=5)
-"""How far a machine's clock and the store's may be apart; S3 itself refuses requests from 15 minutes on."""
+"""How far a machine's clock may be from the store's. S3 itself refuses requests from 15 minutes on."""
 
 KeepClaim = Callable[[], None]
-"""Says nothing while the claim is ours, renews it in time, and raises once somebody else has had it."""
+"""Renews the claim in time while it is ours, and raises once another run has had it."""
 
 
 def take_claim(store: Store, key: str, *, owner: str, now: datetime, ttl: timedelta) -> Claim:
@@ -29,7 +29,7 @@ def take_claim(store: Store, key: str, *, owner: str, now: datetime, ttl: timede
     Args:
         store: The archive store.
         key: From :func:`strongroom.object_keys.claim_key`.
-        owner: Names the run; a run may take its own claim as often as it likes.
+        owner: Names the run; a run may take its own claim any number of times.
         now: Aware instant.
         ttl: How long the claim holds without being renewed.
 
@@ -58,27 +58,27 @@ def parse_claim(key: str, body: bytes) -> Claim:
     """Read a claim.
 
     Raises:
-        IntegrityError: It is none, so it is unknown who works on the partition.
+        IntegrityError: It is not sound, so it is unknown who works on the partition.
     """
     return parse_record(
         Claim,
         body,
         where=key,
         what="a sound claim",
-        hint="Nothing was changed. See that nobody works on the partition, then remove this object: a claim is taken anew.",
+        hint="Nothing was changed. Make sure that nobody works on the partition, then remove this object; the next run takes a new claim.",
     )
 
 
 def claim_keeper(
     store: Store, keys: Iterable[str], *, owner: str, clock: Callable[[], datetime], ttl: timedelta
 ) -> KeepClaim:
-    """Look after claims that a step has taken: the result is called in each batch of its work.
+    """Keep the claims that a step has taken; it calls the result in each batch of its work.
 
     Args:
         store: The archive store.
         keys: Of the claims.
         owner: Names the run.
-        clock: Says the instant.
+        clock: Returns the current instant.
         ttl: How long the claims hold without being renewed.
     """
     keys = list(keys)
@@ -96,9 +96,9 @@ def claim_keeper(
 
 
 def shared_clock(store: Store, now: datetime) -> Callable[[], datetime]:
-    """A clock that goes on from what the store's says: the same for everybody who takes claims in it.
+    """A clock that continues from the store's: the same one for every machine that takes claims there.
 
-    Windows, terms, grace ages and claims are measured by it, so a machine whose clock is wrong decides nothing.
+    Windows, terms, grace ages and claims are measured by it, so a machine with a wrong clock decides nothing.
 
     Args:
         store: The archive store.
@@ -114,20 +114,20 @@ def shared_clock(store: Store, now: datetime) -> Callable[[], datetime]:
             f"the clocks of this machine and of {store} are {apart.total_seconds():,.0f} seconds apart",
             expected=f"at most {MOST_APART.total_seconds():.0f}",
             found=f"{now:%Y-%m-%d %H:%M:%S} here and {theirs:%Y-%m-%d %H:%M:%S} UTC there",
-            hint="Nothing was changed: by a wrong clock rows would be archived, claims taken over or archives purged before "
-            "their time. Set the clock that is wrong and keep it right with NTP; the task tries again by itself.",
+            hint="Nothing was changed. With a wrong clock, rows would be archived, claims taken over or archives purged before "
+            "their time. Set the wrong clock and keep it right with NTP; the task tries again by itself.",
         )
     return running_clock(theirs)
 
 
 def running_clock(now: datetime) -> Callable[[], datetime]:
-    """A clock that says ``now`` and goes on from there, for work so long that a claim taken at its start is stale."""
+    """A clock that starts at ``now``, for work that takes so long that a claim from its start would expire."""
     started = time.monotonic()
     return lambda: now + timedelta(seconds=time.monotonic() - started)
 
 
 def release_claim(store: Store, key: str, *, owner: str, now: datetime) -> None:
-    """Give the claim back; does nothing if it is not, or no longer, the owner's."""
+    """Release the claim; does nothing if it is not the owner's, or no longer."""
     present = store.read(key)
     if present is None:
         return
@@ -142,8 +142,8 @@ def _lost(key: str, owner: str, held: Claim | None) -> ContendedError:
         f"contended: {key} is no longer held by {owner}",
         expected="the claim that this task took when it began",
         found=f"{held.owner} took it at {held.taken_at:%Y-%m-%d %H:%M:%S} UTC" if held else "no claim",
-        hint="Nothing more was changed by this try: it stood still for longer than its claim holds. "
-        "What it did before is proved; the next try looks at everything again.",
+        hint="Nothing more was changed by this try: it stalled for longer than its claim holds. "
+        "What it did before is proved; the next try checks everything again.",
     )
 
 
@@ -152,5 +152,5 @@ def _contended(key: str, held: Claim) -> ContendedError:
         f"contended: {key} is held by {held.owner}",
         expected="no other run on this partition",
         found=f"a claim from {held.taken_at:%Y-%m-%d %H:%M:%S} UTC that runs out at {held.expires_at:%Y-%m-%d %H:%M:%S} UTC",
-        hint="Nothing was changed. Wait for that run to end; if it is dead, its claim runs out by itself and a retry takes it.",
+        hint="Nothing was changed. Wait for that run to end. If it is dead, its claim expires by itself and a retry takes it.",
     )

@@ -1,8 +1,9 @@
 """Legal holds: what one covers is neither purged nor swept, however old it is, until the hold is released.
 
-A hold is one small object in the archive store. It is changed only by compare-and-swap, and only once: to say that it
-was released, and no delete marker lifts it: it is read through all its versions. It names what it covers by the beginning of an archive id: a table, one partition of it, or one archive. A
-hold on everything stops, beside that, what a hold on a table does not: the delete of archived rows from the database.
+A hold is one small object in the archive store. It changes only by compare-and-swap and only once, when it is released.
+A delete marker does not lift it, because all versions of it are read. It names what it covers by the beginning of an
+archive id: a table, one calendar partition of it, or one archive. A hold on everything also stops what a hold on a table
+does not: the delete of archived rows from the database.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from strongroom.storage.store import Store
 from strongroom.storage.versions import StoredVersion, by_key
 
 EVERYTHING = "*"
-"""What a hold on everything names in :attr:`Hold.what`: no table is called so, as each has its schema before it."""
+"""The value of :attr:`Hold.what` for a hold on everything. It cannot be a table, because tables are named with their schema."""
 
 _READERS = 8
 _RELEASE = ("released_at", "released_by", "release_reason")
@@ -37,14 +38,14 @@ _HOLD_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}")
 
 
 _UNSOUND = (
-    "Nothing was removed, and nothing of this store will be while a hold cannot be read. "
+    "Nothing was removed, and nothing in this store will be while a hold cannot be read. "
     "List its versions: the first one placed the hold, a second one may say that it was released. Let an administrator of "
-    "the bucket remove, by their version ids, those that somebody else wrote."
+    "the bucket remove, by version id, those that somebody else wrote."
 )
 
 
 class HoldError(StrongroomError):
-    """A hold cannot be placed as asked, or there is none of that id."""
+    """A hold cannot be placed or released as asked."""
 
 
 class Hold(Record):
@@ -64,12 +65,12 @@ class Hold(Record):
     release_reason: str | None = None
 
     def covers(self, archive: ArchiveId) -> bool:
-        """Whether the hold speaks of an archive, released or not."""
+        """Whether the hold is on an archive, released or not."""
         return self.what == EVERYTHING or f"{archive}.".startswith(f"{self.what}.")
 
     @property
     def subject(self) -> str:
-        """What it covers, as people say it."""
+        """What it covers, in words."""
         return "everything" if self.what == EVERYTHING else self.what
 
     def __str__(self) -> str:
@@ -77,13 +78,13 @@ class Hold(Record):
 
 
 def covered(schema_name: str, table_name: str, partition_key: str | None = None) -> str:
-    """What a hold on a table, or on one of its partitions, names in :attr:`Hold.what`."""
+    """The value of :attr:`Hold.what` for a hold on a table, or on one of its calendar partitions."""
     folder = table_folder(schema_name, table_name)
     return folder if partition_key is None else f"{folder}.{partition_key}"
 
 
 def parse_coverage(text: str) -> tuple[str, str, str]:
-    """Read what a hold is to cover: schema, table, and the text as :attr:`Hold.what` has it.
+    """Read what a hold should cover. Returns schema, table, and the value of :attr:`Hold.what`.
 
     Raises:
         HoldError: It is neither a table with its schema, nor one with a partition key, nor an archive id.
@@ -133,11 +134,11 @@ def place_hold(store: Store, what: str, *, why: str, who: str, reference: str, n
 
 
 def release_hold(store: Store, hold_id: str, *, who: str, reason: str, now: datetime) -> Hold:
-    """Mark a hold as released; the object stays as evidence. A repeat returns the release that is there.
+    """Mark a hold as released; the object stays as evidence. A repeat returns the existing release.
 
     Raises:
         HoldError: There is no such hold, or no reason is given.
-        ContendedError: Somebody else releases it at this moment.
+        ContendedError: Somebody else is releasing it at the same moment.
     """
     if not who.strip() or not reason.strip():
         raise HoldError(
@@ -176,7 +177,7 @@ def read_holds(store: Store) -> list[Hold]:
 
 
 def _read_all(store: Store, histories: Mapping[str, Sequence[StoredVersion]]) -> list[Hold]:
-    """What all versions of each hold say together."""
+    """The holds, each put together from all its versions."""
     places = [(one.key, one.version_id) for history in histories.values() for one in history if not one.is_marker]
     with ThreadPoolExecutor(_READERS) as readers:
         bodies = list(readers.map(lambda place: store.read(*place), places))
@@ -189,12 +190,12 @@ def _read_all(store: Store, histories: Mapping[str, Sequence[StoredVersion]]) ->
 
 
 def _agreed(store: Store, key: str, versions: Sequence[Hold]) -> Hold:
-    """The hold, released if any version says so; none may say anything else than the others but that."""
+    """The hold, released if any version says so. Its versions may differ in nothing else."""
     placed = {hold.model_copy(update=dict.fromkeys(_RELEASE)) for hold in versions}
     if len(placed) > 1:
         raise IntegrityError(
             f"{store}{key} is not a sound legal hold",
-            expected="versions that differ in its release alone",
+            expected="versions that differ only in the release",
             found=f"{len(placed)} holds",
             hint=_UNSOUND,
         )
@@ -203,7 +204,7 @@ def _agreed(store: Store, key: str, versions: Sequence[Hold]) -> Hold:
 
 
 def holds_in_force(store: Store) -> list[Hold]:
-    """The holds that nobody has released, oldest first; errors as :func:`read_holds`."""
+    """The holds that are not released, oldest first. Raises as :func:`read_holds`."""
     return [hold for hold in read_holds(store) if hold.released_at is None]
 
 
@@ -218,9 +219,9 @@ def on_everything(holds: Iterable[Hold]) -> list[Hold]:
 
 
 class HoldWatch:
-    """Looks again and again whether a hold on everything came.
+    """Checks repeatedly whether a hold on everything was placed.
 
-    A look is one listing: each hold is read once, since one that is released, or is on less, stays so.
+    A check is one listing. Each hold is read only once, because one that is released, or covers less, stays that way.
     """
 
     def __init__(self, store: Store) -> None:
@@ -228,7 +229,7 @@ class HoldWatch:
         self._known: set[str] = set()
 
     def look(self) -> None:
-        """Say nothing while all deletion may go on.
+        """Return while deletion may continue.
 
         Raises:
             HeldError: There is such a hold.
@@ -243,8 +244,8 @@ class HoldWatch:
             raise HeldError(
                 f"held: all deletion in {self._store} is stopped",
                 found="; ".join(map(str, holding)),
-                hint="No row is deleted while this hold is in force; what was deleted before lies in a verified archive. When it "
-                f"is released (`airflow strongroom hold release {holding[0].hold_id}`), clear this task: it goes on behind "
+                hint="No row is deleted while this hold is in force; rows deleted before are in a verified archive. When the hold "
+                f"is released (`airflow strongroom hold release {holding[0].hold_id}`), clear this task: it continues after "
                 "its last batch.",
             )
         self._known.update(fresh)
@@ -262,7 +263,7 @@ def _nothing_to_hold(text: str, found: str | None) -> HoldError:
 def _write(store: Store, hold: Hold, *, etag: str | None) -> Hold:
     key, body = hold_key(hold.hold_id), hold.to_bytes()
     if not store.swap(key, body, etag=etag):
-        # The client asks again when an answer was lost, and then finds the condition broken by itself.
+        # When an answer is lost, the client asks again, and its own first write then fails the condition.
         present = store.read(key)
         if present is None or present[0] != body:
             raise _raced(hold.hold_id)

@@ -1,8 +1,9 @@
 """Which archives exist: all manifests of a store, however many, read in parallel.
 
 Manifests are created once and never overwritten, so what was read under a key and ETag stays true as long as the listing
-shows both. The listing is one of versions: a manifest that has several, or that a delete marker hides, is damaged. The index is one object that holds manifests read before; it only saves requests, is never a source of truth,
-and :func:`write_index` makes it anew from nothing but manifests. What deletes or loads anything reads the manifest itself.
+shows both. Versions are listed: a manifest with several of them, or hidden by a delete marker, is damaged. The index is
+one object that holds manifests read earlier. It only saves requests and is never a source of truth; :func:`write_index`
+makes it anew from manifests alone. Code that deletes or loads anything reads the manifest itself.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pydantic import ValidationError
 from strongroom.errors import IntegrityError
 from strongroom.formats.codecs import BLOCK_BYTES, decompress
 from strongroom.ledger.manifest_record import Manifest
-from strongroom.ledger.manifests import archive_ids, fault_of_versions, read_manifest, require_manifest
+from strongroom.ledger.manifests import archive_ids, fault_of_versions, manifest_exists, read_manifest, require_manifest
 from strongroom.ledger.owner import require_owned
 from strongroom.object_keys import (
     MANIFEST_INDEX,
@@ -35,11 +36,11 @@ from strongroom.storage.store import LARGEST_READ_BYTES, Store
 from strongroom.storage.versions import StoredVersion, by_key, is_there
 
 _WORTH_AN_INDEX = 100
-"""Fewer manifests than this are read faster one by one than by way of the index."""
+"""Fewer manifests than this are read faster one by one than through the index."""
 
 
 class DamagedManifest(Record):
-    """A manifest that is not what it should be: the archive exists, but nothing can be said of it."""
+    """A manifest that is not sound: the archive exists, but nothing reliable is known of it."""
 
     archive_id: str
     problem: str
@@ -47,11 +48,11 @@ class DamagedManifest(Record):
 
 @dataclass(frozen=True)
 class Survey:
-    """What lies in a store: the sound manifests in the order of their archive ids, and the damaged ones.
+    """The manifests of a store: the sound ones in the order of their archive ids, and the damaged ones.
 
     Attributes:
-        strays: Keys among the manifests under which none can lie: somebody else wrote there.
-        etags: ETag of each manifest by its key, as they were listed.
+        strays: Keys among the manifests that no manifest can have: somebody else wrote there.
+        etags: ETag of each manifest by its key, as listed.
         read: How many manifests were read one by one, because the index did not hold them.
     """
 
@@ -89,17 +90,17 @@ def survey_manifests(
     indexed: bool = True,
     earlier: Survey | None = None,
 ) -> Survey:
-    """Look at all manifests, or one table's; a damaged one is named and the rest is read.
+    """Read all manifests, or one table's; damaged ones are named, and the rest is read.
 
     Args:
         store: Where they lie.
         schema_name: Of the one table.
         table_name: Of the one table.
-        indexed: Whether the index may help; without it each manifest is read from its own object.
-        earlier: An earlier look at the same store; what it read is not read again.
+        indexed: Whether to use the index; without it each manifest is read from its own object.
+        earlier: An earlier survey of the same store; what it read is not read again.
 
     Raises:
-        IdentityError: The store is unclaimed: what an emptied bucket lists is not the truth.
+        IdentityError: The store is unclaimed, so it may be an emptied bucket.
     """
     require_owned(store)
     listed, strays = _list_manifests(store, schema_name, table_name)
@@ -129,7 +130,7 @@ def survey_manifests(
 
 
 def stray_keys(store: Store, schema_name: str | None = None, table_name: str | None = None) -> tuple[str, ...]:
-    """Keys among the manifests under which none can lie, and that whoever reads manifests passes over."""
+    """Keys among the manifests that no manifest can have; reading manifests skips them."""
     return _list_manifests(store, schema_name, table_name)[1]
 
 
@@ -151,7 +152,7 @@ def _list_manifests(
 def _faults(
     store: Store, schema_name: str | None, table_name: str | None, listed: Mapping[ArchiveId, Sequence[StoredVersion]]
 ) -> dict[ArchiveId, str]:
-    """What versions and evidence say against manifests that lie there, and against those that should."""
+    """What is wrong, by versions and evidence, with manifests that exist and with those that should exist."""
     evidence = by_key(store.versions(evidence_prefix(schema_name, table_name)))
     written = [key for key, versions in evidence.items() if is_there(versions)]
     faults = {}
@@ -163,8 +164,10 @@ def _faults(
             faults[archive] = f"expected one version of its copy {archive.seal_key}, found {of_copy}"
     destroyed = [archive for archive in certified(written) if archive in listed]
     gone = [archive for archive in emptied_and_kept(written) if archive not in listed]
-    with ThreadPoolExecutor(store.connections) as lookers:  # once more: a run or a purge may have come in between
-        for archive, there in zip(destroyed, lookers.map(lambda one: _is_there(store, one), destroyed), strict=True):
+    with ThreadPoolExecutor(store.connections) as lookers:  # again, because a run or a purge may have come in between
+        for archive, there in zip(
+            destroyed, lookers.map(lambda one: manifest_exists(store, one), destroyed), strict=True
+        ):
             if there:
                 faults[archive] = f"it was destroyed ({archive.destruction_key}), and somebody has put it back since"
         for archive, lost in zip(gone, lookers.map(lambda one: _is_gone(store, one), gone), strict=True):
@@ -173,16 +176,12 @@ def _faults(
     return faults
 
 
-def _is_there(store: Store, archive: ArchiveId) -> bool:
-    return is_there(store.history(archive.manifest_key))
-
-
 def _is_gone(store: Store, archive: ArchiveId) -> bool:
-    return not _is_there(store, archive) and store.head(archive.purge_intent_key) is None
+    return not manifest_exists(store, archive) and store.head(archive.purge_intent_key) is None
 
 
 def each_once(surveys: Iterable[Survey]) -> list[Survey]:
-    """The same surveys without what an earlier one has: two addresses or connections may lead to one bucket."""
+    """The surveys, each without the archives of those before it: two connections may lead to the same bucket."""
     seen: set[str] = set()
     kept = []
     for survey in surveys:
@@ -195,7 +194,7 @@ def each_once(surveys: Iterable[Survey]) -> list[Survey]:
 
 
 def write_index(store: Store, survey: Survey) -> None:
-    """Put the index together anew from a survey of the whole store. Whoever writes last wins; any index is as good."""
+    """Write the index anew from a survey of the whole store. The last writer wins; any index will do."""
     lines = (
         _Indexed(key=key, etag=etag, manifest=manifest).model_dump_json().encode()
         for (key, etag), manifest in _by_key_and_etag(survey).items()
@@ -211,7 +210,7 @@ def _by_key_and_etag(survey: Survey) -> dict[tuple[str, str], Manifest]:
 
 
 def read_index(store: Store) -> dict[tuple[str, str], Manifest]:
-    """Manifests by key and ETag; empty when there is no index, or none that can be read."""
+    """Manifests by key and ETag; empty if there is no index, or it cannot be read."""
     present = store.read(MANIFEST_INDEX)
     if present is None:
         return {}

@@ -1,7 +1,7 @@
 """S3's Object Lock on archives: parts, SHA256SUMS, manifest and its copy cannot be removed before the term is over.
 
-A lock ends at the manifest's `retention_until`. It is made longer and never shorter, and nothing here lifts one: in
-governance mode an administrator may, in compliance mode nobody.
+A lock ends at the manifest's `retention_until`. It is only ever extended. Nothing here lifts a lock: in governance mode
+an administrator can, in compliance mode nobody can.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def lock_archive(store: Store, manifest: Manifest, *, mode: str, now: datetime) 
 
 
 def short_locks(store: Store, manifests: Iterable[Manifest], *, now: datetime) -> Iterator[ShortLock]:
-    """Objects of archives whose term runs on and whose lock does not last as long, archive by archive."""
+    """Objects that are locked for less than the rest of their archive's term, or not at all, archive by archive."""
     for manifest in manifests:
         if manifest.retention_until <= now:
             continue
@@ -68,7 +68,7 @@ def short_locks(store: Store, manifests: Iterable[Manifest], *, now: datetime) -
 
 
 def _objects(store: Store, manifest: Manifest) -> list[tuple[str, str | None]]:
-    """Key and version of everything that makes an archive: of SHA256SUMS, manifest and its copy the newest version."""
+    """Key and version of each object of an archive; for SHA256SUMS, the manifest and its copy the newest version."""
     archive = ArchiveId.parse(manifest.archive_id)
     parts = [(part.object_key, part.version_id) for part in manifest.parts]
     newest = ((key, store.head(key)) for key in (archive.sums_key, archive.seal_key, archive.manifest_key))

@@ -1,4 +1,4 @@
-"""Verify sealed archives again, with nothing but the store, and read what became of their rows."""
+"""Read sealed archives back again and compare them, with nothing but the store; and read what became of their rows."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class PartVerdict(Record):
     """What became of one object of an archive.
 
     ``sound``: read back and equal. ``corrupted``: other bytes. ``missing``: not there. ``hidden``: the version that was
-    verified is sound, but a delete marker or another version lies over it, so who asks for the object by its name alone
-    gets something else, and a lifecycle rule for old versions would remove it.
+    verified is sound, but a delete marker or another version lies over it, so a read by name alone returns something
+    else, and a lifecycle rule for old versions would remove it.
     """
 
     object_key: str
@@ -34,16 +34,16 @@ class PartVerdict(Record):
 
 
 class ArchiveVerdict(Record):
-    """What a sealed archive is worth now."""
+    """The state of a sealed archive now."""
 
     archive_id: str
     record_count: int
     objects: tuple[PartVerdict, ...]
-    problem: str | None = Field(default=None, description="Why nothing can be said of its objects.")
+    problem: str | None = Field(default=None, description="Why its objects could not be compared.")
 
     @property
     def result(self) -> Literal["sound", "corrupted", "missing", "hidden", "unverifiable"]:
-        """The worst of its objects' results; ``unverifiable`` where there is no manifest to compare them with."""
+        """The worst result of its objects; ``unverifiable`` if there is no manifest to compare them with."""
         if self.problem is not None:
             return "unverifiable"
         return max((one.result for one in self.objects), key=_GRAVITY.index, default="sound")
@@ -55,7 +55,7 @@ class ArchiveVerdict(Record):
 
 
 def read_deletions(store: Store, manifest: Manifest) -> list[DeleteEvidence | None]:
-    """For each part of an archive the evidence that its rows were deleted, or None while they were not."""
+    """For each part of an archive, the evidence that its rows were deleted; None if they were not."""
     archive = ArchiveId.parse(manifest.archive_id)
     keys = [archive.delete_evidence_key(part.number) for part in manifest.parts]
     found = ((f"{store}{key}", store.read(key)) for key in keys)
@@ -78,7 +78,7 @@ def verify_archive(store: Store, archive: ArchiveId) -> ArchiveVerdict:
 
 
 def doubt_about(store: Store, archive: ArchiveId) -> str:
-    """Verify an archive again, and say why rows cannot be given up because of it; empty if they can.
+    """Verify an archive again, and say why rows must not be dropped because of it; empty if they may.
 
     Raises:
         IntegrityError: There is no manifest, or it is damaged.
@@ -115,7 +115,7 @@ def _difference(store: Store, part: VerifiedPart) -> str | None:
 
 
 def what_hides(store: Store, part: VerifiedPart) -> str | None:
-    """What lies over the version that was verified; None if nothing does, or a copy with the same content."""
+    """What lies over the version that was verified; None if nothing does, or only a copy with the same content."""
     newest = store.head(part.object_key)
     if newest is None:
         return f"a delete marker lies over version {part.version_id}"

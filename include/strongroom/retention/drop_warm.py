@@ -1,8 +1,8 @@
-"""Take warm partitions down whose term is over, and only those whose every row was found in a sound archive again.
+"""Drop warm partitions whose term is over, if every one of their rows is found in a sound archive again.
 
-The archives of a month are read back from the store, and their keys and digests compared with the rows of the warm
-partition, under a lock that keeps writers out until the partition is gone. A row that differs, or that no archive holds,
-keeps its partition.
+The archives of a month are read back from the store, and their keys and digests are compared with the rows of the warm
+partition, under a lock that keeps writers out until the partition is gone. If a row differs, or no archive holds it, its
+partition stays.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from strongroom.tables.warm_script import function_name
 
 
 class WarmDecision(Record):
-    """What is to become of one warm partition, and why.
+    """Whether one warm partition is to be dropped, and why.
 
     ``expired``: its term is over. ``kept``: its term still runs. ``held``: a legal hold covers an archive of it.
     """
@@ -54,9 +54,9 @@ class ProvedArchive(Record):
 
 
 class WarmEvidence(Record):
-    """What lies in the store under ``evidence/`` for each warm partition that was taken down.
+    """What lies in the store under ``evidence/`` for each warm partition that was dropped.
 
-    It is written before the transaction that drops the partition is committed. Should that fail, the partition is still
+    It is written before the transaction that drops the partition commits. If the commit fails, the partition is still
     there, and the next try leaves a later record of the same month.
     """
 
@@ -93,7 +93,7 @@ def decide_warm(
     holds: Sequence[Hold],
     now: datetime,
 ) -> list[WarmDecision]:
-    """Say which partitions of a warm table have had their time; no row is looked at and nothing removed here.
+    """Decide which partitions of a warm table have reached the end of their term. Reads no row and removes nothing.
 
     The term runs from the end of the month, by the calendar.
 
@@ -105,7 +105,7 @@ def decide_warm(
         now: Aware instant.
 
     Returns:
-        One decision a partition, oldest month first.
+        One decision per partition, oldest month first.
     """
     known = list(archives)
     return [_decide_one(settings, month, months[month], known, holds, now) for month in sorted(months)]
@@ -145,7 +145,7 @@ def _holding(holds: Sequence[Hold], archives: Iterable[Manifest]) -> str:
 
 
 def archives_of(month: str, archives: Iterable[Manifest]) -> list[Manifest]:
-    """The archives that can hold rows of a calendar month; weeks may belong to two."""
+    """The archives that can hold rows of a calendar month. A week can belong to two months."""
     window = Partition.parse(Frequency.MONTHLY, month).window
     return [each for each in archives if each.window.overlaps(window)]
 
@@ -153,7 +153,7 @@ def archives_of(month: str, archives: Iterable[Manifest]) -> list[Manifest]:
 def purge_warm(
     connection: Connection, store: Store, settings: TableSettings, *, run: RunIdentity, now: datetime
 ) -> list[WarmResult]:
-    """Take down every warm partition of a table whose term is over and whose rows are proved. A repeat finds none.
+    """Drop every warm partition of a table whose term is over and whose rows are proved. A repeat finds none.
 
     Args:
         connection: A session of the archiver's role in autocommit mode.
@@ -163,7 +163,7 @@ def purge_warm(
         now: Aware instant.
 
     Returns:
-        One result a partition, oldest month first; none where there is no warm table.
+        One result per partition, oldest month first; none if there is no warm table.
 
     Raises:
         IntegrityError: A hold or a manifest cannot be read.
@@ -185,7 +185,7 @@ def purge_warm(
 
 
 class _Dropping:
-    """One partition on its way out."""
+    """One warm partition while it is checked and dropped."""
 
     def __init__(
         self, connection: Connection, store: Store, settings: TableSettings, partition: str, month: str
@@ -195,7 +195,7 @@ class _Dropping:
         self._name = qualified(WARM_SCHEMA, partition)
 
     def drop(self, archives: Sequence[Manifest], run: RunIdentity, now: datetime) -> WarmResult:
-        """Prove every row of the partition, then take it down, in one transaction with the evidence."""
+        """Prove every row of the partition, then drop it, in one transaction with the evidence."""
         for manifest in archives if self._has_rows() else ():
             if doubt := doubt_about(self._store, ArchiveId.parse(manifest.archive_id)):
                 return self._kept("unverifiable", doubt)
@@ -203,7 +203,7 @@ class _Dropping:
         connection = self._connection
         connection.isolation_level = IsolationLevel.READ_COMMITTED
         with connection.transaction():
-            # Readers go on, writers wait: what is counted now is what the function will drop.
+            # Readers continue, writers wait: what is counted now is what the function drops.
             connection.execute(sql.SQL("LOCK TABLE {} IN SHARE MODE").format(self._name))
             if holding := _holding(holds_in_force(self._store), archives):
                 return self._kept("held", holding)
@@ -212,7 +212,7 @@ class _Dropping:
                 return self._kept(
                     "unverifiable", f"{rows - proved} of its {rows} rows are in no archive as they are here"
                 )
-            # Literals, since a percent sign in the function's name would be read as a parameter beside others.
+            # Literals, because with parameters a percent sign in the function's name would be read as one.
             drop = sql.SQL("SELECT {}({}, {})").format(
                 function_name(warm_name(self._settings)), sql.Literal(self._partition), sql.Literal(rows)
             )
@@ -233,10 +233,10 @@ class _Dropping:
         return bool(row[0])
 
     def _stage_keys(self, archives: Sequence[Manifest]) -> list[sql.Composed]:
-        """Put keys and digests of all archives into temporary tables, one for each form that the table had.
+        """Put the keys and digests of all archives into temporary tables, one for each shape that the table had.
 
         Returns:
-            For each form a condition on the row ``w``: it is among the archived ones, byte for byte.
+            For each shape a condition on the row ``w``: it is among the archived rows, byte for byte.
         """
         columns = set(warm_columns(self._connection, self._partition))
         by_shape: dict[Sha256, list[Manifest]] = {}
@@ -273,7 +273,7 @@ class _Dropping:
         self._connection.execute(sql.SQL("ANALYZE {}").format(staged))
 
     def _copy_keys(self, staged: sql.Identifier, manifest: Manifest) -> None:
-        """Rebuild an archive's keys and digests from its objects; they must have the sum that its manifest says."""
+        """Rebuild an archive's keys and digests from its objects; they must have the checksum in its manifest."""
         folder, setting = self._settings.working_folder
         staging = FolderStaging(folder / "warm", manifest.archive_id, setting=setting)
         staging.clear()
@@ -292,7 +292,7 @@ class _Dropping:
         staging.clear()
 
     def _count(self, conditions: Sequence[sql.Composed]) -> tuple[int, int]:
-        """Rows of the partition, and how many of them are archived as they are."""
+        """The number of rows in the partition, and how many of them are archived as they are."""
         proved = sql.SQL(" OR ").join(conditions) if conditions else sql.SQL("false")
         query = sql.SQL("SELECT count(*), count(*) FILTER (WHERE {}) FROM {} AS w").format(proved, self._name)
         row: Any = self._connection.execute(query).fetchone()

@@ -1,4 +1,4 @@
-"""Where the statistics of a day are kept, and how they read in a log."""
+"""Where a day's statistics are stored, and how they read in a log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _HEAD = ("table", "archives", "rows", "bytes", "on S3", "ratio", "overdue", "lat
 
 
 def keep_statistics(store: Store, statistics: Statistics, page: str) -> tuple[str, str]:
-    """Write statistics and page under the day they were made; those of the same day become earlier versions.
+    """Write the statistics and the page under their day; earlier ones of the same day become earlier versions.
 
     Returns:
         The keys of the JSON document and of the page.
@@ -26,13 +26,13 @@ def keep_statistics(store: Store, statistics: Statistics, page: str) -> tuple[st
 
 
 def _replace(store: Store, key: str, body: bytes, content_type: str) -> None:
-    """Write over what is there. Losing against another writer is as good: both counted at the same moment."""
+    """Overwrite what is there. Losing to another writer does no harm: both counted at the same moment."""
     present = store.read(key)
     store.swap(key, body, etag=present[1] if present else None, content_type=content_type)
 
 
 def log_lines(statistics: Statistics) -> Iterator[str]:
-    """A table in plain text, a line each, with the sum as its last."""
+    """The lines of a plain-text table; the last one is the total."""
     rows = [_HEAD, *(_cells(one.table, one) for one in statistics.tables), _cells("all", statistics.total)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     for row in rows:

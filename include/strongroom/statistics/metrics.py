@@ -1,4 +1,4 @@
-"""The statistics as metrics for Prometheus. Instants are Unix seconds and sizes bytes, as Prometheus has it."""
+"""The statistics as metrics for Prometheus, which wants instants in Unix seconds and sizes in bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from strongroom.statistics.figures import Statistics, TableStatistics
 
 @dataclass(frozen=True)
 class StepFigures:
-    """How one step of one DAG fared, as far back as Airflow remembers.
+    """How one step of one DAG went, as far back as Airflow remembers.
 
     Attributes:
         dag_id: The DAG.
@@ -60,11 +60,11 @@ _TABLE_GAUGES = (
         lambda one: _unix(one.next_run.at if one.next_run else None),
     ),
 )
-"""Name, help and value of what each table has; where the value is None the table has no sample."""
+"""Name, help and value of each table's metrics; a table has no sample if the value is None."""
 
 
 def make_metrics(statistics: Statistics, steps: Sequence[StepFigures]) -> Iterator[Metric]:
-    """Everything there is to tell, as metric families."""
+    """All metric families."""
     for name, words, read in _TABLE_GAUGES:
         family = GaugeMetricFamily(f"strongroom_{name}", words, labels=("table",))
         for table in statistics.tables:

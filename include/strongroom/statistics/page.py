@@ -40,7 +40,7 @@ th { text-align: left; font-weight: 600; color: var(--faint); } th, td { padding
 
 
 def make_page(statistics: Statistics) -> str:
-    """Write the page; names and texts in it are escaped."""
+    """Make the page; names and texts in it are escaped."""
     total = statistics.total
     cards = [
         _card(
@@ -117,7 +117,7 @@ def _archive_row(name: str, one: Figures) -> tuple[str, ...]:
 
 
 def _expiry(one: Figures) -> str:
-    """When the next archive expires that no hold covers: none does while all are held, or there is none."""
+    """When the next archive expires that no hold covers, if there is one."""
     if one.next_expiry_at is None:
         return "held" if one.held_archives else "–"
     return _day(one.next_expiry_at)
@@ -178,7 +178,7 @@ def _card(title: str, chart: str, css: str = "card") -> str:
 
 
 def _bars(points: Sequence[tuple[str, int]], words: Callable[[int], str], unit: int) -> str:
-    """One bar a month, each with its value as a tooltip; unit is what the words go up by."""
+    """One bar per month, each with its value as a tooltip; unit is the factor between the units of the words."""
     if not points:
         return "<p>There is no archive yet.</p>"
     top = _round_up(max(value for _, value in points), unit)
@@ -210,7 +210,7 @@ def _grid(top: int, words: Callable[[int], str]) -> str:
 
 
 def _cost_bars(tables: Sequence[TableStatistics]) -> str:
-    """One bar a table: what its rows cost in the database, and what its archives cost on S3."""
+    """One bar per table: what its rows cost in the database, and what its archives cost on S3."""
     costs = [(table.table, *_hot_and_cold(table)) for table in tables]
     most = max((hot + cold for _, hot, cold in costs), default=0)
     if not most:
@@ -240,7 +240,7 @@ def _svg(inside: str, height: int) -> str:
 
 
 def _months(growth: Sequence[Growth]) -> list[Growth]:
-    """The last months, those without a new archive filled in."""
+    """The last months, including those without a new archive."""
     if not growth:
         return []
     by_month = {one.month: one for one in growth}
@@ -263,7 +263,7 @@ def _running_sizes(growth: Sequence[Growth]) -> list[tuple[str, int]]:
 
 
 def _round_up(value: int, unit: int) -> int:
-    """A top for an axis that divides into four plain numbers: 4, 8, 20, 40, 80, 200, … of the largest unit that fits."""
+    """The top of an axis that divides into four round numbers: 4, 8, 20, 40, 80, 200, … of the largest unit that fits."""
     scale, top = 1, 4
     while value >= scale * unit:
         scale *= unit
@@ -294,7 +294,7 @@ def _size(size_bytes: int) -> str:
 
 
 def _usd(amount: float) -> str:
-    """An amount with two decimals, or with as many as it takes to show that it is not nothing."""
+    """An amount with two decimals, or with four if it is small but not zero."""
     digits = 2 if amount == 0 or abs(amount) >= 0.995 else 4
     sign = "-" if amount < 0 else ""
     return (

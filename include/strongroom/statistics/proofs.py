@@ -1,6 +1,6 @@
-"""When was an archive last read again? One small record for each time, and what follows from them.
+"""When was each archive last read again? One small record for each reading, and what follows from them.
 
-The key of a record says which archive, when and with what result, so that a listing tells how fresh the proof is.
+The key of a record says which archive, when and with what result, so a listing is enough to tell how old each proof is.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Proofs:
 
 
 class Verification(ArchiveVerdict):
-    """The record that an archive was read again. Records of the first versions say neither when nor who; their keys say when."""
+    """The record that an archive was read again. Those of the first versions lack when and who; their keys say when."""
 
     verified_at: AwareDatetime | None = None
     verified_by: str | None = Field(default=None, description="The person, or the run, that had it read.")
@@ -62,7 +62,7 @@ class Reading:
         archive: Which one.
         at: When; aware, UTC.
         result: As in :class:`ArchiveVerdict`.
-        who: Had it read; None where the record does not say.
+        who: Had it read; None if the record does not say.
     """
 
     archive: ArchiveId
@@ -76,14 +76,14 @@ class SampleError(StrongroomError):
 
 
 def verify_and_record(store: Store, archive: ArchiveId, *, who: str, now: datetime) -> ArchiveVerdict:
-    """Read an archive again and leave a record of what was found.
+    """Read an archive again and record what was found.
 
-    An archive whose manifest is damaged or gone cannot be compared with anything: its verdict is ``unverifiable``.
+    An archive whose manifest is damaged or gone cannot be compared with anything, so its verdict is ``unverifiable``.
 
     Args:
         store: Where it lies.
         archive: Which one.
-        who: Has it read, for the record.
+        who: Who has it read, for the record.
         now: Aware UTC instant of the record; two verifications within one second are one.
     """
     try:
@@ -105,7 +105,7 @@ def verify_archives(
     try:
         yield from readers.map(lambda archive: verify_and_record(store, archive, who=who, now=now()), archives)
     finally:
-        readers.shutdown(cancel_futures=True)  # whoever stops listening wants no more of them to be read
+        readers.shutdown(cancel_futures=True)  # a caller that stops early wants no more of them read
 
 
 def latest_readings(
@@ -131,12 +131,12 @@ def _who_read(store: Store, key: str) -> str | None:
     present = store.read(key)
     try:
         return None if present is None else Verification.model_validate_json(present[0]).verified_by
-    except ValidationError:  # what cannot be read says nothing
+    except ValidationError:  # an unreadable record says nothing
         return None
 
 
 def read_proofs(store: Store) -> Proofs:
-    """Look through the reports for what was proved again after the archives were sealed."""
+    """Find in the reports what was proved again after the archives were sealed."""
     verified: dict[str, datetime] = {}
     restored = []
     for key in store.keys(REPORTS):
@@ -171,13 +171,13 @@ def parse_sample(text: str) -> Fraction:
 def choose_sample(
     sealed: Mapping[ArchiveId, datetime], verified: Mapping[str, datetime], share: Fraction
 ) -> list[ArchiveId]:
-    """The archives whose proof is oldest, as many as the share asks for, at least one; longest unread first.
+    """The archives with the oldest proofs, as many as the share asks for and at least one, longest unread first.
 
-    Each archive comes up once in t/n such samples, whenever they are taken and however many archives come between.
+    Each archive comes up once in t/n such samples, whenever they are taken and however many archives are added.
 
     Args:
-        sealed: Archives, each with the instant it was sealed, which was right after it had been read back; for a damaged
-            manifest, which does not say, any early one.
+        sealed: Archives, each with the instant it was sealed, which was right after it was read back. A damaged manifest
+            does not say when; give any early instant.
         verified: From :func:`read_proofs`.
         share: From :func:`parse_sample`.
     """

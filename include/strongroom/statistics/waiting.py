@@ -1,4 +1,4 @@
-"""How many rows of a table wait in the source database for their archive. Reads counts, never a row."""
+"""How many rows of a table wait in the source database to be archived. Reads counts, never a row."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from strongroom.settings import TableSettings
 from strongroom.tables.warm import WARM_SCHEMA, warm_name
 
 _KEY_FORMATS = {Frequency.MONTHLY: "YYYY-MM", Frequency.WEEKLY: 'IYYY-"W"IW', Frequency.DAILY: "YYYY-MM-DD"}
-"""What to_char() makes a partition key of."""
+"""Formats with which to_char() writes a calendar partition's key."""
 
 
 class WaitingPartition(Record):
-    """A partition whose hot retention is over and that still has rows in the table."""
+    """A calendar partition whose hot retention is over and that still has rows in the table."""
 
     partition_key: str
     rows: int
@@ -32,14 +32,16 @@ class TableCounts(Record):
 
     hot_rows: int = Field(description="All its rows, as the server's statistics estimate them.")
     hot_bytes: int = Field(description="On disk, with indexes, TOAST and partitions.")
-    warm_bytes: int | None = Field(description="Of the warm table, likewise; None where there is none.")
+    warm_bytes: int | None = Field(description="The same of the warm table; None if there is none.")
     waiting: tuple[WaitingPartition, ...] = Field(description="Oldest first; only partitions with rows.")
-    undated_rows: int = Field(description="Without a date, or with one outside of all partitions; no run takes them.")
+    undated_rows: int = Field(
+        description="Without a date, or with one outside all calendar partitions; no run archives them."
+    )
     counted_at: AwareDatetime
 
 
 def count_waiting(connection: Connection, settings: TableSettings, *, now: datetime) -> TableCounts:
-    """Count what is due in a table. An index on the date column makes it quick.
+    """Count the rows that are due in a table. An index on the date column makes it fast.
 
     Args:
         connection: A session on the source database.
@@ -79,7 +81,7 @@ def _require_table(connection: Connection, settings: TableSettings) -> None:
 
 
 def _warm_bytes(connection: Connection, settings: TableSettings) -> int | None:
-    """The size of the warm table; None where the settings want none, or nobody has made it yet."""
+    """The size of the warm table; None if the settings want none, or it does not exist yet."""
     if not settings.warm:
         return None
     name = warm_name(settings)
@@ -90,7 +92,7 @@ def _warm_bytes(connection: Connection, settings: TableSettings) -> int | None:
 
 
 def _size(connection: Connection, name: sql.Identifier) -> tuple[int, int]:
-    """Rows and bytes of the table and its partitions; rows are counted where the server has no estimate yet."""
+    """Rows and bytes of the table with its table partitions; rows are counted if the server has no estimate yet."""
     row: Any = connection.execute(
         "SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint, coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint, "
         "bool_or(c.reltuples < 0) FROM pg_catalog.pg_class c WHERE c.relkind <> 'p' AND (c.oid = %(table)s::regclass "
@@ -108,7 +110,7 @@ def _waiting(connection: Connection, settings: TableSettings, now: datetime) -> 
     newest = newest_due(settings.frequency, settings.hot_retention, now)
     if newest is None:
         return ()
-    # Plain dates are read as whatever type the column has, so that its index serves; the session's zone is UTC.
+    # Plain dates take the type of the column, so that its index is used; the session's time zone is UTC.
     query = sql.SQL(
         "SELECT to_char(t.{column}, {form}), count(*) FROM {table} AS t WHERE t.{column} >= {first} AND t.{column} < {end} "
         "GROUP BY 1 ORDER BY 1"
