@@ -118,6 +118,3 @@ def _remains(store: Store) -> Iterator[str]:
 
 def _named(source: SourceIdentity) -> str:
     return f"{source.database} (oid {source.database_oid}, system {source.system_identifier})"
-
-
-claim_store = record_owner
