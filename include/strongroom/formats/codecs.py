@@ -29,7 +29,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Codec:
-    """What is really used to compress, after any fallback."""
+    """The compression that is used, after any fallback."""
 
     type: CompressionType
     level: int | None
@@ -39,7 +39,7 @@ def choose_codec(wanted: Compression) -> Codec:
     """Decide what to compress with.
 
     Raises:
-        ConfigurationError: zstd is wanted, cannot be loaded, and the settings allow no fallback.
+        ConfigurationError: zstd is wanted but cannot be loaded, and the settings allow no fallback.
     """
     if wanted.type != "zstd" or zstandard is not None:
         return Codec(wanted.type, wanted.effective_level)
@@ -57,7 +57,7 @@ def choose_codec(wanted: Compression) -> Codec:
 def compress_stream(codec: Codec, source: IO[bytes], target: IO[bytes]) -> None:
     """Compress all of one stream into another. The same input and codec give the same bytes."""
     if codec.type == "zstd":
-        # The frame's own checksum lets `zstd -t` find damage without our sums.
+        # With the frame's own checksum, `zstd -t` finds damage without our sums.
         compressor = zstandard.ZstdCompressor(level=codec.level or 3, write_checksum=True)
         compressor.copy_stream(source, target, read_size=BLOCK_BYTES, write_size=BLOCK_BYTES)
     elif codec.type == "gzip":
@@ -83,10 +83,10 @@ def decompress(
     Args:
         compression_type: What the stream was compressed with.
         chunks: The compressed bytes.
-        on_chunk: Sees each compressed chunk once, in order, all of them: for hashing.
+        on_chunk: Called with each compressed chunk, in order; used for hashing.
 
     Raises:
-        IntegrityError: The stream is damaged, ends early, or goes on after its end.
+        IntegrityError: The stream is damaged, ends early, or has bytes after its end.
     """
 
     def seen() -> Iterator[bytes]:

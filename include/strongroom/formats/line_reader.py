@@ -1,6 +1,6 @@
-"""JSON lines read back into rows for ``COPY … FROM STDIN``, each value as its type's own input takes it.
+"""JSON lines back to rows for ``COPY … FROM STDIN``, each value in the form that its type reads.
 
-Values are taken out of a line as they stand: a number's digits are never those of a float.
+Values are copied from the line as text: no number passes through a float.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class LineReader:
     """Reads JSON lines back into rows for ``COPY … FROM STDIN``.
 
     Args:
-        columns: What to read of each line, in the order that COPY is to have; a line may have others.
-        aside: Names of fields whose values follow, all in one JSON object; no names, no such object.
+        columns: The columns to read, in the order of the COPY; a line may have others.
+        aside: Names of fields whose values follow together in one JSON object; without names there is none.
     """
 
     def __init__(self, columns: Sequence[Column], aside: Sequence[str] = ()) -> None:
@@ -39,7 +39,7 @@ class LineReader:
                 (f"f{position}", type_, msgspec.field(name=name))
                 for position, (name, type_) in enumerate(zip(self._names, self._types, strict=True))
             ]
-            # What a line holds refers to nothing, so the collector of garbage need not look at it.
+            # The values of a line hold no references, so the garbage collector need not track them.
             decode = msgspec.json.Decoder(msgspec.defstruct("Line", fields, gc=False)).decode
             self._decoded = lambda lines: map(msgspec.structs.astuple, map(decode, lines))
         self._aside = [msgspec.json.encode(name).decode() for name in aside]
@@ -56,7 +56,7 @@ class LineReader:
         try:
             try:
                 fields = list(zip(*self._decoded(lines), strict=True))
-            except RecursionError:  # of a document that is nested deeper than the decoder goes
+            except RecursionError:  # a document is nested deeper than the decoder allows
                 fields = list(zip(*self._decoded_flat(lines), strict=True))
             columns = [read(values) for read, values in zip(self._reads, fields, strict=False)]
             if self._aside:
@@ -69,12 +69,12 @@ class LineReader:
         return columns
 
     def _decoded_by_name(self, lines: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
-        """For names that the decoder knows no way to match."""
+        """For names that the decoder cannot match."""
         for line in lines:
             yield self._typed(_BY_NAME.decode(line))
 
     def _decoded_flat(self, lines: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
-        """For values nested however deep: the decoder sees none of what they hold."""
+        """For values of any depth: the decoder does not see what is inside them."""
         for line in lines:
             flat, taken_out = _flattened(line)
             found = _BY_NAME.decode(flat)
@@ -158,7 +158,7 @@ def _texts(values: Sequence[msgspec.Raw]) -> list[str]:
 
 
 def _literals(values: Sequence[msgspec.Raw]) -> Sequence[str]:
-    """Arrays' literals. Most tables have the same few arrays again and again: each is made once."""
+    """Array literals. Most tables repeat a few arrays, so each different one is made once."""
     texts = [bytes(value) for value in values]
     each_once = [*set(texts)]
     written = dict(zip(each_once, escape_all([*map(_literal, each_once)]), strict=True))
@@ -187,7 +187,7 @@ def _array_literal(value: bytes | msgspec.Raw) -> Iterator[str]:
 
 
 def split_lines(source: Iterable[bytes]) -> Iterator[bytes]:
-    """Lines of a stream of blocks, without their newlines."""
+    """The lines of a stream of blocks, without their newlines."""
     begun: list[bytes] = []  # of a line that goes on: joined once, however many blocks it has
     for block in source:
         first, *further = block.split(b"\n")

@@ -1,8 +1,8 @@
-"""JSON lines out of the texts of values, as PostgreSQL writes them: byte for byte those of :func:`shape.json_line`.
+"""JSON lines from the texts in which PostgreSQL writes values: byte for byte those of :func:`strongroom.database.rows.json_line`.
 
-A row as text costs the server little more than half of what ``row_to_json`` would, and this process has a core of its
-own. Rows are converted a batch at a time and column by column, by Arrow: the interpreter only sees values that need
-more than quotes around them. :mod:`strongroom.formats.line_reader` is the way back.
+A row as text costs the server little more than half of ``row_to_json``, and this process has a core of its own. Arrow
+converts a batch of rows column by column; Python handles only values that need more than quotes around them.
+:mod:`strongroom.formats.line_reader` does the reverse.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Parts as parquet files: written out of the texts of values, and read back into the same JSON lines.
+"""Parts as parquet files: written from the texts of values, and read back as the same JSON lines.
 
-A column whose type Arrow has, too, becomes a column of that type; all others hold PostgreSQL's text. Whatever a typed
-column does not give back letter for letter (infinity, NaN in a numeric, a year BC) travels as text besides, in one
-further column: see :func:`exact_name`. So each value comes back exactly, and the file's schema depends on the table alone.
+A column whose type Arrow has becomes a column of that type; all others hold PostgreSQL's text. A value that a typed column
+would not return letter for letter (infinity, NaN in a numeric, a year BC) is also stored as text, in one further column:
+see :func:`exact_name`. So each value is restored exactly, and the file's schema depends on the table alone.
 
-The file says itself which table it holds and how it was compressed. It is written front to back in row groups of bounded
-size, and read back in batches; its footer is at the end, so reading needs a file and not a stream.
+The file's metadata holds the table's shape and the compression. It is written front to back in row groups of limited size,
+and read in batches. Its footer is at the end, so reading it needs a file, not a stream.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _PAGE_BYTES, _DICTIONARY_BYTES = 256 << 10, 64 << 10
 """Of one page, and of a column's dictionary. Only columns of few values gain by one: with a mebibyte, files were a quarter larger."""
 
 READ_ROWS, READ_BYTES = 4000, 2 << 20
-"""The same of what is read at a time."""
+"""The most rows, and about the most bytes in memory, that are read at a time."""
 
 _TABLE, _COMPRESSION = b"strongroom.table", b"strongroom.compression"
 """Keys of the file's own metadata: the table's shape, and what the pages were compressed with."""
@@ -49,7 +49,7 @@ _EXACT = msgspec.json.Decoder(dict[str, str])
 _PLAIN_FLOAT = r"^-?(?:[1-9][0-9]{0,5}|0)(?:\.[0-9]+)?$"
 _SMALL_FLOAT = r"^-?0\.0000"
 _UNSOUND = (pa.ArrowException, msgspec.MsgspecError, OSError, ValueError, KeyError, TypeError)
-"""What reading bytes that are no part of ours may raise."""
+"""Errors that Arrow and others raise when they read something that is not one of our parts."""
 
 _UNREADABLE = ("infinity", "-infinity", "NaN")
 """Texts that may fill whole columns, and that no date, timestamp or decimal of Arrow's can be."""
@@ -71,11 +71,11 @@ class _Kind:
 
 
 class PartWriter:
-    """Writes one part, in a ``with`` block; what the block leaves with an error is no parquet file.
+    """Writes one part, in a ``with`` block. If the block ends with an error, the file is not valid parquet.
 
     Args:
         shape: Of the table.
-        handle: Where to; it is never sought in.
+        handle: The file to write; it need not be seekable.
         codec: What its pages are compressed with.
     """
 
@@ -128,7 +128,7 @@ class PartWriter:
 
     @property
     def sha256(self) -> str:
-        """Of the whole file, behind the block."""
+        """Of the whole file, once the block has ended."""
         return self._target.sha256.hexdigest()
 
     def _flush(self) -> None:
@@ -149,11 +149,11 @@ def parquet_texts(handle: IO[bytes], shape_sum: str) -> Iterator[tuple[TableShap
     """The texts of a part's values, some rows at a time, each time with the table's shape.
 
     Args:
-        handle: A file that can be sought in.
-        shape_sum: :func:`shape.shape_sha256` of the table that it should hold.
+        handle: A seekable file.
+        shape_sum: :func:`strongroom.records.shape_sha256` of the table that it should hold.
 
     Raises:
-        IntegrityError: It is no such file, or damaged.
+        IntegrityError: It is not such a file, or is damaged.
     """
     with _damage_named(), pq.ParquetFile(handle, page_checksum_verification=True) as file:
         shape = _shape(file, shape_sum)
@@ -173,7 +173,7 @@ def _damage_named() -> Iterator[None]:
 
 
 def _batches(file: Any) -> Iterator[Any]:
-    """Few rows at a time where they are large. Arrow alone fills batches with the rows of as many row groups as it takes."""
+    """Fewer rows at a time if they are large. Arrow alone would fill each batch from as many row groups as needed."""
     for number in range(file.num_row_groups):
         for batch in file.iter_batches(READ_ROWS, row_groups=[number], use_threads=False):
             rows = max(1, batch.num_rows * READ_BYTES // max(1, batch.nbytes))
@@ -338,7 +338,7 @@ _NO_NUMBERS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
 class _Summed:
-    """A file that is written front to back, and summed on the way; once it has ended, writing does nothing."""
+    """A file that is hashed while it is written front to back. After its end, writing does nothing."""
 
     closed = ended = False
 
@@ -356,7 +356,7 @@ class _Summed:
         self._handle.flush()
 
     def close(self) -> None:
-        """The handle is closed by who opened it."""
+        """The opener closes the handle."""
 
 
 def _shape(file: Any, shape_sum: str) -> TableShape:

@@ -1,4 +1,4 @@
-"""What extract_to_staging writes of a part: JSON lines or a parquet file, and beside it keys and digests."""
+"""The files that extract_to_staging writes for a part: JSON lines or parquet, and beside them keys and digests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from strongroom.settings import TableSettings
 
 @contextmanager
 def part_files(shape: TableShape, settings: TableSettings, rows: IO[bytes], keys: IO[bytes]) -> Iterator[PartFiles]:
-    """Write a part's rows into two files; their sums are there when the block ends."""
+    """Write a part's rows into two files; their sums are complete when the block ends."""
     if settings.format != "parquet":
         yield PartFiles(shape, rows, keys)
         return
@@ -31,9 +31,9 @@ def part_files(shape: TableShape, settings: TableSettings, rows: IO[bytes], keys
 
 
 class PartFiles:
-    """Makes lines and digests of a batch of rows at a time, and sums them up.
+    """Makes lines and digests of one batch of rows at a time, and hashes them.
 
-    A parquet file has the sum of its lines, too, though they are not written: it must give them back.
+    The lines are hashed for parquet, too, though they are not written: reading the file must give the same lines.
     """
 
     def __init__(self, shape: TableShape, rows: IO[bytes] | PartWriter, keys: IO[bytes]) -> None:

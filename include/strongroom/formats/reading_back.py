@@ -1,4 +1,4 @@
-"""A part read back from its compressed form: both sums in one pass, and what they must be equal to."""
+"""Read a part back from its compressed form: both sums in one pass, compared with the part's record."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from strongroom.records import ChecksummedPart, CompressedPart
 
 @contextmanager
 def kept_aside(stream: Iterable[bytes], folder: Path | None) -> Iterator[IO[bytes]]:
-    """A stream as a file that can be sought in, and that has no name and ends with the block.
+    """A stream as a seekable file without a name, which is gone when the block ends.
 
     Args:
-        stream: Is read to its end.
-        folder: Where there is room for it; None takes the system's folder for temporary files.
+        stream: It is read to its end.
+        folder: Where to put the file; None means the system's folder for temporary files.
 
     Raises:
         StagingError: The disk is full.
@@ -43,7 +43,7 @@ def kept_aside(stream: Iterable[bytes], folder: Path | None) -> Iterator[IO[byte
 
 @dataclass(frozen=True)
 class ReadBack:
-    """What a compressed stream turned out to be."""
+    """Sums and counts of a compressed stream."""
 
     sha256: str
     size_bytes: int
@@ -60,7 +60,7 @@ class ReadingBack:
     Args:
         part: What it should be.
         chunks: The compressed stream.
-        scratch: Folder for a nameless copy of a parquet file, whose end must be read first; None takes the system's.
+        scratch: Folder for a nameless copy of a parquet file, which must be seekable; None means the system's.
     """
 
     def __init__(self, part: CompressedPart, chunks: Iterator[bytes], scratch: Path | None = None) -> None:
@@ -70,8 +70,8 @@ class ReadingBack:
         self._size_bytes = self._original_size_bytes = self._lines = 0
 
     def blocks(self) -> Iterator[bytes]:
-        """The decompressed content: the JSON lines. Stops with an error as soon as there is more of it than there should
-        be, or of the compressed bytes; and before a parquet file is looked into, if its sum is another."""
+        """The decompressed content: the JSON lines. Raises as soon as there is more content, or more compressed bytes,
+        than the record says; and for parquet before the file is opened, if its sum differs."""
         for block in self._parquet() if self._part.format == "parquet" else self._decompressed():
             self._original_sha256.update(block)
             self._original_size_bytes += len(block)
@@ -120,7 +120,7 @@ def _parquet_lines(handle: IO[bytes], part: CompressedPart) -> Iterator[bytes]:
 
 
 def require_equal(part: CompressedPart, found: ReadBack) -> None:
-    """See that a stream is the part it should be.
+    """Check that a stream is the part it should be.
 
     Raises:
         IntegrityError: Says what differs.

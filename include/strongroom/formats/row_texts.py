@@ -1,4 +1,4 @@
-"""Rows out of the text in which PostgreSQL writes whole rows, taken apart into columns.
+"""Split the text in which PostgreSQL writes whole rows into columns.
 
 A row's text is ``(1,,"two words")``: fields between commas, quoted where they hold anything else than plain characters,
 quotes and backslashes doubled inside quotes; nothing at all is NULL and ``""`` the empty string. See
@@ -24,7 +24,7 @@ Texts = list[pa.Array]
 
 
 def read_copy(columns: Sequence[Column], rows: bytes) -> tuple[list[bytes], Texts]:
-    """Take what a COPY says of some rows apart.
+    """Split the rows of a COPY into columns.
 
     Args:
         columns: Of the table.
@@ -44,11 +44,11 @@ def read_copy(columns: Sequence[Column], rows: bytes) -> tuple[list[bytes], Text
 
 
 def read_rows(columns: Sequence[Column], rows: bytes, count: int) -> Texts:
-    """Take a batch of rows apart.
+    """Split a batch of rows into columns.
 
     Args:
         columns: Of the table.
-        rows: Each row as :func:`shape.row_text` has the server write it with the settings of :data:`source.PINNED`, in UTF-8, but without
+        rows: Each row as :func:`strongroom.database.rows.row_text` has the server write it with the pinned settings of a session, in UTF-8, but without
             its brackets; a newline between each two.
         count: How many rows these are.
 

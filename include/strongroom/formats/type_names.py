@@ -1,7 +1,7 @@
-"""Names of PostgreSQL types as text: only what ``format_type()`` can write may become part of a statement.
+"""Names of PostgreSQL types: only text that ``format_type()`` can write may become part of a statement.
 
-A manifest lies in a store where others may write, and its type names cannot be passed as parameters or quoted as a
-whole. So each is read here by the grammar that ``format_type()`` writes by, in which there is no room for anything else.
+Others may be able to write to the store that holds a manifest, and a type's name can neither be a parameter nor be quoted as
+a whole. So each name is checked against the grammar of ``format_type()``, which leaves no room for anything else.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ NUMBERS = INTEGERS | {"real", "double precision", "numeric"}
 
 
 def without_modifier(text: str) -> str:
-    """A type's name without what it says in brackets: ``numeric(8,2)`` and ``timestamp(3) with time zone``."""
+    """A type's name without the part in brackets: ``numeric(8,2)`` and ``timestamp(3) with time zone``."""
     return _WITHIN_BRACKETS.sub("", text)
 
 
 def is_type_name(text: str) -> bool:
-    """Whether ``format_type()`` may have written a text: ``numeric(8,2)[]``, ``public."My type"``."""
+    """Whether ``format_type()`` can have written a text: ``numeric(8,2)[]``, ``public."My type"``."""
     return _TYPE_NAME.fullmatch(text) is not None
 
 

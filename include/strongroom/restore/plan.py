@@ -83,10 +83,7 @@ def plan_restore(
         own = shape_of_its_own(shapes)
         plan = plan.model_copy(update={"creates_target": True})
     else:
-        raise RestoreError(
-            f"there is no table {plan.target}",
-            hint="Nothing was loaded. Name another target, or ask for it to be created from the archive's columns.",
-        )
+        raise _no_target(plan)
     if request.dry_run:
         return plan
     take_claims(store, plan, owner=owner, now=now, ttl=claim_ttl)
@@ -94,6 +91,13 @@ def plan_restore(
     if own is not None:
         create_target(connection, own, *split_table(plan.target))
     return plan.model_copy(update={"until": record.until})
+
+
+def _no_target(plan: RestorePlan) -> RestoreError:
+    return RestoreError(
+        f"there is no table {plan.target}",
+        hint="Nothing was loaded. Name another target, or ask for it to be created from the archive's columns.",
+    )
 
 
 def _plan(
