@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
+import botocore
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError, SSLError
 
@@ -35,6 +37,9 @@ _NONE = frozenset(
         "NoSuchPublicAccessBlockConfiguration",
     }
 )
+
+_USER_AGENT = f"strongroom/{version('strongroom')} botocore/{botocore.__version__}"
+"""What the logs of an S3 server show. botocore's own is built anew for each request, which takes a tenth of the request."""
 
 _NOTHING_CHANGED = "Nothing was overwritten, and no row is deleted before its archive is proved."
 
@@ -139,6 +144,7 @@ def make_client(
         region_name=settings.region,
         endpoint_url=endpoint_url,
         config=Config(
+            user_agent=_USER_AGENT,
             connect_timeout=settings.connect_timeout_seconds,
             read_timeout=settings.read_timeout_seconds,
             max_pool_connections=settings.max_connections,

@@ -73,8 +73,10 @@ def interrupted(demo_stack: Stack) -> tuple[int, str, bool]:
 
 
 @pytest.fixture(scope="module")
-def finished(demo_stack: Stack, interrupted) -> tuple[str, dict[str, Any]]:
-    """The demo run again after the interruption, its stack kept: output and result."""
+def finished(demo_stack: Stack, request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """A demo whose stack is kept, output and result; after an interrupted one, if a test of this session asks for that."""
+    if any("interrupted" in item.fixturenames for item in request.session.items):
+        request.getfixturevalue("interrupted")
     return run_demo(demo_stack, "--keep")
 
 
@@ -92,6 +94,7 @@ def failed(demo_stack: Stack, finished) -> tuple[int, str, int]:
     return demo.returncode, output, rows
 
 
+@pytest.mark.exhaustive
 def test_ctrl_c_stops_everything_and_says_so(interrupted):
     """No process is left, and the last words tell what is safe."""
     status, output, alive = interrupted
@@ -101,6 +104,7 @@ def test_ctrl_c_stops_everything_and_says_so(interrupted):
     assert not alive
 
 
+@pytest.mark.exhaustive
 def test_the_next_demo_finds_all_that_the_interrupted_one_left(demo_stack, interrupted, finished):
     """Rows and secrets are kept while the stack is down."""
     login = "user {}, password {}".format(*demo_stack.login)

@@ -70,6 +70,7 @@ def wrong_connection(stack: Stack, airflow: Airflow) -> dict:
     return body | {"password": connection["password"]}
 
 
+@pytest.mark.exhaustive
 def test_a_wrong_password(stack, airflow, wrong_connection):
     """The plan fails at its first try; with the right password the cleared run goes through."""
     query(stack.source_conninfo(), create_table("password", due_day()))
@@ -99,6 +100,7 @@ def test_a_missing_connection(stack, airflow):
     )
 
 
+@pytest.mark.exhaustive
 def test_a_missing_table(stack, airflow):
     """The plan fails at its first try; when the table is there the cleared run goes through."""
     query(stack.source_conninfo(), create_table("elsewhere", due_day()))
@@ -113,6 +115,7 @@ def test_a_missing_table(stack, airflow):
     require_archived(stack, "missing")
 
 
+@pytest.mark.exhaustive
 def test_a_hold_on_everything(stack, airflow):
     """The delete fails at its first try and has deleted nothing; cleared after the release it goes through."""
     query(stack.source_conninfo(), create_table("held", due_day()))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
+import pytest
+
 from tests.system.e2e.helpers import Books, query, wait_for
 from tests.system.e2e.rehearsals import NARROW, create_table, dag_of, due_day, table_of
 
 
+@pytest.mark.exhaustive
 def test_a_part_begins_when_the_one_before_has_made_room(stack, airflow):
     """Where one part may be under way at a time, none is extracted before the one before it was read back."""
     query(stack.source_conninfo(), create_table(NARROW, due_day()))

@@ -145,6 +145,7 @@ def let_it_cool_off(stack: Stack, key: str) -> None:
     stack.object_store.client("admin").put_object(Bucket=BUCKET, Key=key, Body=json.dumps(evidence).encode())
 
 
+@pytest.mark.exhaustive
 def test_a_partition_is_detached_by_the_scheduler_and_dropped_by_the_purge_after_its_cooling_off(
     stack, airflow, purging
 ):

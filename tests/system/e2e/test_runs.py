@@ -241,6 +241,7 @@ def test_a_run_without_a_key_is_refused_with_what_to_do(airflow, archived):
         airflow.trigger("archive__audit_events", None)
 
 
+@pytest.mark.exhaustive
 def test_two_runs_of_one_partition_at_once_archive_each_row_once(stack, airflow):
     """A backfill and a trigger of the same day: one does the work; the other is told who does, or finds nothing due."""
     dag_id, table = dag_of("twice"), table_of("twice")
