@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_TICKS = os.sysconf("SC_CLK_TCK")
+TICKS = os.sysconf("SC_CLK_TCK")
 _LOOK_SECONDS = 0.25
 _SHARE = 0.03
 """Of one core, what looking at memory and staging may take from the work that is measured."""
@@ -91,23 +91,23 @@ class Meter:
 
     def _cpu(self, clients: Sequence[int]) -> tuple[float, float, float]:
         # Whoever started the servers has them among its children.
-        server, store = _cpu_seconds([self.server_pid]), _cpu_seconds([self.store_pid])
-        return _cpu_seconds(clients, without=(self.server_pid, self.store_pid)), server, store
+        server, store = cpu_seconds([self.server_pid]), cpu_seconds([self.store_pid])
+        return cpu_seconds(clients, without=(self.server_pid, self.store_pid)), server, store
 
 
-def _cpu_seconds(roots: Iterable[int], *, without: Iterable[int] = ()) -> float:
+def cpu_seconds(roots: Iterable[int], *, without: Iterable[int] = ()) -> float:
     """CPU time of process trees without some branches, and of their processes that ended and were waited for."""
-    branches = _tree(without)
-    tree, before = _tree(roots), None
+    branches = process_tree(without)
+    tree, before = process_tree(roots), None
     while tree.keys() != before:  # one that just ended may be missing, and its parent have been read before it
-        tree, before = _tree(roots), tree.keys()
-    return sum(sum(map(int, fields[11:15])) for pid, fields in tree.items() if pid not in branches) / _TICKS
+        tree, before = process_tree(roots), tree.keys()
+    return sum(sum(map(int, fields[11:15])) for pid, fields in tree.items() if pid not in branches) / TICKS
 
 
 def _resident_mb(roots: Iterable[int], *, without: Iterable[int]) -> float:
     """Proportional resident memory of process trees without some branches."""
     total_kb = 0
-    for pid in _tree(roots).keys() - _tree(without).keys():
+    for pid in process_tree(roots).keys() - process_tree(without).keys():
         try:
             lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
         except OSError:  # it has just ended
@@ -116,7 +116,7 @@ def _resident_mb(roots: Iterable[int], *, without: Iterable[int]) -> float:
     return total_kb / 1024
 
 
-def _tree(roots: Iterable[int]) -> dict[int, list[str]]:
+def process_tree(roots: Iterable[int]) -> dict[int, list[str]]:
     """The processes of some trees by pid, each with what ``/proc/PID/stat`` says behind its name."""
     every: dict[int, list[str]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):

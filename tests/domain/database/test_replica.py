@@ -15,7 +15,6 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from strongroom.archive import delete
 from strongroom.archive.extract_to_staging import extract_part
 from strongroom.database import replica
 from strongroom.database.replica import read_source
@@ -23,6 +22,7 @@ from strongroom.database.session import Connection, open_source
 from strongroom.errors import ConfigurationError, SourceAccessError, SourceError
 from strongroom.records import ExtractedPart, PlannedPart
 from strongroom.settings import DeleteLimits
+from strongroom.tables import delete_batch
 from strongroom.tables.pace import Neighbours
 from strongroom_local.servers.postgres import PostgresServer
 from tests.support.chain import Chain, some_settings
@@ -317,7 +317,7 @@ def test_progress_that_a_standby_never_saw_is_not_believed_when_it_takes_over(
     try:
         heir.start()
         follows_no_more(heir, scalar(source, "SELECT pg_current_wal_lsn()::text"))
-        real, calls = delete._try_batch, itertools.count(1)
+        real, calls = delete_batch.fill_batch, itertools.count(1)
 
         def break_off(*arguments: Any) -> Any:
             if next(calls) == 3:
@@ -325,7 +325,7 @@ def test_progress_that_a_standby_never_saw_is_not_believed_when_it_takes_over(
             return real(*arguments)
 
         with monkeypatch.context() as patched:
-            patched.setattr(delete, "_try_batch", break_off)
+            patched.setattr(delete_batch, "fill_batch", break_off)
             with pytest.raises(SourceError):
                 chain.delete(part)
         assert rows(chain) == 20

@@ -10,13 +10,13 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from strongroom.archive import delete
 from strongroom.calendar import Frequency, Partition
 from strongroom.errors import IntegrityError, UnarchivableError
 from strongroom.ledger.evidence import DeleteEvidence
 from strongroom.ledger.holds import EVERYTHING, place_hold
 from strongroom.object_keys import SOURCE_IDENTITY, ArchiveId
 from strongroom.retention.drop_warm import WarmEvidence, WarmResult, purge_warm
+from strongroom.tables import delete_batch
 from strongroom.tables.warm_script import warm_script
 from tests.support.chain import NOW, RUN, Chain, some_settings
 from tests.support.database import AUDIT, execute, scalar
@@ -104,15 +104,15 @@ def test_a_row_that_changed_stays_in_the_live_table_and_is_not_moved(chain):
 
 def test_a_crash_between_batches_leaves_each_row_in_one_of_the_two_and_is_gone_on_with(chain, monkeypatch):
     sealed = chain.seal(chain.plan())
-    original, calls = delete._advance, []
+    original, calls = delete_batch.fill_batch, []
 
     def crash(*arguments: Any) -> Any:
         calls.append(arguments)
-        if len(calls) == 3:
-            raise KeyboardInterrupt  # after the third batch was committed, before the next begins
+        if len(calls) == 4:
+            raise KeyboardInterrupt  # after the third batch was committed
         return original(*arguments)
 
-    monkeypatch.setattr(delete, "_advance", crash)
+    monkeypatch.setattr(delete_batch, "fill_batch", crash)
     with pytest.raises(KeyboardInterrupt):
         chain.delete(sealed.parts[0])
     after_crash = chain.figures()

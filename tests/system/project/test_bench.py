@@ -121,7 +121,7 @@ def test_no_cpu_second_of_a_process_that_just_ended_is_lost(monkeypatch):
 
     missed = [{1: stat(5, 0)}, {1: stat(5, 100)}]
     looks = iter([*missed, {1: stat(5, 0), 2: stat(100, 0)}, *missed])
-    monkeypatch.setattr(usage, "_tree", lambda roots: next(looks) if roots else {})
-    monkeypatch.setattr(usage, "_TICKS", 1)
+    monkeypatch.setattr(usage, "process_tree", lambda roots: next(looks) if roots else {})
+    monkeypatch.setattr(usage, "TICKS", 1)
 
-    assert [usage._cpu_seconds([1]), usage._cpu_seconds([1])] == [105, 105]
+    assert [usage.cpu_seconds([1]), usage.cpu_seconds([1])] == [105, 105]
