@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from hypothesis import HealthCheck, settings
 
 from strongroom.database.session import Connection
+from strongroom.formats.codecs import Codec
 from strongroom.formats.reading_back import ReadingBack, require_equal
 from strongroom.ledger.manifest_record import Manifest, sha256_sums
+from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.reread import ArchiveVerdict
 from strongroom.object_keys import ArchiveId
 from strongroom.restore.claims import release_claims
@@ -207,3 +210,23 @@ def mend_part(document: Any, manifest: Manifest, body: bytes) -> None:
     document["parts"][0].update(compressed_size=len(body), sha256=parts[0].sha256)
     document["compressed_size"] = sum(part.compressed_size for part in parts)
     document["checksum"] = sha256(sha256_sums(tuple(parts))).hexdigest()
+
+
+A_FEW = settings(
+    max_examples=12, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def a_part_of(damaged: Damaged, codec: Codec, original: bytes, packed: bytes) -> Any:
+    part = require_manifest(damaged.chain.store, damaged.archive).verified_part(0)
+    return part.model_copy(
+        update={
+            "compression_type": codec.type,
+            "rows": original.count(b"\n"),
+            "original_size_bytes": len(original),
+            "compressed_size_bytes": len(packed),
+            "original_sha256": sha256(original).hexdigest(),
+            "compressed_sha256": sha256(packed).hexdigest(),
+            "sha256": sha256(packed).hexdigest(),
+        }
+    )

@@ -13,7 +13,7 @@ from strongroom.errors import ConfigurationError, SourceAccessError, Unarchivabl
 from strongroom.object_keys import SOURCE_IDENTITY
 from tests.support.chain import Chain, some_settings
 from tests.support.database import AUDIT, execute, scalar
-from tests.support.proxies import MADE_UP_PROCESS, Pooler
+from tests.support.database_proxy import MADE_UP_PROCESS, Pooler
 from tests.support.standby import Standby
 
 

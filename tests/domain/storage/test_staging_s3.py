@@ -70,7 +70,7 @@ def left_on_machines(chain: Chain) -> list[str]:
     ("format", "compression", "versioned"),
     [("jsonl", "zstd", True), ("jsonl", "none", False), ("parquet", "zstd", False)],
 )
-def test_each_step_may_run_on_another_machine_and_nothing_is_left(
+def test_each_step_may_run_on_another_machine_and_nothing_is_left(  # five fixtures and three cases
     source, object_store, bucket, unversioned, tmp_path, format, compression, versioned
 ):
     staging = bucket if versioned else unversioned
@@ -219,7 +219,7 @@ DAMAGED = {
 
 @pytest.mark.parametrize(("step", "name", "format"), DAMAGED.values(), ids=DAMAGED.keys())
 @pytest.mark.parametrize("change", [lambda body: flipped(body, 900), None], ids=["a bit", "gone"])
-def test_damage_to_an_object_of_staging_is_found_before_anything_is_deleted(
+def test_damage_to_an_object_of_staging_is_found_before_anything_is_deleted(  # five fixtures and four cases
     source, object_store, bucket, unversioned, tmp_path, step, name, format, change
 ):
     chain = chain_over(unversioned, source, object_store, bucket, tmp_path, format=format)

@@ -18,8 +18,9 @@ from strongroom_local.servers.ports import LOOPBACK
 from strongroom_local.servers.postgres import PostgresServer
 from strongroom_local.servers.s3 import ObjectStore
 from tests.support.chain import some_settings
+from tests.support.database_proxy import DatabaseProxy
 from tests.support.ledger import Ledger, Tally, examine, opened
-from tests.support.proxies import DatabaseProxy, HoldingProxy, Moment, Watch, pass_all
+from tests.support.proxies import HoldingProxy, Moment, Watch, pass_all
 from tests.system.faults.matrix import MATRIX
 from tests.system.faults.progress import TELLER
 from tests.system.faults.steps import ARCHIVE_STEPS, CLAIM_TTL, Ending, Place, Steps, step_process

@@ -10,8 +10,9 @@ import pytest
 from strongroom_local.servers.ports import LOOPBACK
 from tests.support.chain import Chain, some_settings
 from tests.support.database import execute
+from tests.support.database_proxy import DatabaseProxy
 from tests.support.ledger import Ledger, examine, opened, read_archives
-from tests.support.proxies import DatabaseProxy, HoldingProxy, Moment, proxied_client
+from tests.support.proxies import HoldingProxy, Moment, proxied_client
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ No Docker engine is needed and none was ever used. What can run without one runs
 against SeaweedFS, the scripts of deploy/compose against PostgreSQL and the store, the certificates in a handshake.
 """
 
+# One file of more than 400 lines: every test reads the same docker-compose.yaml and the services in it.
+
 from __future__ import annotations
 
 import base64
