@@ -14,6 +14,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+from psycopg.conninfo import make_conninfo
+
 from strongroom_local.servers.ports import LOOPBACK
 from strongroom_local.servers.postgres import PostgresServer
 from strongroom_local.servers.s3 import ObjectStore
@@ -49,6 +51,9 @@ class Scene:
     conninfo: str
     bucket: str
     folder: Path
+
+    def __post_init__(self) -> None:
+        self.conninfo = make_conninfo(self.conninfo, connect_timeout=_WAIT_SECONDS)  # a busy machine may need a while
 
     def scenario(
         self,
