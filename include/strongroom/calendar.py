@@ -26,11 +26,11 @@ FIRST_YEAR, LAST_YEAR = 1970, 9998
 EPOCH = datetime(FIRST_YEAR, 1, 1, tzinfo=timezone.utc)
 
 LONGEST_TERM_DAYS = 366_000
-"""No term is longer than a thousand years: a longer one is a slip of the keyboard."""
+"""No term is longer than a thousand years: a longer one is a typing error."""
 
 
 class Frequency(str, Enum):
-    """How a table is cut into partitions; the period's word is what people say about it."""
+    """How a table is cut into partitions."""
 
     MONTHLY = "monthly"
     WEEKLY = "weekly"
@@ -79,11 +79,11 @@ class Window:
         return self.start <= instant < self.end
 
     def overlaps(self, other: Window) -> bool:
-        """Whether the two share an instant."""
+        """Whether the two windows share an instant."""
         return self.start < other.end and other.start < self.end
 
     def covers(self, other: Window) -> bool:
-        """Whether every instant of the other is in this one too."""
+        """Whether this window contains every instant of the other."""
         return self.start <= other.start and other.end <= self.end
 
     def __str__(self) -> str:
@@ -133,7 +133,7 @@ class Term:
         return " ".join(f"{count} {unit}{'s' if count > 1 else ''}" for count, unit in parts if count)
 
     def after(self, instant: datetime) -> datetime:
-        """The instant at which the term is over, when it begins at an aware instant.
+        """The instant at which the term ends if it begins at an aware instant.
 
         Years and months are added first, then weeks and days, in UTC. Where the month has no such day (29 February plus
         a year, 31 January plus a month) the term ends with the end of that month, at 00:00 of the first day of the
@@ -157,7 +157,7 @@ class Term:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
-        """A field of this type takes a term or its text, and gives the text when it is written out."""
+        """A pydantic field of this type accepts a term or its text, and is written as text."""
         from_text = core_schema.no_info_after_validator_function(_parse_for_pydantic, core_schema.str_schema())
         return core_schema.json_or_python_schema(
             json_schema=from_text,
@@ -170,7 +170,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Partition:
-    """One calendar period of a table, named by its key. `parse` and `containing` make valid ones."""
+    """One calendar period of a table, named by its key. `parse` and `containing` return valid ones."""
 
     frequency: Frequency
     key: str
@@ -200,7 +200,7 @@ class Partition:
 
     @classmethod
     def named(cls, key: str) -> Partition:
-        """Read a key whose form alone says which frequency it is of.
+        """Read a key whose form alone tells its frequency.
 
         Raises:
             PartitionError: It is no key of any frequency.
@@ -244,7 +244,7 @@ def hot_until(window: Window, hot: Term) -> datetime:
 
 
 def refuse_if_hot(partition: Partition, hot: Term, now: datetime) -> None:
-    """Let a partition pass that may be archived at an aware instant `now`.
+    """Refuse a partition that may not be archived yet at an aware instant `now`.
 
     Raises:
         PartitionError: While the window is open or inside hot retention; says when it will be due.
@@ -261,7 +261,7 @@ def refuse_if_hot(partition: Partition, hot: Term, now: datetime) -> None:
 
 
 def newest_due(frequency: Frequency, hot: Term, at: datetime) -> Partition | None:
-    """The newest partition that may be archived at an aware instant; None when not even the oldest one may."""
+    """The newest partition that may be archived at an aware instant; None if there is none."""
     oldest = Partition.containing(frequency, EPOCH)
     partition = Partition.containing(frequency, _roughly_before(hot, _in_utc(at)))
     while hot_until(partition.window, hot) <= at:
@@ -274,7 +274,7 @@ def newest_due(frequency: Frequency, hot: Term, at: datetime) -> Partition | Non
 
 
 def _roughly_before(term: Term, instant: datetime) -> datetime:
-    """An instant about one term earlier, not before 1970: where a search for what is due begins."""
+    """An instant about one term earlier, not before 1970. The search for the newest due partition begins there."""
     days = term.years * 365.2425 + term.months * 30.436875 + term.weeks * 7 + term.days
     return max(instant, EPOCH + timedelta(days=days)) - timedelta(days=days)
 
@@ -354,7 +354,7 @@ def _in_utc(instant: datetime) -> datetime:
 
 
 def _plain(instant: datetime) -> datetime:
-    """The same UTC instant as an ordinary datetime, which every library takes, not pendulum's own kind."""
+    """The same UTC instant as a plain datetime, which every library accepts, instead of pendulum's own kind."""
     return datetime(
         instant.year, instant.month, instant.day, instant.hour, instant.minute, instant.second, instant.microsecond,
         tzinfo=timezone.utc,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""What the system says of a disk, a quota or a file that is full."""
+"""The errors of the system for a disk, a quota or a file that is full."""
 
 
 class StrongroomError(Exception):
@@ -22,7 +22,7 @@ class StrongroomError(Exception):
     """
 
     retryable = False
-    """Whether the same call may succeed later without anybody changing anything."""
+    """Whether the same call may succeed later although nobody changed anything."""
 
     def __init__(self, what: str, *, hint: str, expected: object = None, found: object = None) -> None:
         if not what.strip() or not hint.strip():
@@ -72,7 +72,7 @@ class ContendedError(StrongroomError):
 
 
 class NeededError(StrongroomError):
-    """Rows were restored and are needed in the table for some time; they are left alone."""
+    """Rows were restored and are needed in the table for some time; they stay there."""
 
 
 class HeldError(StrongroomError):
@@ -80,47 +80,47 @@ class HeldError(StrongroomError):
 
 
 class OutOfTimeError(StrongroomError):
-    """The hours or the time in which the source database may be worked on are over; the rest is left for later."""
+    """The time in which a run may work on the source database is over; the rest is left for later."""
 
 
 class BusyError(StrongroomError):
-    """The source database had other worries for so long that the delete gave up waiting."""
+    """The source database was above the limits of a delete for too long."""
 
     retryable = True
 
 
 class ClockError(StrongroomError):
-    """This machine's clock is not to be trusted."""
+    """This machine's clock cannot be trusted."""
 
     retryable = True
 
 
 class RestoreError(StrongroomError):
-    """Archived rows cannot be brought back as they were asked for."""
+    """Archived rows cannot be restored as requested."""
 
 
 class SourceError(StrongroomError):
-    """The source database refused or broke off."""
+    """The source database failed, or the connection to it broke."""
 
     retryable = True
 
 
 class SourceAccessError(StrongroomError):
-    """The source database let nobody in, or lacks a right; a retry changes nothing."""
+    """The source database refused the login, or the role lacks a right; a retry does not help."""
 
 
 class StoreError(StrongroomError):
-    """The archive store refused or broke off."""
+    """The archive store failed, or the connection to it broke."""
 
     retryable = True
 
 
 class StoreAccessError(StrongroomError):
-    """The archive store let nobody in, or lacks a bucket or a right; a retry changes nothing."""
+    """The archive store refused access, or a bucket or a right is missing; a retry does not help."""
 
 
 class FrozenError(StoreAccessError):
-    """An object lies in a Glacier class and cannot be read until it was asked for and came back."""
+    """An object is in a Glacier class and cannot be read until its return was requested and finished."""
 
 
 class StagingError(StrongroomError):

@@ -40,14 +40,14 @@ REPORTS = "reports/"
 """Key prefix of all reports."""
 
 MANIFEST_INDEX = "index/manifests.jsonl.zst"
-"""Manifests read before, all in one object: saves requests, proves nothing, can be made anew."""
+"""The index of manifests in one object. It saves requests, proves nothing, and can be rebuilt."""
 
 _SUFFIXES = {"zstd": ".jsonl.zst", "gzip": ".jsonl.gz", "none": ".jsonl"}
 """File name endings of a part of JSON lines by compression type."""
 
 
 class ArchiveIdError(StrongroomError):
-    """A text is not an archive id."""
+    """The text is not an archive id."""
 
 
 @dataclass(frozen=True, order=True)
@@ -83,7 +83,7 @@ class ArchiveId:
 
     @classmethod
     def parse_or_none(cls, text: str) -> ArchiveId | None:
-        """:meth:`parse` for a text that need not be an archive id. An id is written in one way only."""
+        """:meth:`parse` for a text that may not be an archive id. Each id has only one spelling."""
         found = _ARCHIVE_ID.fullmatch(text)
         if found is None:
             return None
@@ -135,7 +135,7 @@ class ArchiveId:
 
     @property
     def detach_evidence_key(self) -> str:
-        """Key of the record of the partitions that were detached with the archive's rows in them."""
+        """Key of the record of the table partitions that were detached with the archive's rows in them."""
         return f"{self.evidence_prefix}detach.json"
 
     def drop_evidence_key(self, oid: int, at: datetime) -> str:
@@ -154,12 +154,12 @@ class ArchiveId:
 
     @property
     def sweep_key(self) -> str:
-        """Key of the record that the parts, which nobody had sealed, were swept away."""
+        """Key of the record that the unsealed parts were swept away."""
         return f"{self.evidence_prefix}{_SWEEP}"
 
     @property
     def condemnation_key(self) -> str:
-        """Key of the record that the archive was given up."""
+        """Key of the record that the archive was condemned."""
         return f"{self.evidence_prefix}{_CONDEMNATION}"
 
     @property
@@ -174,7 +174,7 @@ class ArchiveId:
 
 
 def part_file(number: int, compression_type: str, format: str) -> str:
-    """Name of one part's file, in the store and in staging. Parquet compresses inside, so its name does not say how."""
+    """Name of one part's file, in the store and in staging. Parquet is compressed inside, so its name does not say how."""
     return f"{part_name(number)}{'.parquet' if format == 'parquet' else _SUFFIXES[compression_type]}"
 
 
@@ -201,7 +201,7 @@ def partition_prefix(schema_name: str, table_name: str, partition_key: str) -> s
 def evidence_prefix(
     schema_name: str | None = None, table_name: str | None = None, partition_key: str | None = None
 ) -> str:
-    """Key prefix of the evidence of all archives that ever were: of all tables, one table, or one partition."""
+    """Key prefix of the evidence of all archives that ever existed: of all tables, one table, or one partition."""
     return _narrowed(EVIDENCE, schema_name, table_name, partition_key)
 
 
@@ -221,7 +221,7 @@ def _narrowed(prefix: str, schema_name: str | None, table_name: str | None, part
 
 
 def manifest_archive_id(key: str) -> ArchiveId | None:
-    """The archive whose manifest a key below ``metadata/`` is, or None for any other object there."""
+    """The archive whose manifest has this key below ``metadata/``; None for any other object there."""
     folder, _, name = key.rpartition("/")
     archive = ArchiveId.parse_or_none(name.removesuffix(".json"))
     if not folder or archive is None or archive.manifest_key != key or not _has_partition(archive):
@@ -230,7 +230,7 @@ def manifest_archive_id(key: str) -> ArchiveId | None:
 
 
 def _has_partition(archive: ArchiveId) -> bool:
-    """Whether a run may ever have written it: the month 2026-99 is in no calendar."""
+    """Whether a run can have written it: there is no month 2026-99."""
     try:
         Partition.named(archive.partition_key)
     except PartitionError:
@@ -239,34 +239,34 @@ def _has_partition(archive: ArchiveId) -> bool:
 
 
 def stored_archive_id(key: str) -> ArchiveId | None:
-    """The archive whose part or SHA256SUMS a key below ``archives/`` is, or None for any other object there."""
+    """The archive whose part or SHA256SUMS has this key below ``archives/``; None for any other object there."""
     folder, _, _ = key.rpartition("/")
     archive = ArchiveId.parse_or_none(folder.rpartition("/")[2])
     return archive if archive is not None and key.startswith(archive.archive_prefix) else None
 
 
 def unfinished_purges(evidence_keys: Iterable[str]) -> list[ArchiveId]:
-    """Archives of which the evidence says that a purge began, and not that it ended; sorted."""
+    """Archives whose evidence says that a purge began, and not that it ended; sorted."""
     return _with_evidence(evidence_keys, _PURGE_INTENT, ended=(_DESTRUCTION,))
 
 
 def sealed_and_kept(evidence_keys: Iterable[str]) -> list[ArchiveId]:
-    """Archives of which the evidence says that they were sealed, and not that they were destroyed; sorted."""
+    """Archives whose evidence says that they were sealed, and not that they were destroyed; sorted."""
     return _with_evidence(evidence_keys, _SEAL, ended=(_DESTRUCTION,))
 
 
 def emptied_and_kept(evidence_keys: Iterable[str]) -> list[ArchiveId]:
-    """Archives of which the evidence says that rows left the database, and not that a purge began; sorted."""
+    """Archives whose evidence says that rows left the database, and not that a purge began; sorted."""
     return _with_evidence(evidence_keys, "delete-", "detach.json", ended=(_PURGE_INTENT, _DESTRUCTION))
 
 
 def certified(evidence_keys: Iterable[str]) -> list[ArchiveId]:
-    """Archives of which the evidence holds a certificate of destruction; sorted."""
+    """Archives whose evidence has a certificate of destruction; sorted."""
     return _with_evidence(evidence_keys, _DESTRUCTION, ended=())
 
 
 def _with_evidence(evidence_keys: Iterable[str], *wanted: str, ended: tuple[str, ...]) -> list[ArchiveId]:
-    """Archives that have a record whose name begins with one text, and none that begins with another; sorted."""
+    """Archives with a record whose name begins with one text, and none that begins with another; sorted."""
     found: set[ArchiveId] = set()
     over: set[ArchiveId] = set()
     for key in evidence_keys:
@@ -279,7 +279,7 @@ def _with_evidence(evidence_keys: Iterable[str], *wanted: str, ended: tuple[str,
 
 
 def warm_evidence_key(schema_name: str, table_name: str, month: str, at: datetime) -> str:
-    """Key of the record that a month's partition was taken out of a warm table."""
+    """Key of the record that a month's partition of a warm table was dropped."""
     return f"{EVIDENCE}{table_folder(schema_name, table_name)}/warm/{month}/{at:%Y%m%dT%H%M%SZ}.json"
 
 
@@ -299,7 +299,7 @@ def questions_prefix(run_id: str) -> str:
 
 
 def question_key(run_id: str, number: int) -> str:
-    """Key of the record of what a run asked a person to approve, for the first time or once more."""
+    """Key of the record of what a run asked a person to approve; each question has a number."""
     return f"{questions_prefix(run_id)}{number:04d}{_ASKED}"
 
 
@@ -325,7 +325,7 @@ def restore_report_key(schema_name: str, table_name: str, restore_id: str) -> st
 
 @dataclass(frozen=True)
 class VerificationKey:
-    """What the key of a verification's record says."""
+    """The facts in the key of a verification's record."""
 
     archive: ArchiveId
     at: datetime

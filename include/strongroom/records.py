@@ -20,7 +20,7 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class Record(BaseModel):
-    """A frozen record that refuses unknown fields, and does not quote what it refuses: that may name rows."""
+    """A frozen record that refuses unknown fields. Its errors do not quote the value, which may name rows."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -67,12 +67,12 @@ class RunIdentity(Record):
 
 
 def name_both(who: str, triggered_by: str | None) -> str:
-    """Who wants something, and who started the run that does it where that is another name."""
+    """Who asked for something, and who started the run if that is another name."""
     return who if triggered_by in (None, who) else f"{who} (started by {triggered_by})"
 
 
 class Composite(Record):
-    """A composite type, whose text names no attribute: their order alone says which value is whose."""
+    """A composite type. Its text does not name the attributes; only their order tells which value belongs to which."""
 
     type: str = Field(description="Its name as format_type() writes it.")
     attributes: tuple[tuple[str, str], ...] = Field(description="Name and type of each, in order.")

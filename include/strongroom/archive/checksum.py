@@ -1,4 +1,4 @@
-"""Step 4, checksum: sum the compressed file, and see that it gives the original back before anything is uploaded."""
+"""Step 4, checksum: sum the compressed file, and check that it gives the original back, before anything is uploaded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from strongroom.storage.staging import Staging
 
 
 def checksum_part(staging: Staging, part: CompressedPart) -> ChecksummedPart:
-    """Sum a part's compressed file and compare what it decompresses to; then drop the original from staging.
+    """Sum a part's compressed file and compare its decompressed content; then remove the original from staging.
 
     Raises:
         IntegrityError: The compressed file does not give the original back.

@@ -1,4 +1,4 @@
-"""Step 3, compress: make the compressed form of a part in staging. A parquet file has it inside, and is passed on."""
+"""Step 3, compress: write the compressed form of a part to staging. A parquet file is compressed inside, and is passed on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def compress_part(staging: Staging, part: ExtractedPart, codec: Codec) -> Compre
         codec: For JSON lines. The pages of a parquet file were compressed as it was written, and the file says how.
 
     Raises:
-        IntegrityError: What was extracted is no longer in staging, or no parquet file.
+        IntegrityError: The extracted file is no longer in staging, or is not a parquet file.
         StagingError: The disk is full.
     """
     finished = staging.finished(CompressedPart, part)

@@ -1,4 +1,4 @@
-"""Step 7, seal: write SHA256SUMS, a copy of the manifest as evidence, and then the manifest: now the archive exists."""
+"""Step 7, seal: write SHA256SUMS, a copy of the manifest as evidence, and then the manifest. Now the archive exists."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def seal_archive(
 ) -> SealedArchive:
     """Write the manifest of an archive whose parts are all verified; a repeat finds the one that is there.
 
-    With Object Lock everything is locked then, and only then: parts that never became an archive can be swept away.
+    With Object Lock everything is locked only after that, so parts that never became an archive can be swept away.
 
     Args:
         run: Which Airflow run this is.
 
     Raises:
-        IntegrityError: Parts are missing, their objects are, a manifest of other parts is there already, or another
-            archive of the partition was sealed since this one was planned.
+        IntegrityError: Parts or their objects are missing, a manifest of other parts exists already, or another archive of
+            the partition was sealed since this one was planned.
     """
     archive = ArchiveId.parse(str(plan.archive_id))
     # A run that was cleared may still show records of the archive that its earlier try had planned.
@@ -47,14 +47,14 @@ def seal_archive(
     _require_complete(plan, parts)
     present = read_manifest(store, archive)
     if present is None:
-        for part in parts:  # a run that stood still for long may find them swept away
+        for part in parts:  # if a run was frozen for long, they may have been swept away
             require_object(store, part)
         present = _begun(store, archive) or _manifest(settings, plan, parts, run, now)
         _require_same(present, parts)
         _require_first(store, plan, archive)
         _put_and_compare(store, archive.sums_key, sha256_sums(present.parts), "text/plain")
         _put_and_compare(store, archive.seal_key, present.to_json(), "application/json")
-        _require_first(store, plan, archive)  # once more, now that whoever comes later will find that copy
+        _require_first(store, plan, archive)  # again, now that a later run would find the copy
         _put_and_compare(store, archive.manifest_key, present.to_json(), "application/json")
     _require_same(present, parts)
     if settings.store.object_lock != "off":
@@ -68,10 +68,10 @@ def seal_archive(
 
 
 def _require_first(store: Store, plan: ArchivePlan, archive: ArchiveId) -> None:
-    """See that nobody has swept the parts away, or sealed another archive of the partition since this one was planned.
+    """Check that the parts were not swept away, and that no other archive of the partition was sealed since the plan.
 
-    Of two archives the higher sequence must be the one that was read later: a restore gives its rows the preference.
-    Whoever seals has put that on record just before, so of two who do it at once one at least finds the other.
+    Of two archives, the one with the higher sequence must have been read later, because a restore prefers its rows. Each run
+    records its seal just before this check, so of two runs that seal at once at least one finds the other.
     """
     if store.head(archive.sweep_key) is not None:
         raise IntegrityError(
@@ -92,7 +92,7 @@ def _require_first(store: Store, plan: ArchivePlan, archive: ArchiveId) -> None:
 
 
 def _begun(store: Store, archive: ArchiveId) -> Manifest | None:
-    """What a try that broke off just before it wrote the manifest was about to write."""
+    """The manifest that an earlier try was about to write when it broke off; None if there was none."""
     copy = store.read(archive.seal_key)
     return None if copy is None else parse_manifest(store, archive, copy[0])
 

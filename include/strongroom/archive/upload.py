@@ -1,4 +1,4 @@
-"""Step 5, upload: stream the compressed file to a key that nothing has yet."""
+"""Step 5, upload: stream the compressed file to a key that does not exist yet."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PARQUET = "application/vnd.apache.parquet"
 def upload_part(staging: Staging, store: Store, part: ChecksummedPart) -> UploadedPart:
     """Write a part to the store; a repeat finds the version that is there.
 
-    The store compares the SHA-256 on arrival. That is no proof yet: verify reads the version back.
+    The store checks the SHA-256 on arrival. That proves nothing yet: verify reads the version back.
 
     Raises:
         IntegrityError: The key holds other content, or staging lost the file.

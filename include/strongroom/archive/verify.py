@@ -1,8 +1,8 @@
-"""Step 6, verify: download the very version that was uploaded, and prove that it is the part.
+"""Step 6, verify: download exactly the version that was uploaded, and prove that it is the part.
 
-Three proofs: the bytes hash to the same sums, the rows count the same, and rows that the server rebuilds from the
-archived lines have the digest that the live rows had. The third takes a sample, or all rows where a type is not
-PostgreSQL's own.
+There are three proofs: the bytes have the same sums, the number of rows is the same, and rows that the server rebuilds from
+the archived lines have the digests of the live rows. The third proof takes a sample, or all rows if a type is not PostgreSQL's
+own.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def verify_part(
 ) -> VerifiedPart:
     """Read a part back from the store and compare it with what was extracted.
 
-    Nothing is taken from an earlier try: a verification is made anew each time.
+    Nothing is reused from an earlier try: each verification reads the part again.
 
     Args:
         proof_rows: How many rows to rebuild and compare, evenly spread, or ``"all"``.
@@ -48,7 +48,7 @@ def verify_part(
     with open_keys(staging, part) as keys:
         proved = _prove(connection, shape, part, sampled, islice(keys, 0, None, stride))
     require_equal(part, reading.result())
-    # The compressed file has done its work; from here on the store's version is the only one.
+    # The compressed file is no longer needed; from here on the store's version is the only one.
     staging.discard(staging.compressed(part.number, part.compression_type, part.format))
     return VerifiedPart(**narrow(part, UploadedPart).model_dump(), verified_at=now, proved_rows=proved)
 

@@ -14,12 +14,17 @@ from strongroom.storage.store import Store
 
 
 def claim_keys(plan: RestorePlan) -> list[str]:
-    """Keys of the claims that keep archive runs and purges away while rows come back."""
+    """Keys of the claims that keep archive runs and purges away during the restore."""
     tables = sorted({split_table(plan.table), split_table(plan.target)})
     return [claim_key(*table, key) for table in tables for key in plan.partition_keys]
 
 
 def take_claims(store: Store, plan: RestorePlan, *, owner: str, now: datetime, ttl: timedelta) -> None:
+    """Take all claims of a restore, or none.
+
+    Raises:
+        ContendedError: Another run holds one of them.
+    """
     taken: list[str] = []
     try:
         for key in claim_keys(plan):
@@ -40,10 +45,10 @@ def renew_claims(
     clock: Callable[[], datetime],
     ttl: timedelta,
 ) -> KeepClaim:
-    """Renew the claims on the partition of one part; each part does so before it changes anything.
+    """Renew the claims on the partition of one part. Each part does this before it changes anything.
 
     Returns:
-        What looks after them while the part is loaded.
+        A function that keeps the claims while the part is loaded.
     """
     archive = ArchiveId.parse(part.archive_id)
     tables = sorted({split_table(plan.table), split_table(plan.target)})
@@ -54,6 +59,6 @@ def renew_claims(
 
 
 def release_claims(store: Store, plan: RestorePlan, *, owner: str, now: datetime) -> None:
-    """Give the claims back."""
+    """Release the claims."""
     for key in claim_keys(plan):
         release_claim(store, key, owner=owner, now=now)

@@ -1,4 +1,4 @@
-"""Which restores there were: the records that are still kept, and the reports of those that ended."""
+"""All restores on record: the records that are still kept, and the reports of restores that ended."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Restore:
 
     Attributes:
         restore_id: Its name.
-        table: ``schema.table`` that the rows were brought back to.
-        partition_keys: Of the archives that they came from.
-        who: Asked for it.
-        triggered_by: Started the run, by Airflow's word; None where the record does not say.
+        table: ``schema.table`` that the rows were restored to.
+        partition_keys: Partitions of the archives that the rows came from.
+        who: Who asked for it.
+        triggered_by: Who started the run, according to Airflow; None if the record does not say.
         why: The reason.
         at: When it was planned.
-        until: Up to when its rows are not archived again.
+        until: Its rows are not archived again before this instant.
         outcome: As in :class:`RestoreReport`; ``unfinished`` without a report.
     """
 
@@ -70,7 +70,7 @@ def _read_report(store: Store, key: str) -> RestoreReport | None:
     present = store.read(key)
     try:
         return None if present is None else RestoreReport.model_validate_json(present[0])
-    except ValidationError:  # what cannot be read tells nothing; the record of the restore may
+    except ValidationError:  # a damaged report is left out; the record of the restore may still be there
         return None
 
 

@@ -1,7 +1,7 @@
-"""Parts that a lifecycle rule moved to a Glacier class: ask for their return, and see whether they are back.
+"""Parts that a lifecycle rule moved to a Glacier class: request their return, and check whether they are back.
 
-An object there cannot be read until S3 has made a copy of it, which takes from minutes to two days. The copy is readable
-for as many days as were asked for; the object itself stays where it is.
+An object there cannot be read until S3 has made a copy of it, which takes between minutes and two days. The copy stays readable
+for the requested number of days; the object itself stays where it is.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _READY = re.compile(r'ongoing-request="false"')
 
 
 class PartReturn(Record):
-    """Where the return of one part stands.
+    """The state of one part's return.
 
-    ``readable``: it can be read now, or is gone, which the restore of the part tells. ``frozen``: in a Glacier class, and
-    nobody asked for it. ``asked``: it was asked for just now. ``waiting``: it was asked for before and is not back.
+    ``readable``: it can be read now, or it is gone, which the restore of the part reports. ``frozen``: it is in a Glacier class,
+    and nobody requested it. ``asked``: it was requested just now. ``waiting``: it was requested before and is not back yet.
     """
 
     archive_id: str
@@ -42,7 +42,7 @@ class GlacierStore(Store):
     """A store whose parts may lie in a Glacier class."""
 
     def look(self, part: VerifiedPart) -> PartReturn:
-        """Where the return of a part stands."""
+        """Read the state of a part's return."""
         state: Literal["readable", "frozen", "waiting"] = "readable"
         try:
             with self._translated("look at", part.object_key):
@@ -55,10 +55,10 @@ class GlacierStore(Store):
         return PartReturn(archive_id=part.archive_id, number=part.number, state=state)
 
     def ask(self, part: VerifiedPart, *, days: int, tier: GlacierTier) -> None:
-        """Ask for the return of a part; does nothing if somebody asked before.
+        """Request the return of a part; does nothing if it was requested before.
 
         Raises:
-            StoreAccessError: This identity may not ask (``s3:RestoreObject``).
+            StoreAccessError: This identity lacks the right ``s3:RestoreObject``.
         """
         wish: dict[str, Any] = {"Days": days, "GlacierJobParameters": {"Tier": tier}}
         with self._translated("ask for the return of", part.object_key):
@@ -81,13 +81,13 @@ def parts_of(store: Store, parts: Iterable[RestorePart]) -> list[VerifiedPart]:
 
 
 def ask_back(store: GlacierStore, parts: Iterable[VerifiedPart], *, days: int, tier: GlacierTier) -> list[PartReturn]:
-    """Ask for the return of each part that lies in a Glacier class and that nobody asked for. A repeat asks for nothing.
+    """Request the return of each part that is in a Glacier class and was not requested yet. Safe to repeat.
 
     Args:
         store: Its identity needs ``s3:RestoreObject``.
         parts: Of any archives.
-        days: How long the copies can be read.
-        tier: How quickly S3 makes them.
+        days: How long the copies stay readable.
+        tier: How quickly S3 makes the copies.
     """
 
     def ask(part: VerifiedPart) -> PartReturn:
@@ -102,6 +102,6 @@ def ask_back(store: GlacierStore, parts: Iterable[VerifiedPart], *, days: int, t
 
 
 def still_away(store: GlacierStore, parts: Iterable[VerifiedPart]) -> list[PartReturn]:
-    """Those of the parts that cannot be read yet."""
+    """The parts that cannot be read yet."""
     with ThreadPoolExecutor(_LOOKERS) as lookers:
         return [found for found in lookers.map(store.look, parts) if found.state != "readable"]
