@@ -14,7 +14,7 @@ from botocore.config import Config
 
 
 def create_bucket(name: str) -> None:
-    """Create one bucket. Twice is once."""
+    """Create one bucket. Safe to repeat."""
     retries = {"mode": "standard", "total_max_attempts": 10}
     client = boto3.client("s3", config=Config(s3={"addressing_style": "path"}, retries=retries))
     with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists):

@@ -1,4 +1,4 @@
-"""Create the sample tables and roles in the source database and fill them. Twice is once: see docs/start/sample-data.md.
+"""Create the sample tables and roles in the source database and fill them. Safe to repeat: see docs/start/sample-data.md.
 
 The superuser's connection comes from libpq's own variables (PGHOST, PGUSER, ...); SAMPLE_ROWS is the number of call
 records a month.

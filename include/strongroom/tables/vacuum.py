@@ -65,7 +65,7 @@ def vacuum_after(
     Args:
         open_source: Opens a session in autocommit mode, of an owner of the table or a role with the right MAINTAIN.
         settings: Of the table.
-        stop_at: No VACUUM begins after this instant; None is never.
+        stop_at: No VACUUM begins after this instant. None means no limit.
         now: Aware instant.
     """
     table = qualified(settings.schema_name, settings.table_name)

@@ -77,7 +77,7 @@ class LocalServer(ABC):
         return self.pid is not None
 
     def start(self) -> None:
-        """Start the server and wait until it answers; makes what it needs the first time. Twice is once.
+        """Start the server and wait until it answers; makes what it needs the first time. Safe to repeat.
 
         Raises:
             ServerError: No program, no space, no reachable folder, or the server gave up; quotes its log.
@@ -91,7 +91,7 @@ class LocalServer(ABC):
             self._launch()
 
     def stop(self) -> None:
-        """Stop the server and let it write what it has. Twice is once."""
+        """Stop the server and let it write what it has. Safe to repeat."""
         if not self.folder.exists():
             return
         with exclusively(self.folder):
