@@ -5,8 +5,10 @@
 - ``rights``, ``delete_allowed``  what the role may not do, and what would stop every DELETE
 - ``inspect``       look a table up, and refuse what cannot be archived (why: each refusal is here or in ``column_types``)
 - ``column_types``  how each column goes into an archive, and which types cannot
+- ``references``, ``triggers``  foreign keys that point at a table, and triggers that a DELETE fires
 - ``rows``          SQL: which rows are due, and how a row becomes its JSON line and its digest
 - ``copy_out``      receive a COPY
 - ``key_batch``     archived keys as a temporary table
 - ``rebuild``       archived lines as rows again, inside the server
+- ``retry``         run a transaction again when another session was in the way
 """

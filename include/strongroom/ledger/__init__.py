@@ -4,6 +4,7 @@
 - ``manifests``        which manifests there are, and reading one that can be trusted
 - ``index``            all manifests of a store at once, fast
 - ``evidence``         that rows were deleted, or detached with their table partitions
+- ``deletable``        whether rows of a sealed archive may leave their table
 - ``reread``           sealed archives read back and compared again
 - ``claims``           which run works on a calendar partition; the store's clock
 - ``holds``            legal holds, and what they cover

@@ -2,9 +2,10 @@
 
 - ``store``        create-only writes, reads of one version, listings; it cannot delete
 - ``purge_store``  the one place that removes objects of the archive store, version by version
+- ``s3``           the client that both are made of, and what S3's errors become; ``versions`` are what listings tell
 - ``bucket``       what archives ask of a bucket, and its lifecycle rules
-- ``staging``      the scratch space between the steps of a run, in a folder
-- ``staging_s3``   the same on S3, for workers that share no folder
+- ``staging``      the scratch space between the steps of a run: ``staging_folder`` in a folder that all workers share,
+  ``staging_s3`` on S3
 
 What the objects mean is the ledger's business.
 """

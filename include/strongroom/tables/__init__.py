@@ -8,6 +8,6 @@
 - ``pace``           how a delete gives way to its neighbours
 - ``locks``          locks that are held briefly and given up soon
 - ``guard``, ``partitions``  partitions that leave their table as a whole
-- ``warm``           the warm tier
+- ``warm``           the warm tier; ``warm_script`` is the SQL that creates it
 - ``vacuum``         dead rows after a delete
 """
