@@ -1,6 +1,6 @@
-"""``make bench``: the pipe an expert would type, and Strongroom, side by side on the same rows; the goals and what falls short.
+"""``make bench``: compare Strongroom with the shell pipe an expert would type, on the same rows, and report missed goals.
 
-Method and results: docs/measured/performance.md. All servers are the bench's own and go with it.
+Method and results: docs/measured/performance.md. The bench starts its own servers and removes them at the end.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from strongroom_local.servers.stack import Stack
 FOLDER = REPOSITORY / ".strongroom" / "bench"
 _FORMAT_VARIABLE = "STRONGROOM__FORMAT"
 _MANY_ROWS = 4_900_000
-"""From here on Airflow's own seconds weigh little, and another goal holds."""
+"""From this many rows on, Airflow's fixed overhead matters little, and a different goal applies."""
 
 TOOLS = ("psql", "zstd", "sha256sum", "aws", "bash")
 
@@ -58,7 +58,7 @@ def main() -> int:
             f"the pipe needs {', '.join(missing)}: install what is missing (Debian: apt install zstd)", file=sys.stderr
         )
         return 2
-    os.environ[_FORMAT_VARIABLE] = args.format  # read by this process and by all that it starts
+    os.environ[_FORMAT_VARIABLE] = args.format  # read by this process and its children
     stack = Stack(FOLDER)
     stack.destroy()
     try:
@@ -80,7 +80,7 @@ def main() -> int:
 
 
 def prepare(stack: Stack, rows: int) -> Course:
-    """Start everything and make one due month of call records."""
+    """Start all servers and create one due month of call records."""
     stack.up(say)
     month = newest_due(Frequency.MONTHLY, Term.parse("P90D"), datetime.now(timezone.utc))
     assert month is not None
@@ -94,7 +94,7 @@ def prepare(stack: Stack, rows: int) -> Course:
 
 
 def reckon_goals(course: Course, format: str) -> Iterator[Goal]:
-    """The figures that the documents promise, from the results of this run alone."""
+    """The figures that the documentation promises, computed from this run alone."""
     by_name = {result.name.strip(): result for result in course.results}
     pipe, chain = by_name["the pipe, unproved"].usage, by_name["Strongroom, plan to report"].usage
     operator, delete = by_name["SqlToS3Operator, no delete"].usage, by_name["delete"].usage
@@ -112,7 +112,7 @@ def reckon_goals(course: Course, format: str) -> Iterator[Goal]:
 
 
 def show(course: Course, format: str, goals: Sequence[Goal]) -> None:
-    """Print the results and the goals, as docs/measured/performance.md has them."""
+    """Print the results and the goals, in the form used in docs/measured/performance.md."""
     console = Console(width=140, highlight=False)
     console.print(
         _table(
@@ -126,7 +126,7 @@ def show(course: Course, format: str, goals: Sequence[Goal]) -> None:
 
 
 def _table(course: Course, title: str, of: str) -> Table:
-    """The results that count rows, or those that count archives."""
+    """A table of the results that count rows, or of those that count archives."""
     table = Table(title=f"{title}, {machine()}")
     for name in (
         "",

@@ -1,7 +1,7 @@
-"""``make bench-compression``: what each level of zstd and gzip makes of each sample table, and how quick it is; and what zstd
-has besides: long-distance matching, a dictionary of the table's own, threads.
+"""``make bench-compression``: ratio and speed of each zstd and gzip level on each sample table.
 
-The lines are those of a part, as the steps put them into staging. Method and results: docs/measured/performance.md.
+It also tries other zstd features: long-distance matching, a dictionary per table, threads. The input is the lines of a
+part, as the steps write them to staging. Method and results: docs/measured/performance.md.
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ from tests.support.chain import Chain
 BUCKET = "compression"
 CALL_RECORDS = 100_000
 LEVELS = (3, 9, 19)
-"""Of zstd, for what is tried besides."""
+"""The zstd levels at which the other features are tried."""
 
 READABLE_WINDOW = 23
-"""2^23 bytes: what `zstd -d` takes without being told."""
+"""2^23 bytes: the largest window that `zstd -d` accepts by default."""
 
 LONG_WINDOW = 27
-"""2^27 bytes: `zstd -d --long=27`, and the most that our reader takes."""
+"""2^27 bytes: needs `zstd -d --long=27`; the largest window that our reader accepts."""
 
 DICTIONARY_BYTES = 112 * 1024
 _DICTIONARY_SHARE = 10
-"""One line of so many is learnt from, and compressed by nobody."""
+"""One line in this many trains the dictionary and is left out of the compression."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one way of compressing made of one table.
+    """The result of one compression method on one table.
 
     Attributes:
-        ratio: Original over compressed size; a dictionary is not counted.
-        compress_mb_per_second: Of original bytes by CPU seconds, or by seconds on the clock where there are threads.
-        decompress_mb_per_second: Of original bytes by CPU seconds.
+        ratio: Original size divided by compressed size, without the dictionary.
+        compress_mb_per_second: Original MB per CPU second, or per wall-clock second if it uses threads.
+        decompress_mb_per_second: Original MB per CPU second.
     """
 
     table: str
@@ -69,12 +69,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class Way:
-    """One way of compressing.
+    """One compression method.
 
     Attributes:
-        compress: From one stream into another.
-        decompress: From compressed bytes into blocks.
-        clock: Seconds.
+        compress: Compresses one stream into another.
+        decompress: Yields the decompressed bytes in blocks.
+        clock: Returns seconds.
     """
 
     words: str
@@ -104,7 +104,7 @@ def main() -> int:
 
 
 def sample_lines(most_bytes: int) -> Iterator[tuple[str, list[bytes]]]:
-    """The lines of a due month of each sample table, made by plan and extract_to_staging."""
+    """The lines of one due month of each sample table, produced by plan and extract_to_staging."""
     month = newest_due(Frequency.MONTHLY, Term.parse("P90D"), datetime.now(timezone.utc))
     assert month is not None
     with tempfile.TemporaryDirectory(prefix="strongroom-") as name, ExitStack() as servers:
@@ -134,7 +134,7 @@ def _lines(name: str, month: Partition, postgres: PostgresServer, store: ObjectS
 
 
 def every_way(learnt: Sequence[bytes]) -> Iterator[Way]:
-    """Everything that is tried, the product's own code where it is the product's."""
+    """All methods to try. Strongroom's own method uses Strongroom's code."""
     for kind, levels in (("zstd", range(1, 20)), ("gzip", range(1, 10))):
         for level in levels:
             yield _plain(Codec(kind, level))
@@ -169,7 +169,7 @@ def _zstd(words: str, level: int, dictionary: Any = None, **parameters: int | bo
 
 
 def measure(table: str, way: Way, body: bytes) -> Measured:
-    """Compress and decompress once, and see that it is the same again."""
+    """Compress and decompress once, and check that the result equals the input."""
     source, target = io.BytesIO(body), io.BytesIO()
     started = way.clock()
     way.compress(source, target)
@@ -189,7 +189,7 @@ def measure(table: str, way: Way, body: bytes) -> Measured:
 
 
 def show(measured: Sequence[Measured]) -> None:
-    """Print a line for each way and a column for each table."""
+    """Print a row for each method and a column for each table."""
     tables = list(dict.fromkeys(one.table for one in measured))
     sizes = {one.table: one.original_bytes for one in measured}
     found = {(one.way, one.table): one for one in measured}

@@ -1,7 +1,6 @@
-"""Who takes part: the pipe an expert would type, Airflow's own transfer operator, Strongroom's chain and its restore; and
-what Strongroom does with archives alone.
+"""The contenders: a shell pipe, Airflow's transfer operator, Strongroom's chain and restore, and work on archives alone.
 
-Each one gets the same rows in a database of its own, a copy of one template made by the server file by file.
+Each gets the same rows in its own database, which the server copies from one template, file by file.
 """
 
 from __future__ import annotations
@@ -43,12 +42,12 @@ ARCHIVE_DAG, RESTORE_DAG = f"archive__{TABLE}", "restore_archive"
 STATISTICS_DAG, PURGE_DAG = "archive_statistics", "retention_purge"
 WARM_UP_DAG = "archive__fraud_investigations"
 EXPIRED = 96
-"""How many archives are made that the purge finds at the end of their term, a month each, of three parts."""
+"""How many expired archives are made for the purge. Each holds one month in three parts."""
 
 _FIRST_EXPIRED = Partition.parse(Frequency.MONTHLY, "2010-01")
 _LONGEST_SECONDS = 4 * 3600
 
-# What is typed at a prompt; the DELETE comes only if all of the pipe went well.
+# As typed at a prompt. The DELETE runs only if every command of the pipe succeeded.
 PIPE = f"""
 set -euo pipefail
 psql -Xq -v ON_ERROR_STOP=1 -c "COPY (SELECT to_json(t) FROM {TABLE} AS t WHERE $WINDOW) TO STDOUT" \\
@@ -56,7 +55,7 @@ psql -Xq -v ON_ERROR_STOP=1 -c "COPY (SELECT to_json(t) FROM {TABLE} AS t WHERE 
 psql -Xq -v ON_ERROR_STOP=1 -c "DELETE FROM {TABLE} WHERE $WINDOW"
 """
 
-# As a DAG author would use it; execute() needs no scheduler. Its JSON format fails on some of the sample's text.
+# As a DAG author would use it. execute() needs no scheduler. Its JSON format fails on some of the sample's text.
 OPERATOR = """
 import os
 from airflow.providers.amazon.aws.transfers.sql_to_s3 import SqlToS3Operator
@@ -70,12 +69,12 @@ SqlToS3Operator(
 
 @dataclass(frozen=True)
 class Result:
-    """What one contender did.
+    """The result of one contender.
 
     Attributes:
-        count: How many rows it took, or archives.
-        stored_mb: What lies in the store because of it; 0 for who stores nothing.
-        of: What is counted: ``rows`` or ``archives``.
+        count: How many rows or archives it processed.
+        stored_mb: What it left in the store; 0 if it stores nothing.
+        of: What ``count`` counts: ``rows`` or ``archives``.
     """
 
     name: str
@@ -87,11 +86,11 @@ class Result:
 
 @dataclass
 class Course:
-    """The same month of call records for everybody, on one stack.
+    """The same month of call records for every contender, on one stack.
 
     Attributes:
         rows: Call records in the month.
-        original_mb: What they take as JSON lines.
+        original_mb: Their size as JSON lines.
     """
 
     stack: Stack
@@ -102,12 +101,12 @@ class Course:
 
     @property
     def window(self) -> str:
-        """The month as a condition."""
+        """The month as an SQL condition."""
         start, end = self.month.window.start, self.month.window.end
         return f"call_start_time >= '{start:%Y-%m-%d}' AND call_start_time < '{end:%Y-%m-%d}'"
 
     def meter(self, clients: Callable[[], list[int]] = list) -> Meter:
-        """Measures on this stack."""
+        """A meter for this stack."""
         server, store = self.stack.postgres.pid, self.stack.object_store.pid
         assert server is not None
         assert store is not None
@@ -115,7 +114,7 @@ class Course:
 
     @contextmanager
     def copy_of_rows(self, name: str) -> Iterator[str]:
-        """A database with the rows, for one contender; gives its name. Written through before the clock starts."""
+        """Create a database with the rows for one contender, flush it to disk before the clock starts, and yield its name."""
         database = f"bench_{name}"
         with psycopg.connect(self.stack.postgres.conninfo(), autocommit=True) as connection:
             connection.execute(
@@ -128,7 +127,7 @@ class Course:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database)))
 
     def settings(self, **store: str) -> TableSettings:
-        """The table's, as this process needs them; with other settings of its store."""
+        """The table's settings for use in this process, with the given store settings replaced."""
         table = load_settings().table(TABLE)
         where = {"bucket": BUCKET, "endpoint_url": self.stack.object_store.endpoint_url}
         return table.model_copy(
@@ -136,13 +135,13 @@ class Course:
         )
 
     def stored_mb(self, prefix: str) -> float:
-        """What lies below a prefix of the bucket."""
+        """The size of all objects under a prefix of the bucket."""
         client = self.stack.object_store.client("admin")
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
         return sum(float(entry["Size"]) for page in pages for entry in page.get("Contents", ())) / 1e6
 
     def environment(self, database: str) -> dict[str, str]:
-        """What a shell needs for the tools of the trade."""
+        """Environment variables for psql and the AWS CLI."""
         return {
             **inherited_environment(),
             **self.stack.environment(),
@@ -153,7 +152,7 @@ class Course:
 
 
 def run_pipe(course: Course) -> Result:
-    """COPY as JSON, zstd, sha256sum, aws s3 cp, then a DELETE of the range."""
+    """COPY as JSON, zstd, sha256sum, aws s3 cp, then DELETE the range."""
     with course.copy_of_rows("pipe") as database:
         with course.meter().measured() as usage:
             _run(["bash", "-c", PIPE], course.environment(database))
@@ -161,7 +160,7 @@ def run_pipe(course: Course) -> Result:
 
 
 def run_operator(course: Course) -> Result:
-    """Airflow's SqlToS3Operator, which neither compares nor deletes."""
+    """Airflow's SqlToS3Operator, which neither verifies nor deletes."""
     with course.copy_of_rows("operator") as database:
         server = course.stack.postgres
         source = {"conn_type": "postgres", "host": server.host, "port": server.port, "schema": database}
@@ -173,7 +172,7 @@ def run_operator(course: Course) -> Result:
 
 
 def run_steps(course: Course) -> list[Result]:
-    """Strongroom's steps one by one in this process, without Airflow, part after part."""
+    """Strongroom's steps in this process, without Airflow, one part after another."""
     settings = course.settings(prefix="steps")
     usages: dict[str, Usage] = {}
     with course.copy_of_rows("steps") as database:
@@ -213,7 +212,7 @@ def _verified(chain: Chain, plan: ArchivePlan, part: PlannedPart, step: Callable
 
 
 def run_chain(course: Course) -> Result:
-    """Plan to report through the real scheduler."""
+    """All steps from plan to report, run by the real scheduler."""
     airflow = Airflow(course.stack)
     _warm_up(airflow, course.month.key)
     with course.meter(lambda: airflow_pids(course.stack)).measured() as usage:
@@ -226,14 +225,14 @@ def run_chain(course: Course) -> Result:
 
 
 def _warm_up(airflow: Airflow, key: str) -> None:
-    """Run the DAG of the smallest table: the web server takes seconds for the first task that it ever sees."""
+    """Run the DAG of the smallest table first: the web server needs seconds for its very first task."""
     run, _ = _scheduled(airflow, WARM_UP_DAG)
     assert run.partition_key == key, run
     airflow.pause(WARM_UP_DAG, paused=True)
 
 
 def run_restore(course: Course) -> Result:
-    """The month comes back through the restore DAG, into the table that the chain has emptied and a vacuum has visited."""
+    """The restore DAG brings the month back into the table, which the chain has emptied and which was vacuumed."""
     airflow = Airflow(course.stack)
     with psycopg.connect(course.stack.source_conninfo(), autocommit=True) as connection:
         _vacuum(connection)
@@ -251,7 +250,7 @@ def run_restore(course: Course) -> Result:
 
 
 def run_copy_from(course: Course) -> Result:
-    """COPY FROM of the rows' text into the same table with the same indexes, emptied and vacuumed, unproved."""
+    """COPY FROM the rows' text into the same table with the same indexes, emptied and vacuumed. Nothing is verified."""
     rows = course.stack.folder / "rows.copy"
     with course.copy_of_rows("copy") as database:
         environment = course.environment(database)
@@ -271,13 +270,13 @@ def run_copy_from(course: Course) -> Result:
 
 
 def _vacuum(connection: psycopg.Connection) -> None:
-    """As autovacuum does soon after a large delete; and what the delete has written is on the disk before the clock starts."""
+    """Vacuum, as autovacuum does soon after a large delete, and flush the delete's writes before the clock starts."""
     connection.execute(sql.SQL("VACUUM {}").format(sql.Identifier(TABLE)))
     connection.execute("CHECKPOINT")
 
 
 def run_archives(course: Course) -> list[Result]:
-    """Catalogue, statistics and purge of archives of which most have been kept for long enough."""
+    """Catalogue, statistics and purge of archives, most of which have expired."""
     settings = course.settings()
     store = Store(course.stack.object_store.client("archiver"), settings.store)
     month = _FIRST_EXPIRED
@@ -302,7 +301,7 @@ def run_archives(course: Course) -> list[Result]:
 
 
 def _scheduled(airflow: Airflow, dag_id: str) -> tuple[Run, float]:
-    """Let the scheduler start a DAG's newest due run by itself; its seconds are from its creation to its end."""
+    """Let the scheduler start a DAG's newest due run by itself. Its time runs from its creation to its end."""
     airflow.pause(dag_id, paused=False)
     run = wait_for(lambda: airflow.runs(dag_id), "the scheduler's run")[0]
     run = airflow.wait_for_run(dag_id, run.run_id, seconds=_LONGEST_SECONDS)
@@ -318,7 +317,7 @@ def _add(total: Usage, one: Usage) -> None:
 
 
 def airflow_pids(stack: Stack) -> list[int]:
-    """Airflow's processes, whose children the tasks are."""
+    """Airflow's processes. Tasks are their children."""
     servers = (stack.postgres.pid, stack.object_store.pid)
     return [one.pid for one in stack.status() if one.pid is not None and one.pid not in servers]
 

@@ -1,4 +1,4 @@
-"""Workers with less than a core each, so that two of them do not have to share this machine's: control groups of the kernel."""
+"""Kernel control groups that limit each worker to part of a core, so that two workers do not compete for cores."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ _PERIOD_MICROSECONDS = 100_000
 
 @contextmanager
 def cpu_group(name: str, cores: float) -> Iterator[Path]:
-    """A control group whose processes get so many cores together; a pid written to its ``cgroup.procs`` joins it.
+    """A control group whose processes share this many cores. To add a process, write its pid to ``cgroup.procs``.
 
     See https://docs.kernel.org/scheduler/sched-bwc.html for the first version and
-    https://docs.kernel.org/admin-guide/cgroup-v2.html for the second. Processes that are left go back to where they came from.
+    https://docs.kernel.org/admin-guide/cgroup-v2.html for the second.
+    At the end, remaining processes move back to their former group.
 
     Raises:
-        ServerError: Nobody but root may make one, and not in every container.
+        ServerError: The group could not be created. Only root may create one, and not in every container.
     """
     first = (_GROUPS / "cpu").is_dir()
     parent = _GROUPS / "cpu" if first else _GROUPS

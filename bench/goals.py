@@ -1,4 +1,4 @@
-"""What the product wants to reach, beside what was measured; and what the benches have in common."""
+"""Goals compared with measured figures, and what all benches share."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from rich.console import Console
 
 @dataclass(frozen=True)
 class Goal:
-    """A figure that the product wants to reach.
+    """A goal for one measured figure.
 
     Attributes:
-        most: The goal holds when the figure is not above it; None where it is a least.
-        least: The goal holds when the figure is not below it.
+        most: The upper limit; None if the goal has a lower limit.
+        least: The lower limit.
     """
 
     words: str
@@ -27,7 +27,7 @@ class Goal:
 
     @property
     def reached(self) -> bool:
-        """Whether the figure is on the right side."""
+        """Whether the figure is within the limit."""
         return (self.most is None or self.figure <= self.most) and (self.least is None or self.figure >= self.least)
 
 
@@ -41,15 +41,15 @@ def show_goals(console: Console, goals: Sequence[Goal]) -> None:
 
 
 def goals_as_json(goals: Sequence[Goal]) -> list[dict[str, object]]:
-    """The same for machines."""
+    """The goals in a form ready for JSON."""
     return [asdict(goal) | {"reached": goal.reached} for goal in goals]
 
 
 def say(what: str) -> None:
-    """Tell how far it is, out of the way of the results."""
+    """Print progress to stderr, so that stdout holds only the results."""
     print(f"{time.strftime('%H:%M:%S')}  {what}", file=sys.stderr, flush=True)
 
 
 def machine() -> str:
-    """Cores and memory."""
+    """This machine's cores and memory, in words."""
     return f"{os.cpu_count()} cores, {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1024**3:.0f} GiB"

@@ -1,7 +1,7 @@
-"""Call records by the million: some are made as the sample makes them, and the server copies them with other keys and times.
+"""Millions of call records: the sample generates some, and the server copies them with new keys and times.
 
-A copy takes a slice of the month, and the slices follow each other, so the rows lie in the order of their time as they would in
-a real table, and no row is near the one that it was copied from.
+Each copy covers one slice of the month, and the slices follow each other. So the rows are in time order, as in a real table,
+and no row is near the one it was copied from.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _COPIED = (
 
 
 class ManyRows:
-    """A source database whose call records are one month's at a time.
+    """A source database that holds the call records of one month at a time.
 
     Args:
-        conninfo: Of a role that owns the tables; the sample's schema is there.
-        month: Whose call records are made and copied.
+        conninfo: Connects as the owner of the tables. The sample's schema must exist.
+        month: The month whose call records are generated and copied.
         most: How many rows the largest month has.
     """
 
@@ -47,7 +47,7 @@ class ManyRows:
             connection.execute("ANALYZE made_calls")
 
     def fill(self, month: Partition, rows: int) -> int:
-        """Leave so many call records, all in one month, about as many; gives how many there are."""
+        """Replace the call records by about this many, all in one month, and return their number."""
         copies = math.ceil(rows / self._made)
         start, end = month.window.start, month.window.end
         with self._connect() as connection:
@@ -76,7 +76,7 @@ class ManyRows:
 
     @staticmethod
     def _share(rows: int, copy: int, copies: int) -> int:
-        """How many rows one copy has, so that all have as many as was asked for."""
+        """How many rows each copy needs to reach the requested total."""
         return rows * (copy + 1) // copies - rows * copy // copies
 
     def _connect(self) -> psycopg.Connection:

@@ -1,8 +1,8 @@
-"""Measure the peak memory of every task through real Airflow: ``make memory``. The results stand in docs/measured/memory.md.
+"""Measure the peak memory of every task through real Airflow: ``make memory``. The results are in docs/measured/memory.md.
 
-Three months of call records, 200,000 to 2,000,000 rows, are archived by the scheduler of a stack of its own; the first two of
-them are then restored, the larger one twice. A listener in each task's process notes its peak resident memory (VmHWM) when
-the task has succeeded; an empty task is the yardstick.
+Three months of call records, 200,000 to 2,000,000 rows, are archived by the scheduler of a separate stack. The first two
+are then restored, the larger one twice. A listener in each task's process records its peak resident memory (VmHWM) when
+the task succeeds. An empty task is the baseline.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ARCHIVE_DAG, RESTORE_DAG = f"archive__{TABLE}", "restore_archive"
 RESTORE_STEPS = ("locate", "thaw", "restore", "report")
 SMALL, MIDDLE, LARGE = 200_000, 1_000_000, 2_000_000
 MOST_MORE_MB = 100
-"""What a task may take more than an empty one."""
+"""How much more memory a task may use than an empty one."""
 
 EMPTY_DAG = """
 from datetime import timedelta
@@ -69,14 +69,14 @@ class PeakPlugin(AirflowPlugin):
 """
 
 Peaks = dict[tuple[str, str], dict[str, list[int]]]
-"""Peak resident memory in KiB, by DAG and run, then by task; one number for each part of a mapped task."""
+"""Peak resident memory in KiB, by DAG and run, then by task. A mapped task has one number for each part."""
 
 
 class MeasuredStack(Stack):
-    """A stack whose tasks note their peak memory, with the empty DAG beside the repository's."""
+    """A stack whose tasks record their peak memory. It has the repository's DAGs and an empty one."""
 
     def prepare(self) -> None:
-        """Lay out its DAGs and plugins: the repository's by link, ours beside them."""
+        """Create its DAG and plugin folders: links to the repository's files, plus our own."""
         for folder, name, text in (("dags", "empty.py", EMPTY_DAG), ("plugins", "peak.py", LISTENER)):
             ours = self.folder / folder
             ours.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ class MeasuredStack(Stack):
         }
 
     def read_peaks(self) -> Peaks:
-        """What the tasks have noted so far."""
+        """What the tasks have recorded so far."""
         peaks: Peaks = defaultdict(lambda: defaultdict(list))
         for line in self.peaks_file.read_text().splitlines():
             dag_id, run_id, task_id, peak_kb = line.split()
@@ -108,7 +108,7 @@ class MeasuredStack(Stack):
 
 @dataclass(frozen=True)
 class Restored:
-    """One run of the restore DAG, and what it said that it did."""
+    """One run of the restore DAG, and what it reported."""
 
     run: Run
     rows: int
@@ -131,7 +131,7 @@ def main() -> int:
 
 
 def measure(stack: MeasuredStack) -> str:
-    """Run the empty DAG, archive the months one after the other, and restore what is not the largest."""
+    """Run the empty DAG, archive the months one after another, and restore all but the largest."""
     newest = newest_due(Frequency.MONTHLY, Term.parse("P90D"), datetime.now(timezone.utc) - timedelta(days=31))
     assert newest is not None
     months = {SMALL: newest, MIDDLE: newest.previous(), LARGE: newest.previous().previous()}
@@ -156,7 +156,7 @@ def measure(stack: MeasuredStack) -> str:
 
 
 def archive(airflow: Airflow, month: Partition) -> Run:
-    """Archive a month; what the scheduler started by itself goes first."""
+    """Archive a month, after the run that the scheduler started by itself."""
     airflow.pause(ARCHIVE_DAG, paused=False)
     wait_for(lambda: airflow.runs(ARCHIVE_DAG), "the scheduler's own run")
     run = next((run for run in airflow.runs(ARCHIVE_DAG) if run.partition_key == month.key), None)
@@ -164,7 +164,7 @@ def archive(airflow: Airflow, month: Partition) -> Run:
 
 
 def restore(airflow: Airflow, rows: int, month: Partition) -> Restored:
-    """Bring a month back through the DAG."""
+    """Restore a month through the DAG."""
     started = time.monotonic()
     asked = {"table": TABLE, "first_partition": month.key, "last_partition": month.key, "why": "a measurement"}
     run = wait_for_success(airflow, airflow.trigger(RESTORE_DAG, None, conf=asked))
@@ -179,7 +179,7 @@ def wait_for_success(airflow: Airflow, run: Run) -> Run:
 
 
 def write_report(peaks: Peaks, empty: Run, archived: dict[int, Run], restored: dict[str, Restored]) -> str:
-    """Markdown: per step its peak in each run, and the most that it took beyond an empty task; what restores did."""
+    """Markdown: each step's peak per run, its largest excess over an empty task, and what the restores did."""
 
     def peaks_of(run: Run) -> dict[str, list[int]]:
         return peaks[run.dag_id, run.run_id]

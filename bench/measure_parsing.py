@@ -1,6 +1,6 @@
-"""How much computing does it take to import 200 archive DAGs, and one task's own? `make parsing`; see docs/measured/many-tables.md.
+"""How much CPU time does it take to import 200 archive DAGs, and one task's own? `make parsing`; see docs/measured/many-tables.md.
 
-CPU seconds of a fresh process for each, as the DAG processor and as a task spend them; a busy machine does not change them.
+Each figure is the CPU time of a fresh process that imports as the DAG processor or a task does. A busy machine hardly changes it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ print(len(bag.dags), imported, time.process_time() - imported)
 
 
 def measure(folder: Path, dag_id: str | None) -> tuple[int, float, float]:
-    """How many DAGs there were, and CPU seconds for Airflow's and our modules, and for the DAGs themselves."""
+    """The number of DAGs, the CPU seconds for Airflow's and our modules, and those for the DAGs themselves."""
     environment = {
         **os.environ,
         "AIRFLOW_HOME": str(folder),

@@ -1,8 +1,8 @@
-"""How long does anybody wait for a partition that leaves its table? ``make partitions``. The results stand in docs/measured/partitions.md.
+"""How long do other sessions wait while a partition leaves its table? ``make partitions``; see docs/measured/partitions.md.
 
-A partition of many rows is archived, detached, dropped; meanwhile one session reads the table and another writes it without a
-pause, as fast as they can, and a third looks who has which lock, some hundred times a second. The partition is detached once
-concurrently, and once, for the sake of a DEFAULT partition, under a lock. The same rows are deleted by key for comparison.
+A large partition is archived, detached and dropped. Meanwhile one session reads the table and another writes to it,
+as fast as they can, and a third records who holds which lock, some hundred times a second. The partition is detached once
+concurrently, and once under a lock, because the table has a DEFAULT partition. For comparison the same rows are deleted by key.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ WAYS = {
 
 
 class Neighbours:
-    """Others in the database: their longest statement, and the longest time that a lock kept readers of live tables out."""
+    """Other sessions: their longest statement, and the longest time that a lock kept readers out of live tables."""
 
     def __init__(self, conninfo: str) -> None:
         self._conninfo = conninfo
@@ -122,7 +122,7 @@ def main() -> int:
 
 
 def measure(way: str, chain: Chain, rows: int, *, enabled: bool) -> None:
-    """Run one way and print a line for each of its steps."""
+    """Run one method and print a line for each of its steps."""
     sealed = chain.seal(chain.plan())
 
     def step(name: str, work: Callable[[], int]) -> None:

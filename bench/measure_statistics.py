@@ -1,8 +1,8 @@
-"""How long do statistics, catalogue and metrics of many archives take? ``make statistics``. The results stand in docs/measured/many-tables.md.
+"""How long do statistics, catalogue and metrics of many archives take? ``make statistics``; see docs/measured/many-tables.md.
 
-Synthetic manifests, fifty months for each table, lie on an S3 server of the measurement's own, and each table is in a
-database of its own server, empty. Everything runs as the task, the command and the exporter run it, each thing twice: with no
-index in the store, and with the one that the first run leaves.
+The measurement starts an S3 server with synthetic manifests, fifty months for each table, and a PostgreSQL server with
+empty tables. It calls the code as the task, the command and the exporter do. Everything runs twice: without an index in
+the store, and with the index that the first run left.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main() -> int:
 
 
 def set_environment(folder: Path, store: ObjectStore, postgres: PostgresServer, *, tables: int) -> None:
-    """Let Airflow, in this process, find settings, connections and a metadata database; make the tables."""
+    """Give Airflow in this process its settings, connections and metadata database, and create the tables."""
     names = [f"t{number:03d}" for number in range(tables)]
     with psycopg.connect(postgres.conninfo(), autocommit=True) as connection:
         for name in names:
@@ -87,12 +87,12 @@ def set_environment(folder: Path, store: ObjectStore, postgres: PostgresServer, 
 
 
 Seconds = dict[str, list[tuple[float, float, float]]]
-"""By what was done, without and with the index: from start to end, and CPU seconds of this process and of the S3 server."""
+"""Times per action, without and with the index: wall-clock seconds, and CPU seconds of this process and the S3 server."""
 
 
 def measure(server: ObjectStore, store: Store, count: int) -> Seconds:
-    """Do everything without and with the index."""
-    # Airflow reads its settings when it is imported, and they are made only now.
+    """Run every action without and with the index."""
+    # Airflow reads its settings on import, and they exist only now.
     from prometheus_client import CollectorRegistry, generate_latest
 
     from strongroom.settings import load_settings

@@ -1,4 +1,4 @@
-"""A picture of a series as SVG: panels side by side, each with axes, units and a bound. No library, nothing fetched."""
+"""Charts of a series as SVG: panels side by side, each with axes, units and a limit. Uses no library and loads nothing."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Panel:
 
     Attributes:
         title: What it shows.
-        unit: Of the upright axis.
-        measured: Points that were measured, joined by a line.
-        beside: What they are to be compared with, dashed.
-        beside_words: What that is.
+        unit: Unit of the vertical axis.
+        measured: The measured points, joined by a line.
+        beside: The points to compare them with, joined by a dashed line.
+        beside_words: The label of that line.
     """
 
     title: str
@@ -35,7 +35,7 @@ class Panel:
 
 
 def draw(title: str, across: str, panels: Sequence[Panel]) -> str:
-    """The picture; ``across`` names the level axis of all panels."""
+    """Return the SVG. ``across`` labels the horizontal axis of all panels."""
     width = _WIDTH * len(panels)
     drawn = "".join(
         f'<g transform="translate({number * _WIDTH},26)">{"".join(_panel(panel, across))}</g>\n'
@@ -80,7 +80,7 @@ def _panel(panel: Panel, across: str) -> Iterator[str]:
 
 
 def _ticks(most: float) -> list[float]:
-    """Round numbers from nought to where the highest value fits in."""
+    """Round numbers from zero up to at least the highest value."""
     rough = max(most, 1e-9) / _TICKS
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough)

@@ -1,7 +1,7 @@
-"""``make bench-scale``: months of ever more call records through the real scheduler; memory and staging stay flat, time straight.
+"""``make bench-scale``: do memory and staging stay constant, and does time stay linear, as months of call records grow?
 
-Method and results: docs/measured/performance.md, with the picture that this draws. All servers are the bench's own, lie on the disk, and
-go with it.
+The real scheduler archives the months. Method and results: docs/measured/performance.md, with the chart that this draws.
+The bench starts its own servers, keeps their data on disk, and removes them at the end.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from tests.system.e2e.helpers import Airflow, Run, wait_for
 FOLDER = REPOSITORY / ".strongroom" / "scale"
 SERIES = (1_000_000, 5_000_000, 20_000_000)
 MOST_MEMORY_MB = 100
-"""What a task may take more than an empty one."""
+"""How much more memory a task may use than an empty one."""
 
 MOST_STAGING = 1.3
-"""What parts under way take in staging, by the bytes of the rows of as many parts as may be under way."""
+"""The most that parts in progress may take in staging, divided by the size of the rows of all parts that may be in progress."""
 
 MOST_BENT = 0.1
 _BYTES_A_ROW, _BYTES_BESIDE = 700, 4 << 30
@@ -45,15 +45,15 @@ _LONGEST_SECONDS = 4 * 3600
 
 @dataclass(frozen=True)
 class Month:
-    """What one month took.
+    """The figures of one month.
 
     Attributes:
         seconds: From the run's creation to its end.
-        task: The one that took most memory.
-        memory_mb: What it took more than an empty task.
-        staging_mb: The most that lay in staging.
-        under_way_mb: The same without the keys of parts that are through and wait for the delete.
-        in_flight_mb: Rows of the parts that may be in flight together, as JSON lines.
+        task: The task that used most memory.
+        memory_mb: How much more it used than an empty task.
+        staging_mb: The largest size of staging.
+        under_way_mb: The same without the keys of finished parts that wait for the delete.
+        in_flight_mb: The rows of all parts that may be in progress at once, as JSON lines.
     """
 
     rows: int
@@ -113,15 +113,13 @@ def _series(text: str) -> tuple[int, ...]:
 
 
 def measure(stack: MeasuredStack, series: Sequence[int]) -> list[Month]:
-    """One month for each size, oldest last, one after the other in a table that holds nothing else."""
+    """Archive one month for each size, oldest last. The table holds one month at a time."""
     newest = newest_due(Frequency.MONTHLY, Term.parse("P90D"), datetime.now(timezone.utc))
     assert newest is not None
     airflow = Airflow(stack)
     airflow.pause("empty", paused=False)
     empty = wait_for_success(airflow, airflow.trigger("empty", None))
-    airflow.pause(
-        ARCHIVE_DAG, paused=False
-    )  # the scheduler starts the newest due month by itself, which has no rows yet
+    airflow.pause(ARCHIVE_DAG, paused=False)  # the scheduler starts the newest due month by itself; it is empty
     first = wait_for(lambda: airflow.runs(ARCHIVE_DAG), "the scheduler's own run")[0]
     wait_for_success(airflow, first)
     say(f"making {min(max(series), 250_000):,} call records to copy")
@@ -170,7 +168,7 @@ def _archive(
 
 
 def most_memory(peaks: Peaks, run: Run, empty: Run) -> tuple[str, float]:
-    """The task of a run that took most memory, and by how many MB more than an empty one."""
+    """The task of a run that used most memory, and how many MB more than an empty one."""
     yardstick = statistics.median(peak for each in peaks[empty.dag_id, empty.run_id].values() for peak in each)
     task, most = max(
         ((task, max(each)) for task, each in peaks[run.dag_id, run.run_id].items()), key=lambda one: one[1]
@@ -179,14 +177,14 @@ def most_memory(peaks: Peaks, run: Run, empty: Run) -> tuple[str, float]:
 
 
 def line(months: Sequence[Month]) -> tuple[float, float]:
-    """The straight line through the smallest and the largest month: seconds at no row, and seconds a row."""
+    """The straight line through the smallest and the largest month: seconds for zero rows, and seconds per row."""
     first, last = months[0], months[-1]
     a_row = (last.seconds - first.seconds) / (last.rows - first.rows)
     return first.seconds - a_row * first.rows, a_row
 
 
 def reckon_goals(months: Sequence[Month]) -> Iterator[Goal]:
-    """Flat, and straight."""
+    """Goals for constant memory and staging, and for linear time."""
     first, last = months[0], months[-1]
     start, a_row = line(months)
     highest = max(months, key=lambda month: month.memory_mb)
@@ -209,7 +207,7 @@ def reckon_goals(months: Sequence[Month]) -> Iterator[Goal]:
 
 
 def picture(months: Sequence[Month]) -> str:
-    """Three panels over millions of rows."""
+    """Three charts over millions of rows."""
     millions = [month.rows / 1e6 for month in months]
     start, a_row = line(months)
 
@@ -245,7 +243,7 @@ def picture(months: Sequence[Month]) -> str:
 
 
 def show(months: Sequence[Month], goals: Sequence[Goal]) -> None:
-    """Print the results and the goals, as docs/measured/performance.md has them."""
+    """Print the results and the goals, in the form used in docs/measured/performance.md."""
     console = Console(width=130, highlight=False)
     table = Table(title=f"archive__{TABLE} through the scheduler, {machine()}")
     for name in (

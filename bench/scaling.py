@@ -1,8 +1,8 @@
-"""make scaling: the same archive of four parts through CeleryExecutor, with one worker and with two.
+"""``make scaling``: archive four parts through CeleryExecutor with one worker and with two.
 
-Workers have one slot each and share no folder; staging lies on S3. Months of as many rows each are archived in turn, so that
-nothing is measured on a table that somebody else has warmed. Everything runs on this one machine: its cores do the work of the
-source database, of the S3 server and of Airflow, too. ``--cores 0.4`` leaves them some: it gives each worker that much of a core.
+Each worker has one slot. Workers share no folder; staging is on S3. Each run archives a different month of the same size, so
+no run profits from caches that another has warmed. Everything runs on one machine, so the source database, the S3 server and
+Airflow use the same cores. ``--cores 0.4`` limits each worker to that much of a core and leaves the rest to them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ GOAL = 0.55
 
 @dataclass(frozen=True)
 class Figure:
-    """One run."""
+    """The figures of one run."""
 
     month: str
     workers: int
@@ -55,7 +55,7 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=2, help="how often one worker and two are compared")
     parser.add_argument("--cores", type=float, help="how much of a core each worker gets (root; default: what it can)")
     args = parser.parse_args()
-    # A part more than four would be a few rows: the count by time does not cut exactly.
+    # Cutting by time is not exact, so without a margin there could be a fifth part of a few rows.
     settings = {"STRONGROOM__PART_ROWS": str(math.ceil(args.rows / PARTS * 1.02)), "AIRFLOW__CORE__PARALLELISM": "8"}
     stack = CeleryStack(FOLDER, workers=2, settings=settings)
     stack.destroy()
@@ -73,12 +73,12 @@ def main() -> int:
 
 
 def measure(stack: CeleryStack, groups: Mapping[str, Path], rows: int, pairs: int) -> list[Figure]:
-    """Archive month after month, with one worker and with two in turn.
+    """Archive month after month, with one and two workers in turn.
 
     Args:
-        groups: The control groups of workers, where they have any.
-        rows: Of a month.
-        pairs: How many months with either.
+        groups: The workers' control groups, if there are any.
+        rows: Rows in each month.
+        pairs: How many months to archive with each number of workers.
     """
     months = [due_month().previous()]
     while len(months) < 2 * pairs:
@@ -122,7 +122,7 @@ def measure_one(
 
 
 def start_and_wait(stack: CeleryStack, worker: str, group: Path | None) -> None:
-    """Start a worker, in a control group if there is one, and wait until it takes tasks."""
+    """Start a worker, in a control group if given, and wait until it accepts tasks."""
     log: Path = stack.logs / f"{worker}.log"
     ready = log.read_text().count(" ready.") if log.exists() else 0
     stack.start_worker(worker)
@@ -132,13 +132,13 @@ def start_and_wait(stack: CeleryStack, worker: str, group: Path | None) -> None:
 
 
 def busy_seconds() -> float:
-    """What all of the machine's cores have worked, whoever for."""
+    """CPU seconds of all cores of the machine, for any process."""
     user, nice, system, _idle, _wait, *more = map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:])
     return (user + nice + system + sum(more[:2])) / os.sysconf("SC_CLK_TCK")
 
 
 def show(figures: list[Figure], cores: float | None) -> None:
-    """Print the figures, as docs/measured/scaling.md has them."""
+    """Print the figures, in the form used in docs/measured/scaling.md."""
     console = Console(width=130, highlight=False)
     bound = f", {cores} of one for each worker" if cores else ""
     table = Table(title=f"{TABLE}, {PARTS} parts, {os.cpu_count()} cores{bound}")
@@ -156,7 +156,7 @@ def show(figures: list[Figure], cores: float | None) -> None:
 
 
 def say(what: str) -> None:
-    """Tell how far it is, out of the way of the results."""
+    """Print progress to stderr, so that stdout holds only the results."""
     print(f"{time.strftime('%H:%M:%S')}  {what}", file=sys.stderr, flush=True)
 
 

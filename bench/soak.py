@@ -1,9 +1,9 @@
-"""Archive, restore and purge in a loop under a writer: `make soak MINUTES=5`. Nothing may grow, no row may be wrong.
+"""Archive, restore and purge in a loop while a writer is active: `make soak MINUTES=5`. Nothing may grow, no row may be wrong.
 
-One process does all the work of Strongroom for the whole time, which no task of Airflow ever does; another writes, keeps
-the ledger and measures. Each round has a table and a prefix of its own: two runs of a partition under a writer, a restore
-into the live table, the comparison of the ledger, and a purge after the archives' terms. After each round one look is
-taken at everything that could grow; the medians of the first and the last third are compared.
+One process does all of Strongroom's work for the whole time, unlike any Airflow task. Another writes, keeps the ledger and
+measures. Each round has its own table and prefix: two runs of a partition while a writer is active, a restore into the live
+table, the ledger's comparison, and a purge after the archives have expired. After each round everything that could grow is
+measured. At the end the medians of the first and the last third are compared.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from tests.system.races.writer import Writer
 ROWS = 500
 AFTER_ITS_TERM = timedelta(days=3000)
 MOST_GROWTH = {"memory, KiB": 1.05}
-"""By which factor the last third may be above the first; everything else may not grow at all."""
+"""The allowed ratio of the last third to the first. Everything else may not grow at all."""
 
 ROOM = {"sockets": 1 + 2 * StoreSettings(bucket="any").max_connections}
-"""Up to where growth is none: the pools of two S3 clients fill slowly."""
+"""Up to this number growth does not count: the connection pools of two S3 clients fill slowly."""
 
 
 _clients: dict[tuple[str, str], Any] = {}
 
 
 class SteadyPlace(Place):
-    """A place whose S3 clients are made once: botocore gives the memory of one back late, if at all."""
+    """A place that creates its S3 clients once: botocore frees a client's memory late, if at all."""
 
     def client(self, identity: str) -> Any:
         known = (self.endpoint_url, identity)
@@ -55,7 +55,7 @@ class SteadyPlace(Place):
 
 @dataclass
 class Worker:
-    """The process that does the work."""
+    """The process that does Strongroom's work."""
 
     process: Any
     line: Connection
@@ -81,16 +81,16 @@ def _work(line: Connection) -> None:
         place, names = line.recv()
         try:
             Steps(place).run_all(names)
-            if names == RESTORE_STEPS:  # as its last operator does
+            if names == RESTORE_STEPS:  # as the last operator does
                 place.chain().staging(OF_RESTORES, place.run_id).clear()
-        except Exception as error:  # noqa: BLE001 - told to whoever waits
+        except Exception as error:  # noqa: BLE001 - reported to the waiting process
             line.send(f"{type(error).__name__}: {error}")
         else:
             line.send(None)
 
 
 def play_round(scene: Scene, worker: Worker) -> tuple[int, int]:
-    """One round; how many statements the writer made, and how many rows were compared."""
+    """Run one round; return how many statements the writer ran and how many rows were compared."""
     scenario = scene.scenario(rows=ROWS, part_rows=125, delete_batch_rows=50)
     place = SteadyPlace(**vars(scenario.place))
     with Writer(scenario.ledger) as writer:
@@ -111,7 +111,7 @@ def play_round(scene: Scene, worker: Worker) -> tuple[int, int]:
 
 
 def look(scene: Scene, worker: Worker) -> dict[str, int]:
-    """Everything that could grow, now."""
+    """The current value of everything that could grow."""
     own = Path(f"/proc/{worker.process.pid}")
     rollup = dict(line.split(":", 1) for line in (own / "smaps_rollup").read_text().splitlines()[1:])
     open_ = [str(one.readlink()) for one in (own / "fd").iterdir()]
@@ -126,7 +126,7 @@ def look(scene: Scene, worker: Worker) -> dict[str, int]:
     uploads = scene.object_store.client("admin").list_multipart_uploads(Bucket=scene.bucket).get("Uploads", ())
     staging = [path for path in scene.folder.glob("*/staging/**/*") if path.is_file()]
     return {
-        "memory, KiB": int(rollup["Anonymous"].split()[0]),  # what files are mapped is shared, and no growth
+        "memory, KiB": int(rollup["Anonymous"].split()[0]),  # mapped files are shared, so they do not count as growth
         "open files": sum(not one.startswith("socket:") for one in open_),
         "sockets": sum(one.startswith("socket:") for one in open_),
         "connections": connections,
@@ -137,7 +137,7 @@ def look(scene: Scene, worker: Worker) -> dict[str, int]:
 
 
 def compare(looks: list[dict[str, int]]) -> tuple[list[str], bool]:
-    """A table in Markdown, and whether something grew."""
+    """A Markdown table, and whether anything grew."""
     third = max(1, len(looks) // 3)
     lines = ["| what | first third | last third | most |", "|---|--:|--:|--:|"]
     grew = False

@@ -1,4 +1,4 @@
-"""What a piece of work costs: seconds on the clock, CPU seconds on each side, memory and staging at their highest."""
+"""The cost of a piece of work: wall-clock seconds, CPU seconds on each side, peak memory and peak staging."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 TICKS = os.sysconf("SC_CLK_TCK")
 _LOOK_SECONDS = 0.25
 _SHARE = 0.03
-"""Of one core, what looking at memory and staging may take from the work that is measured."""
+"""The share of one core that sampling memory and staging may take from the measured work."""
 
 
 @dataclass
@@ -21,14 +21,14 @@ class Usage:
     """The cost of one piece of work.
 
     Attributes:
-        seconds: On the clock.
-        client_cpu: CPU seconds of the processes that do the work, those that ended meanwhile included.
+        seconds: Wall-clock seconds.
+        client_cpu: CPU seconds of the processes that do the work, including those that ended meanwhile.
         server_cpu: CPU seconds of PostgreSQL.
         store_cpu: CPU seconds of the S3 server.
-        peak_mb: The most that the working processes had resident together, beyond what they had at the beginning;
-            pages that several of them share count once.
-        staging_mb: The most that lay in the staging folder.
-        under_way_mb: The same of parts that were under way: those of which more lay there than keys and records.
+        peak_mb: Peak resident memory of all working processes together, minus what they had at the start.
+            Pages that several of them share count once.
+        staging_mb: The largest size of the staging folder.
+        under_way_mb: The same for parts in progress, which have more there than keys and records.
     """
 
     seconds: float = 0.0
@@ -45,10 +45,10 @@ class Meter:
     """Measures pieces of work on one set of servers.
 
     Args:
-        server_pid: PostgreSQL's first process.
+        server_pid: The PostgreSQL postmaster.
         store_pid: The S3 server.
-        staging: Folder to watch.
-        clients: Gives the pids whose process trees do the work; this process is one in any case.
+        staging: The folder to watch.
+        clients: Returns the pids whose process trees do the work. This process is always included.
     """
 
     server_pid: int
@@ -58,7 +58,7 @@ class Meter:
 
     @contextmanager
     def measured(self) -> Iterator[Usage]:
-        """Measure a block; the numbers are there when it ends."""
+        """Measure a block. The figures are filled in when it ends."""
         usage, over = Usage(), threading.Event()
         clients = [os.getpid(), *self.clients()]
         before = self._cpu(clients)
@@ -90,16 +90,16 @@ class Meter:
             )
 
     def _cpu(self, clients: Sequence[int]) -> tuple[float, float, float]:
-        # Whoever started the servers has them among its children.
+        # The process that started the servers has them among its children.
         server, store = cpu_seconds([self.server_pid]), cpu_seconds([self.store_pid])
         return cpu_seconds(clients, without=(self.server_pid, self.store_pid)), server, store
 
 
 def cpu_seconds(roots: Iterable[int], *, without: Iterable[int] = ()) -> float:
-    """CPU time of process trees without some branches, and of their processes that ended and were waited for."""
+    """CPU time of process trees without some branches, including processes that ended and were waited for."""
     branches = process_tree(without)
     tree, before = process_tree(roots), None
-    while tree.keys() != before:  # one that just ended may be missing, and its parent have been read before it
+    while tree.keys() != before:  # one that just ended may be missing, its parent read before it
         tree, before = process_tree(roots), tree.keys()
     return sum(sum(map(int, fields[11:15])) for pid, fields in tree.items() if pid not in branches) / TICKS
 
@@ -117,7 +117,7 @@ def _resident_mb(roots: Iterable[int], *, without: Iterable[int]) -> float:
 
 
 def process_tree(roots: Iterable[int]) -> dict[int, list[str]]:
-    """The processes of some trees by pid, each with what ``/proc/PID/stat`` says behind its name."""
+    """The processes of some trees by pid, each with the fields of ``/proc/PID/stat`` after its name."""
     every: dict[int, list[str]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -135,12 +135,12 @@ def process_tree(roots: Iterable[int]) -> dict[int, list[str]]:
 
 
 def staging_mb(folder: Path) -> tuple[float, float]:
-    """What lies in staging, and how much of it belongs to parts that are under way."""
+    """The size of staging, and how much of it belongs to parts in progress."""
     sizes: dict[Path, int] = {}
     for path in folder.rglob("part-*"):
         try:
             sizes[path] = path.stat().st_size
-        except OSError:  # removed between the listing and the look
+        except OSError:  # removed between the listing and the stat
             continue
     part = {path: path.with_name(path.name.partition(".")[0]) for path in sizes}
     under_way = {part[path] for path in sizes if path.suffix not in (".keys", ".json")}

@@ -1,8 +1,7 @@
-"""`make mutants`: break what guards the delete in each small way, and see that a test notices.
+"""`make mutants`: make one small change at a time to the code that guards the delete, and check that a test fails.
 
-The servers are started once, and each mutant is tested in a process of its own, forked from one that has everything
-heavy imported. What survives is printed; what cannot be told from the original is listed in ``equivalent.py`` with a
-reason.
+The servers start once. Each mutant is tested in its own process, forked from one that has imported all slow modules.
+Survivors are printed. Mutants that no test can tell from the original are listed in ``equivalent.py`` with a reason.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "strongroom.tables.compare": (),
     "strongroom.retention.drop_detached": (),
 }
-"""Modules, and the functions and methods of them that the delete rests on; none means all."""
+"""Modules, and those of their functions and methods that the delete depends on. An empty entry means all."""
 
 _DELETE, _DETACH = "tests/domain/archive/delete", "tests/domain/archive/detach"
 TESTS = {
@@ -56,7 +55,7 @@ TESTS = {
     "strongroom.tables.compare": (_DETACH,),
     "strongroom.retention.drop_detached": (_DETACH,),
 }
-"""What must fail for a mutant of a module, the quicker first."""
+"""The tests that must fail for a mutant of a module, fastest first."""
 
 FIRST = {
     "BatchDelete._move": "to_the_warm_table or warm_before",
@@ -98,7 +97,8 @@ FIRST = {
     "_Waiting._drop_proved": "just_what_was_archived or becomes_another or behind or in_the_middle or off or number or not_what_was_proved or loses",
     "_Waiting._go": "goes_no_further",
 }
-"""Which tests the mutants of a function or a class most likely die by, as pytest's -k has it; all of the file follows where they do not."""
+"""The tests most likely to kill mutants of a function or class, as an expression for pytest's -k. If none fails, the whole
+file runs."""
 
 _HEAVY = (
     "boto3",
@@ -120,7 +120,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", default="", help="Mutants whose name has this text")
     asked = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the servers are stopped then too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the servers are stopped in this case too
     mutants = [one for one in all_mutants() if asked.only in f"{one.module} {one.name}"]
     tested = [one for one in mutants if key_of(one) not in EQUIVALENT]
     print(f"{len(mutants)} mutants, {len(mutants) - len(tested)} of them equivalent", flush=True)
@@ -130,7 +130,7 @@ def main() -> int:
             importlib.import_module(name)
         for tests in dict.fromkeys(TESTS[one.module] for one in tested):
             if run_tests(tests).survives is False:
-                print(f"{' '.join(tests)} fails without any mutant: mend that first")
+                print(f"{' '.join(tests)} fails without any mutant: fix that first")
                 return 2
         survivors = list(judge(tested, asked.workers))
     stale = [] if asked.only else sorted(EQUIVALENT.keys() - {key_of(one) for one in mutants})
@@ -154,11 +154,11 @@ def key_of(mutant: Mutant) -> str:
 
 @contextlib.contextmanager
 def servers() -> Iterator[Path]:
-    """A PostgreSQL and an S3 server for all of it, in memory where there is such a folder."""
+    """A PostgreSQL and an S3 server for all mutants, in a RAM-backed folder if there is one."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None, prefix="strongroom-mutants-") as name:
         folder = Path(name)
-        folder.chmod(0o755)  # PostgreSQL's user must come through
+        folder.chmod(0o755)  # PostgreSQL's user must be able to enter the folder
         postgres, store = PostgresServer(folder / "postgres"), ObjectStore(folder / "store")
         try:
             postgres.start()
@@ -170,7 +170,7 @@ def servers() -> Iterator[Path]:
 
 
 class Trial:
-    """The tests, running against one mutant."""
+    """A test process that runs against one mutant."""
 
     def __init__(self, tests: Sequence[str], mutant: Mutant | None = None) -> None:
         self.tests, self.mutant = tests, mutant
@@ -191,7 +191,7 @@ class Trial:
         try:
             if self.mutant is not None:
                 sys.meta_path.insert(0, Finder(self.mutant))
-                if self.mutant.module in sys.modules:  # whatever has imported the original must be imported again
+                if self.mutant.module in sys.modules:  # modules that imported the original must be imported again
                     for name in [name for name in sys.modules if name.startswith("strongroom.")]:
                         del sys.modules[name]
             import pytest
@@ -204,7 +204,7 @@ class Trial:
             os._exit(status)
 
     def end(self, *, timed_out: bool) -> None:
-        """Collect the process, after stopping it where it takes too long."""
+        """Wait for the process, and stop it if it takes too long."""
         if timed_out:
             os.killpg(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
@@ -246,7 +246,7 @@ def run_tests(tests: Sequence[str]) -> Trial:
 
 
 def judge(mutants: Sequence[Mutant], workers: int) -> Iterator[Mutant]:
-    """Try all mutants, some at a time; prints one line for each, and yields those that live."""
+    """Test all mutants, several at a time. Print one line for each, and yield the survivors."""
     waiting = list(reversed(mutants))
     running: list[Trial] = []
     while waiting or running:

@@ -1,7 +1,7 @@
-"""Small ways to break a module: each mutant is the module's source with one thing wrong.
+"""Make mutants of a module: each is the module's source with one thing wrong.
 
-Python and the SQL inside its strings are broken alike: a condition dropped or turned round, a call left out, a sum
-wrong by one, AND for OR, ``=`` for ``<>``, a NOT gone.
+Both the Python and the SQL in its strings are changed: a condition is dropped or negated, a call is left out, a sum is off
+by one, AND replaces OR, ``=`` replaces ``<>``, a NOT is removed.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ _REASONS = {"changed": "referenced", "referenced": "changed"}
 
 @dataclass(frozen=True)
 class Mutant:
-    """One way in which a module is broken.
+    """One broken version of a module.
 
     Attributes:
         module: Its dotted name.
-        name: Function, what was broken and how, and which of several of the kind.
-        source: The module's source with it.
+        name: The function, the change, and a number if there are several changes of that kind.
+        source: The module's source with the change.
     """
 
     module: str
@@ -61,7 +61,7 @@ class Mutant:
 
 
 def make_mutants(module: str, source: str, functions: tuple[str, ...] = ()) -> list[Mutant]:
-    """All mutants of a module, or of some of its functions, in the order of its lines."""
+    """All mutants of a module, or of some of its functions, in source order."""
     tree = ast.parse(source)
     seen: Counter[str] = Counter()
     mutants = []
@@ -81,7 +81,7 @@ def make_mutants(module: str, source: str, functions: tuple[str, ...] = ()) -> l
 
 
 def _walk(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
-    """Every node that may be broken, with the function that it stands in; docstrings, types and messages are left out."""
+    """Every node that may be changed, with its enclosing function, except docstrings, types and messages."""
 
     def visit(node: ast.AST, where: str) -> Iterator[tuple[str, ast.AST]]:
         yield where, node
@@ -98,7 +98,7 @@ def _walk(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
 
 
 def _is_prose(node: ast.AST) -> bool:
-    """Docstrings, imports, and what only makes an error's message or a record of everything."""
+    """Whether a node is a docstring, an import, an f-string, or a call that only builds an error or a type variable."""
     if isinstance(node, (ast.Import, ast.ImportFrom, ast.JoinedStr)):
         return True
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
@@ -117,7 +117,7 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, Callable[[ast.AST], None]]]:
                     yield f"without `{_short(statement)}`", _replace(field, position, ast.Pass())
     if isinstance(node, (ast.If, ast.While, ast.IfExp)):
         for truth in (True, False):
-            if not (truth and isinstance(node, ast.While)):  # it would not end
+            if not (truth and isinstance(node, ast.While)):  # the mutant would loop forever
                 yield f"{truth} for `{_short(node.test)}`", _set("test", ast.Constant(truth))
     if isinstance(node, ast.With) and "transaction" in ast.unparse(node.items[0]):
         nothing = ast.parse("__import__('contextlib').nullcontext()", mode="eval").body
@@ -161,7 +161,7 @@ def _broken_texts(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _can_go(statement: ast.AST) -> bool:
-    """Whether a statement can be left out and the module still runs: a call, a raise, an assignment to an attribute."""
+    """Whether the module still runs without a statement: a call, a raise, or an assignment to an attribute."""
     if isinstance(statement, ast.Expr):
         return isinstance(statement.value, (ast.Call, ast.YieldFrom, ast.Yield))
     if isinstance(statement, ast.Assign):
