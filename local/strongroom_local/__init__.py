@@ -1,1 +1,5 @@
-"""The local stack: embedded PostgreSQL, S3 and Airflow, sample data and the demo. Not part of the product."""
+"""The local stack and the demo. For development only: nothing here is part of the product.
+
+``servers`` runs real PostgreSQL, S3 and Airflow in a folder. ``demo`` makes sample data, archives some of it and proves the
+result. ``python -m strongroom_local`` holds the commands behind the Makefile.
+"""

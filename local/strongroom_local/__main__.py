@@ -21,14 +21,14 @@ from strongroom_local.servers.stack_folder import DEFAULT_FOLDER
 
 DEFAULT_ROWS = 50_000
 
-# What people read goes to stderr, so that what machines read (`env`) has stdout to itself.
+# Messages for people go to stderr; stdout is for output that a shell evaluates (`env`).
 _console = Console(stderr=True, highlight=False)
 _INTERRUPTED = 130
 _COLOURS = {"healthy": "green", "stopped": "dim", "unknown": "yellow"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and give its exit status; errors end in one message with a hint."""
+    """Run one command and return its exit status. An error becomes one message with a hint."""
     options = _parser().parse_args(arguments)
     command: Callable[[Stack, argparse.Namespace], int] = options.command
     try:
@@ -39,12 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _console.print(f"[bold]hint:[/] {escape(hint)}", soft_wrap=True)
         return 1
     except KeyboardInterrupt:
-        _console.print("\ninterrupted; 'make status' shows what runs, 'make down' stops it")
+        _console.print("\ninterrupted; 'make status' shows what is running, 'make down' stops it")
         return _INTERRUPTED
 
 
 def up(stack: Stack, options: argparse.Namespace) -> int:
-    """Start the stack and say where it is."""
+    """Start the stack and print its addresses."""
     with _console.status("starting") as spinner:
         stack.up(lambda doing: spinner.update(doing), unpaused=options.unpaused)
     show_addresses(stack)
@@ -52,15 +52,15 @@ def up(stack: Stack, options: argparse.Namespace) -> int:
 
 
 def down(stack: Stack, _: argparse.Namespace) -> int:
-    """Stop the stack; all data stay."""
+    """Stop the stack; all data is kept."""
     with _console.status("stopping"):
         stack.down()
-    _console.print("stopped; data and archives stay, 'make up' finds them again")
+    _console.print("stopped; data and archives are kept, 'make up' starts the stack again")
     return 0
 
 
 def status(stack: Stack, _: argparse.Namespace) -> int:
-    """Show every component, and which DAGs are paused; exit status 1 when some of it runs and not all of it is healthy."""
+    """Show every component and which DAGs are paused; exit status 1 if the stack runs but is not all healthy."""
     table = Table("component", "pid", "address", "health")
     parts = stack.status()
     for part in parts:
@@ -71,14 +71,14 @@ def status(stack: Stack, _: argparse.Namespace) -> int:
     if all(part.pid is None for part in parts):
         screen.print("nothing runs; 'make up' starts it")
         return 0
-    with contextlib.suppress(ServerError):  # the table says already that the API does not answer
+    with contextlib.suppress(ServerError):  # the table already shows that the API does not answer
         for dag_id, is_paused in sorted(stack.paused().items()):
             screen.print(f"{dag_id}: {'paused' if is_paused else 'runs by its schedule'}")
     return 0 if all(part.health == "healthy" for part in parts) else 1
 
 
 def env(stack: Stack, _: argparse.Namespace) -> int:
-    """Print export lines for ``eval``; the stack need not run, but must have been started once."""
+    """Print export lines for ``eval``; works while the stack is stopped, once it has been started."""
     for name, value in stack.environment().items():
         sys.stdout.write(f"export {name}={shlex.quote(value)}\n")
     if not stack.running:
@@ -87,7 +87,7 @@ def env(stack: Stack, _: argparse.Namespace) -> int:
 
 
 def sample(stack: Stack, options: argparse.Namespace) -> int:
-    """Fill the source database up to a volume; starts PostgreSQL when it does not run and leaves it running."""
+    """Fill the source database up to a volume; starts PostgreSQL if needed and leaves it running."""
     from strongroom_local.demo import sample as sample_data
 
     stack.start_source()
@@ -104,21 +104,21 @@ def sample(stack: Stack, options: argparse.Namespace) -> int:
 
 
 def demo(stack: Stack, options: argparse.Namespace) -> int:
-    """Run the demonstration from sample data to proved deletion."""
+    """Run the demo, from sample data to proved deletion."""
     from strongroom_local.demo import run as demonstration
 
     return demonstration.run(stack, keep=options.keep, rows=options.rows)
 
 
 def destroy(stack: Stack, _: argparse.Namespace) -> int:
-    """Stop the stack and remove all that it stored."""
+    """Stop the stack and remove everything it stored."""
     with _console.status("removing"):
         stack.destroy()
     return 0
 
 
 def show_addresses(stack: Stack) -> None:
-    """Say where the running stack is and how to log in."""
+    """Print the addresses of the running stack and how to log in."""
     user, password = stack.login
     _console.print(f"Airflow    {stack.api_url}  user {user}, password {escape(password)}", soft_wrap=True)
     _console.print(f"PostgreSQL {stack.postgres.host}:{stack.postgres.port}")
@@ -147,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
             subparser.add_argument(
                 "--unpaused",
                 action=argparse.BooleanOptionalAction,
-                help=f"let {' and '.join(SCHEDULED_DAGS)} run by their schedule, or not (default: as they are; at first not)",
+                help=f"let {' and '.join(SCHEDULED_DAGS)} run on schedule, or pause them (default: unchanged; paused at first)",
             )
         if function is demo:
             subparser.add_argument("--keep", action="store_true", help="leave the stack up at the end")

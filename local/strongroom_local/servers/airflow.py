@@ -1,4 +1,4 @@
-"""Airflow's part of the local stack: its settings, its four processes, its API, and the exporter beside them."""
+"""Airflow in the local stack: its settings, its four processes, its API, and the metrics exporter."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ USER = "admin"
 
 _PARALLELISM = 4
 _API_SECONDS = 60
-"""A machine with ten busy processes a core takes half a minute for what it else does in a second."""
+"""Generous: with ten busy processes per core, a one-second answer takes half a minute."""
 
-# What a caller's shell must not decide for the stack: another Airflow, another database, another store.
+# Variables that would point the stack at another Airflow, database or store.
 _FOREIGN_PREFIXES = ("AIRFLOW_", "AIRFLOW__", "AWS_", "PG", "_AIRFLOW")
-# Without bytecode files every Airflow process compiles a thousand modules again: 129 s to the first healthy answer.
+# Without bytecode files, every Airflow process recompiles a thousand modules: 129 s until the stack is healthy.
 _FOREIGN_NAMES = ("PYTHONDONTWRITEBYTECODE", "PYTHONHOME", "VIRTUAL_ENV")
 
 
-# No proxies: the addresses are this machine's loopback.
+# No proxies: all addresses are on loopback.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -38,8 +38,8 @@ class Component:
     """One process of Airflow, or the exporter.
 
     Args:
-        name: What it is called here.
-        health_key: Its name in what :func:`read_health` gives.
+        name: Its name in this stack.
+        health_key: Its key in the result of :func:`read_health`.
         words: The command line after ``python -m``.
     """
 
@@ -48,11 +48,11 @@ class Component:
     words: tuple[str, ...]
 
     def command(self) -> list[str]:
-        """Give the command line, run by this very Python."""
+        """Return the command line, which runs this same Python."""
         return [sys.executable, "-m", *self.words]
 
 
-# Logs are read from the folder that all of them share, so nobody needs to serve them over HTTP (on every interface).
+# All components share one log folder, so none of them has to serve logs over HTTP, which listens on every interface.
 COMPONENTS = (
     Component("api-server", "metadatabase", ("airflow", "api-server")),
     Component("scheduler", "scheduler", ("airflow", "scheduler", "--skip-serve-logs")),
@@ -63,7 +63,7 @@ COMPONENTS = (
 
 
 def read_shared_settings(path: Path = SHARED_SETTINGS) -> dict[str, str]:
-    """Read the settings that both stacks share, one KEY=VALUE a line, in the order of the file.
+    """Read the settings that both stacks share, one KEY=VALUE per line, in file order.
 
     Raises:
         ServerError: A line is neither a setting nor a comment.
@@ -87,12 +87,12 @@ def read_shared_settings(path: Path = SHARED_SETTINGS) -> dict[str, str]:
 def local_settings(
     home: Path, *, port: int, database_url: str, secrets: Mapping[str, str], staging: Path
 ) -> dict[str, str]:
-    """Give every variable that Airflow needs in this stack, shared settings included; connections are added elsewhere.
+    """Return every variable that Airflow needs in this stack, including the shared settings but not the connections.
 
     Args:
         home: AIRFLOW_HOME.
-        port: Port of API and UI.
-        database_url: SQLAlchemy address of the metadata database.
+        port: Port of the API and UI.
+        database_url: SQLAlchemy URL of the metadata database.
         secrets: ``jwt``, ``fernet`` and ``api``.
         staging: Scratch space of the archive runs.
     """
@@ -120,19 +120,19 @@ def local_settings(
 
 
 def inherited_environment() -> dict[str, str]:
-    """Give the caller's environment without what belongs to other Airflows, databases and stores."""
+    """Return the caller's environment without variables for other Airflows, databases and stores."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(_FOREIGN_PREFIXES) and name not in _FOREIGN_NAMES
     }
-    # A proxy of the caller's network has no way to this machine's loopback.
+    # A network proxy cannot reach this machine's loopback.
     exceptions = ",".join(filter(None, [kept.get("no_proxy"), LOOPBACK, "localhost"]))
     return {**kept, "no_proxy": exceptions, "NO_PROXY": exceptions, "PYTHONUNBUFFERED": "1"}
 
 
 def read_health(api_url: str, exporter_url: str) -> dict[str, str]:
-    """Ask all components how they are: ``healthy``, ``unhealthy`` or ``unknown`` by health key; none for who is silent."""
+    """Return each component's health by health key: ``healthy``, ``unhealthy`` or ``unknown``. Silent ones are left out."""
     health = {"exporter": "healthy"} if _answers(f"{exporter_url}/metrics") else {}
     try:
         answer = call_api(api_url, "GET", "/api/v2/monitor/health")
@@ -150,17 +150,17 @@ def _answers(url: str) -> bool:
 
 
 def call_api(api_url: str, method: str, path: str, *, body: object = None, token: str | None = None) -> dict[str, Any]:
-    """Call Airflow's REST API and give its JSON answer.
+    """Call Airflow's REST API and return its JSON response.
 
     Args:
-        api_url: Address without a final slash.
+        api_url: Address without a trailing slash.
         method: HTTP method.
         path: Path and query.
         body: What to send as JSON.
         token: From POST /auth/token.
 
     Raises:
-        ServerError: Nobody answers, or the answer is an error; `found` starts with the HTTP status.
+        ServerError: There was no response, or it was an error; `found` then starts with the HTTP status.
     """
     headers = {"Content-Type": "application/json", "Accept": "application/json"}
     if token is not None:
@@ -175,11 +175,11 @@ def call_api(api_url: str, method: str, path: str, *, body: object = None, token
         raise ServerError(
             f"Airflow refused {method} {path}",
             found=f"{error.code} {error.read().decode(errors='replace')[:400]}",
-            hint="nothing was changed by this call; read what was found",
+            hint="this call changed nothing; see the response above",
         ) from error
     except (OSError, ValueError) as error:
         raise ServerError(
             f"Airflow does not answer {method} {path} at {api_url}",
             found=str(error),
-            hint="nothing is lost; 'make status' shows what runs, 'make up' starts what does not",
+            hint="nothing is lost; 'make status' shows what is running, 'make up' starts the rest",
         ) from error

@@ -1,4 +1,4 @@
-"""The local stack with CeleryExecutor: a Redis, and workers that share no folder, as if each were a machine of its own."""
+"""The local stack with CeleryExecutor: Redis, and workers that share no folder, as if each ran on its own machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from strongroom_local.servers.stack import Progress, Stack
 
 STAGING_BUCKET = "strongroom-staging"
 
-# A worker that is gone is noticed within seconds here. What a real installation takes stands in docs/howto/many-machines.md.
+# A lost worker is noticed within seconds here. For real installations see docs/howto/many-machines.md.
 _TIMINGS = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "2",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
@@ -35,12 +35,12 @@ _TIMINGS = {
 
 
 class CeleryStack(Stack):
-    """A stack whose tasks run in Celery workers, and whose staging lies on S3.
+    """A stack whose tasks run in Celery workers and stage their files on S3.
 
     Args:
         folder: Where everything lives.
-        workers: How many there are; each has an AIRFLOW_HOME, logs and a scratch folder of its own.
-        settings: Further variables for all of Airflow.
+        workers: Number of workers; each has its own AIRFLOW_HOME, logs and scratch folder.
+        settings: Extra variables for all Airflow processes.
     """
 
     def __init__(self, folder: Path, *, workers: int = 2, settings: Mapping[str, str] | None = None) -> None:
@@ -70,15 +70,15 @@ class CeleryStack(Stack):
         super().destroy()
 
     def home_of(self, worker: str) -> Path:
-        """A worker's AIRFLOW_HOME, with its logs and its scratch folder in it: all that it has of its own."""
+        """A worker's AIRFLOW_HOME, which also holds its logs and scratch folder."""
         return self.folder / worker
 
     def scratch_of(self, worker: str) -> Path:
-        """Where a worker's tasks have their files."""
+        """Where a worker's tasks keep their files."""
         return self.home_of(worker) / "scratch"
 
     def start_worker(self, worker: str) -> bool:
-        """Start a worker, for one task at a time; False if it runs already."""
+        """Start a worker that runs one task at a time. Returns False if it is already running."""
         if self._worker(worker) is not None:
             return False
         home, log = self.home_of(worker), self.logs / f"{worker}.log"
@@ -99,27 +99,27 @@ class CeleryStack(Stack):
         )
         record = record_of(process)
         if record is None:
-            raise ServerError(f"{worker} ended by itself", found=tail(log), hint=f"the whole story is in {log}")
+            raise ServerError(f"{worker} exited unexpectedly", found=tail(log), hint=f"read the full log in {log}")
         let_process_go(process)
         write_record(self._worker_file(worker), record)
         return True
 
     def kill_worker(self, worker: str) -> None:
-        """Kill -9 a worker and all its children, as when its machine loses its power. One that is gone already is fine."""
+        """Kill -9 a worker and all its children, like a power failure. Safe to repeat."""
         record = self._worker(worker)
         if record is not None:
             kill_group(record)
         self._worker_file(worker).unlink(missing_ok=True)
 
     def leader_of(self, worker: str) -> int:
-        """The pid that is the session of all processes of a worker.
+        """Return the session id of a worker's processes, which is its leader's pid.
 
         Raises:
-            ServerError: It does not run.
+            ServerError: The worker is not running.
         """
         record = self._worker(worker)
         if record is None:
-            raise ServerError(f"{worker} does not run", hint=f"see its log in {self.logs}")
+            raise ServerError(f"{worker} is not running", hint=f"read its log in {self.logs}")
         return record.pid
 
     def _worker(self, worker: str) -> ProcessRecord | None:

@@ -1,4 +1,4 @@
-"""TCP ports for servers that share a machine with others."""
+"""Free TCP ports on a shared machine."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from strongroom.errors import StrongroomError
 LOOPBACK = "127.0.0.1"
 
 # Below Linux's default range for outgoing connections (32768 and up), so that no client socket takes a chosen port
-# between the moment it was found free and the moment its server binds it.
+# before its server binds it.
 _FIRST, _LAST = 20_000, 32_700
 
 
 class PortTakenError(StrongroomError):
-    """Somebody else listens on a port that was asked for."""
+    """Another process listens on the requested port, or no port is free."""
 
 
 def is_free(port: int) -> bool:
-    """Say whether a server could bind the loopback port at this moment."""
+    """Whether a server could bind the loopback port now."""
     with closing(socket.socket(socket.AF_INET, socket.SOCK_STREAM)) as probe:
-        # As servers do: connections of a predecessor that still linger in TIME_WAIT do not count as taken.
+        # Servers set this too: old connections in TIME_WAIT do not block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
@@ -34,7 +34,7 @@ def is_free(port: int) -> bool:
 
 
 def come_free(ports: Iterable[int], patience_seconds: float = 1.0) -> bool:
-    """Say whether all the ports are free, or become so soon: a killed process closes its sockets a little later."""
+    """Whether all ports are free, or become free in time. A killed process takes a moment to close its sockets."""
     deadline = time.monotonic() + patience_seconds
     wanted = list(ports)
     while not all(is_free(port) for port in wanted):
@@ -45,7 +45,7 @@ def come_free(ports: Iterable[int], patience_seconds: float = 1.0) -> bool:
 
 
 def choose_ports(count: int) -> list[int]:
-    """Find so many different free ports; a server may still lose one to a neighbour and then asks again."""
+    """Find `count` free ports. Another process may still take one first; the server then has to ask again."""
     chosen: list[int] = []
     for port in random.SystemRandom().sample(range(_FIRST, _LAST), k=_LAST - _FIRST):
         if len(chosen) == count:
@@ -63,13 +63,13 @@ def choose_ports(count: int) -> list[int]:
 
 
 def require_free(port: int, server: str) -> None:
-    """Refuse to start a server on a port that it was told to use and somebody else holds.
+    """Check that another process does not hold the port that a server was told to use.
 
     Raises:
-        PortTakenError: The port is in use; names the server that wanted it.
+        PortTakenError: The port is in use. The error names the server that wanted it.
     """
     if not come_free([port]):
         raise PortTakenError(
             f"port {port}, which {server} was told to use, is taken by another process",
-            hint=f"nothing was started; see who it is with 'ss -ltnp sport = :{port}', or leave the port to be chosen",
+            hint=f"nothing was started; find that process with 'ss -ltnp sport = :{port}', or let the port be chosen",
         )

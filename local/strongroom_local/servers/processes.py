@@ -1,4 +1,4 @@
-"""Long-running child processes: started in groups of their own, remembered in files, stopped without hitting others."""
+"""Long-running child processes: each starts its own group, is recorded in a file, and is stopped without hitting others."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Account:
 
 @dataclass(frozen=True)
 class ProcessRecord:
-    """One process, so that it is never mistaken for a later one with the same pid.
+    """Identifies one process, so that a later one with the same pid is not mistaken for it.
 
     Args:
-        pid: Process id, which is the id of its process group too.
+        pid: Process id, which is also its process group id.
         started_ticks: Start time in clock ticks since boot, field 22 of ``/proc/PID/stat``.
-        boot_id: The boot that those ticks count from.
+        boot_id: Identifies the boot that the ticks count from.
     """
 
     pid: int
@@ -54,7 +54,7 @@ class ProcessRecord:
 
     @property
     def alive(self) -> bool:
-        """Whether this very process still runs; a zombie does not."""
+        """Whether this same process still runs. A zombie does not."""
         return self.boot_id == _boot_id() and _start_of(self.pid) == self.started_ticks
 
 
@@ -70,10 +70,10 @@ def spawn(
 
     Args:
         command: Program and arguments.
-        log: File that its output is appended to; created with mode 0600.
-        environment: Its whole environment.
+        log: File that its output is appended to; created with mode 0600 if missing.
+        environment: Its complete environment.
         folder: Its working folder.
-        account: The user it runs as; None is the current one.
+        account: The user it runs as; None means the current user.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -95,10 +95,10 @@ def spawn(
 
 
 def run_as(account: Account | None, command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
-    """Run a short command to its end as a user, with a bare environment, from the root folder; checks nothing.
+    """Run a short command as a user, with a bare environment, in the root folder. Does not check its exit status.
 
     Args:
-        account: The user; None is the current one.
+        account: The user; None means the current user.
         command: Program and arguments.
     """
     return subprocess.run(
@@ -115,28 +115,28 @@ def run_as(account: Account | None, command: Sequence[str | Path]) -> subprocess
 
 
 def bare_environment() -> dict[str, str]:
-    """Give a server only what it needs: no PG*, AWS_* or AIRFLOW__* of the caller, and messages in English."""
+    """Return only what a server needs: none of the caller's PG*, AWS_* or AIRFLOW__*, and messages in English."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
 
 
 def record_of(process: subprocess.Popen[bytes]) -> ProcessRecord | None:
-    """Describe a process that was just started; None when it has ended already."""
+    """Describe a process that was just started; None if it has already ended."""
     started = _start_of(process.pid)
     return None if started is None else ProcessRecord(process.pid, started, _boot_id())
 
 
 def let_go(process: subprocess.Popen[bytes]) -> None:
-    """Drop the handle of a server that is to outlive us, without Python's warning that it was not waited for."""
+    """Drop the handle of a server that outlives us, without Python's warning that nobody waited for it."""
     process.returncode = 0
 
 
 def write_record(path: Path, record: ProcessRecord) -> None:
-    """Remember a process in a file."""
+    """Record a process in a file."""
     write_private(path, json.dumps(asdict(record)) + "\n")
 
 
 def read_record(path: Path) -> ProcessRecord | None:
-    """Read back what was remembered; None when nothing was, or the file was torn by a crash."""
+    """Read a process record; None if there is none, or a crash left it incomplete."""
     try:
         return ProcessRecord(**json.loads(path.read_text()))
     except (FileNotFoundError, ValueError, TypeError):
@@ -144,11 +144,11 @@ def read_record(path: Path) -> ProcessRecord | None:
 
 
 def stop(record: ProcessRecord, *, signal_number: int = signal.SIGTERM, timeout_seconds: float) -> None:
-    """Ask a process to end, wait, then kill whatever is left of its group. A process that is gone already is fine.
+    """Ask a process to end, wait, then kill what is left of its group. Safe to repeat.
 
     Args:
         record: The process; a later process with the same pid is left alone.
-        signal_number: How it likes to be asked.
+        signal_number: The signal that asks it to end.
         timeout_seconds: How long it may take before it is killed.
     """
     if record.alive:
@@ -162,7 +162,7 @@ def stop_group(record: ProcessRecord, *, timeout_seconds: float) -> None:
     """Ask every member of a recorded group to end, wait, then kill what is left.
 
     Args:
-        record: The group's leader, which may be gone already.
+        record: The group's leader, which may already have ended.
         timeout_seconds: How long they may take before they are killed.
     """
     for pid in _members_of(record):
@@ -181,12 +181,12 @@ def kill_group(record: ProcessRecord) -> None:
 
 
 def group_alive(record: ProcessRecord) -> bool:
-    """Say whether the process or any other member of its group still runs."""
+    """Whether the process or any other member of its group still runs."""
     return bool(_members_of(record))
 
 
 def wait_until(condition: Callable[[], bool], timeout_seconds: float) -> bool:
-    """Ask again and again until a condition holds; False when the time is over first."""
+    """Poll until a condition holds; False on timeout."""
     deadline = time.monotonic() + timeout_seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -196,7 +196,7 @@ def wait_until(condition: Callable[[], bool], timeout_seconds: float) -> bool:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace a file's text in one step, readable by its owner alone, on disk when this returns."""
+    """Replace a file atomically. Only its owner can read it, and it is on disk when this returns."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w") as file:
@@ -207,7 +207,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def tail(log: Path, lines: int = 8) -> str:
-    """Give the last lines of a log for an error message; empty when there is none."""
+    """Return the last lines of a log, for an error message; empty if there is no log."""
     try:
         return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
     except FileNotFoundError:
@@ -226,13 +226,13 @@ def require_space(folder: Path) -> None:
             f"the disk of {folder} is full",
             expected=f"at least {_LEAST_FREE_BYTES // 1024**2} MiB free",
             found=f"{free_bytes // 1024**2} MiB",
-            hint="nothing was started and nothing was lost; free some space and start again",
+            hint="nothing was started or lost; free some space and start again",
         )
 
 
 @contextlib.contextmanager
 def exclusively(folder: Path) -> Iterator[None]:
-    """Hold a folder against other starters and stoppers of the same servers; waits for its turn."""
+    """Lock a folder, so that two processes do not start or stop its servers at once. Waits for the lock."""
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -242,10 +242,10 @@ def exclusively(folder: Path) -> Iterator[None]:
 
 
 def _members_of(record: ProcessRecord) -> list[int]:
-    """List the living members of the session that a recorded process leads, process groups made in it included.
+    """List the living members of the session that a recorded process leads, whatever their process group.
 
-    A pid is not given out again while a session with that number has members, so a session whose leader is gone is
-    still the recorded one, and a new leader with another start time shows that it is not.
+    The kernel does not reuse a pid while a session with that number has members. So a session whose leader has ended is
+    still the recorded one. A leader with another start time leads a new one.
     """
     if record.boot_id != _boot_id():
         return []
@@ -262,15 +262,15 @@ def _members_of(record: ProcessRecord) -> list[int]:
 
 
 def find_program(name: str, product: str, install: str) -> Path:
-    """Find a server's program: a wheel puts it beside python, a system has it on the PATH.
+    """Find a server's program: beside Python, where a wheel puts it, or on the PATH.
 
     Args:
-        name: Of the program.
-        product: What it is a server of, for the error.
-        install: What to do where it is missing.
+        name: The program's name.
+        product: The product's name, for the error.
+        install: What to do if it is missing, for the hint.
 
     Raises:
-        ServerError: This machine has none.
+        ServerError: This machine does not have it.
     """
     beside_python = Path(sysconfig.get_path("scripts")) / name
     if beside_python.exists():
@@ -291,16 +291,16 @@ def _start_of(pid: int) -> int | None:
 
 
 def _stat_of(pid: int) -> list[str] | None:
-    """Split ``/proc/PID/stat`` from its third field (state) on; None when the process is gone or a zombie.
+    """Split ``/proc/PID/stat`` from its third field (state) on; None if the process has ended or is a zombie.
 
-    A zombie of our own is reaped on the way: PostgreSQL takes the pid in its stale lock file for a living server as
-    long as signals can be sent to it.
+    Zombies of our own are reaped here: PostgreSQL believes that the pid in its stale lock file is a live server as long
+    as that pid accepts signals.
     """
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The second field, the program's name in brackets, may hold blanks and brackets itself.
+    # The second field, the program's name in brackets, may itself contain spaces and brackets.
     fields = text.rpartition(")")[2].split()
     if fields[0] in "ZX":
         with contextlib.suppress(ChildProcessError):

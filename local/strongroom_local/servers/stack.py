@@ -1,4 +1,4 @@
-"""The whole local stack in one folder: starts, shows and stops PostgreSQL, an S3 server and Airflow together."""
+"""The whole local stack in one folder: starts, stops and shows PostgreSQL, an S3 server and Airflow together."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ from strongroom_local.servers.stack_folder import (
 )
 
 SCHEDULED_DAGS = ("archive_statistics", "retention_purge")
-"""The DAGs for all tables that have a schedule of their own; paused, like every DAG, until you unpause them."""
+"""The DAGs that cover all tables and have their own schedule. Like every DAG, they start paused."""
 
 _HEALTHY_SECONDS = 900
-"""It takes twenty seconds on an idle machine."""
+"""Twenty seconds are enough on an idle machine."""
 _STOP_SECONDS = 20
 
 Progress = Callable[[str], None]
@@ -72,7 +72,7 @@ class ComponentStatus:
     Args:
         name: The component.
         pid: Its process while it runs.
-        address: Where it listens; empty when it does not.
+        address: Where it listens; empty if it does not listen.
         health: ``healthy``, ``unhealthy``, ``unknown`` (it has not reported yet) or ``stopped``.
     """
 
@@ -83,10 +83,10 @@ class ComponentStatus:
 
 
 class Stack(StackFolder):
-    """PostgreSQL, S3 and Airflow with state, secrets, logs and ports of their own in one folder.
+    """PostgreSQL, S3 and Airflow in one folder, with its own state, secrets, logs and ports.
 
     Args:
-        folder: Where everything lives; another folder is another stack, and both may run at once.
+        folder: Where everything lives. Stacks in different folders can run at the same time.
     """
 
     @property
@@ -95,14 +95,14 @@ class Stack(StackFolder):
         return all(status.pid is not None for status in self._processes())
 
     def up(self, progress: Progress = lambda _: None, *, unpaused: bool | None = None) -> None:
-        """Start whatever is not running yet and wait until all of it is healthy. Safe to repeat.
+        """Start what is not running and wait until everything is healthy. Safe to repeat.
 
         Args:
             progress: Called with a few words before each stage.
-            unpaused: Whether `SCHEDULED_DAGS` run by their schedule from now on; None leaves them as they are.
+            unpaused: Whether to unpause or pause `SCHEDULED_DAGS`; None leaves them as they are.
 
         Raises:
-            ServerError: Something could not be started; what runs already is left running.
+            ServerError: Something could not be started; what already runs keeps running.
             PortTakenError: There is no free port.
         """
         self.make_folders()
@@ -116,7 +116,7 @@ class Stack(StackFolder):
                 progress("preparing databases")
                 self._create_databases()
                 source = pool.submit(self._prepare_source)
-                bucket.result()  # what Airflow is told names the store's address
+                bucket.result()  # Airflow's environment needs the store's address
                 self._migrate()
                 source.result()
             self._claim_bucket()
@@ -143,7 +143,7 @@ class Stack(StackFolder):
             self._prepare_source()
 
     def down(self) -> None:
-        """Stop everything that this folder's stack started, and nothing else. Data stay. Safe to repeat."""
+        """Stop everything that this folder's stack started, and nothing else. Data is kept. Safe to repeat."""
         if not self.folder.exists():
             return
         with exclusively(self.folder):
@@ -181,7 +181,7 @@ class Stack(StackFolder):
         ]
 
     def paused(self) -> dict[str, bool]:
-        """Whether each of `SCHEDULED_DAGS` is paused; those that Airflow has not read yet are missing.
+        """Whether each of `SCHEDULED_DAGS` is paused; DAGs that Airflow has not read yet are missing.
 
         Raises:
             ServerError: Airflow does not answer.
@@ -193,7 +193,7 @@ class Stack(StackFolder):
         """Pause or unpause `SCHEDULED_DAGS`, as soon as Airflow has read their files.
 
         Raises:
-            ServerError: It does not answer, or did not read them within 15 minutes.
+            ServerError: Airflow does not answer, or did not read the files within 15 minutes.
         """
         deadline = time.monotonic() + _HEALTHY_SECONDS
         while missing := sorted(set(SCHEDULED_DAGS) - set(self.paused())):
@@ -208,7 +208,7 @@ class Stack(StackFolder):
             call_api(self.api_url, "PATCH", f"/api/v2/dags/{dag_id}", body={"is_paused": paused}, token=token)
 
     def environment(self) -> dict[str, str]:
-        """Give the variables with which ``psql``, ``aws`` and ``airflow`` talk to this stack.
+        """Return the variables that connect ``psql``, ``aws`` and ``airflow`` to this stack.
 
         Raises:
             ServerError: The stack was never started.
@@ -235,7 +235,7 @@ class Stack(StackFolder):
         self.object_store.create_bucket(BUCKET)
 
     def _claim_bucket(self) -> None:
-        """Claim the bucket for the source database, once: a bucket that was emptied later is not claimed again."""
+        """Claim the bucket for the source database, only once: a bucket that was emptied later is not claimed again."""
         marker = self.folder / "claimed"
         if marker.exists():
             return
@@ -248,7 +248,7 @@ class Stack(StackFolder):
         marker.touch()
 
     def _create_databases(self) -> None:
-        """Create Airflow's role and database and the empty source database, where they are missing."""
+        """Create Airflow's role and database and the empty source database if missing."""
         with psycopg.connect(self.postgres.conninfo(), autocommit=True) as connection:
             password = sql.Literal(self.state["secrets"]["airflow"])
             role = sql.Identifier(AIRFLOW_ROLE)
@@ -261,17 +261,17 @@ class Stack(StackFolder):
                     connection.execute(statement.format(sql.Identifier(database), sql.Identifier(owner)))
 
     def _prepare_source(self) -> None:
-        """Create the sample tables, empty, and the roles that own and archive them and the other tables of archive.yaml."""
+        """Create the empty sample tables, and the roles for them and for the other tables in archive.yaml."""
         sample.create_schema(self.source_conninfo())
         passwords = {role: self.state["secrets"][role] for role in sample.ROLES}
         try:
             further = [(table.schema_name, table.table_name) for table in load_settings().tables.values()]
-        except ConfigurationError:  # Airflow shows it, as an import error
+        except ConfigurationError:  # Airflow shows it as an import error
             further = []
         sample.create_roles(self.source_conninfo(), passwords, further=further)
 
     def _migrate(self) -> None:
-        """Bring Airflow's tables to this Airflow's version; skipped when the last start did so with the same version."""
+        """Migrate Airflow's tables to the installed version; skipped if the last start already did so."""
         marker = self.home / "migrated"
         installed = version("apache-airflow")
         if marker.exists() and marker.read_text() == installed:
@@ -291,12 +291,12 @@ class Stack(StackFolder):
             raise ServerError(
                 "Airflow could not create its tables",
                 found=tail(log),
-                hint=f"your data were not touched; the whole story is in {log}",
+                hint=f"your data was not changed; read the full log in {log}",
             )
         marker.write_text(installed)
 
     def _start_component(self, component: Component) -> None:
-        """Start a component that is not running, after removing what a killed predecessor left behind."""
+        """Start a component if it is not running. First stop what a killed predecessor left running."""
         if self.pid_of(component) is not None:
             return
         self._stop_component(component)
@@ -336,14 +336,14 @@ class Stack(StackFolder):
             if time.monotonic() > deadline:
                 raise ServerError(
                     f"Airflow is not healthy after {_HEALTHY_SECONDS} s",
-                    expected="every component says that it is healthy",
+                    expected="every component reports healthy",
                     found=f"{', '.join(sorted(missing))} did not",
                     hint=f"nothing is lost; read the logs in {self.logs}, then 'make down' and 'make up'",
                 )
             time.sleep(0.3)
 
     def _warm_up(self, progress: Progress) -> None:
-        """Make the API do once what is slow the first time, before tasks need it. Its answers do not matter."""
+        """Call the API's slow first requests before tasks need them. The responses do not matter."""
         progress("warming the API up")
         with contextlib.suppress(ServerError):
             call_api(self.api_url, "GET", "/execution/health")
@@ -353,9 +353,9 @@ class Stack(StackFolder):
     def _ended(self, component: Component) -> ServerError:
         log = self.log_of(component)
         return ServerError(
-            f"the {component.name} ended by itself",
+            f"the {component.name} exited unexpectedly",
             found=tail(log),
-            hint=f"nothing is lost; the whole story is in {log}",
+            hint=f"nothing is lost; read the full log in {log}",
         )
 
     def _create_pool(self) -> None:
@@ -372,7 +372,7 @@ class Stack(StackFolder):
             call_api(self.api_url, "POST", "/api/v2/pools", body=pool, token=token)
 
     def _processes(self) -> list[ComponentStatus]:
-        """The servers and Airflow's processes, with the health that their pids alone show."""
+        """List the servers and Airflow's processes. Health here only says whether the process is alive."""
         pids = {"PostgreSQL": self.postgres.pid, "S3 server": self.object_store.pid}
         pids |= {component.name: self.pid_of(component) for component in COMPONENTS}
         return [
@@ -381,7 +381,7 @@ class Stack(StackFolder):
         ]
 
     def _address_of(self, name: str) -> str:
-        """Where a running component listens; most of Airflow's do not listen."""
+        """Where a running component listens; most of Airflow's components do not."""
         if name == "PostgreSQL":
             return f"{self.postgres.host}:{self.postgres.port}"
         if name == "S3 server":

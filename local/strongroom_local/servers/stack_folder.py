@@ -1,4 +1,4 @@
-"""The folder of a local stack: its secrets and ports, and what each of its processes is told."""
+"""The folder of a local stack: its secrets, its ports, and the environment of each process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ARCHIVER_ROLE = "strongroom_archiver"
 RESTORER_ROLE = "strongroom_restorer"
 READER_ROLE = "strongroom_reader"
 EXPORTER_PORT = 9092
-"""The port of the figures for Prometheus; another one is chosen if it is taken."""
+"""The port of the Prometheus metrics; another one is chosen if it is taken."""
 AIRFLOW_DATABASE = "airflow"
 AIRFLOW_ROLE = "airflow"
 _EXPORTER_SECONDS = 30
@@ -45,7 +45,7 @@ class StackFolder:
     """One folder with the state, secrets, logs and ports of a stack.
 
     Args:
-        folder: Where everything lives; another folder is another stack, and both may run at once.
+        folder: Where everything lives. Stacks in different folders can run at the same time.
     """
 
     def __init__(self, folder: Path = DEFAULT_FOLDER) -> None:
@@ -59,21 +59,21 @@ class StackFolder:
 
     @property
     def api_url(self) -> str:
-        """Address of Airflow's API and UI, without a final slash."""
+        """Address of Airflow's API and UI, without a trailing slash."""
         return f"http://{LOOPBACK}:{self.state['port']}"
 
     @property
     def exporter_url(self) -> str:
-        """Address of the figures for Prometheus, without the final ``/metrics``."""
+        """Address of the Prometheus metrics, without the trailing ``/metrics``."""
         return f"http://{LOOPBACK}:{self.state['exporter_port']}"
 
     @property
     def login(self) -> tuple[str, str]:
-        """User and password of the UI."""
+        """User and password for the UI."""
         return USER, str(self.state["secrets"]["admin"])
 
     def token(self) -> str:
-        """Log in to Airflow's API and give a bearer token.
+        """Log in to Airflow's API and return a bearer token.
 
         Raises:
             ServerError: Airflow does not answer.
@@ -84,7 +84,7 @@ class StackFolder:
 
     @property
     def runs(self) -> Path:
-        """Where the process records lie."""
+        """The folder with the process records."""
         return self.folder / "run"
 
     @cached_property
@@ -103,7 +103,7 @@ class StackFolder:
         return state
 
     def make_folders(self) -> None:
-        """Create the folders. PostgreSQL's user may pass through the outer one; those with secrets are private."""
+        """Create the folders. PostgreSQL's user may enter the outer one; folders with secrets are private."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o711)
         for private in (self.home, self.staging, self.logs, self.runs):
@@ -111,9 +111,9 @@ class StackFolder:
             private.chmod(0o700)
 
     def write_state(self) -> None:
-        """Keep secrets and ports over restarts. A new port is chosen if another process took it while its owner was down."""
+        """Keep secrets and ports across restarts. Choose a new port if another process took it in the meantime."""
         state = _new_state()
-        if self.state_file.exists():  # perhaps of an older version, which had fewer secrets
+        if self.state_file.exists():  # an older version's state has fewer secrets
             state = {**state, **self.state, "secrets": {**state["secrets"], **self.state["secrets"]}}
         for name, owner in (("port", COMPONENTS[0]), ("exporter_port", COMPONENTS[-1])):
             if self.pid_of(owner) is None and (state[name] == 0 or not come_free([state[name]])):
@@ -123,7 +123,7 @@ class StackFolder:
         self.__dict__.pop("state", None)
 
     def airflow_environment(self) -> dict[str, str]:
-        """The variables of Airflow's processes, beyond the caller's own environment."""
+        """The variables for Airflow's processes, on top of the caller's environment."""
         state = self.state
         password = quote(state["secrets"]["airflow"], safe="")
         database = f"{AIRFLOW_ROLE}:{password}@{LOOPBACK}:{self.postgres.port}/{AIRFLOW_DATABASE}"
@@ -146,7 +146,7 @@ class StackFolder:
         }
 
     def environment_of(self, component: Component) -> dict[str, str]:
-        """The variables of one process. The exporter only counts and reads manifests, so it has only the reader's connections."""
+        """The variables for one process. The exporter only counts rows and reads manifests, so it connects as the reader."""
         environment = self.airflow_environment()
         if component is not COMPONENTS[-1]:
             return environment
@@ -178,7 +178,7 @@ class StackFolder:
         return json.dumps({"conn_type": "aws", "login": access_key, "password": secret_key, "extra": extra})
 
     def pid_of(self, component: Component) -> int | None:
-        """The component's process, if it is alive."""
+        """The component's pid while it is alive."""
         record = read_record(self.pid_file(component))
         return record.pid if record is not None and record.alive else None
 
@@ -191,16 +191,16 @@ class StackFolder:
         return self.logs / f"{component.name}.log"
 
     def source_conninfo(self) -> str:
-        """Give the superuser's connection string of the database whose rows are archived."""
+        """Return the superuser's connection string for the source database, whose rows are archived."""
         return self.postgres.conninfo(SOURCE_DATABASE)
 
 
 def _new_state() -> dict[str, Any]:
     """Generate all secrets of a new stack."""
     names = ("jwt", "api", "airflow", *sample.ROLES)
-    # 48 bytes are 64 characters, the least that JWT's HMAC-SHA512 accepts.
+    # 48 bytes become 64 characters, the minimum for JWT's HMAC-SHA512.
     drawn = {name: secrets.token_urlsafe(48) for name in names}
     drawn["admin"] = secrets.token_urlsafe(9)  # people type this one
-    # The shape of a Fernet key: 32 bytes, URL-safe base64 with its padding.
+    # A Fernet key is 32 bytes in URL-safe base64, with padding.
     drawn["fernet"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
     return {"port": 0, "exporter_port": EXPORTER_PORT, "secrets": drawn}
