@@ -1,4 +1,4 @@
-"""Real servers for the tests, in a folder and on ports of their own, so that a running demo does not notice them."""
+"""Real servers for the tests, in a separate folder and on separate ports, so that they do not disturb a running demo."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from strongroom_local.servers.s3 import ObjectStore
 from strongroom_local.servers.stack import Stack
 from tests.support.sessions import own_folder
 
-# The caller's shell may hold a stack (`eval "$(make -s env)"`), another database or another store: the tests hear nothing of
-# them. This comes before the first import of Airflow, which reads the environment. What the tests themselves are told stays.
+# The caller's shell may export settings of a stack (`eval "$(make -s env)"`), of another database or of another store. The
+# tests must not see them. They are removed before the first import of Airflow, which reads the environment. Variables meant
+# for the tests stay.
 for name in [*os.environ]:
     if name.startswith(("STRONGROOM_", "AIRFLOW_", "_AIRFLOW", "AWS_", "PG")) and name not in (
         "STRONGROOM_FAULTS_EXPECTED",
@@ -30,7 +31,7 @@ for name in [*os.environ]:
         del os.environ[name]
 
 SHARED = os.environ.get("STRONGROOM_TEST_SERVERS")
-"""The folder of servers that somebody else keeps running: `make mutants` runs the same tests some hundred times."""
+"""The folder of servers that another process keeps running: `make mutants` runs the same tests hundreds of times."""
 
 _numbers = itertools.count(1)
 
@@ -39,7 +40,7 @@ _BUCKETS_AHEAD = 3
 
 @pytest.fixture(scope="session")
 def session_folder() -> Iterator[Path]:
-    """A folder for the servers of this test session; what sessions that were killed left behind is swept away."""
+    """A folder for the servers of this test session. Leftovers of killed sessions are removed first."""
     if SHARED is not None:
         yield Path(SHARED)
         return
@@ -61,9 +62,9 @@ def postgres(session_folder: Path) -> Iterator[PostgresServer]:
 
 
 def _log_in_cheaply(server: PostgresServer) -> None:
-    """Hash passwords once instead of 4096 times: a test connects fifty times, and pays three milliseconds of CPU for each."""
+    """Hash passwords once instead of 4096 times. A test connects about fifty times, and each login would cost 3 ms of CPU."""
     with psycopg.connect(server.conninfo(), autocommit=True) as connection:
-        if connection.info.server_version < 16_00_00:  # the number is fixed there
+        if connection.info.server_version < 16_00_00:  # the number cannot be changed there
             return
         connection.execute("ALTER SYSTEM SET scram_iterations = 1")
         connection.execute("SELECT pg_reload_conf()")
@@ -87,10 +88,10 @@ def object_store(session_folder: Path) -> Iterator[ObjectStore]:
 
 @pytest.fixture
 def source(postgres: PostgresServer) -> Iterator[str]:
-    """A fresh empty database for one test: a connection string of its superuser."""
+    """The superuser's connection string for a fresh, empty database for one test."""
     database = f"source_{next(_numbers)}"
     with psycopg.connect(postgres.conninfo(), autocommit=True) as connection:
-        # Copying files takes a third of the time that logging each page takes; before 15 there is no other way.
+        # Copying files takes a third of the time of logging each page. Before version 15 it is the only way.
         how = sql.SQL("STRATEGY FILE_COPY" if connection.info.server_version >= 15_00_00 else "")
         connection.execute(sql.SQL("CREATE DATABASE {} {}").format(sql.Identifier(database), how))
     yield postgres.conninfo(database)
@@ -100,7 +101,7 @@ def source(postgres: PostgresServer) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def coming_buckets(object_store: ObjectStore) -> Iterator[Iterator[Future[str]]]:
-    """Buckets that are made ahead of time: SeaweedFS takes a fifth of a second for the first object of each."""
+    """Buckets created ahead of time, because SeaweedFS takes 0.2 seconds for the first object in each."""
 
     admin = object_store.client("admin")
 
@@ -130,10 +131,10 @@ def bucket(coming_buckets: Iterator[Future[str]]) -> str:
 
 @pytest.fixture(scope="session")
 def stack(session_folder: Path) -> Iterator[Stack]:
-    """The whole stack with Airflow, up and healthy; started when the first test asks for it."""
+    """The whole stack with Airflow, up and healthy. It starts when the first test asks for it."""
     running = Stack(session_folder / "stack")
     try:
-        running.start_source()  # as `make sample` before the first `make up` does
+        running.start_source()  # as when `make sample` comes before the first `make up`
         running.up()
         yield running
     finally:

@@ -1,4 +1,4 @@
-"""What an `airflow` command imports and sets up before it does anything: spent once, by the process that all are forked off."""
+"""What an `airflow` command imports and sets up first. The process that all commands are forked from does this once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from strongroom_airflow import commands
 
 
 async def ask_api() -> None:
-    """Have the API that `airflow dags test` keeps in its own process build what it builds before its first answer."""
+    """Make the in-process API of `airflow dags test` do the setup that it otherwise does before its first answer."""
     app = in_process_api_server().app
     async with (
         app.router.lifespan_context(app),
@@ -37,4 +37,4 @@ import_all_models()
 configure_mappers()
 get_parser()
 asyncio.run(ask_api())
-gc.freeze()  # what is here stays: no fork need look through it, and write to its pages
+gc.freeze()  # keeps the garbage collector of each fork from scanning, and so copying, these pages

@@ -1,4 +1,4 @@
-"""The steps of one run in their order, without Airflow, for tests of the domain."""
+"""The steps of one run in order, without Airflow, for tests of the domain."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ class Chain:
     Attributes:
         conninfo: The source database.
         client: An S3 client that may write and list, not delete.
-        settings: Of the table.
-        key: Partition key.
-        identity: Of the Airflow run whose steps these are.
+        settings: The table's settings.
+        key: The partition key.
+        identity: The identity of the Airflow run.
         keep_claim: Called in each batch of a delete.
         stop_at: When extraction and delete must stop.
-        staging_client: An S3 client that may write and remove, where staging lies on S3.
-        owner: How an owner of the table connects; as the source where that is not said.
+        staging_client: An S3 client that may write and remove, if staging is on S3.
+        owner: Connection string of the table's owner; that of the source by default.
     """
 
     conninfo: str
@@ -92,11 +92,11 @@ class Chain:
 
     @property
     def application_name(self) -> str:
-        """What the database calls the sessions of this run."""
+        """The application name of this run's database sessions."""
         return f"test {self.settings.table}"
 
     def staging(self, *names: str) -> Staging:
-        """Staging on S3 is seen from another machine each time."""
+        """The staging of these names. If it is on S3, each call acts as another machine."""
         return self.staging_root().of(*names)
 
     def staging_root(self) -> StagingRoot:
@@ -113,7 +113,7 @@ class Chain:
 
     def plan(self) -> ArchivePlan:
         with self.source() as connection:
-            if not self._claimed:  # once, as somebody does who sets a store up
+            if not self._claimed:  # once, as an operator does when setting up a store
                 claim_if_unowned(self.store, read_identity(connection))
                 self._claimed = True
             return plan_archive(
@@ -142,11 +142,11 @@ class Chain:
             return verify_part(self.store, staging, connection, plan.shape, part, proof_rows=proof_rows, now=self.now)
 
     def verified(self, plan: ArchivePlan, part: PlannedPart) -> VerifiedPart:
-        """Extract to verify."""
+        """Run the steps from extract to verify."""
         return self.verify(plan, self.upload(self.checksum(self.compress(self.extract(part)))))
 
     def seal(self, plan: ArchivePlan) -> SealedArchive:
-        """Extract to seal."""
+        """Run the steps from extract to seal."""
         return self.seal_parts(plan, [self.verified(plan, part) for part in plan.parts])
 
     def seal_parts(self, plan: ArchivePlan, parts: Sequence[VerifiedPart]) -> SealedArchive:
@@ -161,7 +161,7 @@ class Chain:
             yield connection
 
     def deleting_step(self, staging: Staging) -> DeletingStep:
-        """What delete and detach work with."""
+        """What delete and detach need."""
         return DeletingStep(
             self.store,
             staging,
@@ -186,7 +186,7 @@ class Chain:
             return delete_part(connection, part, self.deleting_step(staging))
 
     def run(self) -> RunReport:
-        """Plan to report."""
+        """Run all steps from plan to report."""
         plan = self.plan()
         if plan.archive_id is None:
             return report_run(self.store, None, plan, [], [], now=self.now)
@@ -199,7 +199,7 @@ class Chain:
 
 
 def some_settings(bucket: str, staging: str | Path, table: str = "audit", **changes: Any) -> TableSettings:
-    """Settings of one table, filled in where it does not matter."""
+    """Settings of one table, with defaults for what does not matter."""
     given: dict[str, Any] = {
         "table": table,
         "date_column": "at",
@@ -212,5 +212,5 @@ def some_settings(bucket: str, staging: str | Path, table: str = "audit", **chan
 
 
 def grants_of(error: StrongroomError) -> list[str]:
-    """The statements that an error about missing rights gives to paste."""
+    """The statements to paste from an error about missing rights."""
     return [line.strip() for line in error.hint.splitlines() if line.strip().startswith("GRANT ")]

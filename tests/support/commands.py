@@ -1,4 +1,4 @@
-"""Real commands, forked off a process that has imported all that they need: to import it takes four CPU seconds each time."""
+"""Real commands, forked from a process that has imported all that they need. Importing it takes four CPU seconds."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _SECONDS = 120
 
 
 def fork_airflow(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the real `airflow` command to its end, in a process and with the environment of this moment; its output is text.
+    """Run the real `airflow` command to its end in another process, with the current environment. Its output is text.
 
-    Airflow's own settings are those of the first call.
+    Airflow's own settings are read at the first call and stay.
     """
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         forked = start("airflow.__main__", *arguments, output=output, errors=errors)
@@ -39,11 +39,11 @@ def start(
     output: IO[str] = sys.__stdout__,
     errors: IO[str] = sys.__stderr__,
 ) -> BaseProcess:
-    """Start what `python -m` would: the module's `main`, in a process of its own.
+    """Run a module's `main` in another process, as `python -m` would.
 
     Args:
         program: The module.
-        environment: All of its variables; None stands for those of this moment.
+        environment: All of its environment variables; None means the current ones.
         output: Where its output goes.
         errors: Where its errors go.
     """

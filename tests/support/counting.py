@@ -1,4 +1,4 @@
-"""How much work something is, in calls: the same number on every machine."""
+"""Measure work as a number of calls, which is the same on every machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def count_calls(work: Callable[[], object]) -> int:
-    """Do something, and count the functions that this thread calls for it, built-in ones included."""
+    """Do something, and count the functions that this thread calls meanwhile, including built-in ones."""
     calls = 0
 
     def count(frame: object, event: str, argument: object) -> None:

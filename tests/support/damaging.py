@@ -1,4 +1,4 @@
-"""Somebody with every right who damages an archive store, and can put back what was there."""
+"""An administrator who damages an archive store, and can undo the damage."""
 
 from __future__ import annotations
 
@@ -40,28 +40,28 @@ FROM generate_series(1, 30) AS n;
 
 
 def flipped(body: bytes, bit: int) -> bytes:
-    """The same bytes but for one bit."""
+    """The same bytes with one bit flipped."""
     at, mask = divmod(bit % (len(body) * 8), 8)
     return body[:at] + bytes([body[at] ^ 1 << mask]) + body[at + 1 :]
 
 
 class Vandal:
-    """An administrator of the bucket, careless or worse."""
+    """An administrator of the bucket, careless or malicious."""
 
     def __init__(self, admin: Any, store: Store, bucket: str) -> None:
         self.admin, self.store, self.bucket = admin, store, bucket
         self._replaced: list[dict[str, bytes]] = []
 
     def read(self, key: str) -> bytes:
-        """The newest version."""
+        """The content of the newest version."""
         return self.admin.get_object(Bucket=self.bucket, Key=key)["Body"].read()
 
     def write(self, key: str, body: bytes) -> str:
-        """Put another version over an object; returns its id."""
+        """Write a new version of an object and return its id."""
         return self.admin.put_object(Bucket=self.bucket, Key=key, Body=body)["VersionId"]
 
     def replace(self, key: str, body: bytes) -> None:
-        """Leave an object with other bytes, as if it had never had any else: a bad disk, or somebody thorough."""
+        """Replace an object's bytes and remove its other versions, as a bad disk or a thorough attacker would."""
         for replaced in self._replaced:
             replaced.setdefault(key, self.read(key))
         self.remove(key)
@@ -77,9 +77,9 @@ class Vandal:
             self.admin.delete_object(Bucket=self.bucket, Key=key, VersionId=version)
 
     def rot(self, archive: ArchiveId, number: int, body: bytes) -> None:
-        """Let the very version that was verified have other bytes, as a bad disk would.
+        """Give the version that was verified other bytes, as a bad disk would.
 
-        A server gives no way to do that, so the damaged version is a new one, and manifest and copy name it.
+        No server allows that. So the damaged version is a new one, and the manifest and its copy name it.
         """
         [key] = (key for key in self.store.keys(archive.archive_prefix) if f"part-{number:05d}." in key)
         version = self.write(key, body)
@@ -90,7 +90,7 @@ class Vandal:
         self.edit(archive, name, copy_too=True)
 
     def edit(self, archive: ArchiveId, change: Callable[[Document], object], *, copy_too: bool = False) -> None:
-        """Change a manifest by hand so that no earlier version is left, and its copy too where somebody was thorough."""
+        """Change a manifest by hand and leave no earlier version. ``copy_too`` changes its copy as well."""
         document = json.loads(self.read(archive.manifest_key))
         change(document)
         for key in (archive.manifest_key, *([archive.seal_key] if copy_too else [])):
@@ -98,7 +98,7 @@ class Vandal:
 
     @contextmanager
     def undone(self) -> Iterator[None]:
-        """Whatever is written, replaced or hidden in the block is taken back at its end."""
+        """Undo at the end of the block whatever was written, replaced or hidden in it."""
         before = set(self._all())
         self._replaced.append({})
         try:
@@ -121,7 +121,7 @@ class Vandal:
 
 @dataclass
 class Damaged:
-    """A sealed archive of three parts of ten rows, all of them deleted from the table, and how to look at it."""
+    """A sealed archive of three parts of ten rows, all deleted from the table, and ways to inspect it."""
 
     chain: Chain
     vandal: Vandal
@@ -136,7 +136,7 @@ class Damaged:
         return verify_and_record(self.chain.store, self.archive, who="ada", now=NOW)
 
     def restore(self, number: int) -> RestoredPart:
-        """Try to bring one part back, with nothing kept of earlier tries."""
+        """Try to restore one part, starting from an empty table and empty scratch space."""
         self.empty_table()
         part = next(part for part in self.plan.parts if part.number == number)
         try:
@@ -160,11 +160,11 @@ class Damaged:
 def seal_three_parts(
     postgres: PostgresServer, object_store: ObjectStore, staging: Path, name: str, **settings: Any
 ) -> Damaged:
-    """Archive thirty rows of a database and into a bucket of their own.
+    """Archive thirty rows, in a new database and a new bucket.
 
     Args:
-        name: Of both.
-        settings: Of the table, that are not the usual ones.
+        name: The name of both.
+        settings: Table settings that differ from the defaults.
     """
     with psycopg.connect(postgres.conninfo(), autocommit=True) as connection:
         connection.execute(f'DROP DATABASE IF EXISTS "{name}"')
@@ -183,7 +183,7 @@ def seal_three_parts(
 
 
 def require_found_in_part(damaged: Damaged, result: str, *, number: int = 0, expected: str = "") -> None:
-    """Verify and restore both name the part, say what is wrong with it, and restore loads nothing of it."""
+    """Verify and restore both name the part and say what is wrong with it, and restore loads none of it."""
     verdict = damaged.verify()
     one = next(one for one in verdict.objects if one.object_key == damaged.part_key(number))
     assert (verdict.result, one.result) == (result, result)
@@ -204,7 +204,7 @@ def require_sound(part: Any, packed: bytes) -> None:
 
 
 def mend_part(document: Any, manifest: Manifest, body: bytes) -> None:
-    """Make compressed size and sums of part 0 fit other bytes."""
+    """Make the compressed size and checksums of part 0 fit other bytes."""
     parts = list(manifest.parts)
     parts[0] = parts[0].model_copy(update={"compressed_size": len(body), "sha256": sha256(body).hexdigest()})
     document["parts"][0].update(compressed_size=len(body), sha256=parts[0].sha256)

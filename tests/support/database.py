@@ -1,4 +1,4 @@
-"""SQL against a test database: one statement, one value, and the table that most tests archive."""
+"""Run SQL in a test database: one statement, one value, and the table that most tests archive."""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ def ask(conninfo, query, *parameters):
 
 
 def digest(conninfo, table="audit"):
-    """Rows and a sum over the text of all of them, whatever their order."""
+    """The number of rows and a checksum of their text, whatever their order."""
     query = f'SELECT count(*), md5(string_agg(t::text, chr(10) ORDER BY t::text COLLATE "C")) FROM {table} AS t'
     return ask(conninfo, query)[0]

@@ -23,8 +23,8 @@ _STARTUP_BYTES = 8
 class DatabaseProxy:
     """Stands between a task and PostgreSQL, and knows where a statement begins and where its answer ends.
 
-    A statement is a moment when the client has sent it whole (``request``) and when the server has answered it whole
-    (``answer``). The rows of a COPY pass through unseen; its end is a moment of its own, ``COPY ends``.
+    Each statement has two moments: when the client has sent all of it (``request``), and when the server has answered all
+    of it (``answer``). The rows of a COPY are not moments; its end is one, ``COPY ends``.
     """
 
     def __init__(self, target: tuple[str, int], watch: Watch = pass_all) -> None:
@@ -41,7 +41,7 @@ class DatabaseProxy:
         self._listener.close()
 
     def conninfo(self, direct: str) -> str:
-        """The connection string of a database, led through the proxy."""
+        """The connection string of a database, changed to go through the proxy."""
         given = conninfo_to_dict(direct)
         return make_conninfo("", **(given | {"host": LOOPBACK, "port": self._listener.getsockname()[1]}))
 
@@ -53,21 +53,21 @@ class DatabaseProxy:
 
 
 MADE_UP_PROCESS = 2**31 - 1
-"""What a pooler tells as the number of the server's process."""
+"""The server process id that a pooler reports."""
 
 
 _ASKS_THE_CLIENT = (3, 5, 10, 11)
-"""Kinds of the server's questions at a login that the client answers: passwords."""
+"""The server's authentication requests that the client must answer: they are about passwords."""
 
 
 _Messages = Iterator[tuple[bytes, bytes]]
 
 
 class Pooler(DatabaseProxy):
-    """Stands in for pgbouncer: makes up the number of the server's process, and gives each transaction the session that was free last.
+    """Stands in for pgbouncer: invents the server process id, and gives each transaction the most recently freed session.
 
     Args:
-        shared: Whether sessions are shared by transaction; else each client keeps its own.
+        shared: Whether sessions are shared by transaction; otherwise each client keeps its own.
     """
 
     def __init__(self, target: tuple[str, int], *, shared: bool) -> None:
@@ -113,7 +113,7 @@ class _Session:
         return None
 
     def _start(self) -> None:
-        """The login's first packet has no type; encryption is declined, so that the rest can be read."""
+        """Handle the first login packet, which has no type. Decline encryption, so that the rest can be read."""
         while True:
             head = _exactly(self._client, _STARTUP_BYTES)
             length, code = struct.unpack("!II", head)
@@ -123,7 +123,7 @@ class _Session:
             self._client.sendall(b"N")
 
     def _requests(self) -> None:
-        """Pass on what the client sends, statement by statement."""
+        """Forward what the client sends, statement by statement."""
         waiting: list[bytes] = []
         parsed = ""
         for kind, message in _messages(self._client):
@@ -142,7 +142,7 @@ class _Session:
             waiting.clear()
 
     def _answers(self) -> None:
-        """Pass on what the server says; an answer is complete when the server waits for the client again."""
+        """Forward what the server sends. An answer is complete when the server waits for the client again."""
         try:
             with contextlib.suppress(OSError):
                 for kind, message in _messages(self._server):
@@ -160,7 +160,7 @@ class _Session:
 
 
 class _PooledSession(_Session):
-    """One client of a pooler; no COPY into the server passes."""
+    """One client of a pooler. COPY FROM is not supported."""
 
     def __init__(self, pooler: Pooler, client: socket.socket) -> None:
         super().__init__(pooler, client)
@@ -193,7 +193,7 @@ class _PooledSession(_Session):
                 return
 
     def _ask(self, clients: _Messages, server: socket.socket, answers: _Messages, *, to_the_end: bool = True) -> None:
-        """Pass statements on, and their answers back; to the end of one transaction, or of the client."""
+        """Forward statements and their answers, until the transaction or the client ends."""
         for kind, message in clients:
             if kind == b"X":
                 return
@@ -209,7 +209,7 @@ class _PooledSession(_Session):
 
 
 def _messages(end: socket.socket) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and bytes of each message that arrives at one end, to the end of the connection."""
+    """Yield the type and bytes of each message that arrives at one end, until the connection ends."""
     waiting = bytearray()
     while block := end.recv(1 << 16):
         waiting += block

@@ -1,4 +1,4 @@
-"""A small table for the tests of delete, and looks at what became of its rows."""
+"""A small table for the tests of delete, and ways to inspect its rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TABLE = """
 CREATE TABLE audit (id bigint, branch text COLLATE "C", at timestamptz NOT NULL, who text, PRIMARY KEY (id, branch));
 INSERT INTO audit SELECT n, b, '2026-05-02 00:00+00', 'agent ' || n || b FROM generate_series(1, 5) AS n, unnest(ARRAY['a', 'b']) AS b;
 """
-"""Ten rows whose keys have two columns, so that each column alone is shared by several rows."""
+"""Ten rows with a two-column key. Several rows share each value of either column."""
 
 
 def left(chain: Chain) -> list[str]:
@@ -38,7 +38,7 @@ def evidence_of(chain: Chain, part: VerifiedPart) -> DeleteEvidence:
 
 
 def require_refused(chain: Chain, part: VerifiedPart, kind: type[StrongroomError], expected: str) -> StrongroomError:
-    """The delete ends in an error of ours that says what is safe, no row is deleted and no evidence says so."""
+    """The delete ends in one of our errors, which says what is safe. No row is deleted, and no evidence claims that."""
     before = left(chain)
 
     with pytest.raises(kind, match=expected) as caught:
@@ -56,7 +56,7 @@ def waits_for(chain: Chain, pid: int) -> bool:
 
 
 def delete_while(chain: Chain, part: VerifiedPart, statement: str, then: Callable[[Any], object]) -> list[Any]:
-    """Delete while another session has done something that it has yet to commit; what the delete gave, or its error."""
+    """Delete while another session has an uncommitted change. Return the delete's result or its error."""
     outcomes: list[Any] = []
 
     def work() -> None:
@@ -97,5 +97,5 @@ class Moved:
 
 
 def database_of(chain: Chain) -> str:
-    """Its name."""
+    """The name of the source database."""
     return str(psycopg.conninfo.conninfo_to_dict(chain.conninfo)["dbname"])

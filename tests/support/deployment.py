@@ -1,4 +1,4 @@
-"""Environment variables with which Airflow finds the tables, the stores and the databases of a test."""
+"""Environment variables that tell Airflow a test's tables, stores and databases."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def aws_connection(access_key: str, secret_key: str) -> str:
 
 
 def write_config(folder: Path, tables: Mapping[str, Mapping[str, Any]] | None = None) -> Path:
-    """Write an archive.yaml; without tables it has the table `audit`."""
+    """Write an archive.yaml. By default it has the table `audit`."""
     path = folder / "archive.yaml"
     path.write_text(json.dumps({"legal_basis": "a test", "tables": tables or {"audit": {"date_column": "at"}}}))
     return path
@@ -42,8 +42,8 @@ class Deployment:
     """Sets the variables for one test.
 
     Args:
-        monkeypatch: Unsets them at the end of the test.
-        folder: Gets archive.yaml and the staging.
+        monkeypatch: Restores them at the end of the test.
+        folder: Where archive.yaml and staging are placed.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -53,27 +53,27 @@ class Deployment:
         monkeypatch.setenv("STRONGROOM__STAGING", str(folder / "staging"))
 
     def tables(self, **sections: Mapping[str, Any]) -> None:
-        """Configure these tables in the place of those before; without any, the table `audit`."""
+        """Configure these tables instead of the previous ones. By default, the table `audit`."""
         self._monkeypatch.setenv("STRONGROOM_CONFIG", str(write_config(self._folder, sections)))
 
     def store(self, object_store: Any, bucket: str, **identities: str) -> None:
-        """Name the store, and who uses each connection to it, such as `purge="purger"`; the archiver uses `store`."""
+        """Set the store, and which identity each connection to it uses, such as `purge="purger"`. The archiver uses `store`."""
         self._monkeypatch.setenv("STRONGROOM__STORE__BUCKET", bucket)
         self._monkeypatch.setenv("STRONGROOM__STORE__ENDPOINT_URL", object_store.endpoint_url)
         for name, identity in {"store": "archiver", **identities}.items():
             self.connection(name, aws_connection(*object_store.keys(identity)))
 
     def glacier_store(self, url: str, bucket: str) -> None:
-        """Name a store of moto, which takes any keys."""
+        """Set a store of moto, which accepts any keys."""
         self._monkeypatch.setenv("STRONGROOM__STORE__BUCKET", bucket)
         self._monkeypatch.setenv("STRONGROOM__STORE__ENDPOINT_URL", url)
         self.connection("store", aws_connection("test", "test"))
 
     def database(self, conninfo: str, *names: str) -> None:
-        """Make the connections of these names, such as `source`, lead to a database."""
+        """Point the connections of these names, such as `source`, to a database."""
         for name in names:
             self.connection(name, postgres_connection(conninfo))
 
     def connection(self, name: str, connection: str) -> None:
-        """Make one of Strongroom's connections."""
+        """Create one of Strongroom's connections."""
         self._monkeypatch.setenv(f"AIRFLOW_CONN_STRONGROOM_{name.upper()}", connection)

@@ -1,4 +1,4 @@
-"""One table of literals for every type that PostgreSQL has: those that might get lost on the way."""
+"""A table of literals for every PostgreSQL type: values that might get lost on the way."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TABLE = 'Every 100% Type\'s "table" {}'
 DATE = "at {0} %s"
 MAY = "2026-05-17 12:34:56.789012+00"
 
-# Each literal that might get lost on the way, by column; the nasty rows take them in turn, next to SQL NULL.
+# Each literal that might get lost on the way, by column; the hard rows use them in turn, along with SQL NULL.
 
 ODD_TEXTS = [
     "",
@@ -292,7 +292,7 @@ LITERALS: dict[str, list[str]] = {
         "<!DOCTYPE a><a/>",
     ],
 }
-"""Literals by column; a server older than 17 has no infinite interval, so those are added where there are."""
+"""Literals by column. Infinite intervals are added only if the server has them, from version 17."""
 
 REFUSED = {
     "aclitem",
@@ -320,4 +320,4 @@ REFUSED = {
     "tid",
     "xid",
 }
-"""PostgreSQL's own types that plan refuses; tests/domain/database/test_inspect.py shows each."""
+"""PostgreSQL's built-in types that plan refuses; tests/domain/database/test_inspect.py shows each."""

@@ -1,4 +1,4 @@
-"""A disk without room, as the kernel itself reports it."""
+"""A full disk, as the kernel reports it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def largest_file(size_bytes: int) -> Iterator[None]:
-    """No file of this process grows beyond a size; Python ignores the signal, so the write fails with EFBIG."""
+    """Limit the size of this process's files. Python ignores the signal, so a write beyond it fails with EFBIG."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
     try:

@@ -1,6 +1,6 @@
-"""Documents and names with anything wrong in them, for the tests that give them to readers.
+"""Documents and names with random faults, for tests that feed them to readers.
 
-A few hundred examples each; ``make fuzz`` takes twenty thousand.
+Each test uses a few hundred examples; ``make fuzz`` uses twenty thousand.
 """
 
 from __future__ import annotations
@@ -86,14 +86,14 @@ values = st.recursive(
 
 
 def paths_of(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Where each value of a document stands, the document itself not."""
+    """The path of each value in a document, except the document itself."""
     entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [found for key, one in entries for found in ((*path, key), *paths_of(one, (*path, key)))]
 
 
 @st.composite
 def damaged(draw: st.DrawFn, whole: bytes, *, as_json: bool = True) -> bytes:
-    """A sound document with something wrong: a value, a field more or less, some bytes, its end; or no document at all."""
+    """A sound document with one fault: a changed value, an extra or missing field, changed bytes, a lost end. Or no document."""
     kind = draw(st.sampled_from(["bytes", "cut", "any", *(["json", "value", "gone", "more"] if as_json else [])]))
     if kind == "any":
         return draw(st.binary(max_size=200))
@@ -192,7 +192,7 @@ SAMPLES: dict[type[BaseModel], dict[str, Any]] = {
 
 
 def require_named(read: Callable[[], object]) -> object | None:
-    """What a reader gives, or None after an error of ours that says what is wrong and what is safe."""
+    """What a reader returns, or None if it raises one of our errors, which says what is wrong and what is safe."""
     try:
         return read()
     except StrongroomError as error:

@@ -36,7 +36,7 @@ def reset(url: str) -> None:
 
 
 def make_bucket(url: str, bucket: str) -> Any:
-    """Make a bucket with Object Lock, unless it exists; returns a client of the server."""
+    """Create a bucket with Object Lock if there is none, and return a client of the server."""
     session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test")
     client = make_client(StoreSettings(bucket=bucket), session=session, endpoint_url=url)
     if bucket not in [each["Name"] for each in client.list_buckets()["Buckets"]]:
@@ -45,10 +45,10 @@ def make_bucket(url: str, bucket: str) -> Any:
 
 
 def freeze(bucket: str, key: str) -> None:
-    """What a lifecycle rule does in time: the object changes its class, and its version stays the same.
+    """Do what a lifecycle rule does eventually: change the object's storage class and keep its version.
 
-    Once it was asked for it stays on its way until :func:`bring_back`. Left alone, moto answers that it is back, then that
-    it is on its way, then that it is back.
+    Once its restore is requested, it stays in progress until :func:`bring_back`. By itself moto would report the restore
+    as done, then as in progress, then as done.
     """
     state_manager.set_transition("s3::keyrestore", {"progression": "manual", "times": sys.maxsize})
     frozen = _object(bucket, key)
@@ -57,7 +57,7 @@ def freeze(bucket: str, key: str) -> None:
 
 
 def bring_back(bucket: str, key: str) -> None:
-    """What Amazon does in minutes to days: the copy that was asked for can be read."""
+    """Do what Amazon does within minutes to days: make the requested copy readable."""
     _object(bucket, key).status = "RESTORED"
 
 

@@ -1,4 +1,4 @@
-"""A table with a row for each hour, and looks at where its rows are."""
+"""A table with a row for each hour, and checks of where its rows are."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def left_ids(chain: Chain) -> set[int]:
 
 
 def require_nothing_lost(chain: Chain) -> None:
-    """Each row is in the table, or in an archive, or both; and at most once in an archive."""
+    """Each row is in the table, in an archive, or in both. None is archived twice."""
     archived = archived_ids(chain)
     assert left_ids(chain) | set(archived) == ROWS
     assert max(Counter(archived).values(), default=1) == 1
 
 
 def require_success(chain: Chain) -> None:
-    """The run goes through, and the books balance."""
+    """The run succeeds, and each row is where it should be."""
     report = chain.run()
     assert report.outcome == "archived"
     assert left_ids(chain) == ROWS - DUE
@@ -61,7 +61,7 @@ def require_success(chain: Chain) -> None:
 
 
 def told(attempt: Callable[[], object]) -> str:
-    """The one error that an attempt ends in, as the log shows it; its cause carries nothing of a driver."""
+    """The one error that an attempt ends in, as the log shows it. No driver error is attached to it."""
     with pytest.raises(StrongroomError) as raised:
         attempt()
     assert raised.value.__cause__ is None

@@ -1,7 +1,7 @@
-"""A ledger: a table of which the test knows every row that was ever written, and books against which it is compared.
+"""A ledger: the test records every row ever written to a table, and compares table and archives with that record.
 
-The comparison uses SQL, boto3, zstandard and a JSON parser; nothing of Strongroom is asked what Strongroom did, except
-that :meth:`Ledger.bring_back` lets it restore everything and looks at what came.
+The comparison uses SQL, boto3, zstandard and a JSON parser. It does not rely on Strongroom to say what Strongroom did.
+Only :meth:`Ledger.bring_back` lets Strongroom restore everything, and checks the restored rows.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.support.chain import Chain
 
 
 class Row(NamedTuple):
-    """One state of one row. Every write gives it a stamp that no other state has."""
+    """One state of one row. Every write gives it a unique stamp."""
 
     id: int
     at: str
@@ -34,14 +34,14 @@ class Row(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """A state that the application ended, by an update or a delete, and the transaction that did it."""
+    """A state that the application replaced or deleted, and the transaction that did it."""
 
     row: Row
     transaction: int
 
 
 class ArchivedRow(NamedTuple):
-    """A state of a row in a sealed archive, and the snapshot that it was read in."""
+    """A state of a row in a sealed archive, and the snapshot in which it was read."""
 
     row: Row
     archive_id: str
@@ -50,15 +50,15 @@ class ArchivedRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Tally:
-    """What a comparison found. All but ``at_risk`` and ``kept`` must be empty or zero.
+    """What a comparison found. All lists must be empty.
 
     Attributes:
-        at_risk: How many rows lay in the window when the ledger was opened for it.
+        at_risk: How many rows were in the window when the ledger was filled.
         kept: How many rows are still in the table.
-        lost: Rows that should exist and are neither in the table nor, with just these contents, in an archive.
-        altered: Rows of the table that are not as the application left them.
-        resurrected: States in the table, or in an archive, that the application had ended before they could be read.
-        doubled: Restored rows that came more than once, or not at all, or with other contents.
+        lost: Rows that should exist, but are neither in the table nor, with exactly these contents, in an archive.
+        altered: Rows of the table that differ from what the application last wrote.
+        resurrected: States in the table or in an archive that the application had ended before they could be read.
+        doubled: Rows that were restored more than once, not at all, or with other contents.
     """
 
     at_risk: int
@@ -77,10 +77,10 @@ class Tally:
 
 
 class Ledger:
-    """One table and the truth about its rows. Its writes may come from several threads.
+    """One table and the expected state of its rows. Several threads may write through it.
 
     Args:
-        conninfo: The source database, reached directly.
+        conninfo: The source database, without a proxy.
         table: Name of the table in ``public``.
     """
 
@@ -90,11 +90,11 @@ class Ledger:
         self._lock = threading.Lock()
         self._stamp = 0
         self.rows: dict[int, Row] = {}
-        """Rows as the application left them, by id: these must exist."""
+        """The rows as the application last wrote them, by id. These must exist."""
         self.ended: list[Ended] = []
         self.at_risk = 0
 
-    # The application's side.
+    # What the application does.
 
     def create(self) -> None:
         """Create the table."""
@@ -107,7 +107,7 @@ class Ledger:
             )
 
     def fill(self, rows: int = 300, outside: int = 20) -> None:
-        """Spread rows evenly over May 2026, and put some before and behind it."""
+        """Insert rows spread evenly over May 2026, and some before and after it."""
         step = 31 * 24 * 3600 // rows
         inside = [f"2026-05-01T00:00:00+00:00 + {number * step} s" for number in range(rows)]
         around = [
@@ -118,7 +118,7 @@ class Ledger:
         self.at_risk += rows
 
     def insert(self, session: psycopg.Connection[Any], ids: Sequence[int], instants: Sequence[str]) -> None:
-        """Insert rows; an instant is a timestamp, or a timestamp and a number of seconds behind it: ``T + N s``."""
+        """Insert rows. An instant is a timestamp, or a timestamp plus a number of seconds: ``T + N s``."""
         stamps = self._stamps(len(ids))
         times, _, seconds = zip(*(instant.partition(" + ") for instant in instants), strict=True)
         with session.transaction():
@@ -135,7 +135,7 @@ class Ledger:
             self.rows |= {row.id: row for row in map(_row, written)}
 
     def update(self, session: psycopg.Connection[Any], id_: int, seconds: int = 0) -> bool:
-        """Change a row, and move it in time; False if it is not in the table."""
+        """Change a row and move it in time. Return False if it is not in the table."""
         [stamp] = self._stamps(1)
         with session.transaction():
             written = session.execute(
@@ -153,7 +153,7 @@ class Ledger:
         return True
 
     def delete(self, session: psycopg.Connection[Any], id_: int) -> bool:
-        """Delete a row; False if it is not in the table."""
+        """Delete a row. Return False if it is not in the table."""
         with session.transaction():
             gone = session.execute(
                 self._statement("DELETE FROM {} WHERE id = %s RETURNING pg_current_xact_id()::text"), (id_,)
@@ -164,10 +164,10 @@ class Ledger:
             self.ended.append(Ended(self.rows.pop(id_), int(gone[0])))
         return True
 
-    # The books.
+    # The comparison.
 
     def live(self) -> list[Row]:
-        """What is in the table."""
+        """The rows in the table."""
         with self._session() as session:
             return list(map(_row, session.execute(self._statement("SELECT " + _COLUMNS + " FROM {}")).fetchall()))
 
@@ -175,8 +175,8 @@ class Ledger:
         """Compare table and archives with what should exist.
 
         Args:
-            archived: From :func:`read_archives`.
-            restored: Rows were brought back into the table, so it may hold again what was archived and ended since.
+            archived: The result of :func:`read_archives`.
+            restored: Whether rows were restored into the table. If so, it may hold states that ended after they were archived.
         """
         archived = list(archived)
         live = self.live()
@@ -196,9 +196,9 @@ class Ledger:
         )
 
     def bring_back(self, chain: Chain, archived: Iterable[ArchivedRow], number: int = 1) -> list[Row]:
-        """Restore all archives into a table of its own; the rows that did not come back once and as archived.
+        """Restore all archives into a new table. Return the rows that did not come back exactly once and as archived.
 
-        Where a row was archived several times its last state wins.
+        If a row was archived several times, its last state counts.
         """
         target = f"{self.table}_back_{number}"
         newest = {one.row.id: one.row for one in sorted(archived, key=lambda one: one.row.stamp)}
@@ -219,7 +219,7 @@ class Ledger:
         return sorted(wrong)
 
     def _read_too_late(self, archived: Sequence[ArchivedRow]) -> Iterator[Row]:
-        """States in archives whose end was visible to the snapshot that they were read in."""
+        """Archived states that had already ended in the snapshot in which they were read."""
         ended = {one.row: one.transaction for one in self.ended}
         suspects = [(one, ended[one.row]) for one in archived if one.row in ended]
         if not suspects:
@@ -285,7 +285,7 @@ def _read(client: Any, bucket: str, key: str, version_id: str | None = None) -> 
 
 
 def examine(ledger: Ledger, chain: Chain, *, restored: bool = False) -> Tally:
-    """Compare everything: table, archives, and what a restore of all archives gives back."""
+    """Compare everything: the table, the archives, and the rows from a restore of all archives."""
     archived = read_archives(chain.client, chain.settings)
     tally = ledger.compare(archived, restored=restored)
     tally.doubled.extend(ledger.bring_back(chain, archived))
@@ -293,7 +293,7 @@ def examine(ledger: Ledger, chain: Chain, *, restored: bool = False) -> Tally:
 
 
 def opened(conninfo: str, table: str = "audit", rows: int = 300) -> Ledger:
-    """A ledger with rows in it."""
+    """A ledger with a filled table."""
     ledger = Ledger(conninfo, table)
     ledger.create()
     ledger.fill(rows)

@@ -1,4 +1,4 @@
-"""The table of every type and its empty copy, and two witnesses that compare their rows."""
+"""The table of every type, its empty copy, and two independent ways to compare their rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.every_type import DATE, EVERY_TYPE, INTERVALS, LITERALS, MAY,
 
 
 class Bench:
-    """The table of all types, the empty copy beside it, and the chain that empties the one so that we fill the other."""
+    """The table of all types, its empty copy, and the chain that archives the first so that we can fill the second."""
 
     def __init__(self, chain: Chain) -> None:
         self.chain = chain
@@ -65,9 +65,9 @@ class Bench:
             connection.execute(sql.SQL("INSERT INTO {} ({}) VALUES {}").format(self.name(), names, tuples))
 
     def contents(self, table):
-        """Both witnesses of a table's rows, in the order of their key; and XML's own text, where there is XML.
+        """Both forms of a table's rows, in key order, plus the text of XML columns.
 
-        Row text and binary form both leave out the encoding that a document declares.
+        Row text and binary form both omit the encoding that an XML document declares.
         """
         with open_source(self.chain.conninfo, application_name="test") as connection:
             xml = (
@@ -91,7 +91,7 @@ def witnesses(connection, table: sql.Composable, order: str):
 
 
 def download(chain: Chain, manifest: Manifest):
-    """The JSON lines of an archive, straight from the store."""
+    """The JSON lines of an archive, read directly from the store."""
     for part in manifest.parts:
         chunks = chain.store.chunks(part.object_key, part.version_id)
         yield from split_lines(ReadingBack(manifest.verified_part(part.number), chunks).blocks())
@@ -113,7 +113,7 @@ def server_lines(chain: Chain) -> list[bytes]:
 
 
 def restore(chain: Chain, archive_id: str, target: str) -> None:
-    """Load an archive into a table of the same columns, as a user would."""
+    """Restore an archive into a table with the same columns, as a user would."""
     report = restoring.restore(chain, archive_id, archives=[archive_id], target=target)
     assert (report.outcome, report.inserted) == ("restored", report.rows)
 
@@ -124,7 +124,7 @@ def execute(conninfo, statements):
 
 
 def every_type(conninfo) -> str:
-    """The table of all types that this server has; PostgreSQL 13 has no multiranges."""
+    """The table of all types that this server supports. PostgreSQL 13 has no multiranges."""
     with psycopg.connect(conninfo) as connection:
         if connection.info.server_version >= 140000:
             return EVERY_TYPE

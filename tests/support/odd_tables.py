@@ -1,4 +1,4 @@
-"""Small odd tables, and what plan says of them."""
+"""Small unusual tables, and what plan says about them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def rows_of(chain: Chain) -> list:
 
 
 def refusal(chain: Chain, error=UnarchivableError) -> str:
-    """The message of the refusal that plan ends in, having touched nothing."""
+    """The message with which plan refuses the table, without having changed anything."""
     keys = {*chain.store.keys(""), SOURCE_IDENTITY}
 
     with pytest.raises(error) as caught:

@@ -1,4 +1,4 @@
-"""What an operator of a DAG is given when a test runs it without a scheduler."""
+"""The context that a test gives an operator to run it without a scheduler."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def context_of(dag_id: str, partition_key: str | None = None) -> dict[str, Any]:
-    """The context of a task of a run that grace triggered; what the task pushes to XCom is dropped."""
+    """The context of a task in a run that grace triggered. What the task pushes to XCom is dropped."""
     run = SimpleNamespace(
         dag_id=dag_id, run_id="r", triggering_user_name="grace", partition_key=partition_key, start_date=None
     )

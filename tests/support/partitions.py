@@ -1,4 +1,4 @@
-"""A partitioned table for the tests of detach and drop, and looks at what became of it."""
+"""A partitioned table for the tests of detach and drop, and ways to inspect it."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ CREATE TABLE w21 PARTITION OF audit FOR VALUES FROM ('2026-05-18+00') TO ('2026-
 
 
 def owning(chain: Chain) -> Chain:
-    """The same with the owner's rights, for restores."""
+    """The same chain with the owner's rights, for restores."""
     return replace(chain, conninfo=chain.owner)
 
 
 def tables(chain: Chain) -> dict[str, list[str]]:
-    """Partitions of the table, and what waits detached."""
+    """The table's partitions, and the detached ones that wait to be dropped."""
     return scalar(
         chain.owner,
         "SELECT json_build_object('partitions', (SELECT json_agg(relid::regclass::text ORDER BY 1) FROM "
@@ -60,7 +60,7 @@ def left(evidence: DetachEvidence) -> dict[str, str]:
 
 
 def remove(object_store: Any, chain: Chain, key: str) -> None:
-    """An object with all its versions."""
+    """Remove an object with all its versions."""
     admin, where = object_store.client("admin"), chain.settings.store
     named = {"Bucket": where.bucket, "Key": f"{where.prefix}/{key}"}
     for version in chain.store.versions(key):
@@ -68,7 +68,7 @@ def remove(object_store: Any, chain: Chain, key: str) -> None:
 
 
 def guards(chain: Chain) -> int:
-    """Triggers of guards that have an effect."""
+    """The number of enabled guard triggers."""
     return scalar(
         chain.owner, "SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'strongroom_guard%%' AND tgenabled <> 'D'"
     )
@@ -99,7 +99,7 @@ def dying_after(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def leave_guard(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a run die between guard and comparison, and leave the guard behind."""
+    """Kill a run between guard and comparison, so that it leaves the guard behind."""
     sealed = chain.seal(chain.plan())
     with monkeypatch.context() as dying:
         dying.setattr(detach, "compare_with_archive", die)

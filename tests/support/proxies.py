@@ -1,7 +1,7 @@
 """Real boundaries that tests can break: proxies in front of the S3 server and of PostgreSQL.
 
-Both pass every byte on unchanged until told otherwise. Each message that crosses is a :class:`Moment`; whoever watches
-may wait there, kill somebody, or have both connections cut. Nothing of Strongroom is patched.
+Both forward every byte unchanged until told otherwise. Each message is a :class:`Moment`. The watching function may wait
+there, kill a process, or have both connections cut. Nothing of Strongroom is patched.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TIMEOUT_SECONDS = 120
 
 
 class Moment(NamedTuple):
-    """A message at a boundary: a request that has not yet reached the server, or an answer that has not yet come back."""
+    """A message at a boundary: a request that has not yet reached the server, or an answer not yet delivered."""
 
     boundary: Literal["store", "database", "staging"]
     side: Literal["request", "answer"]
@@ -39,7 +39,7 @@ class Moment(NamedTuple):
 
 
 Watch = Callable[[Moment], bool]
-"""Called before a message is passed on, from any thread; False cuts both connections instead."""
+"""Called from any thread before a message is forwarded. If it returns False, both connections are cut instead."""
 
 
 def pass_all(_: Moment) -> bool:
@@ -51,7 +51,7 @@ def pass_all(_: Moment) -> bool:
 
 
 class Answer(NamedTuple):
-    """What the store says, or is made to say."""
+    """An answer of the store, real or made up."""
 
     status: int
     reason: str
@@ -61,14 +61,14 @@ class Answer(NamedTuple):
 
 @dataclass
 class Rule:
-    """What becomes of some requests to the store.
+    """What happens to some requests to the store.
 
     Attributes:
         method: HTTP method.
-        path: A piece of the request's path.
-        act: What is done with the request.
-        times: How many of them, from the first that comes; then the rule is over.
-        met: How many there were.
+        path: A substring of the request's path.
+        act: What to do with the request.
+        times: How many requests the rule applies to, from the first one on.
+        met: How many it has applied to so far.
     """
 
     method: str
@@ -80,10 +80,10 @@ class Rule:
 
 @dataclass
 class Hold:
-    """Where a request to the store stops.
+    """Where to stop a request to the store.
 
     Attributes:
-        at: ``request``: half of the body has reached the store; ``answer``: the store has done its work and half of
+        at: ``request``: half of the body has reached the store. ``answer``: the store has done its work and half of
             its answer has come back.
     """
 
@@ -102,7 +102,7 @@ class Hold:
 
 
 class HoldingProxy:
-    """Stands between a task and the store: can stop, cut, answer by itself, or lie."""
+    """Stands between a task and the store. It can stop or cut a request, answer it itself, or lie."""
 
     def __init__(self, watch: Watch = pass_all) -> None:
         self.watch = watch
@@ -112,11 +112,11 @@ class HoldingProxy:
         self._server = _Server((LOOPBACK, 0), Exchange)
         self._server.proxy = self
         self.target: tuple[str, int] | None = None
-        """Where the store is; without it each request breaks off."""
+        """The store's address. While there is none, each request is cut."""
 
     @property
     def endpoint_url(self) -> str:
-        """Where it listens."""
+        """Where the proxy listens."""
         return f"http://{LOOPBACK}:{self._server.server_port}"
 
     def __enter__(self) -> HoldingProxy:
@@ -130,7 +130,7 @@ class HoldingProxy:
         self._server.server_close()
 
     def forward_to(self, host: str, port: int) -> None:
-        """Say where the store is."""
+        """Set the store's address."""
         self.target = (host, port)
 
     def hold(self, method: str, path: str, at: Literal["request", "answer"]) -> Hold:
@@ -141,12 +141,12 @@ class HoldingProxy:
         return hold
 
     def on(self, method: str, path: str, act: Callable[[Exchange], None], *, times: int = 1) -> Rule:
-        """Do something with the next such requests."""
+        """Apply an action to the next such requests."""
         self.rules.append(Rule(method, path, act, times))
         return self.rules[-1]
 
     def rule_for(self, method: str, path: str) -> Rule | None:
-        """The rule that a request meets, if any."""
+        """The rule that applies to a request, if any."""
         with self._lock:
             for rule in self.rules:
                 if rule.method == method and rule.path in path and rule.met < rule.times:
@@ -160,18 +160,18 @@ class _Server(ThreadingHTTPServer):
     proxy: HoldingProxy
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Keep quiet about connections that broke: breaking them is what this is for."""
+        """Do not log broken connections: breaking them is the purpose."""
 
 
 class Exchange(BaseHTTPRequestHandler):
-    """One request and what becomes of it; its body has been read."""
+    """One request, whose body has been read, and what can be done with it."""
 
     protocol_version = "HTTP/1.1"
     server: _Server
     body: bytes
 
     def relay(self) -> None:
-        """Pass one request on and its answer back, byte for byte, unless a rule or the watch says otherwise."""
+        """Forward one request and its answer, byte for byte, unless a rule or the watch says otherwise."""
         proxy = self.server.proxy
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self._upstream: HTTPConnection | None = None
@@ -189,7 +189,7 @@ class Exchange(BaseHTTPRequestHandler):
         return self.answer(answer)
 
     def forward(self) -> Answer:
-        """Have the store do it."""
+        """Send the request to the store and return its answer."""
         upstream = self._open()
         upstream.send(self.body)
         answer = upstream.getresponse()
@@ -202,20 +202,20 @@ class Exchange(BaseHTTPRequestHandler):
         self._open().send(self.body[: len(self.body) // 2])
 
     def answer(self, answer: Answer) -> None:
-        """Give an answer back whole."""
+        """Return a whole answer to the task."""
         self._head(answer)
         if self.command != "HEAD":
             self.wfile.write(answer.content)
 
     def answer_half(self, answer: Answer) -> None:
-        """Give half of an answer's content back; nothing at all if it has none."""
+        """Return half of an answer's content to the task, or nothing if it has no content."""
         if answer.content:
             self._head(answer)
             self.wfile.write(answer.content[: len(answer.content) // 2])
             self.wfile.flush()
 
     def cut(self) -> None:
-        """Reset the connection to the task, and close that to the store."""
+        """Reset the connection to the task, and close the one to the store."""
         if self._upstream is not None:
             self._upstream.close()
         self.close_connection = True
@@ -247,11 +247,11 @@ class Exchange(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = relay  # noqa: N815 (the names that the base class calls)
 
     def log_message(self, *_: object) -> None:
-        """Keep quiet; the tests say what they saw."""
+        """Log nothing. The tests report what they saw."""
 
 
 def refuse(status: int, code: str) -> Callable[[Exchange], None]:
-    """Answer with an error of S3 instead of asking the store."""
+    """Answer with an S3 error without asking the store."""
 
     def act(exchange: Exchange) -> None:
         content = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
@@ -273,23 +273,23 @@ def cut_in_answer(exchange: Exchange) -> None:
 
 
 def lose_answer(exchange: Exchange) -> None:
-    """Let the store do it, and cut before it can say so."""
+    """Let the store do its work, and cut the connections before its answer."""
     exchange.forward()
     exchange.cut()
 
 
 def pretend(exchange: Exchange) -> None:
-    """Say that it is stored, and store nothing."""
+    """Claim success, and store nothing."""
     headers = [("ETag", f'"{"0" * 32}"'), ("x-amz-version-id", "0" * 32)]
     exchange.answer(Answer(200, "OK", headers, b""))
 
 
 def store_other_bytes(client: Any, change: Callable[[bytes], bytes]) -> Callable[[Exchange], None]:
-    """Store something else under the key, with everything said of it unchanged, and answer as if all were well.
+    """Store other bytes under the key with unchanged metadata, and answer as if all were well.
 
     Args:
-        client: May write without the task's signature, which covers the body.
-        change: Makes the other bytes.
+        client: A client that may write. The task's own signature covers its body, so it cannot be reused.
+        change: Returns the other bytes.
     """
 
     def act(exchange: Exchange) -> None:
@@ -308,10 +308,10 @@ def store_other_bytes(client: Any, change: Callable[[bytes], bytes]) -> Callable
 
 
 def proxied_client(store: ObjectStore, proxy: HoldingProxy, identity: str = "archiver", **settings: Any) -> Any:
-    """The product's own S3 client, led through the proxy.
+    """The product's own S3 client, connected through the proxy.
 
     Args:
-        settings: Of the store: time-outs, attempts.
+        settings: Store settings, such as timeouts and attempts.
     """
     access_key, secret_key = store.keys(identity)
     session = boto3.Session(aws_access_key_id=access_key, aws_secret_access_key=secret_key)
@@ -322,8 +322,8 @@ def proxied_client(store: ObjectStore, proxy: HoldingProxy, identity: str = "arc
 
 
 def reset_connection(end: socket.socket) -> None:
-    """Close with a reset, as the kernel does for a process that was killed with data unread."""
+    """Close with a reset, as the kernel does for a process that was killed with unread data."""
     with contextlib.suppress(OSError):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        end.shutdown(socket.SHUT_RD)  # wakes who waits for it; shutting the other way would close it politely
+        end.shutdown(socket.SHUT_RD)  # wakes readers; SHUT_WR would close it normally, without a reset
     end.close()

@@ -1,4 +1,4 @@
-"""The steps of a restore in their order, without Airflow, for tests of the domain."""
+"""The steps of a restore in order, without Airflow, for tests of the domain."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TTL = timedelta(hours=1)
 
 
 def plan(chain: Chain, restore_id: str = "restore-1", *, now: datetime = NOW, **asked: Any) -> RestorePlan:
-    """Say what is asked for; the whole of the chain's table unless told otherwise."""
+    """Plan a restore, by default of the chain's whole table."""
     if "archives" not in asked:
         asked.setdefault("table", chain.settings.qualified_name)
     request = RestoreRequest.model_validate({"who": "ada", "why": "a test", **asked})
@@ -44,10 +44,10 @@ def load(
     on_session: Callable[[Connection], None] = nothing,
     on_batch: Callable[[Connection], None] = nothing,
 ) -> list[RestoredPart]:
-    """Load every part of a plan, each in a session of its own.
+    """Load every part of a plan, each in its own session.
 
     Args:
-        on_session: Sees each session before it is used.
+        on_session: Called with each session before it is used.
         on_batch: Called in each transaction, before it changes a row.
     """
     parts = []
@@ -66,7 +66,7 @@ def load(
 
 
 def staging_of(chain: Chain, planned: RestorePlan, part: RestorePart) -> Staging:
-    """Scratch space of one archive in a restore."""
+    """The scratch space of one archive in a restore."""
     return chain.staging(OF_RESTORES, planned.restore_id, part.archive_id)
 
 
@@ -78,7 +78,7 @@ def restore(
     on_session: Callable[[Connection], None] = nothing,
     **asked: Any,
 ) -> RestoreReport:
-    """Locate, load and report."""
+    """Run all steps: locate, load and report."""
     planned = plan(chain, restore_id, now=now, **asked)
     parts = [] if planned.request.dry_run else load(chain, planned, on_session=on_session)
     with chain.source() as connection:

@@ -1,4 +1,4 @@
-"""Sealed archives in a store, made without a database: for tests of what happens to archives later."""
+"""Sealed archives made without a database, for tests of what happens to archives later."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ SOURCE = SourceIdentity(system_identifier="1", database="test", database_oid=1, 
 
 
 def claim_if_unowned(store: Store, source: SourceIdentity = SOURCE) -> None:
-    """Claim a new store for a database; one that has an owner keeps it."""
+    """Claim a new store for a database. A store that has an owner keeps it."""
     store.prepare()
     if store.head(SOURCE_IDENTITY) is None:
         record_owner(store, source)
 
 
 def upload_parts(store: Store, settings: TableSettings, key: str, *, parts: int = 3, sequence: int = 1) -> ArchivePlan:
-    """Upload the parts of an archive, ten rows each, as far as ``verify`` would come."""
+    """Upload the parts of an archive, ten rows each, up to the state after ``verify``."""
     claim_if_unowned(store)
     archive = ArchiveId(settings.schema_name, settings.table_name, key, sequence)
     plan = _plan(settings, archive, ())

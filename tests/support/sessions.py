@@ -1,4 +1,4 @@
-"""Each run of the tests has a folder for its servers; what runs that were killed left behind is swept away by the next."""
+"""Each test session has a folder for its servers. The next session removes what killed sessions left behind."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ROOM_BYTES = 8 << 30
 
 
 def _folder() -> Path:
-    """In memory where the machine has much of it: the servers sync each write, and no test outlives the machine."""
+    """In RAM if the machine has enough, because the servers sync each write and nothing needs to survive a reboot."""
     if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).total >= _ROOM_BYTES:
         clone = hashlib.sha256(bytes(REPOSITORY)).hexdigest()[:8]
         return _MEMORY / f"strongroom-test-{os.getuid()}-{clone}"
@@ -51,7 +51,7 @@ def own_folder() -> Iterator[Path]:
 
 
 def sweep_dead_sessions() -> None:
-    """Stop the servers and remove the folders of sessions whose pytest was killed; a living session holds its lock."""
+    """Stop the servers and remove the folders of sessions whose pytest was killed. A living session holds its lock."""
     for folder in filter(Path.is_dir, list(SESSIONS.iterdir())):
         lock = _try_lock(folder)
         if lock is None:
@@ -72,7 +72,7 @@ def sweep_dead_sessions() -> None:
 
 
 def _try_lock(folder: Path) -> int | None:
-    """Take a session's lock for as long as this process lives; None when another process has it."""
+    """Take a session's lock for as long as this process lives. Return None if another process has it."""
     descriptor = os.open(folder / "session.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

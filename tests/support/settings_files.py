@@ -16,7 +16,7 @@ def a_table(**changed: Any) -> TableSettings:
 
 
 def one_table(*lines: str, top: str = "") -> str:
-    """A file with one right table `events`, some more lines in its section, and lines at the top."""
+    """A file with one correct table `events`, extra lines in its section, and extra lines at the top."""
     section = "".join(f"    {line}\n" for line in ("date_column: at", "legal_basis: a law", *lines))
     return f"{top}\ntables:\n  events:\n{section}"
 

@@ -10,10 +10,10 @@ from strongroom_local.servers.processes import Account, run_as
 
 
 class Standby(PostgresServer):
-    """Copies its primary when it is first started, and follows it from then on.
+    """Copies its primary at its first start, and follows it from then on.
 
     Args:
-        folder: Where it lives.
+        folder: The standby's folder.
         primary: A running server.
     """
 
@@ -23,7 +23,7 @@ class Standby(PostgresServer):
 
     @property
     def password(self) -> str:
-        """The superuser's, which was copied too."""
+        """The superuser's password, which was copied with the data."""
         return self._primary.password
 
     def _create_cluster(self, programs: Path, account: Account | None) -> None:

@@ -1,4 +1,4 @@
-"""What a session sends to the server, and how the server goes about it."""
+"""What a session sends to the server, and how the server plans it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from psycopg import sql
 
 
 class Watched:
-    """Notes the statements of the sessions that it is shown.
+    """Records the statements of the sessions that it watches.
 
     Attributes:
         statements: Each statement, in order.
-        plans: By the text of a query whose rows a COPY sends, the server's plans of it.
+        plans: The server's plans of each query inside a COPY, by the query's text.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Manifests of archives that never were, in any number, for tests of what only reads manifests."""
+"""Any number of manifests without archives, for tests of code that reads only manifests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SEVEN_YEARS = Term.parse("P7Y")
 
 
 def a_manifest(table: str = "audit", key: str = "2026-05", sequence: int = 1, **changes: Any) -> Manifest:
-    """The sound manifest of a month of 2,000 rows in two parts, filled in where it does not matter."""
+    """A sound manifest of a month of 2,000 rows in two parts, with defaults for what does not matter."""
     archive = ArchiveId("public", table, key, sequence)
     window = Partition.parse(Frequency.MONTHLY, key).window
     parts = tuple(_part(archive, window, number) for number in range(2))
@@ -91,14 +91,14 @@ def _shape(table: str) -> TableShape:
 
 
 def many_manifests(count: int, *, months: int = 100) -> Iterator[Manifest]:
-    """So many months from January 2018 on for each of as many tables as it takes."""
+    """Manifests of this many months, from January 2018 on, for as many tables as needed."""
     for number in range(count):
         table, month = divmod(number, months)
         yield a_manifest(f"t{table:03d}", f"{2018 + month // 12}-{month % 12 + 1:02d}")
 
 
 def put_manifests(store: Store, manifests: Iterator[Manifest]) -> None:
-    """Write manifests, and nothing else but an owner, into a store."""
+    """Write manifests and an owner into a store, and nothing else."""
 
     def put(manifest: Manifest) -> None:
         store.put_bytes(ArchiveId.parse(manifest.archive_id).manifest_key, manifest.to_json())

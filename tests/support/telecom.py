@@ -1,4 +1,4 @@
-"""The sample tables of the tests: when they are made, and what is in them."""
+"""The sample tables of the tests: when they are created, and what they contain."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ PASSWORDS = {
 
 
 def ask(conninfo: str, query: str) -> list[tuple]:
-    """Give the rows of a query in a session that shows instants in UTC."""
+    """Return the rows of a query, in a session that shows instants in UTC."""
     with psycopg.connect(conninfo, options=PLAIN) as connection:
         return connection.execute(query).fetchall()
 
 
 def digest(conninfo: str) -> dict[str, str]:
-    """Sum up the rows of each table, in the order of their text."""
+    """Return a checksum of each table's rows, in the order of their text."""
     query = 'SELECT md5(string_agg(line, chr(10) ORDER BY line COLLATE "C")) FROM (SELECT t::text AS line FROM {} t) r'
     return {name: ask(conninfo, query.format(name))[0][0] for name in NAMES}
 

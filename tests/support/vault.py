@@ -24,7 +24,7 @@ from tests.support.sealing import seal_month
 MONTHS = ("2026-04", "2026-05", "2026-06")
 SEALED = datetime(2026, 11, 23, tzinfo=timezone.utc)
 LATER = datetime(2033, 6, 1, tzinfo=timezone.utc)
-"""Seven years after May 2026: April's and May's terms are over, June's is not."""
+"""Seven years after May 2026: April and May have expired, June has not."""
 RUN = RunIdentity(dag_id="retention_purge", run_id="scheduled__2033-06-01")
 NEXT_RUN = RunIdentity(dag_id="retention_purge", run_id="scheduled__2033-06-02")
 YES = Approval(approved=True, by="ada", at=LATER)
@@ -32,7 +32,7 @@ TTL = timedelta(hours=1)
 
 
 class Vault:
-    """An archive store, its purges, and what an auditor sees of it."""
+    """An archive store, its purges, and an auditor's view of it."""
 
     def __init__(self, object_store: ObjectStore, settings: TableSettings) -> None:
         self.settings = settings
@@ -57,7 +57,7 @@ class Vault:
         return purge_archive(self.store, purge_store, decision, approval, claim_ttl=TTL, **given)
 
     def left_of(self, month: str) -> list[str]:
-        """File names of all versions and delete markers of an archive's objects, as the administrator lists them."""
+        """The keys of all versions and delete markers of an archive's objects, as the administrator lists them."""
         archive = an_archive(month)
         pages = self.admin.get_paginator("list_object_versions").paginate(Bucket=self.bucket)
         entries = [entry for page in pages for kind in ("Versions", "DeleteMarkers") for entry in page.get(kind, ())]
@@ -76,7 +76,7 @@ class Vault:
 
 
 class Interrupting(PurgeStore):
-    """The purger's store; something happens after a number of removals."""
+    """The purger's store, with a callback after a number of removals."""
 
     def __init__(self, vault: Vault, after: int, happens: Any) -> None:
         super().__init__(vault.purger, vault.settings.store)
