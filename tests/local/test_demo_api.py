@@ -1,4 +1,4 @@
-"""The local stack and the demo before an API that answers late, with errors or not at all, and runs of an earlier demo."""
+"""The local stack and the demo against an API that answers late, with errors or not at all, and with earlier demo runs."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ OURS = ("archive__audit_events", "archive_statistics")
 
 
 class Api:
-    """An HTTP server in Airflow's place, and the stack that it would belong to.
+    """An HTTP server that stands in for Airflow, and for the stack that it would belong to.
 
-    `answers` has what is answered to each path, one after the other, the last one for ever: a body, an HTTP status, or
-    None to hang up.
+    `answers` has a list of answers for each path, given in order; the last one repeats. An answer is a body, an HTTP
+    status, or None to hang up.
     """
 
     running = True
@@ -45,7 +45,7 @@ class Api:
 
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
-    """No second is waited for."""
+    """A fake API; its clients poll without waiting."""
     monkeypatch.setattr(demo_api, "POLL_SECONDS", 0)
     monkeypatch.setattr(demo_runs, "POLL_SECONDS", 0)
 
@@ -67,7 +67,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
             self.wfile.write(body)
 
         def log_message(self, *words: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -77,11 +77,11 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
 
 
 def connect(api: Api) -> Airflow:
-    return Airflow(api)  # type: ignore[arg-type]  # as much of a stack as it asks for
+    return Airflow(api)  # type: ignore[arg-type]  # has all that it uses of a stack
 
 
 def test_an_answer_that_fails_or_never_comes_is_asked_for_again(api: Api):
-    """A busy server hangs up, or has no connection to its own database left."""
+    """A busy server hangs up, or has no database connection left."""
     api.answers["/busy"] = [None, 500, 503, {"at": "last"}]
 
     assert connect(api).get("/busy") == {"at": "last"}
@@ -110,7 +110,7 @@ def a_run(dag_id: str, state: str = "running") -> dict[str, str]:
 
 
 def have_runs(api: Api, *looks: list[dict[str, str]], paused: tuple[str, ...] = ()) -> Callable[[], list[str]]:
-    """Answer with these runs, look after look; gives what waits for them and says what it told meanwhile."""
+    """Answer each poll with the next list of runs. Return a function that waits for them and returns its messages."""
     api.answers["/api/v2/dags"] = [{"dags": [{"dag_id": dag_id} for dag_id in paused]}]
     api.answers["/api/v2/dags/~/dagRuns"] = [{"dag_runs": runs} for runs in looks]
     api.answers["/api/v2/dags/~/dagRuns/~/taskInstances"] = [{"task_instances": []}]
@@ -124,7 +124,7 @@ def have_runs(api: Api, *looks: list[dict[str, str]], paused: tuple[str, ...] = 
 
 
 def test_a_second_demo_waits_for_the_runs_that_the_first_one_began(api: Api):
-    """And says for which; a run queued behind a paused DAG does not move, so nobody waits for it."""
+    """And says for which. A queued run of a paused DAG never starts, so the demo does not wait for it."""
     queued = a_run("archive__acm_alerts", "queued")
     wait = have_runs(
         api,
@@ -141,7 +141,7 @@ def test_a_second_demo_waits_for_the_runs_that_the_first_one_began(api: Api):
 
 
 def test_a_demo_does_not_begin_beside_runs_that_no_demo_begins(api: Api):
-    """One that waits for somebody's approval would never end."""
+    """A run that waits for an approval would never end."""
     wait = have_runs(api, [a_run(OURS[0]), a_run("retention_purge")])
 
     with pytest.raises(RunFailedError, match=r"at work already(.|\n)*1 unfinished runs, such as retention_purge"):
@@ -160,7 +160,7 @@ def test_waiting_for_earlier_runs_has_an_end(api: Api, monkeypatch: pytest.Monke
 def test_purge_and_statistics_are_paused_or_not_as_one_says_once_airflow_knows_them(
     api: Api, monkeypatch: pytest.MonkeyPatch, paused: bool
 ):
-    """Each of its own, and no other DAG."""
+    """Each is set by its own request, and no other DAG is changed."""
     monkeypatch.setattr(Stack, "api_url", api.api_url)
     monkeypatch.setattr(Stack, "token", Api.token)
     known = [{"dag_id": dag_id, "is_paused": not paused} for dag_id in (*OURS, "retention_purge")]

@@ -1,4 +1,4 @@
-"""The demo's claims fail when they should: each is given a look that contradicts it."""
+"""The demo's claims fail when they should: each is checked against a state that contradicts it."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ ARCHIVED, LEFT, NONE = Rows(8, 900), Rows(2, 100), Rows()
 
 
 def a_look(*, in_table: Rows = LEFT, archived: Rows = ARCHIVED, in_both: Rows = NONE, **facts: object) -> Look:
-    """The look at a month after eight of its ten rows were archived."""
+    """The state of a month after eight of its ten rows were archived."""
     sound = ArchivedObject("part-00000.jsonl.zst", 1, archived.count, "aa", "aa")
     known = {"table": "audit_events", "month": "2026-06", "outside": 0, "objects": (sound,)}
     return Look(in_table=in_table, archived=archived, in_both=in_both, **{**known, **facts})  # type: ignore[arg-type]
 
 
 def checks_of(after: Look, *, may_after: int = 5) -> list[Check]:
-    """All claims about that month, which had ten rows before, beside a May that had five."""
+    """All claims about that month, which had ten rows before. May had five."""
     before = a_look(in_table=BEFORE, archived=NONE)
     return check([before], [after], {"audit_events": {MAY: 5, JUNE: 10}}, {"audit_events": {MAY: may_after, JUNE: 2}})
 
 
 def faulty(checks: list[Check]) -> list[str]:
-    """The claims that do not hold, by their first words."""
+    """The first words of the claims that do not hold."""
     return [" ".join(one.claim.split()[:3]) for one in checks if not one.holds]
 
 
@@ -47,12 +47,12 @@ def faulty(checks: list[Check]) -> list[str]:
     ids=["all well", "a row is lost", "a row is another", "nothing was deleted", "rows of May", "a damaged object"],
 )
 def test_a_claim_that_is_not_true_does_not_hold(after, claims):
-    """Each fault breaks the claims that speak of it and no other."""
+    """Each fault breaks the claims about it and no others."""
     assert faulty(checks_of(after)) == claims
 
 
 def test_rows_that_were_restored_and_are_needed_break_no_claim():
-    """They are in table and archive; the numbers say so, and count each once."""
+    """They are both in the table and in an archive. The numbers say so, and count each row once."""
     checks = checks_of(a_look(in_table=BEFORE, in_both=ARCHIVED, needed=True))
 
     assert faulty(checks) == []
@@ -61,7 +61,7 @@ def test_rows_that_were_restored_and_are_needed_break_no_claim():
 
 
 def test_another_month_may_gain_rows_but_lose_none():
-    """A restore that an earlier demo began may end meanwhile."""
+    """A restore from an earlier demo may finish meanwhile."""
     assert faulty(checks_of(a_look(), may_after=6)) == []
     assert faulty(checks_of(a_look(), may_after=4)) == ["no row of"]
 
@@ -78,7 +78,7 @@ def test_another_month_may_gain_rows_but_lose_none():
     ids=["all well", "a row is missing", "a row is another", "a row came twice", "a row was changed"],
 )
 def test_a_restore_that_is_not_exact_does_not_hold(restored, again, inserted, claims):
-    """The month is compared with what it was before it was archived, and with itself after the second restore."""
+    """The month is compared with its state before archiving, and with its state after the second restore."""
     before = a_look(in_table=BEFORE, archived=NONE)
 
     assert faulty(check_restored(before, restored, again, inserted)) == claims

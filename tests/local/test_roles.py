@@ -93,7 +93,7 @@ def test_the_platform_owns_its_tables_and_can_make_its_own_sample(telecom: str):
 
 
 def test_a_repeat_gives_rights_on_further_tables_and_takes_none_away(telecom: str):
-    """`make up` names those of archive.yaml; what somebody granted by hand on another table stays."""
+    """`make up` passes the tables of archive.yaml. Rights granted by hand on another table stay."""
     with psycopg.connect(telecom, autocommit=True) as connection:
         connection.execute('CREATE SCHEMA billing; CREATE TABLE billing."Invoices" (id serial PRIMARY KEY)')
         connection.execute("CREATE TABLE public.payments (id bigint); CREATE VIEW public.totals AS SELECT 1")
@@ -115,7 +115,7 @@ def test_a_repeat_gives_rights_on_further_tables_and_takes_none_away(telecom: st
 
 
 def test_the_local_stack_grants_what_archive_yaml_lists_and_takes_nothing_away(session_folder, tmp_path, monkeypatch):
-    """As `make up` does each time, and also while the file cannot be read: Airflow says what is wrong with it."""
+    """`make up` does this each time. If the file cannot be read it does not fail: Airflow reports what is wrong with it."""
     config = tmp_path / "archive.yaml"
     monkeypatch.setenv("STRONGROOM_CONFIG", str(config))
     config.write_text("tables: [")

@@ -1,4 +1,4 @@
-"""The sample data: equal rows from equal seeds, honest volumes, odd values, and two roles with narrow rights."""
+"""The sample data: equal seeds give equal rows; realistic volumes, unusual values, and two roles with narrow rights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.telecom import DATE_COLUMNS, MONTHS, NAMES, NOW, ask, digest,
 
 
 def test_equal_seeds_make_equal_rows_in_two_databases(source: str, twin: str):
-    """Neither the database nor what it sets by default leaves a trace in the rows."""
+    """The rows depend neither on the database nor on its default settings."""
     with psycopg.connect(twin, autocommit=True) as connection:
         for setting in ("timezone = 'Asia/Kolkata'", "datestyle = 'German'", "search_path = 'nowhere'", "jit = on"):
             connection.execute(f"ALTER DATABASE sample_twin SET {setting}")
@@ -61,7 +61,7 @@ def test_rows_sit_on_both_edges_of_a_month_and_none_reaches_now(telecom: str):
 
 
 def test_nothing_is_dated_after_now(telecom: str):
-    """An alert is not yet acknowledged and a case not yet closed when that would lie ahead."""
+    """If an acknowledgement or a closing would lie in the future, the alert or case is still open."""
     load(telecom, call_records_per_month=5_000, months=2, now=NOW)
 
     [(acknowledged, closed)] = ask(
@@ -89,7 +89,7 @@ def test_calls_follow_the_clocks_of_lagos(telecom: str):
 
 
 def test_some_investigations_refer_to_alerts_of_an_older_month(telecom: str):
-    """When those alerts fall due, the cases still need them: the archiver has rows to leave out."""
+    """When those alerts fall due, newer cases still refer to them, so the archiver must leave some rows out."""
     load(telecom, call_records_per_month=5_000, now=NOW)
 
     by_case = ask(

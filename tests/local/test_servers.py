@@ -1,4 +1,4 @@
-"""The embedded servers: they start twice, survive a kill, and let each identity do its own part only."""
+"""The embedded servers: starting twice is harmless, they survive a kill, and each identity can do only its own work."""
 
 from __future__ import annotations
 
@@ -62,16 +62,16 @@ def kill_hard(server: LocalServer) -> None:
 
 
 def refusal_of(call: object, **arguments: object) -> str:
-    """Give the error code with which the S3 server refuses a call."""
+    """Return the error code with which the S3 server refuses a call."""
     with pytest.raises(ClientError) as caught:
         call(**arguments)  # type: ignore[operator]
     return str(caught.value.response["Error"]["Code"])
 
 
 def without_root(folder: Path) -> list[str]:
-    """Give the command prefix that turns root into an ordinary user who owns the folder; nothing for anybody else.
+    """Return the command prefix that turns root into an ordinary user who owns the folder; empty for other users.
 
-    Where root's Python lies in root's own home, that user keeps the one capability that opens the way to it.
+    If root's Python is in root's home, that user keeps the one capability needed to reach it.
     """
     if os.geteuid() != 0:
         return []
@@ -84,7 +84,7 @@ def without_root(folder: Path) -> list[str]:
 
 
 def answer_to_plain_http2(port: int) -> bytes:
-    """Speak gRPC without TLS and give what comes back before the connection closes."""
+    """Speak gRPC without TLS and return what the server sends before the connection closes."""
     with closing(socket.create_connection((LOOPBACK, port), timeout=5)) as stranger:
         stranger.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000"))
         return stranger.recv(100)
@@ -107,7 +107,7 @@ def own_store(session_folder: Path) -> Iterator[ObjectStore]:
 
 
 def test_postgresql_keeps_rows_password_and_port_when_it_is_killed(own_postgres):
-    """After kill -9 of the postmaster the next start recovers, although lock file and children may linger."""
+    """After kill -9 of the postmaster the next start recovers, even if the lock file and child processes remain."""
     own_postgres.start()
     before = own_postgres.conninfo()
     with psycopg.connect(before, autocommit=True) as connection:
@@ -121,7 +121,7 @@ def test_postgresql_keeps_rows_password_and_port_when_it_is_killed(own_postgres)
 
 
 def test_postgresql_starts_and_stops_twice(own_postgres):
-    """A second start finds the first one's server, from another object too; a second stop finds nothing to do."""
+    """A second start finds the running server, also from another object. A second stop does nothing."""
     own_postgres.start()
     first = own_postgres.pid
     own_postgres.start()
@@ -135,7 +135,7 @@ def test_postgresql_starts_and_stops_twice(own_postgres):
 
 
 def test_postgresql_is_durable_and_private(postgres):
-    """It writes through to the disk, checks its pages, listens on loopback alone and wants a password."""
+    """It syncs writes to disk, checks its pages, listens only on loopback and requires a password."""
     shown = {name: query(postgres.conninfo(), f"SHOW {name}") for name in ("fsync", "data_checksums", "timezone")}
     address = query(postgres.conninfo(), "SHOW listen_addresses")
 
@@ -147,7 +147,7 @@ def test_postgresql_is_durable_and_private(postgres):
 
 
 def test_postgresql_says_who_has_its_port(session_folder):
-    """A port that was asked for and is taken is an error with a hint, not another port."""
+    """If a requested port is taken, that is an error with a hint. No other port is chosen."""
     with closing(socket.create_server((LOOPBACK, 0))) as stranger:
         port = stranger.getsockname()[1]
         server = PostgresServer(session_folder / "no-port", port=port)
@@ -157,7 +157,7 @@ def test_postgresql_says_who_has_its_port(session_folder):
 
 
 def test_a_port_lost_to_a_stranger_is_chosen_anew(own_postgres):
-    """A port that we chose ourselves is given up when somebody took it while the server was down."""
+    """If another process took a port that we had chosen while the server was down, we choose a new one."""
     own_postgres.start()
     lost = own_postgres.port
     own_postgres.stop()
@@ -170,7 +170,7 @@ def test_a_port_lost_to_a_stranger_is_chosen_anew(own_postgres):
 
 
 def test_postgresql_names_the_folder_that_has_no_programs(session_folder, tmp_path):
-    """Missing programs are said at once."""
+    """Missing programs are reported at once."""
     server = PostgresServer(session_folder / "no-programs", binaries=tmp_path)
 
     with pytest.raises(ServerError, match=f"no PostgreSQL server program in {tmp_path}"):
@@ -178,7 +178,7 @@ def test_postgresql_names_the_folder_that_has_no_programs(session_folder, tmp_pa
 
 
 def test_the_programs_can_be_named_by_a_variable(session_folder, tmp_path, monkeypatch):
-    """Named programs are used, whatever else there is; a folder without any is an error and not another server."""
+    """The named programs are used, whatever else is installed. A folder without programs is an error; there is no fallback."""
     monkeypatch.setenv("STRONGROOM_POSTGRES", str(tmp_path))
     server = PostgresServer(session_folder / "named-programs")
 
@@ -191,7 +191,7 @@ def test_the_programs_can_be_named_by_a_variable(session_folder, tmp_path, monke
 
 @pytest.mark.parametrize("closed", [False, True], ids=["reachable folder", "below a folder closed to others"])
 def test_root_may_start_it_wherever_the_folder_is(session_folder, closed):
-    """Root's server runs as another user and is placed where that user can reach it."""
+    """Under root the server runs as another user, in a folder that this user can reach."""
     parent = session_folder / f"parent-{closed}"
     parent.mkdir(mode=0o700 if closed else 0o755)
     server = PostgresServer(parent / "postgres")
@@ -207,10 +207,10 @@ def test_root_may_start_it_wherever_the_folder_is(session_folder, closed):
 
 
 def test_an_ordinary_user_may_run_both_servers():
-    """The same code without root's rights: in a process that gives them up when the tests run as root."""
+    """The same code without root's rights. If the tests run as root, a child process drops them first."""
     folder = Path("/var/tmp") / f"strongroom-test-{os.getpid()}"
     folder.mkdir(mode=0o700)
-    # `make coverage` measures each process that is started, and this one may not write into its folder.
+    # `make coverage` measures each process that is started, but this one may not write to its folder.
     unmeasured = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     try:
         result = subprocess.run(
@@ -233,7 +233,7 @@ def test_an_ordinary_user_may_run_both_servers():
 
 
 def test_the_s3_server_keeps_objects_keys_and_port_when_it_is_killed(own_store):
-    """After kill -9 an acknowledged object is there, under the same address and keys."""
+    """After kill -9 an acknowledged object still exists, and address and keys are the same."""
     own_store.start()
     own_store.start()
     before = (own_store.endpoint_url, own_store.keys("archiver"))
@@ -252,7 +252,7 @@ def test_the_s3_server_keeps_objects_keys_and_port_when_it_is_killed(own_store):
 
 
 def test_the_archiver_can_delete_nothing(object_store, bucket):
-    """Not an object, not a version, not several, not a bucket; nor switch off what protects them."""
+    """Not an object, a version, several objects or a bucket. Nor may it turn off what protects them."""
     archiver = object_store.client("archiver")
     version = archiver.put_object(Bucket=bucket, Key="archives/kept", Body=b"rows")["VersionId"]
 
@@ -272,7 +272,7 @@ def test_the_archiver_can_delete_nothing(object_store, bucket):
 
 
 def test_the_purger_deletes_versions_and_writes_nothing(object_store, bucket):
-    """A version goes for good; a plain delete, which only hides, and a put are refused."""
+    """It can remove a version for good. A put, and a plain delete, which only hides an object, are refused."""
     purger = object_store.client("purger")
     version = object_store.client("archiver").put_object(Bucket=bucket, Key="archives/due", Body=b"rows")["VersionId"]
 
@@ -284,7 +284,7 @@ def test_the_purger_deletes_versions_and_writes_nothing(object_store, bucket):
 
 
 def test_strangers_are_refused_everywhere(object_store, bucket):
-    """No credentials, or guessed ones: nothing is read, listed or written; buckets do not appear by themselves."""
+    """Without credentials, or with guessed ones, nothing can be read, listed or written, and no bucket is created."""
     object_store.client("archiver").put_object(Bucket=bucket, Key="archives/kept", Body=b"rows")
     address = {"endpoint_url": object_store.endpoint_url, "region_name": "us-east-1"}
     anonymous = boto3.client("s3", **address, config=Config(signature_version=UNSIGNED))
@@ -306,7 +306,7 @@ def test_strangers_are_refused_everywhere(object_store, bucket):
 
 
 def test_the_internal_ports_want_more_than_an_address(object_store):
-    """The filer and volume servers give strangers on this machine nothing, on TCP or through sockets in /tmp."""
+    """The filer and volume servers serve nothing to other users of this machine, on TCP or through sockets in /tmp."""
     ports = json.loads((object_store.folder / "store.json").read_text())["ports"]
 
     for listener in ("filer.port", "volume.port", "admin.port"):
@@ -319,7 +319,7 @@ def test_the_internal_ports_want_more_than_an_address(object_store):
 
 
 def test_conditional_writes_have_one_winner(object_store, bucket):
-    """What claims and create-only keys lean on: If-None-Match: *, and If-Match with an ETag."""
+    """Claims and create-only keys depend on If-None-Match: *, and on If-Match with an ETag."""
     archiver = object_store.client("archiver")
     first = archiver.put_object(Bucket=bucket, Key="archives/claim", Body=b"1", IfNoneMatch="*")["ETag"]
 
@@ -337,7 +337,7 @@ def test_conditional_writes_have_one_winner(object_store, bucket):
 
 
 def redis_says(server: RedisServer, *commands: str) -> list[str]:
-    """Send commands and give the first line of each answer."""
+    """Send commands and return the first line of each answer."""
     with (
         socket.create_connection((LOOPBACK, server.port), timeout=10) as connection,
         connection.makefile("rwb") as lines,
@@ -377,7 +377,7 @@ def test_a_session_that_was_killed_is_swept_away(session_folder):
 
 
 def test_the_status_of_a_stack_that_does_not_run_is_no_error(tmp_path):
-    """Never started, or stopped: every component is shown, and what starts them."""
+    """Whether never started or stopped: status shows every component, and the command that starts them."""
     for folder in (tmp_path / "never", tmp_path / "stopped"):
         if folder.name == "stopped":
             stack = Stack(folder)
