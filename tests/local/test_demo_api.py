@@ -144,7 +144,7 @@ def test_a_demo_does_not_begin_beside_runs_that_no_demo_begins(api: Api):
     """A run that waits for an approval would never end."""
     wait = have_runs(api, [a_run(OURS[0]), a_run("retention_purge")])
 
-    with pytest.raises(RunFailedError, match=r"at work already(.|\n)*1 unfinished runs, such as retention_purge"):
+    with pytest.raises(RunFailedError, match=r"already busy(.|\n)*1 unfinished runs, such as retention_purge"):
         wait()
 
 
@@ -152,7 +152,7 @@ def test_waiting_for_earlier_runs_has_an_end(api: Api, monkeypatch: pytest.Monke
     monkeypatch.setattr(demo_runs, "STUCK_SECONDS", -1)
     wait = have_runs(api, [a_run(OURS[0])])
 
-    with pytest.raises(RunFailedError, match=r"no task of the runs that were begun before(.|\n)*audit_events 2026-05"):
+    with pytest.raises(RunFailedError, match=r"no task of the earlier runs(.|\n)*audit_events 2026-05"):
         wait()
 
 

@@ -1,4 +1,4 @@
-"""The demo's claims: two looks at the same rows, compared."""
+"""The demo's claims, checked by comparing the rows before and after."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Check:
     """One claim, whether it holds, and the numbers behind it.
 
     Args:
-        claim: A sentence.
-        faults: Where it does not hold; empty when it does.
-        numbers: What a reader can compute again, in words.
+        claim: The claim, as a sentence.
+        faults: Where the claim does not hold; empty if it holds.
+        numbers: Numbers that a reader can recompute, in words.
     """
 
     claim: str
@@ -31,16 +31,16 @@ class Check:
         return not self.faults
 
 
-def check(  # a list of five claims; cutting it would only scatter them
+def check(  # one list of five claims; splitting it would only scatter them
     before: Iterable[Look], after: Iterable[Look], months_before: RowsByMonth, months_after: RowsByMonth
 ) -> list[Check]:
-    """Compare two looks at the same months of the same tables, and the counts of all other months.
+    """Compare two looks at the same months of the same tables, and the row counts of all other months.
 
     Args:
         before: Looks from before the archiving.
-        after: Looks at the same months from after it, in the same order.
-        months_before: Rows of every month of every table before.
-        months_after: The same after.
+        after: Looks at the same months after it, in the same order.
+        months_before: Row counts of every month of every table before the archiving.
+        months_after: The same counts after it.
     """
     pairs = list(zip(before, after, strict=True))
     looks = [new for _, new in pairs]
@@ -92,13 +92,13 @@ def check(  # a list of five claims; cutting it would only scatter them
 
 
 def check_restored(before: Look, restored: Rows, again: Rows, inserted_again: int) -> list[Check]:
-    """Compare a month whose archives were restored, twice, with the look from before it was archived.
+    """Compare a month that was restored twice with the look from before it was archived.
 
     Args:
-        before: That look.
+        before: The look from before it was archived.
         restored: The month's rows in the table after the first restore.
-        again: The same after the second.
-        inserted_again: How many rows the second restore says it inserted.
+        again: The same rows after the second restore.
+        inserted_again: How many rows the second restore reports as inserted.
     """
     twice = []
     if again != restored:

@@ -1,7 +1,7 @@
-"""What the demo shows of an archive's later life: it is counted, comes back into its table, and is destroyed in the end.
+"""What the demo shows after archiving: statistics, a restore, and what a purge would destroy.
 
-Statistics and restores are runs of the real DAGs. What a purge would destroy is decided as `airflow strongroom purge
---dry-run` decides it, today and on the day when the last term of the demo's archives is over.
+Statistics and restores are runs of the real DAGs. The purge decisions are those of `airflow strongroom purge --dry-run`,
+for today and for the day when the last retention term of the demo's archives ends.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from strongroom_local.servers.stack_folder import BUCKET
 RESTORE_DAG, STATISTICS_DAG = "restore_archive", "archive_statistics"
 
 RESTORED_TABLE = "gateway_blacklist_history"
-"""The smallest table whose rows refer to no other one; a case would need the alert back that it came from."""
+"""The smallest table whose rows refer to no other table. An investigation would need its alert restored first."""
 
 _REPORTED = {"outcome", "archive_ids", "inserted", "unchanged", "different", "until"}
 
@@ -38,7 +38,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Count:
-    """The statistics that the demo's run made, and where their page lies in the store."""
+    """The statistics from the demo's run, and where their page is in the store."""
 
     statistics: Statistics
     page: str
@@ -50,11 +50,11 @@ class Restoration:
     """One month that was restored twice.
 
     Args:
-        table: Whose month.
-        month: Its key.
-        reports: What the two runs said.
-        run_ids: The two runs.
-        checks: What SQL says.
+        table: The table's name.
+        month: The month's partition key.
+        reports: The reports of the two runs.
+        run_ids: The ids of the two runs.
+        checks: What SQL shows about the result.
     """
 
     table: str
@@ -73,23 +73,23 @@ class PurgeDay:
 
     @property
     def reasons(self) -> dict[str, int]:
-        """How many archives there are of each reason."""
+        """Number of archives for each reason."""
         return dict(Counter(one.reason for one in self.decisions))
 
     @property
     def destroyed(self) -> list[Decision]:
-        """What would be gone."""
+        """The archives that the purge would destroy."""
         return [one for one in self.decisions if one.purge]
 
     @property
     def kept_until(self) -> list[datetime]:
-        """The ends of the terms that still run, in order."""
+        """The ends of the retention terms that are still running, in order."""
         return sorted(one.retention_until for one in self.decisions if not one.purge and one.retention_until)
 
 
 @dataclass(frozen=True)
 class Later:
-    """All of it."""
+    """Everything that the demo shows after archiving."""
 
     count: Count
     restoration: Restoration
@@ -97,20 +97,20 @@ class Later:
 
 
 def name_run(at: datetime, what: str) -> str:
-    """The id of a run of the demo that began at an instant."""
+    """Return a run id for the demo that started at `at`."""
     return f"demo__{at:%Y-%m-%dT%H:%M:%S}__{what}"
 
 
 def start_count(airflow: Airflow, run_id: str) -> None:
-    """Start a run of the statistics; it needs little, so the demo goes on meanwhile."""
+    """Start a statistics run. It needs few resources, so the demo continues meanwhile."""
     trigger(airflow, STATISTICS_DAG, run_id, {})
 
 
 def read_count(airflow: Airflow, run_id: str, progress: Progress) -> Count:
-    """Wait for the run of the statistics, and read from the store what it wrote.
+    """Wait for the statistics run, and read its result from the store.
 
     Raises:
-        RunFailedError: It failed.
+        RunFailedError: The run failed.
     """
     await_run(airflow, STATISTICS_DAG, run_id, progress)
     document, page = airflow.xcom(STATISTICS_DAG, run_id, "statistics")["written"]
@@ -129,16 +129,16 @@ def restore_twice(
     run_ids: tuple[str, str],
     progress: Progress,
 ) -> Restoration:
-    """Bring a month back into its table, look with SQL, and do both again.
+    """Restore a month into its table and check it with SQL, twice.
 
     Args:
         airflow: The API.
-        connection: To the database of the table.
+        connection: A connection to the table's database.
         settings: The table.
         partition: The month.
         before: The look from before it was archived.
-        run_ids: What the two runs are to be called.
-        progress: Told in a few words what goes on.
+        run_ids: Ids for the two runs.
+        progress: Called with the current step in a few words.
 
     Raises:
         RunFailedError: A run failed.
@@ -168,7 +168,7 @@ def restore_twice(
 def preview_purge(
     stack: Stack, settings: TableSettings, archive_ids: Iterable[str], now: datetime
 ) -> tuple[PurgeDay, ...]:
-    """Say what a purge would destroy now, and when the last of some archives' terms is over; changes nothing."""
+    """Decide what a purge would destroy now, and on the day when the last term of these archives ends. Changes nothing."""
     store = Store(stack.object_store.client("archiver"), settings.store.model_copy(update={"bucket": BUCKET}))
     today = judge(store, now=now)
     wanted = set(archive_ids)
@@ -180,7 +180,7 @@ def preview_purge(
 
 
 def describe(later: Later) -> dict[str, Any]:
-    """The same for ``demo.json``."""
+    """Describe the statistics, the restore and the purge for ``demo.json``."""
     statistics, restoration = later.count.statistics, later.restoration
     return {
         "statistics": {

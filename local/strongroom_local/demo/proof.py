@@ -1,8 +1,8 @@
-"""What the demo claims, looked at with SQL and S3 alone: no module of the archiver takes part in it.
+"""The demo's evidence, gathered with SQL and S3 alone. None of the archiver's code takes part.
 
 A month of a table is looked at before and after. Each look counts and digests the rows in the table, downloads the
-month's archives, has the server make rows of their lines again, and digests those too. The digest of a set of rows is
-the sum of the rows' own hashes, so it does not depend on order and adds up like a count does.
+month's archives, has the server turn their lines back into rows, and digests those too. The digest of a set of rows is
+the sum of the rows' hashes. So it does not depend on order, and digests add up as counts do.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _BLOCK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Rows:
-    """A set of rows: how many they are, and the sum of their hashes."""
+    """A set of rows: their number, and the sum of their hashes."""
 
     count: int = 0
     digest: int = 0
@@ -48,7 +48,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class ArchivedObject:
-    """One part as it was downloaded."""
+    """One downloaded part."""
 
     key: str
     size_bytes: int
@@ -58,23 +58,23 @@ class ArchivedObject:
 
     @property
     def sound(self) -> bool:
-        """Whether its bytes give the sum that SHA256SUMS beside it names."""
+        """Whether its SHA-256 equals its line in the SHA256SUMS beside it."""
         return self.sha256 == self.expected_sha256
 
 
 @dataclass(frozen=True)
 class Look:
-    """What there is of one month of one table.
+    """The rows of one month of one table, in the table and in its archives.
 
     Args:
-        table: Its name.
-        month: The partition.
-        in_table: Rows dated in the month.
-        archived: Rows made again from the lines of the month's archives.
-        in_both: Those of the archived rows whose primary key is still in the table.
+        table: The table's name.
+        month: The month's partition key.
+        in_table: Rows in the table that are dated in the month.
+        archived: Rows rebuilt from the lines of the month's archives.
+        in_both: Archived rows whose primary key is still in the table.
         outside: How many archived rows are not dated in the month.
-        objects: The parts that were downloaded, in the order of their keys.
-        needed: Whether a restore brought rows of the month back, to stay in the table for now.
+        objects: The downloaded parts, in key order.
+        needed: Whether a restore that still applies keeps rows of the month in the table.
     """
 
     table: str
@@ -88,14 +88,14 @@ class Look:
 
     @property
     def all(self) -> Rows:
-        """Every row that is somewhere, once."""
+        """All rows, those in both places counted once."""
         return self.in_table + self.archived - self.in_both
 
 
 def look_at(
     connection: psycopg.Connection, client: BaseClient, settings: TableSettings, partition: Partition, *, bucket: str
 ) -> Look:
-    """Count and digest what there is of one month of one table, in the table and in its archives."""
+    """Count and digest the rows of one month of one table, in the table and in its archives."""
     in_table = digest_rows(connection, settings, partition)
     with connection.transaction():
         connection.execute("CREATE TEMPORARY TABLE archived_line (line text) ON COMMIT DROP")
@@ -126,7 +126,7 @@ def digest_rows(connection: psycopg.Connection, settings: TableSettings, partiti
 
 
 def count_months(connection: psycopg.Connection, settings: TableSettings) -> dict[date | None, int]:
-    """Count a table's rows by month (UTC); None is the month of rows without a date."""
+    """Count a table's rows by month (UTC); None stands for rows without a date."""
     query = sql.SQL("SELECT date_trunc('month', {} AT TIME ZONE 'UTC')::date, count(*) FROM {} GROUP BY 1").format(
         sql.Identifier(settings.date_column), _name(settings)
     )
@@ -138,7 +138,7 @@ def _window_of(partition: Partition) -> dict[str, datetime]:
 
 
 def _is_needed(client: BaseClient, bucket: str, settings: TableSettings, partition: Partition) -> bool:
-    """Whether a restore is on record in the store that has not run out; docs/howto/restore.md tells of it."""
+    """Whether the store has a restore record for the month that has not expired; see docs/howto/restore.md."""
     folder = f"{_prefix(settings)}restores/{settings.qualified_name}/"
     bodies = (client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in list_keys(client, bucket, folder))
     now = datetime.now(timezone.utc)
@@ -157,10 +157,10 @@ def _name(settings: TableSettings) -> sql.Identifier:
 
 
 def _compare_lines(connection: psycopg.Connection, settings: TableSettings) -> sql.Composed:
-    """A query that makes rows of the lines again and looks for their keys in the table.
+    """Build a query that turns the lines back into rows and looks up their keys in the table.
 
-    It gives the number and digest of all of them, the same of those whose key is there, and how many are not dated in
-    the window.
+    It returns the count and digest of all of them, the count and digest of those whose key is in the table, and how many
+    are not dated in the window.
     """
     columns = _read_columns(connection, settings)
     return sql.SQL(
@@ -182,13 +182,13 @@ def _compare_lines(connection: psycopg.Connection, settings: TableSettings) -> s
 
 
 def _value_of(column: str, kind: str) -> sql.Composed:
-    """The value of a column in the table's own type. A jsonb that is no object or array stands in a line as its text."""
+    """A column's value in the table's own type. In a line, a jsonb other than an object or array is written as its text."""
     form = "CASE WHEN jsonb_typeof(raw.{0}) = 'string' THEN (raw.{0} #>> '{{}}')::jsonb ELSE raw.{0} END AS {0}"
     return sql.SQL(form if kind == "jsonb" else "raw.{0}").format(sql.Identifier(column))
 
 
 def _read_columns(connection: psycopg.Connection, settings: TableSettings) -> dict[str, str]:
-    """Give a table's columns in their order, with their types."""
+    """Return a table's columns in order, with their types."""
     rows = connection.execute(
         "SELECT attname, atttypid::regtype::text FROM pg_attribute WHERE attnum > 0 AND NOT attisdropped"
         " AND attrelid = format('%%I.%%I', %s::text, %s::text)::regclass ORDER BY attnum",
@@ -207,13 +207,13 @@ def _primary_key(connection: psycopg.Connection, settings: TableSettings) -> lis
 
 
 def _fetch_one(connection: psycopg.Connection, query: sql.Composed, values: Mapping[str, object]) -> list[int]:
-    """Give the numbers of a query's one row; sums of bigint come as Decimal, and are whole."""
+    """Return the numbers in a query's only row. Sums of bigint arrive as Decimal and are whole numbers."""
     [row] = connection.execute(query, values).fetchall()
     return [int(value) if isinstance(value, Decimal) else value for value in row]
 
 
 def _sealed_parts(client: BaseClient, bucket: str, settings: TableSettings, partition: Partition) -> list[str]:
-    """List the part objects of a month's archives, those with a manifest; the layout is docs/reference/archive-format.md's."""
+    """List the parts of a month's archives that have a manifest; for the layout see docs/reference/archive-format.md."""
     table, prefix = settings.qualified_name, _prefix(settings)
     manifests = list_keys(client, bucket, f"{prefix}metadata/{table}/{partition.key}/")
     archives = (key.rpartition("/")[2].removesuffix(".json") for key in manifests)
@@ -223,20 +223,20 @@ def _sealed_parts(client: BaseClient, bucket: str, settings: TableSettings, part
 
 
 def list_keys(client: BaseClient, bucket: str, prefix: str) -> list[str]:
-    """List the keys of current objects under a prefix, in their order."""
+    """List the keys of the current objects under a prefix, in order."""
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     return [str(entry["Key"]) for page in pages for entry in page.get("Contents", ())]
 
 
 def _load(connection: psycopg.Connection, client: BaseClient, bucket: str, key: str) -> ArchivedObject:
-    """Download one part into the temporary table, line by line as it stands; hash and count it on the way."""
+    """Download one part into the temporary table, each line unchanged; hash and count it on the way."""
     folder, _, name = key.rpartition("/")
     sums = client.get_object(Bucket=bucket, Key=f"{folder}/SHA256SUMS")["Body"].read().decode()
     expected = {file: digest for digest, file in (line.split("  ", 1) for line in sums.splitlines())}
     lines = 0
     with closing(client.get_object(Bucket=bucket, Key=key)["Body"]) as body, connection.cursor() as cursor:
         hashed = _Hashed(body)
-        # JSON escapes all control characters, so with two of them as quote and delimiter each line is one value.
+        # JSON escapes control characters. With two of them as quote and delimiter, each line is one value.
         statement = "COPY archived_line FROM STDIN WITH (FORMAT csv, QUOTE e'\\x01', DELIMITER e'\\x02')"
         with cursor.copy(statement) as copy:
             for block in _decompress(name, hashed):
@@ -247,7 +247,7 @@ def _load(connection: psycopg.Connection, client: BaseClient, bucket: str, key: 
 
 
 class _Hashed(io.RawIOBase):
-    """A stream that hashes and counts what is read through it."""
+    """A stream that hashes and counts the bytes read through it."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -256,7 +256,7 @@ class _Hashed(io.RawIOBase):
 
     @property
     def sha256(self) -> str:
-        """The sum of what was read, in lower-case hex."""
+        """The SHA-256 of the bytes read so far, in lower-case hex."""
         return self._hash.hexdigest()
 
     def readable(self) -> bool:
@@ -269,7 +269,7 @@ class _Hashed(io.RawIOBase):
         return block
 
     def drain(self) -> None:
-        """Read what a decompressor left at the end."""
+        """Read the bytes that a decompressor left at the end."""
         while self.read(_BLOCK_BYTES):
             pass
 

@@ -1,7 +1,7 @@
 """``make demo``: real Airflow archives two months of five tables and restores one; SQL and S3 alone prove it.
 
-The demo counts, has Airflow archive, counts again, and compares. It works the way an operator does, through Airflow's
-API; it looks the way an auditor does, past the archiver's own records.
+The demo counts the rows, has Airflow archive them, counts again, and compares. It works like an operator, through
+Airflow's API. It checks like an auditor, without the archiver's own records.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ RESULT_FILE = "demo.json"
 _MONTHS = 2
 _INTERRUPTED = 130
 _WAITS_FOR = {"acm_alerts": "fraud_investigations"}
-"""An alert that a case refers to stays in its table; so the cases are archived first, and more alerts can go."""
+"""An alert that an investigation refers to stays in its table. So investigations go first, and more alerts can follow."""
 
 
 @dataclass
 class _Demo:
-    """One demonstration: what was found before, what Airflow did, what was found after."""
+    """One demo: the rows before, what Airflow did, and the rows after."""
 
     stack: Stack
     screen: Screen
@@ -71,21 +71,21 @@ class _Demo:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Measure a phase."""
+        """Measure how long a phase takes."""
         started = time.monotonic()
         yield
         self.seconds[name] = round(time.monotonic() - started, 1)
 
 
 def run(stack: Stack, *, keep: bool, rows: int) -> int:
-    """Run the demonstration and give its exit status: 0 when every claim holds.
+    """Run the demo and return its exit status: 0 if every claim holds.
 
-    A stack that is up already is used and left up. Else everything that was started is stopped at the end, unless it
-    is to be kept; an interruption stops it in any case.
+    A stack that is already up is used and left running. Otherwise the demo stops what it started when it ends, unless
+    `keep` is set. An interrupted demo always stops what it started.
 
     Args:
-        stack: Where it happens; the result is written to ``demo.json`` in its folder.
-        keep: Leave the stack up.
+        stack: The stack to use; the result is written to ``demo.json`` in its folder.
+        keep: Leave the stack running.
         rows: Call records a month; the other tables follow in proportion.
     """
     screen = Screen()
@@ -100,14 +100,14 @@ def run(stack: Stack, *, keep: bool, rows: int) -> int:
         screen.say(f"hint: {hint}", style="bold")
         return 1
     except (psycopg.Error, BotoCoreError, ClientError) as error:
-        screen.say(f"{screen.cross} a server of the demo broke off: {error}", style="bold red")
+        screen.say(f"{screen.cross} the demo lost a server: {error}", style="bold red")
         screen.say(
-            "hint: no row was deleted that is not in a proved archive; run the demo again to go on", style="bold"
+            "hint: no row was deleted that is not in a proved archive; run the demo again to continue", style="bold"
         )
         return 1
     except KeyboardInterrupt:
         interrupted = True
-        screen.say("\ninterrupted: no row was deleted that is not in a proved archive; run it again to go on")
+        screen.say("\ninterrupted: no row was deleted that is not in a proved archive; run it again to continue")
         return _INTERRUPTED
     finally:
         if found_up or (keep and not interrupted and stack.running):
@@ -117,7 +117,7 @@ def run(stack: Stack, *, keep: bool, rows: int) -> int:
 
 
 def _let_signals_interrupt() -> None:
-    """Let a closed terminal and a kill end the demo as Ctrl-C does; a shell's `&` and `nohup` may have changed that."""
+    """Handle SIGTERM and a closed terminal like Ctrl-C. A shell's `&` ignores Ctrl-C by default; `nohup` is respected."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
@@ -129,8 +129,8 @@ def _demonstrate(stack: Stack, screen: Screen, *, keep: bool, rows: int) -> int:
     _introduce(demo)
     _prepare(demo)
     if not demo.months:
-        screen.say("Every month of the sample data that is due is archived already: nothing was done.")
-        screen.say("'make clean' removes everything; the next 'make demo' starts over.")
+        screen.say("Every due month of the sample data is already archived: nothing was done.")
+        screen.say("'make clean' removes everything; the next 'make demo' then starts over.")
         return 0
     _archive(demo)
     _prove(demo)
@@ -141,18 +141,18 @@ def _demonstrate(stack: Stack, screen: Screen, *, keep: bool, rows: int) -> int:
 
 
 def _read_tables() -> list[TableSettings]:
-    """Give the settings of the sample's tables.
+    """Return the settings of the sample tables.
 
     Raises:
-        ConfigurationError: The caller's own settings make them something that the demo cannot show.
+        ConfigurationError: The caller's settings for them are ones that the demo cannot show.
     """
     settings = load_settings()
     tables = [settings.table(table.name) for table in sample.TABLES]
     kinds = {(table.frequency, str(table.hot_retention), table.format) for table in tables}
     if len(kinds) > 1 or (tables[0].frequency, tables[0].format) != (Frequency.MONTHLY, "jsonl"):
         raise ConfigurationError(
-            "the demo shows months of five tables that are due together, and looks into JSON lines",
-            expected="frequency monthly, format jsonl and one hot_retention for the five tables of the sample",
+            "the demo needs five monthly tables that fall due together, archived as JSON lines",
+            expected="frequency monthly, format jsonl and one hot_retention for the five sample tables",
             found=", ".join(f"{frequency.value} {format} {hot}" for frequency, hot, format in sorted(kinds)),
             hint="Nothing was started; unset STRONGROOM_CONFIG and the STRONGROOM__ variables for the demo.",
         )
@@ -162,25 +162,25 @@ def _read_tables() -> list[TableSettings]:
 def _introduce(demo: _Demo) -> None:
     say, hot = demo.screen.say, demo.tables[0].hot_retention.in_words
     say(
-        "Strongroom demo: two to three minutes, longer on a busy machine. Ctrl-C stops it and all that it started.",
+        "Strongroom demo: two to three minutes, longer on a busy machine. Ctrl-C stops it and everything it started.",
         style="bold",
     )
     say(f"  1  start PostgreSQL, S3 and Airflow in {_near(demo.stack.folder)}, load sample data")
-    say(f"  2  archive two months of five tables: the newest due, {hot} after their end")
-    say("  3  look with SQL and S3 alone: is each row that left in an archive, unchanged?")
-    say("  4  bring one month back, twice; show statistics, and what a purge would do")
+    say(f"  2  archive two months of five tables: the newest that are due, {hot} after their end")
+    say("  3  check with SQL and S3 alone that each deleted row is in an archive, unchanged")
+    say("  4  restore one month, twice; show statistics, and what a purge would do")
     say()
 
 
 def _prepare(demo: _Demo) -> None:
-    """Start the servers, load the sample, look at everything, and only then start Airflow.
+    """Start the servers, load the sample data, look at everything, and only then start Airflow.
 
-    In this order a run that an earlier demo left unfinished goes on after the look, not during it.
+    In this order, a run that an earlier demo left unfinished resumes after the first look, not during it.
     """
     stack, screen = demo.stack, demo.screen
     dag_ids = [*(f"archive__{table.slug}" for table in demo.tables), RESTORE_DAG, STATISTICS_DAG]
     if stack.running:
-        with demo.phase("earlier runs"), screen.watching("waiting until no earlier run is under way") as progress:
+        with demo.phase("earlier runs"), screen.watching("waiting for earlier runs to end") as progress:
             await_quiet(Airflow(stack), dag_ids, progress)
     with demo.phase("servers"), screen.doing("starting PostgreSQL and the S3 server"):
         stack.start_source()
@@ -216,9 +216,9 @@ def _prepare(demo: _Demo) -> None:
 
 
 def _choose_months(demo: _Demo, connection: psycopg.Connection) -> tuple[list[Partition], list[Partition]]:
-    """Choose the newest due months of the sample that no finished run archived; and list the finished ones.
+    """Choose the newest due months that are not archived yet; return them, and the months that are archived.
 
-    Both come oldest first. A month whose archiving broke off is chosen again, and finished.
+    Both lists are oldest first. A month whose archiving was interrupted is chosen again, and finished.
     """
     made = connection.execute("SELECT DISTINCT month FROM strongroom_sample.progress").fetchall()
     months = sorted((Partition.parse(Frequency.MONTHLY, f"{month:%Y-%m}") for (month,) in made), key=str)
@@ -236,7 +236,7 @@ def _choose_months(demo: _Demo, connection: psycopg.Connection) -> tuple[list[Pa
 
 
 def _finished_months(demo: _Demo) -> set[str]:
-    """The months for which each table has the report that a run writes as its last act."""
+    """The months for which every table has a report, which is the last thing a run writes."""
     client = demo.stack.object_store.client("archiver")
     months = []
     for table in demo.tables:
@@ -252,7 +252,7 @@ def _look(demo: _Demo, connection: psycopg.Connection) -> list[Look]:
 
 
 def _archive(demo: _Demo) -> None:
-    """Let Airflow archive the months, and show how far it is."""
+    """Have Airflow archive the months, and show the progress."""
     airflow, screen = Airflow(demo.stack), demo.screen
     dag_ids = {table.table_name: f"archive__{table.slug}" for table in demo.tables}
     waits_for = {dag_ids[table]: dag_ids[other] for table, other in _WAITS_FOR.items()}
@@ -271,7 +271,7 @@ def _archive(demo: _Demo) -> None:
 
 
 def _prove(demo: _Demo) -> None:
-    """Compare with the look from before; meanwhile Airflow makes the statistics, which only read."""
+    """Look again and compare. Meanwhile Airflow computes statistics, which only read."""
     start_count(Airflow(demo.stack), name_run(demo.started_at, "statistics"))
     with (
         demo.phase("proof"),
@@ -284,7 +284,7 @@ def _prove(demo: _Demo) -> None:
 
 
 def _go_on(demo: _Demo) -> Later:
-    """Show what becomes of archives later: they are counted, brought back when asked, destroyed when their term ends."""
+    """Show what happens to archives later: statistics, a restore, and a purge when their retention term ends."""
     airflow, screen, month = Airflow(demo.stack), demo.screen, demo.months[-1]
     with demo.phase("statistics"), screen.watching("counting the archives") as progress:
         count = read_count(airflow, name_run(demo.started_at, "statistics"), progress)
@@ -311,7 +311,7 @@ def _go_on(demo: _Demo) -> Later:
 
 
 def _write_result(demo: _Demo, later: Later) -> dict[str, Any]:
-    """Write what was done and found as JSON, next to the stack."""
+    """Write what was done and found as JSON, in the stack's folder."""
     looks = {(look.table, look.month): look for look in demo.after}
     checks = [*demo.checks, *later.restoration.checks]
     result = {
@@ -336,7 +336,7 @@ def _conclude(demo: _Demo, later: Later, *, keep: bool) -> None:
     screen.say()
     show_results(screen, demo.views, demo.after)
     screen.say()
-    screen.say("Seen with SQL and S3 alone, past the archiver's own records:", style="bold")
+    screen.say("Checked with SQL and S3 alone, without the archiver's own records:", style="bold")
     show_checks(screen, demo.checks)
     screen.say()
     show_later(screen, later)
@@ -347,11 +347,11 @@ def _conclude(demo: _Demo, later: Later, *, keep: bool) -> None:
     if keep:
         _suggest(demo, later)
     else:
-        screen.say("Next: 'make demo KEEP=1' archives the two months before, and leaves Airflow up.")
+        screen.say("Next: 'make demo KEEP=1' archives the two months before, and leaves Airflow running.")
 
 
 def _near(path: Path) -> Path:
-    """A path as one types it here."""
+    """Shorten a path: relative to the working folder if it is inside."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
@@ -365,9 +365,9 @@ def _suggest(demo: _Demo, later: Later) -> None:
         "Three things to try:",
         f"  1  In the UI, open {biggest.target.dag_id}, its last run, and the log of 'verify';",
         f"     and {STATISTICS_DAG}, its last run, its task, 'Details', 'Statistics'",
-        """  2  eval "$(make -s env)", then archive the same months again; nothing changes:""",
+        """  2  eval "$(make -s env)", then archive the same months again; it changes nothing:""",
         f"     airflow dags backfill -s {first:%Y-%m-%d} -e {last:%Y-%m-%d} {biggest.target.dag_id}",
-        "  3  Look for yourself at what is left, what an archive is, and when it may go:",
+        "  3  See which rows are left, what an archive holds, and when it may be purged:",
         f"     psql -c 'SELECT min({table.date_column}), count(*) FROM {table.table}'",  # noqa: S608 (a line to read)
         f"     airflow strongroom show {archive_id}",
         f"     airflow strongroom purge --dry-run --at {later.days[-1].at:%Y-%m-%d}",
@@ -377,13 +377,13 @@ def _suggest(demo: _Demo, later: Later) -> None:
 
 def _say_where(stack: Stack, screen: Screen) -> None:
     user, password = stack.login
-    screen.say(f"Airflow stays up: {stack.api_url}  user {user}, password {password}", style="bold")
-    screen.say("'make down' stops everything; data and archives stay.")
+    screen.say(f"Airflow keeps running: {stack.api_url}  user {user}, password {password}", style="bold")
+    screen.say("'make down' stops everything; data and archives are kept.")
 
 
 def _stop(stack: Stack, screen: Screen) -> None:
-    """Stop what was started; a second Ctrl-C must not leave half of it running."""
+    """Stop the stack. A second Ctrl-C is ignored, so that nothing is left half running."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with screen.doing("stopping everything"):
         stack.down()
-    screen.say(f"Everything is stopped again; data and archives stay in {stack.folder}.")
+    screen.say(f"Everything is stopped; data and archives are kept in {stack.folder}.")

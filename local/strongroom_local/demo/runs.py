@@ -1,4 +1,4 @@
-"""The demo's archive runs: start backfills over the REST API, follow the runs to their end, read what they say."""
+"""The demo's archive runs: start backfills over the REST API, follow the runs to their end, read their reports."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from strongroom_local.servers.processes import ServerError
 STEPS = ("plan", "extract_to_staging", "compress", "checksum", "upload", "verify", "seal", "delete", "report")
 
 _RUNS = 40
-"""How many runs are read at a time: those of this demo and some that were begun before or meanwhile."""
+"""How many runs to read at a time: this demo's, and some from before or meanwhile."""
 _CLOSE_SECONDS = 600
 
 
 @dataclass(frozen=True)
 class Target:
-    """One run that is wanted: a table's DAG and a month."""
+    """A wanted run: a table's DAG and a month."""
 
     table: str
     dag_id: str
@@ -45,14 +45,14 @@ class Target:
 
 @dataclass(frozen=True)
 class RunView:
-    """How far one run has come.
+    """The progress of one run.
 
     Args:
-        state: Airflow's word; ``waiting`` while there is no run yet.
-        step: The step that is under way, or was last.
-        rows: Rows that plan found due; None before.
-        seconds: From the start of the run to now, or to its end.
-        report: What the run's last task said; None before.
+        state: Airflow's state; ``waiting`` while there is no run yet.
+        step: The current or last step.
+        rows: Rows that plan found due; None until then.
+        seconds: From the run's start to now, or to its end.
+        report: The report of the run's last task; None until then.
     """
 
     target: Target
@@ -69,17 +69,17 @@ class RunView:
 
 
 def await_quiet(airflow: Airflow, dag_ids: Collection[str], progress: Callable[[str], None]) -> None:
-    """Wait until no run is under way, because the demo could not tell their rows from its own.
+    """Wait until no run is under way, because the demo could not tell its rows from their rows.
 
-    Runs that are queued behind a paused DAG do not move; an earlier demo may have left them.
+    Runs that are queued behind a paused DAG are ignored: they do not start. An earlier demo may have left them.
 
     Args:
         airflow: The API.
-        dag_ids: DAGs that a demo runs, and whose runs end by themselves. Others are not waited for.
-        progress: Told in a few words what it waits for.
+        dag_ids: DAGs that a demo runs, whose runs end without help. Runs of other DAGs are not waited for.
+        progress: Called with a few words about what it waits for.
 
     Raises:
-        RunFailedError: A run of another DAG is under way, or nothing moved for long.
+        RunFailedError: A run of another DAG is under way, or nothing changed for a long time.
     """
     known: list[tuple[str, ...]] = []
     moved_at = time.monotonic()
@@ -93,11 +93,11 @@ def await_quiet(airflow: Airflow, dag_ids: Collection[str], progress: Callable[[
             known, moved_at = now, time.monotonic()
         if foreign or time.monotonic() - moved_at > STUCK_SECONDS:
             raise RunFailedError(
-                "the running stack is at work already"
+                "the running stack is already busy"
                 if foreign
-                else f"no task of the runs that were begun before began or ended for {STUCK_SECONDS} s",
+                else f"no task of the earlier runs started or ended for {STUCK_SECONDS} s",
                 found=f"{len(foreign or runs)} unfinished runs, such as {named}",
-                hint="nothing was changed; wait until these runs are done (see the UI), then run the demo again.",
+                hint="nothing was changed; wait until these runs end (see the UI), then run the demo again.",
             )
         progress(f"{len(runs)} under way, such as {named}")
         time.sleep(POLL_SECONDS)
@@ -110,15 +110,16 @@ def _under_way(airflow: Airflow) -> list[dict[str, Any]]:
 
 
 def start_runs(airflow: Airflow, dag_ids: Sequence[str], months: Sequence[Partition]) -> None:
-    """Give each DAG a run of each month: a backfill, oldest month first. The DAGs stay paused.
+    """Create a backfill for each DAG with one run per month, oldest month first. The DAGs stay paused.
 
-    A run that an earlier demo left unfinished goes on when its DAG may; of one that failed, the failed tasks are cleared.
+    A run that an earlier demo left unfinished resumes when its DAG is unpaused. For a failed run, the failed tasks are
+    cleared.
 
-    Airflow gives an unpaused DAG the run that its schedule has due. Paused, with the backfill's runs behind it, the
-    schedule has moved on when the DAG file has been read again, and no month is run twice.
+    Airflow gives an unpaused DAG the run that its schedule has due. So the DAGs stay paused until the DAG file has been
+    read again: by then the schedule has moved past the backfill's runs, and no month runs twice.
 
     Raises:
-        ServerError: Airflow refused one, or its schedule does not move on.
+        ServerError: Airflow refused a backfill, or a schedule does not move past it.
     """
     for dag_id in dag_ids:
         airflow.call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": True})
@@ -136,22 +137,22 @@ def start_runs(airflow: Airflow, dag_ids: Sequence[str], months: Sequence[Partit
     while due := [dag_id for dag_id in dag_ids if _has_run_due(airflow, dag_id)]:
         if time.monotonic() > deadline:
             raise ServerError(
-                f"Airflow's schedule of {', '.join(due)} does not go on behind the backfill",
+                f"Airflow's schedule for {', '.join(due)} did not move past the backfill",
                 hint="nothing was archived or deleted; the log of the dag-processor may say why",
             )
         time.sleep(0.5)
 
 
 def follow(airflow: Airflow, targets: Sequence[Target], after: Mapping[str, str]) -> Iterator[list[RunView]]:
-    """Yield how far the runs are, every other second, until all have succeeded; the last time with all reports.
+    """Yield the progress of the runs every two seconds until all have succeeded. The last one has all reports.
 
     Args:
         airflow: The API.
-        targets: The runs to follow; views come in this order.
-        after: A DAG that waits, paused, for all runs of another one.
+        targets: The runs to follow; the views have the same order.
+        after: Maps a paused DAG to the DAG whose runs must end before it is unpaused.
 
     Raises:
-        RunFailedError: A run failed, with its task's own words; or nothing moved for long.
+        RunFailedError: A run failed, with its task's error; or nothing changed for a long time.
     """
     views = [RunView(target) for target in targets]
     waiting = dict(after)
@@ -173,17 +174,17 @@ def follow(airflow: Airflow, targets: Sequence[Target], after: Mapping[str, str]
             moved_at = time.monotonic()
         elif time.monotonic() - moved_at > STUCK_SECONDS:
             raise RunFailedError(
-                f"no task began or ended for {STUCK_SECONDS} s",
+                f"no task started or ended for {STUCK_SECONDS} s",
                 found=", ".join(
                     f"{view.target.dag_id} {view.state} {view.step}" for view in views if not view.finished
                 ),
-                hint="no row was deleted that is not in a proved archive; read the logs beside the stack.",
+                hint="no row was deleted that is not in a proved archive; read the stack's logs.",
             )
         time.sleep(POLL_SECONDS)
 
 
 def describe_run(view: RunView, look: Look) -> dict[str, Any]:
-    """A run that succeeded, and what is left in its table after it, for ``demo.json``."""
+    """Describe a successful run, and the rows left in its table, for ``demo.json``."""
     report = view.report
     assert report is not None, "a run that succeeded has a report"
     return {
@@ -211,7 +212,7 @@ def describe_run(view: RunView, look: Look) -> dict[str, Any]:
 
 
 def _create_backfill(airflow: Airflow, dag_id: str, months: Sequence[Partition]) -> None:
-    """Create one backfill; Airflow closes the last one of a DAG up to half a minute after its runs, and waits so long."""
+    """Create one backfill. Airflow refuses it until it has closed the DAG's last one, up to half a minute after its runs."""
     body = {
         "dag_id": dag_id,
         "from_date": months[0].window.start.isoformat(),
@@ -232,7 +233,7 @@ def _create_backfill(airflow: Airflow, dag_id: str, months: Sequence[Partition])
 
 
 def _have_dags_read(airflow: Airflow, dag_id: str) -> None:
-    """Have the DAG file read at once; 409 says that somebody asked for it already."""
+    """Have the DAG file read at once. 409 means that this was already requested."""
     token = airflow.get(f"/api/v2/dags/{dag_id}")["file_token"]
     try:
         airflow.call("PUT", f"/api/v2/parseDagFile/{token}")
@@ -247,7 +248,7 @@ def _has_run_due(airflow: Airflow, dag_id: str) -> bool:
 
 
 def _look(airflow: Airflow, known: list[RunView]) -> list[RunView]:
-    """See how far the runs are in two requests, and one more for each plan or report that is new."""
+    """Read the progress of the runs with two requests, and one more for each new plan or report."""
     newest = _newest_runs(airflow)
     active = airflow.get("/api/v2/dags/~/dagRuns/~/taskInstances", state=ACTIVE, limit=100)["task_instances"]
     views = []
@@ -268,13 +269,13 @@ def _look(airflow: Airflow, known: list[RunView]) -> list[RunView]:
 
 
 def _newest_runs(airflow: Airflow) -> dict[tuple[str, str], dict[str, Any]]:
-    """The newest run of each DAG and partition, of those that Airflow made last."""
+    """The newest run of each DAG and partition, among the runs that Airflow created last."""
     runs = airflow.get("/api/v2/dags/~/dagRuns", limit=_RUNS, order_by="-id")["dag_runs"]
     return {(run["dag_id"], run["partition_key"]): run for run in reversed(runs)}
 
 
 def _step_of(run_id: str, active: Sequence[Mapping[str, Any]]) -> str:
-    """Name the step of a run that is furthest on; a step that waits for another try says so."""
+    """Name a run's most advanced active step, and say if it waits for a retry."""
     tasks = [task for task in active if task["dag_run_id"] == run_id]
     steps = {task["task_id"].rpartition(".")[2]: task["state"] for task in tasks}
     furthest = max(steps, key=STEPS.index, default="")
@@ -289,7 +290,7 @@ def _seconds_of(run: Mapping[str, Any]) -> float:
 
 
 def _read_results(airflow: Airflow, view: RunView) -> RunView:
-    """Add what plan found due as soon as it is done, and the report when the run is."""
+    """Add the due rows as soon as plan is done, and the report when the run is done."""
     if view.rows is None and (view.state == "success" or view.step not in ("", "plan", "plan (again soon)")):
         view = replace(view, rows=int(airflow.xcom(view.target.dag_id, view.run_id, "plan", "plan")["due_rows"]))
     if view.state == "success":

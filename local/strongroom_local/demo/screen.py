@@ -1,4 +1,4 @@
-"""What the demo shows: progress while it runs, a table at the end; plain lines where no terminal is."""
+"""What the demo prints: progress while it runs, tables at the end; plain lines if stdout is not a terminal."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 class Screen:
-    """Writes to stdout; knows whether somebody watches it there."""
+    """Writes to stdout, and knows whether it is a terminal."""
 
     def __init__(self) -> None:
         console = Console(highlight=False, emoji=False)
         self.watched = console.is_terminal and not console.is_dumb_terminal
-        # Without a terminal rich takes 80 columns for granted; a file has room.
+        # Without a terminal, rich assumes 80 columns. A file has room for more.
         self.console = console if self.watched else Console(highlight=False, emoji=False, width=_PLAIN_WIDTH)
         self._started = time.monotonic()
 
     def say(self, text: str = "", style: str | None = None) -> None:
-        """Print a line as it stands; long ones are left to the terminal to wrap."""
+        """Print a line unchanged; the terminal wraps long ones."""
         self.console.print(text, style=style, soft_wrap=True, markup=False)
 
     def log(self, text: str) -> None:
-        """Print a line behind the seconds since the demo began."""
+        """Print a line after the seconds since the demo started."""
         self.say(f"{time.monotonic() - self._started:5.0f} s  {text}")
 
     @contextmanager
     def doing(self, text: str) -> Iterator[Callable[[str], None]]:
-        """Show that something takes its time; yields what to call with the next few words."""
+        """Show what is being done; yields a function that updates the text."""
         if not self.watched:
             yield self.log
             return
@@ -54,7 +54,7 @@ class Screen:
 
     @contextmanager
     def watching(self, text: str) -> Iterator[Callable[[str], None]]:
-        """The same for something with short steps: where nobody watches, they are not worth a line each."""
+        """Like `doing`, for work in short steps: without a terminal, they do not get a line each."""
         with self.doing(text) as tell:
             if not self.watched:
                 self.log(text)
@@ -62,17 +62,17 @@ class Screen:
 
     @property
     def mark(self) -> str:
-        """What stands before a claim that holds, in the output's encoding."""
+        """The mark before a claim that holds, in the output's encoding."""
         return "✓" if self.console.encoding.startswith("utf") else "ok"
 
     @property
     def cross(self) -> str:
-        """What stands before a claim that does not hold."""
+        """The mark before a claim that does not hold."""
         return "✗" if self.console.encoding.startswith("utf") else "FAILED"
 
 
 class RunsOnScreen:
-    """A table that changes in place where somebody watches; elsewhere a line for each run that begins or ends."""
+    """A table that updates in place on a terminal; otherwise a line for each run that begins or ends."""
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
@@ -90,7 +90,7 @@ class RunsOnScreen:
             self._live.stop()
 
     def show(self, views: Sequence[RunView]) -> None:
-        """Show how far the runs are."""
+        """Show the progress of the runs."""
         if self._live is not None:
             self._live.update(self._table(views), refresh=True)
         for view in views:
@@ -104,7 +104,7 @@ class RunsOnScreen:
             done = sum(view.finished for view in views)
             steps = Counter(view.step or "starting" for view in views if _runs(view))
             running = (step if runs == 1 else f"{runs} x {step}" for step, runs in steps.items())
-            self._tell(f"{done} of {len(views)} runs done; under way: {', '.join(running) or 'nothing'}")
+            self._tell(f"{done} of {len(views)} runs done; running: {', '.join(running) or 'nothing'}")
 
     def _tell(self, text: str) -> None:
         self._told = time.monotonic()
@@ -132,7 +132,7 @@ class RunsOnScreen:
 
 
 def show_results(screen: Screen, views: Sequence[RunView], looks: Sequence[Look]) -> None:
-    """Print what became of each month of each table, in 79 columns, and below it why rows were left."""
+    """Print the result for each month of each table, in 79 columns, and below it why rows were left."""
     left = {(look.table, look.month): look.in_table.count for look in looks}
     screen.say(_line("", "archived", "deleted", "left", "before", "after", "ratio", "SHA-256", "s"), style="dim")
     named = ""
@@ -158,7 +158,7 @@ def show_results(screen: Screen, views: Sequence[RunView], looks: Sequence[Look]
         sum(report.original_size_bytes for report in reports),
         sum(report.compressed_size_bytes for report in reports),
     )
-    screen.say(_line("in all", *map(_count, rows), *_sizes(*sizes), "", ""), style="bold")
+    screen.say(_line("total", *map(_count, rows), *_sizes(*sizes), "", ""), style="bold")
     for reason in _reasons(views):
         screen.say(reason)
 
@@ -173,19 +173,19 @@ def show_checks(screen: Screen, checks: Sequence[Check]) -> None:
 
 
 def show_later(screen: Screen, later: Later) -> None:
-    """Print in 79 columns what was counted and brought back, and what a purge would destroy on which day."""
+    """Print the restore, the statistics and what a purge would destroy on which day, in 79 columns."""
     restoration, statistics = later.restoration, later.count.statistics
     until = f"{restoration.reports[0].until:%Y-%m-%d}"
-    screen.say(f"Brought back, twice: {restoration.table} {restoration.month}", style="bold")
+    screen.say(f"Restored, twice: {restoration.table} {restoration.month}", style="bold")
     show_checks(screen, restoration.checks)
-    screen.say(f"  Until {until} no run archives that month again: its rows are needed.")
+    screen.say(f"  No run archives that month again until {until}: its rows are needed.")
     screen.say()
     screen.say("Statistics, all archives", style="bold")
     screen.say(_figures("", "archives", "rows", "before", "on S3", "ratio", "still due"), style="dim")
     for one in statistics.tables:
         if one.archives:
             screen.say(_figures_of(one.table.removeprefix("public."), one))
-    screen.say(_figures_of("in all", statistics.total), style="bold")
+    screen.say(_figures_of("total", statistics.total), style="bold")
     screen.say(f"  With charts: {later.count.page}")
     screen.say()
     screen.say("What a purge would do. Nothing was removed.", style="bold")
@@ -214,7 +214,7 @@ def _figures(*cells: str) -> str:
 
 
 def write_bytes(size_bytes: float) -> str:
-    """Write a size with three figures: ``27.1 MB``."""
+    """Format a size with three digits: ``27.1 MB``."""
     unit = 0
     while size_bytes >= 999.5 and unit < len(_UNITS) - 1:
         size_bytes, unit = size_bytes / 1000, unit + 1
@@ -238,7 +238,7 @@ def _sizes(original: int, compressed: int) -> tuple[str, str, str]:
 
 
 def _reasons(views: Sequence[RunView]) -> Iterator[str]:
-    """Say why rows of a month stay in the table, a line for each reason."""
+    """Say why rows of a month stay in the table, one line per reason."""
     for view in views:
         if view.report is None:
             continue
@@ -248,7 +248,7 @@ def _reasons(views: Sequence[RunView]) -> Iterator[str]:
         if view.report.changed_rows:
             yield f"{view.report.changed_rows:,} rows {where}: they changed after they were archived"
         if view.report.referenced_rows:
-            yield f"{view.report.referenced_rows:,} rows {where}: other rows came to refer to them meanwhile"
+            yield f"{view.report.referenced_rows:,} rows {where}: other rows now refer to them"
         if view.report.kept_by_trigger_rows:
             yield f"{view.report.kept_by_trigger_rows:,} rows {where}: a trigger of the table kept them"
 
