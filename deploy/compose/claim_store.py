@@ -1,10 +1,10 @@
 """Claim the archive's store for the source database, at the first start only: see docs/explain/security.md.
 
-A bucket that was emptied since would look like a new one, so it is not claimed again: the file that is named as the
-first argument says that it was done.
+A bucket that was emptied later looks like a new one, but must not be claimed again. So the first claim leaves a marker
+file, whose path is the first argument.
 
-Everything else comes from the environment: STRONGROOM__STORE__BUCKET and STRONGROOM__STORE__ENDPOINT_URL, what boto3
-reads itself (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_CA_BUNDLE), and libpq's variables (PGHOST, PGUSER, ...).
+Everything else comes from the environment: STRONGROOM__STORE__BUCKET, STRONGROOM__STORE__ENDPOINT_URL, boto3's own
+variables (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_CA_BUNDLE) and libpq's (PGHOST, PGUSER, ...).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from strongroom.storage.store import Store
 
 
 def claim(done: Path) -> None:
-    """Claim the store, unless that was done at an earlier start."""
+    """Claim the store, unless an earlier start did so."""
     if done.exists():
         return
     settings = StoreSettings(

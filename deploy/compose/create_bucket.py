@@ -1,6 +1,6 @@
-"""Create the archive's bucket, versioned and with Object Lock; one that exists already is left as it is.
+"""Create the archive's bucket if missing, versioned and with Object Lock.
 
-Everything comes from the environment: STRONGROOM__STORE__BUCKET, and what boto3 reads itself (AWS_ENDPOINT_URL,
+Everything comes from the environment: STRONGROOM__STORE__BUCKET, and boto3's own variables (AWS_ENDPOINT_URL,
 AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION, AWS_CA_BUNDLE).
 """
 

@@ -13,14 +13,14 @@ from pathlib import Path
 from strongroom_local.demo import sample  # noqa: TID251 (compose is for development too)
 
 CONNINFO = ""
-"""Nothing: libpq takes everything from the environment."""
+"""Empty: libpq takes everything from the environment."""
 
 RIGHTS = Path(__file__).resolve().parents[1] / "sql" / "roles.sql"
-"""Beside this folder in the repository and in the image."""
+"""In the folder beside this one, in the repository and in the image."""
 
 
 def fill_source() -> None:
-    """Create what is missing, set the roles' passwords, and add the rows that the volume lacks."""
+    """Create what is missing, set the roles' passwords, and add the missing rows."""
     sample.create_schema(CONNINFO)
     passwords = {role: os.environ[f"{role.upper()}_PASSWORD"] for role in sample.ROLES}
     sample.create_roles(CONNINFO, passwords, RIGHTS)

@@ -1,8 +1,8 @@
-"""Make the volumes of docker-compose.yaml ready: certificates, the store's identities and keys, the UI's password.
+"""Prepare the volumes of docker-compose.yaml: certificates, the store's identities and keys, the UI's password.
 
-Runs as root in a container without a network, before everything else and at every start; a repeat keeps certificates
-that are still good and writes the rest anew from the environment. The certificates' authority signs them and is then
-forgotten: nobody can sign another one.
+Runs as root in a container without a network, before everything else and at every start. It keeps certificates that are
+still good, and rewrites the rest from the environment. The authority's key is never stored, so nobody can sign another
+certificate.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from cryptography.x509.oid import NameOID
 from strongroom_local.servers.s3 import read_policies  # noqa: TID251 (compose is for development too)
 
 Give = Callable[[Path, int, int], None]
-"""Gives a file or folder to a user and group, as os.chown does."""
+"""Changes the owner and group of a file or folder, like os.chown."""
 
 POSTGRES = (999, 999)
 STORE = (1000, 1000)
 AIRFLOW = (50000, 0)
-"""User and group of the images of PostgreSQL, SeaweedFS and Airflow."""
+"""User and group in the images of PostgreSQL, SeaweedFS and Airflow."""
 
 OWNERS = {
     "trust": AIRFLOW,
@@ -40,34 +40,34 @@ OWNERS = {
     "store-config": STORE,
     "store-data": STORE,
 }
-"""Each prepared volume and whose it is."""
+"""Each prepared volume and its owner."""
 
 SERVERS = {"source": "source-tls", "store": "store-config"}
-"""Host name in the compose network, and the volume that gets its key."""
+"""Host name in the compose network, and the volume for its key."""
 
 GRPC_ROLES = ("client", "master", "volume", "filer", "s3", "admin", "worker", "mq", "msg_broker", "msg_agent")
 
 POLICIES = Path(__file__).resolve().parents[1] / "s3"
-"""The policies of the store's identities; beside this folder in the repository and in the image."""
+"""The policies of the store's identities, in the folder beside this one, in the repository and in the image."""
 
 IDENTITIES = ("keeper", "archiver", "purger", "reader")
 
 COPIED = {"source-tls": "pg_hba.conf", "store-config": "write-fsync.sh"}
-"""What lies beside this script and is read by another user, who may not be let into the folder that it was cloned to."""
+"""Files beside this script that other users read. They are copied, because those users may not reach the clone."""
 
 GOOD_FOR = timedelta(days=3650)
 RENEW_BEFORE = timedelta(days=60)
 
 
 def prepare(root: Path, environ: Mapping[str, str], *, now: datetime, give: Give = os.chown) -> None:
-    """Fill the volumes and give them to those who use them.
+    """Fill the volumes and set their owners.
 
     Args:
-        root: Folder with one folder a volume, named as in `OWNERS`.
+        root: Folder with one folder per volume, named as in `OWNERS`.
         environ: STORE_<IDENTITY>_ACCESS_KEY and _SECRET_KEY for each of `IDENTITIES`, STORE_ENCRYPTION_KEY,
             AIRFLOW_ADMIN_PASSWORD.
-        now: Aware instant that certificates are measured against.
-        give: How ownership is given.
+        now: Aware instant for the validity of certificates.
+        give: Changes the owner of a file.
 
     Raises:
         KeyError: A variable is missing.
@@ -82,14 +82,14 @@ def prepare(root: Path, environ: Mapping[str, str], *, now: datetime, give: Give
     write(root / "auth" / "passwords.json", json.dumps({"admin": environ["AIRFLOW_ADMIN_PASSWORD"]}))
     for volume, owner in OWNERS.items():
         folder = root / volume
-        # The authority's certificate is for everybody who connects, whatever their user.
+        # Every user who connects needs to read the authority's certificate.
         folder.chmod(0o755 if volume == "trust" else 0o700)
         for path in (folder, *(own for own in folder.iterdir() if own.is_file())):
             give(path, *owner)
 
 
 def are_good(root: Path, *, now: datetime) -> bool:
-    """Whether each server has a key and a certificate of the trusted authority that lasts a while yet."""
+    """Whether each server has a key and a certificate from the trusted authority that does not expire soon."""
     try:
         authority = read_certificate(root / "trust" / "authority.crt")
         for volume in SERVERS.values():
@@ -103,7 +103,7 @@ def are_good(root: Path, *, now: datetime) -> bool:
 
 
 def make_certificates(root: Path, *, now: datetime) -> None:
-    """Make an authority, and for each server a key and a certificate under its name in the network and as localhost."""
+    """Create an authority, and for each server a key and a certificate for its network name and localhost."""
     authority_key = ec.generate_private_key(ec.SECP256R1())
     authority = issue("strongroom compose authority", authority_key, authority_key, None, now=now)
     for host, volume in SERVERS.items():
@@ -114,7 +114,7 @@ def make_certificates(root: Path, *, now: datetime) -> None:
         )
         write(root / volume / "server.key", encoded.decode())
         write(root / volume / "server.crt", encode(certificate))
-    # SeaweedFS's own processes show each other the server's certificate and ask for one of this authority.
+    # SeaweedFS's processes authenticate to each other with the server's certificate, signed by this authority.
     write(root / "store-config" / "authority.crt", encode(authority))
     write(root / "trust" / "authority.crt", encode(authority), mode=0o644)
 
@@ -127,7 +127,7 @@ def issue(
     *,
     now: datetime,
 ) -> x509.Certificate:
-    """Issue a server's certificate; without an issuer, an authority's that signs itself."""
+    """Issue a server's certificate; without an issuer, a self-signed authority's."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = (
         x509.CertificateBuilder()
@@ -149,7 +149,7 @@ def issue(
 
 
 def describe_usage(*, signs: bool) -> x509.KeyUsage:
-    """What a key is for: signing certificates, or proving who a server is."""
+    """Describe what a key is for: signing certificates, or authenticating a server."""
     return x509.KeyUsage(
         digital_signature=not signs,
         key_cert_sign=signs,
@@ -164,7 +164,7 @@ def describe_usage(*, signs: bool) -> x509.KeyUsage:
 
 
 def describe_identities(environ: Mapping[str, str]) -> dict[str, object]:
-    """Say who may do what in the store. Nobody may do everything."""
+    """Describe the store's identities and policies. No identity may do everything."""
     identities = []
     for name in IDENTITIES:
         keys = {
@@ -176,10 +176,10 @@ def describe_identities(environ: Mapping[str, str]) -> dict[str, object]:
 
 
 def describe_security(encryption_key: str) -> str:
-    """Give SeaweedFS's security.toml, read from its working folder.
+    """Return SeaweedFS's security.toml, which it reads from its working folder.
 
-    Its gRPC ports answer nobody without a certificate of the authority: whoever reaches them could add identities.
-    Objects are encrypted under a key that is derived from `encryption_key`; without it they cannot be read any more.
+    The gRPC ports require a certificate from the authority, because anyone who can use them can add identities. Objects
+    are encrypted with a key derived from `encryption_key`. Without it they cannot be read.
     """
     lines = ["[s3.sse]", f"key = {json.dumps(encryption_key)}", "[grpc]", 'ca = "authority.crt"']
     for role in GRPC_ROLES:
@@ -188,17 +188,17 @@ def describe_security(encryption_key: str) -> str:
 
 
 def read_certificate(path: Path) -> x509.Certificate:
-    """Read a certificate in PEM."""
+    """Read a PEM certificate."""
     return x509.load_pem_x509_certificate(path.read_bytes())
 
 
 def encode(certificate: x509.Certificate) -> str:
-    """Give a certificate as PEM."""
+    """Return a certificate as PEM."""
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
 def write(path: Path, text: str, *, mode: int = 0o600) -> None:
-    """Write a file that only its owner may read, unless told otherwise; it appears whole or not at all."""
+    """Write a file atomically. Only its owner may read it, unless `mode` says otherwise."""
     partial = path.with_name(f"{path.name}.partial")
     partial.unlink(missing_ok=True)
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as handle:

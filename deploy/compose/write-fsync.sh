@@ -1,6 +1,6 @@
 #!/bin/sh
-# Make an acknowledged PUT a PUT on disk, which is not what SeaweedFS does unless told. Runs beside the server, in its
-# network; the filer remembers it. Asks again for a minute, because the server's parts find each other after the start.
+# Have SeaweedFS write each PUT to disk before it answers, which is not its default. Runs beside the server, in its
+# network; the filer stores the setting. Retries for a minute, because the server's parts need time to connect.
 set -eu
 master=${1:-127.0.0.1:9333.19333}
 filer=${2:-127.0.0.1:8888.18888}
@@ -14,5 +14,5 @@ while [ "$tries" -gt 0 ]; do
   tries=$((tries - 1))
   sleep 2
 done
-printf 'SeaweedFS did not agree to write every object through to the disk; nothing was stored yet.\n%s\n' "$answer" >&2
+printf 'SeaweedFS did not agree to write every object to disk; nothing was stored yet.\n%s\n' "$answer" >&2
 exit 1

@@ -1,22 +1,21 @@
--- The three roles that Strongroom works with, each with the least rights, in one database. Run it as a superuser, or as
--- the owner of the tables who may also create roles; run it again for each table that is added to archive.yaml.
+-- Creates Strongroom's three roles in one database, each with only the rights it needs. Run it as a superuser, or as a
+-- table owner who may also create roles. Run it again when you add a table to archive.yaml.
 --
 --   psql "$DATABASE" --single-transaction --set=ON_ERROR_STOP=1 --file=deploy/sql/roles.sql \
 --     --set=archiver=strongroom_archiver --set=restorer=strongroom_restorer --set=reader=strongroom_reader \
 --     --set=tables='public.audit_events, public.call_detail_records, "Odd Schema"."Odd Table"'
 --
 --   archiver  (connection strongroom_source)   reads and deletes rows of the tables, reads tables that refer to them
---   restorer  (connection strongroom_restore)  reads and inserts rows, moves sequences, makes tables in schema restored
+--   restorer  (connection strongroom_restore)  reads and inserts rows, sets sequences, creates tables in schema restored
 --   reader    (strongroom_source of a statistics host or the exporter)  reads the tables and changes nothing
 --
--- tables are names with commas between them, each with its schema, quoted as SQL quotes them. Tables that are not listed
--- are left alone: what the roles may do with them, they still may, and a notice names those that a role may change. To
--- take a table out of their reach: REVOKE ALL ON public.payments FROM strongroom_archiver, strongroom_restorer,
--- strongroom_reader. On the listed tables a right to change rows or the table that is not a role's due is taken away.
--- Rights on warm tables are given by `airflow strongroom warm apply`. Passwords are yours to set:
--- \password strongroom_archiver
+-- tables is a comma-separated list. Each name has its schema, and is quoted as in SQL. On the listed tables, rights to
+-- change rows or the table that a role should not have are revoked. Rights on other tables are not changed; a notice
+-- names other tables that a role may change. To remove a table: REVOKE ALL ON public.payments FROM strongroom_archiver,
+-- strongroom_restorer, strongroom_reader. `airflow strongroom warm apply` grants the rights on warm tables. Set the
+-- passwords yourself: \password strongroom_archiver
 
--- Nobody's function, operator or type is used here but the server's own, whatever lies in the schemas of this database.
+-- Only the server's own functions, operators and types are used, whatever the schemas of this database contain.
 SET search_path = pg_catalog, pg_temp;
 
 SELECT set_config('strongroom.archiver', :'archiver', false),
@@ -53,7 +52,7 @@ BEGIN
         RAISE EXCEPTION 'not ordinary or partitioned tables: %', held;
     END IF;
 
-    -- Roles that may log in, and nothing else.
+    -- The roles may log in, and have no other attribute.
     FOR one IN SELECT r AS role, p.oid IS NULL AS missing,
                       p.rolsuper OR p.rolcreatedb OR p.rolcreaterole OR p.rolreplication OR p.rolbypassrls AS mighty,
                       p.rolcanlogin
@@ -83,7 +82,7 @@ BEGIN
         EXECUTE format('GRANT SELECT ON %s TO %I', one.name, reader);
     END LOOP;
 
-    -- Rows that others refer to stay; to see that, the archiver reads the tables that refer to ours.
+    -- Rows that others refer to are kept. To find them, the archiver reads the tables that refer to ours.
     FOR one IN SELECT DISTINCT f.conrelid::regclass AS name, c.relnamespace::regnamespace AS schema
                FROM pg_constraint f JOIN pg_class c ON c.oid = f.conrelid
                WHERE f.contype = 'f' AND f.confrelid IN (
@@ -94,7 +93,7 @@ BEGIN
         EXECUTE format('GRANT SELECT ON %s TO %I', one.name, archiver);
     END LOOP;
 
-    -- Numbers of rows that came back must not be given out again.
+    -- A sequence must not give out the numbers of restored rows again, so the restorer may set it.
     FOR one IN SELECT DISTINCT d.objid::regclass AS name FROM pg_depend d JOIN pg_class q ON q.oid = d.objid AND q.relkind = 'S'
                WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
                  AND d.refobjid = ANY (tables) AND d.deptype IN ('a', 'i') LOOP
@@ -106,7 +105,7 @@ BEGIN
     END IF;
     EXECUTE format('GRANT USAGE, CREATE ON SCHEMA restored TO %I', restorer);
 
-    -- A right may also come from PUBLIC, or from a role that one of these is a member of.
+    -- A role may also have rights through PUBLIC, or through a role that it is a member of.
     SELECT string_agg(further, ', ' ORDER BY further) INTO held
     FROM (
         SELECT format('%s may %s %s', r, p, t)

@@ -1,6 +1,6 @@
-"""Sample data: five tables of a telecom operator's anti-fraud platform, filled by the server itself.
+"""Sample data: five tables of a telecom operator's anti-fraud platform. PostgreSQL itself generates the rows.
 
-The rows look like such a platform's and belong to nobody. Tables, volumes and rules: docs/start/sample-data.md.
+The rows look real but describe no real person. For tables, volumes and rules see docs/start/sample-data.md.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ log = logging.getLogger(__name__)
 
 PLATFORM_ROLE = "telecom_app"
 WORKERS = {"archiver": "strongroom_archiver", "restorer": "strongroom_restorer", "reader": "strongroom_reader"}
-"""The roles that Strongroom works with, by what `deploy/sql/roles.sql` calls them."""
+"""Strongroom's roles, by their names in `deploy/sql/roles.sql`."""
 
 ROLES = (PLATFORM_ROLE, *WORKERS.values())
 
 SQL_FOLDER = Path(__file__).parent / "sql"
 RIGHTS = Path(__file__).resolve().parents[3] / "deploy" / "sql" / "roles.sql"
-"""What a user runs on a real server, and the samples' server gets too."""
+"""The script that a user runs on a real server. The sample database gets the same one."""
 
 LAGOS = timezone(timedelta(hours=1))
-"""Nigeria keeps UTC+1 all the year; the rhythm of a day follows its clocks."""
+"""Nigeria is UTC+1 all year. The busy hours of a day follow its clocks."""
 
 SETTINGS = {
     "client_encoding": "UTF8",
@@ -44,15 +44,15 @@ SETTINGS = {
     "intervalstyle": "postgres",
     "jit": "off",  # compiling these wide expressions takes longer than running them
     "lock_timeout": "60s",
-    "search_path": "pg_catalog, pg_temp",  # nobody's function is taken for the server's
+    "search_path": "pg_catalog, pg_temp",  # no user's function can shadow the server's
     "standard_conforming_strings": "on",
     "statement_timeout": "0",
     "timezone": "UTC",
-    "work_mem": "64MB",  # the moments of a month are sorted
+    "work_mem": "64MB",  # for sorting the moments of a month
 }
-"""What the statements here rely on, whatever the server, the database or the role set by default."""
+"""Settings that the statements here rely on, whatever the defaults of the server, database or role."""
 
-# One weight an hour, from 00:00 to 23:00 in Lagos, and one a weekday, from Monday to Sunday.
+# One weight per hour, from 00:00 to 23:00 in Lagos, and one per weekday, from Monday to Sunday.
 CALLS_BY_HOUR = (4, 2, 1, 1, 2, 5, 12, 22, 30, 34, 35, 34, 33, 32, 32, 33, 35, 38, 42, 45, 44, 36, 22, 10)
 FRAUD_BY_HOUR = (30, 34, 36, 34, 28, 18, 10, 9, 10, 12, 13, 13, 12, 12, 13, 14, 15, 16, 18, 20, 22, 24, 26, 28)
 OFFICE_BY_HOUR = (2, 1, 1, 1, 1, 2, 6, 20, 44, 50, 50, 46, 34, 40, 48, 48, 42, 24, 10, 6, 5, 4, 3, 2)
@@ -66,8 +66,8 @@ class SampleTable:
     """How many rows one table gets, and when they happen.
 
     Args:
-        name: Table in schema public; `sql/<name>.sql` makes its rows.
-        per_hundred_calls: Rows a month for each hundred call records a month.
+        name: Table in schema public; `sql/<name>.sql` generates its rows.
+        per_hundred_calls: Rows per hundred call records.
         by_hour: 24 weights, Lagos time.
         by_weekday: 7 weights, Monday first.
     """
@@ -78,7 +78,7 @@ class SampleTable:
     by_weekday: tuple[int, ...]
 
     def wanted_rows(self, call_records_per_month: int) -> int:
-        """Say how many rows a full month of this table has; at least one."""
+        """Return how many rows a full month of this table has; at least one."""
         return -(-call_records_per_month * self.per_hundred_calls // 100)
 
 
@@ -89,14 +89,14 @@ TABLES = (
     SampleTable("gateway_blacklist_history", 4, FRAUD_BY_HOUR, FRAUD_BY_WEEKDAY),
     SampleTable("fraud_investigations", 4, OFFICE_BY_HOUR, OFFICE_BY_WEEKDAY),
 )
-"""The five tables, in the order that the platform's documents list them."""
+"""The five tables, in the order of the platform's documentation."""
 
 CALLS, CASES = TABLES[2:3], TABLES[:2] + TABLES[3:]
-"""What two sessions fill side by side: call records are half the work; cases look up the alerts made before them."""
+"""Two sessions fill these in parallel. Call records are half the work. Investigations need the alerts made before them."""
 
 
 def create_schema(conninfo: str) -> None:
-    """Create the five tables, their types and indexes in schema public; what exists already is left as it is.
+    """Create the five tables, their types and indexes in schema public if missing.
 
     Args:
         conninfo: Connection string of a role that may create in the database.
@@ -114,19 +114,19 @@ def create_schema(conninfo: str) -> None:
 def create_roles(
     conninfo: str, passwords: Mapping[str, str], rights: Path = RIGHTS, further: Iterable[tuple[str, str]] = ()
 ) -> None:
-    """Create or update the platform's role, which owns the tables, and Strongroom's, with the rights of `rights`.
+    """Create or update the platform's role, which owns the tables, and Strongroom's roles, with the rights in `rights`.
 
-    What Strongroom's roles may do with other tables is left as it is.
+    The rights of Strongroom's roles on other tables do not change.
 
     Args:
-        conninfo: Connection string of a superuser; `create_schema` ran in that database.
+        conninfo: Connection string of a superuser; `create_schema` must have run in that database.
         passwords: One password for each of `ROLES`; only its SCRAM verifier is sent to the server.
-        rights: Where `deploy/sql/roles.sql` lies.
-        further: Schema and name of other tables that Strongroom's roles work with, too; those that exist count.
+        rights: Path of `deploy/sql/roles.sql`.
+        further: Schema and name of more tables for Strongroom's roles; tables that do not exist are skipped.
 
     Raises:
-        ConfigurationError: A password is missing or empty, a role is unknown, or one has more rights on a table than
-            its own; nothing was changed.
+        ConfigurationError: A password is missing or empty, a role is unknown, or a role has more rights on a table than
+            it should. Nothing was changed.
         SourceError: The database cannot be reached.
     """
     _require_passwords(passwords)
@@ -153,25 +153,24 @@ def create_roles(
 def load(
     conninfo: str, *, call_records_per_month: int = 50_000, months: int = 14, now: datetime, seed: int = 7
 ) -> dict[str, int]:
-    """Fill each of the last months, up to now, to its volume; what an earlier call made is never made again.
+    """Fill each of the last months up to its volume, and the current month up to `now`. No row is generated twice.
 
-    The current month counts as one of them and gets the share of its rows that lies before `now`. A repeat with the
-    same volume adds nothing, a repeat with a higher volume adds the difference, a repeat at a later time adds what
-    happened since. Rows that were archived meanwhile do not come back: the database remembers what was made. Each
-    table's month is one transaction, so a call that broke off is finished by the next.
+    Safe to repeat: the same volume adds nothing, a higher volume adds the difference, and a later `now` adds what
+    happened since. Archived rows do not come back, because the database records what was generated. Each month of a
+    table is one transaction, so the next call finishes an interrupted one.
 
     Args:
-        conninfo: Connection string of a role that may write the tables; `create_schema` ran in that database.
-        call_records_per_month: Call records of a full month; the other tables keep their proportion to it.
-        months: Calendar months (UTC), the current one included.
-        now: Aware instant that no row's date column reaches.
+        conninfo: Connection string of a role that may write the tables; `create_schema` must have run in that database.
+        call_records_per_month: Call records in a full month; the other tables keep their proportion to it.
+        months: Calendar months (UTC), including the current one.
+        now: Aware instant; the date column of every row lies before it.
         seed: Equal seeds give equal rows, on any server version.
 
     Returns:
         Rows added by this call, by table name, in the order of `TABLES`.
 
     Raises:
-        ConfigurationError: A number is below one, or `now` has no time zone; nothing was changed.
+        ConfigurationError: A number is below one, or `now` has no time zone. Nothing was changed.
         SourceError: The database cannot be reached.
     """
     _require_volume(call_records_per_month, months, now)
@@ -197,7 +196,7 @@ def _fill_tables(
     now: datetime,
     seed: int,
 ) -> dict[str, int]:
-    """Fill some tables month by month, oldest first, in a session of its own; then refresh their statistics."""
+    """Fill some tables month by month, oldest first, in one session; then refresh their statistics."""
     added = dict.fromkeys((table.name for table in tables), 0)
     with _connect(conninfo) as connection:
         connection.execute(_read_sql("helpers"))
@@ -213,7 +212,7 @@ def _fill_tables(
 def _fill_month(
     connection: psycopg.Connection, table: SampleTable, month: datetime, *, wanted: int, now: datetime, seed: int
 ) -> int:
-    """Add the rows that one month of one table still lacks, and note what it has now; one transaction."""
+    """Add the missing rows of one month of one table and record the progress, in one transaction."""
     next_month = _next_month(month)
     with connection.transaction():
         _wait_for_turn(connection, table.name)
@@ -248,7 +247,7 @@ def _fill_month(
 
 
 def _read_progress(connection: psycopg.Connection, table: SampleTable, month: datetime) -> tuple[int, datetime]:
-    """Say how many ordinals of a month were made, and up to which instant; none and the month's start at first."""
+    """Return how many ordinals of a month were generated, and up to which instant; at first, 0 and the month's start."""
     row = connection.execute(
         "SELECT made_rows, filled_until FROM strongroom_sample.progress WHERE table_name = %s AND month = %s",
         (table.name, month.date()),
@@ -257,7 +256,7 @@ def _read_progress(connection: psycopg.Connection, table: SampleTable, month: da
 
 
 def _mark_hours(month: datetime, table: SampleTable) -> tuple[list[int], int]:
-    """Weigh the hours of a month: the running sums after each hour but the last, and the sum of them all."""
+    """Return the running sum of weights after each hour of a month except the last, and the total."""
     hours = (_next_month(month) - month) // timedelta(hours=1)
     clocks = (month.astimezone(LAGOS) + timedelta(hours=hour) for hour in range(hours))
     *marks, total = accumulate(table.by_hour[clock.hour] * table.by_weekday[clock.weekday()] for clock in clocks)
@@ -265,13 +264,13 @@ def _mark_hours(month: datetime, table: SampleTable) -> tuple[list[int], int]:
 
 
 def _name_stream(seed: int, table: SampleTable, month: datetime) -> int:
-    """Give one seed, table and month a 64-bit number of its own; signed, as PostgreSQL's bigint is."""
+    """Return a 64-bit number for one seed, table and month; signed, like PostgreSQL's bigint."""
     name = f"{seed}/{table.name}/{month:%Y-%m}"
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
 
 
 def _last_months(now: datetime, months: int) -> list[datetime]:
-    """List the starts of the last months, oldest first; the month of `now` is the last of them."""
+    """List the starts of the last months, oldest first, up to and including the month of `now`."""
     current = now.year * 12 + now.month - 1
     return [
         datetime(number // 12, number % 12 + 1, 1, tzinfo=timezone.utc)
@@ -293,19 +292,19 @@ def _is_table(connection: psycopg.Connection, schema_name: str, table_name: str)
 
 
 def _fill_in(script: str, values: Mapping[str, str]) -> bytes:
-    """Put values where psql would put those of its variables, `:'name'`, as literals."""
+    """Replace psql variables, `:'name'`, by values as literals, as psql does."""
     return re.sub(r":'(\w+)'", lambda found: sql.Literal(values[found[1]]).as_string(), script).encode()
 
 
 def _set_password(connection: psycopg.Connection, role: str, password: str) -> None:
-    """Set a role's password. The server's log may show statements: it gets the verifier that it would store anyway."""
+    """Set a role's password. Statements can appear in the server's log, so only the SCRAM verifier is sent."""
     verifier = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
     connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), sql.Literal(verifier)))
 
 
 @contextmanager
 def _connect(conninfo: str) -> Iterator[psycopg.Connection]:
-    """Open a session with settings of its own; it commits by itself outside `transaction()` blocks."""
+    """Open a session with the settings above; autocommit outside `transaction()` blocks."""
     try:
         with psycopg.connect(conninfo, autocommit=True, prepare_threshold=None) as connection:
             for name, value in SETTINGS.items():
@@ -313,19 +312,19 @@ def _connect(conninfo: str) -> Iterator[psycopg.Connection]:
             yield connection
     except psycopg.OperationalError as error:
         raise SourceError(
-            "the database for the sample data refused or broke off",
-            hint="Rows are only ever added, a table's month at a time; see to the server, then run the same again.",
+            "the database for the sample data refused or lost the connection",
+            hint="Finished months are kept; check the server, then run the same command again.",
             found=str(error).strip(),
         ) from error
 
 
 def _wait_for_turn(connection: psycopg.Connection, name: str) -> None:
-    """Keep two calls that make the same thing in one database apart until the end of the transaction."""
+    """Take a lock until the end of the transaction, so that two calls do not create the same thing at once."""
     connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('strongroom_sample.' || %s, 0))", (name,))
 
 
 def _read_sql(name: str) -> bytes:
-    """Give the text of a file of `sql/`; bytes, because psycopg takes a str only if it stands in the code."""
+    """Read a file in `sql/`, as bytes: psycopg's type accepts a str only if it is a literal in the code."""
     return (SQL_FOLDER / f"{name}.sql").read_bytes()
 
 
@@ -351,7 +350,7 @@ def _require_passwords(passwords: Mapping[str, str]) -> None:
     if given != set(ROLES):
         raise ConfigurationError(
             "the roles of the sample database need one password each",
-            hint="Nothing was changed; give a password that is not empty for each of these roles and for no other.",
+            hint="Nothing was changed; give each of these roles, and no other, a password that is not empty.",
             expected=", ".join(sorted(ROLES)),
             found=", ".join(sorted(given)) or "none",
         )
@@ -360,13 +359,13 @@ def _require_passwords(passwords: Mapping[str, str]) -> None:
 def _require_volume(call_records_per_month: int, months: int, now: datetime) -> None:
     if call_records_per_month < 1 or months < 1:
         raise ConfigurationError(
-            "sample data has at least one call record a month and one month",
-            hint="Nothing was changed; give whole numbers above zero.",
+            "sample data needs at least one month and one call record a month",
+            hint="Nothing was changed; use whole numbers above zero.",
             found=f"{call_records_per_month} call records a month, {months} months",
         )
     if now.tzinfo is None:
         raise ConfigurationError(
             "the end of the sample data has no time zone",
-            hint="Nothing was changed; give an aware instant such as datetime.now(timezone.utc).",
+            hint="Nothing was changed; use an aware instant such as datetime.now(timezone.utc).",
             found=now.isoformat(),
         )

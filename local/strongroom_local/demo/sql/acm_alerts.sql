@@ -62,5 +62,5 @@ CROSS JOIN LATERAL (
                WHEN pg_temp.pick(m.stream, 20, m.ordinal, 10) > 2
                THEN m.at + pg_temp.pick_low(m.stream, 21, m.ordinal, 172800000) * interval '1 millisecond'
            END AS acknowledged_at
-    OFFSET 0  -- each value is computed once, not wherever it is used
+    OFFSET 0  -- computes each value once, not at every use
 ) AS v

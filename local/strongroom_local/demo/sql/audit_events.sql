@@ -56,7 +56,7 @@ CROSS JOIN LATERAL (
            (ARRAY['alert', 'gateway', 'investigation', 'rule', 'report', 'user'])[
                1 + pg_temp.pick_low(m.stream, 22, m.ordinal, 6)
            ] AS entity
-    OFFSET 0  -- each value is computed once, not wherever it is used
+    OFFSET 0  -- computes each value once, not at every use
 ) AS w
 CROSS JOIN LATERAL (
     SELECT w.actor,

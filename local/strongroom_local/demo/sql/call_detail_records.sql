@@ -31,7 +31,7 @@ SELECT pg_temp.key(m.stream, 10, m.ordinal),
            WHEN 2 THEN '{}'
            ELSE '{AMR}'
        END,
-       -- Kobo for each second begun: 11 at home, 66.40 naira a minute abroad, rounded as the invoice does.
+       -- Charged per started second: 11 kobo in Nigeria, 66.40 naira a minute abroad, rounded as on an invoice.
        CASE
            WHEN v.direction = 'international-in' THEN 0
            WHEN v.direction = 'international-out' THEN ((v.seconds + 59) / 60) * 66.40
@@ -68,5 +68,5 @@ CROSS JOIN LATERAL (
            ]::public.call_direction AS direction,
            pg_temp.pick_low(m.stream, 24, m.ordinal, 250000) AS caller,
            pg_temp.pick(m.stream, 25, m.ordinal, 250000) AS callee
-    OFFSET 0  -- each value is computed once, not wherever it is used
+    OFFSET 0  -- computes each value once, not at every use
 ) AS v

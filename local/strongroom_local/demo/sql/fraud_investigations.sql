@@ -1,5 +1,5 @@
--- An investigation follows the last alert before a moment up to three weeks back; one in three began with a complaint
--- instead and has no alert. The lock keeps an archiver that runs beside this from deleting the alert meanwhile.
+-- An investigation refers to the last alert before a moment up to three weeks earlier. One in three started with a
+-- complaint instead and has no alert. The lock stops a concurrent archiver from deleting the alert.
 INSERT INTO public.fraud_investigations (
     investigation_id, created_at, alert_id, status, investigator, subject_name, subject_number, observed,
     estimated_loss, recovered, related_numbers, evidence, findings, due_on, closed_at
@@ -58,7 +58,7 @@ CROSS JOIN LATERAL (
                WHEN pg_temp.pick(m.stream, 22, m.ordinal, 10) > 2
                THEN m.at + pg_temp.pick(m.stream, 23, m.ordinal, 2592000) * interval '1 second'
            END AS closing_at
-    OFFSET 0  -- each value is computed once, not wherever it is used
+    OFFSET 0  -- computes each value once, not at every use
 ) AS w
 CROSS JOIN LATERAL (
     SELECT w.subject,

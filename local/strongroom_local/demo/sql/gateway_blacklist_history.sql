@@ -51,5 +51,5 @@ CROSS JOIN LATERAL (
            (ARRAY[
                interval '30 days', interval '6 months', interval '1 year 2 months', interval '72:30:00.5', NULL
            ])[1 + pg_temp.pick(m.stream, 18, m.ordinal, 5)] AS valid_for
-    OFFSET 0  -- each value is computed once, not wherever it is used
+    OFFSET 0  -- computes each value once, not at every use
 ) AS v

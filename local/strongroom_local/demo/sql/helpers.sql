@@ -1,9 +1,9 @@
--- Temporary functions of the generator; they go away with its session.
+-- Temporary functions of the generator; they end with its session.
 -- A value is a hash of (stream, attribute, ordinal), never random():
--- the same seed gives the same rows whatever the plan.
--- A stream stands for one seed, table and month; an attribute is a small number that tells columns of one row apart.
+-- the same seed gives the same rows whatever the query plan.
+-- A stream stands for one seed, table and month. An attribute is a small number that separates the columns of a row.
 
--- A whole number 0 <= n < sides. The ordinal is hashed, the rest seeds the hash.
+-- A whole number 0 <= n < sides. The ordinal is hashed; the rest seeds the hash.
 CREATE OR REPLACE FUNCTION pg_temp.pick(stream bigint, attribute bigint, ordinal bigint, sides bigint)
 RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT mod(hashint8extended(ordinal, stream # attribute) & 9223372036854775807, sides)
@@ -18,7 +18,7 @@ RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
            / 1073741824
 $$;
 
--- A key that a repeat derives again; made to look like a version 4 UUID, as the column default would give.
+-- A key that a repeated run derives again; it looks like a version 4 UUID, as the column default would.
 CREATE OR REPLACE FUNCTION pg_temp.key(stream bigint, attribute bigint, ordinal bigint)
 RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT overlay(
@@ -26,13 +26,13 @@ RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
            )::uuid
 $$;
 
--- +234 99… lies outside the mobile ranges 70, 80, 81, 90 and 91: it looks Nigerian and rings at nobody's.
+-- +234 99… lies outside the mobile ranges 70, 80, 81, 90 and 91: it looks Nigerian but reaches nobody.
 CREATE OR REPLACE FUNCTION pg_temp.subscriber_number(subscriber bigint)
 RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT '+23499' || lpad(mod(subscriber * 48271 + 7919, 100000000)::text, 8, '0')
 $$;
 
--- Ranges that Ofcom and the North American plan keep for fiction.
+-- Ranges that Ofcom and the North American plan reserve for fiction.
 CREATE OR REPLACE FUNCTION pg_temp.foreign_number(n bigint)
 RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE mod(n, 2)
@@ -41,7 +41,7 @@ RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     END
 $$;
 
--- Yoruba, Igbo and Hausa names with all their marks; composed and combining characters both occur.
+-- Yoruba, Igbo and Hausa names with all their marks, in both composed and combining characters.
 CREATE OR REPLACE FUNCTION pg_temp.person_name(subscriber bigint)
 RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT (ARRAY[
@@ -54,7 +54,7 @@ RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     ])[1 + mod(subscriber / 24, 17)]
 $$;
 
--- Addresses kept for benchmarks and documentation, IPv4 and IPv6.
+-- IPv4 and IPv6 addresses reserved for benchmarks and documentation.
 CREATE OR REPLACE FUNCTION pg_temp.gateway(n bigint)
 RETURNS inet LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE mod(n, 8)
@@ -63,7 +63,7 @@ RETURNS inet LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     END
 $$;
 
--- Text as people paste it: whatever breaks quoting, escaping, splitting by lines or guessing an encoding.
+-- Text as people paste it: things that break quoting, escaping, line splitting or encoding detection.
 CREATE OR REPLACE FUNCTION pg_temp.odd_text(n bigint)
 RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT (ARRAY[
@@ -92,11 +92,11 @@ RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     ])[1 + mod(n, 22)]
 $$;
 
--- The moments of one month that this call has to fill, oldest first, each with the ordinal that all else derives from.
---   wanted, made: ordinals up to these belong to the month, and were made by earlier calls
---   filled_until, until: earlier calls made what lies before the first; this call makes what lies before the second
---   hour_marks: running sum of the weights of the month's hours, a first 0 and the total left out; total: that total
--- The first two ordinals sit on the very edges of the month, where an off-by-one would show.
+-- The moments of one month that this call has to fill, oldest first, each with the ordinal that its row derives from.
+--   wanted: the month has ordinals up to this one; made: earlier calls made ordinals up to this one
+--   filled_until: earlier calls made the rows before it; until: this call makes the rows before it
+--   hour_marks: running sums of the weights of the month's hours, without the first 0 and the total; total: that total
+-- The first two ordinals lie on the exact edges of the month, where an off-by-one error would show.
 CREATE OR REPLACE FUNCTION pg_temp.moments(
     stream bigint, month timestamptz, next_month timestamptz, wanted bigint, made bigint,
     filled_until timestamptz, until timestamptz, hour_marks bigint[], total bigint

@@ -1,7 +1,7 @@
--- What the platform's own role may do, which exists already; what Strongroom's roles may do stands in deploy/sql/roles.sql.
--- Every statement may run again.
+-- The rights of the platform's own role, which already exists. For Strongroom's roles see deploy/sql/roles.sql.
+-- Every statement is safe to repeat.
 
--- The platform's own role owns its tables, as it would have created them.
+-- The platform's role owns its tables, as if it had created them.
 ALTER TYPE public.alert_severity OWNER TO telecom_app;
 ALTER TYPE public.call_direction OWNER TO telecom_app;
 ALTER TYPE public.investigation_status OWNER TO telecom_app;
@@ -14,5 +14,5 @@ GRANT USAGE, CREATE ON SCHEMA public TO telecom_app;
 GRANT USAGE ON SCHEMA strongroom_sample TO telecom_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON strongroom_sample.progress TO telecom_app;
 
--- Before PostgreSQL 15 everybody may create in public; the archiver must not.
+-- Before PostgreSQL 15, every role may create objects in public. The archiver must not.
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;

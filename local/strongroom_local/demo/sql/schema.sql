@@ -1,5 +1,5 @@
--- The five tables of a telecom operator's anti-fraud platform. Every statement may run again.
--- Numbers and accounts sort by code point (COLLATE "C"): they are identifiers, and their indexes are half as dear.
+-- The five tables of a telecom operator's anti-fraud platform. Every statement is safe to repeat.
+-- Phone numbers and accounts sort by code point (COLLATE "C"): they are identifiers, and the indexes cost half as much.
 
 DO $$
 BEGIN
@@ -135,7 +135,7 @@ CREATE INDEX IF NOT EXISTS fraud_investigations_alert_id ON public.fraud_investi
 CREATE INDEX IF NOT EXISTS fraud_investigations_open
     ON public.fraud_investigations (status, due_on) WHERE closed_at IS NULL;
 
--- What the generator has made so far, so that a repeat never brings back rows that were archived since.
+-- What the generator has made so far, so that a repeated run does not bring back archived rows.
 CREATE SCHEMA IF NOT EXISTS strongroom_sample;
 CREATE TABLE IF NOT EXISTS strongroom_sample.progress (
     table_name   text        NOT NULL,
