@@ -1,12 +1,12 @@
-# Everything a newcomer needs, in two commands: make demo, make test. Set-up happens by itself, once.
+# A newcomer needs two commands: make demo, make test. The first one also sets up .venv.
 #
-#   PYTHON=python3.12   which Python makes .venv (default: the one that made it, or the first of 3.10 to 3.13 found)
+#   PYTHON=python3.12   the Python for .venv (default: the one in .venv, or the first of 3.10 to 3.13 found)
 #   ROWS=200000         call records a month for demo and sample; the other tables follow in proportion
-#   KEEP=1              demo leaves its stack up
-#   UNPAUSED=1          up lets retention_purge and archive_statistics run by their schedule (0: pauses them; else they stay as they are)
-#   ARGS="-k verify"    further words for pytest, or for the benches
-#   POSTGRES=15         tests on the system's PostgreSQL of that version, which root on Debian gets if it is missing
-#   MINUTES=5           how long soak goes on
+#   KEEP=1              demo leaves its stack running
+#   UNPAUSED=1          up lets retention_purge and archive_statistics run on schedule (0 pauses them; default: unchanged)
+#   ARGS="-k verify"    more arguments for pytest or the benches
+#   POSTGRES=15         test on the system's PostgreSQL of that version; installed if missing, on Debian as root
+#   MINUTES=5           how long soak runs
 #   SERIES=10000,50000  months of bench-scale; PICTURE=docs/measured/scale.svg is what it draws
 #   WRITE=1             test-faults writes its table into docs/explain/reliability.md
 
@@ -24,7 +24,7 @@ PICTURE ?= docs/measured/scale.svg
 VENV := .venv/bin
 LOCAL := $(VENV)/python -m strongroom_local
 
-# With it, every start of an Airflow process would compile a thousand modules again.
+# If it were set, every Airflow process would compile a thousand modules again at its start.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
@@ -36,26 +36,26 @@ help: ## Show this list
 demo: setup ## Archive two months of five tables through real Airflow, prove it, bring one back (ROWS=50000 KEEP=1)
 	@$(LOCAL) demo --rows $(ROWS) $(if $(KEEP),--keep)
 
-test: setup ## Run every test against real embedded servers (ARGS="-k ..."; POSTGRES=15: what needs no Airflow, on that server)
+test: setup ## Run every test against real embedded servers (ARGS="-k ..."; POSTGRES=15: tests without Airflow, on that server)
 	@$(if $(POSTGRES),programs=$$(deploy/find-postgres --install $(POSTGRES)) && STRONGROOM_POSTGRES=$$programs )deploy/make-test $(ARGS)
 
-coverage: setup ## Run the tests of the domain and see that they reach all of it that matters (see docs/explain/testing.md)
+coverage: setup ## Run the domain's tests and check that they cover what they must (see docs/explain/testing.md)
 	@deploy/measure-coverage $(ARGS)
 
-mutants: setup ## Break the delete in each small way and see that a test notices (see docs/explain/testing.md)
+mutants: setup ## Break the delete in many small ways and check that a test notices each (see docs/explain/testing.md)
 	@$(VENV)/python -m bench.mutants
 
 fuzz: setup ## Fuzz the readers for minutes instead of seconds
 	@HYPOTHESIS_PROFILE=long $(VENV)/python -m pytest tests/domain/formats/test_readers.py tests/domain/formats/test_any_rows.py \
 		tests/domain/settings/test_any_bytes.py tests/domain/test_any_names.py
 
-test-faults: setup ## Break each step at each of its moments, and count the rows afterwards (WRITE=1; see docs/explain/reliability.md)
+test-faults: setup ## Break each step at every point, then count the rows (WRITE=1; see docs/explain/reliability.md)
 	@$(if $(WRITE),STRONGROOM_FAULTS_TABLE=docs/explain/reliability.md) deploy/test-faults $(ARGS)
 
-soak: setup ## Archive, restore and purge in a loop under a writer; nothing may grow (MINUTES=5; see docs/explain/reliability.md)
+soak: setup ## Archive, restore and purge in a loop while rows are written; nothing may grow (MINUTES=5; see docs/explain/reliability.md)
 	@$(VENV)/python -m bench.soak --minutes $(MINUTES)
 
-lint: setup ## Check style, formatting, types, who imports whom, pinned packages, and that no secret is tracked
+lint: setup ## Check style, formatting, types, imports between packages, pinned versions, and that no secret is tracked
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
@@ -64,49 +64,49 @@ lint: setup ## Check style, formatting, types, who imports whom, pinned packages
 	@deploy/check-lock deploy/compose/requirements.lock
 	@git ls-files -z | xargs -0 $(VENV)/detect-secrets-hook --no-verify --exclude-files 'requirements\.lock$$'
 
-up: setup ## Start PostgreSQL, the S3 server and Airflow (UNPAUSED=1: purge and statistics run by their schedule)
+up: setup ## Start PostgreSQL, the S3 server and Airflow (UNPAUSED=1: purge and statistics run on schedule)
 	@$(LOCAL) up $(if $(UNPAUSED),$(if $(filter 0,$(UNPAUSED)),--no-unpaused,--unpaused))
 
-down: setup ## Stop them; data and archives stay
+down: setup ## Stop the stack; data and archives are kept
 	@$(LOCAL) down
 
-status: setup ## Show what runs, where, whether it is well, and which DAGs are paused
+status: setup ## Show what is running, where, whether it is healthy, and which DAGs are paused
 	@$(LOCAL) status
 
-env: setup ## Print export lines for: eval "$(make -s env)", after which psql, aws and airflow just work
+env: setup ## Print export lines for psql, aws and airflow; use as: eval "$(make -s env)"
 	@$(LOCAL) env
 
-memory: setup ## Measure what each task takes at 200,000 and 2,000,000 rows (minutes; see docs/measured/memory.md)
+memory: setup ## Measure the memory of each task at 200,000 and 2,000,000 rows (minutes; see docs/measured/memory.md)
 	@$(VENV)/python -m bench.measure_memory
 
 statistics: setup ## Measure statistics, catalogue and metrics of 10,000 archives (minutes; see docs/measured/many-tables.md)
 	@$(VENV)/python -m bench.measure_statistics 10000
 
-partitions: setup ## Measure who waits how long for a partition that leaves its table as a whole (ROWS=1000000; see docs/measured/partitions.md)
+partitions: setup ## Measure how long sessions wait while a whole partition is removed (ROWS=1000000; see docs/measured/partitions.md)
 	@$(VENV)/python -m bench.measure_partitions $(if $(filter command line environment,$(origin ROWS)),$(ROWS),1000000)
 
-parsing: setup ## Measure what 200 tables cost the DAG processor, and a task (see docs/measured/many-tables.md)
+parsing: setup ## Measure what 200 tables cost the DAG processor and a task (see docs/measured/many-tables.md)
 	@$(VENV)/python -m bench.measure_parsing
 
-bench: setup ## Race Strongroom against the pipe an expert would type, on the same rows (ROWS=1000000; see docs/measured/performance.md)
+bench: setup ## Compare Strongroom with an expert's shell pipeline on the same rows (ROWS=1000000; see docs/measured/performance.md)
 	@$(VENV)/python -m bench --rows $(if $(filter command line environment,$(origin ROWS)),$(ROWS),1000000) $(ARGS)
 
 scaling: setup ## Measure the same archive with one Celery worker and with two (ROWS=400000; see docs/measured/scaling.md)
 	@$(VENV)/python -m bench.scaling --rows $(if $(filter command line environment,$(origin ROWS)),$(ROWS),400000) $(ARGS)
 
-bench-scale: setup ## Archive 1, 5 and 20 million rows: memory and staging flat, time straight (20 minutes; SERIES=10000,50000)
+bench-scale: setup ## Archive 1, 5 and 20 million rows: flat memory and staging, linear time (20 minutes; SERIES=10000,50000)
 	@$(VENV)/python -m bench.scale --series $(SERIES) --picture $(PICTURE) $(ARGS)
 
-bench-compression: setup ## Measure zstd 1 to 19, gzip, dictionaries, long distance and threads on each sample table (minutes)
+bench-compression: setup ## Measure zstd 1 to 19, gzip, dictionaries, long-distance matching and threads on each sample table (minutes)
 	@$(VENV)/python -m bench.compression $(ARGS)
 
 sample: setup ## Fill the source tables up to ROWS call records a month
 	@$(LOCAL) sample --rows $(ROWS)
 
-lock: ## Pin requirements-dev.txt anew, with hashes, into requirements.lock
+lock: ## Update requirements.lock: pin requirements-dev.txt with hashes
 	@deploy/make-lock
 
-clean: ## Stop the stack and remove it, the virtual environment and caches
+clean: ## Stop and remove the stack, the virtual environment and caches
 	@if [ -x $(VENV)/python ]; then $(LOCAL) destroy; fi
 	@rm -rf .venv .strongroom .ruff_cache .mypy_cache .pytest_cache .hypothesis *.egg-info include/*.egg-info
 

@@ -31,8 +31,8 @@ def test_the_lock_is_in_order():
     ("lock", "fault"),
     [
         ("one==1.0\n", "one has no hash"),
-        (f"one==1.0 \\\n{HASH}\none==1.1 \\\n{HASH}\n", "one stands 2 times"),
-        (f"one==1.0 ; python_full_version < '3.11' \\\n{HASH}\none==1.1 \\\n{HASH}\n", "one stands 2 times"),
+        (f"one==1.0 \\\n{HASH}\none==1.1 \\\n{HASH}\n", "one is listed 2 times"),
+        (f"one==1.0 ; python_full_version < '3.11' \\\n{HASH}\none==1.1 \\\n{HASH}\n", "one is listed 2 times"),
         (f"one>=1.0 \\\n{HASH}\n", "line 1 is neither a pinned package nor a hash"),
         (f"one @ https://example.org/one.whl \\\n{HASH}\n", "line 1 is neither"),
         (f"--index-url https://example.org/simple\none==1.0 \\\n{HASH}\n", "line 1 is neither"),
