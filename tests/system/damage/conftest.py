@@ -21,7 +21,7 @@ def sealed(
 
 @pytest.fixture
 def damaged(sealed: Damaged) -> Iterator[Damaged]:
-    """The sealed archive; whatever a test does to the bucket is taken back."""
+    """The sealed archive. Whatever a test does to the bucket is undone."""
     sealed.empty_table()
     with sealed.vandal.undone():
         yield sealed

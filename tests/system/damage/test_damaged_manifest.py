@@ -1,4 +1,4 @@
-"""A manifest that is damaged, hidden, forged or contradicts itself is not believed, and nothing is loaded because of it."""
+"""A manifest that is damaged, hidden, forged or inconsistent is not trusted, and nothing is loaded from it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.damaging import (
 
 
 def require_unverifiable(damaged: Damaged, expected: str) -> None:
-    """Verify says that nothing can be said; restore refuses, and tells what is safe first."""
+    """Verify reports that it cannot decide. Restore refuses, and its hint first says what is safe."""
     verdict = damaged.verify()
     assert verdict.result == "unverifiable"
     assert expected in str(verdict.problem)
@@ -84,7 +84,7 @@ def test_a_delete_marker_hides_neither_a_manifest_nor_its_copy(damaged, key):
 
 @pytest.mark.parametrize("key", ["manifest_key", "seal_key"])
 def test_a_second_version_of_a_manifest_or_its_copy_is_not_believed_whatever_it_says(damaged, key):
-    """Neither is ever written over, so somebody else did; not even the same bytes are taken."""
+    """Strongroom never overwrites either, so someone else did. Even the same bytes are not accepted."""
     key = getattr(damaged.archive, key)
     [first] = damaged.chain.store.history(key)
     second = damaged.vandal.write(key, damaged.vandal.read(key))
@@ -96,7 +96,7 @@ def test_a_second_version_of_a_manifest_or_its_copy_is_not_believed_whatever_it_
 
 
 def test_a_manifest_and_its_copy_that_were_forged_alike_are_not_believed(damaged):
-    """By somebody with nothing but the archiver's rights, who can remove no version: T3."""
+    """An attacker with only the archiver's rights cannot remove versions: T3."""
     forged = damaged.vandal.read(damaged.archive.manifest_key).replace(b"a test", b"no law")
     for key in (damaged.archive.manifest_key, damaged.archive.seal_key):
         damaged.chain.client.put_object(Bucket=damaged.vandal.bucket, Key=key, Body=forged)
@@ -106,7 +106,7 @@ def test_a_manifest_and_its_copy_that_were_forged_alike_are_not_believed(damaged
 
 @pytest.mark.parametrize("snapshot", ["nonsense", "1:1", "1:1:2:", f"{'9' * 5000}:1:", "-1:1:", "1:1:,"])
 def test_a_snapshot_that_is_none_makes_a_manifest_damaged(damaged, snapshot):
-    """It orders the parts of a restore."""
+    """The snapshots decide the order of parts in a restore."""
     damaged.vandal.edit(damaged.archive, lambda m: m["parts"][0].update(snapshot=snapshot), copy_too=True)
 
     require_unverifiable(damaged, "part 0 with a snapshot that is none")
@@ -128,7 +128,7 @@ def test_the_manifest_of_another_archive_under_the_same_name_is_found(damaged):
 
 
 def paths_of(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Where each single value of a document stands."""
+    """The path of each single value of a document."""
     if isinstance(value, dict):
         return [found for key, one in value.items() for found in paths_of(one, (*path, key))]
     if isinstance(value, list):
@@ -137,7 +137,7 @@ def paths_of(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 def other_than(value: Any) -> Any:
-    """Another value of the same kind."""
+    """A different value of the same type."""
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):
@@ -150,7 +150,7 @@ def other_than(value: Any) -> Any:
 
 
 def test_each_field_of_a_manifest_that_is_edited_by_hand_is_found(damaged):
-    """With nothing else changed; whoever edits the copy as well is for the next test."""
+    """Nothing else is changed. The next test also edits the copy."""
     whole = damaged.vandal.read(damaged.archive.manifest_key)
     paths = paths_of(json.loads(whole))
     assert len(paths) > 40
@@ -248,7 +248,7 @@ HOSTILE = (
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 @pytest.mark.parametrize("field", ["type", "base_type"])
 def test_a_type_that_is_an_attack_never_reaches_the_server(damaged, text, field):
-    """Even where its sum and the copy were mended."""
+    """Even if the checksum and the copy were changed to match."""
 
     def attack(document: Any) -> None:
         document["table"]["columns"][0][field] = text
@@ -260,7 +260,7 @@ def test_a_type_that_is_an_attack_never_reaches_the_server(damaged, text, field)
 
 
 def test_nothing_is_restored_from_a_manifest_that_somebody_mended_throughout_but_that_its_rows_do_not_fit(damaged):
-    """The rows are read as another type than the table has: the restore names the column and loads nothing."""
+    """The rows are read as a type that the table does not have. The restore names the column and loads nothing."""
 
     def retype(document: Any) -> None:
         document["table"]["columns"][0].update(type="inet", base_type="inet")
@@ -274,13 +274,13 @@ def test_nothing_is_restored_from_a_manifest_that_somebody_mended_throughout_but
 
 
 def mend_shape(document: Any) -> None:
-    """Make the sum of the table fit."""
+    """Make the checksum of the table's shape fit."""
     body = json.dumps(document["table"], separators=(",", ":"), ensure_ascii=False).encode()
     document["shape_sha256"] = sha256(body).hexdigest()
 
 
 def test_an_archive_id_is_all_that_leads_to_an_archive():
-    """Else a name could lead out of its prefix."""
+    """Otherwise a name could lead out of its prefix."""
     for text in ("public.audit.2026-05.0001/../x", "../public.audit.2026-05.0001", "public.a%2e.2026-05.0001", "x" * 9):
         with pytest.raises(StrongroomError):
             ArchiveId.parse(text)

@@ -1,4 +1,4 @@
-"""Whatever is damaged of a parquet part is found like damage to JSON lines, also by somebody who mended all sums of the file."""
+"""Damage to a parquet part is found like damage to JSON lines, even if all checksums of the file were changed to match."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def sealed(postgres: PostgresServer, object_store: ObjectStore, tmp_path_factory
 
 @pytest.fixture
 def damaged(sealed: Damaged) -> Iterator[Damaged]:
-    """The sealed archive; whatever a test does to the bucket is taken back."""
+    """The sealed archive. Whatever a test does to the bucket is undone."""
     sealed.empty_table()
     with sealed.vandal.undone():
         yield sealed
@@ -67,7 +67,7 @@ def test_a_truncated_part_is_found(damaged, share):
 
 
 def rewritten(body: bytes, rewrite: Callable[[pa.Table], pa.Table], **options: str) -> bytes:
-    """The file that somebody would write who knows the format."""
+    """The file that an attacker who knows the format would write."""
     metadata = {
         name: value for name, value in pq.read_metadata(io.BytesIO(body)).metadata.items() if name != b"ARROW:schema"
     }
@@ -77,7 +77,7 @@ def rewritten(body: bytes, rewrite: Callable[[pa.Table], pa.Table], **options: s
 
 
 def another_value(table: pa.Table) -> pa.Table:
-    """One number is another."""
+    """The table with one number changed."""
     ids = table["id"].to_pylist()
     return table.set_column(0, "id", pa.array([1000, *ids[1:]]))
 
@@ -113,7 +113,7 @@ REWRITTEN: dict[str, tuple[Callable[[pa.Table], pa.Table], str]] = {
 
 @pytest.mark.parametrize(("rewrite", "expected"), REWRITTEN.values(), ids=REWRITTEN.keys())
 def test_a_part_that_was_written_anew_is_found_though_its_sum_is_right(damaged, rewrite, expected):
-    """The sums of the JSON lines tell, which the manifest and its copy still have."""
+    """The checksums of the JSON lines, which the manifest and its copy still have, no longer match."""
     body = rewritten(damaged.vandal.read(damaged.part_key(0)), rewrite)
     damaged.vandal.rot(damaged.archive, 0, body)
     manifest = require_manifest(damaged.chain.store, damaged.archive)
@@ -129,7 +129,7 @@ def test_a_part_that_was_written_anew_is_found_though_its_sum_is_right(damaged, 
 
 
 def test_the_same_rows_that_were_written_anew_are_the_part_if_its_sum_is_right(damaged):
-    """So what the test before finds is the rewriting of values, not of bytes."""
+    """So the previous test detects changed values, not changed bytes."""
     body = rewritten(damaged.vandal.read(damaged.part_key(0)), lambda table: table, compression="gzip")
     damaged.vandal.rot(damaged.archive, 0, body)
     manifest = require_manifest(damaged.chain.store, damaged.archive)

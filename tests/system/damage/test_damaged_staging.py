@@ -1,4 +1,4 @@
-"""Whatever is damaged in staging is found by the next step: nothing is uploaded or deleted because of it."""
+"""The next step finds any damage to staging. Nothing is uploaded or deleted because of it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.database import execute, scalar
 
 
 class Bench:
-    """One part on its way, step by step, and its staging folder as it was after each of them."""
+    """One part, taken through the steps one by one, and a copy of its staging folder after each of them."""
 
     def __init__(self, chain: Chain) -> None:
         self.chain = chain
@@ -60,20 +60,20 @@ class Bench:
             )
 
     def run_to(self, step: str) -> None:
-        """All steps up to one, and that one too."""
+        """Run all steps up to and including this one."""
         for name in ("extract", "compress", "checksum", "upload", "verify"):
             getattr(self, name)()
             if name == step:
                 return
 
     def run_from(self, step: str) -> None:
-        """All steps behind one."""
+        """Run all steps after this one."""
         names = ("extract", "compress", "checksum", "upload", "verify")
         for name in names[names.index(step) + 1 :]:
             getattr(self, name)()
 
     def damages(self, path: Path, change: Callable[[bytes], bytes]) -> Iterator[None]:
-        """Damage a file for one pass of a loop; the folder and the record are then as they were."""
+        """Damage a file for one iteration of a loop, then put the folder and the record back."""
         kept, record = self.staging.folder.with_name("kept"), self.record
         shutil.copytree(self.staging.folder, kept)
         path.write_bytes(change(path.read_bytes()))
@@ -103,7 +103,7 @@ FILES = {
 
 @pytest.mark.parametrize(("step", "name"), FILES.values(), ids=FILES.keys())
 def test_damage_to_a_file_of_staging_is_found_before_anything_is_deleted(bench, step, name):
-    """Bits all over it, cut short, empty, longer; each ends in one named error that says what is safe first."""
+    """Flipped bits, a cut, an empty file, extra bytes: each ends in one named error whose hint first says what is safe."""
     if name.endswith(".parquet"):
         bench.chain.settings = bench.chain.settings.model_copy(update={"format": "parquet"})
     bench.run_to(step)
@@ -151,7 +151,7 @@ def test_a_damaged_record_of_a_step_is_named_put_aside_and_made_anew(bench, step
 
 
 def test_rows_that_do_not_come_back_as_they_were_are_found_although_each_byte_is_right(bench):
-    """A column whose type does not hold its values exactly; the sums of the bytes say nothing of that."""
+    """A column's type does not hold its values exactly. Checksums of bytes cannot show that."""
     columns = tuple(
         column.model_copy(update={"base_type": "numeric(8,1)"}) if column.name == "cost" else column
         for column in bench.plan.shape.columns
@@ -188,7 +188,7 @@ def test_staging_lies_in_its_own_folder_and_nowhere_else(bench, name):
 
 
 def test_keys_that_were_damaged_after_the_seal_are_made_anew_from_the_archive(source, object_store, bucket, tmp_path):
-    """Then the delete goes by those, and by nothing else."""
+    """The delete then uses those keys and nothing else."""
     execute(source, ROWS)
     chain = Chain(source, object_store.client("archiver"), some_settings(bucket, tmp_path, part_rows=10))
     [first, *_] = chain.seal(chain.plan()).parts

@@ -1,4 +1,4 @@
-"""Whatever is damaged in the store is found by verify and by restore, named, and nothing is loaded because of it."""
+"""Verify and restore find and name any damage to the store, and nothing damaged is loaded."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_an_archive_that_nobody_touched_is_sound_and_comes_back(damaged):
 
 @pytest.mark.parametrize("codec", [Codec("zstd", 3), Codec("gzip", 6), Codec("none", None)], ids=lambda one: one.type)
 def test_each_flipped_bit_of_a_part_is_found_by_its_reader(damaged, codec, tmp_path):
-    """All of them; verify, restore and the chain read parts by this one reader."""
+    """Every bit is tried. Verify, restore and the chain all read parts with this one reader."""
     original = b"".join(b'{"id":%d,"who":"agent %d"}\n' % (n, n * n) for n in range(30))
     (tmp_path / "original").write_bytes(original)
     with (tmp_path / "original").open("rb") as source, (tmp_path / "packed").open("wb") as target:
@@ -63,7 +63,7 @@ def test_a_flipped_bit_of_a_stored_part_is_found(damaged, bit):
 
 @pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.6, 0.9, 0.99])
 def test_a_truncated_part_is_found(damaged, share):
-    """At nothing it is an empty object."""
+    """A share of zero leaves an empty object."""
     whole = damaged.vandal.read(damaged.part_key(0))
     damaged.vandal.rot(damaged.archive, 0, whole[: int(len(whole) * share)])
 
@@ -118,7 +118,7 @@ def test_a_part_that_was_packed_in_another_way_is_found(damaged, repack):
 
 @cache
 def a_bomb() -> bytes:
-    """Four gigabytes of zeros, packed into less than one megabyte."""
+    """Four gigabytes of zeros, compressed to less than one megabyte."""
     packer = zstandard.ZstdCompressor(level=3).compressobj()
     zeros = bytes(16 << 20)
     return b"".join(packer.compress(zeros) for _ in range(256)) + packer.flush()
@@ -126,7 +126,7 @@ def a_bomb() -> bytes:
 
 @pytest.mark.parametrize("mended", [False, True], ids=["its size is wrong", "its size is right"])
 def test_a_bomb_of_zeros_is_not_unpacked(damaged, mended):
-    """It takes neither memory nor disk, even where somebody made its compressed size and sum fit."""
+    """It uses neither memory nor disk, even if its compressed size and checksum were changed to match."""
     bomb = a_bomb()
     damaged.vandal.rot(damaged.archive, 0, bomb)
     if mended:
@@ -146,7 +146,7 @@ def test_a_bomb_of_zeros_is_not_unpacked(damaged, mended):
 
 
 def test_a_part_that_only_grows_and_unpacks_to_nothing_does_not_fill_the_disk(damaged):
-    """Skippable frames: as many bytes as one likes, without content."""
+    """Skippable frames can hold any number of bytes without content."""
     frame = b"\x50\x2a\x4d\x18" + (CHUNK_BYTES).to_bytes(4, "little") + bytes(CHUNK_BYTES)
     damaged.vandal.rot(damaged.archive, 0, damaged.vandal.read(damaged.part_key(0)) + frame * 8)
 
@@ -165,7 +165,7 @@ def test_an_index_of_manifests_that_is_a_bomb_is_as_good_as_none(damaged):
 
 
 def test_a_part_that_was_removed_for_good_is_missing(damaged):
-    """Its version cannot be put back by the test, so the manifest names another that is removed."""
+    """The test could not put the original version back, so it removes a newer one that the manifest names."""
     damaged.vandal.rot(damaged.archive, 0, b"another")
     version = require_manifest(damaged.chain.store, damaged.archive).parts[0].version_id
     damaged.vandal.admin.delete_object(Bucket=damaged.vandal.bucket, Key=damaged.part_key(0), VersionId=version)

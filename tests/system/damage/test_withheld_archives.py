@@ -1,4 +1,4 @@
-"""A restore by range never passes over an archive that somebody hid, removed, forged or put back; it names it."""
+"""A restore by range never skips an archive that was hidden, removed, forged or put back. It names the archive."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AFTER_THE_TERM = datetime(2033, 6, 2, tzinfo=timezone.utc)
 
 @pytest.fixture
 def chain(source, object_store, bucket, tmp_path) -> Chain:
-    """Ten rows in one archive of a month and five in the next, none in the table."""
+    """Ten rows in one archive of a month and five in the next archive. The table is empty."""
     execute(source, "CREATE TABLE audit (id bigint PRIMARY KEY, at timestamptz NOT NULL)")
     chain = Chain(source, object_store.client("archiver"), some_settings(bucket, tmp_path))
     for rows in ("generate_series(1, 10)", "generate_series(11, 15)"):
@@ -89,7 +89,7 @@ def test_a_run_does_not_archive_around_an_archive_that_is_hidden(chain, vandal):
 
 
 def test_an_archive_that_was_destroyed_and_put_back_is_neither_restored_nor_called_sound(chain, vandal, object_store):
-    """As from a replica of the bucket, where the removals were not copied."""
+    """As if copied from a replica of the bucket that missed the removals."""
     manifest = require_manifest(chain.store, FIRST)
     body = vandal.read(manifest.parts[0].object_key)
     decision = next(one for one in judge(chain.store, now=AFTER_THE_TERM) if one.archive == FIRST)

@@ -1,4 +1,4 @@
-"""`make demo` as a stranger runs it: stopped in the middle, run again, and again; its claims counted by SQL and boto3."""
+"""`make demo` as a newcomer runs it: stopped in the middle, then run again twice. SQL and boto3 check its claims."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ ROWS_A_MONTH = {table.name: table.wanted_rows(ROWS) for table in sample.TABLES}
 
 @pytest.fixture(scope="module")
 def demo_stack(session_folder: Path) -> Iterator[Stack]:
-    """A folder that only the demo starts and fills."""
+    """A stack in a folder that only the demo uses."""
     stack = Stack(session_folder / "demo")
     try:
         yield stack
@@ -58,7 +58,7 @@ def demo_stack(session_folder: Path) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def interrupted(demo_stack: Stack) -> tuple[int, str, bool]:
-    """A demo that got Ctrl-C while Airflow archived: its exit status and output, and whether a process was left."""
+    """A demo that got Ctrl-C while Airflow was archiving: its exit status, its output, and whether a process was left."""
     with start_demo(demo_stack) as demo:
         output = ""
         for line in demo.stdout:
@@ -74,7 +74,7 @@ def interrupted(demo_stack: Stack) -> tuple[int, str, bool]:
 
 @pytest.fixture(scope="module")
 def finished(demo_stack: Stack, request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
-    """A demo whose stack is kept, output and result; after an interrupted one, if a test of this session asks for that."""
+    """Output and result of a demo whose stack is kept. It runs after the interrupted one if a selected test needs that."""
     if any("interrupted" in item.fixturenames for item in request.session.items):
         request.getfixturevalue("interrupted")
     return run_demo(demo_stack, "--keep")
@@ -96,7 +96,7 @@ def failed(demo_stack: Stack, finished) -> tuple[int, str, int]:
 
 @pytest.mark.exhaustive
 def test_ctrl_c_stops_everything_and_says_so(interrupted):
-    """No process is left, and the last words tell what is safe."""
+    """No process is left, and the last lines say what is safe."""
     status, output, alive = interrupted
 
     assert status == 130
@@ -115,7 +115,7 @@ def test_the_next_demo_finds_all_that_the_interrupted_one_left(demo_stack, inter
 
 
 def test_output_without_a_terminal_is_plain_lines(finished):
-    """No control codes, no line is drawn over, and a stranger learns first what will happen and last what to do."""
+    """No control codes and no redrawn lines. A newcomer reads first what will happen and last what to do."""
     output, _ = finished
 
     assert "\x1b" not in output
@@ -126,7 +126,7 @@ def test_output_without_a_terminal_is_plain_lines(finished):
 
 
 def test_every_row_is_in_its_table_or_in_an_archive(demo_stack, finished):
-    """For each table and month: the rows that the sample made are the rows left and the archived ones, none in both."""
+    """For each table and month, the sample's rows are the rows left plus the archived ones. No row is in both."""
     _, result = finished
 
     assert len(result["months"]) == 2
@@ -139,7 +139,7 @@ def test_every_row_is_in_its_table_or_in_an_archive(demo_stack, finished):
 
 
 def test_the_result_says_what_sql_and_s3_say(demo_stack, finished):
-    """demo.json has a line for each table and month; rows, objects and sums are those that others can see."""
+    """demo.json has a line for each table and month. Its rows, objects and checksums match what SQL and S3 show."""
     _, result = finished
 
     assert result["proved"]
@@ -158,7 +158,7 @@ def test_the_result_says_what_sql_and_s3_say(demo_stack, finished):
 
 
 def test_a_month_comes_back_and_only_once(demo_stack, finished):
-    """Every row that was made is in the table again, the second restore inserted none, and the archive is still there."""
+    """Every row of the sample is in the table again, the second restore inserted none, and the archive still exists."""
     _, result = finished
     table, month, runs = (result["restore"][name] for name in ("table", "month", "runs"))
 
@@ -175,7 +175,7 @@ def test_a_month_comes_back_and_only_once(demo_stack, finished):
 
 
 def test_a_look_knows_rows_that_were_restored_and_are_needed(demo_stack, finished):
-    """They are in the table and in the archive, and the next demo does not call that a fault."""
+    """They are in the table and in the archive, and the next demo does not report that as a fault."""
     _, result = finished
     settings = load_settings().table(result["restore"]["table"])
     partition = Partition.parse(Frequency.MONTHLY, result["restore"]["month"])
@@ -189,7 +189,7 @@ def test_a_look_knows_rows_that_were_restored_and_are_needed(demo_stack, finishe
 
 
 def test_the_statistics_tell_what_lies_in_the_store(demo_stack, finished):
-    """Archives and rows are those that others can see; the page is there."""
+    """Archives and rows match what S3 shows, and the page exists."""
     output, result = finished
     statistics = result["statistics"]
 
@@ -207,7 +207,7 @@ def test_the_statistics_tell_what_lies_in_the_store(demo_stack, finished):
 
 
 def test_the_purge_is_foretold_and_removes_nothing(demo_stack, finished):
-    """Today nothing is to go; seven years after the newest month each archive of the demo is, and all are there."""
+    """Today no archive is due. Seven years after the newest month all of the demo's archives are. All still exist."""
     output, result = finished
     today, day = result["purge_dry_run"]
     year, month = map(int, result["months"][-1].split("-"))
@@ -222,7 +222,7 @@ def test_the_purge_is_foretold_and_removes_nothing(demo_stack, finished):
 
 
 def test_no_other_month_has_lost_a_row(demo_stack, finished):
-    """The full months that were not archived, those in hot retention among them, have every row that the sample made."""
+    """Full months that were not archived, including those in hot retention, have every row of the sample."""
     _, result = finished
     with psycopg.connect(demo_stack.source_conninfo()) as connection:
         made = connection.execute("SELECT DISTINCT month FROM strongroom_sample.progress ORDER BY month").fetchall()
@@ -238,7 +238,7 @@ def test_no_other_month_has_lost_a_row(demo_stack, finished):
 
 @pytest.mark.exhaustive
 def test_a_run_that_fails_ends_the_demo_with_the_words_of_its_task(demo_stack, finished, failed):
-    """Exit status 1, the task's own error with its hint, not one row less in that table, and the stack stays up."""
+    """Exit status 1, and the task's own error with its hint. That table has lost no row, and the stack stays up."""
     status, output, rows_before = failed
 
     assert status == 1, output
@@ -252,7 +252,7 @@ def test_a_run_that_fails_ends_the_demo_with_the_words_of_its_task(demo_stack, f
 
 @pytest.mark.exhaustive
 def test_the_next_demo_finishes_what_failed_and_repeats_nothing(demo_stack, finished, failed):
-    """With the cause gone it archives the two months before the first ones, and leaves the stack up as it found it."""
+    """With the cause removed it archives the two months before the first ones, and leaves the stack running as it was."""
     _, first = finished
     with psycopg.connect(demo_stack.source_conninfo(), autocommit=True) as connection:
         connection.execute("DROP FUNCTION public.watch() CASCADE")
@@ -278,7 +278,7 @@ def test_the_next_demo_finishes_what_failed_and_repeats_nothing(demo_stack, fini
 
 
 def start_demo(stack: Stack, *words: str) -> subprocess.Popen[str]:
-    """Start the demo as `make demo` does, with few rows, in an environment without settings of other tests."""
+    """Start the demo as `make demo` does, with few rows and without the settings of other tests."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("STRONGROOM")}
     command = [sys.executable, "-m", "strongroom_local", "--folder", str(stack.folder), "demo", "--rows", str(ROWS)]
     return subprocess.Popen(
@@ -292,7 +292,7 @@ def start_demo(stack: Stack, *words: str) -> subprocess.Popen[str]:
 
 
 def run_demo(stack: Stack, *words: str) -> tuple[str, dict[str, Any]]:
-    """Run a demo that succeeds; give its output and demo.json."""
+    """Run a demo that succeeds. Return its output and demo.json."""
     with start_demo(stack, *words) as demo:
         output, _ = demo.communicate(timeout=1800)
     assert demo.returncode == 0, output
@@ -300,7 +300,7 @@ def run_demo(stack: Stack, *words: str) -> tuple[str, dict[str, Any]]:
 
 
 def wait_for_the_other_runs(stack: Stack) -> None:
-    """Wait until only alerts are unfinished; they wait, paused, for a demo that archives the cases first."""
+    """Wait until only the alerts are unfinished. They stay paused until a demo archives the cases first."""
     token, deadline = stack.token(), time.monotonic() + 1800
     query = "/api/v2/dags/~/dagRuns?state=running&state=queued&limit=50"
     while {run["dag_id"] for run in call_api(stack.api_url, "GET", query, token=token)["dag_runs"]} - {ALERTS}:
@@ -309,7 +309,7 @@ def wait_for_the_other_runs(stack: Stack) -> None:
 
 
 def count_rows(stack: Stack, table: str, month: str | None = None) -> int:
-    """Rows of a table; with a month, those that are dated in it."""
+    """The number of rows of a table, or of those dated in a month."""
     query = sql.SQL(
         "SELECT count(*) FROM {} WHERE coalesce(to_char({} AT TIME ZONE 'UTC', 'YYYY-MM'), '') LIKE %s"
     ).format(sql.Identifier("public", table), sql.Identifier(DATE_COLUMNS[table]))
@@ -319,7 +319,7 @@ def count_rows(stack: Stack, table: str, month: str | None = None) -> int:
 
 
 def keys_left(stack: Stack, result: dict[str, Any], table: str, month: str) -> set[tuple[str, ...]]:
-    """Primary keys, as JSON writes them, of the rows that archiving left in the table: without those that the demo brought back."""
+    """Primary keys, as JSON writes them, of the rows that archiving left in the table, without those that the demo restored."""
     keys = keys_in_table(stack, table, month)
     if (table, month) != (result["restore"]["table"], result["restore"]["month"]):
         return keys

@@ -1,4 +1,4 @@
-"""The stack of the end-to-end tests: the repository's tables and, beside them, tables to rehearse failures on."""
+"""The stack of the end-to-end tests: the repository's tables, plus tables to rehearse failures on."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from tests.system.e2e.rehearsals import GLACIER_BUCKET, glacier_client, rehearsa
 
 @pytest.fixture(scope="session")
 def proxy() -> Iterator[HoldingProxy]:
-    """A proxy in front of the stack's S3 server, which some of the rehearsal tables are told to use."""
+    """A proxy in front of the stack's S3 server. Some of the rehearsal tables use it."""
     with HoldingProxy() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def glacier_url() -> Iterator[str]:
-    """An S3 with Glacier and an empty bucket in it: the store of one of the rehearsal tables."""
+    """An S3 with Glacier and an empty bucket: the store of one of the rehearsal tables."""
     with glacier.running() as url:
         glacier_client(url).create_bucket(Bucket=GLACIER_BUCKET, ObjectLockEnabledForBucket=True)
         yield url
@@ -39,7 +39,7 @@ def glacier_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def stack(configuration: Path, stack: Stack, proxy: HoldingProxy, glacier_url: str) -> Stack:
     """The session's stack, with the rehearsal tables' DAGs in it and the proxy in front of its S3 server."""
-    del os.environ[FILE_VARIABLE]  # its processes have it; other stacks that a test may start must not
+    del os.environ[FILE_VARIABLE]  # other stacks that a test starts must not inherit it
     proxy.forward_to(LOOPBACK, stack.object_store.port)
     frozen = Store(glacier_client(glacier_url), StoreSettings(bucket=GLACIER_BUCKET))
     with open_source(stack.source_conninfo(), application_name="test") as connection:
@@ -49,7 +49,7 @@ def stack(configuration: Path, stack: Stack, proxy: HoldingProxy, glacier_url: s
 
 @pytest.fixture(scope="session")
 def configuration(session_folder: Path, proxy: HoldingProxy, glacier_url: str) -> Iterator[Path]:
-    """An archive.yaml of the repository's tables and the rehearsals; the stack is started with it."""
+    """An archive.yaml with the repository's tables and the rehearsals. The stack starts with it."""
     document = yaml.safe_load(DEFAULT_FILE.read_text())
     document["tables"] |= rehearsal_settings(proxy.endpoint_url)
     document["tables"] |= {

@@ -1,7 +1,7 @@
-"""What the end-to-end tests share: Airflow by its API, books kept by SQL and S3.
+"""What the end-to-end tests share: access to Airflow by its API, and to rows and archives by SQL and S3.
 
-Nothing here asks Strongroom what Strongroom did: rows are counted by SQL, archives are read with boto3, zstandard and a
-JSON parser.
+Nothing here relies on Strongroom to say what Strongroom did. SQL counts the rows; boto3, zstandard and a JSON parser read
+the archives.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ STEPS = (
 
 
 def wait_for(condition: Callable[[], Any], what: str, *, seconds: float = 120) -> Any:
-    """Ask until the answer is true and give it; fail with what was waited for.
+    """Poll until the condition is true and return its value. On timeout, fail and say what was waited for.
 
-    Asking takes little of the time: an answer of Airflow costs its web server tens of milliseconds.
+    Polling leaves most of the CPU time to others: each request costs Airflow's web server tens of milliseconds.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -64,14 +64,14 @@ def wait_for(condition: Callable[[], Any], what: str, *, seconds: float = 120) -
 
 
 def configuration_of(stack: Stack) -> Path:
-    """The archive.yaml that the stack's processes were started with."""
+    """The archive.yaml with which the stack's processes were started."""
     return stack.folder.parent / "archive.yaml"
 
 
 def start_airflow(stack: Stack, *words: str) -> subprocess.Popen[str]:
-    """Start the real `airflow` command against the stack, in a process group of its own, as a shell does."""
+    """Start the real `airflow` command against the stack, in its own process group, as a shell does."""
     configuration = configuration_of(stack)
-    given = {FILE_VARIABLE: str(configuration)} if configuration.exists() else {}  # else that of the repository
+    given = {FILE_VARIABLE: str(configuration)} if configuration.exists() else {}  # otherwise the repository's
     return subprocess.Popen(
         [sys.executable, "-m", "airflow", *words],
         env={**inherited_environment(), **stack.environment(), **given},
@@ -79,12 +79,12 @@ def start_airflow(stack: Stack, *words: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.default_int_handler),  # a shell's `&` has it ignored
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.default_int_handler),  # a shell's `&` ignores it
     )
 
 
 def ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
-    """Wait for a command's end and give all that it said."""
+    """Wait for a command to end, and return its exit code and output."""
     try:
         said, told = process.communicate(timeout=300)
     except subprocess.TimeoutExpired:
@@ -127,7 +127,7 @@ class Airflow:
         self._token = stack.token()
 
     def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        """Call ``/api/v2`` + path; what may be asked twice is asked again when a busy machine did not answer in time."""
+        """Call ``/api/v2`` + path. Requests that are safe to repeat are retried if a busy machine does not answer in time."""
         for tries_left in reversed(range(6 if method in ("GET", "PATCH") else 1)):
             try:
                 return call_api(self._stack.api_url, method, f"/api/v2{path}", body=body, token=self._token)
@@ -137,7 +137,7 @@ class Airflow:
         raise AssertionError("unreachable")
 
     def pause(self, dag_id: str, *, paused: bool = True) -> None:
-        """Pause a DAG; or let the scheduler have it, which starts its newest due partition at once."""
+        """Pause or unpause a DAG. When unpaused, the scheduler starts its newest due partition at once."""
         wait_for(lambda: self.knows(dag_id) or self.import_errors(), f"{dag_id} to be known to Airflow")
         assert not self.import_errors()
         self.call("PATCH", f"/dags/{dag_id}", {"is_paused": paused})
@@ -153,7 +153,7 @@ class Airflow:
         return True
 
     def import_errors(self) -> list[str]:
-        """What is wrong with the DAG files."""
+        """Import errors of the DAG files."""
         return [each["stack_trace"] for each in self.call("GET", "/importErrors")["import_errors"]]
 
     def trigger(
@@ -182,7 +182,7 @@ class Airflow:
         return run
 
     def seconds(self, run: Run) -> float:
-        """From a run's creation to its end: the scheduler's own seconds count."""
+        """Seconds from a run's creation to its end, including the scheduler's own."""
         answer = self.call("GET", _path(run))
         began, ended = (
             datetime.fromisoformat(answer[name].replace("Z", "+00:00")) for name in ("queued_at", "end_date")
@@ -198,7 +198,7 @@ class Airflow:
         ]
 
     def clear(self, run: Run, task_id: str) -> None:
-        """Clear a task and all after it, as the UI's button does."""
+        """Clear a task and all tasks after it, as the UI's button does."""
         body = {
             "dry_run": False,
             "dag_run_id": run.run_id,
@@ -240,7 +240,7 @@ def query(conninfo: str, statement: str, *parameters: object) -> list[tuple[Any,
 
 
 class Books:
-    """What the bucket holds, read as an auditor would: with boto3, zstandard and a JSON parser."""
+    """The contents of the bucket, read as an auditor would: with boto3, zstandard and a JSON parser."""
 
     def __init__(self, stack: Stack) -> None:
         self._client = stack.object_store.client("admin")
@@ -260,7 +260,7 @@ class Books:
         return json.loads(self.read(key))
 
     def manifests(self, table: str, key: str = "") -> list[dict[str, Any]]:
-        """Manifests of a table, or of one of its partitions: the archives that exist."""
+        """The manifests of a table, or of one of its partitions. An archive exists if it has one."""
         return [self.document(each) for each in self.objects(f"metadata/{table}/{key}")]
 
     def archived_rows(self, table: str, key: str = "") -> Iterator[dict[str, Any]]:
@@ -276,7 +276,7 @@ class Books:
 
 
 def everything_said(stack: Stack) -> Iterator[tuple[str, str]]:
-    """All that was written about the runs: logs, Airflow's metadata, and every object that is not a part."""
+    """Everything written about the runs: logs, Airflow's metadata, and every object that is not a part."""
     for folder in (stack.logs, stack.home / "logs"):
         for path in filter(Path.is_file, folder.rglob("*")):
             yield str(path), path.read_text(errors="replace")

@@ -1,4 +1,4 @@
-"""Small tables beside the sample's, each archived by a DAG of its own, on which the tests rehearse what goes wrong."""
+"""Small extra tables, each archived by its own DAG, on which the tests rehearse failures."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ KILLS = (
     "stopped",
     "report",
 )
-"""What is killed in the rehearsal of each table: the step in its middle, or (uploaded, sealed, deleted) at the moment
-between its effect and the note of it. ``stopped`` is a delete that is told to end instead, by SIGTERM."""
+"""What is killed in each table's rehearsal: a step in its middle, or (uploaded, sealed, deleted) a step between its effect
+and the record of it. ``stopped`` is a delete that gets SIGTERM instead."""
 
 ERRORS = ("password", "unconnected", "missing", "unreachable", "twice", "marked", "held", "late")
-"""What goes wrong in the rehearsal of each table."""
+"""What goes wrong in each table's rehearsal."""
 
 ORPHANED = "orphaned"
-"""The table whose delete is under way when the scheduler is killed."""
+"""The table whose delete is running when the scheduler is killed."""
 
 SIBLINGS = "siblings"
-"""The table with two parts, one of which fails for good while the other works."""
+"""The table with two parts, one of which fails for good while the other is still running."""
 
 NARROW = "narrow"
-"""The table with three parts, of which one may be under way at a time."""
+"""The table with three parts, of which only one may be in progress at a time."""
 
 PARTITIONED, OWNER = "partitioned", "rehearsal_owner"
-"""The table whose partition goes as a whole, and the role and connection that own it."""
+"""The table whose partition is detached and dropped, and the role and connection of its owner."""
 
 GLACIER_BUCKET = "frozen"
 
@@ -57,7 +57,7 @@ def glacier_client(url: str) -> Any:
 
 
 def due_day() -> str:
-    """The day whose run the scheduler starts first: the newest that was due at the last tick, 02:00 UTC."""
+    """The day whose run the scheduler starts first: the newest one due at the last tick, 02:00 UTC."""
     tick = datetime.now(timezone.utc) - timedelta(hours=2)
     return f"{tick.date() - timedelta(days=91):%Y-%m-%d}"
 
@@ -73,7 +73,7 @@ def dag_of(rehearsal: str) -> str:
 
 
 def rehearsal_settings(proxy_url: str) -> dict[str, Any]:
-    """Sections of archive.yaml: daily partitions, no retries (a killed task waits to be cleared), small batches."""
+    """Sections of archive.yaml: daily partitions, small batches, and no retries, so a killed task waits to be cleared."""
     shared = {
         "date_column": "at",
         "frequency": "daily",
@@ -101,7 +101,7 @@ def rehearsal_settings(proxy_url: str) -> dict[str, Any]:
 
 
 def create_partitions(day: str) -> str:
-    """SQL that makes the partitioned table: the rows of the others; a partition has the day's first half, one the second and more."""
+    """SQL for the partitioned table, with the others' rows: one partition has the day's first half, one the second half and more."""
     table = table_of(PARTITIONED)
     return f"""
         CREATE SCHEMA IF NOT EXISTS {SCHEMA};
@@ -120,7 +120,7 @@ def create_partitions(day: str) -> str:
 
 
 def create_table(rehearsal: str, day: str) -> str:
-    """SQL that makes the rehearsal's table: 1,440 rows of one day (its ids 1 to 1440), 60 before it and 60 behind it."""
+    """SQL for a rehearsal's table: 1,440 rows of one day (ids 1 to 1440), 60 before that day and 60 after it."""
     table = table_of(rehearsal)
     return f"""
         CREATE SCHEMA IF NOT EXISTS {SCHEMA};

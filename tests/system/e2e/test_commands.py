@@ -1,4 +1,4 @@
-"""`airflow strongroom restore`, followed through the real scheduler and triggerer to their end."""
+"""`airflow strongroom restore`, followed to its end through the real scheduler and triggerer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TABLE = table_of("frozen")
 
 @dataclass(frozen=True)
 class Frozen:
-    """A day of a table that was archived and deleted, and its three parts, which lie in Glacier."""
+    """A day of a table, archived and deleted. Its three parts are in Glacier."""
 
     day: str
     parts: tuple[str, ...]
@@ -33,7 +33,7 @@ class Frozen:
 
 @pytest.fixture(scope="module")
 def frozen(stack, airflow, glacier_url, tmp_path_factory) -> Iterator[Frozen]:
-    """The restore DAG is switched on meanwhile."""
+    """A frozen day. The restore DAG is unpaused meanwhile."""
     day = due_day()
     query(stack.source_conninfo(), create_table("frozen", day))
     settings = some_settings(
@@ -64,7 +64,7 @@ def waits_deferred(airflow: Airflow) -> bool:
 
 
 def test_a_restore_waits_for_glacier_without_a_worker_and_is_followed_to_its_end(stack, airflow, frozen):
-    """Ctrl-C leaves the run alone; the same command follows it again until the rows are back."""
+    """Ctrl-C does not stop the run. The same command then follows it again until the rows are restored."""
     words = ("strongroom", "restore", TABLE, "--partition", frozen.day, "--why", "a case", "--who", "ada")
     first = start_airflow(stack, *words)
     wait_for(
@@ -94,7 +94,7 @@ def test_a_restore_waits_for_glacier_without_a_worker_and_is_followed_to_its_end
 
 
 def test_a_run_that_fails_is_told_with_its_own_error_and_what_to_do(stack, frozen):
-    """Into a table that is not there: the error of the task `locate`, its hint, exit code 1."""
+    """The target table does not exist: the command shows the error of the task `locate` and its hint, and exits with 1."""
     failed = run_airflow(
         stack,
         "strongroom",

@@ -1,4 +1,4 @@
-"""What goes wrong, as the task's log tells it: one error with a hint, no traceback of a driver, no secret; then mended."""
+"""Failures as the task's log shows them: one error with a hint, no driver traceback, no secret. Then the cause is fixed."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def run_once(airflow: Airflow, rehearsal: str) -> Run:
 
 
 def failed_task(airflow: Airflow, run: Run) -> tuple[Task, list[dict]]:
-    """The one task that failed by itself, and its log."""
+    """The one task that is failed, not upstream_failed, and its log."""
     [task] = [task for task in airflow.tasks(run) if task.state == "failed"]
     return task, airflow.log(run, task)
 
 
 def errors_in(log: list[dict]) -> list[dict]:
-    """Lines that say what went wrong, the supervisor's own excluded."""
+    """The log's error lines, without the supervisor's own."""
     return [line for line in log if line.get("level") in ("error", "critical")]
 
 
 def require_one_clear_error(log: list[dict], *words: str) -> None:
-    """One error in the log: it says what, where and what to do; nothing else was raised on the way to it."""
+    """The log has one error, which says what happened, where, and what to do. No other exception is attached to it."""
     [error] = errors_in(log)
     [raised] = error["error_detail"]
     assert all(word in raised["exc_value"] for word in (*words, "HINT: "))
@@ -48,7 +48,7 @@ def require_one_clear_error(log: list[dict], *words: str) -> None:
 
 
 def clear_and_finish(airflow: Airflow, run: Run, task: Task) -> Run:
-    """Clear the failed task and all after it, and wait for the run's end."""
+    """Clear the failed task and all tasks after it, and wait for the run's end."""
     airflow.clear(run, task.task_id)
     wait_for(lambda: airflow.runs(run.dag_id)[0].state != "failed", "the cleared run to start")
     return airflow.wait_for_run(run.dag_id, run.run_id)
@@ -63,7 +63,7 @@ def require_archived(stack: Stack, rehearsal: str) -> None:
 
 @pytest.fixture
 def wrong_connection(stack: Stack, airflow: Airflow) -> dict:
-    """A connection to the source whose password is wrong, as somebody typed it into the UI."""
+    """A connection to the source with a wrong password, as if mistyped in the UI."""
     connection = json.loads(stack.environment()["AIRFLOW_CONN_STRONGROOM_SOURCE"])
     body = {"connection_id": "rehearsal_password", **connection, "password": SECRET}
     airflow.call("POST", "/connections", body)
@@ -72,7 +72,7 @@ def wrong_connection(stack: Stack, airflow: Airflow) -> dict:
 
 @pytest.mark.exhaustive
 def test_a_wrong_password(stack, airflow, wrong_connection):
-    """The plan fails at its first try; with the right password the cleared run goes through."""
+    """The plan fails at its first try. With the right password the cleared run succeeds."""
     query(stack.source_conninfo(), create_table("password", due_day()))
 
     run = run_once(airflow, "password")
@@ -88,7 +88,7 @@ def test_a_wrong_password(stack, airflow, wrong_connection):
 
 
 def test_a_missing_connection(stack, airflow):
-    """It names the connection and how to add it."""
+    """The error names the connection and says how to add it."""
     query(stack.source_conninfo(), create_table("unconnected", due_day()))
 
     run = run_once(airflow, "unconnected")
@@ -102,7 +102,7 @@ def test_a_missing_connection(stack, airflow):
 
 @pytest.mark.exhaustive
 def test_a_missing_table(stack, airflow):
-    """The plan fails at its first try; when the table is there the cleared run goes through."""
+    """The plan fails at its first try. Once the table exists the cleared run succeeds."""
     query(stack.source_conninfo(), create_table("elsewhere", due_day()))
 
     run = run_once(airflow, "missing")
@@ -117,7 +117,7 @@ def test_a_missing_table(stack, airflow):
 
 @pytest.mark.exhaustive
 def test_a_hold_on_everything(stack, airflow):
-    """The delete fails at its first try and has deleted nothing; cleared after the release it goes through."""
+    """The delete fails at its first try and deletes nothing. Cleared after the release, it succeeds."""
     query(stack.source_conninfo(), create_table("held", due_day()))
     store = Store(stack.object_store.client("archiver"), StoreSettings(bucket=BUCKET))
     hold = place_hold(store, EVERYTHING, why="a doubt", who="ada", reference="INC-1", now=datetime.now(timezone.utc))
@@ -139,7 +139,7 @@ def test_a_hold_on_everything(stack, airflow):
 
 
 def test_a_run_outside_its_hours(stack, airflow):
-    """It does not begin, and burns no tries."""
+    """It does not begin, and uses no tries."""
     query(stack.source_conninfo(), create_table("late", due_day()))
 
     run = run_once(airflow, "late")
@@ -150,7 +150,7 @@ def test_a_run_outside_its_hours(stack, airflow):
 
 
 def test_a_failed_run_leaves_no_claim_behind(stack, airflow):
-    """The next run need not wait until a claim runs out."""
+    """The next run need not wait for a claim to expire."""
     books = Books(stack)
     claims = [books.document(key) for error in ERRORS for key in books.objects(f"claims/{table_of(error)}/")]
 
@@ -158,7 +158,7 @@ def test_a_failed_run_leaves_no_claim_behind(stack, airflow):
 
 
 def test_the_store_that_breaks_off_is_told_with_a_hint(stack, airflow, proxy):
-    """The proxy in front of the store has nowhere to forward to; the run goes through once it has."""
+    """The proxy in front of the store has no target. Once it has one, the run succeeds."""
     query(stack.source_conninfo(), create_table("unreachable", due_day()))
     target, proxy.target = proxy.target, None
 

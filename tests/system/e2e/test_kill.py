@@ -1,7 +1,7 @@
-"""Each step is killed in its middle, through the real scheduler, and cleared: the end is that of an undisturbed run.
+"""Under the real scheduler each step is killed in its middle and cleared. The result equals that of an undisturbed run.
 
-What holds a step in its middle is never a change of its code: a lock in the database, a pipe that is full, a store that
-stops answering. All tables are rehearsed side by side; each test looks at one of them afterwards.
+No code is changed to hold a step in its middle. A database lock, a full pipe or a store that stops answering holds it.
+All tables are rehearsed in parallel. Each test then checks one of them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TASK_OF = {name.removeprefix("part."): name for name in STEPS} | {
 LONGEST_SECONDS = 600
 
 MORE_KILLS = ("compress", "checksum", "uploaded", "verify", "seal", "deleted", "report")
-"""For Airflow they are tasks like the others, and tests/system/faults kills each step at each moment without it: `make test-faults` only."""
+"""Only `make test-faults` kills these. Airflow treats them like the others, and tests/system/faults kills every step anyway."""
 
 each_kill = pytest.mark.parametrize(
     "kill", [pytest.param(kill, marks=pytest.mark.exhaustive) if kill in MORE_KILLS else kill for kill in KILLS]
@@ -46,14 +46,14 @@ class Hold(Protocol):
     """Something that stops a step in its middle."""
 
     def reached(self, pid: int, /) -> bool:
-        """Whether the task with this pid has run into it."""
+        """Whether the task with this pid has reached it."""
 
     def release(self) -> None:
-        """Let the next try pass."""
+        """Let the next try through."""
 
 
 class SessionLock:
-    """A session of somebody else that has locked what the step needs."""
+    """Another session that has locked what the step needs."""
 
     def __init__(self, stack: Stack, rehearsal: str, statement: str) -> None:
         self._conninfo = stack.source_conninfo()
@@ -71,7 +71,7 @@ class SessionLock:
 
 
 class FullPipe:
-    """A full pipe where the step writes its unfinished file; afterwards the torn file that a killed writer leaves."""
+    """A full pipe in place of the step's unfinished file. Later the torn file that a killed writer leaves."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -92,7 +92,7 @@ class FullPipe:
 
 
 class SilentStore:
-    """A request to the store that goes half-way and no further."""
+    """A request to the store that stops half-way."""
 
     def __init__(self, hold: RequestHold) -> None:
         self._hold = hold
@@ -132,11 +132,11 @@ def archive_of(kill: str) -> str:
 
 
 def hold_before_plan(stack: Stack, proxy: HoldingProxy, kill: str) -> Hold | None:
-    """What stops a step and can be set up before the run begins."""
+    """The hold for a step, if it can be set up before the run begins."""
     if kill == "plan":
         return SessionLock(stack, kill, f"LOCK TABLE {table_of(kill)} IN ACCESS EXCLUSIVE MODE")
     if kill in ("delete", "stopped"):
-        # The third of its batches waits for this row; two are committed.
+        # The third batch waits for this row. Two are committed.
         return SessionLock(stack, kill, f"SELECT 1 FROM {table_of(kill)} WHERE id = 1200 FOR UPDATE")
     archive_id = archive_of(kill)
     requests = {
@@ -151,7 +151,7 @@ def hold_before_plan(stack: Stack, proxy: HoldingProxy, kill: str) -> Hold | Non
 
 
 def hold_after_plan(stack: Stack, kill: str) -> Hold | None:
-    """What stops a step in staging, which plan has just cleared."""
+    """The hold for a step in staging, set up after plan has cleared staging."""
     pipes = {
         "extract_to_staging": "part-00000.jsonl.partial",
         "compress": "part-00000.jsonl.zst.partial",
@@ -165,7 +165,7 @@ def hold_after_plan(stack: Stack, kill: str) -> Hold | None:
 def rehearsals(
     request: pytest.FixtureRequest, stack: Stack, airflow: Airflow, proxy: HoldingProxy
 ) -> Iterator[dict[str, Rehearsal]]:
-    """All rehearsals that a selected test looks at, at their end: archived by the scheduler, killed once, cleared."""
+    """All rehearsals that the selected tests need, finished: archived by the scheduler, killed once, cleared."""
     all_of_them = {}
     for kill in KILLS:
         if kill in MORE_KILLS and not any(item.name.endswith(f"[{kill}]") for item in request.session.items):
@@ -186,7 +186,7 @@ def rehearsals(
 
 
 def move_on(stack: Stack, airflow: Airflow, metadata: psycopg.Connection, rehearsal: Rehearsal) -> None:
-    """Look where one rehearsal is and do what comes next: hold, kill, clear, or wait."""
+    """Check the state of one rehearsal and do what comes next: hold, kill, clear, or wait."""
     for (state,) in metadata.execute("SELECT state FROM dag_run WHERE dag_id = %s", (rehearsal.dag_id,)):
         rehearsal.state = state
     tasks = {
@@ -204,7 +204,7 @@ def move_on(stack: Stack, airflow: Airflow, metadata: psycopg.Connection, rehear
         os.kill(pid, signal.SIGTERM if rehearsal.name == "stopped" else signal.SIGKILL)
         rehearsal.killed_pid = pid
     elif rehearsal.killed_pid is not None and rehearsal.state == "failed":
-        # Not earlier: while the scheduler still marks the tasks behind the failed one, it would mark cleared ones too.
+        # Not earlier: while the scheduler still marks the tasks after the failed one, it would also mark cleared ones.
         rehearsal.claim_then = claim_of(stack, rehearsal.name)
         rehearsal.hold.release()
         [run] = airflow.runs(rehearsal.dag_id)
@@ -221,7 +221,7 @@ def claim_of(stack: Stack, rehearsal: str) -> str:
 
 @dataclass(frozen=True)
 class EndState:
-    """What a run leaves behind, without names that differ from table to table."""
+    """The state after a run, without names that differ between tables."""
 
     ids_left: list[int]
     ids_archived: list[int]
@@ -231,7 +231,7 @@ class EndState:
 
 
 def end_state(stack: Stack, rehearsal: str) -> EndState:
-    """Read it, by SQL and from the bucket."""
+    """Read the state by SQL and from the bucket."""
     books, table = Books(stack), table_of(rehearsal)
     keys = [
         key for root in ("archives", "metadata", "evidence", "reports") for key in books.objects(f"{root}/{table}/")
@@ -250,7 +250,7 @@ def end_state(stack: Stack, rehearsal: str) -> EndState:
 
 @each_kill
 def test_a_step_killed_in_its_middle_and_cleared_ends_like_an_undisturbed_run(stack, rehearsals, kill):
-    """The same rows are left, the same bytes archived, each row in one place, and nothing is kept of the broken try."""
+    """The same rows are left and the same bytes archived. Each row is in one place. Nothing of the killed try remains."""
     rehearsal = rehearsals[kill]
 
     assert rehearsal.state == "success"
@@ -264,7 +264,7 @@ def test_a_step_killed_in_its_middle_and_cleared_ends_like_an_undisturbed_run(st
 
 @each_kill
 def test_the_evidence_of_a_killed_run_adds_up(stack, rehearsals, kill):
-    """What the broken try deleted is told as deleted, not as gone."""
+    """Rows that the killed try deleted count as deleted, not as gone."""
     books, table = Books(stack), table_of(kill)
 
     [evidence] = [books.document(key) for key in books.objects(f"evidence/{table}/") if "/delete-" in key]
@@ -280,18 +280,18 @@ def test_the_evidence_of_a_killed_run_adds_up(stack, rehearsals, kill):
 
 @each_kill
 def test_a_killed_run_gives_its_claim_back_in_the_end(stack, rehearsals, kill):
-    """Nobody has to wait for a claim to run out."""
+    """No run has to wait for a claim to expire."""
     assert claim_of(stack, kill) == "released"
 
 
 def test_a_task_that_is_told_to_end_gives_its_claim_back_at_once_and_a_killed_one_cannot(rehearsals):
-    """Between the task's end and its next try another run could take the partition."""
+    """Another run could take the partition between the task's end and its next try."""
     assert rehearsals["stopped"].claim_then == "released"
     assert rehearsals["delete"].claim_then == "held"
 
 
 def test_a_part_that_fails_for_good_keeps_the_claim_for_its_siblings(stack, airflow, proxy):
-    """The last part at work gives it back when it fails too."""
+    """The last running part releases the claim when it also fails."""
     archive_id = f"{table_of(SIBLINGS)}.{due_day()}.0001"
     proxy.on("PUT", f"{archive_id}/part-00000", refuse(403, "AccessDenied"))
     hold = proxy.hold("PUT", f"{archive_id}/part-00001", "request")
@@ -307,7 +307,7 @@ def test_a_part_that_fails_for_good_keeps_the_claim_for_its_siblings(stack, airf
         lambda: uploads().get(0) == "failed" and hold.reached.is_set(), "one part to fail", seconds=LONGEST_SECONDS
     )
     while_one_works = claim_of(stack, SIBLINGS)
-    proxy.on("PUT", f"{archive_id}/part-00001", refuse(403, "AccessDenied"))  # the client asks again
+    proxy.on("PUT", f"{archive_id}/part-00001", refuse(403, "AccessDenied"))  # the client retries
     hold.over.set()
     [run] = airflow.runs(dag_of(SIBLINGS))
     ended = airflow.wait_for_run(run.dag_id, run.run_id, seconds=LONGEST_SECONDS)

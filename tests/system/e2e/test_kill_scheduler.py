@@ -1,4 +1,4 @@
-"""Kill -9 of the scheduler in mid-delete: the next one begins the task anew, beside the try that nobody looks after."""
+"""Kill -9 of the scheduler during a delete: the next scheduler starts the task again while the orphaned try still runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def scheduler_of(stack: Stack) -> int | None:
 
 @pytest.mark.exhaustive
 def test_a_scheduler_that_is_killed_in_mid_delete_loses_nothing(stack: Stack, airflow: Airflow, monkeypatch):
-    """The third of three batches waits for somebody's row when the scheduler dies."""
+    """The third of three batches is waiting for a locked row when the scheduler dies."""
     table, dag_id = table_of(ORPHANED), dag_of(ORPHANED)
     source = stack.source_conninfo()
     query(source, create_table(ORPHANED, due_day()))
@@ -34,12 +34,12 @@ def test_a_scheduler_that_is_killed_in_mid_delete_loses_nothing(stack: Stack, ai
         killed = scheduler_of(stack)
         os.kill(killed, signal.SIGKILL)
         assert wait_until(lambda: scheduler_of(stack) is None, timeout_seconds=10)
-        monkeypatch.setenv(FILE_VARIABLE, str(configuration_of(stack)))  # as when the first one was started
+        monkeypatch.setenv(FILE_VARIABLE, str(configuration_of(stack)))  # as for the first scheduler
         stack.up()
 
     [run] = airflow.runs(dag_id)
     ended = airflow.wait_for_run(dag_id, run.run_id, seconds=900)
-    if ended.state == "failed":  # the new scheduler may count the orphan as a failure; then it is cleared
+    if ended.state == "failed":  # the new scheduler may count the orphan as failed
         airflow.clear(run, "delete")
         wait_for(lambda: airflow.runs(dag_id)[0].state == "success", "the cleared run to end", seconds=300)
     airflow.pause(dag_id)

@@ -1,4 +1,4 @@
-"""Parts of one archive under way, as the scheduler starts their steps."""
+"""How the scheduler starts the steps of an archive's parts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.system.e2e.rehearsals import NARROW, create_table, dag_of, due_day, t
 
 @pytest.mark.exhaustive
 def test_a_part_begins_when_the_one_before_has_made_room(stack, airflow):
-    """Where one part may be under way at a time, none is extracted before the one before it was read back."""
+    """If only one part may be in progress at a time, each is extracted only after the previous one was read back."""
     query(stack.source_conninfo(), create_table(NARROW, due_day()))
     dag_id = dag_of(NARROW)
     airflow.pause(dag_id, paused=False)

@@ -1,4 +1,4 @@
-"""The retention purge in a whole stack: with a person's approval, through Airflow's own Required Actions, and of detached partitions."""
+"""The retention purge in a whole stack: a person's approval through Airflow's Required Actions, and detached partitions."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from tests.system.e2e.rehearsals import OWNER, PARTITIONED, create_partitions, d
 
 DAG_ID = "retention_purge"
 ASKED, UNASKED = "purge_asked", "purge_unasked"
-"""Tables of the tests' archive.yaml; archives of the first are destroyed only after approval."""
+"""Tables of the tests' archive.yaml. Archives of the first are destroyed only after approval."""
 SETTLING_SECONDS = 8
-"""An answer sooner than that after the task began to wait can fail the run under the LocalExecutor."""
+"""An answer that comes sooner after the task began to wait can fail the run under the LocalExecutor."""
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def store(stack: Stack) -> Store:
 
 @pytest.fixture(scope="module", autouse=True)
 def owner(stack: Stack, airflow: Airflow) -> None:
-    """The role that owns the partitioned table, and the connection by which the purge looks for its detached partitions."""
+    """The role that owns the partitioned table, and the connection that the purge uses to find its detached partitions."""
     query(stack.source_conninfo(), f"CREATE ROLE {OWNER} LOGIN PASSWORD '{OWNER}'")
     connection = json.loads(stack.environment()["AIRFLOW_CONN_STRONGROOM_SOURCE"])
     body = {"connection_id": OWNER, **connection, "login": OWNER, "password": OWNER}
@@ -47,7 +47,7 @@ def owner(stack: Stack, airflow: Airflow) -> None:
 
 @pytest.fixture
 def purging(airflow: Airflow) -> Iterator[None]:
-    """The purge, switched on; the scheduler's own run is over."""
+    """The purge DAG, unpaused. The scheduler's own run has ended."""
     airflow.pause(DAG_ID, paused=False)
     for run in wait_for(lambda: airflow.runs(DAG_ID), "the scheduler's own run"):
         airflow.wait_for_run(DAG_ID, run.run_id)
@@ -57,7 +57,7 @@ def purging(airflow: Airflow) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def warm(stack: Stack) -> None:
-    """A warm table with empty partitions: of a year that is long over, and of the last one."""
+    """A warm table with empty partitions: one of a year long past, and one of last year."""
     settings = some_settings(BUCKET, Path("/unused"), UNASKED, warm=True)
     query(stack.source_conninfo(), f"CREATE TABLE {UNASKED} (id bigint PRIMARY KEY, at timestamptz NOT NULL)")
     query(stack.source_conninfo(), f"GRANT SELECT, DELETE ON {UNASKED} TO {ARCHIVER_ROLE}")
@@ -72,12 +72,12 @@ def warm(stack: Stack) -> None:
 
 
 def seal_expired(store: Store, table: str, month: str) -> str:
-    """Seal an archive whose term of seven years is long over."""
+    """Seal an archive whose seven-year term ended long ago."""
     return str(seal_month(store, some_settings(BUCKET, Path("/unused"), table), month, parts=1))
 
 
 def waiting_run(airflow: Airflow) -> Run | None:
-    """The run whose approval is being waited for."""
+    """The run that waits for approval, if there is one."""
     for run in airflow.runs(DAG_ID):
         if any(task.task_id == "approve" and task.state == "awaiting_input" for task in airflow.tasks(run)):
             return run
@@ -97,14 +97,14 @@ def answer(airflow: Airflow, run: Run, option: str) -> None:
     ("option", "month", "result"),
     [
         ("Approve", "2015-01", "purged"),
-        # tests/airflow/retention asks and refuses without a stack
+        # tests/airflow/retention tests asking and refusing without a stack
         pytest.param("Reject", "2015-02", "refused", marks=pytest.mark.exhaustive),
     ],
 )
 def test_an_archive_that_needs_approval_goes_only_after_a_yes_and_the_others_all_the_same(
     stack, airflow, store, warm, option, month, result
 ):
-    """The certificate names who approved: the person, or the policy. The command follows all of it."""
+    """The certificate names who approved: the person or the policy. The command follows the run to its end."""
     asked = seal_expired(store, ASKED, month)
     unasked = seal_expired(store, UNASKED, month)
     [[over]] = query(stack.source_conninfo(), f"SELECT to_regclass('warm.{UNASKED}_2012_06') IS NOT NULL")
@@ -138,7 +138,7 @@ def test_an_archive_that_needs_approval_goes_only_after_a_yes_and_the_others_all
 
 
 def let_it_cool_off(stack: Stack, key: str) -> None:
-    """A cooling-off takes a day at least: put its end into the past."""
+    """Move the end of the cooling-off, which takes at least a day, into the past."""
     evidence = Books(stack).document(key)
     assert datetime.fromisoformat(evidence["drop_after"]) > datetime.now(timezone.utc) + timedelta(hours=23)
     evidence["drop_after"] = f"{datetime.now(timezone.utc) - timedelta(minutes=1):%Y-%m-%dT%H:%M:%SZ}"
@@ -149,7 +149,7 @@ def let_it_cool_off(stack: Stack, key: str) -> None:
 def test_a_partition_is_detached_by_the_scheduler_and_dropped_by_the_purge_after_its_cooling_off(
     stack, airflow, purging
 ):
-    """The other half of the day is deleted by key, and a row that comes late to it stays."""
+    """The other half of the day is deleted by key, and a row that arrives there late stays."""
     source, day, table, dag_id = stack.source_conninfo(), due_day(), table_of(PARTITIONED), dag_of(PARTITIONED)
     query(source, create_partitions(day))
     airflow.pause(dag_id, paused=False)

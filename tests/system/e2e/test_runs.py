@@ -1,4 +1,4 @@
-"""The five sample tables, archived by the scheduler and by backfill, and then audited from outside."""
+"""The five sample tables, archived by the scheduler and by backfill, then checked without Strongroom."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.system.e2e.helpers import (
 from tests.system.e2e.rehearsals import create_table, dag_of, table_of
 
 TOKEN = "marked-7f3a9c-row-content"
-"""Stands in a text column of every due row; it may be found in a row and in a part, and nowhere else."""
+"""This is in a text column of every due row. It may be found in rows and parts, and nowhere else."""
 
 DATED = {
     "acm_alerts": ("detected_at", ("alert_id",), "remark"),
@@ -41,10 +41,10 @@ DATED = {
     "fraud_investigations": ("created_at", ("investigation_id",), "findings"),
     "gateway_blacklist_history": ("created_at", ("gateway_ip", "change_number"), "reason"),
 }
-"""Of each sample table: the column that dates a row, its primary key, a text column."""
+"""For each sample table: the column that dates a row, the primary key, and a text column."""
 
 MORE_TABLES = ("call_detail_records", "fraud_investigations", "gateway_blacklist_history")
-"""tests/system/demo counts the rows of all five, archived by the same DAG file: `make test-faults` only."""
+"""Only `make test-faults` checks these here. tests/system/demo counts the rows of all five; the same DAG file archives them."""
 
 each_table = pytest.mark.parametrize(
     "table", [pytest.param(table, marks=pytest.mark.exhaustive) if table in MORE_TABLES else table for table in DATED]
@@ -52,7 +52,7 @@ each_table = pytest.mark.parametrize(
 
 
 def due_month() -> Partition:
-    """The month whose run the scheduler starts when a DAG is switched on."""
+    """The month whose run the scheduler starts when a DAG is unpaused."""
     now = datetime.now(timezone.utc)
     tick = now.replace(day=1, hour=2, minute=0, second=0, microsecond=0)
     if tick > now:
@@ -63,7 +63,7 @@ def due_month() -> Partition:
 
 
 def hot_month() -> Partition:
-    """The month that ended last: inside hot retention for two months more at least."""
+    """The month that ended last. It stays in hot retention for at least two more months."""
     return Partition.containing(Frequency.MONTHLY, datetime.now(timezone.utc)).previous()
 
 
@@ -74,7 +74,7 @@ def keys_in(conninfo: str, table: str, where: str = "true") -> set[tuple[str, ..
 
 
 def keys_archived(stack: Stack, table: str, key: str = "") -> list[tuple[str, ...]]:
-    """Primary keys of the rows in a table's archives; a key twice is a row archived twice."""
+    """Primary keys of the rows in a table's archives. A key that appears twice is a row archived twice."""
     names = DATED[table][1]
     return [tuple(str(row[name]) for name in names) for row in Books(stack).archived_rows(f"public.{table}", key)]
 
@@ -89,7 +89,7 @@ def backfill(stack: Stack, table: str, first: Partition, last: Partition) -> sub
 
 @dataclass(frozen=True)
 class Archived:
-    """What was there before, and how two months of each table were archived."""
+    """The keys before archiving, and the runs that archived two months of each table."""
 
     before: dict[str, set[tuple[str, ...]]]
     due: dict[str, set[tuple[str, ...]]]
@@ -100,7 +100,7 @@ class Archived:
 
 @pytest.fixture(scope="module")
 def archived(request: pytest.FixtureRequest, stack: Stack, airflow: Airflow) -> Iterator[Archived]:
-    """Both months of the tables that a selected test looks at, at their end: the newer by the scheduler, the older by a backfill of both."""
+    """Both months of the tables that the selected tests need, archived: the newer by the scheduler, the older by a backfill of both."""
     selected = {item.name.partition("[")[2].rstrip("]") for item in request.session.items}
     tables = [table for table in DATED if table not in MORE_TABLES or table in selected]
     newer = due_month()
@@ -127,7 +127,7 @@ def archived(request: pytest.FixtureRequest, stack: Stack, airflow: Airflow) -> 
 
 
 def the_run(airflow: Airflow, table: str, partition: Partition) -> Run:
-    """The run of a partition, once the scheduler has made it."""
+    """The run of a partition, once the scheduler has created it."""
 
     def find() -> Run | None:
         return next((run for run in airflow.runs(f"archive__{table}") if run.partition_key == partition.key), None)
@@ -141,7 +141,7 @@ def the_run(airflow: Airflow, table: str, partition: Partition) -> Run:
 
 @each_table
 def test_each_row_is_in_the_table_or_in_one_archive(stack, archived, table):
-    """Rows before are rows left and rows archived, by key; none is in both, none twice, none lost."""
+    """By key, the rows before equal the rows left plus the rows archived. None is in both, duplicated or lost."""
     left = keys_in(stack.source_conninfo(), table)
     moved = keys_archived(stack, table)
 
@@ -154,7 +154,7 @@ def test_each_row_is_in_the_table_or_in_one_archive(stack, archived, table):
 
 @each_table
 def test_only_due_rows_were_moved_and_what_stayed_of_them_is_referred_to(stack, archived, table):
-    """Alerts that an investigation pointed at may stay; of the other tables every due row is gone."""
+    """Alerts that an investigation refers to may stay. In the other tables every due row is gone."""
     still_due = archived.due[table] - set(keys_archived(stack, table))
 
     assert set(keys_archived(stack, table)) <= archived.due[table]
@@ -163,7 +163,7 @@ def test_only_due_rows_were_moved_and_what_stayed_of_them_is_referred_to(stack, 
 
 @each_table
 def test_every_manifest_states_what_its_parts_hold(stack, archived, table):
-    """Counts, sums and sizes of each manifest are those of its objects, and the sums file agrees."""
+    """Counts, checksums and sizes in each manifest match its objects, and so does the checksum file."""
     books = Books(stack)
 
     manifests = books.manifests(f"public.{table}")
@@ -220,7 +220,7 @@ def test_a_backfill_command_for_a_hot_month_is_refused_with_the_day_it_falls_due
 
 
 def test_airflows_own_backfill_creates_no_run_of_a_hot_month(stack, airflow, archived):
-    """Neither `airflow backfill create` nor the endpoint that the UI's dialog calls."""
+    """Neither `airflow backfill create` nor the endpoint behind the UI's dialog does."""
     window = hot_month().window
     first, last = f"{window.start:%Y-%m-%d}", f"{window.end - timedelta(days=1):%Y-%m-%d}"
     before = airflow.runs("archive__audit_events")
@@ -243,7 +243,7 @@ def test_a_run_without_a_key_is_refused_with_what_to_do(airflow, archived):
 
 @pytest.mark.exhaustive
 def test_two_runs_of_one_partition_at_once_archive_each_row_once(stack, airflow):
-    """A backfill and a trigger of the same day: one does the work; the other is told who does, or finds nothing due."""
+    """A backfill and a trigger of the same day: one does the work. The other is told which run does, or finds nothing due."""
     dag_id, table = dag_of("twice"), table_of("twice")
     newest = datetime.now(timezone.utc) - timedelta(hours=2) - timedelta(days=91)
     day = f"{newest - timedelta(days=3):%Y-%m-%d}"
@@ -266,7 +266,7 @@ def test_two_runs_of_one_partition_at_once_archive_each_row_once(stack, airflow)
 
 
 def outcome_of(airflow: Airflow, run: Run) -> str:
-    """The outcome of a run by its report, or by the error that ended it."""
+    """The outcome of a run: from its report, or from the error that ended it."""
     if run.state == "success":
         return str(airflow.result(run, "report")["outcome"])
     [failed] = [task for task in airflow.tasks(run) if task.state == "failed"]
@@ -277,11 +277,11 @@ def outcome_of(airflow: Airflow, run: Run) -> str:
 
 
 FOLLOWED = ("rows", "original_sha256", "keys_sha256", "sha256", "object_key", "version_id")
-"""What names the rows and bytes of a part from step to step."""
+"""The fields that identify the rows and bytes of a part from step to step."""
 
 
 def facts_of(airflow: Airflow, run: Run) -> dict[str, list[dict[str, Any]]]:
-    """What each task of a run said in the lines of its evidence, by task."""
+    """The evidence lines of each task of a run, by task."""
     found: dict[str, list[dict[str, Any]]] = {step: [] for step in STEPS}
     for task in airflow.tasks(run):
         log = airflow.log(run, task)
@@ -292,7 +292,7 @@ def facts_of(airflow: Airflow, run: Run) -> dict[str, list[dict[str, Any]]]:
 
 
 def test_the_task_logs_alone_let_an_auditor_follow_the_rows(stack, airflow, archived):
-    """From plan to report each step names archive, part, rows and sums, and says what the step before it said."""
+    """From plan to report each step logs archive, part, rows and checksums, and they match those of the previous step."""
     run = archived.scheduled["audit_events"]
 
     facts = facts_of(airflow, run)
@@ -317,7 +317,7 @@ def test_the_task_logs_alone_let_an_auditor_follow_the_rows(stack, airflow, arch
 
 
 def test_no_row_content_and_no_secret_is_told_anywhere(stack, archived):
-    """Every due row carried a token; passwords and keys are the stack's own."""
+    """Every due row had the token. Passwords and keys are the stack's own."""
     secrets = secrets_of(stack)
 
     told = {

@@ -1,4 +1,4 @@
-"""Marked passwords, rows and keys go through runs that fail in every way in which PostgreSQL quotes a row; then all is searched."""
+"""Runs with marked passwords, rows and keys fail in every way that makes PostgreSQL quote a row. Then all output is searched."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ GRANT SELECT, INSERT ON {TABLE} TO {RESTORER_ROLE};
 
 
 def outcome(airflow: Airflow, run: Run) -> str:
-    """How a run ended: `success`, or the id of the task that failed by itself.
+    """How a run ended: `success`, or the id of the task that is failed, not upstream_failed.
 
-    On a busy machine Airflow gives a task up that was slow to begin; such a one has said nothing, and is cleared.
+    On a busy machine Airflow fails a task that was slow to start. Such a task has logged nothing, and is cleared.
     """
     for _ in range(8):
         ended = airflow.wait_for_run(run.dag_id, run.run_id, seconds=300)
@@ -54,7 +54,7 @@ def outcome(airflow: Airflow, run: Run) -> str:
 
 
 def clear(airflow: Airflow, run: Run, task_id: str) -> None:
-    """Clear a task and all after it, and see the run go on."""
+    """Clear a task and all tasks after it, and wait until the run continues."""
     airflow.clear(run, task_id)
     wait_for(
         lambda: (
@@ -74,7 +74,7 @@ def restore(airflow: Airflow, **asked: Any) -> Run:
 
 @pytest.fixture(scope="module")
 def lived(stack: Stack, airflow: Airflow) -> Iterator[list[str]]:
-    """Tasks that failed, in their order: a login, a DELETE, a constraint, a type; each was mended then."""
+    """The tasks that failed, in order: at a login, a DELETE, a constraint, a type. After each failure the cause was fixed."""
     conninfo, seen = stack.source_conninfo(), []
     query(conninfo, SCHEMA_SQL.replace("{day}", due_day()))
     connection = json.loads(stack.environment()["AIRFLOW_CONN_STRONGROOM_SOURCE"])
@@ -111,14 +111,14 @@ def lived(stack: Stack, airflow: Airflow) -> Iterator[list[str]]:
 
 
 def test_every_failure_that_quotes_a_row_was_met(stack, lived):
-    """And after it all, the rows are what they were."""
+    """And at the end the rows are as they were."""
     assert lived == ["plan", "delete", "success", "restore", "restore", "locate", "success"]
     [[rows]] = query(stack.source_conninfo(), f"SELECT count(*) FROM {TABLE} WHERE details ->> 'who' = '{CONTENT}'")
     assert rows == 20
 
 
 def test_no_log_xcom_template_object_or_error_tells_a_secret_or_a_row(stack, lived):
-    """Airflow's whole database, all logs, every object that is not a part; row content nowhere, keys only as evidence."""
+    """Airflow's whole database, all logs and every object that is not a part have no row content, and keys only as evidence."""
     places = {KEY: set(), CONTENT: set(), MOOD: set(), PASSWORD: set()} | {
         secret: set() for secret in secrets_of(stack)
     }
@@ -138,7 +138,7 @@ def test_no_log_xcom_template_object_or_error_tells_a_secret_or_a_row(stack, liv
 
 
 def test_nothing_of_the_rows_is_left_in_staging(stack, lived):
-    """Not even of the restores that failed, once the sweep has been there; what waits for it only its owner may read."""
+    """Not even of failed restores, once the sweep has run. Until then only the owner may read those files."""
     left = [path for path in stack.staging.rglob("*") if path.is_file() and CONTENT.encode() in path.read_bytes()]
 
     assert stack.staging.stat().st_mode & 0o077 == 0

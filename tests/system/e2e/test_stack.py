@@ -1,4 +1,4 @@
-"""The local stack as a newcomer meets it: up, looked at, used from a shell, down without a trace."""
+"""The local stack as a newcomer uses it: started, inspected, used from a shell, and stopped without leftovers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run_local(stack: Stack, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def run_in_shell(stack: Stack, script: str) -> str:
-    """Run a bash script after ``eval`` of the exports and give what it prints."""
+    """Run a bash script after ``eval`` of the exports, and return its output."""
     command = f'eval "$({sys.executable} -m strongroom_local --folder {stack.folder} env)"\n{script}'
     result = subprocess.run(["bash", "-euc", command], capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 0, result.stderr
@@ -52,7 +52,7 @@ def run_in_shell(stack: Stack, script: str) -> str:
 
 
 def test_every_component_is_healthy(stack):
-    """Status names all six with their pids; the command says the same and exits 0."""
+    """Status lists all six with their pids. The command prints the same and exits 0."""
     shown = stack.status()
 
     assert [(part.name, part.health) for part in shown] == [(name, "healthy") for name in COMPONENTS]
@@ -61,7 +61,7 @@ def test_every_component_is_healthy(stack):
 
 
 def test_the_checks_of_the_containers_find_what_this_api_answers(stack):
-    """docker-compose.yaml looks for three words of the answer with grep."""
+    """docker-compose.yaml greps the answer for three words."""
     services = yaml.safe_load((REPOSITORY / "docker-compose.yaml").read_text())["services"]
     asked = {
         name: services[name]["healthcheck"]["test"][1].partition("grep -q ")[2].strip("'")
@@ -86,7 +86,7 @@ def test_the_status_says_whether_purge_and_statistics_are_paused(stack):
 
 
 def test_the_api_takes_the_stacks_login_and_no_other(stack):
-    """The admin's random password gives a token that the API accepts; a guess does not."""
+    """The admin's random password yields a token that the API accepts. A guessed password does not."""
     version = call_api(stack.api_url, "GET", "/api/v2/version", token=stack.token())
     guess = {"username": "admin", "password": "admin"}  # pragma: allowlist secret
 
@@ -98,7 +98,7 @@ def test_the_api_takes_the_stacks_login_and_no_other(stack):
 
 
 def test_the_pool_bounds_work_on_the_source(stack):
-    """The pool of the shared settings exists with their number of slots."""
+    """The pool exists, with the number of slots in the shared settings."""
     shared = read_shared_settings()
 
     pool = call_api(stack.api_url, "GET", f"/api/v2/pools/{shared['STRONGROOM__POOL']}", token=stack.token())
@@ -116,7 +116,7 @@ def test_up_twice_is_once(stack):
 
 
 def test_the_exports_make_psql_and_airflow_work(stack):
-    """What `env` prints evaluates in bash; psql counts rows, the S3 client lists, airflow reads its own settings."""
+    """Bash can evaluate what `env` prints. Then psql counts rows, the S3 client lists, and airflow reads its own settings."""
     tables = run_in_shell(stack, "psql -XAtc \"SELECT count(*) FROM pg_tables WHERE schemaname = 'public'\"")
     home = run_in_shell(stack, "airflow config get-value core dags_folder 2> /dev/null; echo $AIRFLOW_HOME")
     listing = "import boto3, os; print(boto3.client('s3').list_objects_v2(Bucket=os.environ['STRONGROOM_BUCKET'])['KeyCount'])"
@@ -128,7 +128,7 @@ def test_the_exports_make_psql_and_airflow_work(stack):
 
 
 def test_the_exports_name_what_the_readme_promises(stack):
-    """All names that an auditor's shell relies on are there."""
+    """All variables that an auditor's shell needs are exported."""
     names = set(stack.environment())
 
     assert names >= {"PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE", "AIRFLOW_HOME", "STRONGROOM_BUCKET"}
@@ -151,7 +151,7 @@ def test_the_source_connection_is_the_archivers(stack):
 
 
 def test_secrets_are_for_the_owner_alone(stack):
-    """Files with passwords and keys are 0600, or lie in folders that are 0700."""
+    """Files with passwords and keys are 0600, or in folders that are 0700."""
     for secret in (stack.folder / "stack.json", stack.postgres.folder / "postgres.json", stack.home / "passwords.json"):
         assert secret.stat().st_mode & 0o077 == 0
     for folder in (stack.home, stack.staging, stack.logs, stack.object_store.folder):
@@ -159,7 +159,7 @@ def test_secrets_are_for_the_owner_alone(stack):
 
 
 def test_the_callers_surroundings_stay_outside(monkeypatch):
-    """Another Airflow's settings, another database's and store's variables and a ban on bytecode are not passed on."""
+    """Settings of another Airflow, variables of another database or store, and a ban on bytecode are not passed on."""
     for name in ("AIRFLOW__CORE__EXECUTOR", "AIRFLOW_HOME", "PGHOST", "AWS_PROFILE", "PYTHONDONTWRITEBYTECODE"):
         monkeypatch.setenv(name, "foreign")
     monkeypatch.setenv("STRONGROOM__HOT_RETENTION", "P60D")
@@ -171,7 +171,7 @@ def test_the_callers_surroundings_stay_outside(monkeypatch):
 
 
 def test_a_component_that_was_killed_comes_back_with_up(stack):
-    """Status says what is gone; up starts that one alone."""
+    """Status says which component is down. Up starts only that one."""
     before = {part.name: part.pid for part in stack.status()}
     os.kill(before["triggerer"], signal.SIGKILL)
     assert wait_until(lambda: {part.name: part.pid for part in stack.status()}["triggerer"] is None, timeout_seconds=5)
@@ -194,7 +194,7 @@ def test_commands_for_a_stack_that_never_was_end_in_one_error_with_a_hint(tmp_pa
 
 
 def test_down_leaves_no_process(stack):
-    """Each process of this stack is gone, other processes are not touched."""
+    """Each process of this stack is gone. Other processes are untouched."""
     bystander = subprocess.Popen(["sleep", "60"], start_new_session=True)
 
     result = run_local(stack, "down")
@@ -207,7 +207,7 @@ def test_down_leaves_no_process(stack):
     bystander.wait()
 
 
-@pytest.mark.exhaustive  # tests/system/demo goes on in what an interrupted demo left
+@pytest.mark.exhaustive  # tests/system/demo continues from what an interrupted demo left
 def test_up_finds_everything_again(stack):
     """Rows and secrets are kept while the stack is down."""
     stack.up()
