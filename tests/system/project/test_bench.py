@@ -1,4 +1,4 @@
-"""What the benches reckon of what they have measured; `make bench-scale` itself is no test."""
+"""What the benches compute from measurements. `make bench-scale` itself is not a test."""
 
 import re
 from dataclasses import replace
@@ -38,7 +38,7 @@ def missed(months) -> list[str]:
 
 
 def test_keys_that_wait_for_the_delete_are_not_under_way(tmp_path):
-    """Half a megabyte each of a part's lines and keys, and of the keys of a part that is through."""
+    """Half a megabyte each: the lines and the keys of one part, and the keys of a finished part."""
     archive = tmp_path / "public.calls.2026-05.0001"
     archive.mkdir()
     for name in ("part-00000.keys", "part-00001.jsonl.partial", "part-00001.keys"):
@@ -48,14 +48,14 @@ def test_keys_that_wait_for_the_delete_are_not_under_way(tmp_path):
 
 
 def test_a_goal_is_reached_at_its_bound():
-    """At most and at least both count the bound itself."""
+    """Both upper and lower limits include the limit itself."""
     figures = [(Goal("", 1.8, most=1.8), True), (Goal("", 1.81, most=1.8), False), (Goal("", 99, least=100), False)]
 
     assert [goal.reached for goal, _ in figures] == [reached for _, reached in figures]
 
 
 def test_the_goals_of_a_race_go_by_its_format_and_its_size():
-    """The chain takes 0.9 of the pipe's time and 0.9 of its CPU on the source; that is enough for JSON lines, not for parquet."""
+    """The chain takes 0.9 of the pipe's time and of its CPU on the source. That is enough for JSON lines, but not for parquet."""
 
     def missed_of(rows: int, format: str) -> int:
         course = Course(None, Partition.parse(Frequency.MONTHLY, "2026-05"), rows, original_mb=1000)
@@ -70,19 +70,19 @@ def test_the_goals_of_a_race_go_by_its_format_and_its_size():
 
     assert found == {
         (1_000_000, "jsonl"): 0,
-        (1_000_000, "parquet"): 1,  # of the source's CPU
+        (1_000_000, "parquet"): 1,  # the source's CPU
         (5_000_000, "jsonl"): 0,
         (5_000_000, "parquet"): 2,
     }
 
 
 def test_a_straight_series_with_a_start_of_its_own_reaches_all_goals():
-    """Airflow's own seconds lie at the beginning of the line and bend nothing."""
+    """Airflow's fixed overhead shifts the line but does not bend it."""
     assert missed([a_month(1, 10 + 15), a_month(5, 10 + 75), a_month(20, 10 + 300)]) == []
 
 
 def test_what_bends_or_grows_is_named():
-    """Time, memory and staging each have a goal of their own, wherever in the series it is missed."""
+    """Time, memory and staging each have their own goal, wherever in the series it is missed."""
     sound = [a_month(1, 25), a_month(5, 85), a_month(20, 310)]
 
     bent = missed([sound[0], replace(sound[1], seconds=100), sound[2]])
@@ -100,7 +100,7 @@ def test_what_bends_or_grows_is_named():
 
 
 def test_the_picture_shows_each_month_in_three_panels():
-    """It is well-formed, and each point lies inside of its panel with its figure beside it."""
+    """It is well-formed, and each point is inside its panel with its figure next to it."""
     months = [a_month(1, 25), a_month(5, 85), a_month(20, 310, memory_mb=171)]
 
     root = ElementTree.fromstring(picture(months))
@@ -114,7 +114,7 @@ def test_the_picture_shows_each_month_in_three_panels():
 
 
 def test_no_cpu_second_of_a_process_that_just_ended_is_lost(monkeypatch):
-    """The parent was read before the child ended, the child's own file was gone after; then a look finds neither's seconds."""
+    """The parent is read before the child ends, and then the child's file is gone. One pass would miss the child's seconds."""
 
     def stat(own: int, waited_for: int) -> list[str]:
         return [*["0"] * 11, str(own), "0", str(waited_for), "0"]

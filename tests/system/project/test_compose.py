@@ -1,7 +1,7 @@
 """docker-compose.yaml, checked without Docker: its form, its settings, its secrets, and the programs that it runs.
 
-No Docker engine is needed and none was ever used. What can run without one runs for real: the store's command line
-against SeaweedFS, the scripts of deploy/compose against PostgreSQL and the store, the certificates in a handshake.
+No Docker engine is needed, and none was ever used. Whatever can run without one does: the store's command line with
+SeaweedFS, the scripts of deploy/compose with PostgreSQL and the store, the certificates in a handshake.
 """
 
 # One file of more than 400 lines: every test reads the same docker-compose.yaml and the services in it.
@@ -49,10 +49,10 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 TEXT = (REPOSITORY / "docker-compose.yaml").read_text()
 AIRFLOW = ("airflow-database", "api-server", "scheduler", "dag-processor", "triggerer", "worker", "exporter")
 JOBS = ("prepare", "source-sample", "store-fsync", "store-bucket", "store-claim", "airflow-database")
-"""They do one thing and end; whether it was done well is their exit status, and others wait for it."""
+"""Services that do one thing and end. Other services wait for their exit status."""
 
 CELERY_KEYS = {"broker_url", "result_backend", "worker_concurrency"}
-"""Keys of section [celery]. The Celery provider describes them and is not installed here: the image brings it."""
+"""Keys of section [celery]. The Celery provider defines them; it comes with the image and is not installed here."""
 
 NOW = datetime(2026, 7, 1, tzinfo=timezone.utc)
 
@@ -61,27 +61,27 @@ _SECRET = re.compile(r"PASSWORD|SECRET|AUTH$|(FERNET|ENCRYPTION)_KEY")
 
 
 def required_variables() -> set[str]:
-    """Names without which compose refuses to start."""
+    """Variables without which compose refuses to start."""
     return {match["name"] for match in _VARIABLE.finditer(TEXT) if match["kind"] == ":?"}
 
 
 def filled_in(value: str) -> str:
-    """Replace variables as compose does: each secret by its own name, the rest by its default."""
+    """Replace variables as compose does: each secret by its name, every other by its default."""
     return _VARIABLE.sub(lambda match: match["rest"] if match["kind"] == ":-" else match["name"], value)
 
 
 def environment_of(service: str) -> dict[str, str]:
-    """What stands in a service's own `environment`, filled in."""
+    """A service's own `environment`, with variables replaced."""
     return {name: filled_in(str(value)) for name, value in SERVICES[service].get("environment", {}).items()}
 
 
 def mounts_of(service: str) -> dict[str, str]:
-    """What a service mounts, by target, without the mode."""
+    """A service's mounts by target, without the mode."""
     return {mount.split(":")[1]: mount.split(":")[0] for mount in SERVICES[service].get("volumes", ())}
 
 
 def load_script(name: str) -> ModuleType:
-    """Import a script of deploy/compose, which is no package."""
+    """Import a script of deploy/compose, which is not a package."""
     spec = importlib.util.spec_from_file_location(f"compose_{name}", SCRIPTS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -94,7 +94,7 @@ PREPARE = load_script("prepare")
 
 
 def prepare_volumes(root: Path, *, now: datetime = NOW) -> dict[Path, tuple[int, int]]:
-    """Run prepare as its container does, in folders of ours, and say whom it would have given what."""
+    """Run prepare as its container does, in the tests' folders, and return which owner each path would get."""
     for volume in PREPARE.OWNERS:
         (root / volume).mkdir(parents=True, exist_ok=True)
     given = {}
@@ -111,7 +111,7 @@ def prepare_volumes(root: Path, *, now: datetime = NOW) -> dict[Path, tuple[int,
 
 
 def test_the_file_is_what_the_compose_specification_calls_a_compose_file():
-    """Checked against the specification's own JSON schema, which check-jsonschema brings along."""
+    """Checked against the specification's own JSON schema, which comes with check-jsonschema."""
     shipped = distribution("check-jsonschema").locate_file("check_jsonschema/builtin_schemas/vendor/compose-spec.json")
     schema = json.loads(Path(shipped).read_text())
 
@@ -122,13 +122,13 @@ def test_the_file_is_what_the_compose_specification_calls_a_compose_file():
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_image_is_pinned_by_version(service: str):
-    """A tag that says a version, down to the last number that its publisher counts; a digest may follow."""
+    """The tag is a full version, with every number that its publisher uses. A digest may follow."""
     assert re.fullmatch(r"[\w./-]+:\d+(\.\d+)+(-[\w.]+)?(@sha256:[0-9a-f]{64})?", SERVICES[service]["image"])
 
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_no_health_check_starts_an_airflow(service: str):
-    """`airflow jobs check` takes seconds of a core; the one check that starts a Python comes every five minutes."""
+    """`airflow jobs check` takes seconds of CPU. Only one check starts a Python, and it runs every five minutes."""
     check = SERVICES[service].get("healthcheck", {"test": ["NONE"], "interval": "15s"})
     words = " ".join(check["test"])
 
@@ -138,7 +138,7 @@ def test_no_health_check_starts_an_airflow(service: str):
 
 
 def test_nothing_is_mounted_that_another_user_may_not_read():
-    """After a clone under umask 077 the repository's files are for their owner alone: containers read copies."""
+    """After a clone under umask 077 only the owner can read the repository's files, so containers read copies."""
     mounted = [source for service in SERVICES for source in mounts_of(service).values() if source.startswith(".")]
     copies = [line for line in (REPOSITORY / "Dockerfile").read_text().splitlines() if line.startswith("COPY")]
 
@@ -148,13 +148,13 @@ def test_nothing_is_mounted_that_another_user_may_not_read():
 
 
 def test_a_job_leaves_no_volume_behind():
-    """The store's image declares one at /data; whoever mounts nothing there gets a new one at each start."""
+    """The store's image declares a volume at /data. A service that mounts nothing there gets a new one at each start."""
     for name in ("store", "store-fsync"):
         assert "/data" in {*mounts_of(name), *SERVICES[name].get("tmpfs", ())}
 
 
 def test_the_image_gets_the_versions_that_the_tests_ran_with():
-    """Its lock is a part of requirements.lock, installed by hashes."""
+    """The image's lock is a subset of requirements.lock, installed with hashes."""
     image, tested = (
         set(re.findall(r"^([\w.-]+)(?:\[.*\])?==([\w.]+)", path.read_text(), re.MULTILINE))
         for path in (SCRIPTS / "requirements.lock", REPOSITORY / "requirements.lock")
@@ -167,7 +167,7 @@ def test_the_image_gets_the_versions_that_the_tests_ran_with():
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_service_has_a_health_check_or_is_a_job_that_others_wait_for(service: str):
-    """A job ends, is not restarted, and at least one service starts only when it ended well."""
+    """A job ends and is not restarted, and at least one service starts only after it succeeded."""
     definition = SERVICES[service]
     if service not in JOBS:
         assert definition["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
@@ -183,7 +183,7 @@ def test_every_service_has_a_health_check_or_is_a_job_that_others_wait_for(servi
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_dependency_exists_and_can_come_true(service: str):
-    """Healthy is said of services with a check, completed of jobs."""
+    """Services with a health check become healthy; jobs complete."""
     for needed, how in SERVICES[service].get("depends_on", {}).items():
         expected = "service_completed_successfully" if needed in JOBS else "service_healthy"
         assert (needed, how["condition"]) == (needed, expected)
@@ -197,7 +197,7 @@ def test_every_named_volume_is_declared_and_every_declared_one_is_used():
 
 
 def test_every_network_is_declared_and_only_worker_and_exporter_are_in_both():
-    """Airflow's control side and the data side meet in the tasks, and in what counts both."""
+    """Only the tasks and the exporter need both Airflow's control side and the data side."""
     networks = {name: set(service.get("networks", ())) for name, service in SERVICES.items()}
 
     assert set().union(*networks.values()) == set(COMPOSE["networks"])
@@ -213,7 +213,7 @@ def test_nothing_is_published_beyond_loopback():
 
 
 def test_all_workers_share_one_staging_volume_in_the_folder_that_the_settings_name():
-    """A file that one task stages is read by the next, on whichever worker."""
+    """The next task must read a file that one task staged, on any worker."""
     assert mounts_of("worker")[environment_of("worker")["STRONGROOM__STAGING"]] == "staging"
     assert "container_name" not in SERVICES["worker"]
 
@@ -223,7 +223,7 @@ def test_all_workers_share_one_staging_volume_in_the_folder_that_the_settings_na
 
 @cache
 def described_settings() -> dict[str, set[str]]:
-    """Sections and keys that this Airflow describes."""
+    """Sections and keys that this Airflow defines."""
     described = distribution("apache-airflow-core").locate_file("airflow/config_templates/config.yml")
     description = yaml.safe_load(Path(described).read_text())
     return {section: set(content["options"]) for section, content in description.items()}
@@ -231,7 +231,7 @@ def described_settings() -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("source", ["deploy/airflow.env", *AIRFLOW])
 def test_every_airflow_setting_exists_in_airflow(source: str):
-    """A misspelt AIRFLOW__SECTION__KEY is silently ignored by Airflow, so it is found here."""
+    """Airflow silently ignores a misspelt AIRFLOW__SECTION__KEY, so this test looks for them."""
     described = described_settings() | {
         "celery": CELERY_KEYS,
         "celery_broker_transport_options": {"visibility_timeout"},
@@ -246,7 +246,7 @@ def test_every_airflow_setting_exists_in_airflow(source: str):
 
 
 def test_both_stacks_share_one_set_of_settings():
-    """The local stack has every shared setting with the shared value; compose reads the same file and changes none."""
+    """The local stack has every shared setting with its shared value. Compose reads the same file and changes nothing."""
     shared = read_shared_settings()
 
     local = local_settings(
@@ -264,7 +264,7 @@ def test_both_stacks_share_one_set_of_settings():
 
 
 def test_both_stacks_set_the_same_variables_apart_from_where_and_how_many():
-    """What the local stack decides for itself, compose decides too, or has no need to."""
+    """Compose sets whatever the local stack sets for itself, or does not need it."""
     own = (
         local_settings(
             Path("home"),
@@ -289,7 +289,7 @@ def test_both_stacks_set_the_same_variables_apart_from_where_and_how_many():
 
 @pytest.mark.parametrize("service", AIRFLOW)
 def test_every_strongroom_variable_is_a_setting(service: str):
-    """load_settings refuses what it does not know; TLS stays required."""
+    """load_settings refuses unknown variables. TLS stays required."""
     variables = {**read_shared_settings(), **environment_of(service)}
     strongroom = {name: value for name, value in variables.items() if name.startswith(PREFIX)}
 
@@ -304,7 +304,7 @@ def test_every_strongroom_variable_is_a_setting(service: str):
 
 
 def test_the_worker_alone_has_all_connections_that_the_settings_name():
-    """Four connections with four rights, each encrypted and checked against the authority; the exporter reads with two."""
+    """Four connections with different rights, each encrypted and verified with the CA. The exporter reads with two of them."""
     connections = {
         service: {name.removeprefix("AIRFLOW_CONN_").lower() for name in environment_of(service) if "_CONN_" in name}
         for service in SERVICES
@@ -324,7 +324,7 @@ def test_the_worker_alone_has_all_connections_that_the_settings_name():
     [("worker", "SOURCE", "ARCHIVER"), ("worker", "RESTORE", "RESTORER"), ("exporter", "SOURCE", "READER")],
 )
 def test_each_database_connection_logs_in_as_its_role_and_checks_the_server(service: str, name: str, role: str):
-    """Its extra holds options of libpq; the certificate lies where the trust volume is mounted."""
+    """Its extra holds libpq options. The certificate is where the trust volume is mounted."""
     variables = environment_of(service)
     connection = json.loads(variables[f"AIRFLOW_CONN_STRONGROOM_{name}"])
     options = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
@@ -342,7 +342,7 @@ def test_each_database_connection_logs_in_as_its_role_and_checks_the_server(serv
     [("worker", "STORE", "archiver"), ("worker", "PURGE", "purger"), ("exporter", "STORE", "reader")],
 )
 def test_the_store_connections_use_the_keys_that_the_store_was_given(service: str, name: str, identity: str):
-    """One identity each, the same key on both sides."""
+    """Each uses one identity, with the same key on both sides."""
     connection = json.loads(environment_of(service)[f"AIRFLOW_CONN_STRONGROOM_{name}"])
     given = environment_of("prepare")
 
@@ -355,7 +355,7 @@ def test_the_store_connections_use_the_keys_that_the_store_was_given(service: st
 
 
 def test_the_example_names_exactly_the_variables_that_compose_requires():
-    """And gives none of them a value; what has a default stands below as a comment."""
+    """And gives none of them a value. Variables with a default follow as comments."""
     example = (REPOSITORY / ".env.example").read_text()
     optional = {match["name"]: match["rest"] for match in _VARIABLE.finditer(TEXT) if match["kind"] == ":-"}
 
@@ -365,14 +365,14 @@ def test_the_example_names_exactly_the_variables_that_compose_requires():
 
 
 def test_every_variable_is_required_or_has_a_default():
-    """Compose fills in nothing for one that is missing, with no more than a warning."""
+    """Compose replaces a missing variable by an empty string and only warns."""
     assert {match["kind"] for match in _VARIABLE.finditer(TEXT)} == {":?", ":-"}
-    # What is left are dollars for the container's own shell.
+    # The remaining dollar signs are for the container's own shell.
     assert re.findall(r"(?<!\$)\$(?!\$)", _VARIABLE.sub("", TEXT).replace("$$", "")) == []
 
 
 def test_no_secret_stands_in_the_file():
-    """Whatever is named like a secret is a required variable and nothing else; passwords in addresses too."""
+    """Every value named like a secret is just a required variable. So are passwords in addresses."""
     literal = [
         (service, name)
         for service, definition in SERVICES.items()
@@ -389,7 +389,7 @@ def test_no_secret_stands_in_the_file():
 
 
 def test_the_env_file_is_never_committed_nor_sent_to_the_builder():
-    """Git and Docker both leave it out."""
+    """Both Git and Docker ignore it."""
     ignored = subprocess.run(["git", "check-ignore", "-q", ".env"], cwd=REPOSITORY, check=False)
 
     assert ignored.returncode == 0
@@ -398,7 +398,7 @@ def test_the_env_file_is_never_committed_nor_sent_to_the_builder():
 
 
 def test_make_env_draws_every_secret_once_and_keeps_them_from_others(tmp_path: Path):
-    """A second call leaves the first one's secrets alone."""
+    """A second call keeps the first one's secrets."""
     (tmp_path / "deploy" / "compose").mkdir(parents=True)
     for name in (".env.example", "deploy/compose/make-env"):
         (tmp_path / name).write_bytes((REPOSITORY / name).read_bytes())
@@ -423,7 +423,7 @@ def test_make_env_draws_every_secret_once_and_keeps_them_from_others(tmp_path: P
 
 
 def test_prepare_gives_each_volume_and_file_to_the_one_user_who_reads_it(tmp_path: Path):
-    """Keys, identities and passwords are for their owner alone; the authority's certificate is for everybody."""
+    """Only their owner can read keys, identities and passwords. Everybody can read the CA certificate."""
     given = prepare_volumes(tmp_path)
 
     modes = {path.relative_to(tmp_path): stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*.*")}
@@ -436,7 +436,7 @@ def test_prepare_gives_each_volume_and_file_to_the_one_user_who_reads_it(tmp_pat
 
 
 def test_prepare_keeps_certificates_that_are_good_and_renews_those_that_are_not(tmp_path: Path):
-    """A restart changes no key; shortly before the end, or when a file is lost, all are made anew."""
+    """A restart changes no key. Shortly before expiry, or if a file is lost, all are created again."""
     key = tmp_path / "source-tls" / "server.key"
     prepare_volumes(tmp_path)
     first = key.read_bytes()
@@ -455,7 +455,7 @@ def test_prepare_keeps_certificates_that_are_good_and_renews_those_that_are_not(
 
 @pytest.mark.parametrize(("host", "volume"), [("source", "source-tls"), ("store", "store-config")])
 def test_each_server_proves_its_name_and_no_other(tmp_path: Path, host: str, volume: str):
-    """In the compose network it has its service's name, from this machine it is localhost."""
+    """In the compose network it has its service's name. From this machine it is localhost."""
     assert host in SERVICES
     prepare_volumes(tmp_path, now=datetime.now(timezone.utc))
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -469,7 +469,7 @@ def test_each_server_proves_its_name_and_no_other(tmp_path: Path, host: str, vol
 
 
 def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> None:
-    """Let both sides of a TLS connection talk in memory until the client is content."""
+    """Run both sides of a TLS handshake in memory until the client accepts it."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     serving = server.wrap_bio(to_server, to_client, server_side=True)
     asking = client.wrap_bio(to_client, to_server, server_hostname=name)
@@ -481,7 +481,7 @@ def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> No
 
 
 def test_the_store_has_the_identities_of_the_local_stack_with_the_same_rights(object_store: ObjectStore):
-    """The policies of deploy/s3, in both; but compose has nobody who may do everything, and its staging is a volume."""
+    """Both use the policies of deploy/s3. But compose has no administrator identity, and its staging is a volume."""
     ours = PREPARE.describe_identities(environment_of("prepare"))
     local = json.loads((object_store.folder / "identities.json").read_text())
 
@@ -505,7 +505,7 @@ class RunningStore(NamedTuple):
     ports: dict[str, int]
 
     def client(self, identity: str) -> BaseClient:
-        """An S3 client of one identity, which trusts the authority and nothing else."""
+        """An S3 client of one identity that trusts only our CA."""
         keys = environment_of("prepare")
         return boto3.client(
             "s3",
@@ -520,7 +520,7 @@ class RunningStore(NamedTuple):
 
 @pytest.fixture(scope="module")
 def store(session_folder: Path) -> Iterator[RunningStore]:
-    """Start SeaweedFS as compose does, on ports of its own and on loopback."""
+    """Start SeaweedFS as compose does, on separate ports and on loopback."""
     root = session_folder / "compose"
     prepare_volumes(root, now=datetime.now(timezone.utc))
     roles = ("s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc")
@@ -532,7 +532,7 @@ def store(session_folder: Path) -> Iterator[RunningStore]:
         for option in SERVICES["store"]["command"]
         if not option.startswith("-s3.port=")
     ]
-    # Relative, because the name of a socket may have 107 bytes and no more.
+    # Relative, because a socket's path may have at most 107 bytes.
     sockets = [f"-{part}.localSocket={part}.sock" for part in ("s3", "filer")]
     process = spawn(
         [find_weed(), *options, *(f"-{role}={port}" for role, port in running.ports.items()), *sockets],
@@ -545,7 +545,7 @@ def store(session_folder: Path) -> Iterator[RunningStore]:
         assert process.poll() is None, (root / "store.log").read_text()[-2000:]
         yield running
     finally:
-        # Asked politely it takes 20 s to end; nobody needs this one's data.
+        # After SIGTERM it takes 20 s to end, and its data is not needed.
         process.kill()
         process.wait()
         for port in running.ports.values():
@@ -554,7 +554,7 @@ def store(session_folder: Path) -> Iterator[RunningStore]:
 
 
 def answers(running: RunningStore) -> bool:
-    """Whether the store takes requests."""
+    """Whether the store accepts requests."""
     try:
         running.client("keeper").head_bucket(Bucket="not-there-yet")
     except BotoCoreError:
@@ -626,7 +626,7 @@ def test_the_archiver_writes_encrypted_objects_and_deletes_none_and_the_purger_t
 
 
 def test_the_check_of_the_store_leaves_no_line_in_its_log(store: RunningStore):
-    """It asks every ten seconds, for years; a handshake that breaks off on the TLS port is a line each time."""
+    """The check runs every ten seconds for years, and each aborted handshake on the TLS port logs a line."""
     [*_, port] = SERVICES["store"]["healthcheck"]["test"]
     assert int(port) == 8333 + 10_000, "SeaweedFS's own choice for the gRPC port of the S3 server"
     log = store.root / "store.log"
@@ -643,14 +643,14 @@ def test_the_check_of_the_store_leaves_no_line_in_its_log(store: RunningStore):
 
 
 def test_a_stranger_in_the_network_gets_nothing_from_the_store(store: RunningStore):
-    """Neither plain HTTP, nor a request without credentials, nor a gRPC port without a certificate."""
+    """Not over plain HTTP, not without credentials, and not from a gRPC port without a certificate."""
     port = store.ports["s3.port"]
     trusting = ssl.create_default_context(cafile=store.root / "trust" / "authority.crt")
     anonymous = ask_https(port, trusting, b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
 
     assert b" 403 " in anonymous.splitlines()[0]
     assert b" 400 " in ask_plainly(port, b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n").splitlines()[0]
-    # In HTTP/2's own words: hello, and settings. A server without mTLS answers with its settings.
+    # The HTTP/2 preface and a SETTINGS frame. A server without mTLS answers with its own SETTINGS.
     greeting = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
     assert ask_plainly(store.ports["s3.port.grpc"], greeting)[3:4] != b"\x04"
     trusting.set_alpn_protocols(["h2"])
@@ -659,7 +659,7 @@ def test_a_stranger_in_the_network_gets_nothing_from_the_store(store: RunningSto
 
 
 def ask_https(port: int, context: ssl.SSLContext, request: bytes) -> bytes:
-    """Send bytes over TLS and give what comes back."""
+    """Send bytes over TLS and return the answer."""
     with (
         socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as connection,
@@ -669,7 +669,7 @@ def ask_https(port: int, context: ssl.SSLContext, request: bytes) -> bytes:
 
 
 def ask_plainly(port: int, request: bytes) -> bytes:
-    """Send bytes without TLS and give what comes back; nothing when the server hangs up."""
+    """Send bytes without TLS and return the answer; empty if the server hangs up."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(request)
         try:
@@ -682,7 +682,7 @@ def ask_plainly(port: int, request: bytes) -> bytes:
 
 
 def test_the_sample_job_creates_tables_roles_and_rows_and_may_run_again(source: str):
-    """With the variables that compose gives it, apart from the address of the server."""
+    """It runs with the variables that compose gives it, except the server's address."""
     given = environment_of("source-sample")
     server = psycopg.conninfo.conninfo_to_dict(source)
     variables = {
@@ -709,7 +709,7 @@ def test_the_sample_job_creates_tables_roles_and_rows_and_may_run_again(source: 
 
 
 def test_the_claim_job_claims_the_store_at_the_first_start_and_never_again(store: RunningStore, source: str):
-    """A bucket that was emptied meanwhile must not look like a new one after the next start."""
+    """A bucket that was emptied meanwhile must not pass for a new one at the next start."""
     server = psycopg.conninfo.conninfo_to_dict(source)
     variables = {
         **environment_of("store-claim"),
@@ -741,7 +741,7 @@ def test_the_claim_job_claims_the_store_at_the_first_start_and_never_again(store
 
 
 def test_both_stacks_run_the_same_versions():
-    """The images have the versions that the lock gives the local stack."""
+    """The images have the versions that the lock sets for the local stack."""
     dockerfile = (REPOSITORY / "Dockerfile").read_text()
 
     assert f"ARG AIRFLOW_VERSION={version('apache-airflow')}\n" in dockerfile
@@ -753,7 +753,7 @@ def test_both_stacks_run_the_same_versions():
 
 
 def test_the_image_is_built_once_and_ends_as_its_own_user():
-    """Services that only use it neither build it again nor fetch a stranger's of that name; root is not its user."""
+    """Services that only use the image neither build it again nor pull a foreign one of that name. It does not run as root."""
     users = {name: service for name, service in SERVICES.items() if service["image"].startswith("strongroom:")}
 
     assert [name for name, service in SERVICES.items() if "build" in service] == ["prepare"]
@@ -764,7 +764,7 @@ def test_the_image_is_built_once_and_ends_as_its_own_user():
 
 
 def test_everything_that_the_dockerfile_copies_exists_and_reaches_the_builder():
-    """.dockerignore leaves out all but what is named in it."""
+    """.dockerignore excludes everything that it does not name."""
     copied = re.findall(r"^COPY (?:--\S+ )*(.+) \S+$", (REPOSITORY / "Dockerfile").read_text(), re.MULTILINE)
     sources = {Path(source) for line in copied for source in line.split()}
     sent = {Path(line[1:]) for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line.startswith("!")}
@@ -775,7 +775,7 @@ def test_everything_that_the_dockerfile_copies_exists_and_reaches_the_builder():
 
 
 def test_what_the_jobs_run_is_in_the_image():
-    """Scripts are copied to where the commands call them."""
+    """Scripts are copied to the paths that the commands use."""
     assert "COPY --chmod=755 deploy/compose /opt/strongroom/compose\n" in (REPOSITORY / "Dockerfile").read_text()
     called = re.findall(r"/opt/strongroom/compose/([\w.]+)", TEXT)
 

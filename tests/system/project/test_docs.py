@@ -1,4 +1,4 @@
-"""The documentation leads somewhere: each link has its page and its heading, and each page that the code names is there."""
+"""The documentation has no dead links: every linked page and heading exists, and so does every page that the code names."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ PAGES = [path for path in TRACKED if path.suffix == ".md"]
 
 
 def headings(page: Path) -> set[str]:
-    """The anchors of a page, as Git hosts make them."""
+    """The anchors of a page, as Git hosts generate them."""
     titles = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
 
 
 def dead_links(page: Path) -> list[str]:
-    """Links of a page to a file or a heading of the repository that does not exist."""
+    """A page's links to files or headings of the repository that do not exist."""
     dead = []
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         path, _, anchor = link.partition("#")
@@ -37,7 +37,7 @@ def dead_links(page: Path) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_each_link_leads_somewhere(page: Path) -> None:
-    """Also to a heading."""
+    """Links to headings too."""
     assert dead_links(page) == []
 
 
@@ -55,7 +55,7 @@ def test_each_page_that_something_names_is_there() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_each_path_that_a_page_names_is_there(page: Path) -> None:
-    """Files and folders of the repository, from its root, as a reader would look for them."""
+    """Files and folders, by their path from the repository's root."""
     if page.name == "CHANGELOG.md":
         return
     roots = "bench|dags|deploy|include|local|plugins|tests"
@@ -66,7 +66,7 @@ def test_each_path_that_a_page_names_is_there(page: Path) -> None:
 
 @pytest.mark.parametrize("name", ["how-it-works", "testing"])
 def test_each_module_that_a_page_names_is_there(name: str) -> None:
-    """These two pages name the modules of the domain without the folder that all of them are in."""
+    """These two pages name the domain's modules without their common folder."""
     page = REPOSITORY / "docs" / "explain" / f"{name}.md"
     roots = (REPOSITORY, REPOSITORY / "include" / "strongroom")
     modules = re.findall(r"`((?:\w+/)+\w+\.py)`", page.read_text())
@@ -76,7 +76,7 @@ def test_each_module_that_a_page_names_is_there(name: str) -> None:
 
 
 def test_the_page_that_a_guard_names_stays() -> None:
-    """The text of the guard's function lies in databases, where it is compared byte for byte: the page cannot move."""
+    """The guard function's text is stored in databases and compared byte for byte there, so the page cannot move."""
     source = Path(guard.__file__).read_text()
 
     assert "See docs/partitions.md of Strongroom" in source

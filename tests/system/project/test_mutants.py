@@ -1,4 +1,4 @@
-"""What `make mutants` breaks: Python and the SQL in its strings, and nothing that only speaks."""
+"""What `make mutants` changes: Python and the SQL in its strings, but no messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `make lint` asks of requirements.lock, and that each script of ours is one."""
+"""What `make lint` requires of requirements.lock, and that our shell scripts have no syntax errors."""
 
 from __future__ import annotations
 
@@ -51,5 +51,5 @@ def test_a_lock_that_is_not_in_order_is_refused(tmp_path, lock, fault):
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_every_script_can_be_read_to_its_end(script):
-    """A shell reads a line when it comes to it: a fault behind an early exit is met on another machine."""
+    """A shell parses a line only when it gets there, so an error after an early exit would show up only on another machine."""
     assert subprocess.run(["bash", "-n", script], capture_output=True, text=True, check=False).stderr == ""

@@ -1,4 +1,4 @@
-"""deploy/make-venv in a project of two tiny packages, one of which calls itself uv, from a package index in a folder."""
+"""deploy/make-venv in a project with two tiny packages, one of them named uv, from a package index in a folder."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Project:
         (folder / "requirements.lock").write_text("".join(locked))
 
     def package(self, name: str, files: dict[str, str]) -> str:
-        """Put a wheel into the index, and give its line in the lock."""
+        """Put a wheel into the index, and return its line in the lock."""
         path = self.folder / "index" / name / f"{name}-1.0-py3-none-any.whl"
         path.parent.mkdir(parents=True)
         about = f"{name}-1.0.dist-info"
@@ -58,13 +58,13 @@ class Project:
         with zipfile.ZipFile(path, "w") as wheel:
             for file, text in {**files, **described}.items():
                 member = zipfile.ZipInfo(file)
-                member.external_attr = 0o100755 << 16  # a regular file that may be run
+                member.external_attr = 0o100755 << 16  # a regular, executable file
                 wheel.writestr(member, text)
         (path.parent / "index.html").write_text(f'<a href="{path.name}">{path.name}</a>')
         return f"{name}==1.0 \\\n    --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
 
     def set_up(self, uv_status: int = 0) -> str:
-        """Run make-venv and give what it says."""
+        """Run make-venv and return its output."""
         done = subprocess.run(
             [self.folder / "deploy" / "make-venv"],
             env={
@@ -83,7 +83,7 @@ class Project:
         return done.stderr
 
     def installed(self) -> set[str]:
-        """The names of what pip finds in the virtual environment."""
+        """The names of the packages that pip finds in the virtual environment."""
         found = self.folder.glob(".venv/lib/*/site-packages/*.dist-info")
         return {path.name.partition("-")[0] for path in found} - {"pip", "setuptools"}
 
@@ -94,7 +94,7 @@ def project(tmp_path: Path) -> Project:
 
 
 def test_the_lock_is_installed_by_the_uv_that_it_pins_from_where_pip_looks(project: Project):
-    """Hashes are demanded of uv too, and the second time there is nothing to do."""
+    """uv too must match its hash, and a second run has nothing to do."""
     said = project.set_up()
 
     first, second = project.calls.read_text().splitlines()
@@ -109,7 +109,7 @@ def test_the_lock_is_installed_by_the_uv_that_it_pins_from_where_pip_looks(proje
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment as make-venv makes it first; making one takes seconds, and copying it none."""
+    """A virtual environment as make-venv first creates it. Creating one takes seconds; copying it is quick."""
     folder = tmp_path_factory.mktemp("made") / ".venv"
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     (folder / "strongroom-made").touch()
@@ -118,13 +118,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def begun(project: Project, made: Path) -> Project:
-    """A project whose set-up was broken off once the virtual environment was made."""
+    """A project whose set-up was interrupted after the virtual environment was created."""
     shutil.copytree(made, project.folder / ".venv", symlinks=True)
     return project
 
 
 def test_pip_installs_the_lock_where_uv_fails(begun: Project):
-    """As behind an index that only pip's own settings reach."""
+    """As with an index that only pip's own settings name."""
     project = begun
     said = project.set_up(uv_status=1)
 

@@ -1,4 +1,4 @@
-"""What the shell of whoever runs the tests holds."""
+"""The tests are isolated from the caller's shell."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHOW = "import json, os, tests.conftest; print(json.dumps(dict(os.environ)))"
 
 
 def test_the_tests_hear_nothing_of_a_stack_that_the_shell_talks_to():
-    """`eval "$(make -s env)"` exports settings, connections and addresses; another database or store may be set too."""
+    """`eval "$(make -s env)"` exports settings, connections and addresses. Another database or store may be set too."""
     shell = {
         "STRONGROOM__POOL": "theirs",
         "STRONGROOM_CONFIG": "/theirs.yaml",
