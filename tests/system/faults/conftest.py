@@ -1,4 +1,4 @@
-"""Places for scenarios, and the table that the fault matrix prints at its end."""
+"""Scenes for scenarios, and the table that the fault matrix prints at the end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="module")
 def scene(postgres: PostgresServer, object_store: ObjectStore, tmp_path_factory: Any) -> Iterator[Scene]:
-    """A database and a bucket for all scenarios of a module; each has a table and a prefix of its own in them."""
+    """A database and a bucket for all scenarios of a module. Each scenario has its own table and prefix."""
     name = f"faults_{next(_numbers)}"
     with psycopg.connect(postgres.conninfo(), autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
@@ -32,6 +32,6 @@ def scene(postgres: PostgresServer, object_store: ObjectStore, tmp_path_factory:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The table is printed at the end of each run that has some of these tests."""
+    """Make each run that includes some of these tests print the table at its end."""
     if not config.pluginmanager.is_registered(reporting):
         config.pluginmanager.register(reporting)

@@ -1,4 +1,4 @@
-"""The fault matrix: what was broken, how often, and what became of the rows."""
+"""The fault matrix: what was broken, how often, and what happened to the rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HEAD = (
 
 
 class Note(NamedTuple):
-    """What one run of a scenario found. It travels between processes, so it holds plain values only."""
+    """What one run of a scenario found. It is sent between processes, so it holds only plain values."""
 
     scenario: str
     faults: int
@@ -31,21 +31,21 @@ class Note(NamedTuple):
 
 
 class Notebook:
-    """Collects what the scenarios of a test find; may be told from several threads."""
+    """Collects what the scenarios of a test find. Thread-safe."""
 
     def __init__(self) -> None:
         self._notes: list[Note] = []
         self._lock = threading.Lock()
 
     def note(self, scenario: str, tally: Tally, *, recovered: str, faults: int = 1) -> None:
-        """Add one run of a scenario, before anybody judges it."""
+        """Add one run of a scenario, before it is known to pass or fail."""
         lost = len(tally.lost) + len(tally.altered) + len(tally.doubled)
         note = Note(scenario, faults, tally.at_risk, lost, len(tally.resurrected), recovered)
         with self._lock:
             self._notes.append(note)
 
     def take(self) -> list[Note]:
-        """Give what was noted since the last time."""
+        """Return the notes added since the last call."""
         with self._lock:
             taken, self._notes = self._notes, []
         return taken
@@ -73,7 +73,7 @@ class Line:
 
 
 def table(notes: Iterable[Note]) -> Iterator[str]:
-    """The matrix in Markdown, a line for each scenario in the order of their first notes."""
+    """The matrix in Markdown: a line for each scenario, in the order of first notes."""
     lines: dict[str, Line] = {}
     total = Line()
     for note in notes:
@@ -104,4 +104,4 @@ def write_table(page: Path, lines: Iterable[str]) -> None:
 
 
 MATRIX = Notebook()
-"""Of this process."""
+"""This process's notes."""

@@ -1,7 +1,7 @@
-"""How far a run of the fault matrix has come: which tests and moments are under way, and how much is left.
+"""Progress of a fault matrix run: which tests and moments are running, and how much time is left.
 
-The processes that run tests append events to one file; the process that reports reads it. What each test took last time
-lies in ``expected.json``: it puts the longest first, and tells how much is left.
+The processes that run tests append events to one file, and the reporting process reads it. ``expected.json`` records how
+long each test took last time. It is used to start the longest first and to estimate the time left.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ _USUAL_SECONDS = 5.0
 
 
 class Teller:
-    """Appends events of this process to the file of the run, if there is one."""
+    """Appends this process's events to the run's file, if there is one."""
 
     def __init__(self) -> None:
         self.path: Path | None = None
 
     def tell(self, event: str, test: str, number: int = 0) -> None:
-        """Add one event; a line this short is appended whole, whoever else writes."""
+        """Add one event. A line this short is appended atomically, even if other processes write too."""
         if self.path is None:
             return
         with self.path.open("a") as file:
             file.write(json.dumps([event, test, number, time.time()]) + "\n")
 
     def moments(self, number: int) -> None:
-        """Say how many moments the current test has."""
+        """Report how many moments the current test has."""
         self.tell("moments", current_test(), number)
 
     def moment(self) -> None:
-        """Say that one of them is done."""
+        """Report that one moment is done."""
         self.tell("moment", current_test())
 
 
@@ -46,18 +46,18 @@ TELLER = Teller()
 
 
 def current_test() -> str:
-    """The test that this process runs; pytest keeps its id in the environment."""
+    """The test that this process runs. pytest keeps its id in the environment."""
     return plain_id(os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0])
 
 
 def plain_id(node_id: str) -> str:
-    """A test's id without the group that it shares a process with."""
+    """A test's id without its xdist group."""
     return node_id.partition("@")[0]
 
 
 @dataclass
 class Spent:
-    """What a test took: wall seconds and moments."""
+    """The cost of a test: wall-clock seconds and moments."""
 
     seconds: float = 0.0
     moments: int = 1
@@ -68,13 +68,13 @@ def _expected_file() -> Path:
 
 
 def read_expected() -> dict[str, Spent]:
-    """What each test took last time."""
+    """The cost of each test last time."""
     path = _expected_file()
     return {test: Spent(*spent) for test, spent in json.loads(path.read_text()).items()} if path.exists() else {}
 
 
 def write_expected(spent: dict[str, Spent]) -> None:
-    """Keep what each test took, a line for each."""
+    """Write the cost of each test, one line per test."""
     lines = [f"  {json.dumps(test)}: {json.dumps([one.seconds, one.moments])}" for test, one in sorted(spent.items())]
     _expected_file().write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
@@ -85,7 +85,7 @@ class _Test:
     begun: float | None = None
     ended: float | None = None
     moments: int | None = None
-    """None until the test has said how many there are."""
+    """None until the test has reported how many there are."""
     done: int = 0
 
     @property
@@ -103,9 +103,9 @@ class Progress:
     """Follows the events of a run.
 
     Args:
-        tests: Ids of the tests that will run.
+        tests: The ids of the tests that will run.
         processes: How many processes share them.
-        clock: The time in seconds.
+        clock: Returns the time in seconds.
     """
 
     def __init__(self, tests: Collection[str], processes: int, clock: Callable[[], float] = time.time) -> None:
@@ -116,7 +116,7 @@ class Progress:
         self._tests = {test: _Test(expected.get(test, Spent(_USUAL_SECONDS))) for test in tests}
 
     def take(self, line: str) -> None:
-        """Take in one event."""
+        """Process one event."""
         event, name, number, at = json.loads(line)
         test = self._tests.setdefault(name, _Test(Spent()))
         if event == "begin":
@@ -130,7 +130,7 @@ class Progress:
             test.done += 1
 
     def spent(self) -> dict[str, Spent]:
-        """What each test took that has ended."""
+        """The cost of each test that has ended."""
         return {
             name: Spent(round(test.ended - test.begun, 1), test.total)
             for name, test in self._tests.items()
@@ -138,7 +138,7 @@ class Progress:
         }
 
     def line(self) -> str:
-        """Where the run is, in one line."""
+        """The state of the run, in one line."""
         tests = self._tests.values()
         ended = sum(test.ended is not None for test in tests)
         done, total = sum(test.done for test in tests), sum(test.total for test in tests)
@@ -154,7 +154,7 @@ class Progress:
         )
 
     def _left(self) -> str:
-        """What is left by what the tests took last time, corrected by what this machine took for those that ended."""
+        """Time left: what the tests took last time, scaled by how long finished tests took on this machine."""
         now = self._clock()
         was = sum(test.expected.seconds * test.share_done for test in self._tests.values())
         took = sum(
@@ -169,7 +169,7 @@ class Progress:
 
 
 def _short(test: str) -> str:
-    """A test's id that fits beside others in a line."""
+    """A short form of a test's id, so that several fit in a line."""
     file, _, name = test.rpartition("/")[2].partition("::")
     name, bracket, parameters = name.removeprefix("test_").partition("[")
     if len(name) > _NAME_LENGTH:
@@ -182,7 +182,7 @@ def _minutes(seconds: float) -> str:
 
 
 class Follower:
-    """Reads the file of events in a thread, and says where the run is, at least twice a minute."""
+    """Reads the file of events in a thread, and prints the state of the run at least twice a minute."""
 
     def __init__(self, path: Path, progress: Progress, say: Callable[[str], None]) -> None:
         self._path, self._progress, self._say = path, progress, say
@@ -192,7 +192,7 @@ class Follower:
         self._thread.start()
 
     def stop(self) -> None:
-        """Read the rest, say it, and end."""
+        """Read the rest, print it, and end."""
         self._over.set()
         self._thread.join()
         self._catch_up()

@@ -1,7 +1,7 @@
-"""A plugin for pytest: collects the fault matrix from the processes that run tests, and says how far the run has come.
+"""A pytest plugin that collects the fault matrix from the processes that run tests, and reports progress.
 
-``make test-faults`` loads it with ``--fault-matrix``; other runs of these tests get the table at their end, no more. It is
-loaded before the tests' environment is made, so it imports nothing of the product.
+``make test-faults`` loads it with ``--fault-matrix``. Other runs of these tests only print the table at the end. It is
+loaded before the tests set up their environment, so it imports nothing of the product.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.system.faults.progress import TELLER, Follower, Progress, Spent, plai
 
 _ALL_OF = ("tests/system/faults/", "tests/system/races/", "tests/system/demo/", "tests/system/scaling/")
 _STACKS = ("tests/system/demo/", "tests/system/e2e/", "tests/system/scaling/", "tests/airflow/")
-"""What starts whole stacks, one after the other: these tests share one process."""
+"""Tests that start whole stacks. They share one process, so that stacks run one after another."""
 _NOTES = "fault matrix"
 _EVENTS = "fault_events"
 
@@ -37,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the file of events, or learn from the process that reports where it is."""
+    """Create the file of events, or get its path from the reporting process."""
     if not _asked(config):
         return
     given = getattr(config, "workerinput", None)
@@ -57,19 +57,19 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell a process that will run tests where the file is."""
+    """Send the file's path to a process that will run tests."""
     node.workerinput[_EVENTS] = str(TELLER.path)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
-    """Begin to report on the tests that the first of the processes has found."""
+    """Start reporting on the tests that the first process has collected."""
     _begin(node.config, ids)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep what belongs to the matrix, the longest first; whole stacks come one after the other."""
+    """Keep only the tests of the matrix, longest first. Tests with whole stacks go into one group."""
     if not _asked(config):
         return
     kept = [item for item in items if item.nodeid.startswith(_ALL_OF) or item.get_closest_marker("exhaustive")]
@@ -84,14 +84,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Without processes beside it this one reports on itself."""
+    """Without xdist this process reports on itself."""
     if _asked(session.config) and not hasattr(session.config, "workerinput") and session.items:
         _begin(session.config, [item.nodeid for item in session.items])
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Tell when a test begins and ends."""
+    """Record when a test begins and ends."""
     test = plain_id(item.nodeid)
     TELLER.tell("begin", test)
     try:
@@ -102,7 +102,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
-    """Give the report what the test has found, so that it reaches the process that prints the table."""
+    """Attach the test's notes to its report, so that they reach the process that prints the table."""
     report = yield
     notes = MATRIX.take()
     if notes:
@@ -111,7 +111,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Take what a test has found."""
+    """Collect a test's notes."""
     for name, notes in report.user_properties:
         if name == _NOTES:
             _found.setdefault(plain_id(report.nodeid), []).extend(Note(*note) for note in notes)
@@ -125,8 +125,8 @@ def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -
 
 
 def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
-    """Print the table; write it into the docs when that is asked for and everything passed."""
-    if hasattr(config, "workerinput"):  # this process knows its own share only
+    """Print the table. Write it into the docs if that was requested and everything passed."""
+    if hasattr(config, "workerinput"):  # this process knows only its own share
         return
     for follower in _follower:
         follower.stop()
@@ -145,7 +145,7 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
 
 
 def _begin(config: pytest.Config, ids: list[str]) -> None:
-    """Begin to report, once: each process collects the same tests."""
+    """Start reporting, once: each process collects the same tests."""
     if _follower or TELLER.path is None or config.getoption("collectonly"):
         return
     _order.extend(plain_id(one) for one in ids)

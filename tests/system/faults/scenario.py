@@ -1,4 +1,4 @@
-"""One scenario: a ledger, a run that is broken at one moment, a recovery, and the comparison."""
+"""One scenario: a ledger, a run with a fault at one moment, a recovery, and the comparison."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _One = TypeVar("_One")
 
 
 def moment_of(boundary: str, side: str, pattern: str) -> Callable[[Moment], bool]:
-    """A condition on a moment: at which boundary, on which side, and what is said then."""
+    """A condition on a moment: its boundary, its side, and its text."""
     return lambda moment: (moment.boundary, moment.side) == (boundary, side) and bool(re.search(pattern, moment.what))
 
 
@@ -63,7 +63,7 @@ class Scene:
         open_ledger: Callable[..., Ledger] = opened,
         **settings: Any,
     ) -> Scenario:
-        """A ledger on a fresh table, with a prefix and staging of its own; on S3 each step has a machine of its own, too."""
+        """A ledger on a fresh table, with its own prefix and staging. With staging on S3, each step also acts as another machine."""
         number = next(_numbers)
         folder = self.folder / str(number)
         folder.mkdir()
@@ -109,7 +109,7 @@ class Scenario:
 
     @contextlib.contextmanager
     def boundaries(self, watch: Watch = pass_all) -> Iterator[tuple[Place, HoldingProxy]]:
-        """The place as it is seen through proxies."""
+        """The place as reached through proxies."""
         postgres, store = self.scene.postgres, self.scene.object_store
         with (
             HoldingProxy(watch) as store_proxy,
@@ -126,7 +126,7 @@ class Scenario:
             )
 
     def run_child(self, step: str, place: Place, ending: Ending | None = None) -> int:
-        """Run one step in a process of its own to whatever end, and give its exit code."""
+        """Run one step in its own process until it ends in any way, and return its exit code."""
         process = step_process(place, step, ending)
         process.start()
         process.join(_WAIT_SECONDS)
@@ -135,7 +135,7 @@ class Scenario:
         return self.exit_code
 
     def record(self, step: str) -> list[Moment]:
-        """What crosses the boundaries in an undisturbed run of a step."""
+        """The moments of an undisturbed run of a step."""
         seen: list[Moment] = []
         lock = threading.Lock()
 
@@ -149,7 +149,7 @@ class Scenario:
         return seen
 
     def kill_at(self, step: str, number: int, counted: Callable[[Moment], bool]) -> Moment:
-        """Run a step and kill -9 it at the moment of this number among those that count; nothing crosses afterwards."""
+        """Run a step and kill -9 it at the numbered moment among those that count. No message passes afterwards."""
         numbers = itertools.count()
         lock = threading.Lock()
         dead: list[Moment] = []
@@ -173,18 +173,18 @@ class Scenario:
         return dead[0]
 
     def recover(self, step: str, how: str, names: Sequence[str] = ARCHIVE_STEPS) -> None:
-        """Bring the run to its end as somebody in front of Airflow would."""
+        """Finish the run as an operator of Airflow would."""
         if how == "retry":
             rest = tuple(itertools.dropwhile(lambda name: name != step, names))
             self.steps.run_all(rest)
             return
-        if how == "new run":  # when the dead run's claim is over
+        if how == "new run":  # after the dead run's claim has expired
             self.place = replace(self.place, run_id=f"{self.place.run_id}-again", now=self.place.now + 2 * CLAIM_TTL)
             self.steps = Steps(self.place)
         self.steps.run_all(tuple(names))
 
     def examine(self, scenario: str, *, recovered: str, faults: int = 1, restored: bool = False) -> Tally:
-        """Compare everything, note it in the matrix, and fail if a row is wrong."""
+        """Compare everything, record the result in the matrix, and fail if a row is wrong."""
         chain = replace(self.place, now=self.place.now + timedelta(days=1)).chain()
         tally = examine(self.ledger, chain, restored=restored)
         MATRIX.note(scenario, tally, recovered=recovered, faults=faults)
@@ -192,17 +192,17 @@ class Scenario:
         return tally
 
     def require_all_archived(self) -> None:
-        """See that the run came to its end: no row of the window is left in the table."""
+        """Check that the run finished: no row of the window is left in the table."""
         assert len(self.ledger.live()) == OUTSIDE
 
     def said(self) -> str:
-        """What the last process wrote before it ended."""
+        """The output of the last process."""
         path = self.place.folder / "stderr"
         return path.read_text() if path.exists() else "nothing"
 
 
 def side_by_side(work: Callable[[_One], None], given: Sequence[_One], *, at_once: int = _SIDE_BY_SIDE) -> None:
-    """Do the same for several things at once, and fail with the first that failed."""
+    """Do the same work for several items in parallel, and fail with the first failure."""
 
     def work_and_tell(one: _One) -> None:
         work(one)

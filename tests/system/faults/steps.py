@@ -1,7 +1,7 @@
-"""The steps as processes: one process runs one step by its name, and can be killed for good.
+"""The steps as processes: one process runs one step, given by name, and can be killed with kill -9.
 
-What travels between the steps lies in files, as XCom holds it. Whoever wants to break a step gives it proxies for
-servers; what happens in staging is told by Python's own audit events, at which the process can kill itself.
+Files hold what the steps pass on, in XCom's form. To break a step, a test gives it proxies instead of servers. Python's
+audit events show what happens in staging, and the process can kill itself at any of them.
 """
 
 from __future__ import annotations
@@ -67,13 +67,13 @@ ARCHIVE_STEPS = (
     "report",
 )
 PARTITION_STEPS = (*ARCHIVE_STEPS[:-2], "detach", *ARCHIVE_STEPS[-2:], "drop")
-"""Of a table whose partitions go as a whole, to the end of their cooling-off."""
+"""The steps for a table whose partitions are detached, including the drop after the cooling-off."""
 RESTORE_STEPS = ("restore_locate", "restore", "restore_report")
 PURGE_STEPS = ("purge",)
 CLAIM_TTL = timedelta(hours=1)
 COOLED_OFF = timedelta(days=2)
 STOPPED = 15
-"""Exit code of a step that was told to end."""
+"""Exit code of a step that got SIGTERM."""
 
 _PART_RECORDS: dict[str, tuple[str, type[BaseModel]]] = {
     "extract_to_staging": ("plan", PlannedPart),
@@ -90,14 +90,14 @@ _STAGING_EVENTS = frozenset({"open", "os.rename", "os.mkdir", "shutil.rmtree"}) 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run does its work, reached through whatever the test puts in between.
+    """The servers and folders of a run, reached directly or through a test's proxies.
 
     Attributes:
-        keys: Access key and secret key, of the archiver, the purger and the stager.
-        settings: Of the table.
-        folder: Where the records between the steps lie.
-        now: The run's instant.
-        run_id: The run.
+        keys: Access key and secret key of the archiver, the purger and the stager.
+        settings: The table's settings.
+        folder: The folder of the records that steps pass on.
+        now: The run's current time.
+        run_id: The run's id.
     """
 
     conninfo: str
@@ -113,7 +113,7 @@ class Place:
         return RunIdentity(dag_id=RUN.dag_id, run_id=self.run_id)
 
     def client(self, identity: str) -> Any:
-        with _SESSIONS_LOCK:  # making a client is not thread-safe
+        with _SESSIONS_LOCK:  # creating a client is not thread-safe
             session = _session(*self.keys[identity])
             return make_client(self.settings.store, session=session, endpoint_url=self.endpoint_url)
 
@@ -132,14 +132,14 @@ _SESSIONS_LOCK = threading.Lock()
 
 @cache
 def _session(access_key: str, secret_key: str) -> boto3.Session:
-    """One session for each identity. They share what describes S3, which takes a tenth of a second of CPU to read."""
+    """One session for each identity. They share the S3 service model, which takes 0.1 CPU seconds to load."""
     core = botocore.session.get_session()
     core.register_component("data_loader", _LOADER)
     return boto3.Session(aws_access_key_id=access_key, aws_secret_access_key=secret_key, botocore_session=core)
 
 
 def warm_up() -> None:
-    """Read what describes S3 before the first client is needed, so that forked processes have it already."""
+    """Load the S3 service model early, so that forked processes already have it."""
     with _SESSIONS_LOCK:
         make_client(StoreSettings(bucket="none"), session=_session("none", "none"), endpoint_url=f"http://{LOOPBACK}:1")
 
@@ -155,7 +155,7 @@ class Steps:
         self.chain = self.place.chain()
 
     def run(self, name: str) -> None:
-        """Run one step as its operator does: claim first, then the work; its record is what XCom would hold."""
+        """Run one step as its operator does: first the claim, then the work. Its record is what XCom would hold."""
         if name in (*ARCHIVE_STEPS, "detach"):
             self.claim()
         getattr(self, f"_{name}")()
@@ -302,11 +302,11 @@ class Ending:
     """How a process is to end before its work is done.
 
     Attributes:
-        at_staging_event: Kill -9 before the staging event of this number; None lets all pass.
-        at_file_size: The kernel ends it in the write that would make a file longer than this many bytes.
-        on_full_disk: The same write fails instead, as on a disk without room.
+        at_staging_event: Kill -9 before the staging event with this number; None means no kill.
+        at_file_size: The kernel kills it in the write that would make a file longer than this many bytes.
+        on_full_disk: The same write fails instead, as on a full disk.
 
-    SIGTERM ends it as it ends a task of Airflow: with :data:`STOPPED`, after it has taken back what is unfinished.
+    SIGTERM ends it as it ends an Airflow task: with :data:`STOPPED`, after it has undone unfinished work.
     """
 
     at_staging_event: int | None = None
@@ -315,9 +315,9 @@ class Ending:
 
 
 def step_process(place: Place, name: str, ending: Ending | None = None) -> Any:
-    """A process that will run one step; start it, and ask for its exit code afterwards.
+    """A process that will run one step. The caller starts it and later reads its exit code.
 
-    It is forked from a small server process that has the modules loaded and S3 described, and no threads.
+    It is forked from a small server process that has the modules and the S3 service model loaded, and no threads.
     """
     _FORKSERVER.set_forkserver_preload(["tests.system.faults.warm"])
     return _Process(target=_run, args=(place, name, ending or Ending()), daemon=True)
@@ -327,10 +327,10 @@ _FORKSERVER = multiprocessing.get_context("forkserver")
 
 
 class _Process(_FORKSERVER.Process):  # type: ignore[name-defined, misc]
-    """A process that several threads may have some of.
+    """A process that can be used while other threads also start and join processes.
 
-    Each start looks after all children that ended. If another thread asks for the exit code of one at the same moment, one
-    of the two finds it taken, and multiprocessing makes 255 of that.
+    Each start reaps all children that ended. If another thread asks for the exit code of one at the same moment, one of the
+    two finds it already reaped, and multiprocessing reports 255.
     """
 
     _one_at_a_time = threading.Lock()
@@ -352,7 +352,7 @@ class _Process(_FORKSERVER.Process):  # type: ignore[name-defined, misc]
 
 
 def staging_events(place: Place) -> list[str]:
-    """What the last undisturbed step did in staging."""
+    """The staging events of the last undisturbed step."""
     found: list[str] = json.loads((place.folder / "staging-events").read_text())
     return found
 
@@ -374,7 +374,7 @@ def _run(place: Place, name: str, ending: Ending) -> None:
     except StoppedError:
         sys.exit(STOPPED)
     except StrongroomError:
-        if ending.on_full_disk is not None:  # there is room for the error
+        if ending.on_full_disk is not None:  # the error itself may be written
             resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         raise
     (place.folder / "staging-events").write_text(json.dumps(events))

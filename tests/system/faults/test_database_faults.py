@@ -1,4 +1,4 @@
-"""The database breaks off, is full, kills sessions, cancels statements and deadlocks."""
+"""The database drops connections, is full, kills sessions, cancels statements and deadlocks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MOMENTS = {
 
 
 def at_first(side: str, what: str, act: Callable[[], bool]) -> Callable[[Moment], bool]:
-    """Does something when a statement first comes by; what it returns says whether the message passes."""
+    """A watch that acts when a statement first passes. The action's result says whether the message goes through."""
     met = threading.Event()
 
     def watch(moment: Moment) -> bool:
@@ -47,7 +47,7 @@ def cut() -> bool:
 
 @pytest.mark.parametrize("side", ["request", "answer"])
 def test_a_commit_that_is_cut_off_is_counted_as_what_it_was(scene: Scene, side):
-    """The retry asks the server what became of it: each row is told as deleted, none as gone."""
+    """The retry asks the server whether it committed. Each row counts as deleted, none as gone."""
     scenario = scene.scenario()
     scenario.prepare("delete")
 
@@ -65,7 +65,7 @@ def test_a_commit_that_is_cut_off_is_counted_as_what_it_was(scene: Scene, side):
 
 
 def test_a_session_that_is_ended_is_tried_again(scene: Scene):
-    """As an administrator, or a failover, ends it."""
+    """As when an administrator or a failover ends it."""
 
     def end_in(step: str) -> None:
         scenario = scene.scenario()
@@ -84,7 +84,7 @@ def test_a_session_that_is_ended_is_tried_again(scene: Scene):
 
 @pytest.mark.parametrize("step", ["extract_to_staging", "delete"])
 def test_a_statement_that_is_cancelled_is_tried_again(scene: Scene, step):
-    """It waits for somebody's lock when it is hit."""
+    """The statement is waiting for another session's lock when it is cancelled."""
     scenario = scene.scenario()
     scenario.prepare(step)
 
@@ -103,14 +103,14 @@ def test_a_statement_that_is_cancelled_is_tried_again(scene: Scene, step):
 
 
 def _sessions(scenario: Scenario, act: str, where: str = "") -> bool:
-    """Do something with the sessions of the scenario's run; False if there is none."""
+    """Do something with the sessions of the scenario's run. Return False if there are none."""
     query = f"SELECT {act} FROM pg_stat_activity WHERE application_name = %s {where}"
     with psycopg.connect(scenario.place.conninfo, autocommit=True) as session:
         return bool(session.execute(query, (scenario.place.chain().application_name,)).fetchall())
 
 
 def test_both_ends_notice_soon_when_the_line_is_cut_without_a_word(scene: Scene):
-    """Else the server would hold the locks of a dead task's batch for two hours."""
+    """Otherwise the server would hold the locks of a dead task's batch for two hours."""
     with scene.scenario().place.chain().source() as connection:
         names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count")
         theirs = [connection.execute(sql.SQL("SHOW {}").format(sql.Identifier(name))).fetchone() for name in names]
@@ -123,9 +123,9 @@ def test_both_ends_notice_soon_when_the_line_is_cut_without_a_word(scene: Scene)
 
 @pytest.mark.exhaustive
 def test_a_delete_that_deadlocks_takes_its_batch_back_and_tries_it_again(scene: Scene):
-    """Somebody has the last row of a batch and wants the first, which the delete has; the server ends the delete.
+    """Another session has locked the last row of a batch and wants the first, which the delete has. The server ends the delete.
 
-    A session looks for a deadlock once, when it has waited for ``deadlock_timeout``, and ends itself if it finds one.
+    A session checks for a deadlock once, after waiting for ``deadlock_timeout``, and fails if it finds one.
     """
     scenario = scene.scenario(part_rows=1000, delete_batch_rows=1000)
     scenario.prepare("delete")

@@ -1,4 +1,4 @@
-"""Kill -9 while a partition leaves its table: between guard and detach, in a concurrent detach, before and after the drop."""
+"""Kill -9 while a partition is detached and dropped: between guard and detach, in a concurrent detach, around the drop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOVES = re.compile(r"CREATE TRIGGER|ALTER TABLE|DROP TABLE \"strongroom_detache
 
 
 class PartitionedLedger(Ledger):
-    """A ledger in a table with a partition for May; what was detached still counts as live."""
+    """A ledger in a table with a partition for May. Detached rows still count as live."""
 
     ending = ""
 
@@ -42,7 +42,7 @@ class PartitionedLedger(Ledger):
                 session.execute(sql.SQL(statement).format(**names))
 
     def live(self) -> list[Row]:
-        """Rows of the table, and of its partition for May where that is none any more, or is about to be none."""
+        """Rows of the table, and of May's former partition if it is detached or being detached."""
         query = """
             SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
             LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
@@ -59,7 +59,7 @@ class PartitionedLedger(Ledger):
 
 
 class WithDefault(PartitionedLedger):
-    """One whose partitions cannot be detached concurrently."""
+    """A ledger whose partitions cannot be detached concurrently."""
 
     ending = "DEFAULT"
 
@@ -89,7 +89,7 @@ TELLING = {
 
 
 def break_at(scene: Scene, kind: type[PartitionedLedger], step: str, counted: Any, number: int, how: str) -> None:
-    """Kill a step at one of the moments that count; look at each row then, and when somebody has brought it to its end."""
+    """Kill a step at one of the moments that count. Check each row then, and again after the run was finished."""
     scenario = scene.scenario(open_ledger=opening(kind), **PARTITION)
     scenario.prepare(step, PARTITION_STEPS)
     scenario.kill_at(step, number, counted)
@@ -103,7 +103,7 @@ def break_at(scene: Scene, kind: type[PartitionedLedger], step: str, counted: An
 
 
 def finish(scenario: Scenario) -> None:
-    """See that the partition is gone for good, and all other rows are there."""
+    """Check that the partition is gone for good, and that all other rows are there."""
     scenario.steps.run("drop")
     assert scenario.steps.result("drop") == []
     assert len(scenario.ledger.live()) == OUTSIDE
@@ -111,7 +111,7 @@ def finish(scenario: Scenario) -> None:
         query = "SELECT count(*) FROM pg_class WHERE relname = %s"
         [left] = connection.execute(query, (f"{scenario.ledger.table}_may",)).fetchone() or [None]
     assert left == 0
-    # A drop that was killed when all was done leaves its claim, which runs out by itself.
+    # A drop that was killed after all its work leaves its claim, which expires by itself.
     scenario.place = replace(scenario.place, now=scenario.place.now + 2 * COOLED_OFF)
 
 
@@ -147,7 +147,7 @@ def test_a_partition_whose_step_is_killed_at_any_moment_loses_nothing(scene: Sce
 
 
 def test_a_partition_that_nobody_disturbs_goes_as_a_whole(scene: Scene):
-    """The rehearsal: without it the tests above could pass with rows that went by key."""
+    """Without this the tests above could pass although the rows were deleted by key."""
     scenario = scene.scenario(open_ledger=opening(PartitionedLedger), **PARTITION)
 
     scenario.steps.run_all(PARTITION_STEPS)

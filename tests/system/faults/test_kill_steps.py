@@ -29,7 +29,7 @@ def in_staging_on_s3(moment: Moment) -> bool:
 
 
 def in_the_database(moment: Moment) -> bool:
-    """Statements that write or end a transaction; between two that only read nothing has changed."""
+    """Statements that write or end a transaction. Nothing changes between two statements that only read."""
     return moment.boundary == "database" and bool(_WRITES.match(moment.what))
 
 
@@ -49,7 +49,7 @@ TELLING = {
 
 
 def test_a_step_killed_at_a_telling_moment_loses_nothing(scene: Scene):
-    """The short form of what follows."""
+    """The short form of the tests below."""
 
     def break_at(number: int) -> None:
         step, *moment = list(TELLING.values())[number]
@@ -122,7 +122,7 @@ ON_S3 = {
 
 
 def test_a_step_killed_at_a_telling_request_to_staging_on_s3_loses_nothing_and_leaves_nothing(scene: Scene):
-    """The next try is on another machine."""
+    """The next try runs on another machine."""
 
     def break_at(number: int) -> None:
         step, *moment = list(ON_S3.values())[number]
@@ -147,7 +147,7 @@ def test_a_step_killed_at_any_request_to_staging_on_s3_loses_nothing(scene: Scen
 
 @pytest.mark.parametrize("step", ["extract_to_staging", "compress"])
 def test_a_step_that_ends_in_the_middle_of_a_file_loses_nothing(scene: Scene, step):
-    """The kernel ends it in the write that crosses a size, so half a file is left."""
+    """The kernel kills it in the write that exceeds a size, so half a file is left."""
 
     def break_at(size_bytes: int) -> None:
         scenario = scene.scenario()
@@ -160,7 +160,7 @@ def test_a_step_that_ends_in_the_middle_of_a_file_loses_nothing(scene: Scene, st
 
 
 def test_a_disk_without_room_takes_back_what_is_unfinished(scene: Scene):
-    """The delete has no room for its note, and so deletes nothing."""
+    """The delete has no room for its own record, and so deletes nothing."""
 
     def fill(step: str) -> None:
         scenario = scene.scenario()
@@ -184,7 +184,7 @@ def _recover_and_examine(scenario: Scenario, step: str, name: str, number: int) 
 
 
 def test_a_delete_killed_at_every_commit_it_comes_to_gets_through(scene: Scene):
-    """Each try is killed when its first batch is committed; the next goes on behind it."""
+    """Each try is killed when its first batch is committed. The next try continues after that batch."""
     scenario = scene.scenario()
     scenario.prepare("delete")
     kills = 0
@@ -276,7 +276,7 @@ def _expired(scene: Scene) -> Scenario:
 
 
 def _examine_purge(scenario: Scenario, how: str) -> None:
-    """Rows whose term is over are gone everywhere, with a certificate; all others are where they were."""
+    """Expired rows are gone everywhere, with a certificate. All others are where they were."""
     archive_id = f"public.{scenario.ledger.table}.2026-05.0001"
     scenario.ledger.rows = {id_: row for id_, row in scenario.ledger.rows.items() if id_ > ROWS}
     store = scenario.place.chain().store

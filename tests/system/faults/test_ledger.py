@@ -1,4 +1,4 @@
-"""The ledger itself: what it must find, it finds."""
+"""The ledger itself finds what it must find."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_row_that_was_deleted_before_the_archive_was_read_may_not_come_back(le
 
 
 def test_proxies_that_let_everything_pass_change_nothing(ledger, chain, object_store, postgres):
-    """And they see the statements and requests that a run is made of."""
+    """And they see the statements and requests of a run."""
     seen: list[Moment] = []
 
     def watch(moment: Moment) -> bool:

@@ -1,4 +1,4 @@
-"""What a run of the fault matrix says while it goes on, and the table that it puts together from several processes."""
+"""What a run of the fault matrix prints while it runs, and the table that it assembles from several processes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PAGE = "before\n<!-- fault matrix: begin -->\nold\n<!-- fault matrix: end -->\na
 
 
 def run_matrix(folder: Path, *, fails: bool) -> tuple[int, str, str]:
-    """The exit code of a run in two processes, what it said, and the page that it was told to write."""
+    """Run the matrix in two processes. Return its exit code, its output, and the page that it wrote."""
     tests, page = folder / "test_some.py", folder / "page.md"
     tests.write_text(f"FAILS = {not fails}\n" + TWO_TESTS)
     page.write_text(PAGE)
@@ -80,7 +80,7 @@ def test_a_run_that_fails_prints_the_table_and_writes_nothing(tmp_path):
 
 
 def test_a_line_says_what_is_under_way_and_how_much_is_left(tmp_path, monkeypatch):
-    """Of two tests that took 100 s and 300 s the first is over, in half the time; the second has come to a third."""
+    """Two tests took 100 s and 300 s last time. The first has ended in half its time; the second is a third done."""
     expected = tmp_path / "expected"
     monkeypatch.setenv("STRONGROOM_FAULTS_EXPECTED", str(expected))
     expected.write_text(json.dumps({"tests/test_a.py::test_one": [100, 10], "tests/test_b.py::test_two[x]": [300, 30]}))

@@ -1,4 +1,4 @@
-"""Kill -9 of the database server and of the S3 server in the middle of a step; they are started again, and the run goes on."""
+"""Kill -9 of the database server and the S3 server in the middle of a step. They are restarted, and the run continues."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STORE_CRASHES = {
 
 @pytest.fixture(scope="module")
 def servers(session_folder: Path) -> Iterator[tuple[PostgresServer, ObjectStore]]:
-    """Servers of this module alone: nobody else must notice that they are killed."""
+    """Servers for this module alone, because killing them must not affect other tests."""
     postgres, store = PostgresServer(session_folder / "killed-postgres"), ObjectStore(session_folder / "killed-store")
     try:
         postgres.start()
@@ -90,7 +90,7 @@ def _crash_in_each(
     kill: Callable[[], None],
     start: Callable[[], None],
 ) -> None:
-    """All scenarios have come to their moments when the server is killed under all of them."""
+    """The server is killed when all scenarios have reached their moments."""
     scenarios = []
     for step, side, what in [(step, *place) for step, places in crashes.items() for place in places]:
         scenario = scene.scenario()

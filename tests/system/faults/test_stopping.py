@@ -1,4 +1,4 @@
-"""SIGTERM: a step takes back what is unfinished, closes its connections and ends, within the time that Airflow gives it."""
+"""SIGTERM: a step undoes unfinished work, closes its connections and ends within the time that Airflow allows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.system.faults.steps import STOPPED, step_process
 
 @pytest.mark.parametrize(("step", "locked"), [("extract_to_staging", "TABLE"), ("delete", "ROW")])
 def test_a_step_in_the_middle_of_a_statement_takes_it_back(scene: Scene, step, locked):
-    """The statement waits for somebody's lock; it is cancelled, not left to run on without anybody there."""
+    """The statement waits for another session's lock. It is cancelled, not left running without a client."""
     scenario = scene.scenario()
     scenario.prepare(step)
     table = sql.Identifier(scenario.ledger.table)
@@ -41,7 +41,7 @@ def test_a_step_in_the_middle_of_a_statement_takes_it_back(scene: Scene, step, l
 
 
 def test_a_step_in_the_middle_of_a_request_lets_go_of_it(scene: Scene):
-    """The S3 client would wrap and retry an ordinary error."""
+    """The stop is no ordinary error: the S3 client would wrap and retry one."""
     scenario = scene.scenario()
     scenario.prepare("upload")
 
@@ -52,7 +52,7 @@ def test_a_step_in_the_middle_of_a_request_lets_go_of_it(scene: Scene):
         assert hold.reached.wait(60)
         process.terminate()
         process.join(60)
-        exit_code = process.exitcode  # while nobody has answered yet
+        exit_code = process.exitcode  # read before the request is answered
 
     assert exit_code == STOPPED, scenario.said()
     assert read_archives(scenario.place.client("archiver"), scenario.place.settings) == []

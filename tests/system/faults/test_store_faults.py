@@ -1,4 +1,4 @@
-"""The store refuses, stalls, breaks off, and says things that are not so."""
+"""The store refuses requests, stalls, drops connections, and lies."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_store_that_says_nothing_is_given_up_on(scene: Scene):
 
 
 def test_a_hold_whose_answer_was_lost_is_in_force_and_said_to_be(scene: Scene):
-    """The client asks again and finds its own hold there; placed once, released once."""
+    """The client retries and finds its own hold. It is placed once and released once."""
     scenario = scene.scenario()
     what = f"public.{scenario.ledger.table}"
 
@@ -165,7 +165,7 @@ def test_other_bytes_than_were_sent_are_found_before_a_row_is_deleted(scene: Sce
 
 
 def _run_until_found(steps: Steps, step: str, finds: str) -> None:
-    """Run the steps to the one that must find the lie."""
+    """Run the steps up to the one that must detect the lie."""
     if step != finds:
         steps.run(step)
     with pytest.raises(IntegrityError):
@@ -173,7 +173,7 @@ def _run_until_found(steps: Steps, step: str, finds: str) -> None:
 
 
 def _remove(scene: Scene, admin: Any, table: str, key: str) -> None:
-    """What an operator does who was told that an object is not what was written."""
+    """Do what an operator does after being told that an object is not what was written."""
     pages = admin.get_paginator("list_object_versions").paginate(Bucket=scene.bucket, Prefix=f"{table}/")
     found = [one for page in pages for one in page["Versions"] if key in f"/{one['Key']}"]
     newest = max(found, key=lambda one: one["LastModified"])

@@ -1,4 +1,4 @@
-"""A try that Airflow gave up and that still lives, beside the next try of the same task."""
+"""A try that Airflow gave up but that still runs, in parallel with the next try of the same task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.system.faults.steps import step_process
 
 
 class Pause:
-    """Lets everything pass but one message, which waits until it is told to go on."""
+    """Lets everything pass except one message, which waits to be released."""
 
     def __init__(self, side: str, what: str) -> None:
         self._side, self._what = side, what
@@ -27,7 +27,7 @@ class Pause:
 
 
 def test_two_tries_never_write_into_one_file(scene: Scene):
-    """The later one says so and changes nothing; once the earlier is dead it goes on."""
+    """The later try reports it and changes nothing. Once the earlier one is dead, it continues."""
     scenario = scene.scenario()
     scenario.prepare("extract_to_staging")
     pause = Pause("request", "COPY (SELECT")
@@ -49,7 +49,7 @@ def test_two_tries_never_write_into_one_file(scene: Scene):
 
 @pytest.mark.parametrize(("step", "key"), [("delete", "evidence/"), ("report", "reports/")])
 def test_a_try_that_comes_second_takes_what_the_first_has_put_on_record(scene: Scene, step, key):
-    """Both have done the work; one record stands, and neither fails over it."""
+    """Both have done the work. One record stays, and neither fails because of it."""
     scenario = scene.scenario()
     scenario.prepare(step)
     pause = Pause("request", f"PUT /{scene.bucket}/{scenario.ledger.table}/{key}")

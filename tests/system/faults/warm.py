@@ -1,4 +1,4 @@
-"""Imported by the process that steps are forked from: whatever every step needs is ready in it."""
+"""Imported by the process from which steps are forked, so that it has everything ready that each step needs."""
 
 from tests.system.faults.steps import warm_up
 

@@ -1,4 +1,4 @@
-"""The scene of the fault matrix serves the races too, and their rows stand in the same table."""
+"""The races also use the scene of the fault matrix, and their results are in the same table."""
 
 from tests.system.faults.conftest import scene
 

@@ -1,4 +1,4 @@
-"""A copy of the database that points at the store of the original: what is refused, and what cannot be told apart."""
+"""A copy of the database uses the original's store: what is refused, and what cannot be told apart."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.system.faults.steps import ARCHIVE_STEPS, Steps
 
 
 def test_a_clone_of_the_database_is_refused_by_the_store_of_the_original(scene: Scene):
-    """CREATE DATABASE ... TEMPLATE gives every row, and another oid."""
+    """CREATE DATABASE ... TEMPLATE copies every row, but the oid differs."""
     scenario = scene.scenario()
     scenario.prepare("extract_to_staging")
     original = str(conninfo_to_dict(scene.conninfo)["dbname"])
@@ -42,7 +42,7 @@ def test_a_clone_of_the_database_is_refused_by_the_store_of_the_original(scene: 
 
 @pytest.mark.exhaustive
 def test_a_copy_of_the_servers_files_is_not_told_apart_and_does_no_harm(object_store, bucket, tmp_path):
-    """It has the same system identifier, database and oid. What it archives and deletes is its own; no row of the original goes."""
+    """It has the same system identifier, database and oid. It archives and deletes only its own rows, none of the original."""
     server = PostgresServer(tmp_path / "server")
     try:
         server.start()
@@ -64,7 +64,7 @@ def test_a_copy_of_the_servers_files_is_not_told_apart_and_does_no_harm(object_s
 
         assert deleted == 300, "the copy went on with the archive that the original had sealed"
         assert len(ledger.live()) == len(ledger.rows), "the original has all of its rows"
-        # They were not deleted here, although the evidence says so: they go into another archive.
+        # They were not deleted here, although the evidence says so. They go into another archive.
         chain.run()
         assert len(ledger.live()) == 20
         tally = examine(ledger, chain)
@@ -75,7 +75,7 @@ def test_a_copy_of_the_servers_files_is_not_told_apart_and_does_no_harm(object_s
 
 
 def _copy_of(server: PostgresServer, folder: Path) -> Path:
-    """Copy the files of the server, which stands still meanwhile."""
+    """Copy the files of the server, which is stopped meanwhile."""
     server.stop()
     subprocess.run(["cp", "-a", str(server._data), str(folder)], check=True)
     server.start()
@@ -83,7 +83,7 @@ def _copy_of(server: PostgresServer, folder: Path) -> Path:
 
 
 def _swap(server: PostgresServer, other: Path) -> None:
-    """Let the server go on with other files, and put its own where those were."""
+    """Swap the server's files with the others, and let it continue."""
     server.stop()
     aside = other.with_name("aside")
     for source, target in ((server._data, aside), (other, server._data), (aside, other)):

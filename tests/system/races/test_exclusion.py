@@ -1,4 +1,4 @@
-"""Two who want the same partition at the same moment: one of them gets it, and a dead one's claim is taken over."""
+"""Two runs want the same partition at the same moment. One gets it. A dead run's claim is taken over."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ PURGE = RunIdentity(dag_id="retention_purge", run_id="a purge")
 
 @pytest.fixture
 def stores(object_store, bucket) -> tuple[Store, Store]:
-    """One store, through two clients."""
+    """One store, reached through two clients."""
     settings = StoreSettings(bucket=bucket)
     return Store(object_store.client("archiver"), settings), Store(object_store.client("archiver"), settings)
 
 
 def at_once(*sides: Callable[[], Any]) -> list[Any]:
-    """What each side returned or raised, when all begin at the same moment."""
+    """Start all sides at the same moment, and return what each returned or raised."""
     begin = threading.Barrier(len(sides))
 
     def run(side: Callable[[], Any]) -> Any:
@@ -59,7 +59,7 @@ def at_once(*sides: Callable[[], Any]) -> list[Any]:
 
 @pytest.mark.parametrize("times", [10, pytest.param(100, marks=pytest.mark.exhaustive)])
 def test_of_two_that_begin_at_the_same_moment_one_works(stores, source, times):
-    """Each writes down that it is inside and wipes that out again; a table with room for one sees that it is alone."""
+    """Each inserts a row while it is inside and deletes it afterwards. The table has room for one row, so two would clash."""
     with psycopg.connect(source, autocommit=True) as session:
         session.execute("CREATE TABLE inside (one boolean PRIMARY KEY DEFAULT true, who text)")
 
@@ -120,7 +120,7 @@ def test_an_owner_that_works_for_long_renews_its_claim(stores):
 
 @pytest.mark.parametrize("jump", [timedelta(days=400), timedelta(days=-400), MOST_APART + timedelta(seconds=5)])
 def test_a_machine_whose_clock_is_wrong_decides_nothing(stores, jump):
-    """Forwards it would purge early and take over living claims; backwards it would never take over a dead one."""
+    """A fast clock would purge early and take over live claims. A slow clock would never take over a dead one."""
     with pytest.raises(ClockError, match=r"seconds apart(?s:.*)Nothing was changed"):
         shared_clock(stores[0], datetime.now(timezone.utc) + jump)
 
@@ -137,7 +137,7 @@ def test_machines_whose_clocks_differ_a_little_share_the_clock_of_the_store(stor
 
 
 def _another(scenario: Scenario, run_id: str, **changes: Any) -> Steps:
-    """Another run of the same partition, with records of its own."""
+    """Another run of the same partition, with its own records."""
     folder = scenario.place.folder / run_id
     folder.mkdir()
     return Steps(replace(scenario.place, run_id=run_id, folder=folder, **changes))
@@ -158,7 +158,7 @@ def test_two_runs_of_one_partition_at_once(scene: Scene):
 
 
 def test_two_deployments_of_airflow_on_one_store(scene: Scene):
-    """Their runs have the same names, so a claim does not keep them apart; what they write does."""
+    """Their runs have the same names, so claims do not separate them. What they write does."""
     scenario = scene.scenario()
     folder = scenario.place.folder / "other deployment"
     folder.mkdir()
@@ -180,7 +180,7 @@ def test_two_deployments_of_airflow_on_one_store(scene: Scene):
 @pytest.mark.parametrize("until", ["plan", "extract_to_staging", "verify", "seal", "delete"])
 @pytest.mark.parametrize("jump", [2 * TTL, -2 * TTL])
 def test_a_run_by_a_clock_that_jumped_beside_one_that_lives(scene: Scene, until, jump):
-    """Forwards the claim is taken over from a living run, backwards the other waits; whichever way, no row is wrong."""
+    """With a fast clock it takes over a live claim; with a slow one the other waits. Either way no row is wrong."""
     scenario = scene.scenario()
     scenario.prepare(until)
     other = _another(scenario, "jumped", now=scenario.place.now + jump)
@@ -208,7 +208,7 @@ def _purge(scenario: Scenario, now: datetime = AFTER_ITS_TERM) -> list[Any]:
 
 
 def test_a_restore_against_an_archive_run(scene: Scene):
-    """Whoever comes second waits or finds what the first has left; restored rows stay."""
+    """The second waits or finds what the first has left. Restored rows stay."""
     scenario = scene.scenario()
     scenario.steps.run_all(ARCHIVE_STEPS)
     run = _another(scenario, "again", now=NOW + TTL * 3)
@@ -243,7 +243,7 @@ def test_a_purge_against_a_restore(scene: Scene):
 
 
 def test_a_purge_against_a_new_hold(scene: Scene):
-    """Whoever places a hold and is not told of a purge that had begun has every object of the archive."""
+    """If placing a hold does not report a purge in progress, every object of the archive is still there."""
     scenario = scene.scenario()
     scenario.steps.run_all(ARCHIVE_STEPS)
     store, table = scenario.steps.chain.store, scenario.place.settings.qualified_name
@@ -265,7 +265,7 @@ def test_a_purge_against_a_new_hold(scene: Scene):
 
 
 def test_an_archive_that_another_overtook_is_not_sealed(scene: Scene):
-    """A run that is cleared long after another did its partition may not put later rows under the lower number."""
+    """A run that is cleared long after another did its partition must not put later rows under the lower number."""
     scenario = scene.scenario()
     scenario.prepare("verify")
     scenario.steps.release()
@@ -292,7 +292,7 @@ COLUMN_AFTER = ("plan", "extract_to_staging", "upload", "verify", "seal")
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("step", COLUMN_AFTER)
 def test_a_column_that_is_added_in_mid_run(scene: Scene, step):
-    """What was archived without it is not deleted; the run that is planned anew takes the rows with it."""
+    """Rows archived without the column are not deleted. The newly planned run archives them with it."""
     scenario = scene.scenario()
     names = ARCHIVE_STEPS[: ARCHIVE_STEPS.index(step) + 1]
     scenario.steps.run_all(names)

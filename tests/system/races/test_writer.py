@@ -1,4 +1,4 @@
-"""An application that writes into the window during the whole run."""
+"""An application writes into the window during the whole run."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _archive_under_a_writer(scene: Scene, *, rows: int, rounds: int, part_rows: 
 
 
 def _kept_rows(scenario: Scenario) -> set[int]:
-    """Ids that the evidence lists as changed, of all parts of all archives."""
+    """Ids that the evidence of all parts of all archives lists as changed."""
     store = scenario.steps.chain.store
     keys = [key for key in store.keys("evidence/") if "/delete-part-" in key]
     evidence: list[DeleteEvidence] = [parse_evidence(key, store.read(key)[0]) for key in keys]
@@ -49,14 +49,14 @@ def _kept_rows(scenario: Scenario) -> set[int]:
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_row_that_moves_from_one_part_to_another_comes_back_as_it_was_last(scene: Scene, first):
-    """Parts are read one after the other, so both may have caught it; the part that was read later knows better."""
+    """Parts are read one after another, so both may contain the row. The part that was read later is right."""
     scenario = scene.scenario(part_rows=70)
     ledger, chain = scenario.ledger, scenario.steps.chain
     scenario.steps.claim()
     plan = chain.plan()
     parts = {part.number: part for part in plan.parts}
     half = len(ledger.rows) // 4
-    earlier, later = half, half + 70  # a row of the one part, and of the other
+    earlier, later = half, half + 70  # one row in each part
     moved, seconds = ((earlier, 20 * 24 * 3600), (later, -20 * 24 * 3600))[first]
 
     verified = [chain.verified(plan, parts.pop(first))]
@@ -72,7 +72,7 @@ def test_a_row_that_moves_from_one_part_to_another_comes_back_as_it_was_last(sce
 
 
 def test_parts_come_back_side_by_side_where_each_row_is_in_one_of_them(scene: Scene):
-    """The evidence of the delete says so; without it they come one after the other."""
+    """The evidence of the delete shows it. Without it the parts are loaded one after another."""
     scenario = scene.scenario(part_rows=70)
     chain = scenario.steps.chain
     scenario.steps.claim()

@@ -1,4 +1,4 @@
-"""Somebody who stands still for longer than his claim holds, and wakes up when others have gone on."""
+"""A task stalls longer than its claim lasts, and wakes up after others have continued."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SWEEP = RunIdentity(dag_id="retention_purge", run_id="a sweep")
 
 
 class PauseAt(Pause):
-    """Stops not the first such message but a later one."""
+    """Holds a later message of the kind instead of the first."""
 
     def __init__(self, side: str, what: str, number: int) -> None:
         super().__init__(side, what)
@@ -41,7 +41,7 @@ class PauseAt(Pause):
 
 
 def test_a_delete_that_wakes_up_after_a_restore_deletes_nothing_more(scene: Scene):
-    """Its claim ran out in its second batch; somebody has brought the rows back, for good reasons."""
+    """Its claim expired during its second batch, and someone has restored the rows for good reasons."""
     scenario = scene.scenario(part_rows=ROWS)
     scenario.prepare("delete")
     pause = PauseAt("request", f"GET /{scene.bucket}/{scenario.ledger.table}/claims/", 3)
@@ -60,7 +60,7 @@ def test_a_delete_that_wakes_up_after_a_restore_deletes_nothing_more(scene: Scen
 
 
 def test_a_restore_that_wakes_up_after_its_time_loads_nothing_more(scene: Scene):
-    """Its record has run out too, and the partition was archived again."""
+    """Its record has expired too, and the partition was archived again."""
     scenario = scene.scenario(part_rows=ROWS)
     scenario.steps.run_all(ARCHIVE_STEPS)
     pause = PauseAt("request", f"GET /{scene.bucket}/{scenario.ledger.table}/claims/", 2)
@@ -81,7 +81,7 @@ def test_a_restore_that_wakes_up_after_its_time_loads_nothing_more(scene: Scene)
 
 @pytest.mark.parametrize("when", ["before it looks for a seal", "before it removes the first part"])
 def test_a_sweep_that_wakes_up_removes_no_part_of_an_archive(scene: Scene, when):
-    """A run that stood at `seal` for weeks is cleared while a sweep, which has no claim any more, is about to remove its parts."""
+    """A run that was stuck at `seal` for weeks is cleared while a sweep that has lost its claim is about to remove its parts."""
     scenario = scene.scenario()
     scenario.prepare("seal")
     table, store = scenario.ledger.table, scenario.steps.chain.store

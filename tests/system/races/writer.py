@@ -1,4 +1,4 @@
-"""An application that never rests: it inserts, updates and deletes rows, and moves them into the window and out of it."""
+"""An application that writes all the time: it inserts, updates and deletes rows, and moves them in and out of the window."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from tests.support.ledger import Ledger
 
 _DAY = 24 * 3600
 _MOVES = (0, 0, 0, 3600, -3600, 10 * _DAY, -10 * _DAY, 40 * _DAY, -40 * _DAY)
-"""By how many seconds an update moves a row: mostly not, a little, to another part, out of the window or into it."""
+"""By how many seconds an update moves a row: often none, or a little, to another part, out of the window or into it."""
 
 
 class Writer:
-    """Writes from several sessions while the ``with`` block lasts; each has rows of its own.
+    """Writes from several sessions during the ``with`` block. Each session has its own rows.
 
     Args:
-        ledger: Whose table it is; told of each statement.
-        a_second: How many statements a second, all sessions together, if the machine can.
-        sessions: How many.
+        ledger: The ledger of the table. It records each statement.
+        a_second: The target number of statements per second, all sessions together.
+        sessions: The number of sessions.
     """
 
     def __init__(self, ledger: Ledger, *, a_second: int = 500, sessions: int = 4) -> None:
@@ -37,7 +37,7 @@ class Writer:
 
     @property
     def statements(self) -> int:
-        """How many it has made so far."""
+        """How many statements it has run so far."""
         return sum(self._counts)
 
     def __enter__(self) -> Writer:
@@ -56,7 +56,7 @@ class Writer:
         fresh = 1_000_000 * (number + 1)
         due = time.monotonic()
         with psycopg.connect(self._ledger.conninfo, autocommit=True) as session:
-            session.execute("SET synchronous_commit TO off")  # its own haste; what it commits is seen all the same
+            session.execute("SET synchronous_commit TO off")  # only for speed; its commits are visible anyway
             while not self._over.is_set():
                 kind = chance.random()
                 if kind < 0.3 or len(ids) < 10:

@@ -1,4 +1,4 @@
-"""CeleryExecutor with a real Redis and two workers that share no folder; one of them is killed in the middle of a step."""
+"""CeleryExecutor with a real Redis and two workers that share no folder. One is killed in the middle of a step."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ PART_ROWS = 2_500
 
 @pytest.fixture(scope="module")
 def proxy() -> Iterator[HoldingProxy]:
-    """In front of the S3 server, to hold one request."""
+    """A proxy in front of the S3 server, to hold one request."""
     with HoldingProxy() as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def celery(session_folder: Path, proxy: HoldingProxy) -> Iterator[CeleryStack]:
-    """A stack of its own, with two workers."""
+    """A separate stack with two workers."""
     settings = {
         "STRONGROOM__STORE__ENDPOINT_URL": proxy.endpoint_url,
         "STRONGROOM__PART_ROWS": str(PART_ROWS),
@@ -55,12 +55,12 @@ def due_month() -> Partition:
 
 
 def worker_of(stack: CeleryStack, pid: int) -> str:
-    """Whose process it is: each worker is a session of its own."""
+    """The worker that a process belongs to. Each worker has its own process session."""
     return {stack.leader_of(worker): worker for worker in stack.workers}[os.getsid(pid)]
 
 
 def steps_of(stack: CeleryStack, worker: str) -> set[tuple[str, int]]:
-    """Steps and parts that a worker has worked on: it keeps their logs to itself."""
+    """Steps and parts that a worker has run, from the logs that only it has."""
     found = set()
     for log in stack.home_of(worker).glob("logs/dag_id=*/run_id=*/task_id=*/map_index=*/attempt=*.log"):
         folders = dict(part.partition("=")[::2] for part in log.parts if "=" in part)
@@ -74,7 +74,7 @@ def ids(conninfo: str, where: str = "true") -> set[int]:
 
 
 def running_upload(stack: CeleryStack, number: int) -> int | None:
-    """Pid of the task that uploads a part."""
+    """The pid of the task that uploads a part, if it is running."""
     found = query(
         stack.postgres.conninfo("airflow"),
         "SELECT pid FROM task_instance WHERE dag_id = %s AND task_id = 'part.upload' AND map_index = %s AND state = 'running'",
@@ -85,7 +85,7 @@ def running_upload(stack: CeleryStack, number: int) -> int | None:
 
 
 def test_a_worker_that_is_killed_in_mid_step_loses_nothing_and_the_other_one_goes_on(celery, proxy):
-    """Every row is counted afterwards: it lies in the archive, which is verified, or was not due and is in the table."""
+    """Afterwards every row is accounted for: in the verified archive, or in the table because it was not due."""
     month = due_month()
     source, airflow, books = celery.source_conninfo(), Airflow(celery), Books(celery)
     last = month.window.end - timedelta(seconds=1)
@@ -120,7 +120,7 @@ def test_a_worker_that_is_killed_in_mid_step_loses_nothing_and_the_other_one_goe
 
 
 def assert_nothing_is_left(stack: CeleryStack, run: Run, survivor: str) -> None:
-    """Staging is empty, and so is the scratch folder of the worker that lives; its next step removes a dead one's."""
+    """Staging is empty, and so is the surviving worker's scratch folder. Its next step removes the dead worker's."""
     admin = stack.object_store.client("admin")
     assert "Contents" not in admin.list_objects_v2(Bucket=STAGING_BUCKET)
     assert [path.name for path in stack.scratch_of(survivor).iterdir()] == [".lock"]
