@@ -100,7 +100,7 @@ def test_nothing_is_deleted_of_rows_that_were_restored_and_are_needed(chain, par
     require_refused(chain, part, NeededError, "its rows are needed in the table")
 
 
-def test_nothing_is_deleted_from_anotherdatabase_of(chain, part, postgres):
+def test_nothing_is_deleted_from_another_database(chain, part, postgres):
     other = f"other_{os.getpid()}"
     execute(postgres.conninfo(), f"CREATE DATABASE {other}")
     execute(postgres.conninfo(other), TABLE)
