@@ -47,12 +47,7 @@ TELLER = Teller()
 
 def current_test() -> str:
     """The test that this process runs. pytest keeps its id in the environment."""
-    return plain_id(os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0])
-
-
-def plain_id(node_id: str) -> str:
-    """A test's id without its xdist group."""
-    return node_id.partition("@")[0]
+    return os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0]
 
 
 @dataclass

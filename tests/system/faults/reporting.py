@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.system.faults.matrix import MATRIX, Note, table, write_table
-from tests.system.faults.progress import TELLER, Follower, Progress, Spent, plain_id, read_expected, write_expected
+from tests.system.faults.progress import TELLER, Follower, Progress, Spent, read_expected, write_expected
 
 _ALL_OF = ("tests/system/faults/", "tests/system/races/", "tests/system/demo/", "tests/system/scaling/")
 _STACKS = ("tests/system/demo/", "tests/system/e2e/", "tests/system/scaling/", "tests/airflow/")
@@ -67,6 +67,20 @@ def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
     _begin(node.config, ids)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give tests to processes one by one, but all that start stacks to one process: stacks side by side would starve each other."""
+    if not _asked(config):
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return "stacks" if nodeid.startswith(_STACKS) else nodeid
+
+    return Scheduling(config, log)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep only the tests of the matrix, longest first. Tests with whole stacks go into one group."""
@@ -78,8 +92,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     stacks = [item for item in kept if item.nodeid.startswith(_STACKS)]
     others = [item for item in kept if item not in stacks]
     others.sort(key=lambda item: -expected.get(item.nodeid, Spent()).seconds)
-    for item in stacks:
-        item.add_marker(pytest.mark.xdist_group("stacks"))
     items[:] = stacks + others
 
 
@@ -92,7 +104,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Record when a test begins and ends."""
-    test = plain_id(item.nodeid)
+    test = item.nodeid
     TELLER.tell("begin", test)
     try:
         return (yield)
@@ -114,7 +126,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Collect a test's notes."""
     for name, notes in report.user_properties:
         if name == _NOTES:
-            _found.setdefault(plain_id(report.nodeid), []).extend(Note(*note) for note in notes)
+            _found.setdefault(report.nodeid, []).extend(Note(*note) for note in notes)
 
 
 def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
@@ -148,7 +160,7 @@ def _begin(config: pytest.Config, ids: list[str]) -> None:
     """Start reporting, once: each process collects the same tests."""
     if _follower or TELLER.path is None or config.getoption("collectonly"):
         return
-    _order.extend(plain_id(one) for one in ids)
+    _order.extend(ids)
     processes = len(config.getoption("tx", None) or [None])
     _progress.append(Progress(_order, processes))
     reporter: Any = config.pluginmanager.get_plugin("terminalreporter")

@@ -36,14 +36,31 @@ def test_of_something_else():
 PAGE = "before\n<!-- fault matrix: begin -->\nold\n<!-- fault matrix: end -->\nafter\n"
 
 
+OF_STACKS = """
+import os
+from pathlib import Path
+import pytest
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_stack(number):
+    with Path(__file__).with_name("processes").open("a") as file:
+        file.write(f"{os.getpid()}\\n")
+"""
+
+
 def run_matrix(folder: Path, *, fails: bool) -> tuple[int, str, str]:
     """Run the matrix in two processes. Return its exit code, its output, and the page that it wrote."""
-    tests, page = folder / "test_some.py", folder / "page.md"
-    tests.write_text(f"FAILS = {not fails}\n" + TWO_TESTS)
+    page = folder / "page.md"
+    (folder / "test_some.py").write_text(f"FAILS = {not fails}\n" + TWO_TESTS)
+    return run_in_two_processes(folder, page)
+
+
+def run_in_two_processes(folder: Path, page: Path) -> tuple[int, str, str]:
+    """Run the matrix of what tests are in a folder."""
     page.write_text(PAGE)
-    words = ("-p", "tests.system.faults.reporting", "--fault-matrix", "-n", "2", "--dist", "loadgroup")
+    words = ("-p", "tests.system.faults.reporting", "--fault-matrix", "-n", "2", "--dist", "loadscope")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-c", "pyproject.toml", *words, "--rootdir", folder, tests],
+        [sys.executable, "-m", "pytest", "-c", "pyproject.toml", *words, "--rootdir", folder, folder],
         cwd=REPOSITORY,
         env=os.environ | {"STRONGROOM_FAULTS_TABLE": str(page), "STRONGROOM_FAULTS_EXPECTED": str(folder / "expected")},
         capture_output=True,
@@ -97,3 +114,15 @@ def test_a_line_says_what_is_under_way_and_how_much_is_left(tmp_path, monkeypatc
 
     assert progress.line() == ("0:00  11 of 31 moments, 1 of 2 tests, about 1:40 left; now b::two[x] 10 of 30")
     assert progress.spent()["tests/test_a.py::test_one"].seconds == 50
+
+
+def test_tests_that_start_stacks_run_in_one_process(tmp_path):
+    """Stacks side by side would starve each other, and these tests share theirs."""
+    folder = tmp_path / "tests" / "system" / "demo"
+    folder.mkdir(parents=True)
+    (folder / "test_stacks.py").write_text(OF_STACKS)
+
+    code, said, _ = run_in_two_processes(tmp_path, tmp_path / "page.md")
+
+    processes = (folder / "processes").read_text().split()
+    assert (code, len(processes), len(set(processes))) == (0, 6, 1), said
