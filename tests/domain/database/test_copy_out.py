@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import signal
 import threading
 from itertools import product
 
@@ -133,8 +134,16 @@ def test_a_session_that_is_ended_in_mid_stream_is_an_error_of_operation(connecti
     assert connection.broken
 
 
+@pytest.fixture
+def interruptible():
+    """Let SIGINT raise KeyboardInterrupt: the workers of pytest-xdist ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @BOTH
-def test_an_interrupt_while_nothing_comes_ends_the_copy_at_the_server(source, receive):
+def test_an_interrupt_while_nothing_comes_ends_the_copy_at_the_server(source, receive, interruptible):
     sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND application_name = 'test sleep'"
     with psycopg.connect(source, autocommit=True) as other:
 
