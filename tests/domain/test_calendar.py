@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from strongroom.calendar import (
+    LAST_YEAR,
     Frequency,
     Partition,
     Term,
@@ -48,7 +49,7 @@ class TestPartitions:
     def test_an_instant_lies_in_the_window_of_its_partition(self, frequency, instant):
         assert instant in Partition.containing(frequency, instant).window
 
-    @given(frequencies, instants)
+    @given(frequencies, instants.filter(lambda instant: instant.year < LAST_YEAR))
     def test_neighbours_touch_without_gap_or_overlap(self, frequency, instant):
         partition = Partition.containing(frequency, instant)
 

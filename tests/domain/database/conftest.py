@@ -13,15 +13,15 @@ from tests.support.database import execute
 _schemas = (f"case_{number}" for number in itertools.count(1))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def database(postgres):
-    """One database for all cases of this module; each case has a schema of its own."""
+    """One database for all cases; each case has a schema of its own."""
     execute(postgres.conninfo(), "CREATE DATABASE refusals")
     yield postgres.conninfo("refusals")
     execute(postgres.conninfo(), "DROP DATABASE refusals WITH (FORCE)")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shared_bucket(object_store):
     object_store.create_bucket("refusals")
     return "refusals"

@@ -63,4 +63,4 @@ def test_nothing_opens_a_session_in_another_way():
 
     assert [
         path.name for path in code if re.search(r"psycopg\w*\.connect\(|Connection\.connect\(", path.read_text())
-    ] == ["source.py"]
+    ] == ["session.py"]

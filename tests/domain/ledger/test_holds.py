@@ -108,7 +108,7 @@ def test_another_hold_written_over_a_hold_does_not_narrow_it(store, object_store
     with pytest.raises(IntegrityError, match="is not a sound legal hold") as caught:
         holds_in_force(store)
 
-    assert caught.value.hint.startswith("Nothing was removed, and nothing of this store will be")
+    assert caught.value.hint.startswith("Nothing was removed, and nothing in this store will be")
 
 
 @pytest.mark.parametrize("identity", ["archiver", "purger"])
