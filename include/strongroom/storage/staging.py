@@ -23,8 +23,6 @@ from strongroom.records import PartKind, PlannedPart, Sha256, narrow, parse_reco
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from strongroom.storage.staging_folder import FolderStaging
-
 OF_RESTORES = "restores"
 """The folder for the staging of restores: a place for each restore, and in it one for each archive."""
 
@@ -45,7 +43,7 @@ class Staging(ABC):
 
     @property
     @abstractmethod
-    def local(self) -> FolderStaging:
+    def local(self) -> Staging:
         """For files that no other step needs; they may disappear when this step ends."""
 
     def original(self, number: int, format: str = "jsonl") -> Path:
