@@ -203,7 +203,7 @@ def require_sound(part: Any, packed: bytes) -> None:
     require_equal(part, reading.result())
 
 
-def mend_part(document: Any, manifest: Manifest, body: bytes) -> None:
+def fix_part(document: Any, manifest: Manifest, body: bytes) -> None:
     """Make the compressed size and checksums of part 0 fit other bytes."""
     parts = list(manifest.parts)
     parts[0] = parts[0].model_copy(update={"compressed_size": len(body), "sha256": sha256(body).hexdigest()})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from strongroom.errors import StrongroomError
 from strongroom.formats.codecs import decompress
 from strongroom.ledger.manifests import archive_ids, require_manifest
-from tests.support.chain import Chain
+from tests.support.chain import Chain, some_settings
 
 EVENTS = """
 CREATE TABLE audit (id bigint PRIMARY KEY, at timestamptz NOT NULL, who text);
@@ -27,6 +29,12 @@ def execute(conninfo: str, statement: str) -> list[tuple]:
     with psycopg.connect(conninfo, autocommit=True) as connection:
         cursor = connection.execute(statement)
         return cursor.fetchall() if cursor.description else []
+
+
+def hourly_chain(source: str, client: Any, bucket: str, folder: Path) -> Chain:
+    """Make the table in an empty database, and a chain for it that deletes 100 rows at a time."""
+    execute(source, EVENTS)
+    return Chain(source, client, some_settings(bucket, folder / "staging", delete_batch_rows=100))
 
 
 def archived_ids(chain: Chain) -> list[int]:

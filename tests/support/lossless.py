@@ -118,11 +118,6 @@ def restore(chain: Chain, archive_id: str, target: str) -> None:
     assert (report.outcome, report.inserted) == ("restored", report.rows)
 
 
-def execute(conninfo, statements):
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        connection.execute(statements)
-
-
 def every_type(conninfo) -> str:
     """The table of all types that this server supports. PostgreSQL 13 has no multiranges."""
     with psycopg.connect(conninfo) as connection:

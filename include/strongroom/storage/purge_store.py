@@ -67,7 +67,7 @@ class PurgeStore(Store):
                 raise
             raise LockedError(
                 f"{self}{version.key} version {version.version_id} is protected by {lock}",
-                hint="It was not removed. When the lock is over, or lifted by who may, the next purge removes it.",
+                hint="It was not removed. When the lock has expired, or somebody with the right to do so has lifted it, the next purge removes it.",
             ) from None
 
     def unfinished_uploads(self, prefix: str) -> Iterator[UnfinishedUpload]:

@@ -21,13 +21,13 @@ from strongroom.storage.s3 import make_client
 from strongroom.storage.store import Store
 from strongroom_local.servers.ports import choose_ports
 from strongroom_local.servers.processes import wait_until
-from tests.support.chain import Chain, some_settings
+from tests.support.chain import Chain
 from tests.support.hourly import (
     DUE,
-    EVENTS,
     ROWS,
     SECRET,
     execute,
+    hourly_chain,
     left_ids,
     require_nothing_lost,
     require_success,
@@ -37,9 +37,7 @@ from tests.support.hourly import (
 
 @pytest.fixture
 def chain(source, object_store, bucket, tmp_path) -> Chain:
-    execute(source, EVENTS)
-    settings = some_settings(bucket, tmp_path / "staging", delete_batch_rows=100)
-    return Chain(source, object_store.client("archiver"), settings)
+    return hourly_chain(source, object_store.client("archiver"), bucket, tmp_path)
 
 
 def test_a_wrong_password(chain):
@@ -110,7 +108,7 @@ def test_a_role_that_may_not_delete(chain):
 
 
 def test_a_session_that_the_server_ends_in_mid_delete(chain):
-    """Batches that were committed stay deleted; the next try goes on behind them."""
+    """Batches that were committed stay deleted; the next try continues after them."""
     sealed = chain.seal(chain.plan())
 
     with psycopg.connect(chain.conninfo) as somebody, ThreadPoolExecutor() as pool:

@@ -13,11 +13,8 @@ from strongroom.ledger.manifests import require_manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.records import Column, SourceIdentity, TableShape
 from tests.support.chain import Chain, some_settings
-from tests.support.lossless import (
-    download,
-    execute,
-    odd_rows,
-)
+from tests.support.database import execute
+from tests.support.lossless import download, odd_rows
 from tests.support.repository import REPOSITORY
 
 # The format document.

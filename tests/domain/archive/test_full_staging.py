@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.chain import Chain, some_settings
+from tests.support.chain import Chain
 from tests.support.full_disk import largest_file
 from tests.support.hourly import (
     DUE,
-    EVENTS,
     ROWS,
     archived_ids,
-    execute,
+    hourly_chain,
     left_ids,
     require_nothing_lost,
     require_success,
@@ -21,9 +20,7 @@ from tests.support.hourly import (
 
 @pytest.fixture
 def chain(source, object_store, bucket, tmp_path) -> Chain:
-    execute(source, EVENTS)
-    settings = some_settings(bucket, tmp_path / "staging", delete_batch_rows=100)
-    return Chain(source, object_store.client("archiver"), settings)
+    return hourly_chain(source, object_store.client("archiver"), bucket, tmp_path)
 
 
 FULL_AT = {

@@ -16,15 +16,9 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from tests.support.chain import Chain, some_settings
+from tests.support.database import execute
 from tests.support.every_type import DATE, REFUSED, SCHEMA, TABLE
-from tests.support.lossless import (
-    FORMATS,
-    Bench,
-    archived_lines,
-    every_type,
-    execute,
-    server_lines,
-)
+from tests.support.lossless import FORMATS, Bench, archived_lines, every_type, server_lines
 
 
 @pytest.fixture(params=FORMATS)

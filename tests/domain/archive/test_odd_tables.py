@@ -7,14 +7,8 @@ import pytest
 
 from strongroom.errors import IntegrityError, UnarchivableError
 from tests.support.chain import Chain, some_settings
-from tests.support.lossless import (
-    FORMATS,
-    archived_lines,
-    execute,
-    odd_rows,
-    restore,
-    server_lines,
-)
+from tests.support.database import execute
+from tests.support.lossless import FORMATS, archived_lines, odd_rows, restore, server_lines
 
 # Tables that are odd in themselves. Each holds its rows in May under a key called k or k, at; "restored" is its copy.
 

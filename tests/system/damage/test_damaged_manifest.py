@@ -252,7 +252,7 @@ def test_a_type_that_is_an_attack_never_reaches_the_server(damaged, text, field)
 
     def attack(document: Any) -> None:
         document["table"]["columns"][0][field] = text
-        mend_shape(document)
+        fix_shape(document)
 
     damaged.vandal.edit(damaged.archive, attack, copy_too=True)
 
@@ -264,7 +264,7 @@ def test_nothing_is_restored_from_a_manifest_that_somebody_mended_throughout_but
 
     def retype(document: Any) -> None:
         document["table"]["columns"][0].update(type="inet", base_type="inet")
-        mend_shape(document)
+        fix_shape(document)
 
     damaged.vandal.edit(damaged.archive, retype, copy_too=True)
 
@@ -273,7 +273,7 @@ def test_nothing_is_restored_from_a_manifest_that_somebody_mended_throughout_but
     assert damaged.rows() == []
 
 
-def mend_shape(document: Any) -> None:
+def fix_shape(document: Any) -> None:
     """Make the checksum of the table's shape fit."""
     body = json.dumps(document["table"], separators=(",", ":"), ensure_ascii=False).encode()
     document["shape_sha256"] = sha256(body).hexdigest()

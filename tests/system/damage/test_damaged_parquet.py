@@ -14,7 +14,7 @@ from strongroom.errors import IntegrityError
 from strongroom.ledger.manifests import require_manifest
 from strongroom_local.servers.postgres import PostgresServer
 from strongroom_local.servers.s3 import ObjectStore
-from tests.support.damaging import Damaged, flipped, mend_part, require_found_in_part, require_sound, seal_three_parts
+from tests.support.damaging import Damaged, fix_part, flipped, require_found_in_part, require_sound, seal_three_parts
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_a_part_that_was_written_anew_is_found_though_its_sum_is_right(damaged, 
     body = rewritten(damaged.vandal.read(damaged.part_key(0)), rewrite)
     damaged.vandal.rot(damaged.archive, 0, body)
     manifest = require_manifest(damaged.chain.store, damaged.archive)
-    damaged.vandal.edit(damaged.archive, lambda document: mend_part(document, manifest, body), copy_too=True)
+    damaged.vandal.edit(damaged.archive, lambda document: fix_part(document, manifest, body), copy_too=True)
 
     verdict = damaged.verify()
     restored = damaged.restore(0)
@@ -133,6 +133,6 @@ def test_the_same_rows_that_were_written_anew_are_the_part_if_its_sum_is_right(d
     body = rewritten(damaged.vandal.read(damaged.part_key(0)), lambda table: table, compression="gzip")
     damaged.vandal.rot(damaged.archive, 0, body)
     manifest = require_manifest(damaged.chain.store, damaged.archive)
-    damaged.vandal.edit(damaged.archive, lambda document: mend_part(document, manifest, body), copy_too=True)
+    damaged.vandal.edit(damaged.archive, lambda document: fix_part(document, manifest, body), copy_too=True)
 
     assert damaged.verify().objects[0].result == "sound"

@@ -20,8 +20,8 @@ from strongroom.storage.store import CHUNK_BYTES
 from tests.support.damaging import (
     A_FEW,
     a_part_of,
+    fix_part,
     flipped,
-    mend_part,
     require_found_in_part,
     require_sound,
 )
@@ -124,20 +124,20 @@ def a_bomb() -> bytes:
     return b"".join(packer.compress(zeros) for _ in range(256)) + packer.flush()
 
 
-@pytest.mark.parametrize("mended", [False, True], ids=["its size is wrong", "its size is right"])
-def test_a_bomb_of_zeros_is_not_unpacked(damaged, mended):
+@pytest.mark.parametrize("corrected", [False, True], ids=["its size is wrong", "its size is right"])
+def test_a_bomb_of_zeros_is_not_unpacked(damaged, corrected):
     """It uses neither memory nor disk, even if its compressed size and checksum were changed to match."""
     bomb = a_bomb()
     damaged.vandal.rot(damaged.archive, 0, bomb)
-    if mended:
+    if corrected:
         manifest = require_manifest(damaged.chain.store, damaged.archive)
-        damaged.vandal.edit(damaged.archive, lambda document: mend_part(document, manifest, bomb), copy_too=True)
+        damaged.vandal.edit(damaged.archive, lambda document: fix_part(document, manifest, bomb), copy_too=True)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     verdict = damaged.verify()
     restored = damaged.restore(0)
 
-    wrong = "original size" if mended else "compressed size"
+    wrong = "original size" if corrected else "compressed size"
     assert (verdict.objects[0].result, restored.result) == ("corrupted", "corrupted")
     assert f"{wrong} of {damaged.archive} part 0 does not match" in verdict.objects[0].detail
     assert f"{wrong} of {damaged.archive} part 0 does not match" in restored.detail

@@ -24,8 +24,9 @@ from tests.support.database_proxy import DatabaseProxy
 from tests.support.ledger import Ledger, Tally, examine, opened
 from tests.support.proxies import HoldingProxy, Moment, Watch, pass_all
 from tests.system.faults.matrix import MATRIX
+from tests.system.faults.processes import Ending, step_process
 from tests.system.faults.progress import TELLER
-from tests.system.faults.steps import ARCHIVE_STEPS, CLAIM_TTL, Ending, Place, Steps, step_process
+from tests.system.faults.steps import ARCHIVE_STEPS, CLAIM_TTL, Place, Steps
 
 ROWS = 120
 OUTSIDE = 20

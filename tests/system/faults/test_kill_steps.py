@@ -13,8 +13,9 @@ import pytest
 from tests.support.ledger import read_archives
 from tests.support.proxies import Moment
 from tests.system.faults.matrix import MATRIX
+from tests.system.faults.processes import Ending, staging_events
 from tests.system.faults.scenario import OUTSIDE, RECOVERIES, ROWS, Scenario, Scene, moment_of, side_by_side
-from tests.system.faults.steps import ARCHIVE_STEPS, PURGE_STEPS, RESTORE_STEPS, Ending, Steps, staging_events
+from tests.system.faults.steps import ARCHIVE_STEPS, PURGE_STEPS, RESTORE_STEPS, Steps
 
 _WRITES = re.compile(r"COPY|INSERT|DELETE|WITH (gone|loaded)|COMMIT")
 AFTER_ITS_TERM = timedelta(days=3000)

@@ -10,8 +10,8 @@ from psycopg import sql
 
 from tests.support.ledger import read_archives
 from tests.system.e2e.helpers import wait_for
+from tests.system.faults.processes import STOPPED, step_process
 from tests.system.faults.scenario import ROWS, Scenario, Scene
-from tests.system.faults.steps import STOPPED, step_process
 
 
 @pytest.mark.parametrize(("step", "locked"), [("extract_to_staging", "TABLE"), ("delete", "ROW")])

@@ -8,8 +8,8 @@ import pytest
 
 from strongroom.errors import StagingError
 from tests.support.proxies import Moment
+from tests.system.faults.processes import step_process
 from tests.system.faults.scenario import Scene
-from tests.system.faults.steps import step_process
 
 
 class Pause:

@@ -39,7 +39,7 @@ from tests.support.deleting import (
 
 @pytest.mark.parametrize("action", ["NO ACTION", "RESTRICT"])
 def test_a_row_that_comes_to_be_referred_to_while_the_delete_looks_stays(chain, part, action):
-    """The reference is not visible until the DELETE has looked; the batch is taken back and tried again."""
+    """The reference is not visible until the DELETE has looked; the batch is rolled back and tried again."""
     execute(
         chain.conninfo,
         'CREATE TABLE notes (id bigint, branch text COLLATE "C", FOREIGN KEY (id, branch) REFERENCES audit '
