@@ -127,13 +127,13 @@ def delete_part(connection: Connection, part: VerifiedPart, step: DeletingStep) 
         UnarchivableError: The table changed since it was planned, or its warm table cannot take the rows.
         IdentityError: The rows that were archived are those of another database.
     """
-    require_sealed([part], step)
+    sealed = require_sealed([part], step)
     evidence_key = part.archive.delete_evidence_key(part.number)
-    present = step.store.read(evidence_key)
+    present = step.store.read(evidence_key) if evidence_key in sealed.evidence else None
     if present is not None:
         return _repeated(connection, part, step, parse_evidence(f"{step.store}{evidence_key}", present[0]))
-    require_deletable(connection, [part], step)
-    detached = detached_windows(step.store, part.archive)
+    require_deletable(connection, sealed, [part], step)
+    detached = detached_windows(step.store, part.archive) if part.archive.detach_evidence_key in sealed.evidence else []
     if covers(detached, part.window):
         return _keep_evidence(part, step, DeleteProgress(**part.model_dump(), detached=part.rows), warm=None)
     table = inspect_again(connection, step.settings, part)

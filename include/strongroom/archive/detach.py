@@ -82,12 +82,13 @@ def detach_partitions(connection: Connection, parts: Sequence[VerifiedPart], ste
         SourceAccessError: The role does not own the table.
         IdentityError: The rows that were archived are those of another database.
     """
-    manifest = require_sealed(parts, step)
+    sealed = require_sealed(parts, step)
+    manifest, archive = sealed.manifest, parts[0].archive
     _require_all(manifest, parts)
-    present = read_detached(step.store, parts[0].archive)
+    present = read_detached(step.store, archive) if archive.detach_evidence_key in sealed.evidence else None
     if present is not None:
         return present
-    require_deletable(connection, parts, step)
+    require_deletable(connection, sealed, parts, step)
     connection.isolation_level = IsolationLevel.READ_COMMITTED
     detaching = _Detaching(connection, manifest, parts, step)
     detached, left, note = detaching.run()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -92,24 +91,28 @@ class _Planning:
     notes: tuple[str, ...]
 
     @cached_property
+    def evidence(self) -> frozenset[str]:
+        """Keys of the evidence of all archives of the partition."""
+        return frozenset(self.store.keys(evidence_prefix(*self._where)))
+
+    @cached_property
     def earlier(self) -> list[ArchiveId]:
         """Sealed archives of the partition. One by which rows were deleted counts even if only its evidence is left."""
-        kept = emptied_and_kept(self.store.keys(evidence_prefix(*self._where)))
-        return sorted({*archive_ids(self.store, *self._where), *kept})
+        return sorted({*archive_ids(self.store, *self._where), *emptied_and_kept(self.evidence)})
 
     def plan(self) -> ArchivePlan:
         """Decide between the outcomes."""
         restores = active_restores_of(self.store, self.settings.qualified_name, self.partition, self.now)
         if restores:
             return self._make("restored", restores=restores)
-        unfinished = _first_unfinished(self.store, self.earlier, self.table)
+        unfinished = self._first_unfinished()
         if unfinished is not None:
             numbers = range(len(unfinished.parts))
             return self._make("resumed", tuple(narrow(unfinished.verified_part(each), PlannedPart) for each in numbers))
         return self._plan_new()
 
     def _plan_new(self) -> ArchivePlan:
-        known = begun_archives(self.store, *self._where)
+        known = self._begun()
         sequence = max((one.sequence for one in (*self.earlier, *known)), default=0) + 1
         archive = ArchiveId(*self._where, sequence)
         _refuse_long_id(self.settings, str(archive))
@@ -125,6 +128,30 @@ class _Planning:
         parts = _parts(archive, cut, shape_sha256(self.table.shape))
         outcome: Literal["planned", "nothing_due"] = "planned" if parts else "nothing_due"
         return self._make(outcome, parts, exclusions=exclusions, known_archives=tuple(map(str, known)))
+
+    def _first_unfinished(self) -> Manifest | None:
+        """The first archive whose rows are not all deleted.
+
+        Archives of other columns than the table has now, and those that were condemned, are passed over: a delete by them is
+        refused, so the rows that they left go into a new archive.
+        """
+        digest = shape_sha256(self.table.shape)
+        for archive in self.earlier:
+            if archive.condemnation_key in self.evidence:
+                continue
+            manifest = require_manifest(self.store, archive)
+            if manifest.shape_sha256 != digest:
+                continue
+            if any(archive.delete_evidence_key(part.number) not in self.evidence for part in manifest.parts):
+                return manifest
+        return None
+
+    def _begun(self) -> list[ArchiveId]:
+        """Archives of the partition that left a part or evidence, also those of a broken run and those that were purged."""
+        of_parts, of_evidence = partition_prefix(*self._where), evidence_prefix(*self._where)
+        folders = {key.removeprefix(of_parts).partition("/")[0] for key in self.store.keys(of_parts)}
+        folders |= {key.removeprefix(of_evidence).partition("/")[0] for key in self.evidence}
+        return sorted(filter(None, map(ArchiveId.parse_or_none, folders)))
 
     @property
     def _where(self) -> tuple[str, str, str]:
@@ -168,33 +195,6 @@ def _parts(archive: ArchiveId, cut: Cut, digest: str) -> tuple[PlannedPart, ...]
         )
         for number, piece in enumerate(cut.pieces)
     )
-
-
-def _first_unfinished(store: Store, earlier: Sequence[ArchiveId], table: InspectedTable) -> Manifest | None:
-    """The first archive whose rows are not all deleted.
-
-    Archives of other columns than the table has now, and those that were condemned, are passed over: a delete by them is
-    refused, so the rows that they left go into a new archive.
-    """
-    digest = shape_sha256(table.shape)
-    for archive in earlier:
-        done = set(store.keys(archive.evidence_prefix))
-        if archive.condemnation_key in done:
-            continue
-        manifest = require_manifest(store, archive)
-        if manifest.shape_sha256 != digest:
-            continue
-        if any(archive.delete_evidence_key(part.number) not in done for part in manifest.parts):
-            return manifest
-    return None
-
-
-def begun_archives(store: Store, schema_name: str, table_name: str, partition_key: str) -> list[ArchiveId]:
-    """Archives of one partition that left a part or evidence, also those of a broken run and those that were purged."""
-    where = (schema_name, table_name, partition_key)
-    prefixes = (partition_prefix(*where), evidence_prefix(*where))
-    begun = {key.removeprefix(prefix).partition("/")[0] for prefix in prefixes for key in store.keys(prefix)}
-    return sorted(filter(None, map(ArchiveId.parse_or_none, begun)))
 
 
 def _refuse_long_id(settings: TableSettings, archive_id: str) -> None:

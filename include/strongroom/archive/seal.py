@@ -73,13 +73,13 @@ def _require_first(store: Store, plan: ArchivePlan, archive: ArchiveId) -> None:
     Of two archives, the one with the higher sequence must have been read later, because a restore prefers its rows. Each run
     records its seal just before this check, so of two runs that seal at once at least one finds the other.
     """
-    if store.head(archive.sweep_key) is not None:
+    evidence = set(store.keys(evidence_prefix(archive.schema_name, archive.table_name, archive.partition_key)))
+    if archive.sweep_key in evidence:
         raise IntegrityError(
             f"the parts of {archive} were swept away as leftovers",
             hint="Nothing was sealed and no row was deleted. Clear 'plan' and the tasks after it.",
         )
-    where = (archive.schema_name, archive.table_name, archive.partition_key)
-    others = map(str, sealed_and_kept(store.keys(evidence_prefix(*where))))
+    others = map(str, sealed_and_kept(evidence))
     unknown = [one for one in others if one not in (*plan.known_archives, str(archive))]
     if unknown:
         raise IntegrityError(

@@ -9,8 +9,7 @@ from datetime import datetime
 from strongroom.calendar import Partition, refuse_if_hot
 from strongroom.database.session import Connection, read_identity
 from strongroom.ledger.claims import KeepClaim
-from strongroom.ledger.manifest_record import Manifest
-from strongroom.ledger.manifests import require_manifest, require_object, require_part_of
+from strongroom.ledger.manifests import Attested, require_attested, require_object, require_part_of
 from strongroom.ledger.owner import require_owner
 from strongroom.ledger.restore_records import require_wanted
 from strongroom.records import RunIdentity, VerifiedPart
@@ -44,7 +43,7 @@ class DeletingStep:
     stop_at: datetime | None = None
 
 
-def require_sealed(parts: Sequence[VerifiedPart], step: DeletingStep) -> Manifest:
+def require_sealed(parts: Sequence[VerifiedPart], step: DeletingStep) -> Attested:
     """Check that an archive is past hot retention, and that its manifest lists the parts as they were verified.
 
     Args:
@@ -55,25 +54,28 @@ def require_sealed(parts: Sequence[VerifiedPart], step: DeletingStep) -> Manifes
         IntegrityError: There is no sound manifest, or it does not agree with a record.
     """
     refuse_if_hot(step.partition, step.settings.hot_retention, step.now)
-    manifest = require_manifest(step.store, parts[0].archive)
+    sealed = require_attested(step.store, parts[0].archive)
     for part in parts:
-        require_part_of(manifest, part)
-    return manifest
+        require_part_of(sealed.manifest, part)
+    return sealed
 
 
-def require_deletable(connection: Connection, parts: Sequence[VerifiedPart], step: DeletingStep) -> None:
+def require_deletable(
+    connection: Connection, sealed: Attested, parts: Sequence[VerifiedPart], step: DeletingStep
+) -> None:
     """Check that nothing in the store forbids deleting the rows of the parts now.
 
     Args:
         connection: A session on the database that the rows are in.
-        parts: Verification records of one archive that is sealed.
+        sealed: The archive, from :func:`require_sealed`.
+        parts: Verification records of the archive.
 
     Raises:
         IntegrityError: The archive was condemned, or an object is no longer the one that was verified.
         NeededError: Rows of the partition were restored and are needed in the table.
         IdentityError: The store belongs to another database.
     """
-    require_wanted(step.store, step.settings, step.partition, parts[0].archive, step.now)
+    require_wanted(step.store, step.settings, step.partition, sealed, step.now)
     require_owner(step.store, read_identity(connection))
     for part in parts:
         require_object(step.store, part)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from pydantic import ValidationError
 
@@ -15,7 +16,19 @@ from strongroom.ledger.manifest_record import Manifest, faults_of
 from strongroom.object_keys import ArchiveId, manifest_archive_id, manifest_prefix
 from strongroom.records import PlannedPart, VerifiedPart
 from strongroom.storage.store import Store
-from strongroom.storage.versions import StoredVersion, is_there
+from strongroom.storage.versions import StoredVersion, by_key, is_there
+
+
+@dataclass(frozen=True)
+class Attested:
+    """A manifest that equals its copy, and what else was known of its archive at that moment.
+
+    Attributes:
+        evidence: Keys of all evidence of the archive that was ever written, even if a delete marker hides it.
+    """
+
+    manifest: Manifest
+    evidence: frozenset[str]
 
 
 def read_manifest(store: Store, archive: ArchiveId, *, attested: bool = True) -> Manifest | None:
@@ -32,16 +45,25 @@ def read_manifest(store: Store, archive: ArchiveId, *, attested: bool = True) ->
     Raises:
         IntegrityError: It is not the manifest it should be, or the archive was destroyed.
     """
-    if not attested:
-        present = store.read(archive.manifest_key)
-        return None if present is None else parse_manifest(store, archive, present[0])
-    body = _read_only_version(store, archive, archive.manifest_key)
+    if attested:
+        found = read_attested(store, archive)
+        return None if found is None else found.manifest
+    present = store.read(archive.manifest_key)
+    return None if present is None else parse_manifest(store, archive, present[0])
+
+
+def read_attested(store: Store, archive: ArchiveId) -> Attested | None:
+    """:func:`read_manifest`, together with the keys of the archive's evidence, in four requests."""
+    body = _read_only_version(store, archive, archive.manifest_key, store.history(archive.manifest_key))
     if body is None:
         return None
-    _refuse_destroyed(store, archive)
+    evidence = by_key(store.versions(archive.evidence_prefix))
+    written = frozenset(key for key, versions in evidence.items() if is_there(versions))
+    if archive.destruction_key in written:
+        raise _destroyed(store, archive)
     manifest = parse_manifest(store, archive, body)
-    _require_attested(store, archive, body)
-    return manifest
+    _require_equal_copy(store, archive, body, evidence.get(archive.seal_key, ()))
+    return Attested(manifest, written)
 
 
 def fault_of_versions(versions: Sequence[StoredVersion]) -> str | None:
@@ -61,9 +83,8 @@ def fault_of_versions(versions: Sequence[StoredVersion]) -> str | None:
     return f"{count}, of which the first is {first.version_id} of {first.modified_at:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _read_only_version(store: Store, archive: ArchiveId, key: str) -> bytes | None:
+def _read_only_version(store: Store, archive: ArchiveId, key: str, versions: Sequence[StoredVersion]) -> bytes | None:
     """The body of a manifest or of its copy, which must have exactly one version; None if it has none."""
-    versions = store.history(key)
     if not is_there(versions):
         return None
     if (fault := fault_of_versions(versions)) is not None:
@@ -72,14 +93,13 @@ def _read_only_version(store: Store, archive: ArchiveId, key: str) -> bytes | No
     return None if present is None else present[0]
 
 
-def _refuse_destroyed(store: Store, archive: ArchiveId) -> None:
-    if is_destroyed(store, archive):
-        raise IntegrityError(
-            f"{archive} was destroyed, and somebody has put it back since",
-            found=f"its certificate {store}{archive.destruction_key}",
-            hint="Nothing was deleted or loaded, and nothing will be: a destroyed archive is never used again. Find out who put "
-            "it there, and let an administrator of the bucket remove it.",
-        )
+def _destroyed(store: Store, archive: ArchiveId) -> IntegrityError:
+    return IntegrityError(
+        f"{archive} was destroyed, and somebody has put it back since",
+        found=f"its certificate {store}{archive.destruction_key}",
+        hint="Nothing was deleted or loaded, and nothing will be: a destroyed archive is never used again. Find out who put "
+        "it there, and let an administrator of the bucket remove it.",
+    )
 
 
 def is_destroyed(store: Store, archive: ArchiveId) -> bool:
@@ -110,8 +130,8 @@ def parse_manifest(store: Store, archive: ArchiveId, body: bytes) -> Manifest:
     return manifest
 
 
-def _require_attested(store: Store, archive: ArchiveId, body: bytes) -> None:
-    copy = _read_only_version(store, archive, archive.seal_key)
+def _require_equal_copy(store: Store, archive: ArchiveId, body: bytes, versions: Sequence[StoredVersion]) -> None:
+    copy = _read_only_version(store, archive, archive.seal_key, versions)
     if copy is None:
         raise _damaged(store, archive, f"no copy of it at {archive.seal_key}")
     if copy != body:
@@ -157,10 +177,19 @@ def require_manifest(store: Store, archive: ArchiveId) -> Manifest:
     Raises:
         IntegrityError: There is no manifest, or it is damaged.
     """
-    manifest = read_manifest(store, archive)
-    if manifest is None:
+    return require_attested(store, archive).manifest
+
+
+def require_attested(store: Store, archive: ArchiveId) -> Attested:
+    """:func:`read_attested`, where a missing manifest is an error.
+
+    Raises:
+        IntegrityError: There is no manifest, or it is damaged.
+    """
+    found = read_attested(store, archive)
+    if found is None:
         raise _missing(store, archive)
-    return manifest
+    return found
 
 
 def _missing(store: Store, archive: ArchiveId) -> IntegrityError:

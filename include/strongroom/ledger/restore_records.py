@@ -10,6 +10,7 @@ from datetime import datetime
 
 from strongroom.calendar import Partition
 from strongroom.errors import IntegrityError, NeededError, RestoreError
+from strongroom.ledger.manifests import Attested
 from strongroom.ledger.stored_records import read_record
 from strongroom.object_keys import ArchiveId, restores_prefix
 from strongroom.records import RestoreRecord, parse_record
@@ -103,7 +104,7 @@ def _key(record: RestoreRecord) -> str:
 
 
 def require_wanted(
-    store: Store, settings: TableSettings, partition: Partition, archive: ArchiveId, now: datetime
+    store: Store, settings: TableSettings, partition: Partition, sealed: Attested, now: datetime
 ) -> None:
     """Require that the rows of an archive may leave the table. Plan checked it too, but this step may be cleared much later.
 
@@ -111,7 +112,8 @@ def require_wanted(
         IntegrityError: The archive was condemned.
         NeededError: Rows of the partition were restored and are needed in the table.
     """
-    if store.head(archive.condemnation_key) is not None:
+    archive = ArchiveId.parse(sealed.manifest.archive_id)
+    if archive.condemnation_key in sealed.evidence:
         raise IntegrityError(
             f"{archive} was condemned: a part of it is not what was archived",
             hint="No row was deleted. Run the partition again: what is still in the table goes into another archive.",
