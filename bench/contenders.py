@@ -35,7 +35,7 @@ from strongroom_local.servers.stack import Stack
 from strongroom_local.servers.stack_folder import BUCKET, SOURCE_DATABASE
 from tests.support.chain import RUN, Chain
 from tests.support.sealing import seal_month
-from tests.system.e2e.helpers import Airflow, Run, wait_for
+from tests.system.helpers import Airflow, Run, wait_for
 
 TABLE = "call_detail_records"
 ARCHIVE_DAG, RESTORE_DAG = f"archive__{TABLE}", "restore_archive"

@@ -24,7 +24,7 @@ from strongroom.calendar import Frequency, Partition, Term, newest_due
 from strongroom_local.demo import sample
 from strongroom_local.servers.airflow import REPOSITORY
 from strongroom_local.servers.stack import Stack
-from tests.system.e2e.helpers import STEPS, Airflow, Run, wait_for
+from tests.system.helpers import STEPS, Airflow, Run, wait_for
 
 FOLDER = REPOSITORY / ".strongroom" / "memory"
 TABLE = "call_detail_records"

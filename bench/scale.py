@@ -28,7 +28,7 @@ from bench.usage import Meter
 from strongroom.calendar import Frequency, Partition, Term, newest_due
 from strongroom.settings import load_settings
 from strongroom_local.servers.airflow import REPOSITORY
-from tests.system.e2e.helpers import Airflow, Run, wait_for
+from tests.system.helpers import Airflow, Run, wait_for
 
 FOLDER = REPOSITORY / ".strongroom" / "scale"
 SERIES = (1_000_000, 5_000_000, 20_000_000)

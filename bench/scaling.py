@@ -30,7 +30,7 @@ from strongroom_local.demo import sample
 from strongroom_local.servers.airflow import REPOSITORY
 from strongroom_local.servers.celery import CeleryStack
 from strongroom_local.servers.processes import wait_until
-from tests.system.e2e.helpers import Airflow, wait_for
+from tests.system.helpers import Airflow, wait_for
 from tests.system.scaling.test_many_machines import DAG_ID, TABLE, due_month
 
 FOLDER = REPOSITORY / ".strongroom" / "scaling" / "celery"

@@ -15,7 +15,6 @@ from psycopg import sql
 
 from strongroom_local.servers.postgres import PostgresServer
 from strongroom_local.servers.s3 import ObjectStore
-from strongroom_local.servers.stack import Stack
 from tests.support.sessions import own_folder
 
 # The caller's shell may export settings of a stack (`eval "$(make -s env)"`), of another database or of another store. The
@@ -127,15 +126,3 @@ def coming_buckets(object_store: ObjectStore) -> Iterator[Iterator[Future[str]]]
 def bucket(coming_buckets: Iterator[Future[str]]) -> str:
     """The name of a fresh, versioned, empty bucket for one test."""
     return next(coming_buckets).result()
-
-
-@pytest.fixture(scope="session")
-def stack(session_folder: Path) -> Iterator[Stack]:
-    """The whole stack with Airflow, up and healthy. It starts when the first test asks for it."""
-    running = Stack(session_folder / "stack")
-    try:
-        running.start_source()  # as when `make sample` comes before the first `make up`
-        running.up()
-        yield running
-    finally:
-        running.destroy()

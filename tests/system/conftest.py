@@ -1,4 +1,4 @@
-"""The stack of the end-to-end tests: the repository's tables, plus tables to rehearse failures on."""
+"""One stack for the demo and the end-to-end tests: the repository's tables, plus tables to rehearse failures on."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from strongroom_local.servers.stack import Stack
 from tests.support import glacier
 from tests.support.proxies import HoldingProxy
 from tests.support.sealing import claim_if_unowned
-from tests.system.e2e.helpers import Airflow
-from tests.system.e2e.rehearsals import GLACIER_BUCKET, glacier_client, rehearsal_settings, table_of
+from tests.system.demonstration import Demonstration, run_demo
+from tests.system.helpers import Airflow
+from tests.system.rehearsals import GLACIER_BUCKET, glacier_client, rehearsal_settings, table_of
+from tests.system.sample_rows import Sample, load_sample
 
 
 @pytest.fixture(scope="session")
@@ -37,21 +39,61 @@ def glacier_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def stack(configuration: Path, stack: Stack, proxy: HoldingProxy, glacier_url: str) -> Stack:
-    """The session's stack, with the rehearsal tables' DAGs in it and the proxy in front of its S3 server."""
-    del os.environ[FILE_VARIABLE]  # other stacks that a test starts must not inherit it
-    proxy.forward_to(LOOPBACK, stack.object_store.port)
-    frozen = Store(glacier_client(glacier_url), StoreSettings(bucket=GLACIER_BUCKET))
-    with open_source(stack.source_conninfo(), application_name="test") as connection:
-        claim_if_unowned(frozen, read_identity(connection))
-    return stack
+def configuration(session_folder: Path) -> Path:
+    """The archive.yaml that the stack's processes read. The demo finds the repository's in it."""
+    path = session_folder / "archive.yaml"
+    path.write_text(DEFAULT_FILE.read_text())
+    return path
 
 
 @pytest.fixture(scope="session")
-def configuration(session_folder: Path, proxy: HoldingProxy, glacier_url: str) -> Iterator[Path]:
-    """An archive.yaml with the repository's tables and the rehearsals. The stack starts with it."""
+def source_only(session_folder: Path, configuration: Path) -> Iterator[Stack]:
+    """The stack before Airflow's first start, with PostgreSQL running."""
+    running = Stack(session_folder / "stack")
+    try:
+        running.start_source()  # as when `make sample` comes before the first `make up`
+        yield running
+    finally:
+        running.destroy()
+
+
+@pytest.fixture(scope="session")
+def sample(source_only: Stack) -> Sample:
+    """The sample tables, filled before anything is archived."""
+    return load_sample(source_only.source_conninfo())
+
+
+@pytest.fixture(scope="session")
+def demonstration(source_only: Stack, sample: Sample) -> Demonstration:
+    """A demo that found an empty stack with sample data, started Airflow and left it running."""
+    return run_demo(source_only, "--keep")
+
+
+@pytest.fixture(scope="session")
+def stack(
+    request: pytest.FixtureRequest, configuration: Path, source_only: Stack, proxy: HoldingProxy, glacier_url: str
+) -> Stack:
+    """The session's stack, with the rehearsal tables' DAGs in it and the proxy in front of its S3 server.
+
+    The demo starts it, if a test that was selected needs the demo.
+    """
+    if any("demonstration" in item.fixturenames for item in request.session.items):
+        request.getfixturevalue("demonstration")
+    configuration.write_text(_with_rehearsals(proxy.endpoint_url, glacier_url))
+    os.environ[FILE_VARIABLE] = str(configuration)
+    source_only.up()
+    del os.environ[FILE_VARIABLE]  # other stacks that a test starts must not inherit it
+    proxy.forward_to(LOOPBACK, source_only.object_store.port)
+    frozen = Store(glacier_client(glacier_url), StoreSettings(bucket=GLACIER_BUCKET))
+    with open_source(source_only.source_conninfo(), application_name="test") as connection:
+        claim_if_unowned(frozen, read_identity(connection))
+    return source_only
+
+
+def _with_rehearsals(proxy_url: str, glacier_url: str) -> str:
+    """The repository's archive.yaml with the rehearsals' tables."""
     document = yaml.safe_load(DEFAULT_FILE.read_text())
-    document["tables"] |= rehearsal_settings(proxy.endpoint_url)
+    document["tables"] |= rehearsal_settings(proxy_url)
     document["tables"] |= {
         "purge_asked": {"date_column": "at", "purge": {"require_approval": True}},
         "purge_unasked": {"date_column": "at", "warm": True},
@@ -61,11 +103,7 @@ def configuration(session_folder: Path, proxy: HoldingProxy, glacier_url: str) -
             "store": {"endpoint_url": glacier_url, "bucket": GLACIER_BUCKET},
         },
     }
-    path = session_folder / "archive.yaml"
-    path.write_text(yaml.safe_dump(document))
-    os.environ[FILE_VARIABLE] = str(path)
-    yield path
-    os.environ.pop(FILE_VARIABLE, None)
+    return yaml.safe_dump(document)
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,8 @@ from strongroom.calendar import Frequency
 from strongroom.object_keys import ArchiveId
 from tests.support import glacier
 from tests.support.chain import Chain, some_settings
-from tests.system.e2e.helpers import Airflow, ended, query, run_airflow, start_airflow, wait_for
-from tests.system.e2e.rehearsals import GLACIER_BUCKET, create_table, due_day, glacier_client, table_of
+from tests.system.helpers import Airflow, ended, query, run_airflow, start_airflow, wait_for
+from tests.system.rehearsals import GLACIER_BUCKET, create_table, due_day, glacier_client, table_of
 
 RESTORE = "restore_archive"
 TABLE = table_of("frozen")

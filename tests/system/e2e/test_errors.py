@@ -12,8 +12,8 @@ from strongroom.settings import StoreSettings
 from strongroom.storage.store import Store
 from strongroom_local.servers.stack import Stack
 from strongroom_local.servers.stack_folder import ARCHIVER_ROLE, BUCKET, SOURCE_DATABASE
-from tests.system.e2e.helpers import Airflow, Books, Run, Task, query, wait_for
-from tests.system.e2e.rehearsals import ERRORS, SCHEMA, create_table, dag_of, due_day, table_of
+from tests.system.helpers import Airflow, Books, Run, Task, query, wait_for
+from tests.system.rehearsals import ERRORS, SCHEMA, create_table, dag_of, due_day, table_of
 
 SECRET = "marked-wrong-password-81c4"  # pragma: allowlist secret
 

@@ -22,8 +22,8 @@ import pytest
 from strongroom_local.servers.stack import Stack
 from tests.support.proxies import Hold as RequestHold
 from tests.support.proxies import HoldingProxy, refuse
-from tests.system.e2e.helpers import STEPS, Airflow, Books, query, wait_for
-from tests.system.e2e.rehearsals import KILLS, SIBLINGS, create_table, dag_of, due_day, table_of
+from tests.system.helpers import STEPS, Airflow, Books, query, wait_for
+from tests.system.rehearsals import KILLS, SIBLINGS, create_table, dag_of, due_day, table_of
 
 TASK_OF = {name.removeprefix("part."): name for name in STEPS} | {
     "nothing": "",

@@ -11,8 +11,8 @@ import pytest
 from strongroom.settings import FILE_VARIABLE
 from strongroom_local.servers.processes import wait_until
 from strongroom_local.servers.stack import Stack
-from tests.system.e2e.helpers import Airflow, Books, configuration_of, query, wait_for
-from tests.system.e2e.rehearsals import ORPHANED, create_table, dag_of, due_day, table_of
+from tests.system.helpers import Airflow, Books, configuration_of, query, wait_for
+from tests.system.rehearsals import ORPHANED, create_table, dag_of, due_day, table_of
 
 
 def scheduler_of(stack: Stack) -> int | None:

@@ -6,8 +6,8 @@ from datetime import datetime
 
 import pytest
 
-from tests.system.e2e.helpers import Books, query, wait_for
-from tests.system.e2e.rehearsals import NARROW, create_table, dag_of, due_day, table_of
+from tests.system.helpers import Books, query, wait_for
+from tests.system.rehearsals import NARROW, create_table, dag_of, due_day, table_of
 
 
 @pytest.mark.exhaustive

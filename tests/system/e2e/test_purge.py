@@ -20,8 +20,8 @@ from strongroom_local.servers.stack import Stack
 from strongroom_local.servers.stack_folder import ARCHIVER_ROLE, BUCKET
 from tests.support.chain import some_settings
 from tests.support.sealing import seal_month
-from tests.system.e2e.helpers import Airflow, Books, Run, ended, query, start_airflow, wait_for
-from tests.system.e2e.rehearsals import OWNER, PARTITIONED, create_partitions, dag_of, due_day, table_of
+from tests.system.helpers import Airflow, Books, Run, ended, query, start_airflow, wait_for
+from tests.system.rehearsals import OWNER, PARTITIONED, create_partitions, dag_of, due_day, table_of
 
 DAG_ID = "retention_purge"
 ASKED, UNASKED = "purge_asked", "purge_unasked"

@@ -1,4 +1,4 @@
-"""The five sample tables, archived by the scheduler and by backfill, then checked without Strongroom."""
+"""The five sample tables, archived by the demo and by backfills, then checked without Strongroom."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from strongroom.calendar import Frequency, Partition, Term, newest_due
-from strongroom_local.demo import sample
+from strongroom.calendar import Frequency, Partition
+from strongroom_local.demo.later import RESTORED_TABLE
 from strongroom_local.servers.processes import ServerError
 from strongroom_local.servers.stack import Stack
 from strongroom_local.servers.stack_folder import SOURCE_DATABASE
-from tests.system.e2e.helpers import (
+from tests.system.demonstration import Demonstration
+from tests.system.helpers import (
     STEPS,
     Airflow,
     Books,
@@ -29,54 +30,23 @@ from tests.system.e2e.helpers import (
     secrets_of,
     wait_for,
 )
-from tests.system.e2e.rehearsals import create_table, dag_of, table_of
+from tests.system.rehearsals import create_table, dag_of, table_of
+from tests.system.sample_rows import DATED, TOKEN, due_month, keys_archived, keys_in, months_archived
 
-TOKEN = "marked-7f3a9c-row-content"
-"""This is in a text column of every due row. It may be found in rows and parts, and nowhere else."""
+BACKFILLED = ("acm_alerts", "audit_events")
+"""The tables of which one more month is archived, by the command that operators type."""
 
-DATED = {
-    "acm_alerts": ("detected_at", ("alert_id",), "remark"),
-    "audit_events": ("created_at", ("event_id",), "message"),
-    "call_detail_records": ("call_start_time", ("id",), "remark"),
-    "fraud_investigations": ("created_at", ("investigation_id",), "findings"),
-    "gateway_blacklist_history": ("created_at", ("gateway_ip", "change_number"), "reason"),
-}
-"""For each sample table: the column that dates a row, the primary key, and a text column."""
-
-MORE_TABLES = ("call_detail_records", "fraud_investigations", "gateway_blacklist_history")
-"""Only `make test-faults` checks these here. tests/system/demo counts the rows of all five; the same DAG file archives them."""
-
-each_table = pytest.mark.parametrize(
-    "table", [pytest.param(table, marks=pytest.mark.exhaustive) if table in MORE_TABLES else table for table in DATED]
-)
+each_table = pytest.mark.parametrize("table", DATED)
 
 
-def due_month() -> Partition:
-    """The month whose run the scheduler starts when a DAG is unpaused."""
-    now = datetime.now(timezone.utc)
-    tick = now.replace(day=1, hour=2, minute=0, second=0, microsecond=0)
-    if tick > now:
-        tick = (tick - timedelta(days=3)).replace(day=1)
-    due = newest_due(Frequency.MONTHLY, Term.parse("P90D"), tick)
-    assert due is not None
-    return due
+def archived_months(table: str) -> list[Partition]:
+    """The months of a table that the demo and the backfills archive."""
+    return months_archived() if table in BACKFILLED else months_archived()[:2]
 
 
 def hot_month() -> Partition:
     """The month that ended last. It stays in hot retention for at least two more months."""
     return Partition.containing(Frequency.MONTHLY, datetime.now(timezone.utc)).previous()
-
-
-def keys_in(conninfo: str, table: str, where: str = "true") -> set[tuple[str, ...]]:
-    """Primary keys of a table's rows, as JSON writes them."""
-    columns = ", ".join(f"to_jsonb({column}) #>> '{{}}'" for column in DATED[table][1])
-    return set(query(conninfo, f"SELECT {columns} FROM {table} WHERE {where}"))  # type: ignore[arg-type]
-
-
-def keys_archived(stack: Stack, table: str, key: str = "") -> list[tuple[str, ...]]:
-    """Primary keys of the rows in a table's archives. A key that appears twice is a row archived twice."""
-    names = DATED[table][1]
-    return [tuple(str(row[name]) for name in names) for row in Books(stack).archived_rows(f"public.{table}", key)]
 
 
 def backfill(stack: Stack, table: str, first: Partition, last: Partition) -> subprocess.CompletedProcess[str]:
@@ -89,40 +59,21 @@ def backfill(stack: Stack, table: str, first: Partition, last: Partition) -> sub
 
 @dataclass(frozen=True)
 class Archived:
-    """The keys before archiving, and the runs that archived two months of each table."""
+    """The runs of the demo, which archived two months of each table, and backfills that archived one more of some tables."""
 
-    before: dict[str, set[tuple[str, ...]]]
-    due: dict[str, set[tuple[str, ...]]]
-    referred: set[tuple[str, ...]]
-    scheduled: dict[str, Run]
+    runs: dict[str, Run]
     backfilled: dict[str, subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def archived(request: pytest.FixtureRequest, stack: Stack, airflow: Airflow) -> Iterator[Archived]:
-    """Both months of the tables that the selected tests need, archived: the newer by the scheduler, the older by a backfill of both."""
-    selected = {item.name.partition("[")[2].rstrip("]") for item in request.session.items}
-    tables = [table for table in DATED if table not in MORE_TABLES or table in selected]
-    newer = due_month()
-    older = newer.previous()
-    conninfo = stack.source_conninfo()
-    sample.load(conninfo, call_records_per_month=1500, months=7, now=datetime.now(timezone.utc))
-    before, due = {}, {}
-    for table, (date_column, _, text_column) in DATED.items():
-        window = f"{date_column} >= '{older.window.start}' AND {date_column} < '{newer.window.end}'"
-        query(conninfo, f"UPDATE {table} SET {text_column} = concat({text_column}, ' {TOKEN}') WHERE {window}")
-        before[table], due[table] = keys_in(conninfo, table), keys_in(conninfo, table, window)
-    referred = set(query(conninfo, "SELECT DISTINCT alert_id::text FROM fraud_investigations"))
-    for table in tables:
-        airflow.pause(f"archive__{table}", paused=False)
-    scheduled = {table: the_run(airflow, table, newer) for table in tables}
-    scheduled = {table: airflow.wait_for_run(run.dag_id, run.run_id) for table, run in scheduled.items()}
+def archived(stack: Stack, airflow: Airflow, demonstration: Demonstration) -> Iterator[Archived]:
+    """The months of :func:`months_archived`. The backfills also name one month that the demo has archived."""
+    newest, middle, oldest = months_archived()
     with ThreadPoolExecutor(2) as pool:
-        backfilled = dict(
-            zip(tables, pool.map(lambda table: backfill(stack, table, older, newer), tables), strict=True)
-        )
-    yield Archived(before, due, referred, scheduled, backfilled)
-    for table in tables:
+        done = pool.map(lambda table: backfill(stack, table, oldest, middle), BACKFILLED)
+        backfilled = dict(zip(BACKFILLED, done, strict=True))
+    yield Archived({table: the_run(airflow, table, newest) for table in DATED}, backfilled)
+    for table in DATED:
         airflow.pause(f"archive__{table}")
 
 
@@ -140,25 +91,32 @@ def the_run(airflow: Airflow, table: str, partition: Partition) -> Run:
 
 
 @each_table
-def test_each_row_is_in_the_table_or_in_one_archive(stack, archived, table):
-    """By key, the rows before equal the rows left plus the rows archived. None is in both, duplicated or lost."""
+def test_each_row_is_in_the_table_or_in_one_archive(stack, archived, sample, table):
+    """By key, the rows before equal the rows left plus the rows archived. None is duplicated or lost, or in both but by a restore."""
     left = keys_in(stack.source_conninfo(), table)
     moved = keys_archived(stack, table)
+    restored = set(keys_archived(stack, table, due_month().key)) if table == RESTORED_TABLE else set()
 
-    assert archived.scheduled[table].state == "success"
-    assert archived.backfilled[table].returncode == 0, archived.backfilled[table].stderr
+    assert archived.runs[table].state == "success"
     assert max(Counter(moved).values()) == 1
-    assert left.isdisjoint(moved)
-    assert left | set(moved) == archived.before[table]
+    assert left & set(moved) == restored
+    assert left | set(moved) == sample.before[table]
+
+
+def test_backfills_archive_what_is_left_of_their_months_and_say_so(archived):
+    for result in archived.backfilled.values():
+        assert result.returncode == 0, result.stderr
+        assert "Nothing changed: 1" in result.stdout
 
 
 @each_table
-def test_only_due_rows_were_moved_and_what_stayed_of_them_is_referred_to(stack, archived, table):
-    """Alerts that an investigation refers to may stay. In the other tables every due row is gone."""
-    still_due = archived.due[table] - set(keys_archived(stack, table))
+def test_only_due_rows_were_moved_and_what_stayed_of_them_is_referred_to(stack, archived, sample, table):
+    """Alerts that an investigation refers to may stay. Of the other tables, every due row of the archived months is gone."""
+    moved = set(keys_archived(stack, table))
+    due = set().union(*(sample.due[table][month.key] for month in archived_months(table)))
 
-    assert set(keys_archived(stack, table)) <= archived.due[table]
-    assert still_due <= archived.referred if table == "acm_alerts" else not still_due
+    assert moved <= due
+    assert due - moved <= sample.referred if table == "acm_alerts" else due == moved
 
 
 @each_table
@@ -168,7 +126,7 @@ def test_every_manifest_states_what_its_parts_hold(stack, archived, table):
 
     manifests = books.manifests(f"public.{table}")
 
-    assert {manifest["partition_key"] for manifest in manifests} == {due_month().key, due_month().previous().key}
+    assert {manifest["partition_key"] for manifest in manifests} == {month.key for month in archived_months(table)}
     for manifest in manifests:
         rows = keys_archived(stack, table, manifest["partition_key"])
         assert manifest["record_count"] == sum(part["record_count"] for part in manifest["parts"]) == len(rows)
@@ -293,7 +251,7 @@ def facts_of(airflow: Airflow, run: Run) -> dict[str, list[dict[str, Any]]]:
 
 def test_the_task_logs_alone_let_an_auditor_follow_the_rows(stack, airflow, archived):
     """From plan to report each step logs archive, part, rows and checksums, and they match those of the previous step."""
-    run = archived.scheduled["audit_events"]
+    run = archived.runs["audit_events"]
 
     facts = facts_of(airflow, run)
 

@@ -12,8 +12,8 @@ import pytest
 from strongroom_local.servers.processes import ServerError
 from strongroom_local.servers.stack import Stack
 from strongroom_local.servers.stack_folder import ARCHIVER_ROLE, RESTORER_ROLE
-from tests.system.e2e.helpers import Airflow, Books, Run, everything_said, query, secrets_of, wait_for
-from tests.system.e2e.rehearsals import SCHEMA, dag_of, due_day, table_of
+from tests.system.helpers import Airflow, Books, Run, everything_said, query, secrets_of, wait_for
+from tests.system.rehearsals import SCHEMA, dag_of, due_day, table_of
 
 RESTORE = "restore_archive"
 TABLE = table_of("marked")

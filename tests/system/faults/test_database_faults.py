@@ -17,9 +17,9 @@ from psycopg.conninfo import make_conninfo
 
 from strongroom.errors import SourceError
 from tests.support.proxies import Moment
-from tests.system.e2e.helpers import wait_for
 from tests.system.faults.scenario import ROWS, Scenario, Scene, side_by_side
 from tests.system.faults.steps import Steps
+from tests.system.helpers import wait_for
 
 MOMENTS = {
     "extract_to_staging": "COPY (SELECT",

@@ -9,9 +9,9 @@ import pytest
 from psycopg import sql
 
 from tests.support.ledger import read_archives
-from tests.system.e2e.helpers import wait_for
 from tests.system.faults.processes import STOPPED, step_process
 from tests.system.faults.scenario import ROWS, Scenario, Scene
+from tests.system.helpers import wait_for
 
 
 @pytest.mark.parametrize(("step", "locked"), [("extract_to_staging", "TABLE"), ("delete", "ROW")])

@@ -15,7 +15,7 @@ from strongroom_local.demo import sample
 from strongroom_local.servers.celery import STAGING_BUCKET, CeleryStack
 from strongroom_local.servers.ports import LOOPBACK
 from tests.support.proxies import HoldingProxy
-from tests.system.e2e.helpers import Airflow, Books, Run, query, run_airflow, wait_for
+from tests.system.helpers import Airflow, Books, Run, query, run_airflow, wait_for
 
 TABLE = "call_detail_records"
 DAG_ID = f"archive__{TABLE}"
