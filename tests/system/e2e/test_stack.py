@@ -14,10 +14,12 @@ import psycopg
 import pytest
 import yaml
 
+from strongroom.settings import FILE_VARIABLE
 from strongroom_local.servers.airflow import REPOSITORY, call_api, inherited_environment, read_shared_settings
 from strongroom_local.servers.processes import ServerError, wait_until
 from strongroom_local.servers.stack import Stack
 from strongroom_local.servers.stack_folder import ARCHIVER_ROLE, BUCKET
+from tests.system.helpers import configuration_of
 
 COMPONENTS = ["PostgreSQL", "S3 server", "api-server", "scheduler", "dag-processor", "triggerer", "exporter"]
 
@@ -38,9 +40,10 @@ def processes_of(stack: Stack) -> list[str]:
 
 
 def run_local(stack: Stack, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run ``python -m strongroom_local`` against the stack."""
+    """Run ``python -m strongroom_local`` against the stack, with its archive.yaml."""
     command = [sys.executable, "-m", "strongroom_local", "--folder", str(stack.folder), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+    environment = {**os.environ, FILE_VARIABLE: str(configuration_of(stack))}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
 
 
 def run_in_shell(stack: Stack, script: str) -> str:
@@ -210,7 +213,7 @@ def test_down_leaves_no_process(stack):
 @pytest.mark.exhaustive  # tests/system/demo continues from what an interrupted demo left
 def test_up_finds_everything_again(stack):
     """Rows and secrets are kept while the stack is down."""
-    stack.up()
+    assert run_local(stack, "up").returncode == 0
     login = stack.login
     with psycopg.connect(stack.source_conninfo(), autocommit=True) as connection:
         connection.execute("CREATE SCHEMA IF NOT EXISTS kept")

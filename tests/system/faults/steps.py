@@ -22,6 +22,7 @@ from pydantic import BaseModel
 
 from strongroom.archive.report import report_run
 from strongroom.ledger.claims import claim_keeper, release_claim, running_clock, take_claim
+from strongroom.ledger.manifests import sealed_part
 from strongroom.object_keys import claim_key
 from strongroom.records import (
     ArchivePlan,
@@ -33,6 +34,7 @@ from strongroom.records import (
     RunIdentity,
     UploadedPart,
     VerifiedPart,
+    narrow,
 )
 from strongroom.restore.claims import release_claims
 from strongroom.restore.records import RestoredPart, RestorePlan
@@ -72,6 +74,14 @@ _PART_RECORDS: dict[str, tuple[str, type[BaseModel]]] = {
     "upload": ("checksum", ChecksummedPart),
     "verify": ("upload", UploadedPart),
     "delete": ("seal", VerifiedPart),
+}
+
+_MADE: dict[str, type[PlannedPart]] = {
+    "extract_to_staging": ExtractedPart,
+    "compress": CompressedPart,
+    "checksum": ChecksummedPart,
+    "upload": UploadedPart,
+    "verify": VerifiedPart,
 }
 
 
@@ -173,7 +183,16 @@ class Steps:
 
     def _part_step(self, name: str, work: Callable[[Any], BaseModel]) -> None:
         before, kind = _PART_RECORDS[name]
+        if name in _MADE and self._planned.outcome == "resumed":
+            self._keep(name, [self._sealed(part, _MADE[name]) for part in self._kept(before, kind)])
+            return
         self._keep(name, [work(part) for part in self._kept(before, kind)])
+
+    def _sealed(self, part: PlannedPart, kind: type[PlannedPart]) -> PlannedPart:
+        """The record of a part whose archive is sealed, as its operator takes it from the manifest."""
+        sealed = sealed_part(self.chain.store, part)
+        assert sealed is not None
+        return narrow(sealed, kind)
 
     def _extract_to_staging(self) -> None:
         self._part_step("extract_to_staging", self.chain.extract)
