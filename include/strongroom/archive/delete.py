@@ -5,8 +5,8 @@ transaction by primary key; with a warm tier the same statement moves the rows t
 holds the statements.
 
 Each batch is noted in staging with its transaction's number before it is committed, so a repeat can ask the server what
-became of it. The catalogue is read once more before each commit: a foreign key, trigger or child table that was added
-after the plan would carry the DELETE to other rows.
+became of it. Before each commit everything that the table's inspection asked is asked again: a foreign key, trigger or child
+table that was added after the plan would carry the DELETE to other rows.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pydantic import Field
 
 from strongroom.database.inspect import InspectedTable, inspect_again
 from strongroom.database.key_batch import BATCH, batch_table, fill_batch, join_by_index, same_key
+from strongroom.database.questions import Questions
 from strongroom.database.retry import TRANSIENT, TRIES, retry_transient
 from strongroom.database.rows import in_window
 from strongroom.database.session import Connection, read_identity, read_life
@@ -136,10 +137,11 @@ def delete_part(connection: Connection, part: VerifiedPart, step: DeletingStep) 
     detached = detached_windows(step.store, part.archive) if part.archive.detach_evidence_key in sealed.evidence else []
     if covers(detached, part.window):
         return _keep_evidence(part, step, DeleteProgress(**part.model_dump(), detached=part.rows), warm=None)
-    table = inspect_again(connection, step.settings, part)
+    inspected = Questions(connection)
+    table = inspect_again(inspected, step.settings, part)
     warm = warm_table(connection, step.settings, table.shape, step.partition.window, step.now)
     restore_keys(step.store, step.staging, connection, table.shape, part)
-    progress = _Deleting(BatchDelete(connection, step.settings, table, warm, detached), part, step).run()
+    progress = _Deleting(BatchDelete(connection, step.settings, table, warm, detached), inspected, part, step).run()
     return _keep_evidence(part, step, progress, warm)
 
 
@@ -226,8 +228,8 @@ def _count_by_key(connection: Connection, part: VerifiedPart, step: DeletingStep
 class _Deleting:
     """The delete of one part's rows, batch by batch."""
 
-    def __init__(self, rows: BatchDelete, part: VerifiedPart, step: DeletingStep) -> None:
-        self._rows, self._part, self._step = rows, part, step
+    def __init__(self, rows: BatchDelete, inspected: Questions, part: VerifiedPart, step: DeletingStep) -> None:
+        self._rows, self._inspected, self._part, self._step = rows, inspected, part, step
         self._connection = rows.connection
         self._pace = Pace(
             rows.connection,
@@ -279,9 +281,9 @@ class _Deleting:
             result = self._rows.delete(batch)
             # Until this transaction ends, the DELETE's own lock blocks changes to the table. So the catalogue now shows
             # what the DELETE met, and an error rolls the whole batch back.
-            inspect_again(self._connection, self._step.settings, progress)
+            transaction = self._require_unchanged(progress)
             pending = PendingBatch(
-                transaction=_transaction(self._connection),
+                transaction=transaction,
                 rows=len(batch),
                 deleted=result.deleted,
                 gone=len(batch) - result.deleted - result.detached - len(result.kept),
@@ -292,6 +294,15 @@ class _Deleting:
             self._step.staging.save(progress.model_copy(update={"pending": pending}))
             self._pace.before_commit()
         return pending
+
+    def _require_unchanged(self, progress: DeleteProgress) -> str:
+        """Inspect the table again if anything that its last inspection saw has changed. Returns the transaction's number."""
+        unchanged, transaction = self._inspected.ask_again("pg_current_xact_id()::text")
+        if not unchanged:
+            inspected = Questions(self._connection)
+            inspect_again(inspected, self._step.settings, progress)
+            self._inspected = inspected
+        return str(transaction)
 
 
 def _require_all_counted(progress: DeleteProgress, part: VerifiedPart) -> None:
@@ -335,11 +346,6 @@ def _status(connection: Connection, transaction: str) -> str | None:
         return None  # a database that was restored does not know the transaction; some servers cannot tell at all
     status: str | None = row[0]
     return status
-
-
-def _transaction(connection: Connection) -> str:
-    row: Any = connection.execute("SELECT pg_current_xact_id()::text").fetchone()
-    return str(row[0])
 
 
 def _blame_trigger(

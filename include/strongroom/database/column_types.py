@@ -8,7 +8,7 @@ from typing import Literal
 
 from psycopg import sql
 
-from strongroom.database.session import Connection, fetch_rows, qualified
+from strongroom.database.session import Session, fetch_rows, qualified
 from strongroom.formats.type_names import is_type_name
 from strongroom.records import Column, Composite
 from strongroom.settings import TableSettings
@@ -172,31 +172,33 @@ NEVER_NULL = """(a.attnotnull AND NOT EXISTS (
 ))"""
 """A condition on a row of pg_attribute: no row has NULL there. PostgreSQL 18 sets attnotnull also for a NOT NULL that is NOT VALID."""
 
+# The server finds a type by its oid, but has no index on pg_type.typarray: so an array leads to its element, never the other way.
+_TYPE = "t.oid AS typid, t.typtype, t.typbasetype, t.typtypmod, t.typelem, t.typarray"
+
 _COLUMNS = f"""
 WITH RECURSIVE base AS (
-    SELECT a.attnum, a.atttypid AS typid, a.atttypmod AS typmod
-    FROM pg_attribute a WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped
+    SELECT a.attnum, a.atttypmod AS typmod, {_TYPE} FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+    WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped
     UNION ALL
-    SELECT b.attnum, t.typbasetype, CASE WHEN t.typtypmod >= 0 THEN t.typtypmod ELSE b.typmod END
-    FROM base b JOIN pg_type t ON t.oid = b.typid WHERE t.typtype = 'd'
-), leaf AS (
-    SELECT b.* FROM base b JOIN pg_type t ON t.oid = b.typid WHERE t.typtype <> 'd'
+    SELECT b.attnum, CASE WHEN b.typtypmod >= 0 THEN b.typtypmod ELSE b.typmod END, {_TYPE}
+    FROM base b JOIN pg_type t ON t.oid = b.typbasetype WHERE b.typtype = 'd'
 ), element AS (
-    SELECT l.attnum, t.oid AS typid, l.typmod FROM leaf l JOIN pg_type t ON t.typarray = l.typid
+    SELECT b.attnum, b.typmod, {_TYPE} FROM base b JOIN pg_type t ON t.oid = b.typelem AND t.typarray = b.typid
+    WHERE b.typtype <> 'd'
     UNION ALL
-    SELECT e.attnum, t.typbasetype, CASE WHEN t.typtypmod >= 0 THEN t.typtypmod ELSE e.typmod END
-    FROM element e JOIN pg_type t ON t.oid = e.typid WHERE t.typtype = 'd'
+    SELECT e.attnum, CASE WHEN e.typtypmod >= 0 THEN e.typtypmod ELSE e.typmod END, {_TYPE}
+    FROM element e JOIN pg_type t ON t.oid = e.typbasetype WHERE e.typtype = 'd'
 ), innermost AS (
-    SELECT e.attnum, e.typid, e.typmod, t.typarray FROM element e JOIN pg_type t ON t.oid = e.typid
-    WHERE t.typtype <> 'd' AND NOT EXISTS (SELECT FROM pg_type i WHERE i.typarray = e.typid)
+    SELECT e.attnum, e.typid, e.typmod, e.typarray FROM element e
+    WHERE e.typtype <> 'd' AND NOT EXISTS (SELECT FROM pg_type t WHERE t.oid = e.typelem AND t.typarray = e.typid)
 )
 SELECT a.attname, format_type(a.atttypid, a.atttypmod),
-       coalesce(format_type(i.typarray, i.typmod), format_type(l.typid, l.typmod)),
-       NOT {NEVER_NULL}, a.attgenerated::text <> '', a.attidentity::text <> '', l.typid::bigint, i.typid::bigint
-FROM pg_attribute a
-JOIN leaf l ON l.attnum = a.attnum
+       coalesce(format_type(i.typarray, i.typmod), format_type(b.typid, b.typmod)),
+       NOT {NEVER_NULL}, a.attgenerated::text <> '', a.attidentity::text <> '', b.typid::bigint, i.typid::bigint
+FROM base b
+JOIN pg_attribute a ON a.attrelid = %s AND a.attnum = b.attnum
 LEFT JOIN innermost i ON i.attnum = a.attnum
-WHERE a.attrelid = %s
+WHERE b.typtype <> 'd'
 ORDER BY a.attnum
 """  # noqa: S608 - a constant
 
@@ -214,13 +216,15 @@ WITH RECURSIVE reached AS (
         UNION ALL SELECT a.atttypid FROM pg_attribute a
                   WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
         UNION ALL SELECT g.rngsubtype FROM pg_range g WHERE g.rngtypid = t.oid
-        UNION ALL SELECT g.rngtypid FROM pg_range g WHERE (to_jsonb(g) ->> 'rngmultitypid')::oid = t.oid
+        UNION ALL SELECT g.rngtypid FROM pg_range g WHERE t.typtype = 'm' AND (to_jsonb(g) ->> 'rngmultitypid')::oid = t.oid
     ) AS inside
 )
 SELECT r.attname, t.oid::bigint, t.typname, t.typtype::text, t.typnamespace = 'pg_catalog'::regnamespace,
-       EXISTS (SELECT FROM pg_type e WHERE e.typarray = t.oid),
-       EXISTS (SELECT FROM pg_cast c WHERE c.castsource = t.oid AND c.casttarget = 'json'::regtype)
+       e.oid IS NOT NULL, c.oid IS NOT NULL
 FROM reached r JOIN pg_type t ON t.oid = r.typid
+LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
+LEFT JOIN pg_cast c ON c.castsource = t.oid AND c.casttarget = 'json'::regtype
+ORDER BY r.attname, t.oid
 """
 
 
@@ -232,7 +236,7 @@ WHERE t.oid = ANY (%s) GROUP BY t.oid
 """
 
 
-def read_column_types(connection: Connection, oid: int) -> list[ColumnTypes]:
+def read_column_types(connection: Session, oid: int) -> list[ColumnTypes]:
     """Read the columns of a table, in their order, each with every type that it contains."""
     types: dict[int, _Type] = {}
     oids: dict[str, set[int]] = {}
@@ -259,7 +263,7 @@ def read_column_types(connection: Connection, oid: int) -> list[ColumnTypes]:
     return columns
 
 
-def _read_composites(connection: Connection, oids: Sequence[int]) -> dict[int, Composite]:
+def _read_composites(connection: Session, oids: Sequence[int]) -> dict[int, Composite]:
     if not oids:
         return {}
     return {
@@ -281,7 +285,7 @@ def _encoding(leaf: _Type, element: _Type | None) -> Literal["json", "jsonb", "a
     return "json" if leaf.plain else "text"
 
 
-def column_faults(connection: Connection, settings: TableSettings, types: Sequence[ColumnTypes]) -> list[str]:
+def column_faults(connection: Session, settings: TableSettings, types: Sequence[ColumnTypes]) -> list[str]:
     """Name the columns that cannot be archived without loss, each with the reason."""
     faults = [] if types else ["it has no columns"]
     if len(types) > MOST_COLUMNS:
@@ -310,7 +314,7 @@ def column_faults(connection: Connection, settings: TableSettings, types: Sequen
     return faults
 
 
-def _points_at_large_objects(connection: Connection, settings: TableSettings, one: ColumnTypes) -> bool:
+def _points_at_large_objects(connection: Session, settings: TableSettings, one: ColumnTypes) -> bool:
     """Whether a column holds oids and one of them is that of a large object.
 
     If an oid lies deeper than in an array, any large object in the database counts as its target.

@@ -11,7 +11,7 @@ from psycopg import sql
 from strongroom.database.column_types import NEVER_NULL, ColumnTypes, column_faults, key_faults, read_column_types
 from strongroom.database.references import Reference, read_references, reference_faults
 from strongroom.database.rights import Rights
-from strongroom.database.session import Connection, fetch_rows, qualified
+from strongroom.database.session import Session, fetch_rows, qualified
 from strongroom.database.triggers import delete_triggers
 from strongroom.errors import UnarchivableError
 from strongroom.records import Column, PlannedPart, TableShape, VerifiedPart, shape_sha256
@@ -47,7 +47,7 @@ class InspectedTable:
         return qualified(self.shape.schema_name, self.shape.table_name)
 
 
-def inspect_table(connection: Connection, settings: TableSettings) -> InspectedTable:
+def inspect_table(connection: Session, settings: TableSettings) -> InspectedTable:
     """Read a table's shape from the catalogue and refuse what cannot be archived without loss.
 
     Raises:
@@ -94,7 +94,7 @@ def inspect_table(connection: Connection, settings: TableSettings) -> InspectedT
 
 
 def _primary_key_faults(
-    connection: Connection,
+    connection: Session,
     settings: TableSettings,
     oid: int,
     types: Mapping[str, ColumnTypes],
@@ -117,7 +117,7 @@ def _date_faults(settings: TableSettings, date: ColumnTypes | None, date_type: D
     return []
 
 
-def _find(connection: Connection, settings: TableSettings) -> int:
+def _find(connection: Session, settings: TableSettings) -> int:
     rows = fetch_rows(
         connection,
         "SELECT c.oid::bigint, c.relkind::text, c.relpersistence::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
@@ -151,12 +151,12 @@ def _find(connection: Connection, settings: TableSettings) -> int:
     return int(oid)
 
 
-def _primary_key(connection: Connection, oid: int) -> tuple[str, ...] | None:
+def _primary_key(connection: Session, oid: int) -> tuple[str, ...] | None:
     keys = _unique_indexes(connection, oid)
     return keys[0] if keys else None
 
 
-def is_key(connection: Connection, oid: int, columns: Sequence[str]) -> bool:
+def is_key(connection: Session, oid: int, columns: Sequence[str]) -> bool:
     """Whether the primary key or a usable unique index is on exactly these columns."""
     return any(set(key) == set(columns) for key in _unique_indexes(connection, oid))
 
@@ -181,7 +181,7 @@ Another collation or operator class (record_image_ops) distinguishes values that
 equality. :func:`column_types.key_faults` checks types of extensions."""
 
 
-def _unique_indexes(connection: Connection, oid: int) -> list[tuple[str, ...]]:
+def _unique_indexes(connection: Session, oid: int) -> list[tuple[str, ...]]:
     """Columns of each usable unique index, the primary key first, then the shortest."""
     rows = fetch_rows(
         connection,
@@ -204,7 +204,7 @@ def _unique_indexes(connection: Connection, oid: int) -> list[tuple[str, ...]]:
     return [tuple(row[0]) for row in rows]
 
 
-def _table_faults(connection: Connection, oid: int) -> list[str]:
+def _table_faults(connection: Session, oid: int) -> list[str]:
     faults = []
     [(row_security, forced, inherited, foreign, rules)] = fetch_rows(
         connection,
@@ -244,7 +244,7 @@ _MERGED_BY_UTF8 = frozenset({"EUC_JP", "EUC_JIS_2004", "EUC_TW"})
 plane, and EUC_JIS_2004 has pairs of characters that come back as one. All others are exact (``tests/domain/archive/test_exact.py``)."""
 
 
-def _trigger_faults(connection: Connection, settings: TableSettings) -> list[str]:
+def _trigger_faults(connection: Session, settings: TableSettings) -> list[str]:
     """Triggers that a DELETE would fire, except guards and those that the settings accept."""
     names = {one.name for one in delete_triggers(connection, settings) if not one.guard}
     return [
@@ -253,7 +253,7 @@ def _trigger_faults(connection: Connection, settings: TableSettings) -> list[str
     ]
 
 
-def _check_rights(connection: Connection, settings: TableSettings, references: Iterable[Reference]) -> None:
+def _check_rights(connection: Session, settings: TableSettings, references: Iterable[Reference]) -> None:
     where = settings.qualified_name
     rights = Rights(connection)
     rights.look_at_table(settings.schema_name, settings.table_name, "SELECT", "DELETE")
@@ -263,7 +263,7 @@ def _check_rights(connection: Connection, settings: TableSettings, references: I
     rights.require(where, safe="Nothing was read and no row was deleted.")
 
 
-def inspect_unchanged(connection: Connection, settings: TableSettings, part: PlannedPart) -> InspectedTable:
+def inspect_unchanged(connection: Session, settings: TableSettings, part: PlannedPart) -> InspectedTable:
     """Inspect the table again and check that it is as it was when the part was planned.
 
     Raises:
@@ -279,7 +279,7 @@ def inspect_unchanged(connection: Connection, settings: TableSettings, part: Pla
     return table
 
 
-def inspect_again(connection: Connection, settings: TableSettings, part: VerifiedPart) -> InspectedTable:
+def inspect_again(connection: Session, settings: TableSettings, part: VerifiedPart) -> InspectedTable:
     """Inspect the table and check that it is as it was when a verified part of it was planned.
 
     Raises:

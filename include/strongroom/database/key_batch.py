@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from psycopg import sql
 
-from strongroom.database.session import Connection
+from strongroom.database.session import Connection, set_locally
 from strongroom.records import TableShape
 
 BATCH = sql.Identifier("pg_temp", "strongroom_batch")
@@ -47,8 +47,11 @@ def same_key(shape: TableShape, alias: str) -> sql.Composed:
     )
 
 
+BY_INDEX = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+"""Settings with which the server finds rows by the index of the key: a batch is small beside the table, whatever the planner
+thinks."""
+
+
 def join_by_index(connection: Connection) -> None:
-    """Make this transaction find rows by the index of the key: a batch is small beside the table, whatever the planner thinks."""
-    connection.execute("SET LOCAL enable_seqscan = off")
-    connection.execute("SET LOCAL enable_hashjoin = off")
-    connection.execute("SET LOCAL enable_mergejoin = off")
+    """Set :data:`BY_INDEX` for this transaction."""
+    set_locally(connection, BY_INDEX)

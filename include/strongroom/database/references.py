@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 
-from strongroom.database.session import Connection, fetch_rows
+from strongroom.database.session import Session, fetch_rows
 
 _FOLLOWED = {"c": "also delete", "n": "set columns to NULL in", "d": "set columns to their default in"}
 """What a foreign key does to referring rows, by pg_constraint.confdeltype."""
@@ -63,7 +63,7 @@ ORDER BY n.nspname, c.relname, f.conname, f.oid, k.position
 """
 
 
-def read_references(connection: Connection, oid: int) -> tuple[Reference, ...]:
+def read_references(connection: Session, oid: int) -> tuple[Reference, ...]:
     """Foreign keys that point at a table, at one of its table partitions, or at a table that it is a partition of."""
     rows = fetch_rows(connection, _REFERENCES, oid, oid, oid)
     references = []

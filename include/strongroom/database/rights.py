@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from strongroom.database.session import Connection, fetch_rows
+from strongroom.database.session import Session, fetch_rows
 from strongroom.errors import SourceAccessError
 
 
@@ -13,7 +13,7 @@ class Rights:
         role: The role, quoted for SQL.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Session) -> None:
         self._connection = connection
         [(self.role,)] = fetch_rows(connection, "SELECT quote_ident(current_user)")
         self._missing: list[str] = []

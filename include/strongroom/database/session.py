@@ -10,10 +10,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Protocol
 
 import psycopg
 from psycopg import errors, sql
+from psycopg.abc import Params, QueryNoTemplate
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import Diagnostic
 
@@ -22,6 +24,14 @@ from strongroom.records import SourceIdentity
 from strongroom.settings.values import is_loopback
 
 Connection = psycopg.Connection[tuple[object, ...]]
+
+
+class Session(Protocol):
+    """What questions are asked in: a connection, or one that notes them (:mod:`strongroom.database.questions`)."""
+
+    def execute(self, query: QueryNoTemplate, params: Params | None = None, /) -> psycopg.Cursor[tuple[object, ...]]:
+        """Run one statement."""
+
 
 PINNED = {
     "array_nulls": "on",
@@ -41,6 +51,8 @@ PINNED = {
     "xmloption": "content",
 }
 """Session settings that decide how values are written, and what is visible."""
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 _CHECKED = "verify-full"
 """The only mode of libpq that encrypts and also checks the server's identity."""
@@ -160,18 +172,27 @@ def _refuse_shared_session(connection: Connection, parameters: dict[str, Any]) -
         )
 
 
-def pin(connection: Connection) -> None:
+def pin(connection: Connection, *, locally: Mapping[str, str] = NOTHING) -> None:
     """Set the pinned settings again, because functions of other users may have run in this session.
 
     Call this before reading or comparing anything in a transaction that wrote a row: a trigger can change any setting.
     A rollback restores the settings from before the transaction.
+
+    Args:
+        locally: Further settings, for this transaction only.
     """
-    _set(connection, PINNED)
+    _set(connection, PINNED, locally)
 
 
-def _set(connection: Connection, settings: Mapping[str, str]) -> None:
-    each = ", ".join(["pg_catalog.set_config(%s, %s, false)"] * len(settings))
-    connection.execute(f"SELECT {each}", [text for setting in settings.items() for text in setting])
+def set_locally(connection: Connection, settings: Mapping[str, str]) -> None:
+    """Change settings for this transaction only."""
+    _set(connection, NOTHING, settings)
+
+
+def _set(connection: Connection, settings: Mapping[str, str], locally: Mapping[str, str] = NOTHING) -> None:
+    each = [(*setting, False) for setting in settings.items()] + [(*setting, True) for setting in locally.items()]
+    calls = ", ".join(["pg_catalog.set_config(%s, %s, %s)"] * len(each))
+    connection.execute(f"SELECT {calls}", [value for one in each for value in one])
 
 
 def _require_tls(parameters: dict[str, Any]) -> None:
@@ -310,6 +331,6 @@ def qualified(schema_name: str, table_name: str) -> sql.Identifier:
     return sql.Identifier(schema_name, table_name)
 
 
-def fetch_rows(connection: Connection, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+def fetch_rows(connection: Session, query: str, *parameters: object) -> list[tuple[Any, ...]]:
     """All rows of a query on the system catalogue."""
     return connection.execute(query, parameters).fetchall()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from strongroom.database.session import Connection, fetch_rows
+from strongroom.database.session import Session, fetch_rows
 from strongroom.settings import TableSettings
 
 SOMEBODYS_TRIGGER = "(NOT g.tgisinternal OR (g.tgparentid <> 0 AND g.tgconstraint = 0))"
@@ -53,7 +53,7 @@ ORDER BY 1, 2
 """  # noqa: S608 - a constant
 
 
-def delete_triggers(connection: Connection, settings: TableSettings) -> list[DeleteTrigger]:
+def delete_triggers(connection: Session, settings: TableSettings) -> list[DeleteTrigger]:
     """Triggers of a table and its table partitions that a DELETE fires.
 
     In ``pg_trigger.tgtype`` bit 3 means DELETE; bits 0 and 1 mean for each row, and before.

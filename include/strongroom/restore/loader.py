@@ -9,7 +9,7 @@ import msgspec
 import psycopg
 from psycopg import IsolationLevel, errors, sql
 
-from strongroom.database.key_batch import join_by_index
+from strongroom.database.key_batch import BY_INDEX
 from strongroom.database.rebuild import UNREADABLE, RebuiltRows, told
 from strongroom.database.retry import retry_transient
 from strongroom.database.session import Connection, fetch_rows, pin, read_life
@@ -201,8 +201,7 @@ class Loader:
             )
 
     def _set_up(self) -> None:
-        pin(self._connection)
-        join_by_index(self._connection)
+        pin(self._connection, locally=BY_INDEX)
 
     def _settle(self) -> None:
         """Fire everything that waits for the end of the transaction, and reset what triggers set in the session."""

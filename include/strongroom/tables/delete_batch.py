@@ -15,7 +15,7 @@ from psycopg import sql
 
 from strongroom.calendar import Window
 from strongroom.database.inspect import InspectedTable
-from strongroom.database.key_batch import BATCH, batch_table, fill_batch, join_by_index, same_key
+from strongroom.database.key_batch import BATCH, BY_INDEX, batch_table, fill_batch, same_key
 from strongroom.database.rows import dated_inside, digest_of_row, refers
 from strongroom.database.session import Connection, pin
 from strongroom.database.triggers import delete_triggers
@@ -64,8 +64,7 @@ class BatchDelete:
 
     def delete(self, batch: list[bytes]) -> BatchResult:
         """Delete the rows of a batch that still equal their archived form. The caller opens and commits the transaction."""
-        pin(self.connection)  # a deferred trigger of the batch before may have run at its commit
-        join_by_index(self.connection)
+        pin(self.connection, locally=BY_INDEX)  # a deferred trigger of the batch before may have run at its commit
         fill_batch(self.connection, batch)
         detached = self._leave_out_detached() if self.detached else 0
         deleted = (

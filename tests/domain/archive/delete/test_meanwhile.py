@@ -25,6 +25,7 @@ from strongroom.errors import (
 from strongroom.ledger.holds import EVERYTHING, place_hold, release_hold
 from strongroom.records import DeletedPart, VerifiedPart
 from strongroom.tables import pace
+from strongroom.tables.delete_batch import BatchDelete
 from tests.support.chain import NOW, Chain
 from tests.support.database import execute
 from tests.support.deleting import (
@@ -192,17 +193,18 @@ def test_a_batch_that_kept_somebody_waiting_is_followed_by_a_rest(chain, part, m
     rests: list[float] = []
     monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=time.monotonic, sleep=rests.append))
     lock = "BEGIN; LOCK TABLE audit IN SHARE MODE; COMMIT"
-    real = delete.inspect_again
+    real = BatchDelete.delete
 
-    def inspect(connection: Any, *arguments: Any) -> Any:
-        if connection.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS and not waiters:
+    def delete_rows(self: BatchDelete, batch: list[bytes]) -> Any:
+        result = real(self, batch)
+        if not waiters:
             waiters.append(threading.Thread(target=execute, args=(chain.conninfo, lock)))
             waiters[0].start()
-            assert waits_for(chain, connection.info.backend_pid)
-        return real(connection, *arguments)
+            assert waits_for(chain, self.connection.info.backend_pid)
+        return result
 
     waiters: list[threading.Thread] = []
-    monkeypatch.setattr(delete, "inspect_again", inspect)
+    monkeypatch.setattr(BatchDelete, "delete", delete_rows)
 
     assert (chain.delete(part).deleted, left(chain)) == (10, [])
 
