@@ -34,6 +34,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "strongroom.tables.delete_batch": (),
     "strongroom.ledger.deletable": (),
     "strongroom.database.key_batch": (),
+    "strongroom.database.questions": (),
     "strongroom.database.inspect": ("inspect_unchanged", "inspect_again"),
     "strongroom.database.rows": ("refers", "dated_inside"),
     "strongroom.calendar": ("Window.covers", "Window.overlaps"),
@@ -50,6 +51,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
 _DELETE, _DETACH = "tests/domain/archive/delete", "tests/domain/archive/detach"
 TESTS = {
     **dict.fromkeys(TARGETS, (_DELETE,)),
+    "strongroom.database.questions": ("tests/domain/database/test_questions.py", _DELETE),
     "strongroom.calendar": (_DELETE, _DETACH),
     "strongroom.tables.guard": ("tests/domain/tables/test_guard.py", _DETACH),
     "strongroom.tables.compare": (_DETACH,),
@@ -67,7 +69,8 @@ FIRST = {
     "_Deleting._try": "takes_the_batch_back or waits_too_long or kept_somebody_waiting or broke_off",
     "_Deleting._earlier_progress": "broke_off or gone_on_with",
     "_keep_evidence": "evidence_says_so",
-    "_transaction": "broke_off",
+    "_Deleting._require_unchanged": "takes_the_batch_back or does_no_harm or broke_off",
+    "Questions": "noticed or asked_again or changes_no_answer or takes_the_batch_back",
     "BatchDelete._kept_rows": "told_apart",
     "_kept_query": "told_apart",
     "BatchDelete._leave_out_detached": "detached",

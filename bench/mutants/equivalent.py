@@ -9,11 +9,7 @@ EQUIVALENT: dict[str, str] = {
     "delete.module: 10001 for 10000 #1": _TUNING,
     "delete.module: 6 for 5 #1": _TUNING,
     "delete.DeleteProgress.with_batch: 4 for 3 #1": "digits of a duration",
-    **{
-        f"key_batch.join_by_index: without `connection.execute('SET LOCAL {setting} = off')` #1": _SPEED
-        for setting in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin")
-    },
-    **{f"key_batch.join_by_index: `= on for = off` in SQL #{number}": _SPEED for number in (1, 2, 3)},
+    "key_batch.join_by_index: without `set_locally(connection, BY_INDEX)` #1": _SPEED,
     "delete_batch.BatchDelete.delete: True for `deleted < len(batch)` #1": "looks for rows that stayed where none did",
     "delete_batch.BatchDelete.delete: LtE in `deleted < len(batch)` #1": "looks for rows that stayed where none did",
     "delete_batch.BatchDelete._statement: without `same_key(self.table.shape, 'b')` in a list #1": (

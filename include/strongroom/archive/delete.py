@@ -278,7 +278,9 @@ class _Deleting:
         with self._connection.transaction():
             # From here on the server ends an idle session before its claim expires.
             self._step.keep_claim()
+            on_rows = time.monotonic()
             result = self._rows.delete(batch)
+            rows_seconds = time.monotonic() - on_rows
             # Until this transaction ends, the DELETE's own lock blocks changes to the table. So the catalogue now shows
             # what the DELETE met, and an error rolls the whole batch back.
             transaction = self._require_unchanged(progress)
@@ -292,7 +294,7 @@ class _Deleting:
                 seconds=time.monotonic() - started,
             )
             self._step.staging.save(progress.model_copy(update={"pending": pending}))
-            self._pace.before_commit()
+            self._pace.before_commit(started, rows_seconds)
         return pending
 
     def _require_unchanged(self, progress: DeleteProgress) -> str:

@@ -4,6 +4,7 @@
 - ``replica``       read from a standby when that is safe
 - ``rights``, ``delete_allowed``  what the role may not do, and what would stop every DELETE
 - ``inspect``       look a table up, and refuse what cannot be archived (why: each refusal is here or in ``column_types``)
+- ``questions``     ask everything that an inspection asked again, in one statement
 - ``column_types``  how each column goes into an archive, and which types cannot
 - ``references``, ``triggers``  foreign keys that point at a table, and triggers that a DELETE fires
 - ``rows``          SQL: which rows are due, and how a row becomes its JSON line and its digest

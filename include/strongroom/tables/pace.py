@@ -1,5 +1,9 @@
 """How a delete gives way to other sessions: short batches, and pauses while the database is under pressure.
 
+Part of each batch's time does not depend on its rows: the claim, the look at the catalogue, the note in staging, the commit. Where that
+is slow, on a busy machine say, smaller batches would only make it happen more often. So no batch is made smaller than what makes up
+for it; where that is not enough, the delete rests longer between two batches.
+
 Pauses happen between two batches, outside any transaction: a paused delete holds no lock, and its work so far is committed.
 Only two checks are made at the end of a batch, before its commit: how many sessions wait for it, since none do afterwards, and,
 if the batch took long, whether a hold has stopped all deletion meanwhile.
@@ -28,8 +32,14 @@ from strongroom.tables.vacuum import DEAD_ROWS_PERCENT
 LOOK_SECONDS = 2.0
 """How often a delete checks whether it may continue, also while it pauses."""
 
-_AIM_SECONDS = 0.5
+_AIM_SECONDS, _MOST_SECONDS = 0.5, 1.0
 """The time that a batch should take: half of the second that no transaction should exceed."""
+
+_WORTH = 10
+"""How many times as long a batch should take as it would without rows, within that second."""
+
+_LEAST_WORTH = 2
+"""The same without that limit: what does not depend on the rows never takes longer than they do."""
 
 _FIRST_ROWS, _FEWEST_ROWS = 1000, 100
 _SHORTEST_REST_SECONDS, _LONGEST_REST_SECONDS = 0.2, 5.0
@@ -159,7 +169,7 @@ class Pace:
         self._trouble = ""
         self._rest_seconds = _SHORTEST_REST_SECONDS
         self._waiting = 0
-        self._committing = 0.0
+        self._began = self._rows_seconds = self._committing = 0.0
 
     def batches(self, lines: Iterator[bytes]) -> Iterator[list[bytes]]:
         """Yield batches of lines, each when it may start. The caller commits a batch before it asks for the next.
@@ -172,33 +182,40 @@ class Pace:
         """
         while batch := list(islice(lines, self._rows)):
             self._wait_for_turn()
-            started = time.monotonic()
             yield batch
-            self._learn(started, time.monotonic())
+            self._learn(time.monotonic())
 
-    def before_commit(self) -> None:
+    def before_commit(self, began: float, rows_seconds: float) -> None:
         """Call this last in each batch's transaction: it counts the sessions that wait, and notes when the commit begins.
+
+        Args:
+            began: When this try of the batch began, as time.monotonic() has it.
+            rows_seconds: How long its statements on rows took.
 
         Raises:
             HeldError: A hold on everything was placed while the batch waited for a lock; roll the batch back.
         """
         if time.monotonic() >= self._next_look:
             self._holds.look()
+        self._began, self._rows_seconds = began, rows_seconds
         self._waiting = self._neighbours.waiting()
         self._committing = time.monotonic()
 
-    def _learn(self, started: float, ended: float) -> None:
+    def _learn(self, ended: float) -> None:
         """Make the next batch smaller or larger, and rest a little after one that was a burden on others."""
         limits = self._settings.delete_limits
-        committed = ended - self._committing
-        factor = min(2.0, _AIM_SECONDS / max(ended - started, 0.001))
+        committed, taken = ended - self._committing, ended - self._began
+        rows_seconds = max(self._rows_seconds, 0.001)
+        aim, shortest = _batch_seconds(taken - self._rows_seconds)
+        factor = min(2.0, aim / rows_seconds)
         trouble = ""
         if limits.waiting_sessions is not None and self._waiting > limits.waiting_sessions:
             trouble = f"{self._waiting} sessions waited for its locks (limit {limits.waiting_sessions})"
-            factor = min(factor, 0.5)
+            factor = min(factor, max(0.5, shortest / rows_seconds), 1.0)
         elif limits.commit_seconds is not None and committed > limits.commit_seconds:
             trouble = f"a commit took {committed:.1f} seconds (limit {limits.commit_seconds:g})"
-        self._rows = max(self._fewest, min(self._most, int(self._rows * factor)))
+            factor = min(factor, 1.0)
+        self._rows = max(self._fewest, min(self._most, round(self._rows * factor)))
         self._tell(trouble)
         if trouble:
             time.sleep(self._rest_seconds)
@@ -236,6 +253,16 @@ class Pace:
     def _require_go(self) -> None:
         require_time("the delete", self._stop_at, self._clock())
         self._holds.look()
+
+
+def _batch_seconds(fixed_seconds: float) -> tuple[float, float]:
+    """How long the rows of a batch should take, and the shortest that they may be made to take.
+
+    Args:
+        fixed_seconds: How long the rest of a batch takes, whatever its rows.
+    """
+    shortest = max(min(_WORTH * fixed_seconds, _MOST_SECONDS), _LEAST_WORTH * fixed_seconds)
+    return max(_AIM_SECONDS, shortest) - fixed_seconds, shortest - fixed_seconds
 
 
 def _too_busy(paused_seconds: float, worries: list[str]) -> BusyError:

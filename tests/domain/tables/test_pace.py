@@ -90,13 +90,17 @@ def lines(number: int = 10**9) -> Iterator[bytes]:
 # ------------------------------------------------------------------------------------------------- the size of a batch
 
 
-def sizes(one: Pace, clock: Clock, seconds_a_row: float, batches: int) -> list[int]:
-    """How large some batches are where a row takes so long."""
+def sizes(
+    one: Pace, clock: Clock, seconds_a_row: float, batches: int, *, fixed: float = 0, commit: float = 0
+) -> list[int]:
+    """How large some batches are where a row takes so long, and the rest of each batch, and its commit."""
     found = []
     for batch in itertools.islice(one.batches(lines()), batches):
         found.append(len(batch))
-        one.before_commit()
-        clock.now += seconds_a_row * len(batch)
+        began, rows_seconds = clock.now, seconds_a_row * len(batch)
+        clock.now += rows_seconds + fixed
+        one.before_commit(began, rows_seconds)
+        clock.now += commit
     return found
 
 
@@ -105,10 +109,32 @@ def test_quick_batches_grow_up_to_the_setting(make_pace, clock):
 
 
 def test_slow_batches_shrink_to_half_a_second(make_pace, clock):
-    """A row takes a millisecond, then four, then a hundredth of one."""
-    one = make_pace()
+    assert sizes(make_pace(), clock, 0.001, 3) == [1000, 500, 500]
 
-    assert sizes(one, clock, 0.001, 3) == [1000, 500, 500]
+
+@pytest.mark.parametrize(
+    ("fixed", "rows"),
+    [
+        (0.04, 4600),  # half a second for both
+        (0.08, 7200),  # nine times as long for its rows
+        (0.3, 7000),  # a second for both
+        (0.6, 6000),  # as long for its rows
+        (0.9, 9000),
+    ],
+)
+@pytest.mark.parametrize("part", ["fixed", "commit"])
+def test_a_batch_is_worth_what_it_costs_whatever_its_rows(make_pace, clock, part, fixed, rows):
+    """A row takes a tenth of a millisecond. The commit is as good a part of the rest as any."""
+    assert sizes(make_pace(), clock, 0.0001, 6, **{part: fixed})[-2:] == [rows, rows]
+
+
+def test_a_machine_that_becomes_busy_does_not_make_the_batches_ever_smaller(make_pace, clock):
+    """Everything takes a hundred times as long, so rows take no more of a batch's time than before, and no less than half of it."""
+    calm = sizes(make_pace(), clock, 0.000_05, 8, fixed=0.01)
+    busy = sizes(make_pace(), clock, 0.005, 8, fixed=1)
+
+    assert calm[-1] == 9800
+    assert busy == [1000, *[200] * 7]
 
 
 def test_no_batch_is_smaller_than_a_hundred_rows(make_pace, clock):
@@ -148,10 +174,10 @@ def test_a_hold_that_comes_while_a_batch_takes_long_is_noticed_before_it_is_comm
     place_hold(store, EVERYTHING, **REASONS)
 
     clock.now += 1.9
-    one.before_commit()
+    one.before_commit(clock.now, 0)
     clock.now += 0.2
     with pytest.raises(HeldError):
-        one.before_commit()
+        one.before_commit(clock.now, 0)
 
 
 def test_a_released_hold_and_holds_on_less_stop_nothing_and_are_read_once(make_pace, store, clock, monkeypatch):
@@ -193,7 +219,7 @@ def test_a_batch_with_a_slow_commit_is_followed_by_a_rest_that_grows(make_pace, 
     given = one.batches(lines())
     for seconds in (0.9, *[1.1] * 7, 0.9, 1.1):
         next(given)
-        one.before_commit()
+        one.before_commit(clock.now, 0)
         clock.now += seconds
     next(given)
 
@@ -210,10 +236,28 @@ def test_only_the_commit_counts_for_its_limit(make_pace, clock):
     given = one.batches(lines())
     next(given)
     clock.now += 30
-    one.before_commit()
+    one.before_commit(clock.now - 30, 30)
     next(given)
 
     assert clock.slept == []
+
+
+def test_batches_that_keep_others_waiting_shrink_as_far_as_they_are_worth_it_and_then_only_rest(
+    make_pace, clock, monkeypatch
+):
+    """A row takes a millisecond, the rest of a batch 20: 180 rows are nine times that."""
+    monkeypatch.setattr(Neighbours, "waiting", lambda _: 1)
+
+    assert sizes(make_pace(waiting_sessions=0), clock, 0.001, 7, fixed=0.02) == [1000, 480, 240, *[180] * 4]
+    assert clock.slept == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2, 5])
+
+
+@pytest.mark.parametrize("trouble", ["waiting", "commit"])
+def test_no_batch_grows_while_it_is_a_burden(make_pace, clock, monkeypatch, trouble):
+    monkeypatch.setattr(Neighbours, "waiting", lambda _: 2)
+    limits = {"waiting": {"waiting_sessions": 1}, "commit": {"commit_seconds": 1}}[trouble]
+
+    assert sizes(make_pace(**limits), clock, 0.0001, 4, fixed=0.1, commit=1.5) == [1000] * 4
 
 
 def begin_to_wait(conninfo: str, blocker: psycopg.Connection[Any], table: str) -> threading.Thread:
@@ -239,7 +283,8 @@ def test_who_waits_for_the_delete_is_seen_and_given_way(make_pace, connection, s
         with connection.transaction():
             connection.execute("DELETE FROM public.audit")
             waiters += [begin_to_wait(source, connection, "audit") for _ in range(2)]
-            one.before_commit()
+            clock.now += 0.5
+            one.before_commit(clock.now - 0.5, 0.5)
 
     assert len(next(given)) == 500
     assert clock.slept == [0.2]
@@ -343,7 +388,7 @@ def test_what_cannot_be_read_is_left_out_and_told_once(make_pace, connection, so
             one = make_pace(rows=1, replication_lag_bytes=1, waiting_sessions=0)
             for _ in itertools.islice(one.batches(lines()), 3):
                 with connection.transaction():
-                    one.before_commit()
+                    one.before_commit(clock.now, 0)
                     connection.execute("SELECT 1")
                 clock.now += 10
         finally:
