@@ -24,7 +24,8 @@ def batch_table(key_types: Sequence[str], form: str) -> sql.Composed:
         sql.SQL("{} {}").format(sql.Identifier(f"k{position}"), sql.SQL(type_))
         for position, type_ in enumerate(key_types)
     )
-    described = sql.SQL("strongroom_batch ({}, digest text)").format(keys)
+    # A digest of any length would give the table a second one for long values, which the server then empties after each batch too.
+    described = sql.SQL("strongroom_batch ({}, digest varchar(64))").format(keys)
     return sql.SQL("CREATE TEMPORARY TABLE " + form).format(described)
 
 

@@ -19,7 +19,7 @@ from psycopg.abc import Params, QueryNoTemplate
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import Diagnostic
 
-from strongroom.errors import ConfigurationError, SourceAccessError, SourceError, StrongroomError
+from strongroom.errors import ConfigurationError, IntegrityError, SourceAccessError, SourceError, StrongroomError
 from strongroom.records import SourceIdentity
 from strongroom.settings.values import is_loopback
 
@@ -180,8 +180,17 @@ def pin(connection: Connection, *, locally: Mapping[str, str] = NOTHING) -> None
 
     Args:
         locally: Further settings, for this transaction only.
+
+    Raises:
+        IntegrityError: Such a function has prepared a statement under a name of the driver's. It would answer in place of ours.
     """
-    _set(connection, PINNED, locally)
+    if _set(connection, PINNED, locally, _REPLACED)[-1]:
+        raise IntegrityError(
+            "a function of the database prepared a statement in the place of one of ours",
+            expected="no PREPARE of a name that begins with _pg3_",
+            hint="The transaction was rolled back: no row was changed by it. Find the trigger or the type whose function does that, "
+            "take it away, then clear this task.",
+        )
 
 
 def set_locally(connection: Connection, settings: Mapping[str, str]) -> None:
@@ -189,10 +198,20 @@ def set_locally(connection: Connection, settings: Mapping[str, str]) -> None:
     _set(connection, NOTHING, settings)
 
 
-def _set(connection: Connection, settings: Mapping[str, str], locally: Mapping[str, str] = NOTHING) -> None:
+_REPLACED = "EXISTS (SELECT FROM pg_catalog.pg_prepared_statement() AS p WHERE p.from_sql AND pg_catalog.starts_with(p.name, '_pg3_'))"
+"""Whether somebody prepared a statement by SQL, under a name as the driver gives it to what it prepares by protocol."""
+
+
+def _set(
+    connection: Connection, settings: Mapping[str, str], locally: Mapping[str, str] = NOTHING, also: str = "NULL"
+) -> tuple[object, ...]:
     each = [(*setting, False) for setting in settings.items()] + [(*setting, True) for setting in locally.items()]
-    calls = ", ".join(["pg_catalog.set_config(%s, %s, %s)"] * len(each))
-    connection.execute(f"SELECT {calls}", [value for one in each for value in one])
+    calls = ["pg_catalog.set_config(%s, %s, %s)"] * len(each)
+    values = [value for one in each for value in one]
+    # Never prepared: a prepared statement is what another one can take the place of.
+    row = connection.execute(f"SELECT {', '.join([*calls, also])}", values, prepare=False).fetchone()
+    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+    return row
 
 
 def _require_tls(parameters: dict[str, Any]) -> None:

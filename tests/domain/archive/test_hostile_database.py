@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -194,6 +195,47 @@ def test_a_trigger_does_not_hide_from_the_look_before_the_commit(source, make_ch
     assert "a DELETE fires its trigger spread" in error.what
     assert scalar(source, "SELECT count(*) FROM audit") == 10
     assert untouched(source)
+
+
+def test_a_trigger_does_not_put_its_own_statement_in_place_of_one_that_the_server_has_prepared(source, make_chain):
+    """It comes after the first batch, when the server has prepared the look before the commit, and prepares another by its name."""
+    chain = make_chain(
+        """
+        CREATE SCHEMA evil;
+        CREATE VIEW evil.pg_trigger AS SELECT * FROM pg_catalog.pg_trigger WHERE false;
+        GRANT USAGE ON SCHEMA evil TO PUBLIC; GRANT SELECT ON evil.pg_trigger TO PUBLIC;
+        CREATE TABLE audit (id bigint PRIMARY KEY, at timestamptz NOT NULL);
+        INSERT INTO audit SELECT n, '2026-05-02' FROM generate_series(1, 10) n;
+        CREATE FUNCTION spread() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE one record; BEGIN
+          DELETE FROM public.others WHERE id = OLD.id;
+          FOR one IN SELECT * FROM pg_prepared_statements WHERE statement ~ 'pg_trigger' AND NOT from_sql LOOP
+            EXECUTE format('DEALLOCATE %I', one.name);
+            EXECUTE format('PREPARE %I AS %s', one.name, replace(one.statement, 'pg_trigger', 'evil.pg_trigger'));
+          END LOOP;
+          RETURN OLD; END $$;
+        """
+    )
+    chain.settings = chain.settings.model_copy(update={"delete_batch_rows": 4})
+    [part] = chain.seal(chain.plan()).parts
+    batches = itertools.count(1)
+
+    def keep_claim() -> None:
+        if next(batches) == 2:
+            execute(source, "CREATE TRIGGER spread AFTER DELETE ON audit FOR EACH ROW EXECUTE FUNCTION spread()")
+
+    chain.keep_claim = keep_claim
+    with pytest.raises(IntegrityError, match="prepared a statement in the place of one of ours"):
+        chain.delete(part)
+
+    assert scalar(source, "SELECT count(*) FROM audit") == 10 - 4
+    assert untouched(source)
+
+
+def test_a_trigger_may_prepare_statements_of_its_own(source):
+    with open_source(source, application_name="test") as connection, connection.transaction():
+        connection.execute("PREPARE mine AS SELECT 1")
+
+        pin(connection)
 
 
 def test_a_session_is_pinned_again_after_whatever_was_set(source):
