@@ -10,6 +10,8 @@ EQUIVALENT: dict[str, str] = {
     "delete.module: 6 for 5 #1": _TUNING,
     "delete.DeleteProgress.with_batch: 4 for 3 #1": "digits of a duration",
     "key_batch.join_by_index: without `set_locally(connection, BY_INDEX)` #1": _SPEED,
+    "delete._Deleting._try: Add in `time.monotonic() - on_rows` #1": "only the size of the next batch changes",
+    "questions.Questions.execute: without `()` in a condition #1": "every question has columns",
     "delete_batch.BatchDelete.delete: True for `deleted < len(batch)` #1": "looks for rows that stayed where none did",
     "delete_batch.BatchDelete.delete: LtE in `deleted < len(batch)` #1": "looks for rows that stayed where none did",
     "delete_batch.BatchDelete._statement: without `same_key(self.table.shape, 'b')` in a list #1": (
