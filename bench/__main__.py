@@ -10,18 +10,12 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 
 import psycopg
-from rich.console import Console
-from rich.table import Table
 
 from bench.contenders import (
-    TABLE,
-    Course,
-    Result,
     run_archives,
     run_chain,
     run_copy_from,
@@ -30,7 +24,9 @@ from bench.contenders import (
     run_restore,
     run_steps,
 )
-from bench.goals import Goal, goals_as_json, machine, say, show_goals
+from bench.course import TABLE, Course
+from bench.goals import Goal, say
+from bench.report import as_json, show
 from strongroom.calendar import Frequency, Term, newest_due
 from strongroom_local.demo import sample
 from strongroom_local.servers.airflow import REPOSITORY
@@ -73,7 +69,7 @@ def main() -> int:
             shutil.rmtree(FOLDER, ignore_errors=True)
     goals = list(reckon_goals(course, args.format))
     if args.json:
-        print(json.dumps(_as_json(course, goals) | {"format": args.format}, indent=2))
+        print(json.dumps(as_json(course, goals) | {"format": args.format}, indent=2))
     else:
         show(course, args.format, goals)
     return 0
@@ -111,65 +107,8 @@ def reckon_goals(course: Course, format: str) -> Iterator[Goal]:
     yield Goal("staging ÷ bytes of the rows", chain.staging_mb / course.original_mb, 1.3)
 
 
-def show(course: Course, format: str, goals: Sequence[Goal]) -> None:
-    """Print the results and the goals, in the form used in docs/measured/performance.md."""
-    console = Console(width=140, highlight=False)
-    console.print(
-        _table(
-            course,
-            f"{course.rows:,} call records, {course.original_mb:,.0f} MB as JSON lines, archived as {format}",
-            "rows",
-        )
-    )
-    console.print(_table(course, "archives of three parts each, most of them at the end of their term", "archives"))
-    show_goals(console, goals)
-
-
-def _table(course: Course, title: str, of: str) -> Table:
-    """A table of the results that count rows, or of those that count archives."""
-    table = Table(title=f"{title}, {machine()}")
-    for name in (
-        "",
-        "s",
-        f"{of}/s",
-        *(["MB/s"] if of == "rows" else []),
-        "client CPU s",
-        "database CPU s",
-        "store CPU s",
-        "memory MB",
-        "staging MB",
-        "stored MB",
-    ):
-        table.add_column(name, justify="right" if name else "left", no_wrap=not name)
-    for result in course.results:
-        if result.of != of:
-            continue
-        usage = result.usage
-        table.add_row(
-            result.name,
-            f"{usage.seconds:.1f}",
-            f"{result.count / usage.seconds:,.0f}",
-            *([f"{course.original_mb / usage.seconds:,.0f}"] if of == "rows" else []),
-            *(f"{value:.1f}" for value in (usage.client_cpu, usage.server_cpu, usage.store_cpu)),
-            *(f"{value:,.0f}" for value in (usage.peak_mb, usage.staging_mb, result.stored_mb)),
-        )
-    return table
-
-
 def _path() -> str:
     return os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])  # noqa: PTH120
-
-
-def _as_json(course: Course, goals: Sequence[Goal]) -> dict[str, object]:
-    results: list[Result] = course.results
-    return {
-        "rows": course.rows,
-        "original_mb": course.original_mb,
-        "machine": machine(),
-        "at": datetime.now(timezone.utc).isoformat(),
-        "results": [asdict(result) | {"name": result.name.strip()} for result in results],
-        "goals": goals_as_json(goals),
-    }
 
 
 if __name__ == "__main__":

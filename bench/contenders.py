@@ -6,18 +6,16 @@ Each gets the same rows in its own database, which the server copies from one te
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from bench.usage import Meter, Usage
+from bench.course import TABLE, Course, Result
+from bench.running import run_command, run_in_steps
+from bench.usage import Usage
 from strongroom.archive.checksum import checksum_part
 from strongroom.archive.compress import compress_part
 from strongroom.archive.extract_to_staging import extract_part
@@ -27,17 +25,13 @@ from strongroom.archive.verify import verify_part
 from strongroom.calendar import Frequency, Partition
 from strongroom.formats.codecs import choose_codec
 from strongroom.records import ArchivePlan, PlannedPart, VerifiedPart
-from strongroom.settings import TableSettings, load_settings
 from strongroom.storage.store import Store
-from strongroom_local.servers.airflow import inherited_environment
-from strongroom_local.servers.processes import ServerError
 from strongroom_local.servers.stack import Stack
 from strongroom_local.servers.stack_folder import BUCKET, SOURCE_DATABASE
 from tests.support.chain import RUN, Chain
 from tests.support.sealing import seal_month
 from tests.system.helpers import Airflow, Run, wait_for
 
-TABLE = "call_detail_records"
 ARCHIVE_DAG, RESTORE_DAG = f"archive__{TABLE}", "restore_archive"
 STATISTICS_DAG, PURGE_DAG = "archive_statistics", "retention_purge"
 WARM_UP_DAG = "archive__fraud_investigations"
@@ -52,6 +46,7 @@ PIPE = f"""
 set -euo pipefail
 psql -Xq -v ON_ERROR_STOP=1 -c "COPY (SELECT to_json(t) FROM {TABLE} AS t WHERE $WINDOW) TO STDOUT" \\
   | zstd -q -3 | tee >(sha256sum > "$SCRATCH/pipe.sha256") | aws s3 cp --only-show-errors - "s3://{BUCKET}/archives/pipe/rows.jsonl.zst"
+echo "step: delete"
 psql -Xq -v ON_ERROR_STOP=1 -c "DELETE FROM {TABLE} WHERE $WINDOW"
 """
 
@@ -67,96 +62,13 @@ SqlToS3Operator(
 """
 
 
-@dataclass(frozen=True)
-class Result:
-    """The result of one contender.
-
-    Attributes:
-        count: How many rows or archives it processed.
-        stored_mb: What it left in the store; 0 if it stores nothing.
-        of: What ``count`` counts: ``rows`` or ``archives``.
-    """
-
-    name: str
-    count: int
-    usage: Usage
-    stored_mb: float = 0.0
-    of: str = "rows"
-
-
-@dataclass
-class Course:
-    """The same month of call records for every contender, on one stack.
-
-    Attributes:
-        rows: Call records in the month.
-        original_mb: Their size as JSON lines.
-    """
-
-    stack: Stack
-    month: Partition
-    rows: int
-    original_mb: float = 0.0
-    results: list[Result] = field(default_factory=list)
-
-    @property
-    def window(self) -> str:
-        """The month as an SQL condition."""
-        start, end = self.month.window.start, self.month.window.end
-        return f"call_start_time >= '{start:%Y-%m-%d}' AND call_start_time < '{end:%Y-%m-%d}'"
-
-    def meter(self, clients: Callable[[], list[int]] = list) -> Meter:
-        """A meter for this stack."""
-        server, store = self.stack.postgres.pid, self.stack.object_store.pid
-        assert server is not None
-        assert store is not None
-        return Meter(server, store, self.stack.staging, clients)
-
-    @contextmanager
-    def copy_of_rows(self, name: str) -> Iterator[str]:
-        """Create a database with the rows for one contender, flush it to disk before the clock starts, and yield its name."""
-        database = f"bench_{name}"
-        with psycopg.connect(self.stack.postgres.conninfo(), autocommit=True) as connection:
-            connection.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
-                    sql.Identifier(database), sql.Identifier(SOURCE_DATABASE)
-                )
-            )
-            connection.execute("CHECKPOINT")
-            yield database
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database)))
-
-    def settings(self, **store: str) -> TableSettings:
-        """The table's settings for use in this process, with the given store settings replaced."""
-        table = load_settings().table(TABLE)
-        where = {"bucket": BUCKET, "endpoint_url": self.stack.object_store.endpoint_url}
-        return table.model_copy(
-            update={"staging": str(self.stack.staging), "store": table.store.model_copy(update=where | store)}
-        )
-
-    def stored_mb(self, prefix: str) -> float:
-        """The size of all objects under a prefix of the bucket."""
-        client = self.stack.object_store.client("admin")
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
-        return sum(float(entry["Size"]) for page in pages for entry in page.get("Contents", ())) / 1e6
-
-    def environment(self, database: str) -> dict[str, str]:
-        """Environment variables for psql and the AWS CLI."""
-        return {
-            **inherited_environment(),
-            **self.stack.environment(),
-            "PGDATABASE": database,
-            "WINDOW": self.window,
-            "SCRATCH": str(self.stack.folder),
-        }
-
-
 def run_pipe(course: Course) -> Result:
     """COPY as JSON, zstd, sha256sum, aws s3 cp, then DELETE the range."""
     with course.copy_of_rows("pipe") as database:
-        with course.meter().measured() as usage:
-            _run(["bash", "-c", PIPE], course.environment(database))
-        return Result("the pipe, unproved", course.rows, usage, course.stored_mb("archives/pipe/"))
+        command = ["bash", "-c", PIPE]
+        usage, steps = run_in_steps(command, course.environment(database), course.meter(), "extract to upload")
+        stored_mb = course.stored_mb("archives/pipe/")
+        return Result("the pipe, unproved", course.rows, usage, stored_mb, steps=steps)
 
 
 def run_operator(course: Course) -> Result:
@@ -167,7 +79,7 @@ def run_operator(course: Course) -> Result:
         source |= {"login": server.superuser, "password": server.password}
         environment = course.environment(database) | {"AIRFLOW_CONN_BENCH_SOURCE": json.dumps(source)}
         with course.meter().measured() as usage:
-            _run([sys.executable, "-c", OPERATOR], environment)
+            run_command([sys.executable, "-c", OPERATOR], environment)
         return Result("SqlToS3Operator, no delete", course.rows, usage, course.stored_mb("archives/operator/"))
 
 
@@ -246,7 +158,7 @@ def run_restore(course: Course) -> Result:
     assert run.state == "success", run
     assert airflow.result(run, "report")["inserted"] == course.rows
     usage.seconds = airflow.seconds(run)
-    return Result("Strongroom, restore", course.rows, usage)
+    return Result("Strongroom, restore", course.rows, usage, brings_back=True)
 
 
 def run_copy_from(course: Course) -> Result:
@@ -259,14 +171,14 @@ def run_copy_from(course: Course) -> Result:
         )
         columns += "presented_number, imsi, cell_id, gateway_ip, codecs, charge, hangup_cause, quality, remark"
         psql = ["psql", "-Xq", "-v", "ON_ERROR_STOP=1", "-c"]
-        _run([*psql, f"\\copy {TABLE} ({columns}) TO '{rows}'"], environment)
+        run_command([*psql, f"\\copy {TABLE} ({columns}) TO '{rows}'"], environment)
         with psycopg.connect(course.stack.postgres.conninfo(database), autocommit=True) as connection:
             connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(TABLE)))
             _vacuum(connection)
         with course.meter().measured() as usage:
-            _run([*psql, f"\\copy {TABLE} ({columns}) FROM '{rows}'"], environment)
+            run_command([*psql, f"\\copy {TABLE} ({columns}) FROM '{rows}'"], environment)
     rows.unlink()
-    return Result("COPY FROM, unproved", course.rows, usage)
+    return Result("COPY FROM, unproved", course.rows, usage, brings_back=True)
 
 
 def _vacuum(connection: psycopg.Connection) -> None:
@@ -286,7 +198,7 @@ def run_archives(course: Course) -> list[Result]:
     present = EXPIRED + len((WARM_UP_DAG, ARCHIVE_DAG))
     with course.meter().measured() as usage:
         catalog = [sys.executable, "-m", "airflow", "strongroom", "catalog", "--json"]
-        listed = json.loads(_run(catalog, course.environment(SOURCE_DATABASE)))
+        listed = json.loads(run_command(catalog, course.environment(SOURCE_DATABASE)))
     assert len(listed) == present, len(listed)
     results = [Result("catalog", present, usage, of="archives")]
     airflow = Airflow(course.stack)
@@ -320,14 +232,3 @@ def airflow_pids(stack: Stack) -> list[int]:
     """Airflow's processes. Tasks are their children."""
     servers = (stack.postgres.pid, stack.object_store.pid)
     return [one.pid for one in stack.status() if one.pid is not None and one.pid not in servers]
-
-
-def _run(command: list[str], environment: dict[str, str]) -> str:
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=Path("/"))
-    if done.returncode != 0:
-        raise ServerError(
-            f"{command[0]} ended with {done.returncode}",
-            found=(done.stdout + done.stderr)[-800:],
-            hint="the bench works on databases of its own; nothing else was touched",
-        )
-    return done.stdout

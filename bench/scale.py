@@ -19,7 +19,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench.contenders import ARCHIVE_DAG, TABLE, airflow_pids
+from bench.contenders import ARCHIVE_DAG, airflow_pids
+from bench.course import TABLE
 from bench.goals import Goal, goals_as_json, machine, say, show_goals
 from bench.many_rows import ManyRows
 from bench.measure_memory import MeasuredStack, Peaks, wait_for_success

@@ -40,6 +40,20 @@ class Usage:
     under_way_mb: float = 0.0
 
 
+@dataclass(frozen=True)
+class Step:
+    """One step of a piece of work.
+
+    Attributes:
+        seconds: Wall-clock seconds.
+        cpu: CPU seconds of client, PostgreSQL and S3 server together.
+    """
+
+    name: str
+    seconds: float
+    cpu: float
+
+
 @dataclass
 class Meter:
     """Measures pieces of work on one set of servers.
@@ -89,10 +103,40 @@ class Meter:
                 now - then for now, then in zip(after, before, strict=True)
             )
 
+    def cpu(self) -> float:
+        """CPU seconds that client, PostgreSQL and S3 server have taken since they started."""
+        return sum(self._cpu([os.getpid(), *self.clients()]))
+
     def _cpu(self, clients: Sequence[int]) -> tuple[float, float, float]:
         # The process that started the servers has them among its children.
         server, store = cpu_seconds([self.server_pid]), cpu_seconds([self.store_pid])
         return cpu_seconds(clients, without=(self.server_pid, self.store_pid)), server, store
+
+
+class Laps:
+    """Divides a piece of work that goes on elsewhere into steps, one after the other.
+
+    Args:
+        meter: Reads the CPU seconds.
+        first: The step that begins now.
+    """
+
+    def __init__(self, meter: Meter, first: str) -> None:
+        self._meter, self._name = meter, first
+        self._steps: dict[str, Step] = {}
+        self._at, self._cpu = time.monotonic(), meter.cpu()
+
+    def begin(self, name: str) -> None:
+        """End the step under way and begin another. A step may come back: its seconds are added up."""
+        at, cpu = time.monotonic(), self._meter.cpu()
+        before = self._steps.get(self._name, Step(self._name, 0, 0))
+        self._steps[self._name] = Step(self._name, before.seconds + at - self._at, before.cpu + cpu - self._cpu)
+        self._name, self._at, self._cpu = name, at, cpu
+
+    def end(self) -> tuple[Step, ...]:
+        """End the last step and return all of them, in the order in which they began first."""
+        self.begin("")
+        return tuple(self._steps.values())
 
 
 def cpu_seconds(roots: Iterable[int], *, without: Iterable[int] = ()) -> float:

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 from bench import __main__ as bench
 from bench import usage
-from bench.contenders import Course, Result
+from bench.course import Course, Result
 from bench.goals import Goal
 from bench.scale import Month, picture, reckon_goals
 from bench.usage import Usage, staging_mb
