@@ -8,6 +8,7 @@
 #   POSTGRES=15         test on the system's PostgreSQL of that version; installed if missing, on Debian as root
 #   MINUTES=5           how long soak runs
 #   SERIES=10000,50000  months of bench-scale; PICTURE=docs/measured/scale.svg is what it draws
+#   CHART=docs/measured/bench.svg    is what bench draws
 #   WRITE=1             test-faults writes its table into docs/explain/reliability.md
 
 PYTHON ?=
@@ -20,6 +21,7 @@ MINUTES ?= 5
 POSTGRES ?=
 SERIES ?= 1000000,5000000,20000000
 PICTURE ?= docs/measured/scale.svg
+CHART ?= docs/measured/bench.svg
 
 VENV := .venv/bin
 LOCAL := $(VENV)/python -m strongroom_local
@@ -62,6 +64,7 @@ lint: setup ## Check style, formatting, types, imports between packages, pinned 
 	@$(VENV)/lint-imports
 	@deploy/check-lock requirements.lock
 	@deploy/check-lock deploy/compose/requirements.lock
+	@deploy/check-lock bench/peers/requirements.lock
 	@git ls-files -z | xargs -0 $(VENV)/detect-secrets-hook --no-verify --exclude-files 'requirements\.lock$$'
 
 up: setup ## Start PostgreSQL, the S3 server and Airflow (UNPAUSED=1: purge and statistics run on schedule)
@@ -88,8 +91,9 @@ partitions: setup ## Measure how long sessions wait while a whole partition is r
 parsing: setup ## Measure what 200 tables cost the DAG processor and a task (see docs/measured/many-tables.md)
 	@$(VENV)/python -m bench.measure_parsing
 
-bench: setup ## Compare Strongroom with an expert's shell pipeline on the same rows (ROWS=1000000; see docs/measured/performance.md)
-	@$(VENV)/python -m bench --rows $(if $(filter command line environment,$(origin ROWS)),$(ROWS),1000000) $(ARGS)
+bench: setup ## Compare Strongroom with an expert's shell pipeline on the same rows (ROWS=1000000 ARGS=--peers: and with others' tools; see docs/measured/performance.md)
+	@$(if $(filter --peers,$(ARGS)),deploy/make-peers)
+	@$(VENV)/python -m bench --rows $(if $(filter command line environment,$(origin ROWS)),$(ROWS),1000000) --chart $(CHART) $(ARGS)
 
 scaling: setup ## Measure the same archive with one Celery worker and with two (ROWS=400000; see docs/measured/scaling.md)
 	@$(VENV)/python -m bench.scaling --rows $(if $(filter command line environment,$(origin ROWS)),$(ROWS),400000) $(ARGS)

@@ -10,22 +10,28 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import psycopg
 
+from bench.comparison import chart, contenders
 from bench.contenders import (
+    STEPS_NAME,
     run_archives,
     run_chain,
     run_copy_from,
+    run_late_rows,
     run_operator,
     run_pipe,
     run_restore,
     run_steps,
 )
 from bench.course import TABLE, Course
-from bench.goals import Goal, say
+from bench.goals import Goal, place_and_day, say
+from bench.late import LATE
+from bench.peers.race import run_peers
 from bench.report import as_json, show
 from strongroom.calendar import Frequency, Term, newest_due
 from strongroom_local.demo import sample
@@ -46,6 +52,8 @@ def main() -> int:
     parser.add_argument(
         "--format", choices=("jsonl", "parquet"), default="jsonl", help="what Strongroom's archives are"
     )
+    parser.add_argument("--peers", action="store_true", help="also run the tools of bench/peers, installed by make")
+    parser.add_argument("--chart", type=Path, help="where the chart of all contenders goes, as SVG")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     parser.add_argument("--keep", action="store_true", help="leave the servers' folder for a look")
     args = parser.parse_args()
@@ -63,15 +71,20 @@ def main() -> int:
             say(str(contender.__doc__).splitlines()[0])
             result = contender(course)
             course.results += result if isinstance(result, list) else [result]
+        peers = list(run_peers(course)) if args.peers else []
+        late = run_late_rows(course) if args.peers else {}
     finally:
         if not args.keep:
             stack.destroy()
             shutil.rmtree(FOLDER, ignore_errors=True)
-    goals = list(reckon_goals(course, args.format))
+    compared = list(contenders(course.results, peers, late))
+    goals = [*reckon_goals(course, args.format), *late_goals(late)]
     if args.json:
-        print(json.dumps(as_json(course, goals) | {"format": args.format}, indent=2))
+        print(json.dumps(as_json(course, goals, compared) | {"format": args.format}, indent=2))
     else:
-        show(course, args.format, goals)
+        show(course, args.format, goals, compared if args.peers else [])
+    if args.chart:
+        args.chart.write_text(chart(course.rows, place_and_day(), compared))
     return 0
 
 
@@ -105,6 +118,12 @@ def reckon_goals(course: Course, format: str) -> Iterator[Goal]:
     yield Goal("restore ÷ COPY FROM", restore.seconds / copy.seconds, 1.5)
     yield Goal("proved delete by key, rows a second", course.rows / delete.seconds, least=100_000)
     yield Goal("staging ÷ bytes of the rows", chain.staging_mb / course.original_mb, 1.3)
+
+
+def late_goals(late: Mapping[str, int]) -> Iterator[Goal]:
+    """Strongroom must keep both late rows, if it was asked."""
+    if STEPS_NAME in late:
+        yield Goal(f"late rows that Strongroom left in the table, of {LATE}", late[STEPS_NAME], least=LATE)
 
 
 def _path() -> str:

@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 
 from bench.course import TABLE, Course, Result
+from bench.late import late_rows_kept
 from bench.running import run_command, run_in_steps
 from bench.usage import Usage
 from strongroom.archive.checksum import checksum_part
@@ -34,6 +35,8 @@ from tests.system.helpers import Airflow, Run, wait_for
 
 ARCHIVE_DAG, RESTORE_DAG = f"archive__{TABLE}", "restore_archive"
 STATISTICS_DAG, PURGE_DAG = "archive_statistics", "retention_purge"
+PIPE_NAME, OPERATOR_NAME = "the pipe, unproved", "SqlToS3Operator, no delete"
+STEPS_NAME, CHAIN_NAME = "Strongroom, without Airflow", "Strongroom, plan to report"
 WARM_UP_DAG = "archive__fraud_investigations"
 EXPIRED = 96
 """How many expired archives are made for the purge. Each holds one month in three parts."""
@@ -68,7 +71,20 @@ def run_pipe(course: Course) -> Result:
         command = ["bash", "-c", PIPE]
         usage, steps = run_in_steps(command, course.environment(database), course.meter(), "extract to upload")
         stored_mb = course.stored_mb("archives/pipe/")
-        return Result("the pipe, unproved", course.rows, usage, stored_mb, steps=steps)
+        return Result(PIPE_NAME, course.rows, usage, stored_mb, steps=steps)
+
+
+def run_late_rows(course: Course) -> dict[str, int]:
+    """How many of two late rows the pipe and Strongroom leave in the table."""
+
+    def pipe(database: str) -> None:
+        run_command(["bash", "-c", PIPE], course.environment(database))
+
+    def chain(database: str) -> None:
+        client, settings = course.stack.object_store.client("admin"), course.settings(prefix="late")
+        Chain(course.stack.postgres.conninfo(database), client, settings, course.month.key).run()
+
+    return {PIPE_NAME: late_rows_kept(course, "pipe", pipe), STEPS_NAME: late_rows_kept(course, "chain", chain)}
 
 
 def run_operator(course: Course) -> Result:
@@ -80,7 +96,7 @@ def run_operator(course: Course) -> Result:
         environment = course.environment(database) | {"AIRFLOW_CONN_BENCH_SOURCE": json.dumps(source)}
         with course.meter().measured() as usage:
             run_command([sys.executable, "-c", OPERATOR], environment)
-        return Result("SqlToS3Operator, no delete", course.rows, usage, course.stored_mb("archives/operator/"))
+        return Result(OPERATOR_NAME, course.rows, usage, course.stored_mb("archives/operator/"))
 
 
 def run_steps(course: Course) -> list[Result]:
@@ -94,7 +110,7 @@ def run_steps(course: Course) -> list[Result]:
         def step(name: str, work: Callable[[], Any]) -> Any:
             with course.meter().measured() as usage:
                 result = work()
-            _add(usages.setdefault(name, Usage()), usage)
+            usages.setdefault(name, Usage()).add(usage)
             return result
 
         plan = step("plan", chain.plan)
@@ -133,7 +149,7 @@ def run_chain(course: Course) -> Result:
     report = airflow.result(run, "report")
     assert report["deleted_rows"] == course.rows, report
     usage.seconds = seconds
-    return Result("Strongroom, plan to report", course.rows, usage, report["compressed_size_bytes"] / 1e6)
+    return Result(CHAIN_NAME, course.rows, usage, report["compressed_size_bytes"] / 1e6)
 
 
 def _warm_up(airflow: Airflow, key: str) -> None:
@@ -219,13 +235,6 @@ def _scheduled(airflow: Airflow, dag_id: str) -> tuple[Run, float]:
     run = airflow.wait_for_run(dag_id, run.run_id, seconds=_LONGEST_SECONDS)
     assert run.state == "success", run
     return run, airflow.seconds(run)
-
-
-def _add(total: Usage, one: Usage) -> None:
-    for name in ("seconds", "client_cpu", "server_cpu", "store_cpu"):
-        setattr(total, name, getattr(total, name) + getattr(one, name))
-    for name in ("peak_mb", "staging_mb"):
-        setattr(total, name, max(getattr(total, name), getattr(one, name)))
 
 
 def airflow_pids(stack: Stack) -> list[int]:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 
 from rich.console import Console
 
@@ -53,3 +54,8 @@ def say(what: str) -> None:
 def machine() -> str:
     """This machine's cores and memory, in words."""
     return f"{os.cpu_count()} cores, {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1024**3:.0f} GiB"
+
+
+def place_and_day() -> str:
+    """This machine and the day in UTC, for a chart."""
+    return f"{machine()}, {datetime.now(timezone.utc):%Y-%m-%d}"

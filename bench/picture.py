@@ -51,7 +51,7 @@ def draw(title: str, across: str, panels: Sequence[Panel]) -> str:
 
 def _panel(panel: Panel, across: str) -> Iterator[str]:
     both = [*panel.measured, *panel.beside]
-    ticks_x, ticks_y = (_ticks(max(point[axis] for point in both)) for axis in (0, 1))
+    ticks_x, ticks_y = (ticks(max(point[axis] for point in both)) for axis in (0, 1))
     plot_width, plot_height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 
     def place(point: tuple[float, float]) -> tuple[float, float]:
@@ -79,7 +79,7 @@ def _panel(panel: Panel, across: str) -> Iterator[str]:
         yield _text(x, y - 8, f"{point[1]:,.0f}", anchor="end" if x > _WIDTH / 2 else "start", colour=_INK)
 
 
-def _ticks(most: float) -> list[float]:
+def ticks(most: float) -> list[float]:
     """Round numbers from zero up to at least the highest value."""
     rough = max(most, 1e-9) / _TICKS
     power = 10.0 ** math.floor(math.log10(rough))

@@ -9,21 +9,28 @@ from datetime import datetime, timezone
 from rich.console import Console
 from rich.table import Table
 
+from bench.comparison import Contender, comparison_table
 from bench.course import Course, Result
 from bench.goals import Goal, goals_as_json, machine, show_goals
 
+_WIDTH = 176
 
-def show(course: Course, format: str, goals: Sequence[Goal]) -> None:
-    """Print the results and the goals, in the form used in docs/measured/performance.md."""
-    console = Console(width=140, highlight=False)
-    console.print(
-        _table(
-            course,
-            f"{course.rows:,} call records, {course.original_mb:,.0f} MB as JSON lines, archived as {format}",
-            "rows",
-        )
-    )
+
+def show(course: Course, format: str, goals: Sequence[Goal], compared: Sequence[Contender]) -> None:
+    """Print the results and the goals, in the form used in docs/measured/performance.md.
+
+    Args:
+        compared: What takes rows out of the table, for a table of its own; none without peers.
+    """
+    console = Console(width=_WIDTH, highlight=False)
+    what = f"{course.rows:,} call records, {course.original_mb:,.0f} MB as JSON lines"
+    console.print(_table(course, f"{what}, archived as {format}", "rows"))
     console.print(_table(course, "archives of three parts each, most of them at the end of their term", "archives"))
+    if compared:
+        console.print(comparison_table(f"{what}, Strongroom and its peers, {machine()}", compared))
+    for one in compared:
+        if one.error:
+            console.print(f"{one.name} failed: {one.error}", markup=False)
     show_goals(console, goals)
 
 
@@ -58,7 +65,7 @@ def _table(course: Course, title: str, of: str) -> Table:
     return table
 
 
-def as_json(course: Course, goals: Sequence[Goal]) -> dict[str, object]:
+def as_json(course: Course, goals: Sequence[Goal], compared: Sequence[Contender]) -> dict[str, object]:
     """The results and the goals in a form ready for JSON."""
     results: list[Result] = course.results
     return {
@@ -67,5 +74,6 @@ def as_json(course: Course, goals: Sequence[Goal]) -> dict[str, object]:
         "machine": machine(),
         "at": datetime.now(timezone.utc).isoformat(),
         "results": [asdict(result) | {"name": result.name.strip()} for result in results],
+        "compared": [asdict(one) for one in compared],
         "goals": goals_as_json(goals),
     }

@@ -39,6 +39,18 @@ class Usage:
     staging_mb: float = 0.0
     under_way_mb: float = 0.0
 
+    @property
+    def cpu(self) -> float:
+        """CPU seconds of client, PostgreSQL and S3 server together."""
+        return self.client_cpu + self.server_cpu + self.store_cpu
+
+    def add(self, other: Usage) -> None:
+        """Add the cost of a piece of work that came after this one: times add up, peaks do not."""
+        for name in ("seconds", "client_cpu", "server_cpu", "store_cpu"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in ("peak_mb", "staging_mb"):
+            setattr(self, name, max(getattr(self, name), getattr(other, name)))
+
 
 @dataclass(frozen=True)
 class Step:
