@@ -8,7 +8,7 @@
 #   POSTGRES=15         test on the system's PostgreSQL of that version; installed if missing, on Debian as root
 #   MINUTES=5           how long soak runs
 #   SERIES=10000,50000  months of bench-scale; PICTURE=docs/measured/scale.svg is what it draws
-#   CHART=docs/measured/bench.svg    is what bench draws
+#   CHART=FILE.svg      where bench draws its chart (docs/measured/bench.svg)
 #   WRITE=1             test-faults writes its table into docs/explain/reliability.md
 
 PYTHON ?=

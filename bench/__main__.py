@@ -1,6 +1,6 @@
 """``make bench``: compare Strongroom with the shell pipe an expert would type, on the same rows, and report missed goals.
 
-Method and results: docs/measured/performance.md. The bench starts its own servers and removes them at the end.
+With ``--peers`` it also runs tools from PyPI. Method and results: docs/measured/performance.md and peers.md. The bench starts its own servers and removes them at the end.
 """
 
 from __future__ import annotations

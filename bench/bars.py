@@ -38,10 +38,12 @@ COLOURS = {
 """The steps in the order of the legend. A step that does the work of two has stripes of both colours."""
 
 _STYLE = """
-text { fill: #1d2429 } .faint { fill: #5b6770 } .rule { stroke: #dfe3e6 } .ground { fill: #ffffff }
+text { fill: #1d2429; stroke: #ffffff; stroke-width: 3px; paint-order: stroke }
+.faint { fill: #5b6770 } .rule { stroke: #dfe3e6 } .ground { fill: #ffffff }
 @media (prefers-color-scheme: dark) {
-text { fill: #e6edf3 } .faint { fill: #9aa6b1 } .rule { stroke: #30363d } .ground { fill: #0d1117 } }
+text { fill: #e6edf3; stroke: #0d1117 } .faint { fill: #9aa6b1 } .rule { stroke: #30363d } .ground { fill: #0d1117 } }
 """
+"""Letters have an edge in the colour of the ground, so that a line behind them does not run through them."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def draw_bars(title: str, subtitle: str, bars: Sequence[Bar]) -> str:
         _panel("seconds from start to end", _EDGE + _NAMES, top, bars, "seconds"),
         _panel("CPU seconds of client, PostgreSQL and S3 server", _EDGE + _NAMES + _PANEL + _GAP, top, bars, "cpu"),
     ]
-    parts = [_text(_EDGE, 26, title, size=16), _text(_EDGE, 46, subtitle, faint=True), legend]
+    parts = [_text(_EDGE, 26, title, size=16), _text(_EDGE, 46, f"{subtitle}; shorter is better", faint=True), legend]
     parts += [_name(bar, top + 34 + _ROW * number) for number, bar in enumerate(bars)]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" role="img" '

@@ -108,6 +108,12 @@ def chart(rows: int, where_and_when: str, all_of_them: Sequence[Contender]) -> s
 
 
 def _bar(one: Contender, result: Result) -> Bar:
-    steps = result.steps or (Step("not divided", result.usage.seconds, result.usage.cpu),)
-    renamed = [replace(step, name=_STEPS_IN_THE_CHART.get(step.name, step.name)) for step in steps]
-    return Bar(one.name, f"reads back {one.reads_back}, deletes {one.deletes}", renamed)
+    """Its steps, scaled to the figures of the table. Those also have what the meter itself takes."""
+    usage = result.usage
+    steps = result.steps or (Step("not divided", usage.seconds, usage.cpu),)
+    seconds = usage.seconds / sum(step.seconds for step in steps)
+    cpu = usage.cpu / sum(step.cpu for step in steps)
+    scaled = [
+        Step(_STEPS_IN_THE_CHART.get(step.name, step.name), step.seconds * seconds, step.cpu * cpu) for step in steps
+    ]
+    return Bar(one.name, f"reads back {one.reads_back}, deletes {one.deletes}", scaled)

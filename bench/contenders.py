@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -84,7 +85,11 @@ def run_late_rows(course: Course) -> dict[str, int]:
         client, settings = course.stack.object_store.client("admin"), course.settings(prefix="late")
         Chain(course.stack.postgres.conninfo(database), client, settings, course.month.key).run()
 
-    return {PIPE_NAME: late_rows_kept(course, "pipe", pipe), STEPS_NAME: late_rows_kept(course, "chain", chain)}
+    kept = {}
+    for name, work in ((PIPE_NAME, pipe), (STEPS_NAME, chain)):
+        with course.copy_of_rows("late") as database:
+            kept[name] = late_rows_kept(course.stack.postgres.conninfo(database), partial(work, database))
+    return kept
 
 
 def run_operator(course: Course) -> Result:

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import psycopg
 from psycopg import sql
 
-from bench.course import TABLE, Course
+from bench.course import TABLE
 from strongroom_local.servers.processes import ServerError
 
 LATE = 2
@@ -28,35 +28,34 @@ _COLUMNS = (
 )
 
 
-def late_rows_kept(course: Course, name: str, work: Callable[[str], object]) -> int:
+def late_rows_kept(conninfo: str, work: Callable[[], object]) -> int:
     """How many of the two late rows are in the table after a contender has archived and deleted.
 
     A lock on the table lets it read and makes its first DELETE wait. While it waits, the two rows come.
 
     Args:
-        name: Names the database that it gets.
+        conninfo: A database of its own with the month's rows. Most of them are removed first.
         work: Archives the month of that database and deletes it.
+
+    Raises:
+        ServerError: It did not get as far as a DELETE.
     """
-    with course.copy_of_rows(f"late_{name}") as database:
-        conninfo = course.stack.postgres.conninfo(database)
-        with psycopg.connect(conninfo) as connection, ThreadPoolExecutor(1) as pool:
-            connection.execute(_filled("DELETE FROM {table} WHERE mod(id, %s) <> 0"), (_FEW,))
-            connection.commit()
-            connection.execute(_filled("LOCK TABLE {table} IN SHARE MODE"))
-            done = pool.submit(work, database)
-            try:
-                _wait_for_delete(conninfo, done)
-                connection.execute(
-                    _filled("UPDATE {table} SET remark = %s WHERE id = (SELECT max(id) FROM {table})"), (_MARK,)
-                )
-                copied = "INSERT INTO {table} ({columns}, remark) SELECT {columns}, %s FROM {table} LIMIT 1"
-                connection.execute(_filled(copied), (_MARK,))
-            finally:
-                connection.commit()  # lets it go on, whatever happened here
-            done.result()
-            [(kept,)] = connection.execute(
-                _filled("SELECT count(*) FROM {table} WHERE remark = %s"), (_MARK,)
-            ).fetchall()
+    with psycopg.connect(conninfo) as connection, ThreadPoolExecutor(1) as pool:
+        connection.execute(_filled("DELETE FROM {table} WHERE mod(id, %s) <> 0"), (_FEW,))
+        connection.commit()
+        connection.execute(_filled("LOCK TABLE {table} IN SHARE MODE"))
+        done = pool.submit(work)
+        try:
+            _wait_for_delete(conninfo, done)
+            change = "UPDATE {table} SET remark = %s WHERE id = (SELECT max(id) FROM {table})"
+            insert = "INSERT INTO {table} ({columns}, remark) SELECT {columns}, %s FROM {table} LIMIT 1"
+            for statement in (change, insert):
+                connection.execute(_filled(statement), (_MARK,))
+        finally:
+            connection.commit()  # lets it go on, whatever happened here
+        done.result()
+        marked = _filled("SELECT count(*) FROM {table} WHERE remark = %s")
+        [(kept,)] = connection.execute(marked, (_MARK,)).fetchall()
     return int(kept)
 
 

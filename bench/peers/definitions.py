@@ -58,7 +58,7 @@ PEERS = (
         "rivet",
         "rivet-cli",
         ("rivet", "run", "--validate", "-c", "{SCRATCH}/rivet.yaml"),
-        reads_back="sizes",
+        reads_back="row count, size",
         first="extract to upload",
     ),
     Peer(

@@ -78,11 +78,9 @@ def _late_rows_kept(course: Course, peer: Peer) -> int | None:
     """How many of two late rows it leaves in the table; None if it deletes nothing."""
     if not peer.removes:
         return None
-
-    def work(database: str) -> None:
-        run_command(*_prepare(course, peer, database, _bucket(peer, "late")))
-
-    return late_rows_kept(course, peer.key, work)
+    with course.copy_of_rows(f"late_{peer.key}") as database:
+        command, environment = _prepare(course, peer, database, _bucket(peer, "late"))
+        return late_rows_kept(course.stack.postgres.conninfo(database), lambda: run_command(command, environment))
 
 
 def _bucket(peer: Peer, purpose: str = "peer") -> str:

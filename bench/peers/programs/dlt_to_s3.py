@@ -24,6 +24,7 @@ store = filesystem(
         "region_name": os.environ["AWS_DEFAULT_REGION"],
     },
 )
+dlt.config["data_writer.compression"] = "zstd"
 pipeline = dlt.pipeline("bench", pipelines_dir=os.environ["SCRATCH"], destination=store, dataset_name="archive")
 print("step: extract + compress", flush=True)
 pipeline.extract(source, loader_file_format="parquet")

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+import psycopg
 import pyarrow as pa
 import pytest
 from rich.console import Console
@@ -17,6 +18,7 @@ from bench.bars import COLOURS
 from bench.comparison import Contender, chart, comparison_table, contenders
 from bench.contenders import CHAIN_NAME, OPERATOR_NAME, PIPE_NAME, STEPS_NAME
 from bench.course import Result
+from bench.late import late_rows_kept
 from bench.peers.definitions import PEERS, PROGRAMS
 from bench.peers.race import PeerResult, plain_type
 from bench.running import run_in_steps, steps_begun
@@ -170,6 +172,34 @@ def test_a_step_that_comes_back_is_added_up(tmp_path):
         laps.begin(name)
 
     assert [step.name for step in laps.end()] == ["extract", "upload"]
+
+
+@pytest.mark.parametrize(("condition", "kept"), [("true", 0), ("remark IS DISTINCT FROM 'late'", 2)])
+def test_late_rows_come_before_the_delete_sees_the_table(source, condition, kept):
+    """A DELETE of the window takes both with it, one that compares leaves both."""
+    with psycopg.connect(source, autocommit=True) as connection:
+        connection.execute(
+            "CREATE TABLE call_detail_records (id bigint GENERATED ALWAYS AS IDENTITY, call_start_time int, "
+            "answer_time int, duration_seconds int, direction int, calling_number int, called_number int, "
+            "presented_number int, imsi int, cell_id int, gateway_ip int, codecs int, charge int, hangup_cause int, "
+            "quality int, remark text)"
+        )
+        connection.execute("INSERT INTO call_detail_records (charge) SELECT generate_series(1, 200)")
+
+    def work() -> None:
+        with psycopg.connect(source, autocommit=True) as connection:
+            connection.execute(f"DELETE FROM call_detail_records WHERE {condition}")
+
+    assert late_rows_kept(source, work) == kept
+
+
+def test_a_contender_that_deletes_nothing_is_an_error(source):
+    """Otherwise it would be praised for what it kept."""
+    with psycopg.connect(source, autocommit=True) as connection:
+        connection.execute("CREATE TABLE call_detail_records (id int)")
+
+    with pytest.raises(ServerError, match="did not get as far as a DELETE"):
+        late_rows_kept(source, lambda: None)
 
 
 def test_an_extension_type_is_shown_as_what_is_stored():

@@ -21,8 +21,9 @@ def check(path: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([REPOSITORY / "deploy" / "check-lock", path], capture_output=True, text=True, check=False)
 
 
-def test_the_lock_is_in_order():
-    checked = check(REPOSITORY / "requirements.lock")
+@pytest.mark.parametrize("lock", ["requirements.lock", "bench/peers/requirements.lock"])
+def test_the_lock_is_in_order(lock):
+    checked = check(REPOSITORY / lock)
 
     assert (checked.returncode, checked.stderr) == (0, "")
 
