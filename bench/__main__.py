@@ -31,7 +31,7 @@ from bench.contenders import (
 from bench.course import TABLE, Course
 from bench.goals import Goal, place_and_day, say
 from bench.late import LATE
-from bench.peers.race import run_peers
+from bench.peers.race import ENVIRONMENT, run_peers
 from bench.report import as_json, show
 from strongroom.calendar import Frequency, Term, newest_due
 from strongroom_local.demo import sample
@@ -61,6 +61,9 @@ def main() -> int:
         print(
             f"the pipe needs {', '.join(missing)}: install what is missing (Debian: apt install zstd)", file=sys.stderr
         )
+        return 2
+    if args.peers and not ENVIRONMENT.is_dir():
+        print(f"the peers are not in {ENVIRONMENT}: run deploy/make-peers, as make does", file=sys.stderr)
         return 2
     os.environ[_FORMAT_VARIABLE] = args.format  # read by this process and its children
     stack = Stack(FOLDER)
