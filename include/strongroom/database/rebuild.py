@@ -16,11 +16,11 @@ from psycopg import sql
 
 from strongroom.database.copy_out import copied_blocks
 from strongroom.database.rows import row_digest
-from strongroom.database.session import Connection, named_by_server, pin
+from strongroom.database.session import Connection, named_by_server, pin, type_name
 from strongroom.errors import IntegrityError
 from strongroom.formats.copy_text import copy_rows
 from strongroom.formats.line_reader import LineReader
-from strongroom.formats.type_names import type_name, xml_columns
+from strongroom.formats.type_names import xml_columns
 from strongroom.records import Column, TableShape
 
 _Batch = TypeVar("_Batch")

@@ -22,8 +22,8 @@ from psycopg import sql
 from strongroom.calendar import Window
 from strongroom.database.inspect import InspectedTable
 from strongroom.database.references import Reference
-from strongroom.database.session import Connection, qualified
-from strongroom.formats.type_names import type_name, xml_columns
+from strongroom.database.session import Connection, qualified, type_name
+from strongroom.formats.type_names import xml_columns
 from strongroom.records import Column, PlannedPart, TableShape
 
 

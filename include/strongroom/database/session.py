@@ -20,6 +20,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import Diagnostic
 
 from strongroom.errors import ConfigurationError, IntegrityError, SourceAccessError, SourceError, StrongroomError
+from strongroom.formats.type_names import is_type_name
 from strongroom.records import SourceIdentity
 from strongroom.settings.values import is_loopback
 
@@ -343,6 +344,22 @@ def read_life(connection: Connection) -> str:
         row = None  # servers that only speak PostgreSQL's protocol have no such log
     timeline = str(row[0]) if row else "unknown"
     return f"system {identity.system_identifier}, database {identity.database_oid}, timeline {timeline}"
+
+
+def type_name(text: str) -> sql.SQL:
+    """A type's name for a statement.
+
+    Raises:
+        IntegrityError: It is something else.
+    """
+    if not is_type_name(text):
+        raise IntegrityError(
+            f"{text[:100]!r} is not the name of a type",
+            expected="a name as PostgreSQL's format_type() writes it",
+            hint="Nothing was deleted or loaded, and the text was not sent to the server. Find out who wrote it: "
+            "`airflow strongroom verify` compares the manifest with its copy.",
+        )
+    return sql.SQL(text)
 
 
 def qualified(schema_name: str, table_name: str) -> sql.Identifier:

@@ -9,9 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from psycopg import sql
-
-from strongroom.errors import IntegrityError
 from strongroom.records import Column
 
 _NAME = r'(?:[a-z_][a-z0-9_]*|"(?:[^"\x00]|"")+")'
@@ -44,22 +41,6 @@ def is_type_name(text: str) -> bool:
 def is_builtin(text: str) -> bool:
     """Whether ``format_type()`` means a type of PostgreSQL's own: sessions see no other schema, so all others are qualified."""
     return _IN_A_SCHEMA.match(text) is None
-
-
-def type_name(text: str) -> sql.SQL:
-    """A type's name for a statement.
-
-    Raises:
-        IntegrityError: It is something else.
-    """
-    if not is_type_name(text):
-        raise IntegrityError(
-            f"{text[:100]!r} is not the name of a type",
-            expected="a name as PostgreSQL's format_type() writes it",
-            hint="Nothing was deleted or loaded, and the text was not sent to the server. Find out who wrote it: "
-            "`airflow strongroom verify` compares the manifest with its copy.",
-        )
-    return sql.SQL(text)
 
 
 def xml_columns(columns: Sequence[Column]) -> list[int]:

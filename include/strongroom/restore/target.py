@@ -10,9 +10,9 @@ from psycopg import sql
 
 from strongroom.database.column_types import read_column_types
 from strongroom.database.rights import Rights
-from strongroom.database.session import Connection, fetch_rows, qualified
+from strongroom.database.session import Connection, fetch_rows, qualified, type_name
 from strongroom.errors import RestoreError, SourceAccessError
-from strongroom.formats.type_names import INTEGERS, is_builtin, type_name
+from strongroom.formats.type_names import INTEGERS, is_builtin
 from strongroom.records import Column, TableShape
 
 _RELATION = """

@@ -14,13 +14,14 @@ import zstandard
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from strongroom.database.session import type_name
 from strongroom.errors import IntegrityError
 from strongroom.formats.arrow import pa
 from strongroom.formats.codecs import BLOCK_BYTES, decompress
 from strongroom.formats.copy_text import copy_rows
 from strongroom.formats.line_reader import LineReader, split_lines
 from strongroom.formats.line_writer import LineWriter
-from strongroom.formats.type_names import is_type_name, type_name
+from strongroom.formats.type_names import is_type_name
 from strongroom.records import (
     TableShape,
 )
