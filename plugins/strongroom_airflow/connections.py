@@ -1,4 +1,4 @@
-"""From Airflow connections to sessions and stores of the domain.
+"""From Airflow connections to stores of the domain; :mod:`strongroom_airflow.database_connections` is for databases.
 
 Commands and the exporter call :func:`strongroom_airflow.stored_connections.find_stored_connections` first. That module is apart
 because not every command needs the hooks that this one loads.
@@ -7,19 +7,12 @@ because not every command needs the hooks that this one loads.
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
 from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
-from airflow.sdk import BaseHook
-from airflow.sdk.exceptions import AirflowNotFoundException
-from psycopg import pq
-from psycopg.conninfo import make_conninfo
 
-from strongroom.database.session import Connection, open_source
 from strongroom.errors import ConfigurationError
-from strongroom.restore.thaw import GlacierStore
 from strongroom.settings import Settings, TableSettings
 from strongroom.storage.bucket import BucketStore
 from strongroom.storage.purge_store import PurgeStore
@@ -29,51 +22,14 @@ from strongroom.storage.staging_folder import FolderRoot
 from strongroom.storage.staging_s3 import S3Root
 from strongroom.storage.store import Store
 
+if TYPE_CHECKING:
+    from strongroom.restore.thaw import GlacierStore
+
 # Airflow's wrapper logs each time where a connection's credentials came from, which here is always Airflow. Its warnings stay.
 # Each task configures logging again, which resets the level of every logger below `airflow`; so this one has another name, and
 # the wrapper has no public attribute for it.
 AwsConnectionWrapper._log = logging.getLogger("strongroom.connections")  # type: ignore[assignment]
 AwsConnectionWrapper._log.setLevel(logging.WARNING)
-
-_LIBPQ_OPTIONS = frozenset(option.keyword.decode() for option in pq.Conninfo.get_defaults())
-
-
-def connect_database(
-    settings: TableSettings, conn_id: str, *, application_name: str
-) -> AbstractContextManager[Connection]:
-    """Open a session on a table's database.
-
-    Args:
-        settings: Of the table: its time-outs, and whether TLS is required.
-        conn_id: The connection to use, such as ``settings.source_conn_id``; it decides what the session may do.
-        application_name: What ``pg_stat_activity`` shows.
-    """
-    return open_source(
-        source_conninfo(conn_id),
-        application_name=application_name,
-        tls_required=settings.tls_required,
-        connect_timeout_seconds=settings.connect_timeout_seconds,
-        statement_timeout_seconds=settings.statement_timeout_seconds,
-        lock_timeout_seconds=settings.lock_timeout_seconds,
-        idle_timeout_seconds=max(1, min(600, settings.claim_ttl_seconds // 2)),
-    )
-
-
-def source_conninfo(conn_id: str) -> str:
-    """An Airflow connection of type postgres as a libpq connection string, with the libpq options in its extra."""
-    try:
-        connection = BaseHook.get_connection(conn_id)
-    except AirflowNotFoundException:
-        raise _no_connection(conn_id, "postgres") from None
-    options = {key: value for key, value in connection.extra_dejson.items() if key in _LIBPQ_OPTIONS}
-    given = {
-        "host": connection.host,
-        "port": connection.port,
-        "dbname": connection.schema,
-        "user": connection.login,
-        "password": connection.password,
-    }
-    return make_conninfo("", **options, **{key: value for key, value in given.items() if value})
 
 
 def connect_store(settings: TableSettings) -> Store:
@@ -93,6 +49,8 @@ def connect_bucket(settings: TableSettings, conn_id: str | None = None) -> Bucke
 
 def connect_glacier(settings: TableSettings) -> GlacierStore:
     """The table's store, for parts that may lie in a Glacier class."""
+    from strongroom.restore.thaw import GlacierStore  # only restores need it and all that it imports
+
     return GlacierStore(_connect_s3(settings, settings.store_conn_id), settings.store)
 
 
@@ -127,12 +85,13 @@ def connect_stores(settings: Settings) -> list[Store]:
 def _connect_s3(settings: TableSettings, conn_id: str) -> Any:
     hook = AwsGenericHook(aws_conn_id=conn_id, client_type="s3")
     if not hook.conn_config:  # without a connection the hook would use the keys of this machine
-        raise _no_connection(conn_id, "aws")
+        raise no_connection(conn_id, "aws")
     session, endpoint_url = hook.get_session(), hook.conn_config.get_service_endpoint_url("s3")
     return make_client(settings.store, session=session, endpoint_url=endpoint_url, tls_required=settings.tls_required)
 
 
-def _no_connection(conn_id: str, kind: str) -> ConfigurationError:
+def no_connection(conn_id: str, kind: str) -> ConfigurationError:
+    """The error for a connection that Airflow does not have."""
     return ConfigurationError(
         f"Airflow has no connection {conn_id}",
         expected=f"a connection of type {kind}",

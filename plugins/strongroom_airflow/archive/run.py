@@ -19,7 +19,8 @@ from strongroom.records import RunIdentity
 from strongroom.settings import TableSettings
 from strongroom.storage.staging import Staging
 from strongroom.storage.store import Store
-from strongroom_airflow.connections import connect_database, connect_staging, connect_store
+from strongroom_airflow.connections import connect_staging, connect_store
+from strongroom_airflow.database_connections import connect_database
 
 _UNFINISHED = ["scheduled", "queued", "running", "restarting", "up_for_retry", "up_for_reschedule", "deferred"]
 _ENDED = frozenset({"success", "failed", "upstream_failed", "skipped", "removed"})

@@ -36,7 +36,7 @@ from strongroom_airflow.commands.runs import (
 )
 from strongroom_airflow.commands.screen import follow, print_problems
 from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
-from strongroom_airflow.connections import connect_database
+from strongroom_airflow.database_connections import connect_database
 
 _NOT_SUCCEEDED = frozenset({DagRunState.FAILED, REMOVED})
 

@@ -19,7 +19,8 @@ from strongroom.ledger.owner import record_owner
 from strongroom.settings import Settings, TableSettings
 from strongroom.storage.bucket import BucketStore, Finding, apply_rules, check_bucket
 from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
-from strongroom_airflow.connections import connect_bucket, connect_database, connect_store, store_tables
+from strongroom_airflow.connections import connect_bucket, connect_store, store_tables
+from strongroom_airflow.database_connections import connect_database
 
 _COLOURS = {"right": "green", "differs": "red", "unknown": "yellow"}
 

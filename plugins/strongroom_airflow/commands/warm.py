@@ -13,7 +13,7 @@ from strongroom.errors import ConfigurationError
 from strongroom.tables.warm import WARM_SCHEMA, warm_name
 from strongroom.tables.warm_script import warm_script
 from strongroom_airflow.commands.terminal import command, print_out, read_settings
-from strongroom_airflow.connections import connect_database
+from strongroom_airflow.database_connections import connect_database
 
 _DAYS_OF_PARTITIONS = 731
 """How far into the future warm partitions are created unless the command says otherwise: two years."""

@@ -20,7 +20,8 @@ from strongroom.restore.records import RestoreRequest
 from strongroom.settings import TableSettings, load_settings
 from strongroom.storage.staging import OF_RESTORES, Staging
 from strongroom.storage.store import Store
-from strongroom_airflow.connections import connect_database, connect_staging, connect_store
+from strongroom_airflow.connections import connect_staging, connect_store
+from strongroom_airflow.database_connections import connect_database
 
 
 class RestoreRun:

@@ -6,7 +6,8 @@ from collections import Counter
 from typing import Any
 
 from strongroom.retention.drop_detached import DetachedResult, purge_detached
-from strongroom_airflow.connections import connect_database, connect_store
+from strongroom_airflow.connections import connect_store
+from strongroom_airflow.database_connections import connect_database
 from strongroom_airflow.retention.base import PurgeStepOperator
 from strongroom_airflow.retention.run import PurgeRun
 

@@ -18,7 +18,8 @@ from strongroom.statistics.figures import Statistics, Uncounted, make_statistics
 from strongroom.statistics.proofs import Proofs, read_proofs
 from strongroom.statistics.waiting import TableCounts, count_waiting
 from strongroom.storage.store import Store
-from strongroom_airflow.connections import connect_database, connect_stores
+from strongroom_airflow.connections import connect_stores
+from strongroom_airflow.database_connections import connect_database
 
 UNREACHABLE = (StrongroomError, AirflowException, BotoCoreError, ClientError, PostgresError, ValueError)
 """The errors of a store or database that cannot be reached, and of an Airflow connection that cannot be used."""

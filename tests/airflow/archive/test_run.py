@@ -11,7 +11,7 @@ import pytest
 from strongroom.errors import ConfigurationError
 from strongroom_airflow.archive.extract_to_staging import pause
 from strongroom_airflow.archive.run import ArchiveRun
-from strongroom_airflow.connections import connect_database
+from strongroom_airflow.database_connections import connect_database
 from tests.support.chain import some_settings
 
 BEGAN = datetime(2026, 11, 23, 22, tzinfo=timezone.utc)
