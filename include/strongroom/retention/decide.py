@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -48,6 +49,15 @@ class Decision(Record):
     def archive(self) -> ArchiveId:
         """The archive it is about."""
         return ArchiveId.parse(self.archive_id)
+
+
+class Judged(Record):
+    """What was decided about the archives of all stores; those whose term still runs are only counted."""
+
+    counts: dict[str, int]
+    stay: tuple[Decision, ...]
+    postponed: int = 0
+    next_expiry_at: AwareDatetime | None = None
 
 
 def decide(
@@ -107,6 +117,18 @@ def judge_again(store: Store, archives: Sequence[ArchiveId], *, now: datetime) -
 def decide_now(store: Store, archives: Iterable[Manifest], *, now: datetime) -> list[Decision]:
     """:func:`decide`, with the holds and restores that are in force in a store."""
     return decide(archives, holds_in_force(store), now, _restored(store, now))
+
+
+def sum_up(decisions: Iterable[Decision], *, postponed: int = 0) -> Judged:
+    """Sum up decisions: counts by reason, the archives that stay although their term may be over, and when the next term ends."""
+    decisions = list(decisions)
+    running = (one.retention_until for one in decisions if one.reason == "kept" and one.retention_until is not None)
+    return Judged(
+        counts=dict(Counter(one.reason for one in decisions)),
+        stay=tuple(one for one in decisions if not one.purge and one.reason != "kept"),
+        postponed=postponed,
+        next_expiry_at=min(running, default=None),
+    )
 
 
 def _decide_one(archive: Manifest, holds: Sequence[Hold], now: datetime, needed: Mapping[str, str]) -> Decision:

@@ -10,21 +10,12 @@ from pydantic import AwareDatetime
 from strongroom.object_keys import purge_report_key
 from strongroom.records import Record
 from strongroom.retention.certificate import Approval
-from strongroom.retention.decide import Decision
+from strongroom.retention.decide import Judged
 from strongroom.retention.drop_detached import DetachedResult
 from strongroom.retention.drop_warm import WarmResult
 from strongroom.retention.purge import PurgeResult
 from strongroom.retention.sweep import Swept
 from strongroom.storage.store import Store
-
-
-class Judged(Record):
-    """What was decided about the archives of all stores; those whose term still runs are only counted."""
-
-    counts: dict[str, int]
-    stay: tuple[Decision, ...]
-    postponed: int = 0
-    next_expiry_at: AwareDatetime | None = None
 
 
 class PurgeReport(Record):
@@ -74,18 +65,6 @@ class PurgeReport(Record):
             + (f"; warm partitions: {_in_words(self.warm_counts)}" if self.warm else "")
             + (f"; detached partitions: {_in_words(self.detached_counts)}" if self.detached else "")
         )
-
-
-def sum_up(decisions: Iterable[Decision], *, postponed: int = 0) -> Judged:
-    """Sum up decisions: counts by reason, the archives that stay although their term may be over, and when the next term ends."""
-    decisions = list(decisions)
-    running = (one.retention_until for one in decisions if one.reason == "kept" and one.retention_until is not None)
-    return Judged(
-        counts=dict(Counter(one.reason for one in decisions)),
-        stay=tuple(one for one in decisions if not one.purge and one.reason != "kept"),
-        postponed=postponed,
-        next_expiry_at=min(running, default=None),
-    )
 
 
 def keep_report(stores: Iterable[Store], report: PurgeReport) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from functools import cache, wraps
 from typing import Any
 
-from airflow.cli.simple_table import AirflowConsole
 from airflow.utils.cli import suppress_logs_and_warning
+from airflow.utils.platform import is_tty
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, ProgressColumn
@@ -23,6 +23,9 @@ from strongroom_airflow.stored_connections import find_stored_connections
 
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended."""
+
+_PIPE_WIDTH = 200
+"""Characters in a line where there is no terminal: what Airflow's own commands take."""
 
 _CONTROLS = dict.fromkeys({*range(0x20), *range(0x7F, 0xA0)} - {ord("\n"), ord("\t")}, "\N{REPLACEMENT CHARACTER}")
 """The C0 and C1 control characters, which a terminal may obey, for example to clear the screen."""
@@ -40,13 +43,9 @@ class _SafeConsole(Console):
         return super().render_str(printable(text), **options)
 
 
-class _SafeAirflowConsole(_SafeConsole, AirflowConsole):
-    """The same with the width of Airflow's own commands in a pipe."""
-
-
 def output_console() -> Console:
     """Console for standard output."""
-    return _SafeAirflowConsole(highlight=False, emoji=False)
+    return _SafeConsole(width=None if is_tty() else _PIPE_WIDTH, highlight=False, emoji=False)
 
 
 def error_console() -> Console:

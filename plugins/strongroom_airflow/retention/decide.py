@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from strongroom.retention.decide import Decision
-from strongroom.retention.report import sum_up
+from strongroom.retention.decide import Decision, sum_up
 from strongroom_airflow.connections import connect_store
 from strongroom_airflow.retention.base import PurgeStepOperator
 from strongroom_airflow.retention.run import MOST_A_RUN, PurgeRun, judge_store, make_batches, oldest_first

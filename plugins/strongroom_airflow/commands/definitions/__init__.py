@@ -3,7 +3,7 @@
 `airflow` reads these modules whenever it builds its parser. They import Airflow's command line and the standard library,
 nothing else; the module that does a command's work is loaded when the command is called.
 
-`options` holds what several commands take. `archives` defines catalog, list, show, verify and condemn; `runs` archive, restore
-and purge; `records` restores, certificates, verifications and jobs; `holds` the group hold; `setup` the groups warm and bucket;
-`backfill` the command `airflow dags backfill`.
+`options` holds what several commands take; `loading` loads a command when it is called. `archives` defines catalog, list, show,
+verify and condemn; `runs` archive, restore and purge; `records` restores, certificates, verifications and jobs; `holds` the group
+hold; `setup` the groups warm and bucket; `backfill` the command `airflow dags backfill`.
 """

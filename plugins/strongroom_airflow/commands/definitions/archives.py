@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from airflow.cli.cli_config import ARG_VERBOSE, ActionCommand, Arg, lazy_load_command
+from airflow.cli.cli_config import ARG_VERBOSE, ActionCommand, Arg
 
+from strongroom_airflow.commands.definitions.loading import load_when_called
 from strongroom_airflow.commands.definitions.options import ARCHIVE_ID, ARCHIVE_ID_EXAMPLE, AS_JSON, who
 
 _CATALOG_OPTIONS = (
@@ -22,7 +23,7 @@ def _catalog(name: str, words: str) -> ActionCommand:
     return ActionCommand(
         name=name,
         help=words,
-        func=lazy_load_command("strongroom_airflow.commands.catalog.catalog"),
+        func=load_when_called("catalog.catalog"),
         args=_CATALOG_OPTIONS,
         epilog="Exit code: 0, or 1 when a manifest is damaged. The list names it.",
     )
@@ -34,14 +35,14 @@ LIST = _catalog("list", "The same as catalog")
 SHOW = ActionCommand(
     name="show",
     help="Show an archive, its parts, and what happened to its rows; for a destroyed archive, its certificate",
-    func=lazy_load_command("strongroom_airflow.commands.archives.show_archive"),
+    func=load_when_called("archives.show_archive"),
     args=(ARCHIVE_ID, AS_JSON, ARG_VERBOSE),
 )
 
 VERIFY = ActionCommand(
     name="verify",
     help="Download archives, compare each object with its manifest, and record the result",
-    func=lazy_load_command("strongroom_airflow.commands.archives.verify"),
+    func=load_when_called("archives.verify"),
     args=(
         Arg(("archive_id",), nargs="?", help=ARCHIVE_ID_EXAMPLE),
         Arg(("--all",), help="Read all archives", action="store_true"),
@@ -60,7 +61,7 @@ CONDEMN = ActionCommand(
         "Verify an archive. If a part of it is missing or corrupted, record that the archive is given up. Nothing is removed. "
         "The next run archives those of its rows that are still in the table."
     ),
-    func=lazy_load_command("strongroom_airflow.commands.condemn.condemn"),
+    func=load_when_called("condemn.condemn"),
     args=(
         ARCHIVE_ID,
         Arg(("--why",), required=True, help="The reason, for the record"),

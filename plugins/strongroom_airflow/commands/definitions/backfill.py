@@ -6,7 +6,9 @@ from argparse import SUPPRESS, Action, ArgumentParser
 from functools import partial
 from typing import Any
 
-from airflow.cli.cli_config import ARG_DAG_ID, ActionCommand, Arg, lazy_load_command, parsedate, positive_int
+from airflow.cli.cli_config import ARG_DAG_ID, ActionCommand, Arg, parsedate, positive_int
+
+from strongroom_airflow.commands.definitions.loading import load_when_called
 
 _REMOVED_SWITCHES = {
     ("-m", "--mark-success"): "mark runs in the UI or with `airflow tasks`; marking never archives anything",
@@ -74,7 +76,7 @@ DAGS_BACKFILL = ActionCommand(
         "runs them, as it does for `airflow backfill create`. Dates that already have a run are left alone. Partitions inside "
         "hot retention never get a run."
     ),
-    func=lazy_load_command("strongroom_airflow.commands.backfill.backfill"),
+    func=load_when_called("backfill.backfill"),
     args=_OPTIONS,
     epilog="Exit code: 0 when all runs succeeded or there was nothing to do, 1 otherwise, 2 for wrong options.",
 )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from airflow.cli.cli_config import ARG_VERBOSE, ActionCommand, Arg, GroupCommand, lazy_load_command
+from airflow.cli.cli_config import ARG_VERBOSE, ActionCommand, Arg, GroupCommand
 
+from strongroom_airflow.commands.definitions.loading import load_when_called
 from strongroom_airflow.commands.definitions.options import AS_JSON, who
 
 _WHO = who("Person who asked for it, for the record")
@@ -11,7 +12,7 @@ _WHO = who("Person who asked for it, for the record")
 _ADD = ActionCommand(
     name="add",
     help="Place a hold on a table, a partition or an archive, or stop all deletion",
-    func=lazy_load_command("strongroom_airflow.commands.holds.add"),
+    func=load_when_called("holds.add"),
     args=(
         Arg(("what",), nargs="?", help="A table in archive.yaml, an archive id, or the beginning of one"),
         Arg(
@@ -31,14 +32,14 @@ _ADD = ActionCommand(
 _LIST = ActionCommand(
     name="list",
     help="List the holds in force",
-    func=lazy_load_command("strongroom_airflow.commands.holds.list_holds"),
+    func=load_when_called("holds.list_holds"),
     args=(Arg(("--all",), action="store_true", help="Also list holds that were released"), AS_JSON, ARG_VERBOSE),
 )
 
 _RELEASE = ActionCommand(
     name="release",
     help="Release a hold; it stays on record",
-    func=lazy_load_command("strongroom_airflow.commands.holds.release"),
+    func=load_when_called("holds.release"),
     args=(
         Arg(("hold_id",), nargs="?", help="As `hold list` prints it"),
         Arg(("--all",), action="store_true", help="Release every hold on everything, in all stores"),

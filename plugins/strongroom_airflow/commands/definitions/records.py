@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from airflow.cli.cli_config import ARG_VERBOSE, ActionCommand, Arg, lazy_load_command, positive_int
+from airflow.cli.cli_config import ARG_VERBOSE, ActionCommand, Arg, positive_int
 
+from strongroom_airflow.commands.definitions.loading import load_when_called
 from strongroom_airflow.commands.definitions.options import AS_JSON
 
 
@@ -12,7 +13,7 @@ def _listing(name: str, words: str, *options: Arg) -> ActionCommand:
     return ActionCommand(
         name=name,
         help=words,
-        func=lazy_load_command(f"strongroom_airflow.commands.records.{name}"),
+        func=load_when_called(f"records.{name}"),
         args=(table, *options, AS_JSON, ARG_VERBOSE),
     )
 
@@ -26,6 +27,6 @@ VERIFICATIONS = _listing("verifications", "List verifications: when, of which ar
 JOBS = ActionCommand(
     name="jobs",
     help="List Strongroom's DAGs: when each runs next, and whether it is paused",
-    func=lazy_load_command("strongroom_airflow.commands.jobs.jobs"),
+    func=load_when_called("jobs.jobs"),
     args=(AS_JSON, ARG_VERBOSE),
 )

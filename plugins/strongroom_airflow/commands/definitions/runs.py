@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from airflow.cli.cli_config import ARG_VERBOSE, ActionCommand, Arg, lazy_load_command, parsedate, positive_int
+from airflow.cli.cli_config import ARG_VERBOSE, ActionCommand, Arg, parsedate, positive_int
 
+from strongroom_airflow.commands.definitions.loading import load_when_called
 from strongroom_airflow.commands.definitions.options import AS_JSON, NO_WAIT, TABLE, who
 
 ARCHIVE = ActionCommand(
@@ -13,7 +14,7 @@ ARCHIVE = ActionCommand(
         "Start the archive run of each partition, oldest first, and follow the runs to their end. A partition that is being "
         "archived, or that this command has archived before, gets no second run. A partition inside hot retention is refused."
     ),
-    func=lazy_load_command("strongroom_airflow.commands.archive.archive"),
+    func=load_when_called("archive.archive"),
     args=(
         TABLE,
         Arg(("--partition",), metavar="KEY", nargs="+", help="Such as 2026-07"),
@@ -60,7 +61,7 @@ RESTORE = ActionCommand(
         "Start a run of the DAG restore_archive and follow it to its end. Rows that are in the table are compared and never "
         "overwritten. Restores are idempotent. While a run is under way, the same command follows that run."
     ),
-    func=lazy_load_command("strongroom_airflow.commands.restore.restore"),
+    func=load_when_called("restore.restore"),
     args=(*_RESTORE_OPTIONS, AS_JSON, ARG_VERBOSE),
     epilog="Exit code: 0 when the table holds every row that was asked for, 1 otherwise.",
 )
@@ -72,7 +73,7 @@ PURGE = ActionCommand(
         "Start a run of the DAG retention_purge and follow it to its end. With --dry-run, print what the DAG would decide "
         "about each archive, and why, and change nothing."
     ),
-    func=lazy_load_command("strongroom_airflow.commands.purge.purge"),
+    func=load_when_called("purge.purge"),
     args=(
         Arg(("-n", "--dry-run"), action="store_true", help="Print the decisions and change nothing"),
         Arg(("--at",), metavar="INSTANT", type=parsedate, help="With --dry-run: decide as of this instant"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from airflow.cli.cli_config import ARG_VERBOSE, ActionCommand, Arg, GroupCommand, lazy_load_command
+from airflow.cli.cli_config import ARG_VERBOSE, ActionCommand, Arg, GroupCommand
 
+from strongroom_airflow.commands.definitions.loading import load_when_called
 from strongroom_airflow.commands.definitions.options import AS_JSON, TABLE
 
 WARM = GroupCommand(
@@ -13,7 +14,7 @@ WARM = GroupCommand(
         ActionCommand(
             name="apply",
             help="Create a table's warm table with its partitions, view and rights, or bring them up to date",
-            func=lazy_load_command("strongroom_airflow.commands.warm.apply"),
+            func=load_when_called("warm.apply"),
             args=(
                 TABLE,
                 Arg(("--print",), action="store_true", help="Print the SQL, for psql, and change nothing"),
@@ -36,7 +37,7 @@ _CLAIM = ActionCommand(
         "Every run and every command refuses a store that no database owns, because it may be the wrong bucket, or one that "
         "was emptied. Claim a store when it is new. Never claim one only to get rid of that error."
     ),
-    func=lazy_load_command("strongroom_airflow.commands.bucket.claim"),
+    func=load_when_called("bucket.claim"),
     args=(
         Arg(("table",), nargs="?", help="A table that uses the store; needed when there are several stores"),
         AS_JSON,
@@ -48,7 +49,7 @@ _CLAIM = ActionCommand(
 _CHECK = ActionCommand(
     name="check",
     help="Compare versioning, Object Lock, encryption, public access and lifecycle rules with the settings",
-    func=lazy_load_command("strongroom_airflow.commands.bucket.check"),
+    func=load_when_called("bucket.check"),
     args=(_CONN_ID, AS_JSON, ARG_VERBOSE),
     epilog="Exit code: 0 when nothing differs, 1 otherwise. What the server cannot tell does not count.",
 )
@@ -56,14 +57,14 @@ _CHECK = ActionCommand(
 _APPLY = ActionCommand(
     name="apply",
     help="Write the lifecycle rules that the settings require; other rules stay as they are",
-    func=lazy_load_command("strongroom_airflow.commands.bucket.apply"),
+    func=load_when_called("bucket.apply"),
     args=(_CONN_ID, AS_JSON, ARG_VERBOSE),
 )
 
 _LOCK = ActionCommand(
     name="lock",
     help="Lock every archive until its term is over, where store.object_lock requires it; no lock is shortened",
-    func=lazy_load_command("strongroom_airflow.commands.bucket.lock"),
+    func=load_when_called("bucket.lock"),
     args=(
         Arg(("-n", "--dry-run"), action="store_true", help="Count the objects to lock, and lock nothing"),
         AS_JSON,
