@@ -44,13 +44,14 @@ class PurgeArchivesOperator(PurgeStepOperator):
         )
         results = []
         for decision in batch.decisions:
+            now = run.now(store)
             result = purge_archive(
                 store,
                 purge_store,
                 decision,
-                approvals.get(decision.archive_id) or Approval(approved=True, by=BY_POLICY, at=run.now(store)),
+                approvals.get(decision.archive_id) or Approval(approved=True, by=BY_POLICY, at=now),
                 run=run.identity,
-                now=run.now(store),
+                now=now,
                 claim_ttl=table.claim_ttl,
             )
             self._log_result(result)
