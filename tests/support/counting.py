@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 
 def count_calls(work: Callable[[], object]) -> int:
@@ -21,3 +23,20 @@ def count_calls(work: Callable[[], object]) -> int:
     finally:
         sys.setprofile(before)
     return calls
+
+
+def count_requests(work: Callable[[], object], *clients: Any) -> Counter[str]:
+    """Do something, and count the requests that S3 clients make meanwhile, by operation."""
+    made: Counter[str] = Counter()
+
+    def count(model: Any, **_: object) -> None:
+        made[model.name] += 1
+
+    for client in clients:
+        client.meta.events.register("before-call.s3", count)
+    try:
+        work()
+    finally:
+        for client in clients:
+            client.meta.events.unregister("before-call.s3", count)
+    return made

@@ -185,8 +185,11 @@ def _read_all(store: Store, histories: Mapping[str, Sequence[StoredVersion]]) ->
     for (key, _), body in zip(places, bodies, strict=True):
         if body is not None:
             versions[key].append(_read(store, key, body[0]))
-    found = [_agreed(store, key, holds) for key, holds in versions.items()]
-    return sorted(found, key=lambda hold: (hold.placed_at, hold.hold_id))
+    return _oldest_first(_agreed(store, key, holds) for key, holds in versions.items())
+
+
+def _oldest_first(holds: Iterable[Hold]) -> list[Hold]:
+    return sorted(holds, key=lambda hold: (hold.placed_at, hold.hold_id))
 
 
 def _agreed(store: Store, key: str, versions: Sequence[Hold]) -> Hold:
@@ -219,28 +222,34 @@ def on_everything(holds: Iterable[Hold]) -> list[Hold]:
 
 
 class HoldWatch:
-    """Checks repeatedly whether a hold on everything was placed.
+    """Sees repeatedly which holds are in force.
 
-    A check is one listing. Each hold is read only once, because one that is released, or covers less, stays that way.
+    Each look is one listing. A hold is read at the first look that lists it, and again when it has other versions.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._known: set[str] = set()
+        self._listed: Mapping[str, Sequence[StoredVersion]] = {}
+        self._holds: dict[str, Hold] = {}
+
+    def in_force(self) -> list[Hold]:
+        """The holds that are not released at this moment, oldest first. Raises as :func:`read_holds`."""
+        listed = by_key(self._store.versions(HOLDS))
+        fresh = {key: history for key, history in listed.items() if self._listed.get(key) != history}
+        if fresh:
+            self._holds |= {hold_key(hold.hold_id): hold for hold in _read_all(self._store, fresh)}
+        self._holds = {key: hold for key, hold in self._holds.items() if key in listed}
+        self._listed = listed
+        return _oldest_first(hold for hold in self._holds.values() if hold.released_at is None)
 
     def look(self) -> None:
-        """Return while deletion may continue.
+        """Return while no hold on everything is in force.
 
         Raises:
             HeldError: There is such a hold.
             IntegrityError: A hold cannot be read, so it is unknown what it stops.
         """
-        listed = by_key(self._store.versions(HOLDS))
-        fresh = {key: history for key, history in listed.items() if key not in self._known}
-        if not fresh:
-            return
-        in_force = [hold for hold in _read_all(self._store, fresh) if hold.released_at is None]
-        if holding := on_everything(in_force):
+        if holding := on_everything(self.in_force()):
             raise HeldError(
                 f"held: all deletion in {self._store} is stopped",
                 found="; ".join(map(str, holding)),
@@ -248,7 +257,6 @@ class HoldWatch:
                 f"is released (`airflow strongroom hold release {holding[0].hold_id}`), clear this task: it continues after "
                 "its last batch.",
             )
-        self._known.update(fresh)
 
 
 def _nothing_to_hold(text: str, found: str | None) -> HoldError:

@@ -62,7 +62,9 @@ class Proof(Record):
     listed: tuple[str, ...] = Field(
         description="Prefixes and keys under which no version and no delete marker is left."
     )
-    looked_at: tuple[tuple[str, str], ...] = Field(description="Keys and version ids that a HEAD did not find.")
+    looked_at: tuple[tuple[str, str], ...] = Field(
+        description="Keys and version ids that are gone: the listings do not have them, and a HEAD does not find what lies elsewhere."
+    )
 
 
 class Certificate(Record):

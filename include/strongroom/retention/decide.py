@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import AwareDatetime, Field
 
 from strongroom.errors import IntegrityError
-from strongroom.ledger.holds import Hold, covering, holds_in_force
+from strongroom.ledger.holds import Hold, HoldWatch, covering
 from strongroom.ledger.index import DamagedManifest, survey_manifests
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import read_manifest
@@ -114,9 +114,11 @@ def judge_again(store: Store, archives: Sequence[ArchiveId], *, now: datetime) -
         return decide_now(store, filter(None, readers.map(read, archives)), now=now)
 
 
-def decide_now(store: Store, archives: Iterable[Manifest], *, now: datetime) -> list[Decision]:
-    """:func:`decide`, with the holds and restores that are in force in a store."""
-    return decide(archives, holds_in_force(store), now, _restored(store, now))
+def decide_now(
+    store: Store, archives: Iterable[Manifest], *, now: datetime, watch: HoldWatch | None = None
+) -> list[Decision]:
+    """:func:`decide`, with the holds and restores that are in force in a store; whoever goes on watching the holds gives the watch."""
+    return decide(archives, (watch or HoldWatch(store)).in_force(), now, _restored(store, now))
 
 
 def sum_up(decisions: Iterable[Decision], *, postponed: int = 0) -> Judged:

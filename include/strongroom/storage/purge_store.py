@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
+from functools import cached_property
 
 from pydantic import AwareDatetime
 
@@ -32,6 +33,18 @@ class UnfinishedUpload(Record):
 
 class PurgeStore(Store):
     """A bucket and prefix as the purger sees them."""
+
+    @cached_property
+    def may_hold_locks(self) -> bool:
+        """Whether a version in the bucket may be under an Object Lock; asked once.
+
+        Without Object Lock on the bucket there can be none. S3 refuses to remove a locked version in any case. If the
+        server does not say, or not to this identity, there may be locks.
+        """
+        try:
+            return self.ask_bucket("get_object_lock_configuration") != {}
+        except StoreAccessError:
+            return True
 
     def lock_of(self, version: StoredVersion) -> str | None:
         """What keeps a version from being removed now, in words, or None; dates are measured by the store's own clock."""

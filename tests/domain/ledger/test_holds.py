@@ -89,6 +89,22 @@ def test_a_delete_marker_over_a_hold_does_not_lift_it(store, object_store, bucke
     assert caught.value.hint.startswith("The hold stays in force.")
 
 
+def test_a_watch_sees_what_became_of_the_holds_that_it_has_read(store, object_store, bucket):
+    watch = HoldWatch(store)
+    kept, gone = (place_hold(store, what, **REASONS) for what in ("public.audit", "public.calls"))
+    assert sorted(hold.what for hold in watch.in_force()) == ["public.audit", "public.calls"]
+
+    release_hold(store, gone.hold_id, who="bob", reason="closed", now=NOW)
+    assert watch.in_force() == [kept]
+
+    narrower = kept.model_copy(update={"what": "public.audit.2020-01"})
+    object_store.client("archiver").put_object(
+        Bucket=bucket, Key=f"team/{hold_key(kept.hold_id)}", Body=narrower.model_dump_json().encode()
+    )
+    with pytest.raises(IntegrityError, match="is not a sound legal hold"):
+        watch.in_force()
+
+
 def test_a_released_hold_behind_a_delete_marker_stays_released(store, object_store, bucket):
     hold = place_hold(store, "public.audit", **REASONS)
     released = release_hold(store, hold.hold_id, who="bob", reason="closed", now=NOW)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from strongroom.errors import IntegrityError
+from strongroom.errors import IntegrityError, StoreError
 from strongroom.ledger.manifests import require_manifest
+from strongroom.retention.certificate import PurgeIntent
 from strongroom.retention.decide import Decision
 from tests.support.damaging import Vandal
 from tests.support.vault import LATER, NEXT_RUN, SEALED, TTL, Interrupting, Vault, an_archive, fill_vault
@@ -205,3 +206,24 @@ def test_a_certificate_that_cannot_be_read_is_named(vault):
 
     with pytest.raises(IntegrityError, match="is not a sound certificate"):
         vault.carry_out(decision)
+
+
+def test_what_a_forged_intent_names_elsewhere_must_be_gone_too(vault):
+    """No listing of the archive's own places covers it, and the certificate would say that it was destroyed."""
+    archive, other = an_archive("2026-05"), an_archive("2026-06")
+    decision = vault.decisions()["2026-05"]
+
+    def die() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        vault.carry_out(decision, purge_store=Interrupting(vault, 5, die))
+    intent = PurgeIntent.model_validate_json(vault.vandal.read(archive.purge_intent_key))
+    forged = intent.manifest.model_copy(update={"parts": require_manifest(vault.store, other).parts})
+    vault.vandal.replace(archive.purge_intent_key, intent.model_copy(update={"manifest": forged}).to_bytes())
+
+    with pytest.raises(StoreError, match="is not gone after its purge"):
+        vault.purge("2026-05")
+
+    assert vault.certificates() == []
+    assert len(vault.left_of("2026-06")) == 5
