@@ -53,7 +53,7 @@ class Month:
         task: The task that used most memory.
         memory_mb: How much more it used than an empty task.
         staging_mb: The largest size of staging.
-        under_way_mb: The same without the keys of finished parts that wait for the delete.
+        under_way_mb: The same without the blocks of finished parts that wait for the delete.
         in_flight_mb: The rows of all parts that may be in progress at once, as JSON lines.
     """
 

@@ -28,7 +28,7 @@ class Usage:
         peak_mb: Peak resident memory of all working processes together, minus what they had at the start.
             Pages that several of them share count once.
         staging_mb: The largest size of the staging folder.
-        under_way_mb: The same for parts in progress, which have more there than keys and records.
+        under_way_mb: The same for parts in progress, which have more there than blocks and records.
     """
 
     seconds: float = 0.0
@@ -199,5 +199,5 @@ def staging_mb(folder: Path) -> tuple[float, float]:
         except OSError:  # removed between the listing and the stat
             continue
     part = {path: path.with_name(path.name.partition(".")[0]) for path in sizes}
-    under_way = {part[path] for path in sizes if path.suffix not in (".keys", ".json")}
+    under_way = {part[path] for path in sizes if path.suffix not in (".blocks", ".json")}
     return sum(sizes.values()) / 1e6, sum(size for path, size in sizes.items() if part[path] in under_way) / 1e6

@@ -6,9 +6,33 @@ _SPEED = "only the plan, and so the speed, of the statements changes"
 _TUNING = "a number that tunes and decides nothing"
 
 EQUIVALENT: dict[str, str] = {
-    "delete.module: 10001 for 10000 #1": _TUNING,
-    "delete.module: 6 for 5 #1": _TUNING,
-    "delete.DeleteProgress.with_batch: 4 for 3 #1": "digits of a duration",
+    "delete_progress.module: 10001 for 10000 #1": _TUNING,
+    "delete_progress.DeleteProgress.with_batch: 4 for 3 #1": "digits of a duration",
+    **dict.fromkeys(
+        (
+            "archived_rows.module: 2001 for 2000 #1",
+            "archived_rows.module: 2 for 1 #1",
+            "archived_rows.module: 23 for 22 #1",
+            "blocks.module: 4001 for 4000 #1",
+            "blocks.module: 3 for 2 #1",
+            "blocks.module: 21 for 20 #1",
+        ),
+        _TUNING,
+    ),
+    "delete_range.delete_range: without `len(rows) == wanted.block.rows` in a condition #1": (
+        "the digest is of all rows; their number only saves making it"
+    ),
+    **dict.fromkeys(
+        (
+            "delete_range.delete_range: without `rows.clear()` #1",
+            "delete_range.delete_range: False for `len(rows) > wanted.block.rows` #1",
+        ),
+        "only how many rows of others are kept in memory changes",
+    ),
+    "delete._ranges: without `not part.ordered` in a condition #1": "no block of a part in no order has an end",
+    "archived_rows.restore_blocks: without `require_equal(part, reading.result())` #1": (
+        "the blocks that were made are compared with their own sum right after it"
+    ),
     "key_batch.join_by_index: without `set_locally(connection, BY_INDEX)` #1": _SPEED,
     "delete._Deleting._try: Add in `time.monotonic() - on_rows` #1": "only the size of the next batch changes",
     "questions.Questions.execute: without `()` in a condition #1": "every question has columns",
@@ -16,9 +40,6 @@ EQUIVALENT: dict[str, str] = {
     "delete_batch.BatchDelete.delete: LtE in `deleted < len(batch)` #1": "looks for rows that stayed where none did",
     "delete_batch.BatchDelete._statement: without `same_key(self.table.shape, 'b')` in a list #1": (
         "a digest is of the whole row, its key included; the key is there for the index"
-    ),
-    "archived_keys.restore_keys: without `require_equal(part, reading.result())` #1": (
-        "the keys that were made are compared with their own sum right after it"
     ),
     **{
         f"guard.module: `LEFT JOIN for JOIN` in SQL #{number}": why
@@ -36,12 +57,12 @@ EQUIVALENT: dict[str, str] = {
     "compare.compare_with_archive: without `connection.execute('SET LOCAL enable_seqscan = on')` #1": _SPEED,
     "compare.compare_with_archive: without `with transaction()` #2": "it keeps that setting to one statement",
     "compare._query: `LEFT JOIN for JOIN` in SQL #1": "no archived row has the digest of a row of NULLs",
-    "drop_detached._Waiting._judge: without `evidence is None` in a condition #1": "without evidence nothing is known",
-    "drop_detached._Waiting._drop_proved: without `found is None` in a condition #1": "None is not its name either",
+    "drop_detached._Dropping._judge: without `evidence is None` in a condition #1": "without evidence nothing is known",
+    "drop_detached._Dropping._changed: without `found is None` in a condition #1": "None is not its name either",
     **dict.fromkeys(
         (
-            "drop_detached._Waiting._drop_proved: without `connection.isolation_level = IsolationLevel.READ_COMMITTED` #1",
-            "drop_detached._Waiting._drop_proved: REPEATABLE_READ for READ_COMMITTED #1",
+            "drop_detached._Dropping._drop_proved: without `connection.isolation_level = IsolationLevel.READ_COMMITTED` #1",
+            "drop_detached._Dropping._drop_proved: REPEATABLE_READ for READ_COMMITTED #1",
         ),
         "the first snapshot is taken under the lock",
     ),

@@ -7,7 +7,8 @@ part has come: only :class:`VerifiedPart` opens the way to a DELETE. All of them
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
@@ -24,9 +25,9 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    def to_bytes(self, *, exclude: set[str] | None = None) -> bytes:
+    def to_bytes(self, *, exclude: Mapping[str, Any] | None = None) -> bytes:
         """The record as the store keeps it: indented JSON that ends with a newline."""
-        return self.model_dump_json(indent=2, exclude=exclude).encode() + b"\n"
+        return self.model_dump_json(indent=2, exclude=dict(exclude or {})).encode() + b"\n"
 
 
 RecordKind = TypeVar("RecordKind", bound=Record)
@@ -143,6 +144,10 @@ class PlannedPart(Record):
     shares: int = Field(
         default=1, ge=1, description="Into how many a slice is cut by its rows' keys that time cuts no further."
     )
+    ordered: bool = Field(
+        default=False,
+        description="Whether its rows are read in the order of their date, to be deleted by ranges of it.",
+    )
     expected_rows: int = Field(ge=0)
     shape_sha256: Sha256 = Field(description="Digest of the table's shape at planning time.")
 
@@ -162,15 +167,18 @@ PartFormat = Literal["jsonl", "parquet"]
 
 
 class ExtractedPart(PlannedPart):
-    """A part whose rows lie in staging as JSON lines or as parquet, and beside them their keys and digests."""
+    """A part whose rows lie in staging as JSON lines or as parquet, and beside them their blocks."""
 
     format: PartFormat = "jsonl"
     rows: int = Field(ge=0)
-    original_size_bytes: int = Field(ge=0, description="Of the JSON lines; of those that a parquet file stands for.")
+    original_size_bytes: int = Field(
+        ge=0,
+        description="Of the JSON lines; of parquet, of the canonical texts (in version 2: of its rows as JSON lines).",
+    )
     original_sha256: Sha256 = Field(description="Of the same.")
     packed_sha256: Sha256 | None = Field(default=None, description="Of a parquet file, as it was written.")
-    keys_sha256: Sha256 = Field(
-        description="Of the file of primary keys and row digests, one line a row, in row order."
+    blocks_sha256: Sha256 | None = Field(
+        description="Of the list of its blocks, one line each. None in archives of versions 1 and 2."
     )
     snapshot: str = Field(description="pg_current_snapshot() of the transaction that read the rows.")
     extracted_at: AwareDatetime
@@ -261,6 +269,7 @@ class ArchivePlan(Record):
     source: SourceIdentity
     parts: tuple[PlannedPart, ...]
     due_rows: int
+    delete_by: str = Field(default="", description="Whether rows are deleted by range or by key, and why.")
     exclusions: tuple[Exclusion, ...] = ()
     earlier_archives: tuple[str, ...] = Field(default=(), description="Sealed archives of the same partition.")
     known_archives: tuple[str, ...] = Field(
@@ -294,6 +303,10 @@ class DeletedPart(Record):
         default=0, description="Unchanged and referred to by no row, but a trigger of the table kept them; they stay."
     )
     detached: int = Field(default=0, description="In partitions that were detached and wait to be dropped.")
+    by_range: int = Field(default=0, description="Of the deleted ones, how many went by ranges of their date.")
+    one_by_one: dict[str, int] = Field(
+        default={}, description="How many of all were looked up and compared one by one, by the reason."
+    )
     batches: int
     longest_batch_seconds: float
     evidence_key: str

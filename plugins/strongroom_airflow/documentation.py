@@ -10,8 +10,8 @@ _STEPS = {
 It refuses a run without a partition key, a window that is open or inside hot retention, a table that cannot be archived without
 loss, and a store that belongs to another database. If an interrupted run left a sealed archive, it resumes that archive.
 **Clear it** to start over: the run then takes the next archive id, and what was begun stays unused.""",
-    "extract_to_staging": """Copies the part's rows out of the table as JSON lines or parquet, in one read-only snapshot, with the
-primary key and the SHA-256 of each row beside them. **Clear it** at any time. A finished part is not read twice.""",
+    "extract_to_staging": """Copies the part's rows out of the table as JSON lines or parquet, in one read-only snapshot, with a
+SHA-256 of each block of some thousand rows beside them. **Clear it** at any time. A finished part is not read twice.""",
     "compress": """Compresses the JSON lines in staging. Parquet files are compressed already and stay as they are.
 **Clear it** at any time.""",
     "checksum": """Computes the checksum of the compressed file, decompresses it and compares, before anything leaves the machine.
@@ -19,14 +19,15 @@ A mismatch fails at once: **clear `plan`** and the tasks after it.""",
     "upload": """Writes the part to a key that does not exist yet. The store checks the SHA-256 on arrival.
 **Clear it** at any time. The same bytes are not written twice; other bytes under that key are an error.""",
     "verify": """Downloads the version that was uploaded, hashes it, decompresses it, hashes it again and counts the rows. The server
-then rebuilds rows from the archived lines, and their digests are compared. The result is the verification record, without which
+then rebuilds blocks of rows from what was archived, and their digests are compared with those of the live rows. The result is the verification record, without which
 nothing can be deleted. **Clear it** at any time. It always reads the object again.""",
     "seal": """Writes SHA256SUMS and then the manifest. From then on the archive exists. **Clear it** at any time.""",
     "detach": """Detaches each partition whose rows are all in this archive. Before that, a trigger guards the partition against
 changes, and its rows are compared with the archive key by key. `delete` deletes the rows of all other partitions; the log says why.
 Detached partitions wait, and the DAG `retention_purge` proves them again before it drops them. This step deletes nothing.
 **Clear it** at any time. It continues where it stopped.""",
-    "delete": """Deletes the part's rows by primary key in short transactions, and only rows whose digest is still the archived one.
+    "delete": """Deletes the part's rows in short transactions, block by block, by the range of their dates: the DELETE returns the rows, and a
+block that differs from its archived form in anything is taken back. Its rows go one by one then, each compared.
 Rows that have changed, or that other rows now refer to, stay and are listed under `evidence/`. It pauses while standbys lag or other
 sessions wait for it; the log says so. **Clear it** at any time. It continues after the last batch.""",
     "report": """Writes one summary: a report in the store, an asset event, metrics, a few lines in the log. Clears staging and

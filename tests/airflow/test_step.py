@@ -77,7 +77,7 @@ FACTS = {
     "proved_rows": 100,
     "original_size_bytes": 1_234_567,
     "original_sha256": "a" * 64,
-    "keys_sha256": "b" * 64,
+    "blocks_sha256": "b" * 64,
     "compression_type": "zstd",
     "compressed_size_bytes": 234_567,
     "sha256": "c" * 64,

@@ -23,6 +23,7 @@ from strongroom.archive.verify import verify_part
 from strongroom.calendar import Partition
 from strongroom.database.session import Connection, open_source, read_identity
 from strongroom.errors import StrongroomError
+from strongroom.formats.blocks import Block
 from strongroom.formats.codecs import choose_codec
 from strongroom.ledger.claims import KeepClaim
 from strongroom.ledger.deletable import DeletingStep
@@ -46,6 +47,7 @@ from strongroom.storage.staging import Staging, StagingRoot
 from strongroom.storage.staging_folder import FolderRoot
 from strongroom.storage.staging_s3 import S3Root
 from strongroom.storage.store import Store
+from strongroom.tables.archived_rows import restore_blocks
 from tests.support.sealing import claim_if_unowned
 
 _machines = itertools.count(1)
@@ -184,6 +186,10 @@ class Chain:
     def delete(self, part: VerifiedPart) -> DeletedPart:
         with self.source() as connection, self.staging(part.archive_id) as staging:
             return delete_part(connection, part, self.deleting_step(staging))
+
+    def restored_blocks(self, part: VerifiedPart) -> list[Block]:
+        with self.source() as connection, self.staging(part.archive_id) as staging:
+            return restore_blocks(self.store, staging, connection, self.plan().shape, part)
 
     def run(self) -> RunReport:
         """Run all steps from plan to report."""

@@ -15,6 +15,7 @@ from strongroom.errors import (
 )
 from strongroom.ledger.evidence import DeleteEvidence
 from strongroom.records import VerifiedPart
+from strongroom.tables.archived_rows import ArchivedKeys
 from tests.support.chain import Chain
 from tests.support.database import scalar
 
@@ -29,6 +30,12 @@ def left(chain: Chain) -> list[str]:
     """Keys of the rows in the table."""
     with psycopg.connect(chain.conninfo) as connection:
         return [row[0] for row in connection.execute("SELECT id || branch FROM audit ORDER BY 1").fetchall()]
+
+
+def keys_of(chain: Chain, part: VerifiedPart) -> list[list[str]]:
+    """Keys of the archived rows, in the order in which a delete comes to them."""
+    with ArchivedKeys(chain.store, chain.plan().shape, None) as archived:
+        return [line.decode().split("\t")[:-1] for line in archived.of(part)]
 
 
 def evidence_of(chain: Chain, part: VerifiedPart) -> DeleteEvidence:

@@ -135,7 +135,7 @@ PART: dict[str, Any] = {
     "rows": 10,
     "original_size_bytes": 100,
     "original_sha256": SUM,
-    "keys_sha256": SUM,
+    "blocks_sha256": SUM,
     "snapshot": "1:1:",
     "extracted_at": NOW,
 }

@@ -11,7 +11,6 @@ from psycopg.types.string import TextLoader
 from strongroom.database.inspect import inspect_table
 from strongroom.database.rows import json_line
 from strongroom.database.session import open_source
-from strongroom.formats.line_reader import split_lines
 from strongroom.formats.reading_back import ReadingBack
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import require_manifest
@@ -94,7 +93,7 @@ def download(chain: Chain, manifest: Manifest):
     """The JSON lines of an archive, read directly from the store."""
     for part in manifest.parts:
         chunks = chain.store.chunks(part.object_key, part.version_id)
-        yield from split_lines(ReadingBack(manifest.verified_part(part.number), chunks).blocks())
+        yield from ReadingBack(manifest.verified_part(part.number), chunks).lines(manifest.table)
 
 
 def archived_lines(chain: Chain, archive_id: str) -> list[bytes]:

@@ -92,7 +92,7 @@ def _upload(store: Store, plan: ArchivePlan, number: int) -> VerifiedPart:
         rows=10,
         original_size_bytes=len(original),
         original_sha256=hashlib.sha256(original).hexdigest(),
-        keys_sha256=hashlib.sha256(b"").hexdigest(),
+        blocks_sha256=hashlib.sha256(b"").hexdigest(),
         snapshot="1:1:",
         extracted_at=SEALED_AT,
         compression_type="zstd",

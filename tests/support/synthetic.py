@@ -25,7 +25,7 @@ def a_manifest(table: str = "audit", key: str = "2026-05", sequence: int = 1, **
     parts = tuple(_part(archive, window, number) for number in range(2))
     shape = _shape(table)
     manifest = Manifest(
-        format_version=1,
+        format_version=3,
         archive_id=str(archive),
         table_name=f"public.{table}",
         partition_key=key,
@@ -69,7 +69,7 @@ def _part(archive: ArchiveId, window: Window, number: int) -> ManifestPart:
         compressed_size=50_000,
         original_sha256=sha256("original"),
         sha256=sha256(str(number)),
-        keys_sha256=sha256("keys"),
+        blocks_sha256=sha256("blocks"),
         snapshot="1:1:",
         extracted_at=window.end,
         verified_at=window.end,

@@ -1,8 +1,10 @@
 """Step 8, delete: delete the rows that are proved, and only those that still equal their archived form.
 
-Nothing is deleted without a verification record, and the record must agree with a sealed manifest. Each batch is one short
-transaction by primary key; with a warm tier the same statement moves the rows there. :mod:`strongroom.tables.delete_batch`
-holds the statements.
+Nothing is deleted without a verification record, and the record must agree with a sealed manifest. Rows go in short
+transactions. Whole blocks go by the range of their dates: the DELETE returns the rows' texts, and what differs from the
+archived block in anything is taken back (:mod:`strongroom.tables.delete_range`). The rows of such a block, and those of a part
+that has no ranges, go one by one: each is looked up by its key and compared (:mod:`strongroom.tables.delete_batch`). With a warm
+tier the same statement moves the rows there.
 
 Each batch is noted in staging with its transaction's number before it is committed, so a repeat can ask the server what
 became of it. Before each commit everything that the table's inspection asked is asked again: a foreign key, trigger or child
@@ -13,37 +15,35 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import psycopg
 from psycopg import IsolationLevel, errors, sql
-from pydantic import Field
 
 from strongroom.database.inspect import InspectedTable, inspect_again
 from strongroom.database.key_batch import BATCH, batch_table, fill_batch, join_by_index, same_key
 from strongroom.database.questions import Questions
-from strongroom.database.retry import TRANSIENT, TRIES, retry_transient
+from strongroom.database.retry import TRANSIENT, retry_transient
 from strongroom.database.rows import in_window
-from strongroom.database.session import Connection, read_identity, read_life
+from strongroom.database.session import Connection, pin, read_identity, read_life
 from strongroom.database.triggers import delete_triggers
-from strongroom.errors import IntegrityError, SourceError, StrongroomError, UnarchivableError
+from strongroom.errors import SourceError, StrongroomError, UnarchivableError
 from strongroom.ledger.claims import running_clock
 from strongroom.ledger.deletable import DeletingStep, require_deletable, require_sealed
 from strongroom.ledger.evidence import DeleteEvidence, KeptRow, covers, detached_windows, parse_evidence
 from strongroom.ledger.owner import require_owner
-from strongroom.records import DeletedPart, Record, UploadedPart, VerifiedPart, narrow
+from strongroom.records import DeletedPart, UploadedPart, VerifiedPart, narrow
 from strongroom.settings import TableSettings
-from strongroom.tables.archived_keys import open_keys, restore_keys
+from strongroom.tables.archived_rows import ArchivedKeys, restore_blocks
 from strongroom.tables.delete_batch import BatchDelete
+from strongroom.tables.delete_progress import DeleteProgress, PendingBatch, require_all_counted, settle
+from strongroom.tables.delete_range import BlockRange, delete_range, ranges_of
 from strongroom.tables.pace import Pace
 from strongroom.tables.warm import WarmTable, warm_table
 
 _logger = logging.getLogger(__name__)
-
-LISTED_KEYS = 10_000
-"""How many keys of rows that stayed one part's evidence lists; it always counts all of them."""
 
 _NEWLY_REFERENCED = (
     errors.ForeignKeyViolation,
@@ -51,59 +51,16 @@ _NEWLY_REFERENCED = (
 )
 """A row began to refer to one of the batch after the statement had looked; the next try sees it."""
 
+_NO_RANGE = "no range of dates holds just them"
+_REFERENCED = "a row of their block came to be referred to"
+"""Why rows are looked up one by one. Of a part in no order, none has a range."""
 
-class PendingBatch(Record):
-    """The counts of a batch, valid once its transaction is committed."""
+_OF_ANY_ROW = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError, psycopg.NotSupportedError)
+"""What a row that came late or changed can raise, by a trigger for example; and what a server says that cannot copy a DELETE. If it
+was one of the archived rows, the keys meet it again."""
 
-    transaction: str = Field(description="Its pg_current_xact_id().")
-    rows: int
-    deleted: int
-    gone: int
-    detached: int = 0
-    kept: tuple[KeptRow, ...]
-    seconds: float
-
-
-class DeleteProgress(VerifiedPart):
-    """How far the delete of a part has come; saved in staging before each batch is committed."""
-
-    life: str = Field(default="", description="Of the database that the rows were deleted from: session.read_life().")
-    done_rows: int = 0
-    deleted: int = 0
-    gone: int = 0
-    changed: int = 0
-    referenced: int = 0
-    kept_by_trigger: int = 0
-    detached: int = 0
-    batches: int = 0
-    longest_batch_seconds: float = 0.0
-    kept: tuple[KeptRow, ...] = ()
-    pending: PendingBatch | None = Field(default=None, description="The batch that is not yet in the counts.")
-
-    def counted_rows(self) -> int:
-        """How many rows the counts add up to."""
-        stayed = self.changed + self.referenced + self.kept_by_trigger + self.detached
-        return self.deleted + self.gone + stayed
-
-    def with_batch(self, batch: PendingBatch) -> DeleteProgress:
-        """The progress after a batch that was committed."""
-        reasons = Counter(row.reason for row in batch.kept)
-        room = max(0, LISTED_KEYS - len(self.kept))
-        return self.model_copy(
-            update={
-                "done_rows": self.done_rows + batch.rows,
-                "deleted": self.deleted + batch.deleted,
-                "gone": self.gone + batch.gone,
-                "changed": self.changed + reasons["changed"],
-                "referenced": self.referenced + reasons["referenced"],
-                "kept_by_trigger": self.kept_by_trigger + reasons["trigger"],
-                "detached": self.detached + batch.detached,
-                "batches": self.batches + 1,
-                "longest_batch_seconds": round(max(self.longest_batch_seconds, batch.seconds), 3),
-                "kept": (*self.kept, *batch.kept[:room]),
-                "pending": None,
-            }
-        )
+_NEAREST_INDEX = {"enable_seqscan": "off"}
+"""A range is small beside the table, whatever the planner thinks."""
 
 
 def delete_part(connection: Connection, part: VerifiedPart, step: DeletingStep) -> DeletedPart:
@@ -140,8 +97,8 @@ def delete_part(connection: Connection, part: VerifiedPart, step: DeletingStep) 
     inspected = Questions(connection)
     table = inspect_again(inspected, step.settings, part)
     warm = warm_table(connection, step.settings, table.shape, step.partition.window, step.now)
-    restore_keys(step.store, step.staging, connection, table.shape, part)
-    progress = _Deleting(BatchDelete(connection, step.settings, table, warm, detached), inspected, part, step).run()
+    batches = BatchDelete(connection, step.settings, table, warm, detached)
+    progress = _Deleting(batches, inspected, part, step).run(_ranges(batches, part, step))
     return _keep_evidence(part, step, progress, warm)
 
 
@@ -156,13 +113,15 @@ _OF_THE_DELETE = {
     "batches",
     "longest_batch_seconds",
     "kept",
+    "by_range",
+    "one_by_one",
 }
 
 
 def _keep_evidence(
     part: VerifiedPart, step: DeletingStep, progress: DeleteProgress, warm: WarmTable | None
 ) -> DeletedPart:
-    """Write the evidence and discard the keys; if another try wrote evidence first, that one counts."""
+    """Write the evidence and discard the blocks; if another try wrote evidence first, that one counts."""
     key = part.archive.delete_evidence_key(part.number)
     evidence = DeleteEvidence(
         **part.model_dump(include=_OF_THE_PART),
@@ -173,8 +132,8 @@ def _keep_evidence(
         dag_id=step.run.dag_id,
         run_id=step.run.run_id,
     )
-    kept = step.store.put_first(key, evidence.to_bytes(exclude={"deleted_by", "in_table"}))
-    step.staging.discard(step.staging.keys(part.number))
+    kept = step.store.put_first(key, evidence.to_bytes(exclude={"deleted_by": True, "in_table": True}))
+    step.staging.discard(step.staging.blocks(part.number))
     return _summary(parse_evidence(f"{step.store}{key}", kept))
 
 
@@ -200,7 +159,6 @@ def _count_in_table(
         row: Any = connection.execute(some).fetchone()
         if not row[0] and not evidence.changed:
             return 0
-        restore_keys(step.store, step.staging, connection, table.shape, part)
         return _count_by_key(connection, part, step, table)
     except (StrongroomError, psycopg.Error) as error:  # the delete is proved even if its rows cannot be counted now
         why = error.what if isinstance(error, StrongroomError) else type(error).__name__
@@ -214,15 +172,41 @@ def _count_by_key(connection: Connection, part: VerifiedPart, step: DeletingStep
         BATCH, table.name, same_key(table.shape, "b")
     )
     found = 0
-    with open_keys(step.staging, part) as keys:
+    with _archived_keys(step, table) as archived:
+        keys = archived.of(part)
         while batch := list(islice(keys, step.settings.delete_batch_rows)):
             with connection.transaction():
                 join_by_index(connection)
                 fill_batch(connection, batch)
                 row: Any = connection.execute(query).fetchone()
                 found += int(row[0])
-    step.staging.discard(step.staging.keys(part.number))
     return found
+
+
+def _archived_keys(step: DeletingStep, table: InspectedTable) -> ArchivedKeys:
+    return ArchivedKeys(step.store, table.shape, step.staging.folder)
+
+
+def _ranges(rows: BatchDelete, part: VerifiedPart, step: DeletingStep) -> list[BlockRange]:
+    """The blocks that can go by ranges of their dates."""
+    if not part.ordered or step.settings.delete_by == "key":
+        return []
+    blocks = restore_blocks(step.store, step.staging, rows.connection, rows.table.shape, part)
+    return [
+        one
+        for one in ranges_of(part, blocks)
+        if one.block.rows <= step.settings.delete_batch_rows and not any(map(one.window.overlaps, rows.detached))
+    ]
+
+
+class _Gone(NamedTuple):
+    """What became of the rows of one batch. ``one_by_one`` says why they went so; None if by range."""
+
+    rows: int
+    deleted: int
+    detached: int = 0
+    kept: tuple[KeptRow, ...] = ()
+    one_by_one: str | None = None
 
 
 class _Deleting:
@@ -231,6 +215,8 @@ class _Deleting:
     def __init__(self, rows: BatchDelete, inspected: Questions, part: VerifiedPart, step: DeletingStep) -> None:
         self._rows, self._inspected, self._part, self._step = rows, inspected, part, step
         self._connection = rows.connection
+        self._ranges: dict[int, BlockRange] = {}
+        self._why = _NO_RANGE
         self._pace = Pace(
             rows.connection,
             step.store,
@@ -240,15 +226,22 @@ class _Deleting:
             stop_at=step.stop_at,
         )
 
-    def run(self) -> DeleteProgress:
-        """Delete the rows that an earlier try has not deleted."""
+    def run(self, ranges: Sequence[BlockRange]) -> DeleteProgress:
+        """Delete the rows that an earlier try has not deleted.
+
+        Args:
+            ranges: Blocks that are tried by range first.
+        """
         progress = self._earlier_progress()
+        self._ranges = {one.first: one for one in ranges}
         self._connection.isolation_level = IsolationLevel.READ_COMMITTED
         self._rows.prepare()
-        with open_keys(self._step.staging, self._part) as keys:
-            for batch in self._pace.batches(islice(keys, progress.done_rows, None)):
-                progress = progress.with_batch(self._delete(batch, progress))
-        _require_all_counted(progress, self._part)
+        with _archived_keys(self._step, self._rows.table) as archived:
+            keys = _Keys(archived, self._part)
+            while progress.done_rows < self._part.rows:
+                with self._pace.turn() as most:
+                    progress = progress.with_batch(self._delete(most, progress, keys))
+        require_all_counted(progress, self._part)
         return progress
 
     def _earlier_progress(self) -> DeleteProgress:
@@ -261,40 +254,111 @@ class _Deleting:
         ):
             # Staging may outlive the archive or the database; one that was restored or made anew can hold the same rows.
             progress = DeleteProgress(**self._part.model_dump(), life=life)
-        return progress if progress.pending is None else _settle(self._connection, progress, progress.pending)
+        return progress if progress.pending is None else settle(self._connection, progress, progress.pending)
 
-    def _delete(self, batch: list[bytes], progress: DeleteProgress) -> PendingBatch:
-        """Delete one batch; tries again when a transient error rolled it back."""
+    def _delete(self, most: int, progress: DeleteProgress, keys: _Keys) -> PendingBatch:
+        """Delete the next batch: blocks by range, or if that is not possible, rows one by one."""
+        while blocks := self._next_blocks(progress.done_rows, most):
+            try:
+                if (batch := self._tried(progress, lambda: self._by_range(blocks))) is not None:
+                    return batch
+            except _NEWLY_REFERENCED:  # by the end of the transaction, so any of them may be the one
+                for one in blocks:
+                    self._leave_out(one, _REFERENCED)
+        lines = keys.next(progress.done_rows, min(most, self._rows_without_range(progress.done_rows)))
+        batch = self._tried(progress, lambda: self._one_by_one(lines), also=_NEWLY_REFERENCED)
+        assert batch is not None  # noqa: S101 - it has rows
+        return batch
+
+    def _next_blocks(self, first: int, most: int) -> list[BlockRange]:
+        """Neighbouring blocks from a row on that may go by range: one in any case, and no more than some rows."""
+        blocks: list[BlockRange] = []
+        place = first
+        while (block := self._ranges.get(place)) is not None and (not blocks or block.behind - first <= most):
+            blocks.append(block)
+            place = block.behind
+        return blocks
+
+    def _rows_without_range(self, first: int) -> int:
+        """How many rows from one on go one by one before the next block that may go by range."""
+        return min((place for place in self._ranges if place > first), default=self._part.rows) - first
+
+    def _by_range(self, blocks: Sequence[BlockRange]) -> _Gone:
+        """Delete blocks up to the first that differs. That one, taken back, is not tried by range again."""
+        rows, self._why = 0, _NO_RANGE
+        for block in blocks:
+            if (why := self._delete_block(block)) is not None:
+                self._leave_out(block, why)
+                break
+            rows += block.block.rows
+        pin(self._connection)
+        return _Gone(rows, rows)
+
+    def _delete_block(self, block: BlockRange) -> str | None:
+        """Delete a block by its range; or leave everything as it is, and say why."""
+        equal = False
         try:
-            return retry_transient(lambda: self._try(batch, progress), also=_NEWLY_REFERENCED)
+            with self._connection.transaction() as savepoint:
+                pin(self._connection, locally=_NEAREST_INDEX)
+                equal = delete_range(self._connection, self._rows.table, self._rows.warm, block)
+                if not equal:
+                    raise psycopg.Rollback(savepoint)
+        except _NEWLY_REFERENCED:
+            return _REFERENCED
+        except errors.LockNotAvailable:  # of a row that came late, too, for which a row that is looked up does not wait
+            return "a row of their block was locked for long"
+        except _OF_ANY_ROW:
+            return "a row of their block raised an error"
+        return None if equal else "their block is not what was archived"
+
+    def _leave_out(self, block: BlockRange, why: str) -> None:
+        """Try a block no more by its range. A transaction that is tried again may come to it twice."""
+        self._ranges.pop(block.first, None)
+        self._why = why
+
+    def _one_by_one(self, batch: list[bytes]) -> _Gone:
+        result = self._rows.delete(batch)
+        return _Gone(len(batch), result.deleted, result.detached, result.kept, self._why)
+
+    def _tried(
+        self, progress: DeleteProgress, delete: Callable[[], _Gone], also: tuple[type[psycopg.Error], ...] = ()
+    ) -> PendingBatch | None:
+        """Delete one batch; tries again when a transient error rolled it back. None if it deleted no rows."""
+        try:
+            return retry_transient(lambda: self._try(progress, delete), also=also)
         except psycopg.Error as error:
+            if isinstance(error, psycopg.ProgrammingError):
+                inspect_again(self._connection, self._step.settings, progress)  # a column may be gone
             if not isinstance(error, (*TRANSIENT, *_NEWLY_REFERENCED)):
                 _blame_trigger(self._connection, self._step.settings, progress, error)
             raise
 
-    def _try(self, batch: list[bytes], progress: DeleteProgress) -> PendingBatch:
+    def _try(self, progress: DeleteProgress, delete: Callable[[], _Gone]) -> PendingBatch | None:
         """Delete one batch in one transaction, and note it in staging before the commit."""
-        started = time.monotonic()
-        with self._connection.transaction():
+        started, pending = time.monotonic(), None
+        with self._connection.transaction() as whole:
             # From here on the server ends an idle session before its claim expires.
             self._step.keep_claim()
             on_rows = time.monotonic()
-            result = self._rows.delete(batch)
+            gone = delete()
             rows_seconds = time.monotonic() - on_rows
+            if not gone.rows:
+                raise psycopg.Rollback(whole)
             # Until this transaction ends, the DELETE's own lock blocks changes to the table. So the catalogue now shows
             # what the DELETE met, and an error rolls the whole batch back.
             transaction = self._require_unchanged(progress)
             pending = PendingBatch(
                 transaction=transaction,
-                rows=len(batch),
-                deleted=result.deleted,
-                gone=len(batch) - result.deleted - result.detached - len(result.kept),
-                detached=result.detached,
-                kept=result.kept,
+                rows=gone.rows,
+                deleted=gone.deleted,
+                gone=gone.rows - gone.deleted - gone.detached - len(gone.kept),
+                detached=gone.detached,
+                kept=gone.kept,
+                one_by_one=gone.one_by_one,
                 seconds=time.monotonic() - started,
             )
             self._step.staging.save(progress.model_copy(update={"pending": pending}))
-            self._pace.before_commit(started, rows_seconds)
+            self._pace.before_commit(started, gone.rows, rows_seconds)
         return pending
 
     def _require_unchanged(self, progress: DeleteProgress) -> str:
@@ -307,47 +371,21 @@ class _Deleting:
         return str(transaction)
 
 
-def _require_all_counted(progress: DeleteProgress, part: VerifiedPart) -> None:
-    if progress.done_rows != part.rows or progress.counted_rows() != part.rows:
-        raise IntegrityError(
-            f"the delete of {part.archive_id} part {part.number} does not add up",
-            expected=f"{part.rows} rows",
-            found=f"{progress.done_rows} seen: {progress.deleted} deleted, {progress.gone} gone, "
-            f"{progress.changed} changed, {progress.referenced} referenced, {progress.kept_by_trigger} kept by a trigger, "
-            f"{progress.detached} detached",
-            hint="Every deleted row was compared with its archived form and is in the archive. Clear this task.",
-        )
+class _Keys:
+    """The keys of a part's rows, read from the archive when the first of them is needed."""
 
+    def __init__(self, archived: ArchivedKeys, part: VerifiedPart) -> None:
+        self._archived, self._part = archived, part
+        self._file: IO[bytes] | None = None
+        self._place = 0
 
-def _settle(connection: Connection, progress: DeleteProgress, pending: PendingBatch) -> DeleteProgress:
-    """Count the batch that an earlier try was about to commit, if it was committed.
-
-    If the server no longer knows, the batch is tried again: rows that are not there count as gone.
-
-    Raises:
-        SourceError: The earlier try still has its transaction open.
-    """
-    tries = 1
-    while (status := _status(connection, pending.transaction)) == "in progress":
-        if tries == TRIES:
-            raise SourceError(
-                f"an earlier try of the delete of {progress.archive_id} part {progress.number} has not ended in the database",
-                found=f"its transaction {pending.transaction} in progress",
-                hint="No row was deleted by this try. The server ends that session when it notices that its client is gone; "
-                "the task retries by itself.",
-            )
-        time.sleep(tries)
-        tries += 1
-    return progress.with_batch(pending) if status == "committed" else progress.model_copy(update={"pending": None})
-
-
-def _status(connection: Connection, transaction: str) -> str | None:
-    try:
-        row: Any = connection.execute("SELECT pg_xact_status(%s::xid8)", (transaction,)).fetchone()
-    except (errors.InvalidParameterValue, errors.UndefinedFunction, errors.FeatureNotSupported):
-        return None  # a database that was restored does not know the transaction; some servers cannot tell at all
-    status: str | None = row[0]
-    return status
+    def next(self, first: int, rows: int) -> list[bytes]:
+        """The keys of some rows. A later call asks for later rows."""
+        if self._file is None:
+            self._file = self._archived.of(self._part)
+        keys = [*islice(self._file, first - self._place, first - self._place + rows)]
+        self._place = first + len(keys)
+        return keys
 
 
 def _blame_trigger(

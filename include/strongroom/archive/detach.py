@@ -8,7 +8,7 @@ A partition is taken in five moves. None of them deletes a row:
 4. detach it: concurrently if the server allows that, otherwise under a lock that is given up after a fifth of a second;
 5. move it into a schema of its own, and write the evidence to the store.
 
-If one of the first three moves fails, the guard is lifted and the rows are deleted by key. After a crash, a repeat finds
+If one of the first three moves fails, the guard is lifted and the rows are left to the delete. After a crash, a repeat finds
 the partitions that were guarded by their guards.
 """
 
@@ -32,7 +32,7 @@ from strongroom.ledger.manifest_record import Manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.records import VerifiedPart
 from strongroom.settings.time_budget import require_time
-from strongroom.tables.archived_keys import restore_keys
+from strongroom.tables.archived_rows import ArchivedKeys
 from strongroom.tables.compare import ArchivedRows, Comparison, compare_with_archive, count_rows, wrong_columns
 from strongroom.tables.guard import (
     GuardedTable,
@@ -90,8 +90,9 @@ def detach_partitions(connection: Connection, parts: Sequence[VerifiedPart], ste
         return present
     require_deletable(connection, sealed, parts, step)
     connection.isolation_level = IsolationLevel.READ_COMMITTED
-    detaching = _Detaching(connection, manifest, parts, step)
-    detached, left, note = detaching.run()
+    with ArchivedKeys(step.store, manifest.table, step.staging.folder) as keys:
+        detaching = _Detaching(connection, manifest, parts, step, keys)
+        detached, left, note = detaching.run()
     return _keep_evidence(
         step,
         DetachEvidence(
@@ -128,16 +129,22 @@ class _Detaching:
     """The partitions of one window while they leave their table."""
 
     def __init__(
-        self, connection: Connection, manifest: Manifest, parts: Sequence[VerifiedPart], step: DeletingStep
+        self,
+        connection: Connection,
+        manifest: Manifest,
+        parts: Sequence[VerifiedPart],
+        step: DeletingStep,
+        keys: ArchivedKeys,
     ) -> None:
         self._connection, self._manifest, self._parts, self._step = connection, manifest, parts, step
         self._settings = step.settings
         self._parent = qualified(self._settings.schema_name, self._settings.table_name)
         self._holds = HoldWatch(step.store)
+        self._keys = keys
         self.clock = running_clock(step.now)
 
     def run(self) -> tuple[list[DetachedPartition], list[LeftPartition], str]:
-        """What was detached, what is left to the delete by key and why, and what rules detaching out altogether."""
+        """What was detached, what is left to the delete and why, and what rules detaching out altogether."""
         self._go()
         table = inspect_again(self._connection, self._settings, self._parts[0])
         mine = [one for one in guarded_tables(self._connection) if one.tag.archive_id == self._manifest.archive_id]
@@ -148,8 +155,6 @@ class _Detaching:
             return [], [], parent.obstacle
         self._require_rights(parent)
         prepare_guards(self._connection)
-        for part in self._parts:
-            restore_keys(self._step.store, self._step.staging, self._connection, self._manifest.table, part)
         detached = [self._take_up(one) for one in mine if one.state != "attached"]
         taken, left = self._take_all(leaves, parent)
         for one in mine:  # one that is no longer a partition of the window, too
@@ -246,7 +251,7 @@ class _Detaching:
             self._connection,
             guarded.name,
             guarded.tag.window,
-            ArchivedRows(self._manifest.table, self._parts, self._step.staging),
+            ArchivedRows(self._manifest.table, self._parts, self._keys),
             transaction=self._connection.transaction,
             before_batch=self._go,
         )

@@ -1,7 +1,7 @@
 """Step 2, extract_to_staging: stream one part out of the table, in one read-only snapshot.
 
-The server writes each row's text and nothing else. The row's digest, its JSON line and its key are all made of that one
-text here. Rows pass through in small batches; memory does not grow with the part.
+The server writes each row's canonical text and nothing else. The digests of blocks of rows, and JSON lines or parquet, are made
+of that one text here. Rows pass through a block at a time; memory does not grow with the part.
 """
 
 from __future__ import annotations
@@ -13,19 +13,16 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from strongroom.database.copy_out import copied_blocks
+from strongroom.database.copy_out import copied_rows
 from strongroom.database.inspect import InspectedTable, inspect_unchanged
-from strongroom.database.rows import row_text, rows_of_part
+from strongroom.database.rows import row_columns, rows_of_part
 from strongroom.database.session import Connection
-from strongroom.errors import IntegrityError, UnarchivableError
-from strongroom.formats.type_names import xml_columns
+from strongroom.errors import UnarchivableError
+from strongroom.formats.blocks import cut_into_blocks
 from strongroom.records import ExtractedPart, PlannedPart
 from strongroom.settings import TableSettings
 from strongroom.settings.time_budget import require_time
 from strongroom.storage.staging import Staging
-
-_BATCH_ROWS = 2000
-_BATCH_BYTES = 1 << 21
 
 
 def extract_part(
@@ -37,7 +34,7 @@ def extract_part(
     now: datetime,
     stop_at: datetime | None = None,
 ) -> ExtractedPart:
-    """Write a part's rows, as JSON lines or as parquet, and their keys and digests to staging.
+    """Write a part's rows, as JSON lines or as parquet, and the list of their blocks to staging.
 
     A repeat finds the finished files and reads nothing.
 
@@ -51,7 +48,7 @@ def extract_part(
         SourceError: The server broke off; nothing is kept of the half-read part.
     """
     finished = staging.finished(ExtractedPart, part)
-    if finished is not None and staging.has(staging.keys(part.number), finished.keys_sha256):
+    if finished is not None and staging.has(staging.blocks(part.number), str(finished.blocks_sha256)):
         return finished
     require_time(f"{part.archive_id} part {part.number}", stop_at, now)
     extracted = _extract(connection, staging, settings, part, now)
@@ -71,11 +68,14 @@ def _extract(
         table = inspect_unchanged(connection, settings, part)
         rows = _extract_query(table, part)
         with (
-            staging.writing(original, staging.keys(part.number)) as [handle, keys],
-            part_files(table.shape, settings, handle, keys) as written,
+            staging.writing(original, staging.blocks(part.number)) as [handle, blocks],
+            part_files(table.shape, settings, handle, blocks) as written,
         ):
-            for batch in copy_rows(connection, rows, settings.qualified_name):
-                written.add(batch)
+            batches = _batches(connection, rows, settings.qualified_name)
+            for block in cut_into_blocks(
+                batches, table.date_position if part.ordered else None, part.end_at.isoformat()
+            ):
+                written.add(block)
         snapshot = _snapshot(connection)
     return ExtractedPart(
         **part.model_dump(),
@@ -83,36 +83,32 @@ def _extract(
         packed_sha256=written.packed_sha256,
         rows=written.rows,
         original_size_bytes=written.size_bytes,
-        original_sha256=written.lines_sha256.hexdigest(),
-        keys_sha256=written.keys_sha256.hexdigest(),
+        original_sha256=written.original_sha256.hexdigest(),
+        blocks_sha256=written.blocks_sha256.hexdigest(),
         snapshot=snapshot,
         extracted_at=now,
     )
 
 
 def _extract_query(table: InspectedTable, part: PlannedPart) -> sql.Composed:
-    columns = table.shape.columns
-    xml = [sql.Identifier(columns[position].name) for position in xml_columns(columns)]
-    return sql.SQL("COPY (SELECT {text} FROM {table} AS t WHERE {due}) TO STDOUT").format(
-        text=row_text(sql.Identifier("t"), xml), table=table.name, due=rows_of_part(table, part)
+    order = sql.SQL(" ORDER BY t.{}").format(sql.Identifier(table.shape.date_column)) if part.ordered else sql.SQL("")
+    return sql.SQL("COPY (SELECT {columns} FROM {table} AS t WHERE {due}{order}) TO STDOUT").format(
+        columns=row_columns(table.shape, "t"), table=table.name, due=rows_of_part(table, part), order=order
     )
 
 
-def copy_rows(connection: Connection, query: sql.Composed, table: str) -> Iterator[bytes]:
+def _batches(connection: Connection, query: sql.Composed, table: str) -> Iterator[bytes]:
     """Yield batches of rows of a COPY in its text format, each without its last newline.
 
     Raises:
         UnarchivableError: The table holds bytes that are not UTF-8.
         IntegrityError: The stream ended inside a row.
     """
-    rest = b""
     try:
         with connection.cursor() as cursor, cursor.copy(query) as copy:
-            for block in copied_blocks(copy, most_messages=_BATCH_ROWS, most_bytes=_BATCH_BYTES):
-                whole, _, rest = (rest + block).rpartition(b"\n")
-                if whole:
-                    whole.decode()  # raises if it is not UTF-8
-                    yield whole
+            for batch in copied_rows(copy):
+                batch.decode()  # raises if it is not UTF-8
+                yield batch
     except (psycopg.DataError, UnicodeDecodeError) as error:
         # A server checks text on its way in, but an old one may hold other bytes.
         found = f" (SQLSTATE {error.sqlstate})" if isinstance(error, psycopg.Error) else ""
@@ -122,11 +118,6 @@ def copy_rows(connection: Connection, query: sql.Composed, table: str) -> Iterat
             hint="No row was deleted and nothing was kept of this part. Find the damaged values with "
             "`convert_from(convert_to(column, 'UTF8'), 'UTF8')`, which fails on them, correct them, then clear the task.",
         ) from None
-    if rest:
-        raise IntegrityError(
-            "the COPY stream ended inside a row",
-            hint="Nothing was kept of this part and no row was deleted. Clear the task to read it again.",
-        )
 
 
 def _snapshot(connection: Connection) -> str:

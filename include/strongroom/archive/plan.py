@@ -11,6 +11,7 @@ from typing import Any, Literal
 from psycopg import sql
 
 from strongroom.calendar import Partition, Window, refuse_if_hot
+from strongroom.database.date_index import has_date_index
 from strongroom.database.delete_allowed import require_delete_allowed
 from strongroom.database.inspect import InspectedTable, inspect_table
 from strongroom.database.rows import count_rows_where, in_window, refers
@@ -125,9 +126,21 @@ class _Planning:
             cut = cut_partition(self.connection, self.table, self.partition, self.settings)
         if cut.pieces:
             _check_room(self.settings, archive, cut)
-        parts = _parts(archive, cut, shape_sha256(self.table.shape))
+        ordered, why = self._by_range()
+        parts = _parts(archive, cut, shape_sha256(self.table.shape), ordered=ordered)
         outcome: Literal["planned", "nothing_due"] = "planned" if parts else "nothing_due"
-        return self._make(outcome, parts, exclusions=exclusions, known_archives=tuple(map(str, known)))
+        return self._make(outcome, parts, exclusions=exclusions, known_archives=tuple(map(str, known)), delete_by=why)
+
+    def _by_range(self) -> tuple[bool, str]:
+        """Whether the rows are archived and deleted by ranges of their date, and why."""
+        wanted, date = self.settings.delete_by, self.table.shape.date_column
+        if wanted == "key":
+            return False, "key, as the settings say"
+        if has_date_index(self.connection, self.table):
+            return True, f"range, since an index begins with {date}"
+        if wanted == "range":
+            return True, f"range, as the settings say, though no index begins with {date}"
+        return False, f"key, since no index begins with {date}"
 
     def _first_unfinished(self) -> Manifest | None:
         """The first archive whose rows are not all deleted.
@@ -181,7 +194,7 @@ class _Planning:
         )
 
 
-def _parts(archive: ArchiveId, cut: Cut, digest: str) -> tuple[PlannedPart, ...]:
+def _parts(archive: ArchiveId, cut: Cut, digest: str, *, ordered: bool) -> tuple[PlannedPart, ...]:
     return tuple(
         PlannedPart(
             archive_id=str(archive),
@@ -190,6 +203,7 @@ def _parts(archive: ArchiveId, cut: Cut, digest: str) -> tuple[PlannedPart, ...]
             end_at=piece.window.end,
             share=piece.share,
             shares=piece.shares,
+            ordered=ordered and piece.shares == 1,
             expected_rows=piece.rows,
             shape_sha256=digest,
         )
@@ -229,8 +243,8 @@ def _exclusions(connection: Connection, table: InspectedTable, window: Window) -
 def _check_room(settings: TableSettings, archive: ArchiveId, cut: Cut) -> None:
     """Refuse parts that staging cannot hold.
 
-    A shared folder holds the originals of the parts that run side by side, and of all parts the keys and at worst half the
-    bytes. Beside staging on S3, a machine's own folder holds one part for each step that runs on it.
+    A shared folder holds the originals of the parts that run side by side, and their compressed forms, at worst half as
+    large. Beside staging on S3, a machine's own folder holds one part for each step that runs on it.
     """
     folder, name = settings.working_folder
     shared = name == "staging"
@@ -239,7 +253,7 @@ def _check_room(settings: TableSettings, archive: ArchiveId, cut: Cut) -> None:
         raise _too_large(settings, archive, int(largest_part * cut.line_bytes))
     free = free_bytes(folder, name)
     at_once = min(settings.max_parallel_parts, math.ceil(cut.rows / largest_part)) if shared else 1
-    needed = int(largest_part * cut.line_bytes * at_once * 1.5 + (cut.rows if shared else largest_part) * 120)
+    needed = int(largest_part * cut.line_bytes * at_once * 1.5)
     if needed > free:
         lower = "`part_rows` or `max_parallel_parts`" if shared else "`part_rows`"
         raise StagingError(

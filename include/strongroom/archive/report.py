@@ -30,6 +30,7 @@ class RunReport(Record):
     referenced_rows: int = 0
     kept_by_trigger_rows: int = 0
     detached_rows: int = 0
+    by_range_rows: int = 0
     detached_until: AwareDatetime | None = None
     excluded_rows: int = 0
     original_size_bytes: int = 0
@@ -152,6 +153,7 @@ def _sums_of_deletes(deleted: Sequence[DeletedPart]) -> dict[str, Any]:
         "referenced_rows": sum(part.referenced for part in deleted),
         "kept_by_trigger_rows": sum(part.kept_by_trigger for part in deleted),
         "detached_rows": sum(part.detached for part in deleted),
+        "by_range_rows": sum(part.by_range for part in deleted),
     }
 
 

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from strongroom.calendar import Window
 from strongroom.errors import IntegrityError
-from strongroom.ledger.manifest_record import FORMAT_VERSIONS, Manifest, manifest_part, sha256_sums
+from strongroom.ledger.manifest_record import FORMAT_VERSION, Manifest, manifest_part, sha256_sums
 from strongroom.ledger.manifests import parse_manifest, read_manifest, require_object, require_part_of
 from strongroom.ledger.object_lock import lock_archive
 from strongroom.object_keys import ArchiveId, evidence_prefix, sealed_and_kept
@@ -121,7 +121,7 @@ def _manifest(
     window = Window(plan.start_at, plan.end_at)
     described = tuple(manifest_part(part) for part in parts)
     return Manifest(
-        format_version=FORMAT_VERSIONS[parts[0].format],
+        format_version=FORMAT_VERSION,
         format=parts[0].format,
         archive_id=str(plan.archive_id),
         table_name=plan.table,

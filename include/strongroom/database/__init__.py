@@ -7,9 +7,10 @@
 - ``questions``     ask everything that an inspection asked again, in one statement
 - ``column_types``  how each column goes into an archive, and which types cannot
 - ``references``, ``triggers``  foreign keys that point at a table, and triggers that a DELETE fires
-- ``rows``          SQL: which rows are due, and how a row becomes its JSON line and its digest
+- ``date_index``    whether rows can be read and deleted by ranges of their date
+- ``rows``          SQL: which rows are due, what COPY selects as a row's canonical text, and a row's JSON line with its digest
 - ``copy_out``      receive a COPY
-- ``key_batch``     archived keys as a temporary table
+- ``key_batch``     archived keys and line digests as a temporary table
 - ``rebuild``       archived lines as rows again, inside the server
 - ``retry``         run a transaction again when another session was in the way
 """

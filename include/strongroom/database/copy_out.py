@@ -14,6 +14,10 @@ from psycopg import errors, generators, pq
 from psycopg.abc import PQGen
 from psycopg.waiting import Wait
 
+from strongroom.errors import IntegrityError
+
+_ROWS, _BYTES = 2000, 1 << 21
+
 
 def copied_blocks(copy: psycopg.Copy, *, most_messages: int, most_bytes: int) -> Iterator[bytes]:
     """Read the whole output of a COPY. Use it instead of iterating, inside the ``with`` block of the COPY.
@@ -34,6 +38,24 @@ def copied_blocks(copy: psycopg.Copy, *, most_messages: int, most_bytes: int) ->
         block, ended = copy.connection.wait(_receive(copy.connection.pgconn, most_messages, most_bytes))
         if block:
             yield block
+
+
+def copied_rows(copy: psycopg.Copy) -> Iterator[bytes]:
+    """:func:`copied_blocks` of a COPY in its text format, each of whole rows and without its last newline.
+
+    Raises:
+        IntegrityError: The output ended inside a row.
+    """
+    rest = b""
+    for block in copied_blocks(copy, most_messages=_ROWS, most_bytes=_BYTES):
+        whole, newline, rest = (rest + block).rpartition(b"\n")
+        if newline:
+            yield whole
+    if rest:
+        raise IntegrityError(
+            "the COPY stream ended inside a row",
+            hint="Nothing was kept of these rows and no row was deleted because of them. Clear the task to try again.",
+        )
 
 
 def _receive(pgconn: pq.abc.PGconn, most_messages: int, most_bytes: int) -> PQGen[tuple[bytes, bool]]:

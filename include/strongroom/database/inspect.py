@@ -42,6 +42,11 @@ class InspectedTable:
     text_to_try: tuple[Column, ...]
 
     @property
+    def date_position(self) -> int:
+        """Which of the columns dates a row."""
+        return [column.name for column in self.shape.columns].index(self.shape.date_column)
+
+    @property
     def name(self) -> sql.Identifier:
         """The table's quoted name."""
         return qualified(self.shape.schema_name, self.shape.table_name)

@@ -30,7 +30,7 @@ def batch_table(key_types: Sequence[str], form: str) -> sql.Composed:
 
 
 def fill_batch(connection: Connection, lines: Sequence[bytes]) -> None:
-    """Add lines of a part's keys to the batch, as they lie in staging."""
+    """Add lines of keys and digests to the batch: :class:`strongroom.tables.archived_rows.ArchivedKeys`."""
     with connection.cursor() as cursor, cursor.copy(sql.SQL("COPY {} FROM STDIN").format(BATCH)) as copy:
         copy.write(b"".join(lines))
 

@@ -15,12 +15,11 @@ import psycopg
 from psycopg import sql
 
 from strongroom.database.copy_out import copied_blocks
-from strongroom.database.rows import row_digest
+from strongroom.database.rows import row_columns
 from strongroom.database.session import Connection, named_by_server, pin, type_name
 from strongroom.errors import IntegrityError
 from strongroom.formats.copy_text import copy_rows
 from strongroom.formats.line_reader import LineReader
-from strongroom.formats.type_names import xml_columns
 from strongroom.records import Column, TableShape
 
 _Batch = TypeVar("_Batch")
@@ -74,6 +73,11 @@ class RebuiltRows:
             )
         )
 
+    def shape_of(self, shape: TableShape) -> TableShape:
+        """A shape with the names that the columns have here."""
+        columns = (column.model_copy(update={"name": f"c{at}"}) for at, column in enumerate(shape.columns))
+        return shape.model_copy(update={"columns": tuple(columns)})
+
     def fill(self, lines: Sequence[bytes]) -> None:
         """Replace the rows by those of some lines (without their newlines).
 
@@ -92,45 +96,53 @@ class RebuiltRows:
     def add(self, lines: Sequence[bytes]) -> None:
         """Add rows. Unlike :meth:`fill` this is also allowed in a READ ONLY transaction."""
         columns = self.reader.columns(lines)
+        self._send(copy_rows([map(str, range(len(lines))), *columns]))
+
+    def add_texts(self, texts: Sequence[bytes]) -> None:
+        """:meth:`add` of rows that are canonical texts of these columns."""
+        self._send(b"".join([b"%d\t%b\n" % numbered for numbered in enumerate(texts)]))
+
+    def _send(self, rows: bytes) -> None:
         with self._connection.cursor() as cursor, cursor.copy(self._copy) as copy:
-            copy.write(copy_rows([map(str, range(len(lines))), *columns]))
+            copy.write(rows)
 
 
-def rebuilt_keys(connection: Connection, shape: TableShape, lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Primary key and row digest of each archived line, byte for byte as extract_to_staging wrote them.
+def rebuilt_rows(
+    connection: Connection, shape: TableShape, lines: Iterable[bytes], *, texts: bool = False
+) -> Iterator[bytes]:
+    """Canonical texts of archived rows, in their order, as the server writes them after it has read the rows.
 
     Args:
         connection: Any session of the server, outside a transaction.
         shape: From the manifest or the plan.
-        lines: JSON lines without their newlines.
+        lines: The rows as JSON lines, without their newlines.
+        texts: Whether they are canonical texts instead, as parquet gives them back.
 
     Yields:
-        One line a row, with its newline.
+        Some rows, each with its newline.
 
     Raises:
         IntegrityError: A line does not read back into the types of the columns.
     """
     rebuilt = RebuiltRows(connection, shape.columns)
-    query = sql.SQL("COPY (SELECT {}, {} FROM (SELECT {} FROM {} ORDER BY n) AS t) TO STDOUT").format(
-        sql.SQL(", ").join(sql.SQL("t.{}").format(rebuilt.names[name]) for name in shape.primary_key),
-        row_digest(sql.Identifier("t"), [sql.Identifier(f"c{position}") for position in xml_columns(shape.columns)]),
-        sql.SQL(", ").join(rebuilt.names.values()),
-        rebuilt.table,
+    query = sql.SQL("COPY (SELECT {} FROM {} AS t ORDER BY n) TO STDOUT").format(
+        row_columns(rebuilt.shape_of(shape), "t"), rebuilt.table
     )
     for batch in batches(lines, most_lines=_BATCH_LINES, most_bytes=_BATCH_BYTES):
         try:
             rebuilt.clear()
-            answer = _read_back(connection, rebuilt, batch, query)
+            yield _read_back(connection, rebuilt, batch, query, texts=texts)
         except (*UNREADABLE, psycopg.errors.ReadOnlySqlTransaction) as error:
             raise _unreadable(shape, error) from None
-        yield from answer.splitlines(keepends=True)
 
 
-def _read_back(connection: Connection, rebuilt: RebuiltRows, batch: Sequence[bytes], query: sql.Composed) -> bytes:
+def _read_back(
+    connection: Connection, rebuilt: RebuiltRows, batch: Sequence[bytes], query: sql.Composed, *, texts: bool
+) -> bytes:
     """Fill the table and query it, so that user code that runs meanwhile can change no row and no setting."""
     with connection.transaction(force_rollback=True):
         connection.execute("SET TRANSACTION READ ONLY")
-        rebuilt.add(batch)
+        rebuilt.add_texts(batch) if texts else rebuilt.add(batch)
         pin(connection)
         with connection.cursor() as cursor, cursor.copy(query) as copy:
             return b"".join(copied_blocks(copy, most_messages=_BATCH_LINES, most_bytes=_BATCH_BYTES))

@@ -27,53 +27,43 @@ from strongroom.formats.type_names import xml_columns
 from strongroom.records import Column, PlannedPart, TableShape
 
 
-def row_text(alias: sql.Composable, xml: Sequence[sql.Composable] = ()) -> sql.Composed:
-    """The text of a whole row: all columns that the table has at that moment, in order, then the exact text of its xml.
+def row_columns(shape: TableShape, alias: str) -> sql.Composed:
+    """What COPY must select of a row, for its text format to be the row's canonical text: :mod:`strongroom.formats.row_texts`.
 
     Args:
-        alias: The row's alias in the statement.
-        xml: The columns that :func:`xml_columns` finds.
+        shape: What is archived of the table. Its order of the columns counts, whichever the table has.
+        alias: What the statement calls the row.
     """
-    # Not alias::text: a column of that name would be taken for the row, and a user's cast of the row type would be followed.
-    if not xml:
-        return sql.SQL("concat({}.*)").format(alias)
-    texts = sql.SQL(", ").join(sql.SQL("{}.{}::text").format(alias, name) for name in xml)
-    return sql.SQL("concat(ROW({}.*, {}))").format(alias, texts)
+    # xml's own output function leaves out the encoding that the document declares.
+    xml = xml_columns(shape.columns)
+    names = [
+        sql.SQL("{}::text" if position in xml else "{}").format(sql.Identifier(alias, column.name))
+        for position, column in enumerate(shape.columns)
+    ]
+    return sql.SQL(", ").join(names)
 
 
-def row_digest(alias: sql.Composable, xml: Sequence[sql.Composable] = ()) -> sql.Composed:
-    """SHA-256, in hex, over :func:`row_text` in UTF-8."""
-    return sql.SQL("encode(sha256(convert_to({}, 'UTF8')), 'hex')").format(row_text(alias, xml))
-
-
-def digest_of_row(shape: TableShape, alias: str) -> sql.Composed:
-    """:func:`row_digest` of a row of the table itself."""
-    xml = [sql.Identifier(shape.columns[position].name) for position in xml_columns(shape.columns)]
-    return row_digest(sql.Identifier(alias), xml)
-
-
-def digest_of_columns(shape: TableShape, alias: str) -> sql.Composed:
-    """:func:`row_digest` over the columns of a shape, in the shape's order, whichever columns the row has in whichever order.
+def line_digest(shape: TableShape, alias: str) -> sql.Composed:
+    """SHA-256, in hex, of the JSON line in which an archive holds a row.
 
     Args:
         shape: What was archived.
         alias: What the statement calls the row.
     """
-    columns = sql.SQL(", ").join(sql.Identifier(alias, column.name) for column in shape.columns)
-    return sql.SQL("(SELECT {} FROM (SELECT {}) AS archived)").format(digest_of_row(shape, "archived"), columns)
+    return sql.SQL("encode(sha256(convert_to({}::text, 'UTF8')), 'hex')").format(json_line(shape, alias))
 
 
-def json_line(shape: TableShape) -> sql.Composed:
-    """An expression over the row ``t`` that gives its JSON line; :mod:`strongroom.formats.line_writer` writes the same, cheaper."""
+def json_line(shape: TableShape, alias: str = "t") -> sql.Composed:
+    """An expression that gives a row's JSON line; :mod:`strongroom.formats.line_writer` writes the same, cheaper."""
     fields = sql.SQL(", ").join(
-        sql.SQL("{} AS {}").format(json_value(column), sql.Identifier(column.name)) for column in shape.columns
+        sql.SQL("{} AS {}").format(json_value(column, alias), sql.Identifier(column.name)) for column in shape.columns
     )
     return sql.SQL("(SELECT row_to_json(line.*) FROM (SELECT {}) AS line)").format(fields)
 
 
-def json_value(column: Column) -> sql.Composed:
-    """An expression over the row ``t`` that gives what a column's JSON is made of."""
-    value = sql.SQL("t.{}").format(sql.Identifier(column.name))
+def json_value(column: Column, alias: str = "t") -> sql.Composed:
+    """An expression that gives what the JSON of a row's column is made of."""
+    value = sql.Identifier(alias, column.name)
     # concat() calls the type's own output function; ::text would follow a cast that somebody made, and xml's output
     # function would leave out the encoding that the document declares.
     text = "{v}::text" if column.base_type == "xml" else "CASE WHEN {v} IS DISTINCT FROM NULL THEN concat({v}) END"

@@ -1,4 +1,4 @@
-"""Parts as parquet files: written from the texts of values, and read back as the same JSON lines.
+"""Parts as parquet files: written from the texts of values, and read back as the same texts.
 
 A column whose type Arrow has becomes a column of that type; all others hold PostgreSQL's text. A value that a typed column
 would not return letter for letter (infinity, NaN in a numeric, a year BC) is also stored as text, in one further column:
@@ -25,7 +25,7 @@ from strongroom.errors import IntegrityError
 from strongroom.formats.arrow import pa, pc
 from strongroom.formats.codecs import Codec
 from strongroom.formats.line_writer import LineWriter
-from strongroom.formats.row_texts import Texts
+from strongroom.formats.row_texts import Texts, copy_rows
 from strongroom.records import Column, TableShape, shape_sha256
 
 ROW_GROUP_ROWS = 100_000
@@ -143,6 +143,13 @@ def parquet_lines(handle: IO[bytes], shape_sum: str) -> Iterator[bytes]:
         for shape, texts in parquet_texts(handle, shape_sum):
             writer = writer or LineWriter(shape)
             yield writer.lines(texts)
+
+
+def parquet_rows(handle: IO[bytes], shape_sum: str) -> Iterator[bytes]:
+    """The canonical texts of a part, some rows at a time, each with its newline; else as :func:`parquet_texts`."""
+    with _damage_named():
+        for _, texts in parquet_texts(handle, shape_sum):
+            yield copy_rows(texts)
 
 
 def parquet_texts(handle: IO[bytes], shape_sum: str) -> Iterator[tuple[TableShape, Texts]]:

@@ -12,7 +12,8 @@ from typing import IO
 
 from strongroom.errors import NO_ROOM, IntegrityError, StagingError
 from strongroom.formats.codecs import decompress
-from strongroom.records import ChecksummedPart, CompressedPart
+from strongroom.formats.line_reader import split_lines
+from strongroom.records import ChecksummedPart, CompressedPart, TableShape
 
 
 @contextmanager
@@ -21,11 +22,13 @@ def kept_aside(stream: Iterable[bytes], folder: Path | None) -> Iterator[IO[byte
 
     Args:
         stream: It is read to its end.
-        folder: Where to put the file; None means the system's folder for temporary files.
+        folder: Where to put the file, made if it is missing; None means the system's folder for temporary files.
 
     Raises:
         StagingError: The disk is full.
     """
+    if folder is not None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as handle:
         try:
             handle.writelines(stream)
@@ -34,7 +37,7 @@ def kept_aside(stream: Iterable[bytes], folder: Path | None) -> Iterator[IO[byte
             if error.errno not in NO_ROOM:
                 raise
             raise StagingError(
-                f"{folder or tempfile.gettempdir()} has no room left for a copy of a parquet file",
+                f"{folder or tempfile.gettempdir()} has no room left for what is read back of an archive",
                 hint="No row is deleted before its archive is proved. Free space, or point `staging`, and TMPDIR where an "
                 "archive is read without staging, at a larger disk; the task then tries again.",
             ) from None
@@ -69,9 +72,18 @@ class ReadingBack:
         self._sha256, self._original_sha256 = hashlib.sha256(), hashlib.sha256()
         self._size_bytes = self._original_size_bytes = self._lines = 0
 
+    def lines(self, shape: TableShape) -> Iterator[bytes]:
+        """The rows as JSON lines, without their newlines. Raises as :meth:`blocks`."""
+        if self._part.format == "parquet" and self._part.blocks_sha256 is not None:
+            return _lines_of(shape, self.blocks())
+        return split_lines(self.blocks())
+
     def blocks(self) -> Iterator[bytes]:
-        """The decompressed content: the JSON lines. Raises as soon as there is more content, or more compressed bytes,
-        than the record says; and for parquet before the file is opened, if its sum differs."""
+        """The decompressed content: JSON lines; of parquet since version 3, canonical texts.
+
+        Raises as soon as there is more content, or more compressed bytes, than the record says; and for parquet before the
+        file is opened, if its sum differs.
+        """
         for block in self._parquet() if self._part.format == "parquet" else self._decompressed():
             self._original_sha256.update(block)
             self._original_size_bytes += len(block)
@@ -99,7 +111,7 @@ class ReadingBack:
                 raise _unequal(self._part, "compressed size", self._part.compressed_size_bytes, self._size_bytes)
             if self._sha256.hexdigest() != self._part.packed_sha256:
                 raise _unequal(self._part, "SHA-256", self._part.packed_sha256, self._sha256.hexdigest())
-            yield from _parquet_lines(copy, self._part)
+            yield from _parquet_content(copy, self._part)
 
     def _seen(self) -> Iterator[bytes]:
         for chunk in self._chunks:
@@ -113,10 +125,20 @@ class ReadingBack:
             raise _unequal(self._part, "compressed size", self._part.compressed_size_bytes, "more")
 
 
-def _parquet_lines(handle: IO[bytes], part: CompressedPart) -> Iterator[bytes]:
-    from strongroom.formats.parquet import parquet_lines  # and with it Arrow, which a part of JSON lines can do without
+def _parquet_content(handle: IO[bytes], part: CompressedPart) -> Iterator[bytes]:
+    from strongroom.formats import parquet  # and with it Arrow, which a part of JSON lines can do without
 
-    return parquet_lines(handle, part.shape_sha256)
+    read = parquet.parquet_lines if part.blocks_sha256 is None else parquet.parquet_rows
+    return read(handle, part.shape_sha256)
+
+
+def _lines_of(shape: TableShape, content: Iterable[bytes]) -> Iterator[bytes]:
+    from strongroom.formats.line_writer import LineWriter
+    from strongroom.formats.row_texts import read_copy
+
+    writer = LineWriter(shape)
+    for rows in content:
+        yield from writer.lines(read_copy(len(shape.columns), rows[:-1], rows.count(b"\n"))).splitlines()
 
 
 def require_equal(part: CompressedPart, found: ReadBack) -> None:

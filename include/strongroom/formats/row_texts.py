@@ -1,87 +1,72 @@
-"""Split the text in which PostgreSQL writes whole rows into columns.
+"""Rows as ``COPY`` writes them in its text format, split into columns of text, and columns joined to such rows.
 
-A row's text is ``(1,,"two words")``: fields between commas, quoted where they hold anything else than plain characters,
-quotes and backslashes doubled inside quotes; nothing at all is NULL and ``""`` the empty string. See
-https://www.postgresql.org/docs/current/rowtypes.html#ROWTYPES-IO-SYNTAX
-
-But for the backslashes that is CSV. Arrow reads a batch of it at a time into columns of text, outside the interpreter.
+That format of a row, under the pinned settings of a session and with xml as its exact text, is its *canonical text*:
+extraction reads it, an archive gives it back, a delete returns it, and a restore loads it. Arrow reads and writes many rows
+at a time, outside the interpreter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 from pyarrow import csv
 
 from strongroom.errors import IntegrityError
 from strongroom.formats.arrow import pa, pc
-from strongroom.formats.copy_text import ESCAPES, unescape
-from strongroom.formats.type_names import xml_columns
-from strongroom.records import Column
+from strongroom.formats.copy_text import ESCAPES, NULL
 
 Texts = list[pa.Array]
 """Columns of strings: the text in which PostgreSQL writes each value, NULL where there is none."""
 
-
-def read_copy(columns: Sequence[Column], rows: bytes) -> tuple[list[bytes], Texts]:
-    """Split the rows of a COPY into columns.
-
-    Args:
-        columns: Of the table.
-        rows: The text of each row, as :func:`read_rows` says it; newlines between rows.
-
-    Returns:
-        The rows' texts, and their columns.
-
-    Raises:
-        IntegrityError: A text is not that of a row of the table.
-    """
-    # A newline inside a text is escaped here, so that each of these ends a row.
-    texts = rows.split(b"\n")
-    if b"\\" in rows:
-        texts = [unescape(text) if b"\\" in text else text for text in texts]
-    return texts, read_rows(columns, b"\n".join([text[1:-1] for text in texts]), len(texts))
+_STAND_IN = "\0"
+"""Stands for a backslash meanwhile. No text of PostgreSQL holds it."""
 
 
-def read_rows(columns: Sequence[Column], rows: bytes, count: int) -> Texts:
-    """Split a batch of rows into columns.
+def read_copy(width: int, rows: bytes, count: int) -> Texts:
+    """Split rows into columns.
 
     Args:
-        columns: Of the table.
-        rows: Each row as :func:`strongroom.database.rows.row_text` has the server write it with the pinned settings of a session, in UTF-8, but without
-            its brackets; a newline between each two.
+        width: How many columns a row has.
+        rows: Canonical texts in UTF-8, a newline between each two.
         count: How many rows these are.
 
     Raises:
-        IntegrityError: A text is not that of a row of the table.
+        IntegrityError: A text has another number of columns.
     """
-    xml = xml_columns(columns)
-    names = [str(position) for position in range(len(columns) + len(xml))]
+    names = [str(position) for position in range(width)]
     # The line before the rows is skipped: a mark of byte order at the very beginning would be, too.
     block = b"\n%b\n" % rows
     try:
         read = csv.read_csv(
             pa.BufferReader(block),
             csv.ReadOptions(column_names=names, skip_rows=1, block_size=len(block) + 1, use_threads=False),
-            csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
+            csv.ParseOptions(delimiter="\t", quote_char=False, escape_char=False, ignore_empty_lines=False),
             csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()),
                 check_utf8=False,
-                null_values=[""],
+                null_values=[NULL],
                 strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
             ),
         )
     except pa.ArrowInvalid:
-        raise _not_a_row(columns, "another number of columns") from None
+        raise _not_a_row(width, "another number of columns") from None
     if read.num_rows != count:
-        raise _not_a_row(columns, f"{read.num_rows} rows in the text of {count}")
+        raise _not_a_row(width, f"{read.num_rows} rows in the text of {count}")
     texts = [column.combine_chunks() for column in read.columns]
-    if b"\\" in block:
-        texts = [pc.replace_substring(text, "\\\\", "\\") if b"\\" in characters(text) else text for text in texts]
-    for position, exact in zip(xml, texts[len(columns) :], strict=True):
-        texts[position] = exact
-    return texts[: len(columns)]
+    return [*map(_unescaped, texts)] if b"\\" in block else texts
+
+
+def copy_rows(texts: Texts) -> bytes:
+    """The canonical texts of rows, each with its newline.
+
+    Args:
+        texts: At least one column, and one row.
+    """
+    pieces: list[Any] = []
+    for column in texts:
+        pieces += [pc.fill_null(copy_texts(column), NULL), "\t"]
+    rows = pc.binary_join_element_wise(*pieces[:-1], "\n", "")
+    return bytes(rows.buffers()[2])
 
 
 def characters(values: pa.Array) -> bytes:
@@ -94,18 +79,32 @@ def characters(values: pa.Array) -> bytes:
 
 
 def copy_texts(values: pa.Array) -> pa.Array:
-    """A column's texts as COPY writes them in its text format."""
+    """A column's texts with COPY's escapes; NULL stays NULL."""
     text = characters(values)
-    if any(character.encode() in text for character in ESCAPES):
-        for character, escape in ESCAPES.items():  # the backslash comes first
+    for character, escape in ESCAPES.items():  # the backslash comes first
+        if character.encode() in text:
             values = pc.replace_substring(values, character, escape)
     return values
 
 
-def _not_a_row(columns: Sequence[Column], found: str) -> IntegrityError:
+def _unescaped(values: pa.Array) -> pa.Array:
+    """The reverse of :func:`copy_texts`."""
+    text = characters(values)
+    escapes = text.count(b"\\")
+    if not escapes:
+        return values
+    if escapes == 2 * text.count(b"\\\\"):  # nothing but backslashes is escaped
+        return pc.replace_substring(values, "\\\\", "\\")
+    values = pc.replace_substring(values, "\\\\", _STAND_IN)
+    for character, escape in ESCAPES.items():
+        values = pc.replace_substring(values, escape, character) if character != "\\" else values
+    return pc.replace_substring(values, _STAND_IN, "\\")
+
+
+def _not_a_row(width: int, found: str) -> IntegrityError:
     return IntegrityError(
         "the server's text of a row does not have the table's columns",
-        expected=f"{len(columns)} columns",
+        expected=f"{width} columns",
         found=found,
         hint="Nothing was kept of this part and no row was deleted. Clear 'plan' and the tasks after it.",
     )

@@ -36,7 +36,7 @@ class DetachedPartition(Record):
 
 
 class LeftPartition(Record):
-    """A table partition that overlaps the window and stays; its rows are deleted by key."""
+    """A table partition that overlaps the window and stays; its rows are left to the delete."""
 
     partition: str
     reason: str

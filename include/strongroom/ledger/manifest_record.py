@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field
 
@@ -26,8 +26,11 @@ from strongroom.records import (
     shape_sha256,
 )
 
-FORMAT_VERSIONS: Mapping[PartFormat, Literal[1, 2]] = {"jsonl": 1, "parquet": 2}
-"""Archives of JSON lines keep version 1, so that readers of that version can read them."""
+FORMAT_VERSION: Literal[3] = 3
+"""What is written. Versions 1 and 2 are still read."""
+
+_OLDER: Mapping[int, PartFormat] = {1: "jsonl", 2: "parquet"}
+"""The one format of each older version."""
 
 _SNAPSHOT = re.compile(r"[0-9]{1,20}:[0-9]{1,20}:([0-9]{1,20}(,[0-9]{1,20})*)?")
 """A snapshot as PostgreSQL writes it: the lowest and the next transaction, and those that ran."""
@@ -53,7 +56,13 @@ class ManifestPart(Record):
     compressed_size: Count
     original_sha256: Sha256
     sha256: Sha256
-    keys_sha256: Sha256
+    keys_sha256: Sha256 | None = Field(
+        default=None, description="Of what versions 1 and 2 kept in staging. Nothing reads it any more."
+    )
+    blocks_sha256: Sha256 | None = Field(default=None, description="Of the list of the part's blocks, since version 3.")
+    ordered: bool = Field(
+        default=False, description="Whether the rows are in the order of their date, since version 3."
+    )
     snapshot: str
     extracted_at: AwareDatetime
     verified_at: AwareDatetime
@@ -63,7 +72,7 @@ class ManifestPart(Record):
 class Manifest(Record):
     """What an archive is, where it came from and how long it must be kept. Sizes are in bytes, instants in UTC."""
 
-    format_version: Literal[1, 2]
+    format_version: Literal[1, 2, 3]
     format: PartFormat = Field(
         default="jsonl", description="Format of the parts. Absent in version 1, which is always JSON lines."
     )
@@ -101,10 +110,11 @@ class Manifest(Record):
 
     def to_json(self) -> bytes:
         """The bytes of the object in the store."""
-        unknown = {"format"} if self.format_version == 1 else set()
+        unknown: dict[str, Any] = {"format": True} if self.format_version == 1 else {}
         if self.triggered_by is None:
-            unknown.add("triggered_by")
-        return self.to_bytes(exclude=unknown)
+            unknown["triggered_by"] = True
+        of_others = {"keys_sha256"} if self.format_version == FORMAT_VERSION else {"blocks_sha256", "ordered"}
+        return self.to_bytes(exclude={**unknown, "parts": {"__all__": of_others}})
 
     @property
     def sha256(self) -> Sha256:
@@ -129,7 +139,8 @@ class Manifest(Record):
             original_sha256=part.original_sha256,
             packed_sha256=part.sha256 if self.format == "parquet" else None,
             compressed_sha256=part.sha256,
-            keys_sha256=part.keys_sha256,
+            blocks_sha256=part.blocks_sha256,
+            ordered=part.ordered,
             snapshot=part.snapshot,
             extracted_at=part.extracted_at,
             compression_type=self.compression_type,
@@ -160,7 +171,8 @@ def manifest_part(part: VerifiedPart) -> ManifestPart:
         compressed_size=part.compressed_size_bytes,
         original_sha256=part.original_sha256,
         sha256=part.sha256,
-        keys_sha256=part.keys_sha256,
+        blocks_sha256=part.blocks_sha256,
+        ordered=part.ordered,
         snapshot=part.snapshot,
         extracted_at=part.extracted_at,
         verified_at=part.verified_at,
@@ -186,11 +198,17 @@ def faults_of(manifest: Manifest, archive: ArchiveId) -> Iterator[str]:
 
 
 def _faults_of_format(manifest: Manifest) -> Iterator[str]:
-    """Version 1 has no field for the format; version 2 is used only for formats that need one."""
-    if manifest.format_version == 1 and "format" in manifest.model_fields_set:
+    """Version 1 has no field for the format; version 2 was used only for formats that need one."""
+    version = manifest.format_version
+    if version == 1 and "format" in manifest.model_fields_set:
         yield "a format, which version 1 does not have"
-    elif FORMAT_VERSIONS[manifest.format] != manifest.format_version:
-        yield f"parts of format {manifest.format} in version {manifest.format_version}"
+    elif _OLDER.get(version, manifest.format) != manifest.format:
+        yield f"parts of format {manifest.format} in version {version}"
+    for part in manifest.parts:
+        if (part.blocks_sha256 is None) != (part.keys_sha256 is not None) or (part.keys_sha256 is None) != (
+            version == 3
+        ):
+            yield f"part {part.number} without the sum that version {version} has, or with another one"
 
 
 def _faults_of_place(manifest: Manifest, archive: ArchiveId) -> Iterator[str]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from functools import partial
-from typing import IO, Any, cast
+from typing import IO, cast
 
 from strongroom.formats.arrow import pa, pc
 from strongroom.formats.copy_text import NULL
 from strongroom.formats.line_reader import LineReader
 from strongroom.formats.line_writer import LineWriter
 from strongroom.formats.parquet import parquet_texts
-from strongroom.formats.row_texts import Texts, copy_texts
+from strongroom.formats.row_texts import Texts, copy_rows, copy_texts
 from strongroom.records import TableShape
 from strongroom.restore.batch import Piece
 
@@ -29,8 +29,8 @@ class _TextBatch:
         names = [column.name for column in self._shape.columns]
         positions = [names.index(name) for name in reader.names]
         for texts in self._slices:
-            columns = [pc.fill_null(copy_texts(texts[position]), NULL) for position in positions]
-            yield Piece(_joined(columns), partial(_values, columns))
+            columns = [texts[position] for position in positions]
+            yield Piece(copy_rows(columns), partial(_values, columns))
 
     def lines(self) -> list[bytes]:
         writer = LineWriter(self._shape)
@@ -43,17 +43,8 @@ class _TextBatch:
         )
 
 
-def _joined(columns: Texts) -> bytes:
-    """Rows for COPY: tabs between the columns, a newline after each row."""
-    pieces: list[Any] = []
-    for mark, column in zip(["", *["\t"] * (len(columns) - 1)], columns, strict=True):
-        pieces += [mark, column]
-    rows = pc.binary_join_element_wise(*pieces, "\n", "")
-    return bytes(rows.buffers()[2])
-
-
 def _values(columns: Texts, position: int) -> list[str]:
-    return cast("list[str]", columns[position].to_pylist())
+    return cast("list[str]", pc.fill_null(copy_texts(columns[position]), NULL).to_pylist())
 
 
 def parquet_batches(

@@ -14,10 +14,10 @@ import msgspec
 from psycopg import sql
 
 from strongroom.database.copy_out import copied_blocks
+from strongroom.database.rows import row_columns
 from strongroom.database.session import Connection
 from strongroom.formats.line_writer import LineWriter
 from strongroom.formats.row_texts import Texts, read_copy
-from strongroom.formats.type_names import xml_columns
 from strongroom.records import Column, TableShape
 
 _MESSAGES, _BYTES = 2000, 1 << 22
@@ -54,14 +54,12 @@ class TargetReader:
     def __init__(self, connection: Connection, shape: TableShape, columns: Sequence[Column]) -> None:
         self._connection, self._columns = connection, columns
         self._has_all_columns = tuple(columns) == shape.columns
-        self.writer = LineWriter(shape.model_copy(update={"columns": tuple(columns)}))
+        self._shape = shape.model_copy(update={"columns": tuple(columns)})
+        self.writer = LineWriter(self._shape)
 
     def values(self) -> sql.Composed:
-        """What a query selects of the row ``t``, after the four other fields of a :class:`FoundRow`: the text of these
-        columns, as :func:`strongroom.database.rows.row_text` makes it of all."""
-        fields: list[sql.Composable] = [sql.Identifier("t", column.name) for column in self._columns]
-        fields += [sql.SQL("{}::text").format(fields[position]) for position in xml_columns(self._columns)]
-        return sql.SQL("concat(ROW({}))").format(sql.SQL(", ").join(fields))
+        """What a query selects of the row ``t``, after the four other fields of a :class:`FoundRow`."""
+        return row_columns(self._shape, "t")
 
     def texts(self, query: sql.Composable) -> tuple[list[list[bytes]], Texts]:
         """Run a query.
@@ -78,7 +76,7 @@ class TargetReader:
         if not answer:
             return [], []
         rows = [line.split(b"\t", 4) for line in answer[:-1].split(b"\n")]
-        _, texts = read_copy(self._columns, b"\n".join([row.pop() for row in rows]))
+        texts = read_copy(len(self._columns), b"\n".join([row.pop() for row in rows]), len(rows))
         return rows, texts
 
     def rows(self, query: sql.Composable) -> list[FoundRow]:

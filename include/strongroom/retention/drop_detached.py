@@ -27,9 +27,8 @@ from strongroom.ledger.reread import doubt_about
 from strongroom.ledger.restore_records import active_restores_of
 from strongroom.records import Record, RunIdentity, Sha256
 from strongroom.settings import TableSettings
-from strongroom.storage.staging_folder import FolderStaging
 from strongroom.storage.store import Store
-from strongroom.tables.archived_keys import restore_keys
+from strongroom.tables.archived_rows import ArchivedKeys
 from strongroom.tables.compare import ArchivedRows, compare_with_archive, wrong_columns
 from strongroom.tables.guard import GuardedTable, bring_back, guarded_table, guarded_tables, lift_guard
 from strongroom.tables.locks import CONTENDED, briefly, tried
@@ -195,17 +194,13 @@ class _Dropping:
             manifest = require_manifest(self._store, self._archive)
             if doubt := doubt_about(self._store, self._archive):
                 return self._result("unverifiable", doubt)
-            folder, setting = self._settings.working_folder
-            staging = FolderStaging(folder / "detached", str(self._archive), setting=setting)
-            staging.clear()  # an earlier try may have left files, and what is staged is not read back again
-            try:
-                parts = [manifest.verified_part(number) for number in range(len(manifest.parts))]
+            folder, _ = self._settings.working_folder
+            parts = [manifest.verified_part(number) for number in range(len(manifest.parts))]
+            with ArchivedKeys(self._store, manifest.table, folder) as keys:
                 for part in parts:
                     self._keep_claim()
-                    restore_keys(self._store, staging, self._connection, manifest.table, part)
-                return self._drop_proved(evidence, record, manifest, ArchivedRows(manifest.table, parts, staging))
-            finally:
-                staging.clear()
+                    keys.of(part)
+                return self._drop_proved(evidence, record, manifest, ArchivedRows(manifest.table, parts, keys))
         except IntegrityError as error:
             return self._result("unverifiable", error.what)
 

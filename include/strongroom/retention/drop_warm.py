@@ -15,7 +15,7 @@ from psycopg import IsolationLevel, sql
 from pydantic import AwareDatetime
 
 from strongroom.calendar import Frequency, Partition
-from strongroom.database.rows import digest_of_columns
+from strongroom.database.rows import line_digest
 from strongroom.database.session import Connection, qualified
 from strongroom.formats.codecs import blocks
 from strongroom.ledger.holds import Hold, covering, holds_in_force, on_everything
@@ -25,9 +25,8 @@ from strongroom.ledger.reread import doubt_about
 from strongroom.object_keys import ArchiveId, warm_evidence_key
 from strongroom.records import Record, RunIdentity, Sha256, TableShape
 from strongroom.settings import TableSettings
-from strongroom.storage.staging_folder import FolderStaging
 from strongroom.storage.store import Store
-from strongroom.tables.archived_keys import open_keys, restore_keys
+from strongroom.tables.archived_rows import ArchivedKeys
 from strongroom.tables.warm import WARM_SCHEMA, warm_columns, warm_months, warm_name
 from strongroom.tables.warm_script import function_name
 
@@ -273,23 +272,17 @@ class _Dropping:
         self._connection.execute(sql.SQL("ANALYZE {}").format(staged))
 
     def _copy_keys(self, staged: sql.Identifier, manifest: Manifest) -> None:
-        """Rebuild an archive's keys and digests from its objects; they must have the checksum in its manifest."""
-        folder, setting = self._settings.working_folder
-        staging = FolderStaging(folder / "warm", manifest.archive_id, setting=setting)
-        staging.clear()
+        """Read an archive's keys and digests from its objects."""
+        folder, _ = self._settings.working_folder
+        statement = sql.SQL("COPY {} FROM STDIN").format(staged)
         for number in range(len(manifest.parts)):
-            part = manifest.verified_part(number)
-            restore_keys(self._store, staging, self._connection, manifest.table, part)
-            statement = sql.SQL("COPY {} FROM STDIN").format(staged)
             with (
-                open_keys(staging, part) as keys,
+                ArchivedKeys(self._store, manifest.table, folder) as archived,
                 self._connection.cursor() as cursor,
                 cursor.copy(statement) as copy,
             ):
-                for block in blocks(keys):
+                for block in blocks(archived.of(manifest.verified_part(number))):
                     copy.write(block)
-            staging.discard(staging.keys(number))
-        staging.clear()
 
     def _count(self, conditions: Sequence[sql.Composed]) -> tuple[int, int]:
         """The number of rows in the partition, and how many of them are archived as they are."""
@@ -328,5 +321,5 @@ def _is_archived(staged: sql.Identifier, shape: TableShape) -> sql.Composed:
     )
     # The columns that the table had when it was archived, in their order then.
     return sql.SQL("EXISTS (SELECT FROM {} AS a WHERE {} AND a.digest = {})").format(
-        staged, same, digest_of_columns(shape, "w")
+        staged, same, line_digest(shape, "w")
     )

@@ -74,6 +74,7 @@ class TableSettings(Section):
     compression: Compression = Compression()
     part_rows: Count = 1_000_000
     part_bytes: Count = 1_073_741_824
+    delete_by: Literal["auto", "range", "key"] = "auto"
     delete_batch_rows: Count = 20_000
     delete_limits: DeleteLimits = DeleteLimits()
     partition_delete: PartitionDelete = PartitionDelete()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 OF_RESTORES = "restores"
 """The folder for the staging of restores: a place for each restore, and in it one for each archive."""
 
-_CLEAR = "Nothing was uploaded or deleted because of it. Another version wrote it: clear 'plan' and the tasks after it."
+_CLEAR = "Nothing was uploaded or deleted because of it. Another version wrote it; it was put aside. Clear this task: it does its step again."
 _FOLDER = re.compile(r"(?!\.+$)[A-Za-z0-9_.%-]+")
 
 
@@ -54,9 +54,9 @@ class Staging(ABC):
         """Compressed JSON lines of one part; the original itself if compression is off or the part is parquet."""
         return self.folder / part_file(number, compression_type, format)
 
-    def keys(self, number: int) -> Path:
-        """Primary keys and row digests of one part, as COPY reads them, in the order of the JSON lines."""
-        return self.folder / f"{part_name(number)}.keys"
+    def blocks(self, number: int) -> Path:
+        """The blocks of one part, one line each: :mod:`strongroom.formats.blocks`."""
+        return self.folder / f"{part_name(number)}.blocks"
 
     @abstractmethod
     def writing(self, *paths: Path) -> AbstractContextManager[list[IO[bytes]]]:
@@ -105,7 +105,11 @@ class Staging(ABC):
         written, _, body = present.partition(b"\n")
         found = hashlib.sha256(body).hexdigest()
         if written == found.encode():
-            return parse_record(kind, body, where=self._where(name), what="a record of this version", hint=_CLEAR)
+            try:
+                return parse_record(kind, body, where=self._where(name), what="a record of this version", hint=_CLEAR)
+            except IntegrityError:
+                self._put_aside(name)
+                raise
         self._put_aside(name)
         raise IntegrityError(
             f"{self._where(name)} is damaged",

@@ -1,10 +1,12 @@
 """Work on live tables that several steps share.
 
-- ``archived_keys``  the keys and digests of a part, from staging or from the archive
+- ``archived_rows``  what an archive holds of a part: its blocks, from staging or made again; keys and line digests, from the store
 - ``compare``        a table compared with an archive, row by row
 - ``cut``            a window cut into parts
 - ``readable``       rows that an archive could not give back
-- ``delete_batch``   the statements that delete or move one batch
+- ``delete_range``   the statement that deletes or moves a block by the range of its dates
+- ``delete_batch``   the statements that delete or move single rows by their keys
+- ``delete_progress``  how far a delete has come, noted before each commit
 - ``pace``           how a delete gives way to its neighbours
 - ``locks``          locks that are held briefly and given up soon
 - ``guard``, ``partitions``  partitions that leave their table as a whole

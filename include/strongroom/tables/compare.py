@@ -12,11 +12,10 @@ from psycopg import sql
 
 from strongroom.calendar import Window
 from strongroom.database.key_batch import BATCH, batch_table, fill_batch, join_by_index, same_key
-from strongroom.database.rows import dated, digest_of_columns
+from strongroom.database.rows import dated, line_digest
 from strongroom.database.session import Connection, fetch_rows
 from strongroom.records import TableShape, VerifiedPart
-from strongroom.storage.staging import Staging
-from strongroom.tables.archived_keys import open_keys
+from strongroom.tables.archived_rows import ArchivedKeys
 
 BATCH_ROWS = 10_000
 """How many archived rows are compared at a time."""
@@ -52,12 +51,12 @@ class ArchivedRows:
     Attributes:
         shape: From the manifest.
         parts: All parts of the archive.
-        staging: Holds the keys of all parts.
+        keys: The keys and digests of all parts.
     """
 
     shape: TableShape
     parts: Sequence[VerifiedPart]
-    staging: Staging
+    keys: ArchivedKeys
 
 
 def compare_with_archive(
@@ -88,7 +87,8 @@ def compare_with_archive(
     for part in archived.parts:
         if not part.window.overlaps(bounds):
             continue
-        with transaction(), open_keys(archived.staging, part) as keys:
+        keys = archived.keys.of(part)
+        with transaction():
             connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(BATCH))
             connection.execute(form)
             join_by_index(connection)
@@ -133,7 +133,7 @@ def _query(table: sql.Identifier, bounds: Window, shape: TableShape) -> sql.Comp
         end=dated(bounds.end, shape.date_type),
         table=table,
         same=same_key(shape, "b"),
-        digest=digest_of_columns(shape, "t"),
+        digest=line_digest(shape, "t"),
     )
 
 

@@ -1,7 +1,6 @@
-"""The statements that delete one batch of archived rows, or move them to the warm tier.
+"""The statements that delete archived rows one by one, a batch at a time, or move them to the warm tier.
 
-The DELETE itself compares the SHA-256 of the row's text with the digest taken when the row was archived. Under READ
-COMMITTED the server repeats that comparison on the newest version of a row that another session changed meanwhile, so
+The DELETE itself compares the SHA-256 of the row's JSON line with that of the archived line. Under READ COMMITTED the server repeats that comparison on the newest version of a row that another session changed meanwhile, so
 there is no moment between looking and deleting.
 """
 
@@ -16,7 +15,7 @@ from psycopg import sql
 from strongroom.calendar import Window
 from strongroom.database.inspect import InspectedTable
 from strongroom.database.key_batch import BATCH, BY_INDEX, batch_table, fill_batch, same_key
-from strongroom.database.rows import dated_inside, digest_of_row, refers
+from strongroom.database.rows import dated_inside, line_digest, refers
 from strongroom.database.session import Connection, pin
 from strongroom.database.triggers import delete_triggers
 from strongroom.errors import IntegrityError
@@ -82,7 +81,7 @@ class BatchDelete:
         """Delete each row that equals its archived form and that no other row refers to."""
         conditions = [
             same_key(self.table.shape, "b"),
-            sql.SQL("{} = b.digest").format(digest_of_row(self.table.shape, "t")),
+            sql.SQL("{} = b.digest").format(line_digest(self.table.shape, "t")),
             *(sql.SQL("NOT ") + refers(reference) for reference in self.table.references),
         ]
         return sql.SQL("DELETE FROM {} AS t USING {} AS b WHERE {}").format(
@@ -90,20 +89,11 @@ class BatchDelete:
         )
 
     def _move(self, warm: WarmTable) -> int:
-        """Delete rows and insert exactly those into the warm table, in one statement.
-
-        A row that was warm before is replaced.
-        """
-        row: Any = self.connection.execute(_move_statement(self._statement(), warm)).fetchone()
+        """Delete rows and insert exactly those into the warm table, in one statement."""
+        counted = sql.SQL("(SELECT count(*) FROM gone), (SELECT count(*) FROM moved)")
+        row: Any = self.connection.execute(move_statement(self._statement(), warm, counted)).fetchone()
         deleted, moved = map(int, row)
-        if moved != deleted:  # a trigger on the warm table can swallow rows
-            raise IntegrityError(
-                f"rows did not arrive in {warm}",
-                expected=f"{deleted} rows",
-                found=f"{moved} rows",
-                hint="The batch was rolled back: its rows are in the live table. Look for triggers on the warm table, "
-                "then clear this task.",
-            )
+        require_moved(warm, deleted, moved)
         return deleted
 
     def _kept_rows(self) -> Iterator[KeptRow]:
@@ -123,20 +113,40 @@ class BatchDelete:
             yield KeptRow(reason=reason, key=tuple(key))
 
 
-def _move_statement(delete: sql.Composed, warm: WarmTable) -> sql.Composed:
+def move_statement(delete: sql.Composed, warm: WarmTable, selected: sql.Composable) -> sql.Composed:
+    """Delete rows, insert them into the warm table, and select something of both: ``gone`` and ``moved``.
+
+    A row that was warm before is replaced.
+    """
     names = [sql.Identifier(name) for name in warm.columns]
     return sql.SQL(
         "WITH gone AS ({delete} RETURNING {returned}), moved AS (INSERT INTO {warm} ({columns}) SELECT {columns} FROM gone "
-        "ON CONFLICT ({key}) DO UPDATE SET {replaced} RETURNING 1) "
-        "SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM moved)"
+        "ON CONFLICT ({key}) DO UPDATE SET {replaced} RETURNING 1) SELECT {selected}"
     ).format(
         delete=delete,
+        selected=selected,
         returned=sql.SQL(", ").join(sql.SQL("t.{}").format(name) for name in names),
         warm=warm.identifier,
         columns=sql.SQL(", ").join(names),
         key=sql.SQL(", ").join(map(sql.Identifier, warm.key)),
         replaced=sql.SQL(", ").join(sql.SQL("{name} = excluded.{name}").format(name=name) for name in names),
     )
+
+
+def require_moved(warm: WarmTable, deleted: int, moved: int) -> None:
+    """Check that all rows that a statement deleted have arrived in the warm table: a trigger there can swallow rows.
+
+    Raises:
+        IntegrityError: They have not.
+    """
+    if moved != deleted:
+        raise IntegrityError(
+            f"rows did not arrive in {warm}",
+            expected=f"{deleted} rows",
+            found=f"{moved} rows",
+            hint="The batch was rolled back: its rows are in the live table. Look for triggers on the warm table, "
+            "then clear this task.",
+        )
 
 
 def _kept_query(table: InspectedTable) -> sql.Composed:
@@ -147,5 +157,5 @@ def _kept_query(table: InspectedTable) -> sql.Composed:
     )
     referred = sql.SQL(" OR ").join([sql.SQL("false"), *map(refers, table.references)])
     return sql.SQL("SELECT ARRAY[{}], {} = b.digest, {} FROM {} AS b JOIN {} AS t ON {}").format(
-        keys, digest_of_row(table.shape, "t"), referred, BATCH, table.name, same_key(table.shape, "b")
+        keys, line_digest(table.shape, "t"), referred, BATCH, table.name, same_key(table.shape, "b")
     )

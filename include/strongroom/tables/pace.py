@@ -14,8 +14,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
 from psycopg import errors
@@ -169,10 +169,12 @@ class Pace:
         self._trouble = ""
         self._rest_seconds = _SHORTEST_REST_SECONDS
         self._waiting = 0
+        self._last_rows = 0
         self._began = self._rows_seconds = self._committing = 0.0
 
-    def batches(self, lines: Iterator[bytes]) -> Iterator[list[bytes]]:
-        """Yield batches of lines, each when it may start. The caller commits a batch before it asks for the next.
+    @contextmanager
+    def turn(self) -> Iterator[int]:
+        """Wait until the next batch may start; gives the most rows that it should have. The caller commits it in the block.
 
         Raises:
             HeldError: A hold on everything stops all deletion.
@@ -180,16 +182,16 @@ class Pace:
             ContendedError: The claim was lost in a pause.
             BusyError: A pause was too long.
         """
-        while batch := list(islice(lines, self._rows)):
-            self._wait_for_turn()
-            yield batch
-            self._learn(time.monotonic())
+        self._wait_for_turn()
+        yield self._rows
+        self._learn(time.monotonic())
 
-    def before_commit(self, began: float, rows_seconds: float) -> None:
+    def before_commit(self, began: float, rows: int, rows_seconds: float) -> None:
         """Call this last in each batch's transaction: it counts the sessions that wait, and notes when the commit begins.
 
         Args:
             began: When this try of the batch began, as time.monotonic() has it.
+            rows: How many rows it has.
             rows_seconds: How long its statements on rows took.
 
         Raises:
@@ -197,7 +199,7 @@ class Pace:
         """
         if time.monotonic() >= self._next_look:
             self._holds.look()
-        self._began, self._rows_seconds = began, rows_seconds
+        self._began, self._last_rows, self._rows_seconds = began, rows, rows_seconds
         self._waiting = self._neighbours.waiting()
         self._committing = time.monotonic()
 
@@ -215,7 +217,7 @@ class Pace:
         elif limits.commit_seconds is not None and committed > limits.commit_seconds:
             trouble = f"a commit took {committed:.1f} seconds (limit {limits.commit_seconds:g})"
             factor = min(factor, 1.0)
-        self._rows = max(self._fewest, min(self._most, round(self._rows * factor)))
+        self._rows = max(self._fewest, min(self._most, round(self._last_rows * factor)))
         self._tell(trouble)
         if trouble:
             time.sleep(self._rest_seconds)

@@ -97,7 +97,7 @@ _EVIDENCE = (
     "rows",
     "original_size_bytes",
     "original_sha256",
-    "keys_sha256",
+    "blocks_sha256",
     "compression_type",
     "compressed_size_bytes",
     "sha256",

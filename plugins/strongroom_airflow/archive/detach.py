@@ -31,9 +31,9 @@ class DetachOperator(StrongroomOperator):
         for one in evidence.detached:
             self.log.info("%s waits as %s until %s: %d rows", one.partition, one.held_as, evidence.drop_after, one.rows)
         for stays in evidence.left:
-            self.log.info("Rows of %s are deleted by key: %s", stays.partition, stays.reason)
+            self.log.info("Rows of %s are left to the delete: %s", stays.partition, stays.reason)
         if evidence.note:
-            self.log.info("All rows are deleted by key: %s", evidence.note)
+            self.log.info("All rows are left to the delete: %s", evidence.note)
         record = evidence.model_dump(mode="json")
         facts = {name: record[name] for name in ("archive_id", "drop_after", "note")}
         facts |= {"detached": [one.partition for one in evidence.detached], "rows": evidence.rows}

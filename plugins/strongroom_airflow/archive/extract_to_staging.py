@@ -18,7 +18,7 @@ _PAUSE_PER_PART = timedelta(seconds=2)
 
 
 class ExtractToStagingOperator(PartOperator):
-    """Stream a part's rows, keys and digests out of the table, in one snapshot.
+    """Stream a part's rows out of the table, in one snapshot, and cut them into blocks.
 
     A part starts when fewer than ``max_parallel_parts`` parts before it are unfinished, so that staging holds no more than that
     many. Until then the task gives up its slot (``up_for_reschedule``) and checks again later. A part whose tasks have failed

@@ -35,6 +35,7 @@ class PlanOperator(StrongroomOperator):
             "start_at": plan.start_at.isoformat(),
             "end_at": plan.end_at.isoformat(),
             "due_rows": plan.due_rows,
+            "delete_by": plan.delete_by,
             "parts": len(plan.parts),
             "excluded_rows": sum(exclusion.rows for exclusion in plan.exclusions),
             "earlier_archives": list(plan.earlier_archives),

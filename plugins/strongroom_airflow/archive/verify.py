@@ -6,7 +6,7 @@ from typing import Any
 
 from strongroom.archive.verify import verify_part
 from strongroom.records import TableShape, UploadedPart, VerifiedPart
-from strongroom.tables.archived_keys import restore_keys
+from strongroom.tables.archived_rows import restore_blocks
 from strongroom_airflow.archive.base import PartOperator
 from strongroom_airflow.archive.run import ArchiveRun
 
@@ -32,7 +32,8 @@ class VerifyOperator(PartOperator):
 
     def work_on_sealed(self, run: ArchiveRun, part: UploadedPart, sealed: VerifiedPart) -> VerifiedPart:
         with run.source() as connection, run.staging(part.archive_id) as staging:
-            restore_keys(run.store, staging, connection, self._shape, sealed)
+            if sealed.blocks_sha256 is not None:
+                restore_blocks(run.store, staging, connection, self._shape, sealed)
         return self.work(run, part)
 
     @property

@@ -25,7 +25,7 @@ def chain(source, object_store, bucket, tmp_path) -> Chain:
 
 FULL_AT = {
     "part-00000.jsonl.partial": "extract_to_staging",
-    "part-00000.keys.partial": "extract_to_staging",
+    "part-00000.blocks.partial": "extract_to_staging",
     "part-00000.extracted.json.partial": "extract_to_staging",
     "part-00000.jsonl.zst.partial": "compress",
     "part-00000.compressed.json.partial": "compress",

@@ -10,10 +10,8 @@ from itertools import product
 import psycopg
 import pytest
 from psycopg.pq import TransactionStatus
-from psycopg.sql import SQL
 
-from strongroom.archive.extract_to_staging import copy_rows
-from strongroom.database.copy_out import copied_blocks
+from strongroom.database.copy_out import copied_blocks, copied_rows
 from strongroom.database.session import open_source
 from strongroom_local.servers.processes import wait_until
 
@@ -40,7 +38,8 @@ def as_messages(connection, query):
 
 
 def as_rows(connection, query):
-    return copy_rows(connection, SQL(query), "audit")
+    with connection.cursor() as cursor, cursor.copy(query) as copy:
+        yield from copied_rows(copy)
 
 
 BOTH = pytest.mark.parametrize("receive", [as_blocks, as_messages])

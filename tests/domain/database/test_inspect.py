@@ -71,7 +71,7 @@ REFUSALS = {
     ),
     "a configured key that is not there": (ODD, {"primary_key": ["id"]}, "its configured primary key id is not"),
     "a key of an extension's type": (
-        "CREATE EXTENSION citext SCHEMA public; CREATE TABLE odd (k citext PRIMARY KEY, at date)",
+        "CREATE EXTENSION IF NOT EXISTS citext SCHEMA public; CREATE TABLE odd (k citext PRIMARY KEY, at date)",
         {},
         r"its key column k is public\.citext, an extension's type",
     ),

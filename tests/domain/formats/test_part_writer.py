@@ -1,15 +1,15 @@
-"""Lines, keys and sums of a batch, against a slow and plain way to make the same of one value after the other."""
+"""Lines, blocks and sums of a part, against a slow and plain way to make the same of one value after the other."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
-import re
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from strongroom.formats.blocks import CutRows
 from strongroom.formats.part_writer import PartFiles
 from strongroom.records import Column, TableShape
 
@@ -73,21 +73,8 @@ def a_shape(kinds, key) -> TableShape:
 
 
 def row_text(row) -> str:
-    """As record_out() writes it."""
-
-    def field(value):
-        if value is None:
-            return ""
-        if value == "" or re.search(r'[\s"\\(),]', value):
-            return '"' + value.replace("\\", "\\\\").replace('"', '""') + '"'
-        return value
-
-    return "(" + ",".join(map(field, row)) + ")"
-
-
-def copied(value: str) -> str:
-    """A field as COPY writes it."""
-    return "".join(ESCAPES.get(character, character) for character in value)
+    """As COPY writes it."""
+    return "\t".join("\\N" if value is None else "".join(ESCAPES.get(one, one) for one in value) for value in row)
 
 
 @st.composite
@@ -116,13 +103,13 @@ TEXT_BESIDE_TEXT = [("bigint", "json"), ("text", "json"), ("text", "json"), ("te
 @example(batch=(TEXT_BESIDE_TEXT, [0, 1], [[("1", 'a"', "b", '"'), ("2", "\\", "", None)]]))
 @given(batch=some_batches())
 @settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-def test_each_row_becomes_the_line_and_the_key_that_its_values_say(batch):
+def test_each_row_becomes_the_line_that_its_values_say_and_counts_in_its_block(batch):
     kinds, key, batches = batch
-    lines, keys = io.BytesIO(), io.BytesIO()
-    written = PartFiles(a_shape(kinds, key), lines, keys)
+    lines, blocks = io.BytesIO(), io.BytesIO()
+    written = PartFiles(a_shape(kinds, key), lines, blocks)
 
-    for rows in batches:
-        written.add("\n".join(copied(row_text(row)) for row in rows).encode())
+    for number, rows in enumerate(batches):
+        written.add(CutRows([row_text(row).encode() for row in rows], f"day {number}"))
 
     def as_json(position: int, value) -> str:
         return "null" if value is None else KINDS[kinds[position]][1](value)
@@ -132,11 +119,17 @@ def test_each_row_becomes_the_line_and_the_key_that_its_values_say(batch):
         "{" + ",".join(f'"c{place}":{as_json(place, value)}' for place, value in enumerate(row)) + "}\n"
         for row in every
     ).encode()
-    wanted_keys = "".join(
-        "".join(copied(row[place]) + "\t" for place in key) + hashlib.sha256(row_text(row).encode()).hexdigest() + "\n"
-        for row in every
+    sums = [hashlib.sha256("".join(f"{text}\n" for text in sorted_texts(rows)).encode()) for rows in batches]
+    wanted_blocks = "".join(
+        f"{len(rows)}\t{found.hexdigest()}\tday {number}\n"
+        for number, (rows, found) in enumerate(zip(batches, sums, strict=True))
     ).encode()
-    assert (lines.getvalue(), keys.getvalue()) == (wanted_lines, wanted_keys)
-    assert written.lines_sha256.digest() == hashlib.sha256(wanted_lines).digest()
-    assert written.keys_sha256.digest() == hashlib.sha256(wanted_keys).digest()
+    assert (lines.getvalue(), blocks.getvalue()) == (wanted_lines, wanted_blocks)
+    assert written.original_sha256.digest() == hashlib.sha256(wanted_lines).digest()
+    assert written.blocks_sha256.digest() == hashlib.sha256(wanted_blocks).digest()
     assert (written.rows, written.size_bytes) == (len(every), len(wanted_lines))
+
+
+def sorted_texts(rows) -> list[str]:
+    """By bytes, not by characters."""
+    return sorted(map(row_text, rows), key=str.encode)

@@ -1,4 +1,4 @@
-"""Rows are taken apart as record_out() put them together."""
+"""Rows of COPY's text format are split into columns and joined again."""
 
 from __future__ import annotations
 
@@ -6,54 +6,51 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from strongroom.errors import IntegrityError
-from strongroom.formats.row_texts import read_rows
-from strongroom.records import Column
+from strongroom.formats.arrow import pa
+from strongroom.formats.row_texts import copy_rows, read_copy
+from tests.support.fuzzing import fuzzed
 
 
-def some_columns(*types: str) -> list[Column]:
-    return [
-        Column(name=f"c{number}", type=type_, base_type=type_, encoding="json") for number, type_ in enumerate(types)
-    ]
-
-
-def read(columns: list[Column], *rows: str) -> list[tuple]:
-    bare = "\n".join(row[1:-1] for row in rows)
-    columns_read = read_rows(columns, bare.encode(), len(rows))
-    return list(zip(*(column.to_pylist() for column in columns_read), strict=True))
+def read(width: int, *rows: str) -> list[tuple]:
+    columns = read_copy(width, "\n".join(rows).encode(), len(rows))
+    return list(zip(*(column.to_pylist() for column in columns), strict=True))
 
 
 def test_null_and_the_empty_string_stay_apart():
-    rows = read(some_columns("text", "text"), '(,"")', '("",)', "(,)", '("","")')
-
-    assert rows == [(None, ""), ("", None), (None, None), ("", "")]
+    assert read(2, "\\N\t", "\t\\N", "\\N\t\\N", "\t") == [(None, ""), ("", None), (None, None), ("", "")]
 
 
 def test_a_table_of_one_column_has_empty_lines():
-    assert read(some_columns("text"), "()", '("")', "(x)", "()") == [(None,), ("",), ("x",), (None,)]
+    assert read(1, "\\N", "", "x", "\\N") == [(None,), ("",), ("x",), (None,)]
 
 
-@pytest.mark.parametrize("text", ["\ufeff", "a\nb", "\r", "\n\n", '""', "\\", "\\\\n", "(,)", " ", "\x0b"])
-def test_text_survives_wherever_it_stands(text):
-    written = '"' + text.replace("\\", "\\\\").replace('"', '""') + '"'
-    plain = text if text == "\ufeff" else written
-
-    assert read(some_columns("text", "text"), f"({plain},{written})") == [(text, text)]
+def test_the_letters_of_null_as_a_text_are_no_null():
+    assert read(2, "\\\\N\tN") == [("\\N", "N")]
 
 
-def test_xml_is_what_the_server_wrote_behind_the_row():
-    rows = read(
-        some_columns("xml", "integer", "xml"), '(<a/>,1,,"<?xml?><a/>",)', '(,2,"",,"")', '("",3,<b/>,"","\n<b/>")'
-    )
-
-    assert rows == [("<?xml?><a/>", "1", None), (None, "2", ""), ("", "3", "\n<b/>")]
+TEXTS = st.text('nbtN"\\,()\n\r\t\b\v\f\x01\x1f\ufeff😀 ', max_size=6)
 
 
-@pytest.mark.parametrize("row", ["(1)", "(1,2,3)", "(1,2)\n(3,4)"])
-def test_a_text_that_is_no_row_of_the_table_is_refused(row):
+@given(rows=st.lists(st.tuples(st.none() | TEXTS, st.none() | TEXTS, TEXTS), min_size=1, max_size=6))
+@fuzzed
+def test_columns_become_rows_and_rows_the_same_columns(rows):
+    columns = [pa.array(values, pa.string()) for values in zip(*rows, strict=True)]
+
+    written = copy_rows(columns)
+    found = read_copy(3, written[:-1], len(rows))
+
+    assert written.count(b"\n") == len(rows)
+    assert [column.to_pylist() for column in found] == [column.to_pylist() for column in columns]
+
+
+@pytest.mark.parametrize("rows", [("1",), ("1\t2\t3",), ("1\t2\n3\t4",)])
+def test_a_text_that_is_no_row_of_the_table_is_refused(rows):
     with pytest.raises(IntegrityError, match="does not have the table's columns"):
-        read(some_columns("integer", "integer"), row)
+        read(2, *rows)
 
 
 @pytest.mark.parametrize(

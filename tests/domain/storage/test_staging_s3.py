@@ -106,8 +106,8 @@ def test_a_step_leaves_in_staging_what_the_steps_behind_it_need_and_no_more(chai
     chain.delete(sealed.parts[0])
     look()
 
-    assert files[:4] == [["jsonl", "keys"], ["jsonl", "jsonl.zst", "keys"], ["jsonl.zst", "keys"], ["keys"]]
-    assert "keys" not in files[4]
+    assert files[:4] == [["blocks", "jsonl"], ["blocks", "jsonl", "jsonl.zst"], ["blocks", "jsonl.zst"], ["blocks"]]
+    assert "blocks" not in files[4]
 
 
 def test_every_step_may_run_twice(chain):
@@ -213,7 +213,7 @@ DAMAGED = {
     "lines": ("extract", "part-00000.jsonl/", "jsonl"),
     "the compressed file": ("compress", "part-00000.jsonl.zst/", "jsonl"),
     "the parquet file": ("extract", "part-00000.parquet/", "parquet"),
-    "keys and digests": ("upload", "part-00000.keys/", "jsonl"),
+    "the list of blocks": ("upload", "part-00000.blocks/", "jsonl"),
 }
 
 
@@ -266,7 +266,7 @@ def test_a_damaged_record_is_named_put_aside_and_made_anew(chain, object_store, 
     assert any(each.endswith("part-00000.extracted.json.damaged") for each in staged(chain))
 
 
-def test_keys_that_are_lost_after_the_seal_are_made_anew_from_the_archive(chain):
+def test_blocks_that_are_lost_after_the_seal_are_made_anew_from_the_archive(chain):
     sealed = chain.seal(chain.plan())
     with chain.staging(sealed.archive_id) as staging:
         staging.clear()
@@ -318,7 +318,7 @@ def test_staging_that_a_broken_run_left_is_swept_when_it_is_old_or_its_archive_i
     broken = chain.plan()
     chain.compress(chain.extract(broken.parts[0]))
     others = chain.staging("public.other.2026-05.0001")
-    with others.writing(others.keys(0)) as [handle]:
+    with others.writing(others.blocks(0)) as [handle]:
         handle.write(b"1\tx\n")
     now = datetime.now(timezone.utc)
 

@@ -83,23 +83,26 @@ def make_pace(connection, store, tmp_path, caplog):
     return make
 
 
-def lines(number: int = 10**9) -> Iterator[bytes]:
-    return itertools.repeat(b"key\n", number)
-
-
 # ------------------------------------------------------------------------------------------------- the size of a batch
 
 
+def batches(one: Pace) -> Iterator[int]:
+    """The most rows of each batch. It ends when the next one is asked for."""
+    while True:
+        with one.turn() as rows:
+            yield rows
+
+
 def sizes(
-    one: Pace, clock: Clock, seconds_a_row: float, batches: int, *, fixed: float = 0, commit: float = 0
+    one: Pace, clock: Clock, seconds_a_row: float, count: int, *, fixed: float = 0, commit: float = 0
 ) -> list[int]:
     """How large some batches are where a row takes so long, and the rest of each batch, and its commit."""
     found = []
-    for batch in itertools.islice(one.batches(lines()), batches):
-        found.append(len(batch))
-        began, rows_seconds = clock.now, seconds_a_row * len(batch)
+    for rows in itertools.islice(batches(one), count):
+        found.append(rows)
+        began, rows_seconds = clock.now, seconds_a_row * rows
         clock.now += rows_seconds + fixed
-        one.before_commit(began, rows_seconds)
+        one.before_commit(began, rows, rows_seconds)
         clock.now += commit
     return found
 
@@ -146,17 +149,11 @@ def test_a_setting_of_few_rows_is_kept_however_slow_they_are(make_pace, clock, r
     assert sizes(make_pace(rows=rows), clock, 1, 3) == [rows, rows, rows]
 
 
-def test_each_line_is_given_once_and_in_its_order(make_pace, clock):
-    given = make_pace(rows=7).batches(iter([b"%d" % number for number in range(25)]))
-
-    assert list(given) == [[b"%d" % number for number in range(start, min(start + 7, 25))] for start in (0, 7, 14, 21)]
-
-
 # ------------------------------------------------------------------------------------------------- what stops it
 
 
 def test_a_hold_is_noticed_within_two_seconds(make_pace, store, clock):
-    given = make_pace(rows=1).batches(lines())
+    given = batches(make_pace(rows=1))
     next(given)
     place_hold(store, EVERYTHING, **REASONS)
 
@@ -170,14 +167,14 @@ def test_a_hold_is_noticed_within_two_seconds(make_pace, store, clock):
 def test_a_hold_that_comes_while_a_batch_takes_long_is_noticed_before_it_is_committed(make_pace, store, clock):
     """A batch may wait for a lock for minutes; one that is quick does not look."""
     one = make_pace(rows=1)
-    next(one.batches(lines()))
+    next(batches(one))
     place_hold(store, EVERYTHING, **REASONS)
 
     clock.now += 1.9
-    one.before_commit(clock.now, 0)
+    one.before_commit(clock.now, 1000, 0)
     clock.now += 0.2
     with pytest.raises(HeldError):
-        one.before_commit(clock.now, 0)
+        one.before_commit(clock.now, 1000, 0)
 
 
 def test_a_released_hold_and_holds_on_less_stop_nothing_and_are_read_once(make_pace, store, clock, monkeypatch):
@@ -188,7 +185,7 @@ def test_a_released_hold_and_holds_on_less_stop_nothing_and_are_read_once(make_p
     real = store.read
     monkeypatch.setattr(store, "read", lambda *place: read.append(place) or real(*place))
 
-    for _ in itertools.islice(make_pace(rows=1).batches(lines()), 5):
+    for _ in itertools.islice(batches(make_pace(rows=1)), 5):
         clock.now += 10
 
     assert len(read) == 3  # both versions of the one that was released
@@ -198,11 +195,11 @@ def test_a_hold_that_cannot_be_read_stops_it(make_pace, store, clock):
     store.put_bytes("holds/20261123T120000Z-00000000.json", b"slip")
 
     with pytest.raises(Exception, match="is not a sound legal hold"):
-        next(make_pace().batches(lines()))
+        next(batches(make_pace()))
 
 
 def test_it_stops_when_the_time_is_over(make_pace, clock):
-    given = make_pace(stop_at=NOW + timedelta(seconds=5)).batches(lines())
+    given = batches(make_pace(stop_at=NOW + timedelta(seconds=5)))
 
     for _ in range(2):
         next(given)
@@ -216,10 +213,10 @@ def test_it_stops_when_the_time_is_over(make_pace, clock):
 
 def test_a_batch_with_a_slow_commit_is_followed_by_a_rest_that_grows(make_pace, clock, caplog):
     one = make_pace(rows=10, commit_seconds=1)
-    given = one.batches(lines())
+    given = batches(one)
     for seconds in (0.9, *[1.1] * 7, 0.9, 1.1):
         next(given)
-        one.before_commit(clock.now, 0)
+        one.before_commit(clock.now, 1000, 0)
         clock.now += seconds
     next(given)
 
@@ -233,10 +230,10 @@ def test_a_batch_with_a_slow_commit_is_followed_by_a_rest_that_grows(make_pace, 
 
 def test_only_the_commit_counts_for_its_limit(make_pace, clock):
     one = make_pace(rows=10, commit_seconds=1)
-    given = one.batches(lines())
+    given = batches(one)
     next(given)
     clock.now += 30
-    one.before_commit(clock.now - 30, 30)
+    one.before_commit(clock.now - 30, 1000, 30)
     next(given)
 
     assert clock.slept == []
@@ -275,7 +272,7 @@ def test_who_waits_for_the_delete_is_seen_and_given_way(make_pace, connection, s
     """Two sessions wait for it; a third waits for somebody else."""
     execute(source, "CREATE TABLE elsewhere ()")
     one = make_pace(waiting_sessions=1)
-    given = one.batches(lines())
+    given = batches(one)
     with psycopg.connect(source) as other:
         other.execute("LOCK TABLE elsewhere")
         waiters = [begin_to_wait(source, other, "elsewhere")]
@@ -284,9 +281,9 @@ def test_who_waits_for_the_delete_is_seen_and_given_way(make_pace, connection, s
             connection.execute("DELETE FROM public.audit")
             waiters += [begin_to_wait(source, connection, "audit") for _ in range(2)]
             clock.now += 0.5
-            one.before_commit(clock.now - 0.5, 0.5)
+            one.before_commit(clock.now - 0.5, 1000, 0.5)
 
-    assert len(next(given)) == 500
+    assert next(given) == 500
     assert clock.slept == [0.2]
     assert caplog.messages == ["The delete rests after each batch: 2 sessions waited for its locks (limit 1)"]
     for waiter in waiters:
@@ -311,9 +308,9 @@ def test_dead_rows_above_the_limit_make_it_pause_until_a_vacuum_came(make_pace, 
         if len(claims) == 3:
             counted(source, "VACUUM audit")
 
-    given = make_pace(rows=10, keep_claim=keep_claim, dead_rows_percent=25).batches(lines())
+    given = batches(make_pace(rows=10, keep_claim=keep_claim, dead_rows_percent=25))
 
-    assert len(next(given)) == 10
+    assert next(given) == 10
     assert clock.slept == [2, 2, 2]
     assert claims == [1002, 1004, 1006]
     assert caplog.messages == [
@@ -327,7 +324,7 @@ def test_dead_rows_below_the_limit_or_without_one_do_not_matter(make_pace, sourc
     counted(source, "DELETE FROM audit WHERE id <= 30")
 
     for limit in (31, None):
-        next(make_pace(dead_rows_percent=limit).batches(lines()))
+        next(batches(make_pace(dead_rows_percent=limit)))
 
     assert clock.slept == []
 
@@ -352,7 +349,7 @@ def test_a_pause_that_is_too_long_ends_in_an_error_that_is_tried_again(make_pace
     counted(source, "DELETE FROM audit WHERE id = 1")
 
     with pytest.raises(BusyError, match=r"paused for 10 seconds.*: found dead rows are 50 % of the table") as caught:
-        next(make_pace(dead_rows_percent=1, longest_pause_seconds=10).batches(lines()))
+        next(batches(make_pace(dead_rows_percent=1, longest_pause_seconds=10)))
 
     assert len(clock.slept) == 5
     assert caught.value.retryable
@@ -373,7 +370,7 @@ def test_a_pause_ends_when_the_delete_may_not_go_on(make_pace, store, source, cl
     stop_at = NOW + timedelta(seconds=1) if what == "time" else None
     kind = {"claim": ContendedError, "hold": HeldError, "time": OutOfTimeError}[what]
     with pytest.raises(kind):
-        next(make_pace(dead_rows_percent=1, keep_claim=keep_claim, stop_at=stop_at).batches(lines()))
+        next(batches(make_pace(dead_rows_percent=1, keep_claim=keep_claim, stop_at=stop_at)))
 
     assert clock.slept == [2]
 
@@ -386,9 +383,9 @@ def test_what_cannot_be_read_is_left_out_and_told_once(make_pace, connection, so
         owner.execute("ALTER FUNCTION pg_catalog.pg_blocking_pids RENAME TO pg_blocking_pids_hidden")
         try:
             one = make_pace(rows=1, replication_lag_bytes=1, waiting_sessions=0)
-            for _ in itertools.islice(one.batches(lines()), 3):
+            for _ in itertools.islice(batches(one), 3):
                 with connection.transaction():
-                    one.before_commit(clock.now, 0)
+                    one.before_commit(clock.now, 1000, 0)
                     connection.execute("SELECT 1")
                 clock.now += 10
         finally:

@@ -97,7 +97,7 @@ FILES = {
     "the parquet file, before it is passed on": ("extract", "part-00000.parquet"),
     "the parquet file, before it is summed": ("compress", "part-00000.parquet"),
     "the parquet file, after it was summed": ("checksum", "part-00000.parquet"),
-    "keys and digests": ("upload", "part-00000.keys"),
+    "the list of blocks": ("upload", "part-00000.blocks"),
 }
 
 
@@ -160,7 +160,7 @@ def test_rows_that_do_not_come_back_as_they_were_are_found_although_each_byte_is
     bench.plan = bench.plan.model_copy(update={"shape": bench.plan.shape.model_copy(update={"columns": columns})})
 
     with pytest.raises(
-        StrongroomError, match=r"part 0 does not give its rows back.*found another at sampled row 0"
+        StrongroomError, match=r"part 0 does not give its rows back.*expected block 0, of 10 rows"
     ) as caught:
         bench.verify()
 
@@ -187,13 +187,14 @@ def test_staging_lies_in_its_own_folder_and_nowhere_else(bench, name):
         bench.chain.staging(name)
 
 
-def test_keys_that_were_damaged_after_the_seal_are_made_anew_from_the_archive(source, object_store, bucket, tmp_path):
-    """The delete then uses those keys and nothing else."""
+def test_blocks_that_were_damaged_after_the_seal_are_made_anew_from_the_archive(source, object_store, bucket, tmp_path):
+    """The delete then uses those and nothing else."""
     execute(source, ROWS)
+    execute(source, "CREATE INDEX ON audit (at)")
     chain = Chain(source, object_store.client("archiver"), some_settings(bucket, tmp_path, part_rows=10))
     [first, *_] = chain.seal(chain.plan()).parts
-    keys = chain.staging(first.archive_id).keys(0)
-    keys.write_bytes(flipped(keys.read_bytes(), 700))
+    blocks = chain.staging(first.archive_id).blocks(0)
+    blocks.write_bytes(flipped(blocks.read_bytes(), 100))
     execute(source, "UPDATE audit SET who = 'changed' WHERE id = 3")
 
     deleted = chain.delete(first)

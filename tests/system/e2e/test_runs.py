@@ -234,7 +234,7 @@ def outcome_of(airflow: Airflow, run: Run) -> str:
 # ---------------------------------------------------------------------------------------------------------------- logs
 
 
-FOLLOWED = ("rows", "original_sha256", "keys_sha256", "sha256", "object_key", "version_id")
+FOLLOWED = ("rows", "original_sha256", "blocks_sha256", "sha256", "object_key", "version_id")
 """The fields that identify the rows and bytes of a part from step to step."""
 
 

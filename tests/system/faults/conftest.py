@@ -10,10 +10,12 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from strongroom.formats import blocks
 from strongroom_local.servers.postgres import PostgresServer
 from strongroom_local.servers.s3 import ObjectStore
 from tests.system.faults import reporting
 from tests.system.faults.scenario import Scene
+from tests.system.faults.steps import BLOCK_ROWS
 
 _numbers = itertools.count(1)
 
@@ -29,6 +31,12 @@ def scene(postgres: PostgresServer, object_store: ObjectStore, tmp_path_factory:
     yield Scene(postgres, object_store, postgres.conninfo(name), bucket, tmp_path_factory.mktemp(name))
     with psycopg.connect(postgres.conninfo(), autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that run in this process cut blocks as small as those in processes of their own."""
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", BLOCK_ROWS)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from strongroom.errors import StrongroomError
+from strongroom.formats import blocks
 from strongroom_airflow.stopping import StoppedError, Stopping
-from tests.system.faults.steps import Place, Steps
+from tests.system.faults.steps import BLOCK_ROWS, Place, Steps
 
 STOPPED = 15
 """Exit code of a step that got SIGTERM."""
@@ -89,6 +90,7 @@ def staging_events(place: Place) -> list[str]:
 
 
 def _run(place: Place, name: str, ending: Ending) -> None:
+    blocks.BLOCK_ROWS = BLOCK_ROWS
     sys.stderr = (place.folder / "stderr").open("w")
     events = _watch_staging(place, ending.at_staging_event)
     if ending.at_file_size is not None:

@@ -65,6 +65,9 @@ PARTITION_STEPS = (*ARCHIVE_STEPS[:-2], "detach", *ARCHIVE_STEPS[-2:], "drop")
 RESTORE_STEPS = ("restore_locate", "restore", "restore_report")
 PURGE_STEPS = ("purge",)
 CLAIM_TTL = timedelta(hours=1)
+BLOCK_ROWS = 5
+"""Rows of a block, so that each batch of a delete has some."""
+
 COOLED_OFF = timedelta(days=2)
 
 _PART_RECORDS: dict[str, tuple[str, type[BaseModel]]] = {

@@ -24,7 +24,7 @@ from tests.system.helpers import wait_for
 MOMENTS = {
     "extract_to_staging": "COPY (SELECT",
     "verify": "COPY",
-    "delete": "DELETE",
+    "delete": "COPY (DELETE",
 }
 
 

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from tests.system.faults.processes import Ending, staging_events
 from tests.system.faults.scenario import OUTSIDE, RECOVERIES, ROWS, Scenario, Scene, moment_of, side_by_side
 from tests.system.faults.steps import ARCHIVE_STEPS, PURGE_STEPS, RESTORE_STEPS, Steps
 
-_WRITES = re.compile(r"COPY|INSERT|DELETE|WITH (gone|loaded)|COMMIT")
+_WRITES = re.compile(r"COPY|RELEASE|INSERT|DELETE|WITH (gone|loaded)|COMMIT")
 AFTER_ITS_TERM = timedelta(days=3000)
 
 
@@ -46,15 +47,20 @@ TELLING = {
     "delete, when a batch is committed": ("delete", "database", "answer", "^COMMIT"),
     "delete, when the evidence is stored": ("delete", "store", "answer", "PUT .*/evidence/"),
     "report, when the report is stored": ("report", "store", "answer", "PUT .*/reports/"),
+    "delete, before the second block of a batch": ("delete", "database", "answer", "^RELEASE"),
+    "delete, when the rows of a block are deleted": ("delete", "database", "answer", r"^COPY \(DELETE"),
+    "delete by key, when rows are deleted": ("delete", "database", "answer", "^DELETE"),
+    "delete by key, when a batch is committed": ("delete", "database", "answer", "^COMMIT"),
 }
+BY_KEY = {"delete_by": "key"}
 
 
 def test_a_step_killed_at_a_telling_moment_loses_nothing(scene: Scene):
     """The short form of the tests below."""
 
     def break_at(number: int) -> None:
-        step, *moment = list(TELLING.values())[number]
-        scenario = scene.scenario()
+        name, (step, *moment) = list(TELLING.items())[number]
+        scenario = scene.scenario(**BY_KEY if "by key" in name else {})
         scenario.prepare(step)
         scenario.kill_at(step, 0, moment_of(*moment))
         _recover_and_examine(scenario, step, f"kill -9 of {step} at a message to or from the {moment[0]}", number)
@@ -68,21 +74,35 @@ def test_a_step_killed_at_any_request_to_the_store_loses_nothing(scene: Scene, s
     _kill_at_each(scene, step, "store", in_the_store)
 
 
+@pytest.mark.parametrize(("settings", "by_range"), [({}, ROWS), (BY_KEY, 0)], ids=["by range", "by key"])
+def test_a_delete_that_nobody_disturbs_goes_as_it_is_asked_to(scene: Scene, settings, by_range):
+    """Without this the tests here could break the delete by key only."""
+    scenario = scene.scenario(**settings)
+
+    scenario.steps.run_all(ARCHIVE_STEPS)
+
+    assert sum(part["by_range"] for part in scenario.steps.result("delete")) == by_range
+    assert sum(sum(part["one_by_one"].values()) for part in scenario.steps.result("delete")) == ROWS - by_range
+
+
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("step", ["extract_to_staging", "verify", "delete"])
 def test_a_step_killed_at_any_statement_loses_nothing(scene: Scene, step):
     _kill_at_each(scene, step, "database", in_the_database)
 
 
-def _kill_at_each(
-    scene: Scene, step: str, boundary: str, counted: Callable[[Moment], bool], *, staging_on_s3: bool = False
-) -> None:
-    rehearsal = scene.scenario(staging_on_s3=staging_on_s3)
+@pytest.mark.exhaustive
+def test_a_delete_by_key_killed_at_any_statement_loses_nothing(scene: Scene):
+    _kill_at_each(scene, "delete", "database", in_the_database, **BY_KEY)
+
+
+def _kill_at_each(scene: Scene, step: str, boundary: str, counted: Callable[[Moment], bool], **settings: Any) -> None:
+    rehearsal = scene.scenario(**settings)
     rehearsal.prepare(step)
     moments = [moment for moment in rehearsal.record(step) if counted(moment)]
 
     def break_at(number: int) -> None:
-        scenario = scene.scenario(staging_on_s3=staging_on_s3)
+        scenario = scene.scenario(**settings)
         scenario.prepare(step)
         scenario.kill_at(step, number, counted)
         _recover_and_examine(scenario, step, f"kill -9 of {step} at a message to or from the {boundary}", number)

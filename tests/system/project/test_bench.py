@@ -37,11 +37,11 @@ def missed(months) -> list[str]:
     return [goal.words for goal in reckon_goals(months) if not goal.reached]
 
 
-def test_keys_that_wait_for_the_delete_are_not_under_way(tmp_path):
-    """Half a megabyte each: the lines and the keys of one part, and the keys of a finished part."""
+def test_blocks_that_wait_for_the_delete_are_not_under_way(tmp_path):
+    """Half a megabyte each: the lines and the blocks of one part, and the blocks of a finished part."""
     archive = tmp_path / "public.calls.2026-05.0001"
     archive.mkdir()
-    for name in ("part-00000.keys", "part-00001.jsonl.partial", "part-00001.keys"):
+    for name in ("part-00000.blocks", "part-00001.jsonl.partial", "part-00001.blocks"):
         (archive / name).write_bytes(bytes(500_000))
 
     assert staging_mb(tmp_path) == (1.5, 1.0)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from strongroom.archive import delete
 from strongroom.archive.delete import delete_part
 from strongroom.records import DeletedPart
+from strongroom.tables import delete_progress
 from tests.support.chain import NOW, RUN
 from tests.support.database import execute
 from tests.support.deleting import (
@@ -83,7 +83,7 @@ def test_a_row_that_changes_while_the_delete_waits_for_it_stays(chain, part):
 
 
 def test_only_so_many_keys_are_listed_and_all_are_counted(chain, part, monkeypatch):
-    monkeypatch.setattr(delete, "LISTED_KEYS", 5)
+    monkeypatch.setattr(delete_progress, "LISTED_KEYS", 5)
     execute(chain.conninfo, "UPDATE audit SET who = 'new'")
 
     assert chain.delete(part).changed == 10

@@ -31,6 +31,7 @@ from tests.support.database import execute
 from tests.support.deleting import (
     database_of,
     delete_while,
+    keys_of,
     left,
     nothing_more,
     require_refused,
@@ -54,8 +55,7 @@ def test_a_row_that_comes_to_be_referred_to_while_the_delete_looks_stays(chain, 
 
 def test_a_batch_that_loses_a_deadlock_is_tried_again(chain, part):
     """The other session has the last row of the first batch and wants its first one."""
-    [keys] = [chain.staging(part.archive_id).keys(0).read_bytes().splitlines()]
-    (first, last) = (line.decode().split("\t")[:2] for line in (keys[0], keys[3]))
+    first, _, _, last, *_ = keys_of(chain, part)
     execute(chain.conninfo, f"ALTER DATABASE \"{database_of(chain)}\" SET deadlock_timeout = '3s'")
     row = "SELECT 1 FROM audit WHERE id = {} AND branch = '{}' FOR UPDATE"
 

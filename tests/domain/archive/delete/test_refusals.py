@@ -18,7 +18,7 @@ from strongroom.errors import (
 from strongroom.ledger.restore_records import keep_record
 from strongroom.records import RestoreRecord
 from tests.support.chain import NOW
-from tests.support.database import execute, scalar
+from tests.support.database import execute
 from tests.support.deleting import (
     TABLE,
     Moved,
@@ -45,7 +45,7 @@ def test_nothing_is_deleted_without_a_manifest(chain):
     [
         {"sha256": "0" * 64},
         {"original_sha256": "0" * 64},
-        {"keys_sha256": "0" * 64},
+        {"blocks_sha256": "0" * 64},
         {"version_id": "other"},
         {"object_key": "other"},
         {"rows": 11},
@@ -117,18 +117,6 @@ def test_nothing_is_deleted_from_a_table_with_other_columns(chain, part):
     error = require_refused(chain, part, UnarchivableError, "changed its columns")
 
     assert error.hint.startswith("No row was deleted that is not in a verified archive")
-
-
-def test_nothing_is_deleted_by_keys_that_the_archive_does_not_give(chain, part):
-    """Keys in staging are made anew from the archive when they are not what was extracted."""
-    keys = chain.staging(part.archive_id).keys(0)
-    execute(chain.conninfo, "INSERT INTO audit VALUES (99, 'z', '2026-05-02', 'in no archive')")
-    digest = scalar(
-        chain.conninfo, "SELECT encode(sha256(convert_to(concat(t.*), 'UTF8')), 'hex') FROM audit t WHERE id = 99"
-    )
-    keys.write_bytes(keys.read_bytes() + f"99\tz\t{digest}\n".encode())
-
-    assert (chain.delete(part).deleted, left(chain)) == (10, ["99z"])
 
 
 def test_evidence_that_cannot_be_read_is_named(chain, part):

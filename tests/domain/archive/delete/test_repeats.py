@@ -12,18 +12,18 @@ from typing import Any
 import psycopg
 import pytest
 
-from strongroom.archive import delete
-from strongroom.archive.delete import DeleteProgress, PendingBatch
 from strongroom.database.session import open_source, read_life
 from strongroom.errors import (
     IntegrityError,
     SourceError,
 )
 from strongroom.records import VerifiedPart
-from strongroom.tables import delete_batch
+from strongroom.tables import delete_batch, delete_progress
+from strongroom.tables.delete_progress import DeleteProgress, PendingBatch
 from tests.support.chain import RUN, Chain
 from tests.support.database import execute
 from tests.support.deleting import (
+    keys_of,
     left,
     require_refused,
 )
@@ -81,7 +81,7 @@ def test_a_repeat_succeeds_where_its_rows_cannot_be_counted_in_time(chain, part,
 def test_a_try_that_broke_off_is_gone_on_with_behind_its_last_batch(chain, part, monkeypatch):
     """Rows of the batches before are not looked for again, and their counts are kept."""
     execute(chain.conninfo, "UPDATE audit SET who = 'new' WHERE id = 1 AND branch = 'a'")
-    keys = chain.staging(part.archive_id).keys(0).read_bytes().splitlines(keepends=True)
+    keys = keys_of(chain, part)
     assert len(keys) == 10
     real, calls = delete_batch.fill_batch, itertools.count(1)
 
@@ -155,7 +155,7 @@ def test_a_batch_of_which_the_server_cannot_tell_is_looked_at_again(chain, part,
 
 
 def test_a_batch_that_an_earlier_try_has_yet_to_commit_is_waited_for(chain, part):
-    keys = [line.decode().split("\t")[:2] for line in chain.staging(part.archive_id).keys(0).read_bytes().splitlines()]
+    keys = keys_of(chain, part)
     with psycopg.connect(chain.conninfo) as other:
         keep_pending(chain, part, current_transaction(other))
         for number, branch in keys[:4]:
@@ -170,7 +170,7 @@ def test_a_batch_that_an_earlier_try_has_yet_to_commit_is_waited_for(chain, part
 def test_a_batch_that_an_earlier_try_never_commits_stops_the_delete(chain, part, monkeypatch):
     """After five looks, with longer and longer breaks between them."""
     breaks: list[float] = []
-    monkeypatch.setattr(delete, "time", SimpleNamespace(monotonic=time.monotonic, sleep=breaks.append))
+    monkeypatch.setattr(delete_progress, "time", SimpleNamespace(monotonic=time.monotonic, sleep=breaks.append))
     with psycopg.connect(chain.conninfo) as other:
         keep_pending(chain, part, current_transaction(other))
 
@@ -182,7 +182,7 @@ def test_a_batch_that_an_earlier_try_never_commits_stops_the_delete(chain, part,
 @pytest.mark.parametrize(
     "other",
     [
-        {"keys_sha256": "0" * 64},
+        {"blocks_sha256": "0" * 64},
         {"life": "system 1, database 2, timeline 00000001"},
         {"life": ""},
         {"version_id": "other"},
@@ -226,7 +226,7 @@ def test_progress_that_does_not_add_up_is_named(chain, part, wrong):
 
 @pytest.mark.parametrize("counted", ["deleted", "gone", "changed", "referenced", "kept_by_trigger"])
 def test_progress_of_each_kind_counts(chain, part, counted):
-    keys = chain.staging(part.archive_id).keys(0).read_bytes().splitlines(keepends=True)
+    keys = keys_of(chain, part)
     progress = begun(chain, part, done_rows=4, longest_batch_seconds=1234.5, batches=1, **{counted: 4})
     chain.staging(part.archive_id).save(progress)
 
@@ -234,4 +234,4 @@ def test_progress_of_each_kind_counts(chain, part, counted):
 
     assert getattr(deleted, counted) == (10 if counted == "deleted" else 4)
     assert (deleted.batches, deleted.longest_batch_seconds) == (3, 1234.5)
-    assert left(chain) == sorted("".join(line.decode().split("\t")[:2]) for line in keys[:4])
+    assert left(chain) == sorted(map("".join, keys[:4]))

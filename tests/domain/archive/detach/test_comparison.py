@@ -10,6 +10,7 @@ from strongroom.database.session import qualified
 from strongroom.ledger.manifests import read_manifest
 from strongroom.records import VerifiedPart
 from strongroom.tables import compare as comparing
+from strongroom.tables.archived_rows import ArchivedKeys
 from tests.support.partitions import (
     COOLED,
     ROWS,
@@ -41,22 +42,22 @@ def test_a_comparison_in_many_batches_counts_each_row_once_and_asks_before_each(
 
 def test_only_parts_that_share_an_instant_with_a_table_are_compared_with_it(chain, monkeypatch):
     sealed = chain.seal(chain.plan())
-    opened, original = [], comparing.open_keys
+    opened: list[int] = []
 
-    def open_keys(staging: Any, part: VerifiedPart) -> Any:
-        opened.append(part.number)
-        return original(staging, part)
+    class Noted(ArchivedKeys):
+        def of(self, part: VerifiedPart) -> Any:
+            opened.append(part.number)
+            return super().of(part)
 
-    monkeypatch.setattr(comparing, "open_keys", open_keys)
     manifest = read_manifest(chain.store, sealed.parts[0].archive)
 
     for part in sealed.parts:
-        with chain.owning() as connection, chain.staging(part.archive_id) as staging:
+        with chain.owning() as connection, Noted(chain.store, manifest.table, None) as keys:
             found = comparing.compare_with_archive(
                 connection,
                 qualified("public", "audit_2026_05"),
                 part.window,
-                comparing.ArchivedRows(manifest.table, sealed.parts, staging),
+                comparing.ArchivedRows(manifest.table, sealed.parts, keys),
                 transaction=connection.transaction,
                 before_batch=lambda: None,
             )

@@ -1,0 +1,124 @@
+"""What an archive holds of a part's rows: their blocks from staging, made anew if they are lost; and their keys, from the store."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from strongroom.database.rebuild import batches, rebuilt_rows
+from strongroom.database.session import Connection
+from strongroom.errors import IntegrityError
+from strongroom.formats.blocks import Block, cut_into_blocks, parse_line, to_line
+from strongroom.formats.copy_text import copy_rows
+from strongroom.formats.line_reader import LineReader, split_lines
+from strongroom.formats.reading_back import ReadingBack, kept_aside, require_equal
+from strongroom.records import TableShape, UploadedPart, VerifiedPart
+from strongroom.storage.staging import Staging
+from strongroom.storage.store import Store
+
+_LINES, _BYTES = 2000, 1 << 22
+
+
+def read_blocks(staging: Staging, part: UploadedPart) -> list[Block] | None:
+    """The blocks of a part from staging, as extraction wrote them; None if they are missing, damaged, or were never made.
+
+    The content of versions 1 and 2 was not cut into blocks.
+    """
+    if part.blocks_sha256 is None:
+        return None
+    try:
+        path = staging.fetch(staging.blocks(part.number), part.blocks_sha256)
+    except IntegrityError:
+        return None
+    content = b"" if path is None else path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != part.blocks_sha256:
+        return None
+    return [*map(parse_line, content.splitlines(keepends=True))]
+
+
+def restore_blocks(
+    store: Store, staging: Staging, connection: Connection, shape: TableShape, part: VerifiedPart
+) -> list[Block]:
+    """The blocks of a part, made anew from the archive if staging does not have them.
+
+    The server rebuilds each row from its archived line; the blocks must be, byte for byte, those that the extraction wrote.
+
+    Raises:
+        IntegrityError: The archive does not give the same blocks.
+    """
+    if (present := read_blocks(staging, part)) is not None:
+        return present
+    reading = ReadingBack(part, store.chunks(part.object_key, part.version_id), staging.folder)
+    rows = (
+        reading.blocks() if part.format == "parquet" else rebuilt_rows(connection, shape, split_lines(reading.blocks()))
+    )
+    batches_of_rows = (batch.removesuffix(b"\n") for batch in rows)
+    date = [column.name for column in shape.columns].index(shape.date_column)
+    cut = cut_into_blocks(batches_of_rows, date if part.ordered else None, part.end_at.isoformat())
+    found = [rows.block() for rows in cut]
+    require_equal(part, reading.result())
+    content = b"".join(map(to_line, found))
+    if hashlib.sha256(content).hexdigest() != part.blocks_sha256:
+        raise IntegrityError(
+            f"{part.archive_id} part {part.number} does not give its blocks back",
+            expected=part.blocks_sha256,
+            found=hashlib.sha256(content).hexdigest(),
+            hint="No row was deleted because of them. A column's type is not archived exactly: please report the column types.",
+        )
+    with staging.writing(staging.blocks(part.number)) as [handle]:
+        handle.write(content)
+    return found
+
+
+class ArchivedKeys:
+    """Primary keys and line digests of an archive's rows, read from the store once for each part.
+
+    A line of keys is ready for COPY: the values of the primary key, then the SHA-256 of the row's JSON line.
+
+    Args:
+        folder: Where to keep files without names meanwhile; None means the system's folder for temporary files.
+    """
+
+    def __init__(self, store: Store, shape: TableShape, folder: Path | None) -> None:
+        self._store, self._shape, self._folder = store, shape, folder
+        self._files: dict[int, IO[bytes]] = {}
+        self._open = ExitStack()
+
+    def __enter__(self) -> ArchivedKeys:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def of(self, part: VerifiedPart) -> IO[bytes]:
+        """A part's keys, in the order of its rows, from the first one on.
+
+        Raises:
+            IntegrityError: The object in the store is not the part.
+        """
+        if part.number not in self._files:
+            self._files[part.number] = self._open.enter_context(self._read(part))
+        keys = self._files[part.number]
+        keys.seek(0)
+        return keys
+
+    @contextmanager
+    def _read(self, part: VerifiedPart) -> Iterator[IO[bytes]]:
+        reading = ReadingBack(part, self._store.chunks(part.object_key, part.version_id), self._folder)
+        with kept_aside(_key_lines(self._shape, reading.lines(self._shape)), self._folder) as keys:
+            require_equal(part, reading.result())
+            yield keys
+
+
+def _key_lines(shape: TableShape, lines: Iterable[bytes]) -> Iterator[bytes]:
+    columns = {column.name: column for column in shape.columns}
+    reader = LineReader([columns[name] for name in shape.primary_key])
+    for batch in batches(lines, most_lines=_LINES, most_bytes=_BYTES):
+        digests = [hashlib.sha256(line).hexdigest() for line in batch]
+        yield copy_rows([*reader.columns(batch), digests])

@@ -1,0 +1,103 @@
+"""Delete the rows of a block by the range of their dates: the server returns their texts, which must have the block's digest.
+
+No row is looked up, and no row's digest is known to the server. If the texts differ in anything, the caller takes the
+statement back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import NamedTuple
+
+from psycopg import sql
+
+from strongroom.calendar import Window
+from strongroom.database.copy_out import copied_rows
+from strongroom.database.inspect import InspectedTable
+from strongroom.database.rows import due_rows, row_columns
+from strongroom.database.session import Connection
+from strongroom.formats.blocks import Block, digest
+from strongroom.records import VerifiedPart
+from strongroom.tables.delete_batch import move_statement, require_moved
+from strongroom.tables.warm import WarmTable
+
+_INSTANT = re.compile(r"(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?(?:\+00(?::00)?)?)?")
+
+
+class BlockRange(NamedTuple):
+    """A block that holds exactly the archived rows of a range of dates.
+
+    Attributes:
+        first: The number of its first row in the part.
+        window: Of the dates of its rows.
+    """
+
+    first: int
+    block: Block
+    window: Window
+
+    @property
+    def behind(self) -> int:
+        """The number of the first row behind it."""
+        return self.first + self.block.rows
+
+
+def ranges_of(part: VerifiedPart, blocks: Sequence[Block]) -> list[BlockRange]:
+    """The blocks of a part that end where their date ends, in their order."""
+    ranges = []
+    first, start, alone = 0, part.start_at, True
+    for block in blocks:
+        if block.until is not None:
+            end = _instant(block.until)
+            if alone:
+                ranges.append(BlockRange(first, block, Window(start, end)))
+            start = end
+        alone = block.until is not None
+        first += block.rows
+    return ranges
+
+
+def _instant(text: str) -> datetime:
+    """A date as PostgreSQL writes it in UTC, or an instant in ISO's form."""
+    found = _INSTANT.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text[:50]!r} is no date")
+    day, time, fraction = found.groups()
+    whole = datetime.fromisoformat(f"{day}T{time or '00:00:00'}")
+    return whole.replace(microsecond=int((fraction or "").ljust(6, "0")), tzinfo=timezone.utc)
+
+
+def _statement(table: InspectedTable, warm: WarmTable | None, window: Window) -> sql.Composed:
+    """Selects the texts of the rows that it deletes; with a warm table, and behind each how many arrived there."""
+    delete = sql.SQL("DELETE FROM {} AS t WHERE {}").format(table.name, due_rows(table, window))
+    if warm is None:
+        return sql.SQL("{} RETURNING {}").format(delete, row_columns(table.shape, "t"))
+    texts = sql.SQL("{}, (SELECT count(*) FROM moved) FROM gone").format(row_columns(table.shape, "gone"))
+    return move_statement(delete, warm, texts)
+
+
+def delete_range(connection: Connection, table: InspectedTable, warm: WarmTable | None, wanted: BlockRange) -> bool:
+    """Delete the rows of a block, or move them to the warm table.
+
+    Returns:
+        Whether they are those that were archived, each letter of each row. If not, the caller rolls back to its savepoint.
+
+    Raises:
+        IntegrityError: Not all rows arrived in the warm table.
+    """
+    rows: list[bytes] = []
+    more = False
+    statement = _statement(table, warm, wanted.window)
+    with connection.cursor() as cursor, cursor.copy(sql.SQL("COPY ({}) TO STDOUT").format(statement)) as copy:
+        for batch in copied_rows(copy):
+            rows += batch.split(b"\n")
+            if len(rows) > wanted.block.rows:  # rows of others, however many
+                more = True
+                rows.clear()
+    if warm is not None and rows and not more:
+        _, _, moved = rows[0].rpartition(b"\t")
+        require_moved(warm, len(rows), int(moved))
+        rows = [row.rpartition(b"\t")[0] for row in rows]
+    return not more and len(rows) == wanted.block.rows and digest(rows) == wanted.block.sha256
