@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 
-from strongroom.database.rebuild import rebuilt_rows
+from strongroom.database.rebuild import Rebuilder
 from strongroom.database.session import Connection
 from strongroom.errors import IntegrityError
 from strongroom.formats.blocks import Block, digest
@@ -52,6 +52,7 @@ def verify_part(
     every = proof_rows == "all" or not shape.well_known_types
     wanted = _spread(blocks or [], part.rows if every else int(proof_rows))
     reading = ReadingBack(part, store.chunks(part.object_key, part.version_id), staging.folder)
+    rebuilder = Rebuilder(connection, shape, texts=part.format == "parquet")
     rows, proved = split_lines(reading.blocks()), 0
     for number, block in enumerate(blocks or []):
         of_block: Iterator[bytes] = islice(rows, block.rows)
@@ -60,8 +61,7 @@ def verify_part(
             _require_equal(part, number, block, texts)
             of_block = iter(texts)
         if number in wanted:
-            rebuilt = rebuilt_rows(connection, shape, of_block, texts=part.format == "parquet")
-            _require_equal(part, number, block, b"".join(rebuilt).splitlines())
+            _require_equal(part, number, block, b"".join(rebuilder.texts_of(of_block)).splitlines())
             proved += block.rows
         for _ in of_block:
             pass

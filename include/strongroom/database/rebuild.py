@@ -107,45 +107,49 @@ class RebuiltRows:
             copy.write(rows)
 
 
-def rebuilt_rows(
-    connection: Connection, shape: TableShape, lines: Iterable[bytes], *, texts: bool = False
-) -> Iterator[bytes]:
-    """Canonical texts of archived rows, in their order, as the server writes them after it has read the rows.
+class Rebuilder:
+    """Has the server read archived rows and write their canonical texts. One temporary table serves all of them.
 
     Args:
         connection: Any session of the server, outside a transaction.
         shape: From the manifest or the plan.
-        lines: The rows as JSON lines, without their newlines.
-        texts: Whether they are canonical texts instead, as parquet gives them back.
-
-    Yields:
-        Some rows, each with its newline.
-
-    Raises:
-        IntegrityError: A line does not read back into the types of the columns.
+        texts: Whether the rows are canonical texts, as parquet gives them back, and not JSON lines.
     """
-    rebuilt = RebuiltRows(connection, shape.columns)
-    query = sql.SQL("COPY (SELECT {} FROM {} AS t ORDER BY n) TO STDOUT").format(
-        row_columns(rebuilt.shape_of(shape), "t"), rebuilt.table
-    )
-    for batch in batches(lines, most_lines=_BATCH_LINES, most_bytes=_BATCH_BYTES):
-        try:
-            rebuilt.clear()
-            yield _read_back(connection, rebuilt, batch, query, texts=texts)
-        except (*UNREADABLE, psycopg.errors.ReadOnlySqlTransaction) as error:
-            raise _unreadable(shape, error) from None
 
+    def __init__(self, connection: Connection, shape: TableShape, *, texts: bool = False) -> None:
+        self._connection, self._shape, self._texts = connection, shape, texts
+        self._rebuilt = RebuiltRows(connection, shape.columns)
+        self._query = sql.SQL("COPY (SELECT {} FROM {} AS t ORDER BY n) TO STDOUT").format(
+            row_columns(self._rebuilt.shape_of(shape), "t"), self._rebuilt.table
+        )
 
-def _read_back(
-    connection: Connection, rebuilt: RebuiltRows, batch: Sequence[bytes], query: sql.Composed, *, texts: bool
-) -> bytes:
-    """Fill the table and query it, so that user code that runs meanwhile can change no row and no setting."""
-    with connection.transaction(force_rollback=True):
-        connection.execute("SET TRANSACTION READ ONLY")
-        rebuilt.add_texts(batch) if texts else rebuilt.add(batch)
-        pin(connection)
-        with connection.cursor() as cursor, cursor.copy(query) as copy:
-            return b"".join(copied_blocks(copy, most_messages=_BATCH_LINES, most_bytes=_BATCH_BYTES))
+    def texts_of(self, rows: Iterable[bytes]) -> Iterator[bytes]:
+        """Canonical texts of some rows, in their order.
+
+        Args:
+            rows: Without their newlines.
+
+        Yields:
+            Some texts at a time, each with its newline.
+
+        Raises:
+            IntegrityError: A row does not read back into the types of the columns.
+        """
+        for batch in batches(rows, most_lines=_BATCH_LINES, most_bytes=_BATCH_BYTES):
+            try:
+                self._rebuilt.clear()
+                yield self._read_back(batch)
+            except (*UNREADABLE, psycopg.errors.ReadOnlySqlTransaction) as error:
+                raise _unreadable(self._shape, error) from None
+
+    def _read_back(self, batch: Sequence[bytes]) -> bytes:
+        """Fill the table and query it, so that user code that runs meanwhile can change no row and no setting."""
+        with self._connection.transaction(force_rollback=True):
+            self._connection.execute("SET TRANSACTION READ ONLY")
+            self._rebuilt.add_texts(batch) if self._texts else self._rebuilt.add(batch)
+            pin(self._connection)
+            with self._connection.cursor() as cursor, cursor.copy(self._query) as copy:
+                return b"".join(copied_blocks(copy, most_messages=_BATCH_LINES, most_bytes=_BATCH_BYTES))
 
 
 def batches(lines: Iterable[bytes], *, most_lines: int, most_bytes: int) -> Iterator[list[bytes]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from strongroom.database.rebuild import batches, rebuilt_rows
+from strongroom.database.rebuild import Rebuilder, batches
 from strongroom.database.session import Connection
 from strongroom.errors import IntegrityError
 from strongroom.formats.blocks import Block, cut_into_blocks, parse_line, to_line
@@ -53,12 +53,14 @@ def restore_blocks(
     if (present := read_blocks(staging, part)) is not None:
         return present
     reading = ReadingBack(part, store.chunks(part.object_key, part.version_id), staging.folder)
-    rows = (
-        reading.blocks() if part.format == "parquet" else rebuilt_rows(connection, shape, split_lines(reading.blocks()))
-    )
-    batches_of_rows = (batch.removesuffix(b"\n") for batch in rows)
+    if part.format == "parquet":
+        texts = reading.blocks()
+    else:
+        texts = Rebuilder(connection, shape).texts_of(split_lines(reading.blocks()))
     date = [column.name for column in shape.columns].index(shape.date_column)
-    cut = cut_into_blocks(batches_of_rows, date if part.ordered else None, part.end_at.isoformat())
+    cut = cut_into_blocks(
+        (some.removesuffix(b"\n") for some in texts), date if part.ordered else None, part.end_at.isoformat()
+    )
     found = [rows.block() for rows in cut]
     require_equal(part, reading.result())
     content = b"".join(map(to_line, found))
