@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.repository import REPOSITORY
 from tests.system.faults.progress import Progress
 
@@ -70,6 +72,7 @@ def run_in_two_processes(folder: Path, page: Path) -> tuple[int, str, str]:
     return done.returncode, done.stdout, page.read_text()
 
 
+@pytest.mark.exhaustive
 def test_several_processes_make_one_table_in_the_order_of_the_tests(tmp_path):
     code, said, page = run_matrix(tmp_path, fails=False)
 
@@ -88,6 +91,7 @@ def test_several_processes_make_one_table_in_the_order_of_the_tests(tmp_path):
     assert sorted(moments for _, moments in spent.values()) == [1, 5, 5, 5]
 
 
+@pytest.mark.exhaustive
 def test_a_run_that_fails_prints_the_table_and_writes_nothing(tmp_path):
     code, said, page = run_matrix(tmp_path, fails=True)
 
@@ -116,6 +120,7 @@ def test_a_line_says_what_is_under_way_and_how_much_is_left(tmp_path, monkeypatc
     assert progress.spent()["tests/test_a.py::test_one"].seconds == 50
 
 
+@pytest.mark.exhaustive
 def test_tests_that_start_stacks_run_in_one_process(tmp_path):
     """Stacks side by side would starve each other, and these tests share theirs."""
     folder = tmp_path / "tests" / "system" / "demo"
