@@ -27,7 +27,7 @@ changes, and its rows are compared with the archive key by key. `delete` deletes
 Detached partitions wait, and the DAG `retention_purge` proves them again before it drops them. This step deletes nothing.
 **Clear it** at any time. It continues where it stopped.""",
     "delete": """Deletes the part's rows in short transactions, block by block, by the range of their dates: the DELETE returns the rows, and a
-block that differs from its archived form in anything is taken back. Its rows go one by one then, each compared.
+block that differs from its archived form in any way is rolled back, and its rows are then compared and deleted one by one.
 Rows that have changed, or that other rows now refer to, stay and are listed under `evidence/`. It pauses while standbys lag or other
 sessions wait for it; the log says so. **Clear it** at any time. It continues after the last batch.""",
     "report": """Writes one summary: a report in the store, an asset event, metrics, a few lines in the log. Clears staging and

@@ -10,11 +10,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from strongroom.errors import (
-    StrongroomError,
-)
+from strongroom.errors import StrongroomError
 from strongroom.ledger.evidence import DeleteEvidence
-from strongroom.records import VerifiedPart
+from strongroom.records import DeletedPart, VerifiedPart
 from strongroom.tables.archived_rows import ArchivedKeys
 from tests.support.chain import Chain
 from tests.support.database import scalar
@@ -36,6 +34,17 @@ def keys_of(chain: Chain, part: VerifiedPart) -> list[list[str]]:
     """Keys of the archived rows, in the order in which a delete comes to them."""
     with ArchivedKeys(chain.store, chain.plan().shape, None) as archived:
         return [line.decode().split("\t")[:-1] for line in archived.of(part)]
+
+
+def sealed(chain: Chain) -> VerifiedPart:
+    """The one part of a sealed archive of all rows."""
+    [part] = chain.seal(chain.plan()).parts
+    return part
+
+
+def counts(deleted: DeletedPart) -> tuple[int, int, int, int]:
+    """Rows deleted, those of them by range, rows gone and rows changed."""
+    return deleted.deleted, deleted.by_range, deleted.gone, deleted.changed
 
 
 def evidence_of(chain: Chain, part: VerifiedPart) -> DeleteEvidence:

@@ -2,7 +2,7 @@
 
 Nothing is deleted without a verification record, and the record must agree with a sealed manifest. Rows go in short
 transactions. Whole blocks go by the range of their dates: the DELETE returns the rows' texts, and what differs from the
-archived block in anything is taken back (:mod:`strongroom.tables.delete_range`). The rows of such a block, and those of a part
+archived block in anything is rolled back (:mod:`strongroom.tables.delete_range`). The rows of such a block, and those of a part
 that has no ranges, go one by one: each is looked up by its key and compared (:mod:`strongroom.tables.delete_batch`). With a warm
 tier the same statement moves the rows there.
 
@@ -17,7 +17,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import IsolationLevel, errors, sql
@@ -36,7 +36,7 @@ from strongroom.ledger.evidence import DeleteEvidence, KeptRow, covers, detached
 from strongroom.ledger.owner import require_owner
 from strongroom.records import DeletedPart, UploadedPart, VerifiedPart, narrow
 from strongroom.settings import TableSettings
-from strongroom.tables.archived_rows import ArchivedKeys, restore_blocks
+from strongroom.tables.archived_rows import ArchivedKeys, KeysInTurn, restore_blocks
 from strongroom.tables.delete_batch import BatchDelete
 from strongroom.tables.delete_progress import DeleteProgress, PendingBatch, require_all_counted, settle
 from strongroom.tables.delete_range import BlockRange, delete_range, ranges_of
@@ -216,7 +216,7 @@ class _Deleting:
         self._rows, self._inspected, self._part, self._step = rows, inspected, part, step
         self._connection = rows.connection
         self._ranges: dict[int, BlockRange] = {}
-        self._why = _NO_RANGE
+        self._left_out, self._why = 0, _NO_RANGE  # rows before this one go one by one for that reason
         self._pace = Pace(
             rows.connection,
             step.store,
@@ -237,7 +237,7 @@ class _Deleting:
         self._connection.isolation_level = IsolationLevel.READ_COMMITTED
         self._rows.prepare()
         with _archived_keys(self._step, self._rows.table) as archived:
-            keys = _Keys(archived, self._part)
+            keys = KeysInTurn(archived, self._part)
             while progress.done_rows < self._part.rows:
                 with self._pace.turn() as most:
                     progress = progress.with_batch(self._delete(most, progress, keys))
@@ -256,7 +256,7 @@ class _Deleting:
             progress = DeleteProgress(**self._part.model_dump(), life=life)
         return progress if progress.pending is None else settle(self._connection, progress, progress.pending)
 
-    def _delete(self, most: int, progress: DeleteProgress, keys: _Keys) -> PendingBatch:
+    def _delete(self, most: int, progress: DeleteProgress, keys: KeysInTurn) -> PendingBatch:
         """Delete the next batch: blocks by range, or if that is not possible, rows one by one."""
         while blocks := self._next_blocks(progress.done_rows, most):
             try:
@@ -265,8 +265,9 @@ class _Deleting:
             except _NEWLY_REFERENCED:  # by the end of the transaction, so any of them may be the one
                 for one in blocks:
                     self._leave_out(one, _REFERENCED)
-        lines = keys.next(progress.done_rows, min(most, self._rows_without_range(progress.done_rows)))
-        batch = self._tried(progress, lambda: self._one_by_one(lines), also=_NEWLY_REFERENCED)
+        rows, why = self._rows_without_range(progress.done_rows)
+        lines = keys.next(progress.done_rows, min(most, rows))
+        batch = self._tried(progress, lambda: self._one_by_one(lines, why), also=_NEWLY_REFERENCED)
         assert batch is not None  # noqa: S101 - it has rows
         return batch
 
@@ -279,13 +280,15 @@ class _Deleting:
             place = block.behind
         return blocks
 
-    def _rows_without_range(self, first: int) -> int:
-        """How many rows from one on go one by one before the next block that may go by range."""
-        return min((place for place in self._ranges if place > first), default=self._part.rows) - first
+    def _rows_without_range(self, first: int) -> tuple[int, str]:
+        """How many rows from one on go one by one, and for which one reason."""
+        if first < self._left_out:
+            return self._left_out - first, self._why
+        return min((place for place in self._ranges if place > first), default=self._part.rows) - first, _NO_RANGE
 
     def _by_range(self, blocks: Sequence[BlockRange]) -> _Gone:
-        """Delete blocks up to the first that differs. That one, taken back, is not tried by range again."""
-        rows, self._why = 0, _NO_RANGE
+        """Delete blocks up to the first that differs. That one is rolled back, and not tried by range again."""
+        rows = 0
         for block in blocks:
             if (why := self._delete_block(block)) is not None:
                 self._leave_out(block, why)
@@ -314,11 +317,11 @@ class _Deleting:
     def _leave_out(self, block: BlockRange, why: str) -> None:
         """Try a block no more by its range. A transaction that is tried again may come to it twice."""
         self._ranges.pop(block.first, None)
-        self._why = why
+        self._left_out, self._why = block.behind, why
 
-    def _one_by_one(self, batch: list[bytes]) -> _Gone:
+    def _one_by_one(self, batch: list[bytes], why: str) -> _Gone:
         result = self._rows.delete(batch)
-        return _Gone(len(batch), result.deleted, result.detached, result.kept, self._why)
+        return _Gone(len(batch), result.deleted, result.detached, result.kept, why)
 
     def _tried(
         self, progress: DeleteProgress, delete: Callable[[], _Gone], also: tuple[type[psycopg.Error], ...] = ()
@@ -369,23 +372,6 @@ class _Deleting:
             inspect_again(inspected, self._step.settings, progress)
             self._inspected = inspected
         return str(transaction)
-
-
-class _Keys:
-    """The keys of a part's rows, read from the archive when the first of them is needed."""
-
-    def __init__(self, archived: ArchivedKeys, part: VerifiedPart) -> None:
-        self._archived, self._part = archived, part
-        self._file: IO[bytes] | None = None
-        self._place = 0
-
-    def next(self, first: int, rows: int) -> list[bytes]:
-        """The keys of some rows. A later call asks for later rows."""
-        if self._file is None:
-            self._file = self._archived.of(self._part)
-        keys = [*islice(self._file, first - self._place, first - self._place + rows)]
-        self._place = first + len(keys)
-        return keys
 
 
 def _blame_trigger(

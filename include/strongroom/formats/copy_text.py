@@ -5,7 +5,6 @@ See https://www.postgresql.org/docs/current/sql-copy.html
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Final, cast
 
@@ -19,8 +18,6 @@ NEEDED = {character: ESCAPES[character] for character in "\\\n\r\t"}
 """The escapes that the server needs when it reads. Fewer to look for, so they are used where nobody compares bytes."""
 
 _NEEDED: Final = str.maketrans(NEEDED)
-_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
-_MEANT = {escape[1:].encode(): character.encode() for character, escape in ESCAPES.items()}
 
 
 def copy_rows(columns: Iterable[Iterable[str]]) -> bytes:
@@ -51,10 +48,3 @@ def escape_all(values: Sequence[str | None]) -> Sequence[str]:
     if None in values:
         return [NULL if value is None else value for value in values]
     return cast("Sequence[str]", values)
-
-
-def unescape(value: bytes) -> bytes:
-    """A field that the server wrote and that is not NULL, without its escapes."""
-    if value.count(b"\\") == 2 * value.count(b"\\\\"):  # nothing but backslashes is escaped
-        return value.replace(b"\\\\", b"\\")
-    return _ESCAPED.sub(lambda found: _MEANT.get(found[1], found[1]), value)

@@ -41,7 +41,7 @@ class Moments:
 
     def __init__(self, writers: Writers, monkeypatch: pytest.MonkeyPatch) -> None:
         self._writers = writers
-        self.taken_back: list[Window] = []
+        self.rolled_back: list[Window] = []
         monkeypatch.setattr(delete, "delete_range", self._noting(delete.delete_range))
         for owner, name, may_stay_open in (
             (delete_range, "due_rows", True),  # before the DELETE of a block
@@ -63,10 +63,10 @@ class Moments:
             try:
                 equal = real(*given)
             except psycopg.IntegrityError:
-                self.taken_back.append(given[-1].window)
+                self.rolled_back.append(given[-1].window)
                 raise
             if not equal:
-                self.taken_back.append(given[-1].window)
+                self.rolled_back.append(given[-1].window)
             return equal
 
         return noting
@@ -138,8 +138,8 @@ def delete_among(
             results.append(delete_to_the_end(chain, part))
     writers.end()
     dates = writers.account.dates
-    undisturbed = [one for one in moments.taken_back if not any(one.start <= date < one.end for date in dates)]
-    assert undisturbed == [], "blocks were taken back that no writer came near"
+    undisturbed = [one for one in moments.rolled_back if not any(one.start <= date < one.end for date in dates)]
+    assert undisturbed == [], "blocks were rolled back that no writer came near"
     return results
 
 
