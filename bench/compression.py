@@ -26,7 +26,7 @@ from rich.table import Table
 
 from bench.goals import machine, say
 from strongroom.calendar import Frequency, Partition, Term, newest_due
-from strongroom.formats.codecs import BLOCK_BYTES, Codec, compress_stream, decompress
+from strongroom.formats.codecs import BLOCK_BYTES, Codec, blocks, compress_stream, decompress
 from strongroom.settings import load_settings
 from strongroom_local.demo import sample
 from strongroom_local.servers.postgres import PostgresServer
@@ -129,8 +129,8 @@ def _lines(name: str, month: Partition, postgres: PostgresServer, store: ObjectS
     settings = settings.model_copy(update={"staging": str(folder / "staging"), "store": place})
     chain = Chain(postgres.conninfo(), store.client("admin"), settings, month.key, now=datetime.now(timezone.utc))
     part = chain.extract(chain.plan().parts[0])
-    with chain.staging(part.archive_id).original(part.number).open("rb") as handle:
-        return handle.readlines()
+    with chain.staging(part.archive_id).extracted(part.number, "zstd", "jsonl").open("rb") as handle:
+        return b"".join(decompress("zstd", blocks(handle), on_chunk=len)).splitlines(keepends=True)
 
 
 def every_way(learnt: Sequence[bytes]) -> Iterator[Way]:
@@ -152,7 +152,9 @@ def _plain(codec: Codec) -> Way:
     def unpacked(body: bytes) -> Iterator[bytes]:
         return decompress(codec.type, iter([body]), on_chunk=len)
 
-    return Way(f"{codec.type} {codec.level}", lambda source, target: compress_stream(codec, source, target), unpacked)
+    return Way(
+        f"{codec.type} {codec.level}", lambda source, target: compress_stream(codec, blocks(source), target), unpacked
+    )
 
 
 def _zstd(words: str, level: int, dictionary: Any = None, **parameters: int | bool) -> Way:

@@ -165,9 +165,21 @@ class PlannedPart(Record):
 PartFormat = Literal["jsonl", "parquet"]
 """What a part's rows are written as."""
 
+CompressionType = Literal["zstd", "gzip", "none"]
+"""What a part is compressed with."""
+
+
+class Packed(Record):
+    """A compressed file, as it was written."""
+
+    compression_type: CompressionType
+    compression_level: int | None
+    size_bytes: int = Field(ge=0)
+    sha256: Sha256
+
 
 class ExtractedPart(PlannedPart):
-    """A part whose rows lie in staging as JSON lines or as parquet, and beside them their blocks."""
+    """A part whose rows lie in staging as compressed JSON lines or as parquet, and beside them their blocks."""
 
     format: PartFormat = "jsonl"
     rows: int = Field(ge=0)
@@ -176,7 +188,9 @@ class ExtractedPart(PlannedPart):
         description="Of the JSON lines; of parquet, of the canonical texts (in version 2: of its rows as JSON lines).",
     )
     original_sha256: Sha256 = Field(description="Of the same.")
-    packed_sha256: Sha256 | None = Field(default=None, description="Of a parquet file, as it was written.")
+    packed: Packed | None = Field(
+        default=None, description="Of the file in staging. None if the record was made of a manifest."
+    )
     blocks_sha256: Sha256 | None = Field(
         description="Of the list of its blocks, one line each. None in archives of versions 1 and 2."
     )
@@ -187,7 +201,7 @@ class ExtractedPart(PlannedPart):
 class CompressedPart(ExtractedPart):
     """A part whose compressed form lies in staging."""
 
-    compression_type: Literal["zstd", "gzip", "none"]
+    compression_type: CompressionType
     compression_level: int | None
     compressed_size_bytes: int = Field(ge=0)
     compressed_sha256: Sha256 = Field(description="Of the compressed file, as it was written.")
@@ -199,7 +213,7 @@ class CompressedPart(ExtractedPart):
 
 
 class ChecksummedPart(CompressedPart):
-    """A part whose compressed form was decompressed again and gave the original bytes."""
+    """A part whose compressed file in staging was read again, and is as it was written."""
 
     sha256: Sha256
 
@@ -225,6 +239,11 @@ PartKind = TypeVar("PartKind", bound=PlannedPart)
 def narrow(record: PlannedPart, kind: type[PartKind]) -> PartKind:
     """The record of an earlier step, taken out of that of a later one."""
     return kind.model_validate(record.model_dump(include=set(kind.model_fields)))
+
+
+def upload_of(part: UploadedPart) -> dict[str, Any]:
+    """What tells one uploaded part from any other: neither what was planned, nor what only staging knew."""
+    return part.model_dump(include=set(UploadedPart.model_fields) - {"expected_rows", "packed"})
 
 
 class Claim(Record):

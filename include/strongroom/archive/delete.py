@@ -34,7 +34,7 @@ from strongroom.ledger.claims import running_clock
 from strongroom.ledger.deletable import DeletingStep, require_deletable, require_sealed
 from strongroom.ledger.evidence import DeleteEvidence, KeptRow, covers, detached_windows, parse_evidence
 from strongroom.ledger.owner import require_owner
-from strongroom.records import DeletedPart, UploadedPart, VerifiedPart, narrow
+from strongroom.records import DeletedPart, VerifiedPart, upload_of
 from strongroom.settings import TableSettings
 from strongroom.tables.archived_rows import ArchivedKeys, KeysInTurn, restore_blocks
 from strongroom.tables.delete_batch import BatchDelete
@@ -247,11 +247,7 @@ class _Deleting:
     def _earlier_progress(self) -> DeleteProgress:
         """How far an earlier try has come, its last batch included if it was committed."""
         progress, life = self._step.staging.load(DeleteProgress, self._part.number), read_life(self._connection)
-        if (
-            progress is None
-            or progress.life != life
-            or narrow(progress, UploadedPart) != narrow(self._part, UploadedPart)
-        ):
+        if progress is None or progress.life != life or upload_of(progress) != upload_of(self._part):
             # Staging may outlive the archive or the database; one that was restored or made anew can hold the same rows.
             progress = DeleteProgress(**self._part.model_dump(), life=life)
         return progress if progress.pending is None else settle(self._connection, progress, progress.pending)

@@ -19,6 +19,7 @@ from strongroom.database.rows import row_columns, rows_of_part
 from strongroom.database.session import Connection
 from strongroom.errors import UnarchivableError
 from strongroom.formats.blocks import cut_into_blocks
+from strongroom.formats.codecs import codec_as_read
 from strongroom.records import ExtractedPart, PlannedPart
 from strongroom.settings import TableSettings
 from strongroom.settings.time_budget import require_time
@@ -63,13 +64,14 @@ def _extract(
 
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     connection.read_only = True
-    original = staging.original(part.number, settings.format)
+    codec = codec_as_read(settings)
+    extracted = staging.extracted(part.number, codec.type, settings.format)
     with connection.transaction():
         table = inspect_unchanged(connection, settings, part)
         rows = _extract_query(table, part)
         with (
-            staging.writing(original, staging.blocks(part.number)) as [handle, blocks],
-            part_files(table.shape, settings, handle, blocks) as written,
+            staging.writing(extracted, staging.blocks(part.number)) as [handle, blocks],
+            part_files(table.shape, settings.format, codec, handle, blocks) as written,
         ):
             batches = _batches(connection, rows, settings.qualified_name)
             for block in cut_into_blocks(
@@ -80,7 +82,7 @@ def _extract(
     return ExtractedPart(
         **part.model_dump(),
         format=settings.format,
-        packed_sha256=written.packed_sha256,
+        packed=written.packed,
         rows=written.rows,
         original_size_bytes=written.size_bytes,
         original_sha256=written.original_sha256.hexdigest(),

@@ -243,8 +243,8 @@ def _exclusions(connection: Connection, table: InspectedTable, window: Window) -
 def _check_room(settings: TableSettings, archive: ArchiveId, cut: Cut) -> None:
     """Refuse parts that staging cannot hold.
 
-    A shared folder holds the originals of the parts that run side by side, and their compressed forms, at worst half as
-    large. Beside staging on S3, a machine's own folder holds one part for each step that runs on it.
+    A shared folder holds two compressed forms of each of the parts that run side by side, at worst half as large as its lines.
+    Beside staging on S3, a machine's own folder holds one part for each step that runs on it.
     """
     folder, name = settings.working_folder
     shared = name == "staging"
@@ -253,7 +253,7 @@ def _check_room(settings: TableSettings, archive: ArchiveId, cut: Cut) -> None:
         raise _too_large(settings, archive, int(largest_part * cut.line_bytes))
     free = free_bytes(folder, name)
     at_once = min(settings.max_parallel_parts, math.ceil(cut.rows / largest_part)) if shared else 1
-    needed = int(largest_part * cut.line_bytes * at_once * 1.5)
+    needed = int(largest_part * cut.line_bytes * at_once)
     if needed > free:
         lower = "`part_rows` or `max_parallel_parts`" if shared else "`part_rows`"
         raise StagingError(

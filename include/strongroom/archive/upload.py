@@ -23,7 +23,7 @@ def upload_part(staging: Staging, store: Store, part: ChecksummedPart) -> Upload
     finished = staging.finished(UploadedPart, part)
     if finished is not None:
         return finished
-    written = staging.compressed(part.number, part.compression_type, part.format)
+    written = staging.compressed(part)
     path = staging.fetch(written, part.sha256)
     if path is None:
         raise IntegrityError(f"{written} is gone", hint="No row was deleted. Clear 'plan' and the tasks after it.")

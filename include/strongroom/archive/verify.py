@@ -8,16 +8,14 @@ them if a type is not PostgreSQL's own.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from itertools import islice
 
 from strongroom.database.rebuild import Rebuilder
 from strongroom.database.session import Connection
 from strongroom.errors import IntegrityError
 from strongroom.formats.blocks import Block, digest
-from strongroom.formats.line_reader import split_lines
-from strongroom.formats.reading_back import ReadingBack, require_equal
+from strongroom.formats.reading_back import ReadingBack, RowStream, require_equal
 from strongroom.records import TableShape, UploadedPart, VerifiedPart, narrow
 from strongroom.storage.staging import Staging
 from strongroom.storage.store import Store
@@ -53,23 +51,21 @@ def verify_part(
     wanted = _spread(blocks or [], part.rows if every else int(proof_rows))
     reading = ReadingBack(part, store.chunks(part.object_key, part.version_id), staging.folder)
     rebuilder = Rebuilder(connection, shape, texts=part.format == "parquet")
-    rows, proved = split_lines(reading.blocks()), 0
+    rows, proved = RowStream(reading.blocks()), 0
     for number, block in enumerate(blocks or []):
-        of_block: Iterator[bytes] = islice(rows, block.rows)
+        if part.format != "parquet" and number not in wanted:
+            rows.skip(block.rows)
+            continue
+        of_block = rows.take(block.rows)
         if part.format == "parquet":  # these are texts, which are compared as they are
-            texts = [*of_block]
-            _require_equal(part, number, block, texts)
-            of_block = iter(texts)
+            _require_equal(part, number, block, of_block)
         if number in wanted:
-            _require_equal(part, number, block, b"".join(rebuilder.texts_of(of_block)).splitlines())
+            _require_equal(part, number, block, b"".join(rebuilder.texts_of(of_block)).split(b"\n")[:-1])
             proved += block.rows
-        for _ in of_block:
-            pass
-    for _ in rows:
-        pass
+    rows.skip(part.rows)
     require_equal(part, reading.result())
     # The compressed file is no longer needed; from here on the store's version is the only one.
-    staging.discard(staging.compressed(part.number, part.compression_type, part.format))
+    staging.discard(staging.compressed(part))
     return VerifiedPart(**narrow(part, UploadedPart).model_dump(), verified_at=now, proved_rows=proved)
 
 

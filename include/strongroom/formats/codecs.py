@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import logging
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import IO, Any, Literal
+from typing import IO, Any, Protocol
 
 from strongroom.errors import ConfigurationError, IntegrityError
-from strongroom.settings import Compression
+from strongroom.records import CompressionType
+from strongroom.settings import Compression, TableSettings
 
 zstandard: Any
 try:
@@ -21,8 +24,6 @@ except ImportError:  # a machine whose zstandard wheel is missing or broken; cho
     zstandard = None
 
 BLOCK_BYTES = 1 << 20
-
-CompressionType = Literal["zstd", "gzip", "none"]
 
 _logger = logging.getLogger(__name__)
 
@@ -54,20 +55,71 @@ def choose_codec(wanted: Compression) -> Codec:
     return Codec("gzip", fallback.effective_level)
 
 
-def compress_stream(codec: Codec, source: IO[bytes], target: IO[bytes]) -> None:
-    """Compress all of one stream into another. The same input and codec give the same bytes."""
+class Writable(Protocol):
+    """What takes bytes in turn."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take some bytes."""
+
+
+class Summed:
+    """Passes bytes on to a file, and keeps their sum and their number."""
+
+    def __init__(self, handle: Writable) -> None:
+        self._handle = handle
+        self._sum = hashlib.sha256()
+        self.size_bytes = 0
+
+    def write(self, data: bytes, /) -> int:
+        """Take some bytes; returns their number, as files do."""
+        self._sum.update(data)
+        self._handle.write(data)
+        self.size_bytes += len(data)
+        return len(data)
+
+    @property
+    def sha256(self) -> str:
+        """Of all bytes so far."""
+        return self._sum.hexdigest()
+
+
+def codec_as_read(settings: TableSettings) -> Codec:
+    """What rows are compressed with while they are read.
+
+    The pages of parquet are compressed as the settings say. JSON lines are compressed with zstd's fastest level, so that
+    the server need not wait; or not at all, if the settings say so or zstd cannot be loaded.
+    """
+    wanted = settings.compression
+    if settings.format == "parquet":
+        return Codec(wanted.type, wanted.effective_level)
+    return Codec("none", None) if wanted.type == "none" or zstandard is None else Codec("zstd", 1)
+
+
+@contextmanager
+def compressing(codec: Codec, target: Writable) -> Iterator[Writable]:
+    """Compress what is written in the block. The same input and codec give the same bytes.
+
+    If the block ends with an error, the stream has no end.
+    """
     if codec.type == "zstd":
         # With the frame's own checksum, `zstd -t` finds damage without our sums.
         compressor = zstandard.ZstdCompressor(level=codec.level or 3, write_checksum=True)
-        compressor.copy_stream(source, target, read_size=BLOCK_BYTES, write_size=BLOCK_BYTES)
+        writer = compressor.stream_writer(target, write_size=BLOCK_BYTES, closefd=False)
+        yield writer
+        writer.flush(zstandard.FLUSH_FRAME)
     elif codec.type == "gzip":
         level = 6 if codec.level is None else codec.level
-        with gzip.GzipFile(filename="", mode="wb", compresslevel=level, fileobj=target, mtime=0) as packed:
-            for block in blocks(source):
-                packed.write(block)
+        with gzip.GzipFile(filename="", mode="wb", compresslevel=level, fileobj=target, mtime=0) as packed:  # type: ignore[call-overload]
+            yield packed
     else:
-        for block in blocks(source):
-            target.write(block)
+        yield target
+
+
+def compress_stream(codec: Codec, source: Iterable[bytes], target: Writable) -> None:
+    """Compress all blocks of a stream into a file."""
+    with compressing(codec, target) as packed:
+        for block in source:
+            packed.write(block)
 
 
 def blocks(source: IO[bytes]) -> Iterator[bytes]:

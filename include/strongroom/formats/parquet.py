@@ -10,7 +10,6 @@ and read in batches. Its footer is at the end, so reading it needs a file, not a
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +22,7 @@ from pyarrow import parquet as pq
 
 from strongroom.errors import IntegrityError
 from strongroom.formats.arrow import pa, pc
-from strongroom.formats.codecs import Codec
+from strongroom.formats.codecs import Codec, Summed
 from strongroom.formats.line_writer import LineWriter
 from strongroom.formats.row_texts import Texts, copy_rows
 from strongroom.records import Column, TableShape, shape_sha256
@@ -82,7 +81,7 @@ class PartWriter:
     def __init__(self, shape: TableShape, handle: IO[bytes], codec: Codec) -> None:
         self._columns = shape.columns
         self._kinds = [_kind(column) for column in shape.columns]
-        self._target = _Summed(handle)
+        self._target = _Target(handle)
         self._schema = _schema(shape)
         self._batches: list[Any] = []
         self._rows = self._size_bytes = 0
@@ -127,9 +126,9 @@ class PartWriter:
             self._flush()
 
     @property
-    def sha256(self) -> str:
-        """Of the whole file, once the block has ended."""
-        return self._target.sha256.hexdigest()
+    def written(self) -> Summed:
+        """Sum and size of the whole file, once the block has ended."""
+        return self._target
 
     def _flush(self) -> None:
         self._writer.write_table(pa.Table.from_batches(self._batches), row_group_size=self._rows)
@@ -185,20 +184,6 @@ def _batches(file: Any) -> Iterator[Any]:
         for batch in file.iter_batches(READ_ROWS, row_groups=[number], use_threads=False):
             rows = max(1, batch.num_rows * READ_BYTES // max(1, batch.nbytes))
             yield from (batch.slice(first, rows) for first in range(0, batch.num_rows, rows))
-
-
-def codec_of(handle: IO[bytes]) -> Codec:
-    """What a part's pages are compressed with.
-
-    Raises:
-        IntegrityError: It is no part, or damaged.
-    """
-    try:
-        with pq.ParquetFile(handle) as file:
-            written = json.loads(file.metadata.metadata[_COMPRESSION])
-            return Codec(written["type"], written["level"])
-    except _UNSOUND as error:
-        raise _damaged(type(error).__name__) from None
 
 
 def exact_name(columns: Sequence[Column]) -> str:
@@ -344,23 +329,16 @@ def _float(text: str, digits: int) -> str:
 _NO_NUMBERS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
-class _Summed:
-    """A file that is hashed while it is written front to back. After its end, writing does nothing."""
+class _Target(Summed):
+    """The file, as Arrow wants it. After its end, writing does nothing."""
 
     closed = ended = False
 
-    def __init__(self, handle: IO[bytes]) -> None:
-        self._handle = handle
-        self.sha256 = hashlib.sha256()
-
-    def write(self, data: Any) -> int:
-        if self.ended:
-            return len(data)
-        self.sha256.update(data)
-        return self._handle.write(data)
+    def write(self, data: Any, /) -> int:
+        return len(data) if self.ended else super().write(data)
 
     def flush(self) -> None:
-        self._handle.flush()
+        """The opener flushes the handle."""
 
     def close(self) -> None:
         """The opener closes the handle."""

@@ -8,25 +8,34 @@ from contextlib import contextmanager
 from typing import IO
 
 from strongroom.formats.blocks import CutRows, to_line
-from strongroom.formats.codecs import Codec
+from strongroom.formats.codecs import Codec, Summed, Writable, compressing
 from strongroom.formats.line_writer import LineWriter
 from strongroom.formats.parquet import PartWriter
 from strongroom.formats.row_texts import read_copy
-from strongroom.records import TableShape
-from strongroom.settings import TableSettings
+from strongroom.records import Packed, PartFormat, TableShape
 
 
 @contextmanager
-def part_files(shape: TableShape, settings: TableSettings, rows: IO[bytes], blocks: IO[bytes]) -> Iterator[PartFiles]:
+def part_files(
+    shape: TableShape, format: PartFormat, codec: Codec, rows: IO[bytes], blocks: IO[bytes]
+) -> Iterator[PartFiles]:
     """Write a part's rows into two files; their sums are complete when the block ends."""
-    if settings.format != "parquet":
-        yield PartFiles(shape, rows, blocks)
-        return
-    codec = Codec(settings.compression.type, settings.compression.effective_level)
-    with PartWriter(shape, rows, codec) as parquet:
-        written = PartFiles(shape, parquet, blocks)
-        yield written
-    written.packed_sha256 = parquet.sha256
+    if format == "parquet":
+        with PartWriter(shape, rows, codec) as parquet:
+            written = PartFiles(shape, parquet, blocks)
+            yield written
+        summed = parquet.written
+    else:
+        summed = Summed(rows)
+        with compressing(codec, summed) as lines:
+            written = PartFiles(shape, lines, blocks)
+            yield written
+    written.packed = Packed(
+        compression_type=codec.type,
+        compression_level=codec.level,
+        size_bytes=summed.size_bytes,
+        sha256=summed.sha256,
+    )
 
 
 class PartFiles:
@@ -35,12 +44,12 @@ class PartFiles:
     Of parquet the canonical texts are hashed: reading the file must give the same texts.
     """
 
-    def __init__(self, shape: TableShape, rows: IO[bytes] | PartWriter, blocks: IO[bytes]) -> None:
+    def __init__(self, shape: TableShape, rows: Writable | PartWriter, blocks: IO[bytes]) -> None:
         self._width = len(shape.columns)
         self._write_json = LineWriter(shape)
         self._rows, self._blocks = rows, blocks
         self.original_sha256, self.blocks_sha256 = hashlib.sha256(), hashlib.sha256()
-        self.packed_sha256: str | None = None
+        self.packed: Packed | None = None
         self.rows = 0
         self.size_bytes = 0
 

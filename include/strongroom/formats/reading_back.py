@@ -89,7 +89,7 @@ class ReadingBack:
             self._original_size_bytes += len(block)
             self._lines += block.count(b"\n")
             if self._original_size_bytes > self._part.original_size_bytes:
-                raise _unequal(self._part, "original size", self._part.original_size_bytes, "more")
+                raise unequal(self._part, "original size", self._part.original_size_bytes, "more")
             yield block
 
     def result(self) -> ReadBack:
@@ -108,9 +108,9 @@ class ReadingBack:
     def _parquet(self) -> Iterator[bytes]:
         with kept_aside(self._seen(), self._scratch) as copy:
             if self._size_bytes != self._part.compressed_size_bytes:
-                raise _unequal(self._part, "compressed size", self._part.compressed_size_bytes, self._size_bytes)
-            if self._sha256.hexdigest() != self._part.packed_sha256:
-                raise _unequal(self._part, "SHA-256", self._part.packed_sha256, self._sha256.hexdigest())
+                raise unequal(self._part, "compressed size", self._part.compressed_size_bytes, self._size_bytes)
+            if self._sha256.hexdigest() != self._part.compressed_sha256:
+                raise unequal(self._part, "SHA-256", self._part.compressed_sha256, self._sha256.hexdigest())
             yield from _parquet_content(copy, self._part)
 
     def _seen(self) -> Iterator[bytes]:
@@ -122,7 +122,35 @@ class ReadingBack:
         self._sha256.update(chunk)
         self._size_bytes += len(chunk)
         if self._size_bytes > self._part.compressed_size_bytes:
-            raise _unequal(self._part, "compressed size", self._part.compressed_size_bytes, "more")
+            raise unequal(self._part, "compressed size", self._part.compressed_size_bytes, "more")
+
+
+class RowStream:
+    """Rows of a stream of blocks, some at a time. Rows that nobody wants are counted, and not made into objects."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+        self._rest = b""  # of the last block: it begins where a row does
+
+    def take(self, rows: int) -> list[bytes]:
+        """The next rows, without their newlines; fewer at the end of the stream."""
+        pieces = [self._rest]
+        missing = rows - self._rest.count(b"\n")
+        while missing > 0 and (block := next(self._blocks, b"")):
+            pieces.append(block)
+            missing -= block.count(b"\n")
+        *taken, self._rest = b"".join(pieces).split(b"\n", rows)
+        return taken
+
+    def skip(self, rows: int) -> None:
+        """Pass the next rows over, or what is left of the stream."""
+        block = self._rest
+        while (found := block.count(b"\n")) < rows:
+            rows -= found
+            block = next(self._blocks, b"")
+            if not block:
+                break
+        self._rest = block.split(b"\n", rows)[-1]
 
 
 def _parquet_content(handle: IO[bytes], part: CompressedPart) -> Iterator[bytes]:
@@ -154,14 +182,15 @@ def require_equal(part: CompressedPart, found: ReadBack) -> None:
         ("number of rows", part.rows, found.lines),
     ):
         if expected != actual:
-            raise _unequal(part, what, expected, actual)
+            raise unequal(part, what, expected, actual)
     sums = [part.compressed_sha256, part.sha256] if isinstance(part, ChecksummedPart) else [part.compressed_sha256]
     for expected in sums:
         if expected != found.sha256:
-            raise _unequal(part, "SHA-256", expected, found.sha256)
+            raise unequal(part, "SHA-256", expected, found.sha256)
 
 
-def _unequal(part: CompressedPart, what: str, expected: object, found: object) -> IntegrityError:
+def unequal(part: CompressedPart, what: str, expected: object, found: object) -> IntegrityError:
+    """The error for a part that is not what its record says."""
     return IntegrityError(
         f"{what} of {part.archive_id} part {part.number} does not match",
         expected=expected,

@@ -137,7 +137,6 @@ class Manifest(Record):
             rows=part.record_count,
             original_size_bytes=part.original_size,
             original_sha256=part.original_sha256,
-            packed_sha256=part.sha256 if self.format == "parquet" else None,
             compressed_sha256=part.sha256,
             blocks_sha256=part.blocks_sha256,
             ordered=part.ordered,

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from strongroom.errors import IntegrityError
 from strongroom.ledger.manifest_record import Manifest, faults_of
 from strongroom.object_keys import ArchiveId, manifest_archive_id, manifest_prefix
-from strongroom.records import PlannedPart, VerifiedPart
+from strongroom.records import PlannedPart, VerifiedPart, upload_of
 from strongroom.storage.store import Store
 from strongroom.storage.versions import StoredVersion, by_key, is_there
 
@@ -235,8 +235,7 @@ def require_part_of(manifest: Manifest, part: VerifiedPart) -> None:
         IntegrityError: Object, version, sums or counts differ.
     """
     sealed = manifest.verified_part(part.number) if part.number < len(manifest.parts) else None
-    volatile = {"verified_at", "proved_rows", "expected_rows"}
-    if sealed is None or sealed.model_dump(exclude=volatile) != part.model_dump(exclude=volatile):
+    if sealed is None or upload_of(sealed) != upload_of(part):
         raise IntegrityError(
             f"the verification record of {part.archive_id} part {part.number} does not agree with its manifest",
             expected="no such part"

@@ -20,7 +20,7 @@ def download_part(store: Store, staging: Staging, part: VerifiedPart) -> Path:
     Raises:
         IntegrityError: The object is gone, or is not what was archived.
     """
-    path = staging.compressed(part.number, part.compression_type, part.format)
+    path = staging.compressed(part)
     with staging.writing(path) as [handle]:
 
         def written() -> Iterator[bytes]:

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING
 
 from strongroom.errors import IntegrityError, StagingError
 from strongroom.object_keys import part_file, part_name
-from strongroom.records import PartKind, PlannedPart, Sha256, narrow, parse_record
+from strongroom.records import CompressedPart, PartKind, PlannedPart, Sha256, narrow, parse_record
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -46,13 +46,22 @@ class Staging(ABC):
     def local(self) -> Staging:
         """For files that no other step needs; they may disappear when this step ends."""
 
-    def original(self, number: int, format: str = "jsonl") -> Path:
-        """What extract_to_staging wrote for one part: its JSON lines or its parquet file."""
-        return self.folder / part_file(number, "none", format)
+    def extracted(self, number: int, compression_type: str, format: str) -> Path:
+        """What extract_to_staging writes for one part: its JSON lines, compressed quickly, or its parquet file."""
+        if format == "parquet":
+            return self.of_store(number, compression_type, format)
+        return self.folder / f"{part_name(number)}.lines{'.zst' if compression_type == 'zstd' else ''}"
 
-    def compressed(self, number: int, compression_type: str, format: str = "jsonl") -> Path:
-        """Compressed JSON lines of one part; the original itself if compression is off or the part is parquet."""
+    def of_store(self, number: int, compression_type: str, format: str) -> Path:
+        """One part under its name in the store."""
         return self.folder / part_file(number, compression_type, format)
+
+    def compressed(self, part: CompressedPart) -> Path:
+        """A compressed part: what extract_to_staging wrote if that goes to the store as it is."""
+        packed = part.packed
+        if packed is not None and packed.sha256 == part.compressed_sha256:
+            return self.extracted(part.number, packed.compression_type, part.format)
+        return self.of_store(part.number, part.compression_type, part.format)
 
     def blocks(self, number: int) -> Path:
         """The blocks of one part, one line each: :mod:`strongroom.formats.blocks`."""

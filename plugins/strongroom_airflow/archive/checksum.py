@@ -9,9 +9,9 @@ from strongroom_airflow.archive.run import ArchiveRun
 
 
 class ChecksumOperator(PartOperator):
-    """Compute the checksum of a part's compressed file, and check that it decompresses to the extracted bytes."""
+    """Compute the checksum of a part's compressed file, and check that it is as it was written."""
 
-    takes, makes, done = CompressedPart, ChecksummedPart, "Computed the checksum, and decompressed to the same bytes"
+    takes, makes, done = CompressedPart, ChecksummedPart, "Read again, and computed the checksum"
 
     def work(self, run: ArchiveRun, part: CompressedPart) -> ChecksummedPart:
         with run.staging(part.archive_id) as staging:

@@ -10,7 +10,7 @@ from strongroom_airflow.archive.run import ArchiveRun
 
 
 class CompressOperator(PartOperator):
-    """Compress a part's JSON lines. Parquet files are compressed already."""
+    """Compress a part's JSON lines as the settings say. A file that is compressed so already is passed on."""
 
     takes, makes, done = ExtractedPart, CompressedPart, "Compressed"
 

@@ -24,7 +24,7 @@ def chain(source, object_store, bucket, tmp_path) -> Chain:
 
 
 FULL_AT = {
-    "part-00000.jsonl.partial": "extract_to_staging",
+    "part-00000.lines.zst.partial": "extract_to_staging",
     "part-00000.blocks.partial": "extract_to_staging",
     "part-00000.extracted.json.partial": "extract_to_staging",
     "part-00000.jsonl.zst.partial": "compress",
@@ -61,7 +61,7 @@ def test_a_file_that_may_not_grow_further(chain):
     """The limit of a user's file size or quota says the same."""
     plan = chain.plan()
 
-    with largest_file(size_bytes=20_000):
+    with largest_file(size_bytes=2000):
         text = told(lambda: delete_all(chain, plan))
 
     assert text.startswith("StagingError: staging has no room left to write ")

@@ -22,7 +22,7 @@ EVERY_CODEC = [Codec("zstd", 3), Codec("zstd", 1), Codec("gzip", 6), Codec("none
 
 def compressed(codec: Codec, content: bytes) -> bytes:
     target = io.BytesIO()
-    compress_stream(codec, io.BytesIO(content), target)
+    compress_stream(codec, [content], target)
     return target.getvalue()
 
 
@@ -39,10 +39,13 @@ def test_what_goes_in_comes_out(codec, content, chunk_bytes):
 
 @pytest.mark.parametrize("codec", EVERY_CODEC, ids=str)
 def test_the_same_input_gives_the_same_bytes(codec):
-    """An upload that is repeated after a crash must meet its own bytes in the store."""
+    """However it is cut: an upload that is repeated after a crash must meet its own bytes in the store."""
     content = b'{"id": 1}\n' * 5000
 
-    assert compressed(codec, content) == compressed(codec, content)
+    target = io.BytesIO()
+    compress_stream(codec, (content[first : first + 999] for first in range(0, len(content), 999)), target)
+
+    assert target.getvalue() == compressed(codec, content)
 
 
 @pytest.mark.parametrize("codec", EVERY_CODEC[:3], ids=str)

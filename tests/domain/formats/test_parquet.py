@@ -22,7 +22,7 @@ from strongroom.errors import IntegrityError
 from strongroom.formats import parquet as parquet_module
 from strongroom.formats.codecs import Codec
 from strongroom.formats.line_writer import LineWriter
-from strongroom.formats.parquet import PartWriter, codec_of, parquet_lines
+from strongroom.formats.parquet import PartWriter, parquet_lines
 from strongroom.records import Column, TableShape, shape_sha256
 
 ZSTD = Codec("zstd", 3)
@@ -216,8 +216,9 @@ def test_large_rows_are_read_a_few_at_a_time(monkeypatch):
 def test_pages_are_compressed_as_the_file_says(codec):
     body = written(a_shape("text"), [["x" * 1000]], codec=codec)
 
-    assert codec_of(io.BytesIO(body)) == codec
-    page = pq.ParquetFile(io.BytesIO(body)).metadata.row_group(0).column(0)
+    file = pq.ParquetFile(io.BytesIO(body))
+    assert json.loads(file.metadata.metadata[b"strongroom.compression"]) == {"type": codec.type, "level": codec.level}
+    page = file.metadata.row_group(0).column(0)
     assert page.compression == {"zstd": "ZSTD", "gzip": "GZIP", "none": "UNCOMPRESSED"}[codec.type]
 
 
@@ -274,7 +275,7 @@ def test_the_sum_of_the_file_is_taken_while_it_is_written():
     with PartWriter(a_shape("text"), target, ZSTD) as writer:
         writer.add([pa.array(["x"])])
 
-    assert writer.sha256 == hashlib.sha256(target.getvalue()).hexdigest()
+    assert writer.written.sha256 == hashlib.sha256(target.getvalue()).hexdigest()
 
 
 @pytest.mark.parametrize(

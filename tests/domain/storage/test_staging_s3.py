@@ -106,7 +106,12 @@ def test_a_step_leaves_in_staging_what_the_steps_behind_it_need_and_no_more(chai
     chain.delete(sealed.parts[0])
     look()
 
-    assert files[:4] == [["blocks", "jsonl"], ["blocks", "jsonl", "jsonl.zst"], ["blocks", "jsonl.zst"], ["blocks"]]
+    assert files[:4] == [
+        ["blocks", "lines.zst"],
+        ["blocks", "jsonl.zst", "lines.zst"],
+        ["blocks", "jsonl.zst"],
+        ["blocks"],
+    ]
     assert "blocks" not in files[4]
 
 
@@ -161,7 +166,7 @@ def test_two_tries_of_an_extraction_never_mix_their_files(chain):
         with chain.source() as connection, pytest.raises(StagingError, match="another process is writing"):
             extract_part(connection, zombie, chain.settings, part, now=chain.now)
 
-    assert len({key for key in staged(chain) if "part-00000.jsonl/" in key}) == 2, "the two wrote different lines"
+    assert len({key for key in staged(chain) if "part-00000.lines.zst/" in key}) == 2, "the two wrote different lines"
     assert chain.extract(part) == record
     summed = chain.checksum(chain.compress(record))
     assert (summed.original_sha256, summed.rows) == (record.original_sha256, part.expected_rows)
@@ -210,7 +215,7 @@ def test_an_answer_that_was_lost_is_no_other_try(chain, monkeypatch):
 
 
 DAMAGED = {
-    "lines": ("extract", "part-00000.jsonl/", "jsonl"),
+    "lines": ("extract", "part-00000.lines.zst/", "jsonl"),
     "the compressed file": ("compress", "part-00000.jsonl.zst/", "jsonl"),
     "the parquet file": ("extract", "part-00000.parquet/", "parquet"),
     "the list of blocks": ("upload", "part-00000.blocks/", "jsonl"),
@@ -292,12 +297,12 @@ def test_a_step_that_fails_leaves_nothing_on_its_machine(chain):
 def test_what_a_killed_step_left_on_a_machine_goes_with_the_next_step_there(tmp_path):
     """And not what belongs to a step that is still at work."""
     alive = Scratch(tmp_path)
-    (alive.staging.folder / "part-00000.jsonl").write_bytes(b"of a living step")
+    (alive.staging.folder / "part-00000.lines.zst").write_bytes(b"of a living step")
     reading, writing = os.pipe()
     killed = os.fork()
     if killed == 0:
         folder = Scratch(tmp_path).staging.folder
-        (folder / "part-00000.jsonl").write_bytes(b"of a killed step")
+        (folder / "part-00000.lines.zst").write_bytes(b"of a killed step")
         os.write(writing, str(folder).encode())
         signal.pause()
     dead = Path(os.read(reading, 1000).decode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -18,6 +19,7 @@ from strongroom.errors import StoreError, StrongroomError
 from strongroom.formats.codecs import choose_codec
 from strongroom.object_keys import ArchiveId
 from strongroom.records import ArchivePlan, ExtractedPart, PlannedPart
+from strongroom.settings import Compression
 from tests.support.chain import Chain, some_settings
 from tests.support.damaging import ROWS, flipped
 from tests.support.database import execute, scalar
@@ -90,8 +92,11 @@ def bench(source, object_store, bucket, tmp_path) -> Bench:
     return Bench(chain)
 
 
-FILES = {
-    "lines, before they are compressed": ("extract", "part-00000.jsonl"),
+FILES: dict[str, Any] = {
+    "lines, before they are compressed": ("extract", "part-00000.lines.zst"),
+    "lines, before they are passed on": ("extract", "part-00000.lines.zst", 1),
+    "lines that were passed on, before they are summed": ("compress", "part-00000.lines.zst", 1),
+    "lines that were passed on, after they were summed": ("checksum", "part-00000.lines.zst", 1),
     "the compressed file, before it is summed": ("compress", "part-00000.jsonl.zst"),
     "the compressed file, after it was summed": ("checksum", "part-00000.jsonl.zst"),
     "the parquet file, before it is passed on": ("extract", "part-00000.parquet"),
@@ -99,17 +104,20 @@ FILES = {
     "the parquet file, after it was summed": ("checksum", "part-00000.parquet"),
     "the list of blocks": ("upload", "part-00000.blocks"),
 }
+"""A file, the step behind which it is damaged, and the level of compression if not 3. Level 1 is what lines are extracted with."""
 
 
-@pytest.mark.parametrize(("step", "name"), FILES.values(), ids=FILES.keys())
-def test_damage_to_a_file_of_staging_is_found_before_anything_is_deleted(bench, step, name):
+@pytest.mark.parametrize("file", FILES)
+def test_damage_to_a_file_of_staging_is_found_before_anything_is_deleted(bench, file):
     """Flipped bits, a cut, an empty file, extra bytes: each ends in one named error whose hint first says what is safe."""
-    if name.endswith(".parquet"):
-        bench.chain.settings = bench.chain.settings.model_copy(update={"format": "parquet"})
+    step, name, *level = FILES[file]
+    format_ = "parquet" if name.endswith(".parquet") else "jsonl"
+    changes = {"format": format_, "compression": Compression(level=level[0] if level else 3)}
+    bench.chain.settings = bench.chain.settings.model_copy(update=changes)
     bench.run_to(step)
     path = bench.staging.folder / name
     size = path.stat().st_size
-    changes = [
+    damages = [
         *((lambda body, bit=bit: flipped(body, bit)) for bit in range(3, size * 8, size * 8 // 12)),
         lambda body: body[:-1],
         lambda body: body[: len(body) // 2],
@@ -118,8 +126,8 @@ def test_damage_to_a_file_of_staging_is_found_before_anything_is_deleted(bench, 
     ]
     stored = list(bench.chain.store.keys("archives/"))
 
-    for change in changes:
-        for _ in bench.damages(path, change):
+    for damage in damages:
+        for _ in bench.damages(path, damage):
             with pytest.raises(StrongroomError) as caught:
                 bench.run_from(step)
             assert "No row was deleted" in caught.value.hint or isinstance(caught.value, StoreError)

@@ -153,7 +153,7 @@ def hold_before_plan(stack: Stack, proxy: HoldingProxy, kill: str) -> Hold | Non
 def hold_after_plan(stack: Stack, kill: str) -> Hold | None:
     """The hold for a step in staging, set up after plan has cleared staging."""
     pipes = {
-        "extract_to_staging": "part-00000.jsonl.partial",
+        "extract_to_staging": "part-00000.lines.zst.partial",
         "compress": "part-00000.jsonl.zst.partial",
         "checksum": "part-00000.checksummed.json.partial",
         "deleted": "part-00000.deleteprogress.json.partial",

@@ -36,7 +36,7 @@ def test_two_tries_never_write_into_one_file(scene: Scene):
         zombie = step_process(place, "extract_to_staging")
         zombie.start()
         assert pause.reached.wait(60)
-        with pytest.raises(StagingError, match=r"another process is writing .*part-00000.jsonl.partial"):
+        with pytest.raises(StagingError, match=r"another process is writing .*part-00000.lines.zst.partial"):
             scenario.steps.run("extract_to_staging")
         zombie.kill()
         zombie.join()

@@ -41,7 +41,7 @@ def test_blocks_that_wait_for_the_delete_are_not_under_way(tmp_path):
     """Half a megabyte each: the lines and the blocks of one part, and the blocks of a finished part."""
     archive = tmp_path / "public.calls.2026-05.0001"
     archive.mkdir()
-    for name in ("part-00000.blocks", "part-00001.jsonl.partial", "part-00001.blocks"):
+    for name in ("part-00000.blocks", "part-00001.lines.zst.partial", "part-00001.blocks"):
         (archive / name).write_bytes(bytes(500_000))
 
     assert staging_mb(tmp_path) == (1.5, 1.0)
@@ -55,25 +55,25 @@ def test_a_goal_is_reached_at_its_bound():
 
 
 def test_the_goals_of_a_race_go_by_its_format_and_its_size():
-    """The chain takes 0.9 of the pipe's time and of its CPU on the source. That is enough for JSON lines, but not for parquet."""
+    """The chain may take so many hundredths of the pipe's time, and not one more."""
 
-    def missed_of(rows: int, format: str) -> int:
+    def missed_of(rows: int, format: str, chain: int) -> int:
         course = Course(None, Partition.parse(Frequency.MONTHLY, "2026-05"), rows, original_mb=1000)
-        seconds = {"the pipe, unproved": 100, "SqlToS3Operator, no delete": 1000, "Strongroom, plan to report": 90}
-        seconds |= {"extract_to_staging": 30, "delete": 10, "Strongroom, restore": 15, "COPY FROM, unproved": 10}
-        course.results = [Result(name, rows, Usage(one, one, one)) for name, one in seconds.items()]
+        seconds = {"the pipe, unproved": 100, "SqlToS3Operator, no delete": 1000, "Strongroom, plan to report": chain}
+        seconds |= {"extract_to_staging": 30, "delete": 10, "Strongroom, restore": 12, "COPY FROM, unproved": 10}
+        course.results = [Result(name, rows, Usage(one, one, min(one, 90))) for name, one in seconds.items()]
+        course.results[0].usage.server_cpu = 100
         return sum(not goal.reached for goal in bench.reckon_goals(course, format))
 
-    found = {
-        (rows, format): missed_of(rows, format) for rows in (1_000_000, 5_000_000) for format in ("jsonl", "parquet")
+    most = {
+        (1_000_000, "jsonl"): 160,
+        (1_000_000, "parquet"): 180,
+        (5_000_000, "jsonl"): 130,
+        (5_000_000, "parquet"): 150,
     }
 
-    assert found == {
-        (1_000_000, "jsonl"): 0,
-        (1_000_000, "parquet"): 1,  # the source's CPU
-        (5_000_000, "jsonl"): 0,
-        (5_000_000, "parquet"): 2,
-    }
+    for (rows, format), seconds in most.items():
+        assert (missed_of(rows, format, seconds), missed_of(rows, format, seconds + 1)) == (0, 1)
 
 
 def test_a_straight_series_with_a_start_of_its_own_reaches_all_goals():
