@@ -47,9 +47,9 @@ def restricted(earliest=None, latest=None, catchup=True) -> TimeRestriction:
 
 
 def runs_of_a_scheduler(timetable, restriction, begin: datetime, days: int) -> list[tuple[datetime, DagRunInfo]]:
-    """What a scheduler that looks every six hours creates: when, and which run."""
+    """What a scheduler creates that looks every day, or every six hours if partitions are days: when, and which run."""
     created, last = [], None
-    for hours in range(0, days * 24, 6):
+    for hours in range(0, days * 24, 6 if timetable.frequency is Frequency.DAILY else 24):
         now = begin + timedelta(hours=hours)
         with the_time_is(now):
             while (
@@ -138,7 +138,7 @@ class TestScheduler:
         assert created[-1][0] >= utc(2027, 1, 1)
 
     def test_january_and_february_2026_both_run_on_the_first_of_june(self):
-        created = runs_of_a_scheduler(a_timetable(), restricted(earliest=utc(2025, 12, 1)), utc(2026, 3, 1), days=130)
+        created = runs_of_a_scheduler(a_timetable(), restricted(earliest=utc(2025, 12, 1)), utc(2026, 3, 1, 3), days=130)
 
         assert [(info.partition_key, now.date().isoformat()) for now, info in created] == [
             ("2025-12", "2026-04-01"),

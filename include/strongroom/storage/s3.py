@@ -21,6 +21,9 @@ from strongroom.errors import ConfigurationError, FrozenError, StoreAccessError,
 from strongroom.settings import StoreSettings
 from strongroom.settings.values import is_loopback
 
+PAGE_KEYS = 1000
+"""How many keys a listing asks for at a time; S3 gives no more."""
+
 _REFUSED = frozenset(
     {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "401", "403"}
     | {"NoSuchBucket", "InvalidBucketName", "PermanentRedirect", "AuthorizationHeaderMalformed", "AccountProblem"}
@@ -105,8 +108,8 @@ class S3Place:
 
     def _pages(self, operation: str, prefix: str) -> Iterator[dict[str, Any]]:
         """The pages of a listing below a prefix."""
-        pages = self.client.get_paginator(operation).paginate(Bucket=self.settings.bucket, Prefix=self._prefix + prefix)
-        yield from pages
+        where = {"Bucket": self.settings.bucket, "Prefix": self._prefix + prefix}
+        yield from self.client.get_paginator(operation).paginate(**where, PaginationConfig={"PageSize": PAGE_KEYS})
 
     @contextmanager
     def _translated(self, doing: str, key: str) -> Iterator[None]:

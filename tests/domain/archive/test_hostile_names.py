@@ -36,6 +36,8 @@ NAMES = {
     "unicode": "ünï 码 \u202e😀",
     "reserved": "select",
     "63 bytes": "x" * 63,
+    "placeholders, dollars and mark-up": "%(t)s %b {} {0} $1 $$<script>x()</script>",
+    "a path in unicode": "../../etc/passwd %2E%2E%2F ünï 码 \u202e😀",
 }
 
 DDL = """
@@ -64,8 +66,8 @@ CREATE TABLE public.canary (id int);
 """
 
 
-# What these break, "other placeholders" and every name that needs quotes break too.
-AGAIN = ("placeholder", "reserved")
+# The last two names have all that is strange in these, and every name that needs quotes breaks what "reserved" breaks.
+AGAIN = ("placeholder", "other placeholders", "dollars and comments", "path", "mark-up", "unicode", "reserved")
 
 
 @pytest.fixture(

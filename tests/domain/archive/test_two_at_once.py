@@ -106,7 +106,7 @@ def archived_versions(store: Store) -> set[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("seconds", [3, pytest.param(20, marks=pytest.mark.exhaustive)])
-@pytest.mark.parametrize("staging", ["one folder", "a folder each"])
+@pytest.mark.parametrize("staging", ["one folder", pytest.param("a folder each", marks=pytest.mark.exhaustive)])
 def test_runs_that_ignore_each_other_and_an_application_that_writes_on_lose_nothing(
     source, object_store, bucket, tmp_path, staging, seconds
 ):

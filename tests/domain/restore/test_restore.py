@@ -156,6 +156,7 @@ def test_every_name_is_quoted(source, object_store, bucket, tmp_path):
         assert rows == [("a", "b", {"line": "c"})]
 
 
+@pytest.mark.exhaustive
 def test_every_sample_table_is_what_it_was_after_all_due_months_went_and_came_back(
     source, object_store, bucket, tmp_path
 ):

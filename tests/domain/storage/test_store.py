@@ -62,7 +62,7 @@ def test_objects_are_encrypted_at_rest(store, object_store, bucket):
     assert head["ServerSideEncryption"] == "AES256"
 
 
-@pytest.mark.exhaustive  # the pages of 1,200 manifests are walked by the same function
+@pytest.mark.exhaustive  # the pages of 120 manifests, a hundred each, are walked by the same function
 def test_a_listing_knows_no_limit_of_a_thousand(store):
     with ThreadPoolExecutor(8) as writers:
         list(writers.map(lambda number: store.put_bytes(f"reports/{number:05d}", b"{}"), range(1050)))

@@ -63,6 +63,7 @@ def waits_deferred(airflow: Airflow) -> bool:
     )
 
 
+@pytest.mark.exhaustive
 def test_a_restore_waits_for_glacier_without_a_worker_and_is_followed_to_its_end(stack, airflow, frozen):
     """Ctrl-C does not stop the run. The same command then follows it again until the rows are restored."""
     words = ("strongroom", "restore", TABLE, "--partition", frozen.day, "--why", "a case", "--who", "ada")

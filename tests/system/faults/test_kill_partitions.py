@@ -116,6 +116,7 @@ def finish(scenario: Scenario) -> None:
     scenario.place = replace(scenario.place, now=scenario.place.now + 2 * COOLED_OFF)
 
 
+@pytest.mark.exhaustive
 def test_a_partition_whose_steps_are_killed_at_a_telling_moment_loses_nothing(scene: Scene):
     moments: Sequence[tuple[str, str, str, str]] = list(TELLING.values())
 

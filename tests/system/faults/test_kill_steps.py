@@ -166,6 +166,7 @@ def test_a_step_killed_at_any_request_to_staging_on_s3_loses_nothing(scene: Scen
     _kill_at_each(scene, step, "staging on S3", in_staging_on_s3, staging_on_s3=True)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("step", ["extract_to_staging", "compress"])
 def test_a_step_that_ends_in_the_middle_of_a_file_loses_nothing(scene: Scene, step):
     """The kernel kills it in the write that exceeds a size, so half a file is left."""
@@ -180,6 +181,7 @@ def test_a_step_that_ends_in_the_middle_of_a_file_loses_nothing(scene: Scene, st
     side_by_side(break_at, [0, 100, 1001])
 
 
+@pytest.mark.exhaustive
 def test_a_disk_without_room_takes_back_what_is_unfinished(scene: Scene):
     """The delete has no room for its own record, and so deletes nothing."""
 

@@ -123,6 +123,7 @@ def begun(project: Project, made: Path) -> Project:
     return project
 
 
+@pytest.mark.exhaustive
 def test_pip_installs_the_lock_where_uv_fails(begun: Project):
     """As with an index that only pip's own settings name."""
     project = begun

@@ -15,6 +15,7 @@ from tests.system.faults.steps import ARCHIVE_STEPS, Steps
 from tests.system.races.writer import Writer
 
 
+@pytest.mark.exhaustive
 def test_nothing_of_a_busy_writer_is_lost_or_comes_back(scene: Scene):
     _archive_under_a_writer(scene, rows=600, rounds=2, part_rows=150)
 
