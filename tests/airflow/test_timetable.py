@@ -138,7 +138,9 @@ class TestScheduler:
         assert created[-1][0] >= utc(2027, 1, 1)
 
     def test_january_and_february_2026_both_run_on_the_first_of_june(self):
-        created = runs_of_a_scheduler(a_timetable(), restricted(earliest=utc(2025, 12, 1)), utc(2026, 3, 1, 3), days=130)
+        created = runs_of_a_scheduler(
+            a_timetable(), restricted(earliest=utc(2025, 12, 1)), utc(2026, 3, 1, 3), days=130
+        )
 
         assert [(info.partition_key, now.date().isoformat()) for now, info in created] == [
             ("2025-12", "2026-04-01"),

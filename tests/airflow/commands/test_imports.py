@@ -45,6 +45,7 @@ def test_a_command_that_reads_the_store_loads_nothing_for_databases_and_rows(
     assert imported & set(NOT_NEEDED) == set()
 
 
+@pytest.mark.exhaustive
 def test_nor_do_the_modules_of_the_other_commands_that_read_the_store():
     """show, verify, restores, certificates, verifications and hold list."""
     modules = [f"strongroom_airflow.commands.{name}" for name in ("archives", "records", "holds")]

@@ -169,6 +169,7 @@ class TestRun:
         assert outcomes == [("restored", 500, 0, "ada"), ("unchanged", 0, 500, "ada")]
         assert chain.run().outcome == "restored"
 
+    @pytest.mark.exhaustive
     def test_a_part_that_is_gone_fails_by_name_and_the_others_come_back(self, deployed, chain, airflow, object_store):
         key = ArchiveId.parse(ARCHIVE).part_key(1, "zstd")
         client, where = object_store.client("admin"), {"Bucket": chain.settings.store.bucket, "Key": key}

@@ -223,7 +223,13 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize(("step", "name", "format"), DAMAGED.values(), ids=DAMAGED.keys())
-@pytest.mark.parametrize("change", [lambda body: flipped(body, 900), None], ids=["a bit", "gone"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda body: flipped(body, 900), id="a bit"),
+        pytest.param(None, id="gone", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_damage_to_an_object_of_staging_is_found_before_anything_is_deleted(  # five fixtures and four cases
     source, object_store, bucket, unversioned, tmp_path, step, name, format, change
 ):

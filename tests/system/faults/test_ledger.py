@@ -50,6 +50,7 @@ FRAUDS = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("found", "statement"), FRAUDS.items(), ids=FRAUDS.keys())
 def test_what_goes_wrong_behind_its_back_is_found(ledger, chain, found, statement):
     chain.run()
@@ -76,6 +77,7 @@ def test_a_row_that_was_deleted_before_the_archive_was_read_may_not_come_back(le
     assert (in_the_table.resurrected, in_an_archive.resurrected) == ([ended], [ended])
 
 
+@pytest.mark.exhaustive
 def test_proxies_that_let_everything_pass_change_nothing(ledger, chain, object_store, postgres):
     """And they see the statements and requests of a run."""
     seen: list[Moment] = []

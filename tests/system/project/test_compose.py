@@ -708,6 +708,7 @@ def test_the_sample_job_creates_tables_roles_and_rows_and_may_run_again(source: 
     assert 13 * 20 <= counted[0] <= 14 * 20
 
 
+@pytest.mark.exhaustive
 def test_the_claim_job_claims_the_store_at_the_first_start_and_never_again(store: RunningStore, source: str):
     """A bucket that was emptied meanwhile must not pass for a new one at the next start."""
     server = psycopg.conninfo.conninfo_to_dict(source)
