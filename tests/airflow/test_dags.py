@@ -227,7 +227,7 @@ def test_only_processes_that_fork_import_what_their_forks_need():
         "print(*(name for name in set(sys.modules) - before if name.startswith(ours)), 'and no more')\n"
         "sys.argv = ['airflow', 'celery', 'worker']; plugin.on_load(); before = set(sys.modules)\n"
         "print('strongroom.formats.arrow' in before, 'pandas' in before)\n"
-        "import strongroom.formats.part_writer, strongroom.restore.parquet_batches\n"
+        "import strongroom.formats.part_writer, strongroom.formats.parquet\n"
         "print(*(name for name in set(sys.modules) - before if name.startswith('pyarrow')), 'and no more')"
     )
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "plugins")}

@@ -188,8 +188,8 @@ class Chain:
             return delete_part(connection, part, self.deleting_step(staging))
 
     def restored_blocks(self, part: VerifiedPart) -> list[Block]:
-        with self.source() as connection, self.staging(part.archive_id) as staging:
-            return restore_blocks(self.store, staging, connection, self.plan().shape, part)
+        with self.staging(part.archive_id) as staging:
+            return restore_blocks(self.store, staging, self.plan().shape, part)
 
     def run(self) -> RunReport:
         """Run all steps from plan to report."""

@@ -9,8 +9,9 @@ from psycopg import sql
 from psycopg.types.string import TextLoader
 
 from strongroom.database.inspect import inspect_table
-from strongroom.database.rows import json_line
+from strongroom.database.rows import json_line, row_columns
 from strongroom.database.session import open_source
+from strongroom.formats.line_reader import LineReader
 from strongroom.formats.reading_back import ReadingBack
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import require_manifest
@@ -109,6 +110,22 @@ def server_lines(chain: Chain) -> list[bytes]:
         with connection.cursor(binary=False) as cursor:
             cursor.adapters.register_loader("json", TextLoader)
             return sorted(line.encode() for (line,) in cursor.execute(query))
+
+
+def server_texts(chain: Chain) -> list[bytes]:
+    """The canonical texts of a table's rows, as COPY writes them."""
+    with open_source(chain.conninfo, application_name="test") as connection:
+        table = inspect_table(connection, chain.settings)
+        query = sql.SQL("COPY (SELECT {} FROM {} AS t) TO STDOUT").format(row_columns(table.shape, "t"), table.name)
+        with connection.cursor() as cursor, cursor.copy(query) as copy:
+            return sorted(map(bytes, copy))
+
+
+def archived_texts(chain: Chain, archive_id: str) -> list[bytes]:
+    """The canonical texts that the JSON lines of an archive give back."""
+    manifest = require_manifest(chain.store, ArchiveId.parse(archive_id))
+    texts = b"".join(LineReader(manifest.table.columns).texts(download(chain, manifest)))
+    return sorted(texts.splitlines(keepends=True))
 
 
 def restore(chain: Chain, archive_id: str, target: str) -> None:

@@ -191,7 +191,7 @@ def _ranges(rows: BatchDelete, part: VerifiedPart, step: DeletingStep) -> list[B
     """The blocks that can go by ranges of their dates."""
     if not part.ordered or step.settings.delete_by == "key":
         return []
-    blocks = restore_blocks(step.store, step.staging, rows.connection, rows.table.shape, part)
+    blocks = restore_blocks(step.store, step.staging, rows.table.shape, part)
     return [
         one
         for one in ranges_of(part, blocks)

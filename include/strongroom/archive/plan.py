@@ -133,10 +133,11 @@ class _Planning:
 
     def _by_range(self) -> tuple[bool, str]:
         """Whether the rows are archived and deleted by ranges of their date, and why."""
-        wanted, date = self.settings.delete_by, self.table.shape.date_column
+        wanted, shape = self.settings.delete_by, self.table.shape
+        date = shape.date_column
         if wanted == "key":
             return False, "key, as the settings say"
-        if has_date_index(self.connection, self.table):
+        if has_date_index(self.connection, shape.schema_name, shape.table_name, date):
             return True, f"range, since an index begins with {date}"
         if wanted == "range":
             return True, f"range, as the settings say, though no index begins with {date}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from strongroom.database.inspect import InspectedTable
 from strongroom.database.session import Connection, fetch_rows
 
 _INDEX = """
@@ -18,8 +17,7 @@ SELECT EXISTS (
 """``lsm`` is what YugabyteDB calls its ordered index."""
 
 
-def has_date_index(connection: Connection, table: InspectedTable) -> bool:
-    """Whether an ordered index of the table begins with its date column."""
-    shape = table.shape
-    [(found,)] = fetch_rows(connection, _INDEX, shape.schema_name, shape.table_name, shape.date_column)
+def has_date_index(connection: Connection, schema_name: str, table_name: str, date_column: str) -> bool:
+    """Whether an ordered index of a table begins with its date column."""
+    [(found,)] = fetch_rows(connection, _INDEX, schema_name, table_name, date_column)
     return bool(found)

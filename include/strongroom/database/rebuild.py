@@ -1,14 +1,12 @@
-"""Rebuild rows from archived JSON lines inside the server, to compare them or to load them.
+"""Rebuild archived rows inside the server, to compare them or to load them.
 
-The server itself reads each value into its column's type and writes the row's text again. Equal digests then prove that the line
-holds the row without loss. This needs only the right to create temporary tables.
+The server itself reads each value into its column's type and writes the row's text again. Equal digests then prove that the
+archive holds the row without loss. This needs only the right to create temporary tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 import psycopg
@@ -18,28 +16,25 @@ from strongroom.database.copy_out import copied_blocks
 from strongroom.database.rows import row_columns
 from strongroom.database.session import Connection, named_by_server, pin, type_name
 from strongroom.errors import IntegrityError
-from strongroom.formats.copy_text import copy_rows
-from strongroom.formats.line_reader import LineReader
+from strongroom.formats.line_reader import LineReader, batches
 from strongroom.records import Column, TableShape
-
-_Batch = TypeVar("_Batch")
 
 _BATCH_LINES = 2000
 _BATCH_BYTES = 1 << 22
 
 UNREADABLE = (msgspec.MsgspecError, psycopg.DataError, psycopg.IntegrityError, psycopg.NotSupportedError)
-"""What :meth:`RebuiltRows.fill` raises if lines do not read back into the types of their columns."""
+"""What reading lines and :meth:`RebuiltRows.fill` raise if rows do not read back into the types of their columns."""
 
 
 class RebuiltRows:
-    """A temporary table of rows that the server reads back from JSON lines, a batch at a time.
+    """A temporary table of rows that the server reads from canonical texts, a batch at a time.
 
-    Its columns are called ``c0``, ``c1``, … in the order of the columns, and ``dropped`` for fields that are kept aside.
+    Its columns are called ``c0``, ``c1``, … in the order of the columns, and ``dropped`` for what is kept aside, as jsonb.
 
     Args:
-        columns: The columns to read; a line may have others.
+        columns: The columns of the texts.
         collations: A COLLATE clause for each column whose collation is not the type's own.
-        aside: Fields of the lines that go into ``dropped`` together, as jsonb; NULL if there are none.
+        aside: Whether the texts have ``dropped`` as their last field; it is NULL otherwise.
     """
 
     # The name is qualified, so no other table can be taken for it.
@@ -51,10 +46,9 @@ class RebuiltRows:
         columns: Sequence[Column],
         *,
         collations: Mapping[str, sql.Composable] | None = None,
-        aside: Sequence[str] = (),
+        aside: bool = False,
     ) -> None:
         self._connection = connection
-        self.reader = LineReader(columns, aside)
         self.names = {column.name: sql.Identifier(f"c{position}") for position, column in enumerate(columns)}
         self.described = {
             column.name: sql.SQL("{} {}{}").format(
@@ -78,33 +72,25 @@ class RebuiltRows:
         columns = (column.model_copy(update={"name": f"c{at}"}) for at, column in enumerate(shape.columns))
         return shape.model_copy(update={"columns": tuple(columns)})
 
-    def fill(self, lines: Sequence[bytes]) -> None:
-        """Replace the rows by those of some lines (without their newlines).
+    def fill(self, texts: Sequence[bytes]) -> None:
+        """Replace the rows by those of some texts (without their newlines).
 
         The check of a domain inside a composite type is a user's function, and it runs here.
 
         Raises:
-            msgspec.MsgspecError, psycopg.Error: One of :data:`UNREADABLE`; its message may quote the row.
+            psycopg.Error: One of :data:`UNREADABLE`; its message may quote the row.
         """
         self.clear()
-        self.add(lines)
+        self.add(texts)
 
     def clear(self) -> None:
         """Remove the rows."""
         self._connection.execute(sql.SQL("TRUNCATE {}").format(self.table))
 
-    def add(self, lines: Sequence[bytes]) -> None:
+    def add(self, texts: Sequence[bytes]) -> None:
         """Add rows. Unlike :meth:`fill` this is also allowed in a READ ONLY transaction."""
-        columns = self.reader.columns(lines)
-        self._send(copy_rows([map(str, range(len(lines))), *columns]))
-
-    def add_texts(self, texts: Sequence[bytes]) -> None:
-        """:meth:`add` of rows that are canonical texts of these columns."""
-        self._send(b"".join([b"%d\t%b\n" % numbered for numbered in enumerate(texts)]))
-
-    def _send(self, rows: bytes) -> None:
         with self._connection.cursor() as cursor, cursor.copy(self._copy) as copy:
-            copy.write(rows)
+            copy.write(b"".join([b"%d\t%b\n" % numbered for numbered in enumerate(texts)]))
 
 
 class Rebuilder:
@@ -117,7 +103,8 @@ class Rebuilder:
     """
 
     def __init__(self, connection: Connection, shape: TableShape, *, texts: bool = False) -> None:
-        self._connection, self._shape, self._texts = connection, shape, texts
+        self._connection, self._shape = connection, shape
+        self._reader = None if texts else LineReader(shape.columns)
         self._rebuilt = RebuiltRows(connection, shape.columns)
         self._query = sql.SQL("COPY (SELECT {} FROM {} AS t ORDER BY n) TO STDOUT").format(
             row_columns(self._rebuilt.shape_of(shape), "t"), self._rebuilt.table
@@ -140,39 +127,17 @@ class Rebuilder:
                 self._rebuilt.clear()
                 yield self._read_back(batch)
             except (*UNREADABLE, psycopg.errors.ReadOnlySqlTransaction) as error:
-                raise _unreadable(self._shape, error) from None
+                raise unreadable(self._shape, error) from None
 
     def _read_back(self, batch: Sequence[bytes]) -> bytes:
         """Fill the table and query it, so that user code that runs meanwhile can change no row and no setting."""
         with self._connection.transaction(force_rollback=True):
             self._connection.execute("SET TRANSACTION READ ONLY")
-            self._rebuilt.add_texts(batch) if self._texts else self._rebuilt.add(batch)
+            texts = batch if self._reader is None else b"".join(self._reader.texts(batch)).split(b"\n")[:-1]
+            self._rebuilt.add(texts)
             pin(self._connection)
             with self._connection.cursor() as cursor, cursor.copy(self._query) as copy:
                 return b"".join(copied_blocks(copy, most_messages=_BATCH_LINES, most_bytes=_BATCH_BYTES))
-
-
-def batches(lines: Iterable[bytes], *, most_lines: int, most_bytes: int) -> Iterator[list[bytes]]:
-    """Group lines, limited by number and by bytes; a single larger line forms its own batch."""
-    batch: list[bytes] = []
-    size_bytes = 0
-    for line in lines:
-        batch.append(line)
-        size_bytes += len(line)
-        if len(batch) >= most_lines or size_bytes >= most_bytes:
-            yield batch
-            batch, size_bytes = [], 0
-    if batch:
-        yield batch
-
-
-def read_ahead(batches: Iterator[_Batch]) -> Generator[_Batch]:
-    """Yield the same batches; while one is in use, another thread reads the next one, and no more."""
-    with ThreadPoolExecutor(1) as reader:
-        reading = reader.submit(next, batches, None)
-        while (batch := reading.result()) is not None:
-            reading = reader.submit(next, batches, None)
-            yield batch
 
 
 def told(error: Exception) -> str:
@@ -183,7 +148,8 @@ def told(error: Exception) -> str:
     return f"{type(error).__name__} (SQLSTATE {error.sqlstate}){f' about {about}' if about else ''}"
 
 
-def _unreadable(shape: TableShape, error: Exception) -> IntegrityError:
+def unreadable(shape: TableShape, error: Exception) -> IntegrityError:
+    """The error about archived rows that are not what their columns can hold."""
     return IntegrityError(
         f"archived rows of {shape.schema_name}.{shape.table_name} do not read back into their column types",
         expected="lines that the server reads as the original rows",

@@ -62,14 +62,19 @@ def cut_into_blocks(
     """
     most_rows = most_rows or BLOCK_ROWS
     waiting: list[bytes] = []
+    size_bytes = 0
     for batch in batches:
         waiting += batch.split(b"\n")
+        size_bytes += len(batch) + 1
+        if len(waiting) <= most_rows and size_bytes <= most_bytes:
+            continue
         while (most := _most(waiting, most_rows, most_bytes)) < len(waiting):
             rows, until = most, None
             if date is not None:
                 rows, until = _border(waiting, most, date)
             yield CutRows(waiting[:rows], until)
             del waiting[:rows]
+        size_bytes = sum(map(len, waiting)) + len(waiting)
     if waiting:
         yield CutRows(waiting, None if date is None else end)
 

@@ -6,6 +6,7 @@ See https://www.postgresql.org/docs/current/sql-copy.html
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Final, cast
 
 NULL = "\\N"
@@ -14,10 +15,7 @@ NULL = "\\N"
 ESCAPES = {"\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
 """Each character that the server escapes when it writes. The backslash must be replaced first."""
 
-NEEDED = {character: ESCAPES[character] for character in "\\\n\r\t"}
-"""The escapes that the server needs when it reads. Fewer to look for, so they are used where nobody compares bytes."""
-
-_NEEDED: Final = str.maketrans(NEEDED)
+_TRANSLATED: Final = str.maketrans(ESCAPES)
 
 
 def copy_rows(columns: Iterable[Iterable[str]]) -> bytes:
@@ -26,12 +24,12 @@ def copy_rows(columns: Iterable[Iterable[str]]) -> bytes:
 
 
 def escape(value: str) -> str:
-    """One value for ``COPY … FROM STDIN``."""
-    return value.translate(_NEEDED)
+    """One value as COPY writes it."""
+    return value.translate(_TRANSLATED)
 
 
 def escape_all(values: Sequence[str | None]) -> Sequence[str]:
-    """Values for ``COPY … FROM STDIN``. Nearly all need no escape, so they are searched as one text.
+    """Values as COPY writes them. Nearly all need no escape, so they are searched as one text.
 
     Raises:
         ValueError: A value holds a NUL, which no text of PostgreSQL does.
@@ -39,12 +37,33 @@ def escape_all(values: Sequence[str | None]) -> Sequence[str]:
     joined = "".join(filter(None, values))
     if "\0" in joined:
         raise ValueError("a NUL")
-    if any(character in joined for character in NEEDED):
+    if any(character in joined for character in ESCAPES):
         # All of them at once, with a character between them that none of them holds.
         joined = "\0".join([value or "" for value in values])
-        for character, escaped in NEEDED.items():
+        for character, escaped in ESCAPES.items():
             joined = joined.replace(character, escaped)
         values = [None if value is None else text for value, text in zip(values, joined.split("\0"), strict=True)]
     if None in values:
         return [NULL if value is None else value for value in values]
     return cast("Sequence[str]", values)
+
+
+def picked(rows: Sequence[bytes], width: int, positions: Sequence[int]) -> Sequence[bytes]:
+    """Some fields of each row.
+
+    Args:
+        rows: Of COPY's text format, without newlines.
+        width: How many fields each has.
+        positions: Of the fields to take, in their new order; at least one.
+    """
+    head, tail = [*positions], width
+    while head and head[-1] == tail - 1:  # what is behind the last field that is left out stays in one piece
+        tail = head.pop()
+    if not head and not tail:
+        return rows
+    places = [*head, tail] if tail < width else head
+    take = itemgetter(*places)
+    splits = max(places) + (tail == width)
+    if len(places) == 1:
+        return [take(row.split(b"\t", splits)) for row in rows]
+    return [b"\t".join(take(row.split(b"\t", splits))) for row in rows]

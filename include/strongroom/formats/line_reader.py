@@ -1,17 +1,19 @@
-"""JSON lines back to rows for ``COPY … FROM STDIN``, each value in the form that its type reads.
+"""JSON lines back to canonical texts: rows exactly as the server's ``COPY`` writes them under pinned settings.
 
-Values are copied from the line as text: no number passes through a float.
+The reverse of :mod:`strongroom.formats.line_writer`, value for value. Values are copied from the line as text: no number
+passes through a float.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from strongroom.formats.copy_text import NULL, escape_all
+from strongroom.formats.copy_text import NULL, copy_rows, escape_all
 from strongroom.formats.type_names import INTEGERS, NUMBERS, without_modifier
 from strongroom.records import Column
 
@@ -19,20 +21,17 @@ _DECODE_TEXT: Callable[[bytes | str], str | None] = msgspec.json.Decoder(str | N
 
 
 class LineReader:
-    """Reads JSON lines back into rows for ``COPY … FROM STDIN``.
+    """Reads JSON lines back into canonical texts.
 
     Args:
-        columns: The columns to read, in the order of the COPY; a line may have others.
-        aside: Names of fields whose values follow together in one JSON object; without names there is none.
+        columns: The columns to read as they were archived, in the order of the texts; a line may have others.
     """
 
-    def __init__(self, columns: Sequence[Column], aside: Sequence[str] = ()) -> None:
-        self.names = [column.name for column in columns]
-        self._names = [*self.names, *aside]
-        self._width = len(columns)
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self._names = [column.name for column in columns]
         kinds = [_kind(column) for column in columns]
         self._reads = [read for _, read in kinds]
-        self._types: list[Any] = [*(type_ for type_, _ in kinds), *(msgspec.Raw for _ in aside)]
+        self._types: list[Any] = [type_ for type_, _ in kinds]
         self._decoded: Callable[[Sequence[bytes]], Iterable[tuple[Any, ...]]] = self._decoded_by_name
         if not any(_UNNAMEABLE.search(name) for name in self._names):
             fields = [
@@ -42,10 +41,14 @@ class LineReader:
             # The values of a line hold no references, so the garbage collector need not track them.
             decode = msgspec.json.Decoder(msgspec.defstruct("Line", fields, gc=False)).decode
             self._decoded = lambda lines: map(msgspec.structs.astuple, map(decode, lines))
-        self._aside = [msgspec.json.encode(name).decode() for name in aside]
+
+    def texts(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+        """The canonical texts of lines, some rows at a time, a newline behind each. Raises as :meth:`columns`."""
+        for some in batches(lines, most_lines=_LINES, most_bytes=_BYTES):
+            yield copy_rows(self.columns(some))
 
     def columns(self, lines: Sequence[bytes]) -> list[Sequence[str]]:
-        """The values of some lines, column by column, as COPY's text format has them.
+        """The values of some lines, column by column, as COPY writes them.
 
         Args:
             lines: Without their newlines, at least one.
@@ -58,15 +61,10 @@ class LineReader:
                 fields = list(zip(*self._decoded(lines), strict=True))
             except RecursionError:  # a document is nested deeper than the decoder allows
                 fields = list(zip(*self._decoded_flat(lines), strict=True))
-            columns = [read(values) for read, values in zip(self._reads, fields, strict=False)]
-            if self._aside:
-                columns.append(
-                    escape_all([self._object(values) for values in zip(*fields[self._width :], strict=True)])
-                )
+            return [read(values) for read, values in zip(self._reads, fields, strict=True)]
         except (KeyError, ValueError, RecursionError):
             # no such field; bytes that are no UTF-8, a NUL, a number without end; an array of too many dimensions
             raise msgspec.ValidationError("a line does not have the columns' values") from None
-        return columns
 
     def _decoded_by_name(self, lines: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
         """For names that the decoder cannot match."""
@@ -90,25 +88,23 @@ class LineReader:
             for name, type_ in zip(self._names, self._types, strict=True)
         )
 
-    def _object(self, values: Sequence[msgspec.Raw]) -> str:
-        pairs = (f"{name}:{bytes(value).decode()}" for name, value in zip(self._aside, values, strict=True))
-        return "{" + ",".join(pairs) + "}"
-
 
 def _kind(column: Column) -> tuple[Any, Callable[[Sequence[Any]], Sequence[str]]]:
     """How a column's JSON is decoded, and how COPY's text is made of what comes out."""
     if column.encoding == "jsonb":
         return msgspec.Raw, _texts_of_json
+    name = without_modifier(column.base_type)
     if column.encoding == "array":
-        return msgspec.Raw, _literals
-    name = without_modifier(column.base_type) if column.encoding == "json" else ""
+        return msgspec.Raw, partial(_literals, dated=name.removesuffix("[]") in _DATED)
+    if column.encoding == "text":
+        return str | None, escape_all
     if name in INTEGERS:
         return int | None, _integers
     if name in NUMBERS:
         return msgspec.Raw, _numbers
     if name == "boolean":
         return bool | None, lambda values: [_BOOLEANS[value] for value in values]
-    return str | None, escape_all
+    return str | None, _timestamps if name in _DATED else escape_all
 
 
 def _flattened(line: bytes) -> tuple[bytes, list[bytes]]:
@@ -135,6 +131,9 @@ _TEXT_OR_BRACKET = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{}]', re.DOTALL)
 _BY_NAME = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _UNNAMEABLE = re.compile(r'["\\\x00-\x1f]')
 _BOOLEANS = {True: "t", False: "f", None: NULL}
+_DATED = frozenset({"timestamp without time zone", "timestamp with time zone"})
+_LINES, _BYTES = 500, 1 << 20
+"""The most that are read at a time. With more of them each takes longer: they leave the processor's cache."""
 
 
 def _integers(values: Sequence[int | None]) -> Sequence[str]:
@@ -150,40 +149,63 @@ def _numbers(values: Sequence[msgspec.Raw]) -> Sequence[str]:
 
 def _texts_of_json(values: Sequence[msgspec.Raw]) -> Sequence[str]:
     """Scalars are in the text of a string."""
-    return escape_all([text if text[0] in "{[" else _DECODE_TEXT(text) for text in _texts(values)])
+    return escape_all(
+        [text if text[0] in "{[" else None if text == "null" else _DECODE_TEXT(text) for text in _texts(values)]
+    )
 
 
 def _texts(values: Sequence[msgspec.Raw]) -> list[str]:
-    return [str(value, "utf-8") for value in values]
+    texts = str(b"\n".join(values), "utf-8").split("\n")
+    return texts if len(texts) == len(values) else [str(value, "utf-8") for value in values]
 
 
-def _literals(values: Sequence[msgspec.Raw]) -> Sequence[str]:
+def _timestamps(values: Sequence[str | None]) -> Sequence[str]:
+    return _without_iso("\n".join(escape_all(values))).split("\n")
+
+
+def _without_iso(text: str) -> str:
+    """Timestamps in ISO 8601 as the server writes them in its own style."""
+    return text.replace("T", " ").replace("+00:00", "+00")
+
+
+def _literals(values: Sequence[msgspec.Raw], *, dated: bool) -> Sequence[str]:
     """Array literals. Most tables repeat a few arrays, so each different one is made once."""
-    texts = [bytes(value) for value in values]
+    texts = _texts(values)
     each_once = [*set(texts)]
-    written = dict(zip(each_once, escape_all([*map(_literal, each_once)]), strict=True))
-    return [written[text] for text in texts]
+    written = dict(zip(each_once, escape_all([_literal(text, dated) for text in each_once]), strict=True))
+    return [*map(written.__getitem__, texts)]
 
 
-def _literal(text: bytes) -> str | None:
+def _literal(text: str, dated: bool) -> str | None:
     """An array's literal; one whose lower bound is not 1 is one already."""
-    return "".join(_array_literal(text)) if text.startswith(b"[") else _DECODE_TEXT(text)
+    return "".join(_array_literal(text, dated)) if text.startswith("[") else _DECODE_TEXT(text)
 
 
-def _array_literal(value: bytes | msgspec.Raw) -> Iterator[str]:
+def _array_literal(value: str | msgspec.Raw, dated: bool) -> Iterator[str]:
     yield "{"
     for position, element in enumerate(msgspec.json.decode(value, type=list[msgspec.Raw])):
         if position:
             yield ","
         text = bytes(element)
         if text.startswith(b"["):
-            yield from _array_literal(element)
+            yield from _array_literal(element, dated)
         elif text.startswith(b'"'):
-            inside = msgspec.json.decode(element, type=str).replace("\\", "\\\\").replace('"', '\\"')
-            yield f'"{inside}"'
+            inside = msgspec.json.decode(element, type=str)
+            yield _element(_without_iso(inside) if dated else inside)
         else:
-            yield text.decode()  # a number, true, false or null, all of which array input takes as they are
+            yield _WORDS.get(text) or text.decode()
     yield "}"
+
+
+def _element(text: str) -> str:
+    """An element in quotes where the server would put it in quotes."""
+    if _TO_QUOTE.search(text) is None and text and text.upper() != "NULL":
+        return text
+    return '"{}"'.format(text.replace("\\", "\\\\").replace('"', '\\"'))
+
+
+_TO_QUOTE = re.compile(r'[\t-\r "\\{},]')
+_WORDS = {b"true": "t", b"false": "f", b"null": "NULL"}
 
 
 def split_lines(source: Iterable[bytes]) -> Iterator[bytes]:
@@ -199,3 +221,17 @@ def split_lines(source: Iterable[bytes]) -> Iterator[bytes]:
             begun = [rest]
     if rest := b"".join(begun):
         yield rest
+
+
+def batches(lines: Iterable[bytes], *, most_lines: int, most_bytes: int) -> Iterator[list[bytes]]:
+    """Group lines, limited by number and by bytes; a single larger line forms its own batch."""
+    batch: list[bytes] = []
+    size_bytes = 0
+    for line in lines:
+        batch.append(line)
+        size_bytes += len(line)
+        if len(batch) >= most_lines or size_bytes >= most_bytes:
+            yield batch
+            batch, size_bytes = [], 0
+    if batch:
+        yield batch

@@ -3,8 +3,7 @@
 Rows go into the table a batch at a time, in one short transaction each. As long as none of them is in the table they are
 copied straight into it. Otherwise the server rebuilds the batch in a temporary table and inserts the rows that are missing.
 In both cases the batch is read back from the table before the transaction commits, and compared with what was archived.
-While the server works on one batch of JSON lines, the next one is read. Memory does not grow with the part. A try after a
-failure continues after the last batch that was committed.
+What is loaded and compared are canonical texts. While the server loads one batch, the next one is read. Memory does not grow with the part. A try after a failure continues after the last batch that was committed.
 """
 
 from __future__ import annotations
@@ -20,22 +19,22 @@ from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.reread import what_hides
 from strongroom.ledger.restore_records import split_table
 from strongroom.object_keys import ArchiveId
-from strongroom.records import VerifiedPart
+from strongroom.records import TableShape, VerifiedPart
 from strongroom.restore.download import download_part
 from strongroom.restore.fit import Fit, fit_columns
 from strongroom.restore.loader import Loader
-from strongroom.restore.part_batches import part_batches
+from strongroom.restore.part_batches import PartBatches
 from strongroom.restore.progress import RestoreProgress
 from strongroom.restore.records import LISTED_KEYS, DifferentRow, RestoredPart, RestorePart, RestorePlan
 from strongroom.restore.target import Target, find_target, require_writable
 from strongroom.storage.staging import Staging
 from strongroom.storage.store import Store
 
-BATCH_ROWS, COMPARED_ROWS = 10_000, 5000
+BATCH_ROWS, COMPARED_ROWS = 20_000, 5000
 """The most rows of one transaction that copies them, and of one that compares them."""
 
 BATCH_BYTES = 4 << 20
-"""About the most bytes of one transaction. Of JSON lines, as many are read ahead."""
+"""About the most bytes of canonical text of one transaction. As many are read ahead."""
 
 
 def restore_part(
@@ -70,7 +69,7 @@ def restore_part(
     except IntegrityError as error:
         return _unsound(store, archived, error)
     loader = Loader(connection, target, fit, manifest.table, plan.request, keep_claim)
-    progress = _load(loader, staging, path, archived)
+    progress = _load(loader, staging, manifest.table, path, archived)
     staging.local.discard(path)
     return RestoredPart(
         archive_id=archived.archive_id,
@@ -110,18 +109,18 @@ def _unsound(store: Store, archived: VerifiedPart, error: IntegrityError) -> Res
     )
 
 
-def _load(loader: Loader, staging: Staging, path: Path, part: VerifiedPart) -> RestoreProgress:
+def _load(loader: Loader, staging: Staging, shape: TableShape, path: Path, part: VerifiedPart) -> RestoreProgress:
     progress = _earlier_progress(staging, part, loader.life)
     with (
         path.open("rb") as handle,
         closing(
-            part_batches(part, handle, progress.done_rows, most_rows=BATCH_ROWS, most_bytes=BATCH_BYTES)
+            PartBatches(part, shape, handle, progress.done_rows, most_rows=BATCH_ROWS, most_bytes=BATCH_BYTES)
         ) as batches,
     ):
         for batch in batches:
-            outcome = loader.copy(batch)
+            outcome = loader.copy(batch, batches.read_ahead)
             if outcome is None:
-                progress = _compare(loader, staging, progress, batch.lines())
+                progress = _compare(loader, staging, progress, batch.rows)
             else:
                 progress = progress.advanced(outcome)
                 staging.save(progress)
@@ -136,9 +135,9 @@ def _earlier_progress(staging: Staging, part: VerifiedPart, life: str) -> Restor
     return progress
 
 
-def _compare(loader: Loader, staging: Staging, progress: RestoreProgress, lines: list[bytes]) -> RestoreProgress:
-    for first in range(0, len(lines), COMPARED_ROWS):
-        outcome = loader.compare(lines[first : first + COMPARED_ROWS], room=LISTED_KEYS - len(progress.listed))
+def _compare(loader: Loader, staging: Staging, progress: RestoreProgress, rows: list[bytes]) -> RestoreProgress:
+    for first in range(0, len(rows), COMPARED_ROWS):
+        outcome = loader.compare(rows[first : first + COMPARED_ROWS], room=LISTED_KEYS - len(progress.listed))
         progress = progress.advanced(outcome)
         staging.save(progress)
     return progress

@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-import msgspec
 import psycopg
 from psycopg import IsolationLevel, errors, sql
 
 from strongroom.database.key_batch import BY_INDEX
-from strongroom.database.rebuild import UNREADABLE, RebuiltRows, told
+from strongroom.database.rebuild import UNREADABLE, RebuiltRows
 from strongroom.database.retry import retry_transient
 from strongroom.database.session import Connection, fetch_rows, pin, read_life
-from strongroom.errors import IntegrityError, RestoreError
-from strongroom.formats.copy_text import NULL, copy_rows, escape
+from strongroom.errors import RestoreError
+from strongroom.formats.blocks import CutRows
+from strongroom.formats.copy_text import escape, picked
 from strongroom.ledger.claims import KeepClaim
 from strongroom.records import Column, TableShape
-from strongroom.restore.batch import Batch, Piece
 from strongroom.restore.fit import Fit
 from strongroom.restore.progress import Outcome
 from strongroom.restore.records import DifferentRow, RestoreRequest
-from strongroom.restore.refusals import Refusals
-from strongroom.restore.statements import (
-    HAS_DEFERRABLE,
-    KEYS,
-    WANTED,
-    LoadStatements,
-    fill_temporary_table,
-    temporary_table,
-)
+from strongroom.restore.refusals import Refusals, unreadable
+from strongroom.restore.statements import HAS_DEFERRABLE, WANTED, LoadStatements, fill_temporary_table, temporary_table
+from strongroom.restore.straight_copy import StraightCopy
 from strongroom.restore.target import Target
-
-if TYPE_CHECKING:
-    from strongroom.restore.target_rows import FoundRow
+from strongroom.restore.target_rows import FoundRow, TargetReader
 
 _DATES = {"date": "date", "timestamp": "timestamp without time zone", "timestamptz": "timestamp with time zone"}
 
@@ -57,8 +48,6 @@ class Loader:
         request: RestoreRequest,
         keep_claim: KeepClaim,
     ) -> None:
-        from strongroom.restore.target_rows import TargetReader  # imports Arrow, which few steps need
-
         self._connection, self._keep_claim = connection, keep_claim
         self._target, self._fit, self._shape, self._request = target, fit, shape, request
         self.life = read_life(connection)
@@ -70,35 +59,39 @@ class Loader:
         self._statements = LoadStatements(
             target, fit, shape, self._rebuilt.names, self._reader.values(), has_deferrable=deferrable
         )
-        self._counted = {name: place for place, name in enumerate(fit.loaded) if name in target.sequences}
-        self._copies = _is_copied_whole(fit, request)
+        self._counted = [name for name in fit.loaded if name in target.sequences]
+        self._copies = not (request.keys or request.since or request.before or fit.kept_aside)
+        self._straight = StraightCopy(connection, target, fit, shape, self._statements, self._reader)
         self._create_temporary_tables()
 
-    def copy(self, batch: Batch) -> Outcome | None:
+    def copy(self, batch: CutRows, meanwhile: Callable[[], None]) -> Outcome | None:
         """Copy one batch into the table, in one transaction.
+
+        Args:
+            meanwhile: Called now and then while the server is busy.
 
         Returns:
             None if nothing was copied, for whatever reason: comparing the batch row by row then finds the reason.
         """
         if not self._copies:
             return None
-        highest = retry_transient(lambda: self._copy_all(batch))
+        highest = retry_transient(lambda: self._copy_all(batch, meanwhile))
         # Once a batch cannot be copied, other rows of the part may be in the table, too: the rest is compared.
         self._copies = highest is not None
         if highest is None:
             return None
-        rows = len(batch)
+        rows = len(batch.rows)
         return Outcome(rows, wanted=rows, inserted=rows, unchanged=0, different=[], more_different=0, highest=highest)
 
-    def compare(self, lines: list[bytes], *, room: int) -> Outcome:
+    def compare(self, rows: Sequence[bytes], *, room: int) -> Outcome:
         """Insert the missing rows of a batch, and compare all of its rows with the table, in one transaction.
 
         Args:
-            lines: JSON lines without their newlines.
+            rows: Canonical texts without their newlines.
             room: How many more different rows may be listed.
         """
         try:
-            return retry_transient(lambda: self._insert_and_compare(lines, room))
+            return retry_transient(lambda: self._insert_and_compare(rows, room))
         except psycopg.OperationalError:
             raise
         except psycopg.Error as error:
@@ -132,8 +125,8 @@ class Loader:
         with self._connection.cursor() as cursor, cursor.copy(fill_temporary_table(table)) as copy:
             copy.write(rows)
 
-    def _copy_all(self, batch: Batch) -> dict[str, int] | None:
-        """Copy the batch if none of its rows is in the table, and read it back; commit only if it is what was archived.
+    def _copy_all(self, batch: CutRows, meanwhile: Callable[[], None]) -> dict[str, int] | None:
+        """Copy the batch, and read it back; commit only if the table then holds what was archived.
 
         Returns:
             The highest value of each column that a sequence counts; None if nothing was copied.
@@ -144,54 +137,32 @@ class Loader:
             with self._connection.transaction():
                 self._set_up()
                 self._keep_claim()
-                copied, keys = self._copy_pieces(batch, highest)
-                equal = copied == len(batch) and self._equals_table(batch, keys)
+                highest = self._straight.copy(batch.rows, meanwhile)
+                self._settle()
+                equal = self._straight.is_there(batch)
                 if not equal:
                     raise psycopg.Rollback
         except psycopg.OperationalError:
             raise
-        except (msgspec.MsgspecError, psycopg.Error):
+        except psycopg.Error:
             return None
         return highest if equal else None
 
-    def _copy_pieces(self, batch: Batch, highest: dict[str, int]) -> tuple[int, bytes]:
-        """Copy a batch; returns how many rows the server counted, and their keys with their numbers."""
-        places = [self._fit.loaded.index(name) for name in self._shape.primary_key]
-        keys: list[bytes] = []
-        number = 0
-        with self._connection.cursor() as cursor:
-            with cursor.copy(self._statements.copy) as copy:
-                for piece in batch.pieces(self._rebuilt.reader):
-                    copy.write(piece.text)
-                    _note_highest(highest, self._counted, piece)
-                    columns = [piece.column(place) for place in places]
-                    numbers = map(str, range(number, number + len(columns[0])))
-                    keys.append(copy_rows([numbers, *columns]))
-                    number += len(columns[0])
-            return cursor.rowcount, b"".join(keys)
-
-    def _equals_table(self, batch: Batch, keys: bytes) -> bool:
-        """Whether the table holds the rows of a batch as they were archived."""
-        self._settle()
-        self._fill(KEYS, keys)
-        rows, texts = self._reader.texts(self._statements.look_at_copied)
-        return len(rows) == len(batch) and batch.equals(texts, self._reader.writer)
-
-    def _insert_and_compare(self, lines: list[bytes], room: int) -> Outcome:
+    def _insert_and_compare(self, rows: Sequence[bytes], room: int) -> Outcome:
         with self._connection.transaction():
             self._set_up()
             self._keep_claim()
-            wanted = self._rebuild(lines)
+            wanted = self._rebuild(rows)
             inserted = self._connection.execute(self._statements.insert).rowcount
             self._settle()
             found = self._reader.rows(self._statements.look_at_rebuilt)
-            archived = dict(enumerate(self._reader.archived(lines)))
+            archived = dict(enumerate(self._reader.archived(rows)))
             self._require_unaltered(found, archived, wanted=wanted, inserted=inserted)
-            different = [row for row in found if not row.added and archived.get(row.number) != row.line]
+            different = [row for row in found if not row.added and archived.get(row.number) != row.text]
             self._require_conflicts([row.number for row in different if not row.there])
             listed = list(self._describe({row.number: row.there for row in different[: max(room, 0)]}))
             return Outcome(
-                rows=len(lines),
+                rows=len(rows),
                 wanted=wanted,
                 inserted=inserted,
                 unchanged=wanted - inserted - len(different),
@@ -208,19 +179,36 @@ class Loader:
         self._connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
         self._set_up()
 
-    def _rebuild(self, lines: list[bytes]) -> int:
-        """Have the server read the lines into the temporary table; returns how many rows are wanted."""
+    def _rebuild(self, rows: Sequence[bytes]) -> int:
+        """Have the server read the rows into the temporary table; returns how many are wanted."""
         try:
-            self._rebuilt.fill(lines)
+            self._rebuilt.fill(self._rebuilt_texts(rows))
         except UNREADABLE as error:
-            raise IntegrityError(
-                f"archived rows of {self._shape.schema_name}.{self._shape.table_name} do not read back into their column types",
-                found=told(error),
-                hint="Nothing of this batch was loaded. The bytes are those that were archived; a type has changed since, "
-                "such as an enum without one of its labels or a domain with a stricter check: restore the type first.",
-            ) from None
+            raise unreadable(self._shape, error) from None
         unwanted = self._statements.delete_unwanted(self._request)
-        return len(lines) - (self._connection.execute(unwanted).rowcount if unwanted is not None else 0)
+        return len(rows) - (self._connection.execute(unwanted).rowcount if unwanted is not None else 0)
+
+    def _rebuilt_texts(self, rows: Sequence[bytes]) -> Sequence[bytes]:
+        texts = self._picked(rows, self._rebuilt.names)
+        if not self._fit.kept_aside:
+            return texts
+        return [b"%b\t%b" % both for both in zip(texts, self._set_aside(rows), strict=True)]
+
+    def _set_aside(self, rows: Sequence[bytes]) -> Iterator[bytes]:
+        """The values of columns that the table no longer has: a JSON object for each row, as they stand in a JSON line."""
+        from strongroom.formats.line_writer import LineWriter  # imports Arrow, which other restores do not need
+        from strongroom.formats.row_texts import read_copy
+
+        gone = [column for column in self._shape.columns if column.name in self._fit.kept_aside]
+        texts = self._picked(rows, [column.name for column in gone])
+        objects = LineWriter(self._shape.model_copy(update={"columns": tuple(gone)})).lines(
+            read_copy(len(gone), b"\n".join(texts), len(texts))
+        )
+        return (escape(one.decode()).encode() for one in objects.split(b"\n")[:-1])
+
+    def _picked(self, rows: Sequence[bytes], names: Iterable[str]) -> Sequence[bytes]:
+        archived = [column.name for column in self._shape.columns]
+        return picked(rows, len(archived), [*map(archived.index, names)])
 
     def _require_unaltered(
         self, found: Sequence[FoundRow], archived: Mapping[int, bytes], *, wanted: int, inserted: int
@@ -230,7 +218,7 @@ class Loader:
         Raises:
             RestoreError: Names the columns that differ.
         """
-        altered = [row for row in found if row.added and (not row.aside or archived.get(row.number) != row.line)]
+        altered = [row for row in found if row.added and (not row.aside or archived.get(row.number) != row.text)]
         added = sum(row.added for row in found)
         if altered or added != inserted or not len({row.number for row in found}) == len(found) == wanted:
             raise self._refusals.altered(archived, altered, len(altered) or inserted)
@@ -278,7 +266,7 @@ def _rebuilt_rows(
     if request.since is not None or request.before is not None:
         columns = {shape.date_column: _date_column(shape)} | columns
     collations = {name: _collation(target, name) for name in columns}
-    return RebuiltRows(connection, [*columns.values()], collations=collations, aside=fit.kept_aside)
+    return RebuiltRows(connection, [*columns.values()], collations=collations, aside=bool(fit.kept_aside))
 
 
 def _date_column(shape: TableShape) -> Column:
@@ -291,20 +279,6 @@ def _collation(target: Target, name: str) -> sql.Composable:
     """The target's own collation, without which two columns could not be compared."""
     collation = target.collations.get(name)
     return sql.SQL(" COLLATE {}").format(sql.Identifier(*collation)) if collation else sql.SQL("")
-
-
-def _is_copied_whole(fit: Fit, request: RestoreRequest) -> bool:
-    """Whether each archived row goes into the table whole, column by column."""
-    whole = not (request.keys or request.since or request.before or fit.kept_aside)
-    return whole and tuple(column.name for column in fit.rebuilt) == fit.loaded
-
-
-def _note_highest(highest: dict[str, int], places: Mapping[str, int], piece: Piece) -> None:
-    """Keep the highest values of some columns of integers, by their places."""
-    for name, place in places.items():
-        values = [int(text) for text in piece.column(place) if text != NULL]
-        if values:
-            highest[name] = max(*values, highest.get(name, values[0]))
 
 
 def _wanted_keys(request: RestoreRequest) -> bytes:

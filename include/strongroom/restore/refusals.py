@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import errors
 
+from strongroom.database.rebuild import told
 from strongroom.database.session import Connection, fetch_rows, named_by_server, pin
-from strongroom.errors import RestoreError
-from strongroom.records import Column
+from strongroom.errors import IntegrityError, RestoreError
+from strongroom.records import Column, TableShape
 from strongroom.restore.fit import SIDE_COLUMN, type_in_words
 from strongroom.restore.statements import REFERRED_TABLE, TRIGGERS
 from strongroom.restore.target import Target
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
 _ROW_ERRORS = (psycopg.IntegrityError, psycopg.DataError, errors.RaiseException)
 _SAFE = "Nothing of this batch was loaded; batches before it stay and are not loaded twice."
 _ELSEWHERE = "or restore into a table of its own."
+
+
+def unreadable(shape: TableShape, error: Exception) -> IntegrityError:
+    """Archived rows are not what their columns can hold."""
+    return IntegrityError(
+        f"archived rows of {shape.schema_name}.{shape.table_name} do not read back into their column types",
+        found=told(error),
+        hint="Nothing of this batch was loaded. The bytes are those that were archived; a type has changed since, "
+        "such as an enum without one of its labels or a domain with a stricter check: restore the type first.",
+    )
 
 
 class Refusals:
@@ -77,7 +88,7 @@ class Refusals:
         """Inserted rows are not in the table as they were archived.
 
         Args:
-            archived: Lines of the batch, by number.
+            archived: Texts of the batch, by number.
             rows: What the table holds instead.
             count: How many rows that concerns.
         """
@@ -96,7 +107,7 @@ class Refusals:
         columns: dict[str, Column] = {}
         for row in rows:
             if row.there and row.number in archived:
-                columns |= {one.name: one for one in self._reader.differing(archived[row.number], row.line)}
+                columns |= self._reader.differing(archived[row.number], row.text)
         aside = any(row.there and not row.aside for row in rows)
         return [*map(self._difference, columns.values()), *([f"its column {SIDE_COLUMN}"] if aside else [])]
 

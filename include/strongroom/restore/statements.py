@@ -22,7 +22,7 @@ ADDED = sql.Identifier("pg_temp", "strongroom_added")
 """Keys of the rows that a transaction inserted."""
 
 KEYS = sql.Identifier("pg_temp", "strongroom_keys")
-"""Keys of the rows that a transaction copied, with their numbers."""
+"""Keys of the rows that a transaction copied."""
 
 WANTED = sql.Identifier("pg_temp", "strongroom_wanted")
 """Keys that the request asks for."""
@@ -90,7 +90,7 @@ class LoadStatements:
         yield from temporary_table(ADDED, [*key, sql.SQL("added boolean NOT NULL DEFAULT true")], ending)
         # Without an index, each row of a batch would be compared with each row that was added.
         yield sql.SQL("CREATE INDEX ON {} ({})").format(ADDED, self._key_names())
-        yield from temporary_table(KEYS, [sql.SQL("n bigint NOT NULL"), *key], ending)
+        yield from temporary_table(KEYS, key, ending)
 
     @cached_property
     def copy(self) -> sql.Composed:
@@ -157,18 +157,29 @@ class LoadStatements:
         joined = sql.SQL("{} AS r LEFT JOIN {} AS t ON {} LEFT JOIN {} AS a ON {}").format(
             RebuiltRows.table, self._target.name, self._on_key(), ADDED, on_added
         )
-        return self._look_at(joined, sql.SQL("a.added IS NOT NULL"), aside)
+        there = sql.SQL("t.{} IS DISTINCT FROM NULL").format(sql.Identifier(self._shape.primary_key[0]))
+        return sql.SQL("SELECT r.n, a.added IS NOT NULL, {}, {}, {} FROM {} ORDER BY r.n").format(
+            there, aside, self._values, joined
+        )
 
     @cached_property
     def look_at_copied(self) -> sql.Composed:
-        """What the table holds under the keys of the copied rows; the transaction must join by index."""
-        joined = sql.SQL("{} AS r LEFT JOIN {} AS t ON {}").format(KEYS, self._target.name, self._on_key())
-        return self._look_at(joined, sql.SQL("true"), sql.SQL("true"))
+        """The rows of the table that have the keys of the copied rows; the transaction must join by index."""
+        return sql.SQL("SELECT {} FROM {} AS r JOIN {} AS t ON {}").format(
+            self._values, KEYS, self._target.name, self._on_key()
+        )
 
-    def _look_at(self, joined: sql.Composed, added: sql.Composable, aside: sql.Composable) -> sql.Composed:
-        there = sql.SQL("t.{} IS DISTINCT FROM NULL").format(sql.Identifier(self._shape.primary_key[0]))
-        return sql.SQL("SELECT r.n, {}, {}, {}, {} FROM {} ORDER BY r.n").format(
-            added, there, aside, self._values, joined
+    def look_at_range(self, start: str, end: str, *, most_rows: int) -> sql.Composed:
+        """The rows of the table that are dated in a range without its end; the bounds are texts of dates."""
+        date, type_ = sql.Identifier("t", self._shape.date_column), sql.SQL(self._shape.date_type)
+        return sql.SQL("SELECT {} FROM {} AS t WHERE {date} >= {}::{type_} AND {date} < {}::{type_} LIMIT {}").format(
+            self._values,
+            self._target.name,
+            sql.Literal(start),
+            sql.Literal(end),
+            sql.Literal(most_rows),
+            date=date,
+            type_=type_,
         )
 
     def _on_key(self) -> sql.Composed:

@@ -10,12 +10,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from strongroom.database.rebuild import Rebuilder, batches
-from strongroom.database.session import Connection
+import msgspec
+
+from strongroom.database.rebuild import unreadable
 from strongroom.errors import IntegrityError
 from strongroom.formats.blocks import Block, cut_into_blocks, parse_line, to_line
 from strongroom.formats.copy_text import copy_rows
-from strongroom.formats.line_reader import LineReader, split_lines
+from strongroom.formats.line_reader import LineReader, batches, split_lines
 from strongroom.formats.reading_back import ReadingBack, kept_aside, require_equal
 from strongroom.records import TableShape, UploadedPart, VerifiedPart
 from strongroom.storage.staging import Staging
@@ -41,12 +42,10 @@ def read_blocks(staging: Staging, part: UploadedPart) -> list[Block] | None:
     return [*map(parse_line, content.splitlines(keepends=True))]
 
 
-def restore_blocks(
-    store: Store, staging: Staging, connection: Connection, shape: TableShape, part: VerifiedPart
-) -> list[Block]:
+def restore_blocks(store: Store, staging: Staging, shape: TableShape, part: VerifiedPart) -> list[Block]:
     """The blocks of a part, made anew from the archive if staging does not have them.
 
-    The server rebuilds each row from its archived line; the blocks must be, byte for byte, those that the extraction wrote.
+    They are made of the archived rows' canonical texts, and must be, byte for byte, those that the extraction wrote.
 
     Raises:
         IntegrityError: The archive does not give the same blocks.
@@ -54,10 +53,7 @@ def restore_blocks(
     if (present := read_blocks(staging, part)) is not None:
         return present
     reading = ReadingBack(part, store.chunks(part.object_key, part.version_id), staging.folder)
-    if part.format == "parquet":
-        texts = reading.blocks()
-    else:
-        texts = Rebuilder(connection, shape).texts_of(split_lines(reading.blocks()))
+    texts = reading.blocks() if part.format == "parquet" else _texts(shape, reading)
     date = [column.name for column in shape.columns].index(shape.date_column)
     cut = cut_into_blocks(
         (some.removesuffix(b"\n") for some in texts), date if part.ordered else None, part.end_at.isoformat()
@@ -76,6 +72,13 @@ def restore_blocks(
     with staging.writing(staging.blocks(part.number)) as [handle]:
         handle.write(content)
     return found
+
+
+def _texts(shape: TableShape, reading: ReadingBack) -> Iterator[bytes]:
+    try:
+        yield from LineReader(shape.columns).texts(split_lines(reading.blocks()))
+    except msgspec.MsgspecError as error:
+        raise unreadable(shape, error) from None
 
 
 class ArchivedKeys:

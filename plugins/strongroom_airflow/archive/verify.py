@@ -31,9 +31,9 @@ class VerifyOperator(PartOperator):
             )
 
     def work_on_sealed(self, run: ArchiveRun, part: UploadedPart, sealed: VerifiedPart) -> VerifiedPart:
-        with run.source() as connection, run.staging(part.archive_id) as staging:
-            if sealed.blocks_sha256 is not None:
-                restore_blocks(run.store, staging, connection, self._shape, sealed)
+        if sealed.blocks_sha256 is not None:
+            with run.staging(part.archive_id) as staging:
+                restore_blocks(run.store, staging, self._shape, sealed)
         return self.work(run, part)
 
     @property

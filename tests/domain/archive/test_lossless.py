@@ -18,7 +18,15 @@ from psycopg import sql
 from tests.support.chain import Chain, some_settings
 from tests.support.database import execute
 from tests.support.every_type import DATE, REFUSED, SCHEMA, TABLE
-from tests.support.lossless import FORMATS, Bench, archived_lines, every_type, server_lines
+from tests.support.lossless import (
+    FORMATS,
+    Bench,
+    archived_lines,
+    archived_texts,
+    every_type,
+    server_lines,
+    server_texts,
+)
 
 
 @pytest.fixture(params=FORMATS)
@@ -32,12 +40,13 @@ def bench(source, object_store, bucket, tmp_path, request) -> Bench:
 
 def assert_survives(bench: Bench, rows) -> None:
     bench.insert(rows)
-    before, lines = bench.contents(TABLE), server_lines(bench.chain)
+    before, lines, texts = bench.contents(TABLE), server_lines(bench.chain), server_texts(bench.chain)
 
     report = bench.chain.run()
 
     assert (report.archived_rows, report.deleted_rows) == (len(rows), len(rows))
     assert archived_lines(bench.chain, report.archive_id) == lines
+    assert archived_texts(bench.chain, report.archive_id) == texts
     assert bench.ask(sql.SQL("SELECT count(*) FROM {}").format(bench.name())) == [(0,)]
     bench.restore(report.archive_id)
     assert bench.contents("restored") == before

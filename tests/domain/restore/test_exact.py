@@ -32,7 +32,9 @@ class TestWhatHappensOnTheWay:
 
         assert ask(chain.conninfo, "SELECT count(*) FROM audit") == [(0,)]
 
-    @pytest.mark.parametrize("there", [False, True], ids=["copied", "compared"])
+    @pytest.mark.parametrize(
+        ("there", "indexed"), [(False, False), (False, True), (True, False)], ids=["by key", "by range", "compared"]
+    )
     @pytest.mark.parametrize(
         ("body", "trigger"),
         [
@@ -67,8 +69,8 @@ class TestWhatHappensOnTheWay:
             ),
         ],
     )
-    def test_no_trigger_hides_what_it_altered(self, make, body, trigger, there):
-        chain = make()
+    def test_no_trigger_hides_what_it_altered(self, make, body, trigger, there, indexed):
+        chain = make(TEN_ROWS + ("CREATE INDEX ON audit (at);" if indexed else ""))
         execute(
             chain.conninfo,
             ("INSERT INTO audit VALUES (5, '2026-05-02', 'agent 5', 5, 0.1);" if there else "")

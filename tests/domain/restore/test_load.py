@@ -86,7 +86,6 @@ def rebuilt(watched):
 def test_one_row_that_is_there_in_another_form_sends_the_rest_of_the_part_the_long_way(archived, monkeypatch):
     monkeypatch.setattr(restore_part_module, "BATCH_ROWS", 50)
     monkeypatch.setattr(restore_part_module, "COMPARED_ROWS", 20)
-    monkeypatch.setattr("strongroom.restore.part_batches.PIECE_ROWS", 7)
     execute(
         archived.conninfo, "INSERT INTO audit (id, at, who) OVERRIDING SYSTEM VALUE VALUES (121, '2026-05-04', 'new')"
     )
