@@ -3,7 +3,7 @@
 The three steps, in their order:
 
 - ``plan``    find the archives, check that the target takes their rows, record the restore
-- ``load``    prove the object of one part (``download``), then load its rows (``loader``)
+- ``load``    prove the object of one part (``download``), then load its rows (``loader``, ``straight_copy``)
 - ``report``  move the sequences and keep the report (``history`` reads such reports)
 
 What they work with:
