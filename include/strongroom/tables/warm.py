@@ -115,7 +115,8 @@ def warm_key(shape: TableShape) -> tuple[str, ...]:
 
 def months_of(window: Window) -> Iterator[Partition]:
     """The calendar months that a window touches."""
-    return partitions_between(Frequency.MONTHLY, window.start, window.end - timedelta(microseconds=1))
+    first = Partition.containing(Frequency.MONTHLY, window.start)
+    return partitions_between(Frequency.MONTHLY, first.window.start, window.end - timedelta(microseconds=1))
 
 
 def _find(connection: Connection, name: str) -> int | None:

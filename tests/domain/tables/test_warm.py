@@ -3,68 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 
-from strongroom.calendar import Frequency, Partition
 from strongroom.errors import IntegrityError, UnarchivableError
 from strongroom.ledger.evidence import DeleteEvidence
 from strongroom.ledger.holds import EVERYTHING, place_hold
 from strongroom.object_keys import SOURCE_IDENTITY, ArchiveId
-from strongroom.retention.drop_warm import WarmEvidence, WarmResult, purge_warm
+from strongroom.retention.drop_warm import WarmEvidence
 from strongroom.tables import delete_batch
-from strongroom.tables.warm_script import warm_script
-from tests.support.chain import NOW, RUN, Chain, some_settings
-from tests.support.database import AUDIT, execute, scalar
+from tests.support.chain import NOW
+from tests.support.database import execute, scalar
+from tests.support.warm import LAST_WARM, WarmChain, a_warm_chain, an_archiver, purge
 
-UNTIL = Partition.parse(Frequency.MONTHLY, "2027-12")
-FIGURES = "SELECT (SELECT count(*) FROM audit), (SELECT count(*) FROM warm.audit), (SELECT count(*) FROM audit_all)"
 DIGEST = "SELECT md5(string_agg(t::text, '|' ORDER BY id)) FROM {} AS t"
-
-
-class WarmChain(Chain):
-    """A chain whose source role is the archiver's; `owner` owns the tables."""
-
-    owner: str
-
-    def apply(self) -> None:
-        with self.source() as connection:
-            script = warm_script(connection, self.settings, now=self.now, until=UNTIL)
-        with psycopg.connect(self.owner) as connection:
-            for statement in script:
-                connection.execute(statement)
-
-    def figures(self) -> tuple[int, int, int]:
-        """Rows in the live table, in the warm one, and in the view of both."""
-        with psycopg.connect(self.owner) as connection:
-            return connection.execute(FIGURES).fetchone()
 
 
 @pytest.fixture
 def archiver(source) -> Iterator[str]:
     """A connection string of a role with the archiver's rights, on the test's own database."""
-    role = f"archiver_{psycopg.conninfo.conninfo_to_dict(source)['dbname']}"
-    execute(source, f"CREATE ROLE {role} LOGIN PASSWORD 'for-a-test'")
-    execute(source, f"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT, DELETE ON TABLES TO {role}")
-    yield make_conninfo(source, user=role, password="for-a-test")  # pragma: allowlist secret
-    execute(source, f"DROP OWNED BY {role}; DROP ROLE {role}")
+    with an_archiver(source) as conninfo:
+        yield conninfo
 
 
 @pytest.fixture
 def make_chain(source, archiver, object_store, bucket, tmp_path):
-    def make(ddl: str = AUDIT, key: str = "2026-05", **changes: Any) -> WarmChain:
-        execute(source, ddl)
-        given = {"warm": True, "part_rows": 300, "delete_batch_rows": 50} | changes
-        settings = some_settings(bucket, tmp_path, **given)
-        chain = WarmChain(archiver, object_store.client("archiver"), settings, key)
-        chain.owner = source
-        return chain
-
-    return make
+    return partial(a_warm_chain, source, archiver, object_store.client("archiver"), bucket, tmp_path)
 
 
 @pytest.fixture
@@ -226,17 +193,25 @@ def test_a_month_whose_warm_term_is_over_is_deleted_and_not_moved(make_chain):
     assert scalar(chain.owner, "SELECT to_regclass('warm.audit') IS NULL")
 
 
+@pytest.mark.parametrize(("frequency", "key", "rows"), [("daily", "2026-05-05", 24), ("weekly", "2026-W20", 168)])
+def test_rows_of_a_window_in_the_middle_of_a_month_move_too(make_chain, frequency, key, rows):
+    chain = make_chain(frequency=frequency, key=key)
+    chain.apply()
+
+    assert chain.run().deleted_rows == rows
+    assert chain.figures() == (800 - rows, rows, 800)
+
+
+def test_a_week_needs_both_months_that_it_lies_in(make_chain):
+    chain = make_chain(frequency="weekly", key="2026-W18")
+    chain.apply()
+    execute(chain.owner, "DROP TABLE warm.audit_2026_04")
+
+    with pytest.raises(UnarchivableError, match="no partition for 2026-04"):
+        chain.plan()
+
+
 # The end of the warm term.
-
-LAST_WARM = datetime(2027, 5, 31, 23, 59, tzinfo=timezone.utc)
-OVER = datetime(2027, 6, 1, tzinfo=timezone.utc)
-"""365 days after the end of May 2026."""
-
-
-def purge(chain: WarmChain, now: datetime = OVER) -> dict[str, WarmResult]:
-    with chain.source() as connection:
-        results = purge_warm(connection, chain.store, chain.settings, run=RUN, now=now)
-    return {result.month: result for result in results}
 
 
 def test_a_partition_is_dropped_when_its_term_is_over_and_its_rows_are_proved(chain):
