@@ -22,7 +22,7 @@ then rebuilds blocks of rows from what was archived, and their digests are compa
 nothing can be deleted. **Clear it** at any time. It always reads the object again.""",
     "seal": """Writes SHA256SUMS and then the manifest. From then on the archive exists. **Clear it** at any time.""",
     "detach": """Detaches each partition whose rows are all in this archive. Before that, a trigger guards the partition against
-changes, and its rows are compared with the archive key by key. `delete` deletes the rows of all other partitions; the log says why.
+changes, and its rows are compared with the archive. `delete` deletes the rows of all other partitions; the log says why.
 Detached partitions wait, and the DAG `retention_purge` proves them again before it drops them. This step deletes nothing.
 **Clear it** at any time. It continues where it stopped.""",
     "delete": """Deletes the part's rows in short transactions, block by block, by the range of their dates: the DELETE returns the rows, and a

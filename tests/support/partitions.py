@@ -20,6 +20,7 @@ HELD = "strongroom_detached"
 
 TABLE = """
 CREATE TABLE audit (id bigint, at timestamptz NOT NULL, who text, cost numeric, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+CREATE INDEX ON audit (at);
 CREATE TABLE audit_2026_04 PARTITION OF audit FOR VALUES FROM ('2026-04-01+00') TO ('2026-05-01+00');
 CREATE TABLE audit_2026_05 PARTITION OF audit FOR VALUES FROM ('2026-05-01+00') TO ('2026-06-01+00');
 CREATE TABLE audit_2026_06 PARTITION OF audit FOR VALUES FROM ('2026-06-01+00') TO ('2026-07-01+00');

@@ -37,9 +37,10 @@ from strongroom.ledger.owner import require_owner
 from strongroom.records import DeletedPart, VerifiedPart, upload_of
 from strongroom.settings import TableSettings
 from strongroom.tables.archived_rows import ArchivedKeys, KeysInTurn, restore_blocks
+from strongroom.tables.block_ranges import BlockRange, ranges_of
 from strongroom.tables.delete_batch import BatchDelete
 from strongroom.tables.delete_progress import DeleteProgress, PendingBatch, require_all_counted, settle
-from strongroom.tables.delete_range import BlockRange, delete_range, ranges_of
+from strongroom.tables.delete_range import delete_range
 from strongroom.tables.pace import Pace
 from strongroom.tables.warm import WarmTable, warm_table
 

@@ -4,7 +4,7 @@ A partition is taken in five moves. None of them deletes a row:
 
 1. look, without a lock: it must have as many rows as the archive holds of its time range;
 2. guard it (:mod:`strongroom.tables.guard`): from then on its rows cannot change, so the next moves need no lock;
-3. compare it with the archive, key by key and digest by digest, and compare the numbers of rows;
+3. compare it with the archive, block by block and where that does not do row by row, and compare the numbers of rows;
 4. detach it: concurrently if the server allows that, otherwise under a lock that is given up after a fifth of a second;
 5. move it into a schema of its own, and write the evidence to the store.
 
@@ -24,6 +24,7 @@ from psycopg import IsolationLevel, sql
 from strongroom.database.inspect import inspect_again
 from strongroom.database.session import Connection, qualified
 from strongroom.errors import IntegrityError, SourceAccessError, StrongroomError
+from strongroom.formats.blocks import Block
 from strongroom.ledger.claims import running_clock
 from strongroom.ledger.deletable import DeletingStep, require_deletable, require_sealed
 from strongroom.ledger.evidence import DetachedPartition, DetachEvidence, LeftPartition, parse_detached, read_detached
@@ -32,7 +33,7 @@ from strongroom.ledger.manifest_record import Manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.records import VerifiedPart
 from strongroom.settings.time_budget import require_time
-from strongroom.tables.archived_rows import ArchivedKeys
+from strongroom.tables.archived_rows import ArchivedKeys, blocks_read_back, read_blocks
 from strongroom.tables.compare import ArchivedRows, Comparison, compare_with_archive, count_rows, wrong_columns
 from strongroom.tables.guard import (
     GuardedTable,
@@ -141,6 +142,7 @@ class _Detaching:
         self._parent = qualified(self._settings.schema_name, self._settings.table_name)
         self._holds = HoldWatch(step.store)
         self._keys = keys
+        self._found: dict[int, list[Block]] = {}
         self.clock = running_clock(step.now)
 
     def run(self) -> tuple[list[DetachedPartition], list[LeftPartition], str]:
@@ -251,10 +253,19 @@ class _Detaching:
             self._connection,
             guarded.name,
             guarded.tag.window,
-            ArchivedRows(self._manifest.table, self._parts, self._keys),
+            ArchivedRows(self._manifest.table, self._parts, self._keys, self._blocks),
             transaction=self._connection.transaction,
             before_batch=self._go,
         )
+
+    def _blocks(self, part: VerifiedPart) -> Sequence[Block]:
+        if part.number not in self._found:
+            step, shape = self._step, self._manifest.table
+            found = read_blocks(step.staging, part)
+            if found is None:
+                found = blocks_read_back(step.store, step.staging.folder, shape, part)
+            self._found[part.number] = found
+        return self._found[part.number]
 
     def _detach(self, guarded: GuardedTable, parent: PartitionedTable) -> GuardedTable | None:
         """Detach a guarded partition; None if another session's lock was in the way until we gave up."""

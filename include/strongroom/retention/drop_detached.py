@@ -1,6 +1,6 @@
 """Drop detached partitions whose cooling-off is over, if every one of their rows is found in a sound archive again.
 
-The archive is read back from the store, and each of its keys and digests is looked up in the table. A lock lets readers
+The archive is read back from the store, and the table is compared with it (:mod:`strongroom.tables.compare`). A lock lets readers
 continue and keeps everybody else out until the table is gone, so what was compared is what is dropped. Only the DROP
 itself, at the very end, takes the lock that readers would wait for.
 """
@@ -17,6 +17,7 @@ from pydantic import AwareDatetime
 from strongroom.calendar import Partition
 from strongroom.database.session import Connection, read_identity
 from strongroom.errors import ContendedError, HeldError, IntegrityError, SourceError
+from strongroom.formats.blocks import Block
 from strongroom.ledger.claims import claim_keeper, release_claim, running_clock, take_claim
 from strongroom.ledger.evidence import DetachedPartition, DetachEvidence, read_detached
 from strongroom.ledger.holds import HoldWatch, covering, holds_in_force
@@ -25,11 +26,11 @@ from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.owner import require_owner
 from strongroom.ledger.reread import doubt_about
 from strongroom.ledger.restore_records import active_restores_of
-from strongroom.records import Record, RunIdentity, Sha256
+from strongroom.records import Record, RunIdentity, Sha256, TableShape, VerifiedPart
 from strongroom.settings import TableSettings
 from strongroom.storage.store import Store
-from strongroom.tables.archived_rows import ArchivedKeys
-from strongroom.tables.compare import ArchivedRows, compare_with_archive, wrong_columns
+from strongroom.tables.archived_rows import ArchivedKeys, blocks_read_back
+from strongroom.tables.compare import ArchivedRows, compare_with_archive, needs_keys, wrong_columns
 from strongroom.tables.guard import GuardedTable, bring_back, guarded_table, guarded_tables, lift_guard
 from strongroom.tables.locks import CONTENDED, briefly, tried
 from strongroom.tables.partitions import settle_detached
@@ -195,14 +196,27 @@ class _Dropping:
             if doubt := doubt_about(self._store, self._archive):
                 return self._result("unverifiable", doubt)
             folder, _ = self._settings.working_folder
-            parts = [manifest.verified_part(number) for number in range(len(manifest.parts))]
+            parts = [
+                part
+                for part in map(manifest.verified_part, range(len(manifest.parts)))
+                if part.window.overlaps(self._guarded.tag.window)
+            ]
             with ArchivedKeys(self._store, manifest.table, folder) as keys:
-                for part in parts:
-                    self._keep_claim()
-                    keys.of(part)
-                return self._drop_proved(evidence, record, manifest, ArchivedRows(manifest.table, parts, keys))
+                blocks = {part: self._read_back(manifest.table, part, keys) for part in parts}
+                return self._drop_proved(
+                    evidence, record, manifest, ArchivedRows(manifest.table, parts, keys, blocks.__getitem__)
+                )
         except IntegrityError as error:
             return self._result("unverifiable", error.what)
+
+    def _read_back(self, shape: TableShape, part: VerifiedPart, keys: ArchivedKeys) -> list[Block]:
+        """The blocks of a part, read back before the table is locked; and its keys if they are needed in any case."""
+        self._keep_claim()
+        folder, _ = self._settings.working_folder
+        blocks = blocks_read_back(self._store, folder, shape, part)
+        if needs_keys(part, blocks, self._guarded.tag.window):
+            keys.of(part)
+        return blocks
 
     def _drop_proved(
         self,

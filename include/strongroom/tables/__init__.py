@@ -1,7 +1,9 @@
 """Work on live tables that several steps share.
 
 - ``archived_rows``  what an archive holds of a part: its blocks, from staging or made again; keys and line digests, from the store
-- ``compare``        a table compared with an archive, row by row
+- ``block_ranges``   the ranges of dates that hold exactly the rows of a block
+- ``equal_blocks``   which blocks a table holds exactly, in one COPY
+- ``compare``        a table compared with an archive, by blocks and row by row
 - ``cut``            a window cut into parts
 - ``readable``       rows that an archive could not give back
 - ``delete_range``   the statement that deletes or moves a block by the range of its dates

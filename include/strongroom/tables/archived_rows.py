@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import islice
@@ -23,6 +24,8 @@ from strongroom.storage.staging import Staging
 from strongroom.storage.store import Store
 
 _LINES, _BYTES = 2000, 1 << 22
+
+_logger = logging.getLogger(__name__)
 
 
 def read_blocks(staging: Staging, part: UploadedPart) -> list[Block] | None:
@@ -52,7 +55,32 @@ def restore_blocks(store: Store, staging: Staging, shape: TableShape, part: Veri
     """
     if (present := read_blocks(staging, part)) is not None:
         return present
-    reading = ReadingBack(part, store.chunks(part.object_key, part.version_id), staging.folder)
+    found = _cut_again(store, staging.folder, shape, part)
+    with staging.writing(staging.blocks(part.number)) as [handle]:
+        handle.writelines(map(to_line, found))
+    return found
+
+
+def blocks_read_back(store: Store, folder: Path | None, shape: TableShape, part: VerifiedPart) -> list[Block]:
+    """The blocks of a part whose rows are in the order of their dates, made anew from the archive to compare a table with them.
+
+    None of what was archived without blocks, or by other rules: its lines still tell what the rows were.
+
+    Args:
+        folder: Where to keep files without names meanwhile; None means the system's folder for temporary files.
+    """
+    if not part.ordered:
+        return []
+    try:
+        return _cut_again(store, folder, shape, part)
+    except IntegrityError as error:  # if the object is not the part, who looks for its keys meets that again
+        _logger.warning("The rows of %s part %s are compared one by one: %s", part.archive_id, part.number, error.what)
+        return []
+
+
+def _cut_again(store: Store, folder: Path | None, shape: TableShape, part: VerifiedPart) -> list[Block]:
+    """Cut the texts of a part into the blocks that the extraction cut them into. Raises as :func:`restore_blocks`."""
+    reading = ReadingBack(part, store.chunks(part.object_key, part.version_id), folder)
     texts = reading.blocks() if part.format == "parquet" else _texts(shape, reading)
     date = [column.name for column in shape.columns].index(shape.date_column)
     cut = cut_into_blocks(
@@ -60,17 +88,15 @@ def restore_blocks(store: Store, staging: Staging, shape: TableShape, part: Veri
     )
     found = [rows.block() for rows in cut]
     require_equal(part, reading.result())
-    content = b"".join(map(to_line, found))
-    if hashlib.sha256(content).hexdigest() != part.blocks_sha256:
+    sha256 = hashlib.sha256(b"".join(map(to_line, found))).hexdigest()
+    if sha256 != part.blocks_sha256:
         raise IntegrityError(
             f"{part.archive_id} part {part.number} does not give its blocks back",
             expected=part.blocks_sha256,
-            found=hashlib.sha256(content).hexdigest(),
+            found=sha256,
             hint="No row was deleted because of them. Set `delete_by: key` for this table and clear the task: each row is then "
             "compared with its archived line. Please report the column types.",
         )
-    with staging.writing(staging.blocks(part.number)) as [handle]:
-        handle.write(content)
     return found
 
 

@@ -1,21 +1,27 @@
-"""Compare a table, row by row, with what an archive holds of the same time range: keys and digests, in bounded memory."""
+"""Compare a table with what an archive holds of the same time range, in bounded memory.
+
+Blocks of archived rows are compared as a whole (:mod:`strongroom.tables.equal_blocks`). The rows of blocks that differ, and those
+that no range of dates holds, are looked up by their keys and compared one by one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import islice
-from typing import IO, Any
+from typing import Any
 
 from psycopg import sql
 
 from strongroom.calendar import Window
-from strongroom.database.key_batch import BATCH, batch_table, fill_batch, join_by_index, same_key
+from strongroom.database.key_batch import BATCH, BY_INDEX, batch_table, fill_batch, same_key
 from strongroom.database.rows import dated, line_digest
-from strongroom.database.session import Connection, fetch_rows
+from strongroom.database.session import Connection, fetch_rows, pin
+from strongroom.formats.blocks import Block
 from strongroom.records import TableShape, VerifiedPart
-from strongroom.tables.archived_rows import ArchivedKeys
+from strongroom.tables.archived_rows import ArchivedKeys, KeysInTurn
+from strongroom.tables.block_ranges import BlockRange, ranges_of, rows_between
+from strongroom.tables.equal_blocks import equal_blocks
 
 BATCH_ROWS = 10_000
 """How many archived rows are compared at a time."""
@@ -52,11 +58,13 @@ class ArchivedRows:
         shape: From the manifest.
         parts: All parts of the archive.
         keys: The keys and digests of all parts.
+        blocks: Finds the blocks of a part; none if its rows are compared by their keys.
     """
 
     shape: TableShape
     parts: Sequence[VerifiedPart]
     keys: ArchivedKeys
+    blocks: Callable[[VerifiedPart], Sequence[Block]]
 
 
 def compare_with_archive(
@@ -68,7 +76,7 @@ def compare_with_archive(
     transaction: Callable[[], AbstractContextManager[Any]],
     before_batch: Callable[[], None],
 ) -> Comparison:
-    """Look up each archived key in the table, and count the table's rows.
+    """Compare each archived row with the table's, and count the table's rows.
 
     All keys of an archive are different, so if the table has as many rows as were found equal, it holds no others. The
     result is exact only while nobody can change the table's rows: see :mod:`strongroom.tables.guard`.
@@ -80,27 +88,76 @@ def compare_with_archive(
         transaction: Opened around each part, and around the count.
         before_batch: Called before each batch; may raise.
     """
-    shape, found, equal = archived.shape, 0, 0
-    types = {column.name: column.base_type for column in shape.columns}
-    form = batch_table([types[name] for name in shape.primary_key], "{} ON COMMIT DROP")
-    query = _query(table, bounds, shape)
+    comparing = _Comparing(connection, table, bounds, archived, before_batch)
     for part in archived.parts:
-        if not part.window.overlaps(bounds):
-            continue
-        keys = archived.keys.of(part)
-        with transaction():
-            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(BATCH))
-            connection.execute(form)
-            join_by_index(connection)
-            for lines in _batches(keys):
-                before_batch()
-                connection.execute(sql.SQL("TRUNCATE {}").format(BATCH))
-                fill_batch(connection, lines)
-                row: Any = connection.execute(query).fetchone()
-                found, equal = found + int(row[0]), equal + int(row[1])
+        if part.window.overlaps(bounds):
+            ranges = ranges_of(part, archived.blocks(part))
+            with transaction():
+                left = comparing.as_blocks(part, ranges)
+            if left:
+                archived.keys.of(part)  # read before the transaction, which should not wait for the store
+                with transaction():
+                    comparing.by_key(KeysInTurn(archived.keys, part), left)
     with transaction():
         connection.execute("SET LOCAL enable_seqscan = on")
-        return Comparison(count_rows(connection, table), found, equal)
+        return Comparison(count_rows(connection, table), comparing.found, comparing.equal)
+
+
+def needs_keys(part: VerifiedPart, blocks: Sequence[Block], bounds: Window) -> bool:
+    """Whether some rows of a part have to be looked up by their keys even if all of its blocks are equal."""
+    whole = [one for one in ranges_of(part, blocks) if bounds.covers(one.window) or not bounds.overlaps(one.window)]
+    return any(rows_between(whole, part.rows))
+
+
+class _Comparing:
+    """A comparison under way.
+
+    Attributes:
+        found: Archived rows that are dated inside the table's bounds.
+        equal: Rows of the table that equal their archived form.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        table: sql.Identifier,
+        bounds: Window,
+        archived: ArchivedRows,
+        before_batch: Callable[[], None],
+    ) -> None:
+        self._connection, self._table, self._bounds = connection, table, bounds
+        self._shape, self._keys, self._before_batch = archived.shape, archived.keys, before_batch
+        self._query = _query(table, bounds, archived.shape)
+        self.found = self.equal = 0
+
+    def as_blocks(self, part: VerifiedPart, ranges: Sequence[BlockRange]) -> list[tuple[int, int]]:
+        """Compare the blocks that the table can hold as a whole. Those outside its bounds have no row in it.
+
+        Returns:
+            The runs of rows that are left: the first row of each, and how many.
+        """
+        outside = [one for one in ranges if not self._bounds.overlaps(one.window)]
+        inside = [one for one in ranges if self._bounds.covers(one.window)]
+        only = sql.SQL("ONLY {}").format(self._table)
+        equal = equal_blocks(self._connection, only, self._shape, inside, before_batch=self._before_batch)
+        rows = sum(one.block.rows for one in equal)
+        self.found, self.equal = self.found + rows, self.equal + rows
+        return [*rows_between(sorted([*equal, *outside]), part.rows)]
+
+    def by_key(self, keys: KeysInTurn, runs: Sequence[tuple[int, int]]) -> None:
+        """Look up the rows of some runs by their keys, a batch at a time."""
+        types = {column.name: column.base_type for column in self._shape.columns}
+        form = batch_table([types[name] for name in self._shape.primary_key], "{} ON COMMIT DROP")
+        self._connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(BATCH))
+        self._connection.execute(form)
+        pin(self._connection, locally=BY_INDEX)
+        for first, rows in runs:
+            for place in range(first, first + rows, BATCH_ROWS):
+                self._before_batch()
+                self._connection.execute(sql.SQL("TRUNCATE {}").format(BATCH))
+                fill_batch(self._connection, keys.next(place, min(BATCH_ROWS, first + rows - place)))
+                row: Any = self._connection.execute(self._query).fetchone()
+                self.found, self.equal = self.found + int(row[0]), self.equal + int(row[1])
 
 
 def count_rows(connection: Connection, table: sql.Identifier) -> int:
@@ -135,8 +192,3 @@ def _query(table: sql.Identifier, bounds: Window, shape: TableShape) -> sql.Comp
         same=same_key(shape, "b"),
         digest=line_digest(shape, "t"),
     )
-
-
-def _batches(keys: IO[bytes]) -> Iterator[list[bytes]]:
-    while lines := list(islice(keys, BATCH_ROWS)):
-        yield lines

@@ -6,11 +6,6 @@ statement back.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from datetime import datetime, timezone
-from typing import NamedTuple
-
 from psycopg import sql
 
 from strongroom.calendar import Window
@@ -18,55 +13,10 @@ from strongroom.database.copy_out import copied_rows
 from strongroom.database.inspect import InspectedTable
 from strongroom.database.rows import due_rows, row_columns
 from strongroom.database.session import Connection
-from strongroom.formats.blocks import Block, digest
-from strongroom.records import VerifiedPart
+from strongroom.formats.blocks import digest
+from strongroom.tables.block_ranges import BlockRange
 from strongroom.tables.delete_batch import move_statement, require_moved
 from strongroom.tables.warm import WarmTable
-
-_INSTANT = re.compile(r"(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?(?:\+00(?::00)?)?)?")
-
-
-class BlockRange(NamedTuple):
-    """A block that holds exactly the archived rows of a range of dates.
-
-    Attributes:
-        first: The number of its first row in the part.
-        window: Of the dates of its rows.
-    """
-
-    first: int
-    block: Block
-    window: Window
-
-    @property
-    def behind(self) -> int:
-        """The number of the first row behind it."""
-        return self.first + self.block.rows
-
-
-def ranges_of(part: VerifiedPart, blocks: Sequence[Block]) -> list[BlockRange]:
-    """The blocks of a part that end where their date ends, in their order."""
-    ranges = []
-    first, start, alone = 0, part.start_at, True
-    for block in blocks:
-        if block.until is not None:
-            end = _instant(block.until)
-            if alone:
-                ranges.append(BlockRange(first, block, Window(start, end)))
-            start = end
-        alone = block.until is not None
-        first += block.rows
-    return ranges
-
-
-def _instant(text: str) -> datetime:
-    """A date as PostgreSQL writes it in UTC, or an instant in ISO's form."""
-    found = _INSTANT.fullmatch(text)
-    if found is None:
-        raise ValueError(f"{text[:50]!r} is no date")
-    day, time, fraction = found.groups()
-    whole = datetime.fromisoformat(f"{day}T{time or '00:00:00'}")
-    return whole.replace(microsecond=int((fraction or "").ljust(6, "0")), tzinfo=timezone.utc)
 
 
 def _statement(table: InspectedTable, warm: WarmTable | None, window: Window) -> sql.Composed:

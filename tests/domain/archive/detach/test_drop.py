@@ -63,8 +63,18 @@ def scratch_of_drops(chain: Chain) -> list[str]:
 
 @pytest.mark.parametrize(
     ("function", "before", "calls"),
-    [("ArchivedRows", False, 1), ("compare_with_archive", True, 0), ("compare_with_archive", False, 1)],
-    ids=["while it reads the archive back", "before it compares", "when it has compared"],
+    [
+        ("blocks_read_back", False, 1),
+        ("ArchivedRows", False, 1),
+        ("compare_with_archive", True, 0),
+        ("compare_with_archive", False, 1),
+    ],
+    ids=[
+        "while it reads the first part back",
+        "when it has read all back",
+        "before it compares",
+        "when it has compared",
+    ],
 )
 def test_a_drop_that_loses_its_claim_goes_no_further(chain, monkeypatch, function, before, calls):
     chain.run()

@@ -8,7 +8,7 @@ import pytest
 
 from strongroom.calendar import Window
 from strongroom.formats.blocks import Block
-from strongroom.tables.delete_range import ranges_of
+from strongroom.tables.block_ranges import BlockRange, date_of, ranges_of, rows_between
 from tests.support.synthetic import a_manifest
 
 DAY = datetime(2026, 5, 2, tzinfo=timezone.utc)
@@ -50,3 +50,17 @@ def test_blocks_that_share_a_date_with_another_are_left_out():
 
     assert [(one.first, one.behind) for one in found] == [(0, 3), (9, 10)]
     assert found[1].window == Window(DAY + timedelta(days=2), DAY + timedelta(days=3))
+
+
+def test_the_rows_between_blocks_are_all_others():
+    def at(first: int, rows: int) -> BlockRange:
+        return BlockRange(first, Block(rows, "a", "unused"), Window(DAY, DAY + timedelta(days=1)))
+
+    assert [*rows_between([], 0)] == []
+    assert [*rows_between([], 7)] == [(0, 7)]
+    assert [*rows_between([at(0, 3), at(3, 4)], 7)] == []
+    assert [*rows_between([at(1, 2), at(5, 1)], 7)] == [(0, 1), (3, 2), (6, 1)]
+
+
+def test_the_date_of_a_text_is_that_of_its_column():
+    assert date_of(b"2026-05-03\t2026-05-02\t7", 1) == DAY
