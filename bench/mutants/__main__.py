@@ -33,6 +33,8 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "strongroom.archive.delete": (),
     "strongroom.tables.delete_batch": (),
     "strongroom.tables.delete_range": (),
+    "strongroom.tables.block_ranges": (),
+    "strongroom.tables.equal_blocks": (),
     "strongroom.tables.delete_progress": (),
     "strongroom.tables.archived_rows": (),
     "strongroom.tables.pace": (),
@@ -49,6 +51,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "strongroom.tables.guard": (),
     "strongroom.tables.compare": (),
     "strongroom.retention.drop_detached": (),
+    "strongroom.retention.warm_rows": (),
 }
 """Modules, and those of their functions and methods that the delete depends on. An empty entry means all."""
 
@@ -56,13 +59,15 @@ _DELETE, _DETACH = "tests/domain/archive/delete", "tests/domain/archive/detach"
 TESTS = {
     **dict.fromkeys(TARGETS, (_DELETE,)),
     "strongroom.database.questions": ("tests/domain/database/test_questions.py", _DELETE),
-    "strongroom.tables.delete_range": ("tests/domain/tables/test_delete_range.py", _DELETE),
     "strongroom.tables.pace": ("tests/domain/tables/test_pace.py", _DELETE),
+    "strongroom.tables.block_ranges": ("tests/domain/tables/test_block_ranges.py",),
+    "strongroom.tables.equal_blocks": ("tests/domain/tables/test_equal_blocks.py",),
     "strongroom.formats.blocks": ("tests/domain/formats/test_blocks.py", _DELETE),
     "strongroom.calendar": (_DELETE, _DETACH),
     "strongroom.tables.guard": ("tests/domain/tables/test_guard.py", _DETACH),
     "strongroom.tables.compare": (_DETACH,),
     "strongroom.retention.drop_detached": (_DETACH,),
+    "strongroom.retention.warm_rows": ("tests/domain/retention/test_warm_rows.py", "tests/domain/tables/test_warm.py"),
 }
 """The tests that must fail for a mutant of a module, fastest first."""
 
@@ -99,16 +104,16 @@ FIRST = {
     "_Deleting._rows_without_range": "by_range",
     "_Deleting._next_blocks": "by_range",
     "_ranges": "by_range",
-    "ranges_of": "test_delete_range",
-    "_instant": "test_delete_range",
-    "BlockRange": "test_delete_range",
+    "ranges_of": "test_block_ranges",
+    "instant_of": "test_block_ranges",
+    "BlockRange": "test_block_ranges",
     "delete_range": "by_range or test_warm",
     "refers": "told_apart or comes_to_be_referred_to",
     "inspect_unchanged": "other_columns",
-    "compare_with_archive": "just_what_was_archived or look_and_the_guard or many_batches or share_an_instant",
+    "compare_with_archive": "as_blocks or just_what_was_archived or look_and_the_guard or many_batches or share_an_instant",
     "wrong_columns": "not_what_was_proved",
     "_query": "many_batches",
-    "_batches": "many_batches",
+    "_Comparing": "as_blocks or many_batches",
     "purge_detached": "just_what_was_archived or clone or no_trace",
     "_Dropping": "just_what_was_archived",
     "_Dropping.judge": "just_what_was_archived or goes_no_further",

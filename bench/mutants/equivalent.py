@@ -52,6 +52,15 @@ EQUIVALENT: dict[str, str] = {
     "guard.prepare_guards: `nothing for IF NOT EXISTS` in SQL #1": "that it is there already is no error either",
     "guard._is_made: `LEFT JOIN for JOIN` in SQL #1": "every function is in a schema",
     "guard.set_guard: True for `present is not None` #1": "to drop triggers that are not there does nothing",
+    **dict.fromkeys(
+        (
+            "equal_blocks.module: 2 for 1 #1",
+            "equal_blocks.module: 23 for 22 #1",
+            "equal_blocks.equal_blocks: 1 for 0 #2",
+        ),
+        _TUNING,
+    ),
+    "equal_blocks._texts: `OR for AND` in SQL #1": "rows of no block are read too, and belong to none",
     "compare.module: 10001 for 10000 #1": _TUNING,
     "compare.compare_with_archive: without `join_by_index(connection)` #1": _SPEED,
     "compare.compare_with_archive: without `connection.execute('SET LOCAL enable_seqscan = on')` #1": _SPEED,

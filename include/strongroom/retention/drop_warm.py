@@ -1,7 +1,7 @@
 """Drop warm partitions whose term is over, if every one of their rows is found in a sound archive again.
 
-The archives of a month are read back from the store, and their keys and digests are compared with the rows of the warm
-partition, under a lock that keeps writers out until the partition is gone. If a row differs, or no archive holds it, its
+The archives of a month are read back from the store and compared with the rows of the warm partition
+(:mod:`strongroom.retention.warm_rows`), under a lock that keeps writers out until the partition is gone. If a row differs, or no archive holds it, its
 partition stays.
 """
 
@@ -15,19 +15,17 @@ from psycopg import IsolationLevel, sql
 from pydantic import AwareDatetime
 
 from strongroom.calendar import Frequency, Partition
-from strongroom.database.rows import line_digest
 from strongroom.database.session import Connection, qualified
-from strongroom.formats.codecs import blocks
 from strongroom.ledger.holds import Hold, covering, holds_in_force, on_everything
 from strongroom.ledger.index import read_manifests
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.reread import doubt_about
 from strongroom.object_keys import ArchiveId, warm_evidence_key
-from strongroom.records import Record, RunIdentity, Sha256, TableShape
+from strongroom.records import Record, RunIdentity, Sha256
+from strongroom.retention.warm_rows import WarmRows
 from strongroom.settings import TableSettings
 from strongroom.storage.store import Store
-from strongroom.tables.archived_rows import ArchivedKeys
-from strongroom.tables.warm import WARM_SCHEMA, warm_columns, warm_months, warm_name
+from strongroom.tables.warm import WARM_SCHEMA, warm_months, warm_name
 from strongroom.tables.warm_script import function_name
 
 
@@ -45,7 +43,7 @@ class WarmDecision(Record):
 
 
 class ProvedArchive(Record):
-    """An archive that was read back, and whose keys and digests were compared with a warm partition."""
+    """An archive that was read back and compared with a warm partition."""
 
     archive_id: str
     record_count: int
@@ -198,15 +196,16 @@ class _Dropping:
         for manifest in archives if self._has_rows() else ():
             if doubt := doubt_about(self._store, ArchiveId.parse(manifest.archive_id)):
                 return self._kept("unverifiable", doubt)
-        conditions = self._stage_keys(archives)
+        compared = WarmRows(self._connection, self._store, self._settings, self._partition, self._month)
+        compared.read_back(archives)
         connection = self._connection
         connection.isolation_level = IsolationLevel.READ_COMMITTED
         with connection.transaction():
             # Readers continue, writers wait: what is counted now is what the function drops.
             connection.execute(sql.SQL("LOCK TABLE {} IN SHARE MODE").format(self._name))
+            rows, proved = compared.count()
             if holding := _holding(holds_in_force(self._store), archives):
                 return self._kept("held", holding)
-            rows, proved = self._count(conditions)
             if rows != proved:
                 return self._kept(
                     "unverifiable", f"{rows - proved} of its {rows} rows are in no archive as they are here"
@@ -231,66 +230,6 @@ class _Dropping:
         row: Any = self._connection.execute(sql.SQL("SELECT EXISTS (SELECT FROM {})").format(self._name)).fetchone()
         return bool(row[0])
 
-    def _stage_keys(self, archives: Sequence[Manifest]) -> list[sql.Composed]:
-        """Put the keys and digests of all archives into temporary tables, one for each shape that the table had.
-
-        Returns:
-            For each shape a condition on the row ``w``: it is among the archived rows, byte for byte.
-        """
-        columns = set(warm_columns(self._connection, self._partition))
-        by_shape: dict[Sha256, list[Manifest]] = {}
-        for manifest in archives:
-            if {column.name for column in manifest.table.columns} <= columns:
-                by_shape.setdefault(manifest.shape_sha256, []).append(manifest)
-        conditions = []
-        for number, manifests in enumerate(by_shape.values()):
-            staged = sql.Identifier("pg_temp", f"strongroom_archived_{number}")
-            shape = manifests[0].table
-            self._make_table(staged, shape)
-            for manifest in manifests:
-                self._copy_keys(staged, manifest)
-            self._index(staged, shape)
-            conditions.append(_is_archived(staged, shape))
-        return conditions
-
-    def _make_table(self, staged: sql.Identifier, shape: TableShape) -> None:
-        """Columns of the keys' own types and collations."""
-        keys = sql.SQL(", ").join(
-            sql.SQL("w.{} AS {}").format(sql.Identifier(name), sql.Identifier(f"k{position}"))
-            for position, name in enumerate(shape.primary_key)
-        )
-        self._connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(staged))
-        self._connection.execute(
-            sql.SQL("CREATE TEMPORARY TABLE {} AS SELECT {}, ''::text AS digest FROM {} AS w WITH NO DATA").format(
-                staged, keys, self._name
-            )
-        )
-
-    def _index(self, staged: sql.Identifier, shape: TableShape) -> None:
-        keys = sql.SQL(", ").join(sql.Identifier(f"k{position}") for position in range(len(shape.primary_key)))
-        self._connection.execute(sql.SQL("CREATE INDEX ON {} ({})").format(staged, keys))
-        self._connection.execute(sql.SQL("ANALYZE {}").format(staged))
-
-    def _copy_keys(self, staged: sql.Identifier, manifest: Manifest) -> None:
-        """Read an archive's keys and digests from its objects."""
-        folder, _ = self._settings.working_folder
-        statement = sql.SQL("COPY {} FROM STDIN").format(staged)
-        for number in range(len(manifest.parts)):
-            with (
-                ArchivedKeys(self._store, manifest.table, folder) as archived,
-                self._connection.cursor() as cursor,
-                cursor.copy(statement) as copy,
-            ):
-                for block in blocks(archived.of(manifest.verified_part(number))):
-                    copy.write(block)
-
-    def _count(self, conditions: Sequence[sql.Composed]) -> tuple[int, int]:
-        """The number of rows in the partition, and how many of them are archived as they are."""
-        proved = sql.SQL(" OR ").join(conditions) if conditions else sql.SQL("false")
-        query = sql.SQL("SELECT count(*), count(*) FILTER (WHERE {}) FROM {} AS w").format(proved, self._name)
-        row: Any = self._connection.execute(query).fetchone()
-        return int(row[0]), int(row[1])
-
     def _leave_evidence(self, archives: Sequence[Manifest], rows: int, run: RunIdentity, now: datetime) -> str:
         key = warm_evidence_key(self._settings.schema_name, self._settings.table_name, self._month, now)
         evidence = WarmEvidence(
@@ -312,14 +251,3 @@ class _Dropping:
 
     def _kept(self, result: Literal["held", "unverifiable"], detail: str) -> WarmResult:
         return WarmResult(table=self._settings.qualified_name, month=self._month, result=result, detail=detail)
-
-
-def _is_archived(staged: sql.Identifier, shape: TableShape) -> sql.Composed:
-    same = sql.SQL(" AND ").join(
-        sql.SQL("a.{} = w.{}").format(sql.Identifier(f"k{position}"), sql.Identifier(name))
-        for position, name in enumerate(shape.primary_key)
-    )
-    # The columns that the table had when it was archived, in their order then.
-    return sql.SQL("EXISTS (SELECT FROM {} AS a WHERE {} AND a.digest = {})").format(
-        staged, same, line_digest(shape, "w")
-    )
