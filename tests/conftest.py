@@ -88,7 +88,7 @@ def object_store(session_folder: Path) -> Iterator[ObjectStore]:
 @pytest.fixture
 def source(postgres: PostgresServer) -> Iterator[str]:
     """The superuser's connection string for a fresh, empty database for one test."""
-    database = f"source_{next(_numbers)}"
+    database = f"source_{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(postgres.conninfo(), autocommit=True) as connection:
         # Copying files takes a third of the time of logging each page. Before version 15 it is the only way.
         how = sql.SQL("STRATEGY FILE_COPY" if connection.info.server_version >= 15_00_00 else "")
@@ -105,7 +105,7 @@ def coming_buckets(object_store: ObjectStore) -> Iterator[Iterator[Future[str]]]
     admin = object_store.client("admin")
 
     def make() -> str:
-        name = f"bucket-{next(_numbers)}"
+        name = f"bucket-{os.getpid()}-{next(_numbers)}"
         admin.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
         first = admin.put_object(Bucket=name, Key="first", Body=b"")
         admin.delete_object(Bucket=name, Key="first", VersionId=first["VersionId"])

@@ -30,7 +30,7 @@ EQUIVALENT: dict[str, str] = {
         "only how many rows of others are kept in memory changes",
     ),
     "delete._ranges: without `not part.ordered` in a condition #1": "no block of a part in no order has an end",
-    "archived_rows.restore_blocks: without `require_equal(part, reading.result())` #1": (
+    "archived_rows._cut_again: without `require_equal(part, reading.result())` #1": (
         "the blocks that were made are compared with their own sum right after it"
     ),
     "key_batch.join_by_index: without `set_locally(connection, BY_INDEX)` #1": _SPEED,
@@ -62,10 +62,26 @@ EQUIVALENT: dict[str, str] = {
     ),
     "equal_blocks._texts: `OR for AND` in SQL #1": "rows of no block are read too, and belong to none",
     "compare.module: 10001 for 10000 #1": _TUNING,
-    "compare.compare_with_archive: without `join_by_index(connection)` #1": _SPEED,
+    "compare.compare_with_archive: without `with transaction()` #1": "a COPY is a transaction itself; only its plan changes",
+    "compare.compare_with_archive: without `archived.keys.of(part)` #1": "they are read a moment later, in the transaction",
     "compare.compare_with_archive: without `connection.execute('SET LOCAL enable_seqscan = on')` #1": _SPEED,
-    "compare.compare_with_archive: without `with transaction()` #2": "it keeps that setting to one statement",
+    "compare.compare_with_archive: without `with transaction()` #3": "it keeps that setting to one statement",
     "compare._query: `LEFT JOIN for JOIN` in SQL #1": "no archived row has the digest of a row of NULLs",
+    "warm_rows.module: 10001 for 10000 #1": _TUNING,
+    **dict.fromkeys(
+        (
+            "warm_rows.WarmRows.count: without `self._index(one)` #1",
+            "warm_rows.WarmRows._index: without `self._connection.execute(sql.SQL('CREATE INDEX ON {} ({})').format(one.staged, keys))` #1",
+            "warm_rows.WarmRows._index: without `self._connection.execute(sql.SQL('ANALYZE {}').format(one.staged))` #1",
+        ),
+        _SPEED,
+    ),
+    "warm_rows.WarmRows._choose: without `not self._month.covers(block.window)` in a condition #1": (
+        "a block that is not all in the month differs from its rows, so they are looked up just the same"
+    ),
+    "warm_rows._is_archived: `OR for AND` in SQL #1": (
+        "a digest is of the whole row, its key included; the key is there for the index"
+    ),
     "drop_detached._Dropping._judge: without `evidence is None` in a condition #1": "without evidence nothing is known",
     "drop_detached._Dropping._changed: without `found is None` in a condition #1": "None is not its name either",
     **dict.fromkeys(
