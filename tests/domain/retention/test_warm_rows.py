@@ -78,14 +78,21 @@ def test_a_month_that_is_just_what_was_archived_is_read_once_and_needs_no_key(ch
     assert len(watched.plans) == 1, "three parts, in one COPY"
 
 
-def test_rows_of_json_lines_are_looked_up(make_chain, keys):
+def test_rows_of_json_lines_are_looked_up_by_keys_that_were_read_before_the_lock(make_chain, keys, monkeypatch):
     chain = make_chain(format="jsonl")
     chain.apply()
     chain.run()
+    original, before = WarmRows.count, []
+
+    def count(self: WarmRows) -> tuple[int, int]:
+        before.append(sum(keys))
+        return original(self)
+
+    monkeypatch.setattr(WarmRows, "count", count)
 
     result = purge(chain)["2026-05"]
 
-    assert (result.result, result.rows, sum(keys)) == ("dropped", 744, 744)
+    assert (result.result, result.rows, sum(keys), before[-1]) == ("dropped", 744, 744, 744)
 
 
 SPOILED = {

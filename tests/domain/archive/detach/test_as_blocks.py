@@ -43,6 +43,19 @@ def looked_up(monkeypatch) -> list[int]:
     return found
 
 
+@pytest.fixture
+def read(monkeypatch) -> list[str]:
+    """The objects that were read from the store, in order."""
+    found, original = [], Store.chunks
+
+    def chunks(self: Store, key: str, *arguments: Any) -> Any:
+        found.append(key)
+        return original(self, key, *arguments)
+
+    monkeypatch.setattr(Store, "chunks", chunks)
+    return found
+
+
 def compared(chain: Chain, parts: tuple[VerifiedPart, ...]) -> comparing.Comparison:
     """The partition, as it is, with its archive; without the look and the guard before."""
     manifest = read_manifest(chain.store, parts[0].archive)
@@ -132,6 +145,16 @@ def test_a_block_that_straddles_the_bounds_of_a_partition_goes_by_key_in_both(ma
     assert looked_up == [50, 50, 50, 50], "50 to 99 and 200 to 249; 200 to 249 and 400 to 449"
 
 
+def test_partitions_that_end_where_blocks_do_need_no_key(make_chain, looked_up, read, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 24)
+    chain = make_chain(WEEKS + INDEX + ROWS, part_rows=1000, format="parquet")
+    chain.run()
+    read.clear()
+
+    assert [one.result for one in chain.drop_detached(now=COOLED)] == ["dropped", "dropped"]
+    assert (looked_up, len(read)) == ([], 4), "twice for each: for its sums and for its blocks"
+
+
 def test_rows_of_one_instant_that_fill_more_than_a_block_go_by_key(make_chain, looked_up):
     chain = make_chain(TABLE + ROWS + "UPDATE audit SET at = '2026-05-10 00:00+00' WHERE id BETWEEN 100 AND 250;")
 
@@ -175,34 +198,21 @@ def test_rows_that_were_archived_in_other_blocks_than_they_give_now_are_compared
 
 
 @pytest.mark.parametrize("ddl", [TABLE.replace(INDEX, ""), TABLE], ids=["in no order", "in the order of dates"])
-def test_an_archive_in_parquet_is_read_twice_for_a_drop(make_chain, monkeypatch, ddl):
+def test_an_archive_in_parquet_is_read_twice_for_a_drop(make_chain, read, ddl):
     """Once for its sums, once for its blocks or its keys."""
     chain = make_chain(ddl + ROWS, format="parquet")
     chain.run()
-    read, original = [], Store.chunks
-
-    def chunks(self: Store, key: str, *arguments: Any) -> Any:
-        read.append(key)
-        return original(self, key, *arguments)
-
-    monkeypatch.setattr(Store, "chunks", chunks)
-
+    read.clear()
     [dropped] = chain.drop_detached(now=COOLED)
 
     assert (dropped.result, len(read)) == ("dropped", 4)
 
 
-def test_what_a_drop_needs_of_the_archive_is_read_before_the_lock(make_chain, monkeypatch):
+def test_what_a_drop_needs_of_the_archive_is_read_before_the_lock(make_chain, read, monkeypatch):
     """The first week lies in one part, the second in both, and blocks straddle their bounds, so keys are needed too."""
     chain = make_chain(WEEKS + INDEX + ROWS, format="parquet")
     chain.run()
-    read, original = [], Store.chunks
-
-    def chunks(self: Store, key: str, *arguments: Any) -> Any:
-        read.append(key)
-        return original(self, key, *arguments)
-
-    monkeypatch.setattr(Store, "chunks", chunks)
+    read.clear()
     before: list[int] = []
     compare = detached_purge.compare_with_archive
 
