@@ -78,10 +78,21 @@ def test_a_month_that_is_just_what_was_archived_is_read_once_and_needs_no_key(ch
     assert len(watched.plans) == 1, "three parts, in one COPY"
 
 
-def test_rows_of_json_lines_are_looked_up_by_keys_that_were_read_before_the_lock(make_chain, keys, monkeypatch):
+def test_a_month_of_json_lines_needs_no_key_either(make_chain, keys):
     chain = make_chain(format="jsonl")
     chain.apply()
     chain.run()
+
+    result = purge(chain)["2026-05"]
+
+    assert (result.result, result.rows, keys) == ("dropped", 744, [])
+
+
+def test_rows_without_blocks_are_looked_up_by_keys_that_were_read_before_the_lock(make_chain, keys, monkeypatch):
+    chain = make_chain(delete_by="key")
+    chain.apply()
+    chain.run()
+    keys.clear()  # those of the delete
     original, before = WarmRows.count, []
 
     def count(self: WarmRows) -> tuple[int, int]:
