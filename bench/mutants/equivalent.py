@@ -79,6 +79,10 @@ EQUIVALENT: dict[str, str] = {
     "warm_rows.WarmRows._choose: without `not self._month.covers(block.window)` in a condition #1": (
         "a block that is not all in the month differs from its rows, so they are looked up just the same"
     ),
+    **dict.fromkeys(
+        ("warm_rows.WarmRows._choose: 2 for 1 #1", "warm_rows.WarmRows._choose: 2 for 1 #2"),
+        "a window further off is looked at too, and overlaps nothing that the nearest one does not",
+    ),
     "warm_rows._is_archived: `OR for AND` in SQL #1": (
         "a digest is of the whole row, its key included; the key is there for the index"
     ),

@@ -144,8 +144,6 @@ class WarmRows:
 
     def _stage(self, one: _Shape, part: VerifiedPart, runs: Sequence[tuple[int, int]]) -> None:
         """Copy the keys and digests of some runs of a part's rows to the server."""
-        if not runs:
-            return
         folder, _ = self._settings.working_folder
         statement = sql.SQL("COPY {} FROM STDIN").format(one.staged)
         with (

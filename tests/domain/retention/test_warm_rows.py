@@ -170,6 +170,31 @@ def test_a_row_that_was_archived_twice_is_counted_once(chain, keys):
     )
 
 
+def test_no_key_is_needed_of_an_archive_whose_rows_lie_among_proved_ones(chain, keys):
+    """Its one block is as long as many of the other archive's."""
+    chain.run()
+    come_back(chain, "id IN (10, 200)")
+    chain.run()
+
+    result = purge(chain)["2026-05"]
+
+    assert (result.result, result.rows, keys) == ("dropped", 744, [])
+    assert result.detail.startswith("744 rows, each in one of 2 archives")
+
+
+def test_a_block_that_two_shapes_of_the_table_hold_is_counted_once(chain, keys):
+    chain.run()
+    execute(chain.owner, "ALTER TABLE audit ADD note text")
+    chain.apply()
+    execute(chain.owner, "INSERT INTO audit OVERRIDING SYSTEM VALUE SELECT * FROM warm.audit")
+    chain.run()
+
+    result = purge(chain)["2026-05"]
+
+    assert (result.result, result.rows, keys) == ("dropped", 744, [])
+    assert result.detail.startswith("744 rows, each in one of 2 archives")
+
+
 def test_rows_of_days_that_no_archive_has_are_found(make_chain, keys):
     """Every day is an archive of its own, and two of them were archived."""
     chain = make_chain(frequency="daily", key="2026-05-05", part_rows=1000)
