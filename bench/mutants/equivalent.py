@@ -86,6 +86,7 @@ EQUIVALENT: dict[str, str] = {
     "warm_rows._is_archived: `OR for AND` in SQL #1": (
         "a digest is of the whole row, its key included; the key is there for the index"
     ),
+    "blocks._most: Lt in `sum(map(len, rows[:most_rows])) <= most_bytes` #1": "just as many bytes are then counted one by one",
     "drop_detached._Dropping._judge: without `evidence is None` in a condition #1": "without evidence nothing is known",
     "drop_detached._Dropping._changed: without `found is None` in a condition #1": "None is not its name either",
     **dict.fromkeys(

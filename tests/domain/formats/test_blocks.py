@@ -63,6 +63,15 @@ def test_it_does_not_matter_how_the_rows_arrive(rows, sizes):
     assert cut(batched(texts, sizes)) == cut(batched(texts, [1])) == cut([b"\n".join(texts)] if texts else [])
 
 
+@pytest.mark.parametrize(("most_bytes", "sizes"), [(9, [1, 1, 1]), (10, [1, 1, 1]), (19, [1, 1, 1]), (20, [2, 1])])
+def test_a_block_takes_just_as_many_bytes_as_it_may_and_one_row_whatever_its_size(most_bytes, sizes):
+    rows = [b"ten bytes!"] * 3
+
+    cut = [*cut_into_blocks([b"\n".join(rows)], None, END, most_rows=5, most_bytes=most_bytes)]
+
+    assert [len(block.rows) for block in cut] == sizes
+
+
 def test_rows_in_no_order_are_cut_by_number_alone():
     cut = [*cut_into_blocks([b"\n".join(row(date) for date in (3, 1, 2, 1, 5))], None, END, most_rows=2)]
 

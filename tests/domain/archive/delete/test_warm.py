@@ -6,33 +6,34 @@ import psycopg
 import pytest
 
 from strongroom.calendar import Frequency, Partition
-from strongroom.errors import (
-    IntegrityError,
-)
+from strongroom.errors import IntegrityError
 from strongroom.records import VerifiedPart
 from strongroom.tables.warm_script import warm_script
 from tests.support.chain import NOW, Chain
 from tests.support.database import execute, scalar
-from tests.support.deleting import (
-    evidence_of,
-    left,
-    require_refused,
-)
+from tests.support.deleting import evidence_of, left, require_refused, sealed
 
 
 @pytest.fixture(params=["by key", "by range"])
 def part(chain, request) -> VerifiedPart:
     """The one part of a sealed archive of all ten rows; by range they are one block."""
     if request.param == "by range":
-        execute(chain.conninfo, "CREATE INDEX ON audit (at)")
-        chain.settings = chain.settings.model_copy(update={"delete_batch_rows": 10})
-    [part] = chain.seal(chain.plan()).parts
-    return part
+        let_go_by_range(chain)
+    return sealed(chain)
 
 
 @pytest.fixture
 def warm(chain, part) -> Chain:
     """The same, with a warm table that the rows move to."""
+    return with_warm_table(chain)
+
+
+def let_go_by_range(chain: Chain) -> None:
+    execute(chain.conninfo, "CREATE INDEX ON audit (at)")
+    chain.settings = chain.settings.model_copy(update={"delete_batch_rows": 10})
+
+
+def with_warm_table(chain: Chain) -> Chain:
     chain.settings = chain.settings.model_copy(update={"warm": True})
     with chain.source() as connection:
         script = warm_script(connection, chain.settings, now=NOW, until=Partition.parse(Frequency.MONTHLY, "2027-01"))
@@ -58,6 +59,16 @@ def test_all_rows_of_a_block_move_by_range(warm, part):
 
     assert (deleted.deleted, deleted.by_range) == (10, 10 if part.ordered else 0)
     assert scalar(warm.conninfo, "SELECT count(*) FROM warm.audit") == 10
+
+
+def test_a_block_of_a_single_row_moves_by_range(chain):
+    let_go_by_range(chain)
+    execute(chain.conninfo, "DELETE FROM audit WHERE id > 1 OR branch > 'a'")
+    part = sealed(chain)
+
+    deleted = with_warm_table(chain).delete(part)
+
+    assert (deleted.deleted, deleted.by_range, scalar(chain.conninfo, "SELECT count(*) FROM warm.audit")) == (1, 1, 1)
 
 
 @pytest.mark.parametrize("late", [1, 1993, 1997])
