@@ -8,6 +8,7 @@
 - ``sweep``          leftovers of broken runs, and what has expired
 - ``drop_detached``  detached table partitions, dropped after their cooling-off
 - ``drop_warm``      partitions of warm tables, dropped after their term
+- ``warm_rows``      which rows of a warm partition are in an archive as they are there
 - ``report``         the summary of one run
 
 Who must approve is the Airflow side's business; so is when a purge runs.

@@ -134,7 +134,7 @@ def test_a_step_killed_before_any_change_in_staging_loses_nothing(scene: Scene, 
 ON_S3 = {
     "extract, before its record is put": ("extract_to_staging", "request", "PUT .*/staging/.*extracted.json"),
     "compress, when its record is put": ("compress", "answer", "PUT .*/staging/.*compressed.json"),
-    "checksum, when the lines are removed": ("checksum", "answer", "DELETE .*/staging/.*jsonl/"),
+    "checksum, when the lines are removed": ("checksum", "answer", "DELETE .*/staging/.*lines.zst/"),
     "upload, when its record is put": ("upload", "answer", "PUT .*/staging/.*uploaded.json"),
     "verify, before the compressed file is removed": ("verify", "request", "DELETE .*/staging/.*jsonl.zst/"),
     "delete, when its progress is put": ("delete", "answer", "PUT .*/staging/.*deleteprogress.json"),
