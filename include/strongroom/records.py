@@ -23,7 +23,8 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 class Record(BaseModel):
     """A frozen record that refuses unknown fields. Its errors do not quote the value, which may name rows."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    # JSON has no infinity: a number beyond all floats would be written as null, and not be read again.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
     def to_bytes(self, *, exclude: Mapping[str, Any] | None = None) -> bytes:
         """The record as the store keeps it: indented JSON that ends with a newline."""

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from strongroom.errors import ConfigurationError, IntegrityError
 from strongroom.formats.type_names import is_type_name
 from strongroom.ledger.claims import parse_claim
-from strongroom.ledger.evidence import parse_evidence
+from strongroom.ledger.evidence import DeleteEvidence, parse_evidence
 from strongroom.ledger.holds import Hold, read_holds
 from strongroom.ledger.index import read_index
 from strongroom.ledger.manifest_record import Manifest
@@ -69,6 +69,18 @@ def test_a_record_is_sound_or_named(kind: type[Record], data):
     record = require_named(lambda: parse_record(kind, body, where="here", what="sound", hint="Nothing was changed."))
 
     assert record is None or kind.model_validate_json(record.model_dump_json()) == record
+
+
+@pytest.mark.parametrize("number", [b"1e400", b"NaN", b"-Infinity", b"1" + b"0" * 400])
+def test_a_number_that_no_record_can_write_is_named(number):
+    body = sample_of(DeleteEvidence)
+    seconds = b'"longest_batch_seconds":'
+    before, _, rest = body.partition(seconds)
+    assert rest
+    damaged_body = before + seconds + number + rest[len(rest.partition(b",")[0]) :]
+
+    with pytest.raises(IntegrityError, match="longest_batch_seconds"):
+        parse_record(DeleteEvidence, damaged_body, where="here", what="sound", hint="Nothing was changed.")
 
 
 CLAIM = json.dumps({"owner": "a", "state": "held", "taken_at": NOW, "expires_at": NOW}).encode()
