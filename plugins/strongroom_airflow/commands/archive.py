@@ -10,33 +10,28 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from itertools import count
 from typing import Any
 
-from airflow.models.dagrun import DagRun
-from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState
 from rich.markup import escape
-from sqlalchemy import select
 
 from strongroom.archive.report import RunReport
 from strongroom.calendar import Partition, refuse_if_hot
 from strongroom.settings import TableSettings
 from strongroom.statistics.waiting import TableCounts, count_waiting
 from strongroom_airflow.commands.runs import (
-    FINISHED,
     REMOVED,
     Problem,
-    RunError,
     find_problems,
     page_of,
     refuse_a_paused_dag,
     results,
-    start,
+    shell_user,
 )
 from strongroom_airflow.commands.screen import follow, print_problems
 from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
 from strongroom_airflow.database_connections import connect_database
+from strongroom_airflow.trigger import RunError, begin_partition
 
 _NOT_SUCCEEDED = frozenset({DagRunState.FAILED, REMOVED})
 
@@ -144,29 +139,9 @@ def _print_plan(args: Namespace, table: TableSettings, keys: Sequence[str]) -> N
 
 def _begin(dag_id: str, key: str, *, again: bool) -> Run:
     """Start the run of a partition, unless one is under way, or one has ended and ``again`` is false."""
-    with create_session() as session:
-        found = session.execute(
-            select(DagRun.run_id, DagRun.state)
-            .where(DagRun.dag_id == dag_id, DagRun.partition_key == key)
-            .order_by(DagRun.id)
-        ).all()
-    for run_id, state in found:
-        if state not in FINISHED:
-            return Run(key, run_id, "running", str(state))
-    states = dict(map(tuple, found))
-    numbered = (f"{key}__byhand__{number}" for number in count(1))
-    taken = []
-    while (run_id := next(numbered)) in states:
-        taken.append(run_id)
-    if taken and not again:
-        return Run(key, taken[-1], "ran", str(states[taken[-1]]))
-    started = start(
-        dag_id,
-        run_id,
-        partition_key=key,
-        hint="Runs of earlier partitions may have been started. Fix the cause and repeat the command.",
-    )
-    return Run(key, run_id, "started" if started else "running", str(DagRunState.QUEUED))
+    hint = "Runs of earlier partitions may have been started. Fix the cause and repeat the command."
+    begun = begin_partition(dag_id, key, shell_user(), again=again, hint=hint)
+    return Run(key, begun.run_id, begun.found, begun.state)
 
 
 def _follow(dag_id: str, runs: Sequence[Run], *, quiet: bool) -> list[Run]:

@@ -42,10 +42,11 @@ from rich.table import Table
 from sqlalchemy import func, select, update
 
 from strongroom.errors import StrongroomError
-from strongroom_airflow.commands.runs import FINISHED, refuse_a_paused_dag, scheduler_is_alive
+from strongroom_airflow.commands.runs import refuse_a_paused_dag, scheduler_is_alive
 from strongroom_airflow.commands.screen import NO_SCHEDULER
 from strongroom_airflow.commands.terminal import INTERRUPTED, Stopped, output_console, printable
 from strongroom_airflow.timetable import RetentionPartitionTimetable
+from strongroom_airflow.trigger import FINISHED
 
 if TYPE_CHECKING:
     from airflow.serialization.definitions.dag import SerializedDAG

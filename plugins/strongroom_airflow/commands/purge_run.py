@@ -19,17 +19,16 @@ from strongroom.retention.drop_detached import DetachedResult
 from strongroom.retention.drop_warm import WarmResult
 from strongroom.retention.purge import PurgeResult
 from strongroom_airflow.commands.runs import (
-    FINISHED,
-    RunError,
     Task,
     find_problems,
     page_of,
     refuse_a_paused_dag,
     results,
-    start,
+    shell_user,
 )
 from strongroom_airflow.commands.screen import follow_one, print_start, require_success
 from strongroom_airflow.commands.terminal import print_json, print_out
+from strongroom_airflow.trigger import FINISHED, RunError, start
 
 DAG_ID = "retention_purge"
 _COLOURS = {
@@ -123,7 +122,7 @@ def _start(now: datetime) -> tuple[str, bool]:
     if under_way is not None:
         return under_way, False
     run_id = next(name for number in count(1) if (name := f"byhand__{now:%Y-%m-%d}__{number}") not in of_today)
-    return run_id, start(DAG_ID, run_id, hint="Nothing was started. Fix what Airflow found.")
+    return run_id, start(DAG_ID, run_id, shell_user(), hint="Nothing was started. Fix what Airflow found.")
 
 
 def _explain(task: Task) -> str | None:

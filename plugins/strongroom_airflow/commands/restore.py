@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from argparse import Namespace
-from itertools import count
 from typing import Any
 
 from airflow.utils.platform import getuser
@@ -14,21 +12,19 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from strongroom.errors import RestoreError
-from strongroom.ledger.restore_records import make_restore_id
 from strongroom.object_keys import ArchiveId
 from strongroom.restore.records import RestoreReport
 from strongroom_airflow.commands.runs import (
-    FINISHED,
     Task,
     find_problems,
     page_of,
     refuse_a_paused_dag,
     results,
-    start,
-    state_of,
+    shell_user,
 )
 from strongroom_airflow.commands.screen import follow_one, print_start, require_success
 from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
+from strongroom_airflow.trigger import begin_request
 
 DAG_ID = "restore_archive"
 _LISTED_ROWS = 20
@@ -39,8 +35,9 @@ def restore(args: Namespace) -> int:
     """Start a run of the DAG, or find the one of the same request that has not ended, and follow it."""
     conf = _read_request(args)
     refuse_a_paused_dag(DAG_ID, wait=not args.no_wait)
-    run_id, started = _start(conf)
-    print_start(DAG_ID, run_id, started=started, wait=not args.no_wait, as_json=args.json)
+    begun = begin_request(DAG_ID, conf, shell_user(), hint="Nothing was started. Correct the command.")
+    run_id = begun.run_id
+    print_start(DAG_ID, run_id, started=begun.found == "started", wait=not args.no_wait, as_json=args.json)
     if args.no_wait:
         return 0
     state = follow_one(DAG_ID, run_id, quiet=args.json, explain=_explain)
@@ -102,24 +99,6 @@ def _read_key(text: str) -> Any:
             found=text,
             hint="Nothing was started. Write it like --key '[\"10.0.0.1\", 5]'.",
         ) from None
-
-
-def _start(conf: dict[str, Any]) -> tuple[str, bool]:
-    """Start a run whose id is made from its request, or find the one of the same request that has not ended.
-
-    Returns:
-        The id of the run, and whether this command started it.
-    """
-    digest = hashlib.sha256(json.dumps(conf, sort_keys=True).encode()).hexdigest()[:12]
-    what = make_restore_id(str(conf.get("table") or conf.get("archives", ["nothing"])[0]))
-    for number in count(1):
-        run_id = f"restore__{what}__{digest}__{number}"
-        state = state_of(DAG_ID, run_id)
-        if state is None and start(DAG_ID, run_id, conf=conf, hint="Nothing was started. Correct the command."):
-            return run_id, True
-        if state not in FINISHED:
-            return run_id, False
-    raise AssertionError("there is always a next number")
 
 
 def _explain(task: Task) -> str | None:

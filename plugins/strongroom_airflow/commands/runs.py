@@ -1,17 +1,15 @@
-"""Runs of a DAG, as commands start them and find them in Airflow's metadata database: state, tasks, results, problems."""
+"""Runs of a DAG, as commands find them in Airflow's metadata database: state, tasks, results, problems."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from airflow.api.common.trigger_dag import trigger_dag
 from airflow.configuration import conf as airflow_conf
-from airflow.exceptions import AirflowException, DagRunAlreadyExists
 from airflow.jobs.job import most_recent_job
-from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
@@ -20,19 +18,13 @@ from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState, TaskInstanceState
 from airflow.utils.types import DagRunTriggeredByType
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
 
-from strongroom.errors import StrongroomError
+from strongroom_airflow import trigger
 from strongroom_airflow.step import ERROR_XCOM
-
-FINISHED = frozenset({DagRunState.SUCCESS, DagRunState.FAILED})
+from strongroom_airflow.trigger import Starter
 
 REMOVED = "removed"
 """State of a run that somebody deleted while a command followed it."""
-
-
-class RunError(StrongroomError):
-    """A run was not started, or it failed."""
 
 
 @dataclass(frozen=True)
@@ -103,64 +95,13 @@ def page_of(dag_id: str, run_id: str) -> str:
     return f"{base}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"
 
 
-def refuse_a_paused_dag(dag_id: str, *, wait: bool) -> None:
-    """Refuse to start a run that would never begin. Without waiting a run may stay queued.
-
-    Raises:
-        RunError: Airflow does not know the DAG, or it is paused and the command is to wait.
-    """
-    paused = is_paused(dag_id)
-    if paused is None:
-        raise RunError(
-            f"Airflow knows no DAG named {dag_id}",
-            hint="Nothing was started. `airflow dags list-import-errors` shows what is wrong with the DAGs.",
-        )
-    if paused and wait:
-        raise RunError(
-            f"{dag_id} is paused, and the scheduler starts no run of a paused DAG",
-            hint=f"Nothing was started. Run `airflow dags unpause {dag_id}` first, or add --no-wait to queue the runs.",
-        )
+refuse_a_paused_dag = partial(trigger.refuse_a_paused_dag, instead=", or add --no-wait to queue the runs")
+"""Refuse to start a run that would never begin. Without waiting a run may stay queued."""
 
 
-def is_paused(dag_id: str) -> bool | None:
-    """Whether a DAG is paused; None if Airflow does not know it."""
-    with create_session() as session:
-        return session.scalar(select(DagModel.is_paused).where(DagModel.dag_id == dag_id))
-
-
-def start(
-    dag_id: str, run_id: str, *, hint: str, partition_key: str | None = None, conf: Mapping[str, Any] | None = None
-) -> bool:
-    """Start a run; False if a run of that name exists, for example when the same command was typed twice at once.
-
-    Raises:
-        RunError: Airflow refused, with its reason and the hint.
-    """
-    try:
-        trigger_dag(
-            dag_id,
-            triggered_by=DagRunTriggeredByType.CLI,
-            triggering_user_name=getuser(),
-            run_id=run_id,
-            partition_key=partition_key,
-            conf=dict(conf or {}),
-        )
-    except DagRunAlreadyExists:
-        return False
-    except IntegrityError:  # Airflow looked for a run of that name and found none; then another process was faster
-        if state_of(dag_id, run_id) is None:
-            raise
-        return False
-    except (AirflowException, ValueError) as error:
-        what = f"Airflow did not start {dag_id}{f' for {partition_key}' if partition_key else ''}"
-        raise RunError(what, found=" ".join(str(error).split()), hint=hint) from None
-    return True
-
-
-def state_of(dag_id: str, run_id: str) -> str | None:
-    """State of a run; None if there is no such run."""
-    with create_session() as session:
-        return session.scalar(select(DagRun.state).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
+def shell_user() -> Starter:
+    """The user of this shell, who starts the runs of a command."""
+    return Starter(getuser(), DagRunTriggeredByType.CLI)
 
 
 def read_snapshot(dag_id: str, run_ids: Collection[str]) -> Snapshot:

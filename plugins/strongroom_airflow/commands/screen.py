@@ -16,20 +16,18 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from strongroom_airflow.commands.runs import (
-    FINISHED,
     REMOVED,
     Problem,
-    RunError,
     Snapshot,
     Task,
     error_of,
-    is_paused,
     page_of,
     read_snapshot,
     running_run,
     scheduler_is_alive,
 )
 from strongroom_airflow.commands.terminal import Stopped, error_console, print_json, print_out, progress_bar
+from strongroom_airflow.trigger import FINISHED, RunError, is_paused
 
 POLL_SECONDS = 1.0
 """How often a command that follows runs reads their state."""

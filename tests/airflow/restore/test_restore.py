@@ -246,13 +246,15 @@ class TestCommand:
     def test_airflow_telling_late_that_a_run_is_there_is_the_same_as_its_being_there(self):
         """Airflow looks for a run of that name, and inserts its own; between the two somebody may have come first."""
         from airflow.models.dagrun import DagRun
+        from airflow.utils.types import DagRunTriggeredByType
 
-        from strongroom_airflow.commands.runs import start
+        from strongroom_airflow.trigger import Starter, start
 
-        begun = start("restore_archive", "restore__1", conf={"why": "a test"}, hint="Nothing was started.")
+        ada = Starter("ada", DagRunTriggeredByType.CLI)
+        begun = start("restore_archive", "restore__1", ada, conf={"why": "a test"}, hint="Nothing was started.")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(DagRun, "find_duplicate", lambda **_: None)
-            again = start("restore_archive", "restore__1", conf={"why": "a test"}, hint="Nothing was started.")
+            again = start("restore_archive", "restore__1", ada, conf={"why": "a test"}, hint="Nothing was started.")
 
         assert (begun, again) == (True, False)
 
