@@ -5,6 +5,7 @@ Each room knows only the rooms below it (``make lint`` checks that). From the to
 - ``statistics``  what is archived, waits and costs; when archives were last read again; pages and metrics
 - ``archive``     the steps of a run, one module each: plan, extract_to_staging, compress, checksum, upload, verify, seal, detach, delete, report
 - ``restore``     archived rows come back: plan, load, report; Glacier
+- ``query``       look inside archives without restoring them
 - ``retention``   what ends: purge, sweep, condemn, warm and detached partitions
 - ``tables``      work on live tables: guards, locks, pace, vacuum, the warm tier, comparing rows with an archive
 - ``ledger``      what the store has on record: manifests, evidence, claims, holds, restores, the owner, the index

@@ -99,6 +99,14 @@ class RestoreError(StrongroomError):
     """Archived rows cannot be restored as requested."""
 
 
+class QueryError(StrongroomError):
+    """Archives cannot be searched as requested, or there is no such result."""
+
+
+class QueryLimitError(QueryError):
+    """A query needed more time, memory or room than the settings allow."""
+
+
 class SourceError(StrongroomError):
     """The source database failed, or the connection to it broke."""
 

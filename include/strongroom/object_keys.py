@@ -371,3 +371,14 @@ def is_restore_report(key: str) -> bool:
 def claim_key(schema_name: str, table_name: str, partition_key: str) -> str:
     """Key of the claim on one partition."""
     return f"{CLAIMS}{table_folder(schema_name, table_name)}/{partition_key}.json"
+
+
+def queries_prefix(schema_name: str, table_name: str) -> str:
+    """Key prefix of the records of who looked into a table's archives."""
+    return f"{REPORTS}queries/{table_folder(schema_name, table_name)}/"
+
+
+def query_record_key(schema_name: str, table_name: str, run_id: str, at: datetime) -> str:
+    """Key of the record that a run looked into a table's archives; each try of the run has its own."""
+    instant = f"{at.astimezone(timezone.utc):%Y%m%dT%H%M%S.%fZ}"
+    return f"{queries_prefix(schema_name, table_name)}{encode_name(run_id)}/{instant}.json"

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from datetime import date, datetime, time, timezone
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from strongroom.calendar import Window
 from strongroom.errors import IntegrityError
@@ -18,6 +19,30 @@ from strongroom.object_keys import ArchiveId
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 """A SHA-256 in lower-case hex, 64 characters."""
+
+
+def _instant(value: object) -> object:
+    """A date is its midnight; what has no zone is UTC, as everything here."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value.replace("Z", "+00:00"))
+        except ValueError:
+            return value
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime.combine(value, time())
+    return value.replace(tzinfo=timezone.utc) if isinstance(value, datetime) and value.tzinfo is None else value
+
+
+def _in_utc(value: datetime) -> datetime:
+    """The same instant in UTC: the dates of rows have no other zone."""
+    try:
+        return value.astimezone(timezone.utc)
+    except OverflowError:
+        raise ValueError("an instant outside the calendar") from None
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_instant), AfterValidator(_in_utc)]
+"""An instant that a person gave: a date is its midnight, and what has no zone is UTC."""
 
 
 class Record(BaseModel):

@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, time, timezone
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BeforeValidator, Field
 
-from strongroom.records import Record
+from strongroom.records import Instant, Record
 from strongroom.settings.values import TableName
 
 LISTED_KEYS = 1000
 """How many keys of rows that are there but different one part names; it always counts them all."""
 
 
-def _instant(value: object) -> object:
-    """A date is its midnight; what has no zone is UTC, as everything here."""
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value.replace("Z", "+00:00"))
-        except ValueError:
-            return value
-    if isinstance(value, date) and not isinstance(value, datetime):
-        value = datetime.combine(value, time())
-    return value.replace(tzinfo=timezone.utc) if isinstance(value, datetime) and value.tzinfo is None else value
-
-
 def _key(value: object) -> object:
     """A key of one column may be written without a list; its values are texts that the server reads."""
     values = value if isinstance(value, (list, tuple)) else [value]
     return tuple(str(one) for one in values)
-
-
-Instant = Annotated[AwareDatetime, BeforeValidator(_instant)]
 
 
 Key = Annotated[tuple[str, ...], BeforeValidator(_key)]

@@ -18,13 +18,16 @@ from typing import IO, TYPE_CHECKING
 
 from strongroom.errors import IntegrityError, StagingError
 from strongroom.object_keys import part_file, part_name
-from strongroom.records import CompressedPart, PartKind, PlannedPart, Sha256, narrow, parse_record
+from strongroom.records import CompressedPart, PartKind, PlannedPart, Record, RecordKind, Sha256, narrow, parse_record
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 OF_RESTORES = "restores"
 """The folder for the staging of restores: a place for each restore, and in it one for each archive."""
+
+OF_QUERIES = "queries"
+"""The folder for the results of queries: a place for each."""
 
 _CLEAR = "Nothing was uploaded or deleted because of it. Another version wrote it; it was put aside. Clear this task: it does its step again."
 _FOLDER = re.compile(r"(?!\.+$)[A-Za-z0-9_.%-]+")
@@ -96,9 +99,12 @@ class Staging(ABC):
         """Sum of a file that this step wrote."""
 
     def save(self, record: PlannedPart) -> None:
-        """Keep the record of a finished step, under a line with its sum."""
+        """Keep the record of a finished step."""
+        self.keep(_record_name(type(record), record.number), record)
+
+    def keep(self, name: str, record: Record) -> None:
+        """Keep any record under a name, below a line with its sum."""
         body = record.model_dump_json(indent=2).encode()
-        name = _record_name(type(record), record.number)
         self._write_record(name, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
 
     def load(self, kind: type[PartKind], number: int) -> PartKind | None:
@@ -107,7 +113,10 @@ class Staging(ABC):
         Raises:
             IntegrityError: It is damaged. It is put aside, so a repeat finds no record and does the step again.
         """
-        name = _record_name(kind, number)
+        return self.kept(_record_name(kind, number), kind)
+
+    def kept(self, name: str, kind: type[RecordKind]) -> RecordKind | None:
+        """The record that :meth:`keep` kept under a name, or None. Raises as :meth:`load`."""
         present = self._read_record(name)
         if present is None:
             return None

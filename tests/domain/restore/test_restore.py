@@ -62,6 +62,18 @@ class TestRoundTrip:
             ("2026-05-02",)
         ]
 
+    def test_a_time_range_in_another_zone_is_the_same_range(self, make):
+        """Dates without a zone are in UTC, whichever zone the bounds were written in."""
+        chain = make(
+            "CREATE TABLE audit (id integer PRIMARY KEY, at timestamp NOT NULL);"
+            "INSERT INTO audit SELECT n, '2026-05-02'::timestamp + n * interval '1 hour' FROM generate_series(0, 23) AS n"
+        )
+
+        report = restore(chain, since="2026-05-02T12:00:00+02:00", before="2026-05-02T12:00:00+00:00")
+
+        assert report.inserted == 2
+        assert ask(chain.conninfo, "SELECT min(id), max(id) FROM audit") == [(10, 11)]
+
     def test_a_key_list_brings_back_only_those_rows(self, archived):
         report = restore(archived, keys=[5, ["700"], "99999"])
 
