@@ -25,7 +25,7 @@ class Pages:
     """The ASGI application of Strongroom's pages. It is loaded at the first request, because only the web server needs it."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        from strongroom_airflow.pages import app
+        from strongroom_airflow.pages.app import app
 
         await app(scope, receive, send)
 
