@@ -27,6 +27,7 @@ from airflow.sdk import DAG, Param
 
 from strongroom.settings import load_settings
 from strongroom_airflow.defaults import BACKOFF, START_DATE, default_args
+from strongroom_airflow.parameters import optional, which_archives
 from strongroom_airflow.restore.load import RestorePartOperator
 from strongroom_airflow.restore.plan import RestoreLocateOperator
 from strongroom_airflow.restore.report import RestoreReportOperator
@@ -34,15 +35,6 @@ from strongroom_airflow.restore.thaw import RestoreThawOperator
 
 tables = load_settings().tables
 first = next(iter(tables.values()))
-
-KEY = r"^[0-9]{4}-([0-9]{2}|[0-9]{2}-[0-9]{2}|W[0-9]{2})$"
-KEY_WORDS = "A month 2026-05, an ISO week 2026-W21 or a day 2026-05-31."
-
-
-def optional(title: str, description: str, **schema: object) -> Param:
-    """A parameter that may be left empty."""
-    return Param(None, type=["null", "string"], title=title, description_md=description, **schema)
-
 
 # The fields that every restore needs come first. The schema lets `why` be empty, or the form would open with an error; `locate`
 # refuses an empty one.
@@ -53,15 +45,7 @@ PARAMS = {
         "**Needed**, unless you name archives. The table whose archives are restored.",
         examples=list(tables),
     ),
-    "first_partition": optional("First partition", f"{KEY_WORDS} Empty: the oldest.", pattern=KEY),
-    "last_partition": optional("Last partition", f"{KEY_WORDS} It is included. Empty: the newest.", pattern=KEY),
-    "archives": Param(
-        [],
-        type=["null", "array"],
-        items={"type": "string", "pattern": r"^[^/]+\.[0-9]{4}-[0-9W-]+\.[0-9]{4,}$"},
-        title="Archives",
-        description_md="Instead of a table: archive ids, one on each line, such as `public.audit_events.2026-05.0001`.",
-    ),
+    **which_archives(),
     "target": optional(
         "Into another table",
         "`schema.table`. Empty: the table that the rows came from.",

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
 from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
 
-from strongroom.errors import ConfigurationError
+from strongroom.errors import ConfigurationError, IntegrityError
+from strongroom.object_keys import ArchiveId
 from strongroom.settings import Settings, TableSettings
 from strongroom.storage.bucket import BucketStore
 from strongroom.storage.purge_store import PurgeStore
@@ -80,6 +81,35 @@ def store_tables(settings: Settings) -> list[TableSettings]:
 def connect_stores(settings: Settings) -> list[Store]:
     """Every archive store that a configured table uses, once each."""
     return [connect_store(table) for table in store_tables(settings)]
+
+
+def find_archive(settings: Settings, text: str) -> tuple[TableSettings, Store, ArchiveId]:
+    """The store that holds an archive, and a configured table whose settings open it; its own table's store is searched first.
+
+    Raises:
+        ArchiveIdError: The text is no archive id.
+        IntegrityError: No store holds such an archive, or a certificate of its destruction.
+    """
+    archive = ArchiveId.parse(text)
+    tables = sorted(
+        settings.tables.values(),
+        key=lambda table: (table.schema_name, table.table_name) != (archive.schema_name, archive.table_name),
+    )
+    searched: list[str] = []
+    for table in tables:
+        store = connect_store(table)
+        if str(store) in searched:
+            continue
+        searched.append(str(store))
+        if any(
+            store.head(key) is not None for key in (archive.manifest_key, archive.seal_key, archive.destruction_key)
+        ):
+            return table, store, archive
+    raise IntegrityError(
+        f"there is no archive {archive}",
+        found=f"none in {', '.join(searched)}",
+        hint="Nothing was changed. `airflow strongroom list` prints the archives that exist.",
+    )
 
 
 def _connect_s3(settings: TableSettings, conn_id: str) -> Any:

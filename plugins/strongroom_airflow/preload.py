@@ -7,11 +7,21 @@ from pkgutil import iter_modules
 
 from airflow.sdk import DAG, Asset, task_group
 
-from strongroom_airflow import archive, defaults, documentation, restore, retention, statistics
+from strongroom_airflow import (
+    archive,
+    defaults,
+    documentation,
+    holds,
+    parameters,
+    restore,
+    retention,
+    statistics,
+    verification,
+)
 
-__all__ = ["defaults", "documentation", "task_group"]
+__all__ = ["defaults", "documentation", "parameters", "task_group"]
 
-for room in (archive, restore, retention, statistics):
+for room in (archive, holds, restore, retention, statistics, verification):
     for module in iter_modules(room.__path__, f"{room.__name__}."):
         import_module(module.name)
 

@@ -8,12 +8,13 @@ does not: the delete of archived rows from the database.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timezone
 from urllib.parse import unquote
 
 from pydantic import AwareDatetime, Field
@@ -106,8 +107,12 @@ def parse_coverage(text: str) -> tuple[str, str, str]:
     return schema_name, table_name, what
 
 
-def place_hold(store: Store, what: str, *, why: str, who: str, reference: str, now: datetime) -> Hold:
-    """Place a hold; it is in force when this returns. A repeat places another one.
+def place_hold(
+    store: Store, what: str, *, why: str, who: str, reference: str, now: datetime, hold_id: str | None = None
+) -> Hold:
+    """Place a hold; it is in force when this returns, unless it was placed before and is released.
+
+    A repeat places another one, or with the same ``hold_id`` returns the first one as it is now.
 
     Args:
         store: Where what it covers lies.
@@ -116,9 +121,10 @@ def place_hold(store: Store, what: str, *, why: str, who: str, reference: str, n
         who: The person who asks for it.
         reference: Case number, letter or ticket.
         now: Aware instant.
+        hold_id: From :func:`make_hold_id`; None makes a new one.
 
     Raises:
-        HoldError: `what` names nothing that can be held, or a text is empty.
+        HoldError: `what` names nothing that can be held, a text is empty, or the id is that of another hold.
     """
     if what != EVERYTHING:
         _, _, what = parse_coverage(what)
@@ -128,9 +134,35 @@ def place_hold(store: Store, what: str, *, why: str, who: str, reference: str, n
                 f"the hold on {what} does not say {name}",
                 hint="No hold was placed. An auditor will ask for what, why, who and the reference: give all four.",
             )
-    hold_id = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
-    hold = Hold(hold_id=hold_id, what=what, why=why, who=who, reference=reference, placed_at=now)
+    hold = Hold(hold_id=hold_id or make_hold_id(now), what=what, why=why, who=who, reference=reference, placed_at=now)
+    if hold_id is not None and (placed := _find(store, hold_id)) is not None:
+        return _require_same(placed, hold)
     return _write(store, hold, etag=None)
+
+
+def make_hold_id(at: datetime, run: str | None = None) -> str:
+    """An id for a hold, which begins with an instant.
+
+    Args:
+        at: Aware instant.
+        run: A run that places one hold, however often it is repeated: the same run and instant give the same id. None gives a
+            random one.
+    """
+    token = secrets.token_hex(4) if run is None else hashlib.sha256(run.encode()).hexdigest()[:8]
+    return f"{at.astimezone(timezone.utc):%Y%m%dT%H%M%SZ}-{token}"
+
+
+def _require_same(placed: Hold, asked: Hold) -> Hold:
+    """The hold that was placed, which must be the one that is asked for, whenever that was and whether or not it is released."""
+    later = dict.fromkeys((*_RELEASE, "placed_at"))
+    if placed.model_copy(update=later) != asked.model_copy(update=later):
+        raise HoldError(
+            f"the id {asked.hold_id} is that of another hold",
+            expected=str(asked),
+            found=str(placed),
+            hint="No hold was placed, and the other one stays as it is. Ask for a new hold.",
+        )
+    return placed
 
 
 def release_hold(store: Store, hold_id: str, *, who: str, reason: str, now: datetime) -> Hold:
@@ -145,16 +177,15 @@ def release_hold(store: Store, hold_id: str, *, who: str, reason: str, now: date
             f"the release of hold {hold_id} does not say who or why",
             hint="The hold stays in force. Give both: an auditor will ask.",
         )
-    key = hold_key(hold_id)
-    found = _read_all(store, {key: store.history(key)}) if _HOLD_ID.fullmatch(hold_id) else []
-    if not found:
+    hold = _find(store, hold_id)
+    if hold is None:
         raise HoldError(
             f"there is no hold {hold_id} in {store}",
             hint="Nothing was released. `airflow strongroom hold list` prints the holds and their ids.",
         )
-    [hold] = found
     if hold.released_at is not None:
         return hold
+    key = hold_key(hold_id)
     present = store.read(key)
     if present is None:
         raise HoldError(
@@ -165,6 +196,13 @@ def release_hold(store: Store, hold_id: str, *, who: str, reason: str, now: date
         )
     released = hold.model_copy(update={"released_at": now, "released_by": who, "release_reason": reason})
     return _write(store, released, etag=present[1])
+
+
+def _find(store: Store, hold_id: str) -> Hold | None:
+    """The hold with an id, put together from all its versions; None if there is none."""
+    key = hold_key(hold_id)
+    found = _read_all(store, {key: store.history(key)}) if _HOLD_ID.fullmatch(hold_id) else []
+    return next(iter(found), None)
 
 
 def read_holds(store: Store) -> list[Hold]:

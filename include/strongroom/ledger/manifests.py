@@ -6,11 +6,12 @@ A manifest is the JSON commit record of an archive, and the only thing that make
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from strongroom.calendar import Partition
 from strongroom.errors import IntegrityError
 from strongroom.ledger.manifest_record import Manifest, faults_of
 from strongroom.object_keys import ArchiveId, manifest_archive_id, manifest_prefix
@@ -168,6 +169,22 @@ def archive_ids(
         archive = None if version.is_marker else manifest_archive_id(version.key)
         if archive is not None and archive not in seen:
             seen.add(archive)
+            yield archive
+
+
+def in_range(
+    archives: Iterable[ArchiveId], first_partition: str | None, last_partition: str | None
+) -> Iterator[ArchiveId]:
+    """The archives whose window lies between two partitions, both included; None leaves that end open.
+
+    Raises:
+        PartitionError: A key names no partition.
+    """
+    start = Partition.named(first_partition).window.start if first_partition else None
+    end = Partition.named(last_partition).window.end if last_partition else None
+    for archive in archives:
+        window = Partition.named(archive.partition_key).window
+        if (start is None or window.start >= start) and (end is None or window.end <= end):
             yield archive
 
 

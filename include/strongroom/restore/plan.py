@@ -10,13 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from strongroom.calendar import Partition
 from strongroom.database.session import Connection
 from strongroom.errors import RestoreError
 from strongroom.ledger.evidence import parse_evidence
 from strongroom.ledger.index import stray_keys
 from strongroom.ledger.manifest_record import Manifest
-from strongroom.ledger.manifests import archive_ids, require_manifest
+from strongroom.ledger.manifests import archive_ids, in_range, require_manifest
 from strongroom.ledger.owner import require_owned
 from strongroom.ledger.restore_records import keep_record, split_table
 from strongroom.object_keys import ArchiveId, emptied_and_kept, evidence_prefix
@@ -174,14 +173,10 @@ def locate_archives(store: Store, request: RestoreRequest) -> list[Manifest]:
 
 
 def _archives_in_range(store: Store, request: RestoreRequest) -> Iterator[ArchiveId]:
-    start = Partition.named(request.first_partition).window.start if request.first_partition else None
-    end = Partition.named(request.last_partition).window.end if request.last_partition else None
     table = split_table(str(request.table))
     # An archive whose manifest is gone is included, too, and stops the restore: leaving it out would lose its rows silently.
-    for archive in (*emptied_and_kept(store.keys(evidence_prefix(*table))), *archive_ids(store, *table)):
-        window = Partition.named(archive.partition_key).window
-        if (start is None or window.start >= start) and (end is None or window.end <= end):
-            yield archive
+    known = (*emptied_and_kept(store.keys(evidence_prefix(*table))), *archive_ids(store, *table))
+    return in_range(known, request.first_partition, request.last_partition)
 
 
 def _cut_lanes(

@@ -1,9 +1,10 @@
 """Figures about archives: computed, shown and kept. Nothing here archives, restores or removes anything.
 
-- ``waiting``  counts of rows in the source database that wait to be archived
-- ``proofs``   when archives were last read again, and which to read next
-- ``figures``  all figures, from manifests and counts
-- ``page``     the figures as an HTML page with charts
-- ``metrics``  the figures for Prometheus
-- ``keep``     where a day's figures are stored, and how they read in a log
+- ``waiting``    counts of rows in the source database that wait to be archived
+- ``proofs``     when archives were last read again, and which to read next
+- ``rereading``  many archives read again in one run: which, in which lanes, and what was found
+- ``figures``    all figures, from manifests and counts
+- ``page``       the figures as an HTML page with charts
+- ``metrics``    the figures for Prometheus
+- ``keep``       where a day's figures are stored, and how they read in a log
 """

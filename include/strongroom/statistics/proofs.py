@@ -52,6 +52,9 @@ class Verification(ArchiveVerdict):
 
     verified_at: AwareDatetime | None = None
     verified_by: str | None = Field(default=None, description="The person, or the run, that had it read.")
+    why: str | None = Field(
+        default=None, exclude_if=lambda why: why is None, description="The reason; not there where none was given."
+    )
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,9 @@ class SampleError(StrongroomError):
     """A text does not say how many of how many archives to verify."""
 
 
-def verify_and_record(store: Store, archive: ArchiveId, *, who: str, now: datetime) -> ArchiveVerdict:
+def verify_and_record(
+    store: Store, archive: ArchiveId, *, who: str, now: datetime, why: str | None = None
+) -> ArchiveVerdict:
     """Read an archive again and record what was found.
 
     An archive whose manifest is damaged or gone cannot be compared with anything, so its verdict is ``unverifiable``.
@@ -85,6 +90,7 @@ def verify_and_record(store: Store, archive: ArchiveId, *, who: str, now: dateti
         archive: Which one.
         who: Who has it read, for the record.
         now: Aware UTC instant of the record; two verifications within one second are one.
+        why: The reason, for the record.
     """
     try:
         verdict = verify_archive(store, archive)
@@ -92,7 +98,7 @@ def verify_and_record(store: Store, archive: ArchiveId, *, who: str, now: dateti
         found = f": expected {error.expected}, found {error.found}" if error.found else ""
         verdict = ArchiveVerdict(archive_id=str(archive), record_count=0, objects=(), problem=f"{error.what}{found}")
     key = verification_key(archive, now, verdict.result)
-    record = Verification(**dict(verdict), verified_at=now, verified_by=who)
+    record = Verification(**dict(verdict), verified_at=now, verified_by=who, why=why)
     store.put_bytes(key, record.to_bytes())
     return verdict
 

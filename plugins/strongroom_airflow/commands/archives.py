@@ -15,7 +15,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.table import Column, Table
 
 from strongroom.calendar import EPOCH
-from strongroom.errors import IntegrityError
 from strongroom.ledger.evidence import DeleteEvidence
 from strongroom.ledger.index import Survey, each_once, survey_manifests
 from strongroom.ledger.manifest_record import Manifest
@@ -32,6 +31,7 @@ from strongroom.statistics.proofs import (
     verify_and_record,
     verify_archives,
 )
+from strongroom.statistics.rereading import UNSOUND
 from strongroom.storage.store import Store
 from strongroom_airflow.commands.catalog import ratio
 from strongroom_airflow.commands.records import show_certificate
@@ -44,12 +44,9 @@ from strongroom_airflow.commands.terminal import (
     progress_bar,
     read_settings,
 )
-from strongroom_airflow.connections import connect_store, connect_stores
+from strongroom_airflow.connections import connect_stores, find_archive
 
-_HINT = (
-    "HINT: Delete nothing before you know what happened. Earlier versions of a damaged object may still be in the bucket; "
-    "`aws s3api list-object-versions` lists them. docs/howto/when-a-task-fails.md says how to repair a manifest."
-)
+_HINT = f"HINT: {UNSOUND}"
 _COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 _COLOURS = {"sound": "green", "hidden": "yellow", "corrupted": "red", "missing": "red"}
 
@@ -57,7 +54,7 @@ _COLOURS = {"sound": "green", "hidden": "yellow", "corrupted": "red", "missing":
 @command
 def show_archive(args: Namespace) -> int:
     """Show one archive: its manifest, its parts, what happened to its rows; for a destroyed archive, its certificate."""
-    store, archive = find_archive(args.archive_id)
+    _, store, archive = find_archive(read_settings(), args.archive_id)
     if (certificate := read_certificate(store, archive)) is not None:
         put_back = store.head(archive.manifest_key) is not None
         show_certificate(store, certificate, put_back=put_back, as_json=args.json)
@@ -122,7 +119,7 @@ def verify(args: Namespace) -> int:
         )
     if args.archive_id is None:
         return _verify_many(args)
-    store, archive = find_archive(args.archive_id)
+    _, store, archive = find_archive(read_settings(), args.archive_id)
     verdict = verify_and_record(store, archive, who=args.who or getuser(), now=_now())
     if args.json:
         print_json(_as_json(verdict))
@@ -197,27 +194,3 @@ def _conclusion(verdict: ArchiveVerdict) -> str:
         return f"{verdict.archive_id} is sound: {verdict.record_count:,} rows were read back and match the manifest."
     bad = sum(one.result != "sound" for one in verdict.objects)
     return f"{verdict.archive_id} is NOT sound: {bad} of {len(verdict.objects)} objects.\n{_HINT}"
-
-
-def find_archive(text: str) -> tuple[Store, ArchiveId]:
-    """The store that holds an archive; its own table's store is searched first."""
-    archive = ArchiveId.parse(text)
-    tables = sorted(
-        read_settings().tables.values(),
-        key=lambda table: (table.schema_name, table.table_name) != (archive.schema_name, archive.table_name),
-    )
-    searched: list[str] = []
-    for table in tables:
-        store = connect_store(table)
-        if str(store) in searched:
-            continue
-        searched.append(str(store))
-        if any(
-            store.head(key) is not None for key in (archive.manifest_key, archive.seal_key, archive.destruction_key)
-        ):
-            return store, archive
-    raise IntegrityError(
-        f"there is no archive {archive}",
-        found=f"none in {', '.join(searched)}",
-        hint="Nothing was changed. `airflow strongroom list` prints the archives that exist.",
-    )

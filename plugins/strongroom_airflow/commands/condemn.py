@@ -9,15 +9,15 @@ from airflow.utils.platform import getuser
 from rich.markup import escape
 
 from strongroom.retention.condemn import condemn_archive
-from strongroom_airflow.commands.archives import find_archive
 from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
+from strongroom_airflow.connections import find_archive
 
 
 @command
 def condemn(args: Namespace) -> int:
     """Verify an archive. If a part is missing or corrupted, record that the archive is given up."""
-    store, archive = find_archive(args.archive_id)
     settings = read_settings()
+    _, store, archive = find_archive(settings, args.archive_id)
     ttl = max(table.claim_ttl for table in settings.tables.values())
     who = args.who or getuser()
     found = condemn_archive(store, archive, why=args.why, who=who, now=datetime.now(timezone.utc), claim_ttl=ttl)

@@ -13,6 +13,7 @@ from strongroom.ledger.holds import (
     HoldError,
     HoldWatch,
     holds_in_force,
+    make_hold_id,
     place_hold,
     read_holds,
     release_hold,
@@ -149,3 +150,40 @@ def test_the_purger_can_place_and_release_nothing(object_store, store, bucket):
         release_hold(purger, hold.hold_id, who="eve", reason="because", now=NOW)
 
     assert holds_in_force(purger) == [hold]
+
+
+def test_a_hold_of_a_run_is_placed_once_however_often_the_run_is_repeated(store):
+    """Its id is made from the run, so a retry finds it; the first instant stays."""
+    hold_id = make_hold_id(NOW, "legal_hold manual__1")
+    first = place_hold(store, "public.audit", **REASONS, hold_id=hold_id)
+    again = place_hold(store, "public.audit", **REASONS | {"now": NOW + timedelta(hours=1)}, hold_id=hold_id)
+
+    assert again == first
+    assert read_holds(store) == [first]
+    assert hold_id == make_hold_id(NOW, "legal_hold manual__1") != make_hold_id(NOW, "legal_hold manual__2")
+    assert make_hold_id(NOW) != make_hold_id(NOW)
+
+
+def test_a_hold_that_was_released_is_not_placed_again_by_the_run_that_placed_it(store):
+    """Who clears an old run must not lay a hold on what somebody let go since."""
+    hold_id = make_hold_id(NOW, "legal_hold manual__1")
+    place_hold(store, "public.audit", **REASONS, hold_id=hold_id)
+    released = release_hold(store, hold_id, who="bob", reason="closed", now=NOW)
+
+    assert place_hold(store, "public.audit", **REASONS, hold_id=hold_id) == released
+    assert holds_in_force(store) == []
+
+
+@pytest.mark.parametrize("other", [{"what": "public.calls"}, {"why": "another"}, {"who": "eve"}, {"reference": "18"}])
+def test_an_id_belongs_to_one_hold(store, other):
+    hold_id = make_hold_id(NOW, "legal_hold manual__1")
+    asked = {"what": "public.audit", **REASONS, "hold_id": hold_id}
+    first = place_hold(store, **asked)
+
+    with pytest.raises(HoldError, match=f"the id {hold_id} is that of another hold"):
+        place_hold(store, **asked | other)
+    assert read_holds(store) == [first]
+
+
+def test_the_instant_in_an_id_is_utc():
+    assert make_hold_id(datetime(2026, 11, 23, 13, tzinfo=timezone(timedelta(hours=1)))).startswith("20261123T120000Z-")
