@@ -63,6 +63,23 @@ class Survey:
     read: int = 0
 
 
+@dataclass(frozen=True)
+class Listing:
+    """What listings alone tell of the archives of a store.
+
+    Attributes:
+        etags: ETag of the manifest of each archive whose versions are as they should be.
+        damaged: The other ones.
+        strays: As in :class:`Survey`.
+        evidence: ETag of each object of evidence by its key.
+    """
+
+    etags: Mapping[ArchiveId, str]
+    damaged: tuple[DamagedManifest, ...]
+    strays: tuple[str, ...]
+    evidence: Mapping[str, str]
+
+
 class _Indexed(Record):
     key: str
     etag: str
@@ -102,30 +119,66 @@ def survey_manifests(
     Raises:
         IdentityError: The store is unclaimed, so it may be an emptied bucket.
     """
+    listing = list_archives(store, schema_name, table_name)
+    known = _by_key_and_etag(earlier) if earlier is not None else {}
+    manifests, damaged, read = read_listed(store, listing.etags, known=known, indexed=indexed)
+    return Survey(
+        manifests=manifests,
+        damaged=tuple(sorted((*listing.damaged, *damaged), key=lambda one: ArchiveId.parse(one.archive_id))),
+        strays=listing.strays,
+        etags={archive.manifest_key: etag for archive, etag in listing.etags.items()},
+        read=read,
+    )
+
+
+def list_archives(store: Store, schema_name: str | None = None, table_name: str | None = None) -> Listing:
+    """List the archives and their evidence, of the store or of one table; no manifest is read.
+
+    Raises:
+        IdentityError: The store is unclaimed, so it may be an emptied bucket.
+    """
     require_owned(store)
     listed, strays = _list_manifests(store, schema_name, table_name)
-    faults = _faults(store, schema_name, table_name, listed)
-    etags = {
-        archive.manifest_key: str(versions[-1].etag) for archive, versions in listed.items() if archive not in faults
-    }
-    index = _by_key_and_etag(earlier) if earlier is not None else {}
-    if indexed and len(etags) - len(index) >= _WORTH_AN_INDEX:
+    evidence = by_key(store.versions(evidence_prefix(schema_name, table_name)))
+    faults = _faults(store, listed, evidence)
+    return Listing(
+        etags={archive: str(versions[-1].etag) for archive, versions in listed.items() if archive not in faults},
+        damaged=tuple(DamagedManifest(archive_id=str(archive), problem=problem) for archive, problem in faults.items()),
+        strays=strays,
+        evidence={key: str(versions[-1].etag) for key, versions in evidence.items() if is_there(versions)},
+    )
+
+
+def read_listed(
+    store: Store,
+    listed: Mapping[ArchiveId, str],
+    *,
+    known: Mapping[tuple[str, str], Manifest] | None = None,
+    indexed: bool = True,
+) -> tuple[tuple[Manifest, ...], tuple[DamagedManifest, ...], int]:
+    """Read the manifests of listed archives.
+
+    Args:
+        store: Where they lie.
+        listed: ETags from :func:`list_archives`, of all its archives or of some.
+        known: Manifests by key and ETag, which are not read again.
+        indexed: Whether to use the index where many are not known.
+
+    Returns:
+        The sound manifests in the order of their archive ids, the damaged ones, and how many were read one by one.
+    """
+    index = dict(known or {})
+    if indexed and len(listed) - len(index) >= _WORTH_AN_INDEX:
         index |= read_index(store)
-    known = {key: index[key, etag] for key, etag in etags.items() if (key, etag) in index}
-    missing = [archive for archive in listed if archive not in faults and archive.manifest_key not in known]
+    found = [index[key] for archive, etag in listed.items() if (key := (archive.manifest_key, etag)) in index]
+    missing = [archive for archive, etag in listed.items() if (archive.manifest_key, etag) not in index]
     with ThreadPoolExecutor(store.connections) as readers:
         read = list(readers.map(lambda archive: _read(store, archive), missing))
-    manifests = [*known.values(), *(one for one in read if isinstance(one, Manifest))]
-    damaged = [
-        *(DamagedManifest(archive_id=str(archive), problem=problem) for archive, problem in faults.items()),
-        *(one for one in read if isinstance(one, DamagedManifest)),
-    ]
-    return Survey(
-        manifests=tuple(sorted(manifests, key=lambda manifest: ArchiveId.parse(manifest.archive_id))),
-        damaged=tuple(sorted(damaged, key=lambda one: ArchiveId.parse(one.archive_id))),
-        strays=strays,
-        etags=etags,
-        read=len(missing),
+    found += (one for one in read if isinstance(one, Manifest))
+    return (
+        tuple(sorted(found, key=lambda manifest: ArchiveId.parse(manifest.archive_id))),
+        tuple(one for one in read if isinstance(one, DamagedManifest)),
+        len(missing),
     )
 
 
@@ -150,10 +203,11 @@ def _list_manifests(
 
 
 def _faults(
-    store: Store, schema_name: str | None, table_name: str | None, listed: Mapping[ArchiveId, Sequence[StoredVersion]]
+    store: Store,
+    listed: Mapping[ArchiveId, Sequence[StoredVersion]],
+    evidence: Mapping[str, Sequence[StoredVersion]],
 ) -> dict[ArchiveId, str]:
     """What is wrong, by versions and evidence, with manifests that exist and with those that should exist."""
-    evidence = by_key(store.versions(evidence_prefix(schema_name, table_name)))
     written = [key for key, versions in evidence.items() if is_there(versions)]
     faults = {}
     for archive, versions in listed.items():
