@@ -42,6 +42,9 @@ REPORTS = "reports/"
 MANIFEST_INDEX = "index/manifests.jsonl.zst"
 """The index of manifests in one object. It saves requests, proves nothing, and can be rebuilt."""
 
+OVERVIEW = "index/overview.json.zst"
+"""What the map of all archives needs, in one object. It saves requests, proves nothing, and can be rebuilt."""
+
 _SUFFIXES = {"zstd": ".jsonl.zst", "gzip": ".jsonl.gz", "none": ".jsonl"}
 """File name endings of a part of JSON lines by compression type."""
 

@@ -161,12 +161,12 @@ def next_run(settings: TableSettings, now: datetime) -> NextRun:
     """The next tick of the schedule, and the partition it archives: the oldest if several share the tick."""
     newest = newest_due(settings.frequency, settings.hot_retention, now)
     partition = newest.next() if newest else Partition.containing(settings.frequency, now)
-    while newest is not None and _tick(settings, newest) > now:
+    while newest is not None and run_at(settings, newest) > now:
         partition, newest = newest, newest.previous()
-    return NextRun(partition_key=partition.key, at=_tick(settings, partition))
+    return NextRun(partition_key=partition.key, at=run_at(settings, partition))
 
 
-def _tick(settings: TableSettings, partition: Partition) -> datetime:
+def run_at(settings: TableSettings, partition: Partition) -> datetime:
     """The first tick of the table's cron at or after the end of the partition's hot retention."""
     due_at = hot_until(partition.window, settings.hot_retention)
     tick: datetime = croniter(settings.cron, due_at - timedelta(seconds=1)).get_next(datetime)

@@ -1,32 +1,44 @@
-"""Pages that Strongroom adds to Airflow's web server. Airflow decides whether the user may see the DAG's XComs."""
+"""The application of the pages: its routes, its static files and its errors. Every address needs a user of Airflow."""
 
 from __future__ import annotations
 
-from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
-from airflow.api_fastapi.common.db.common import SessionDep
-from airflow.api_fastapi.core_api.security import requires_access_dag
-from airflow.models.xcom import XComModel
-from fastapi import Depends, FastAPI, HTTPException, status
-from fastapi.responses import HTMLResponse
+from airflow.api_fastapi.core_api.security import get_user
+from fastapi import Depends, FastAPI, HTTPException, Request, status
+from fastapi.responses import FileResponse, HTMLResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from strongroom_airflow.statistics.keep import PAGE_XCOM
+from strongroom.errors import StrongroomError
+from strongroom_airflow.pages import map as map_page
+from strongroom_airflow.pages.rendering import HEADERS, HERE, render
 
-app = FastAPI(openapi_url=None)  # else the list of routes would be public
+app = FastAPI(openapi_url=None, dependencies=[Depends(get_user)])  # else the list of routes would be public
+app.include_router(map_page.router)
 
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
-    "X-Content-Type-Options": "nosniff",
+_STATIC = {one.name: one for one in (HERE / "static").iterdir()}
+
+_TITLES = {
+    status.HTTP_401_UNAUTHORIZED: "Log in first",
+    status.HTTP_403_FORBIDDEN: "Not allowed",
+    status.HTTP_404_NOT_FOUND: "Not found",
 }
-"""The page needs only its own style, so nothing else may load or run."""
 
 
-@app.get("/{dag_id}/statistics", dependencies=[Depends(requires_access_dag("GET", DagAccessEntity.XCOM))])
-def show_statistics(dag_id: str, run_id: str, session: SessionDep) -> HTMLResponse:
-    """The page that a run of the statistics DAG made."""
-    found = session.scalars(XComModel.get_many(run_id=run_id, dag_ids=dag_id, key=PAGE_XCOM, limit=1)).first()
-    page = XComModel.deserialize_value(found) if found is not None else None
-    if not isinstance(page, str):
-        raise HTTPException(
-            status.HTTP_404_NOT_FOUND, "This run has no page: it has not ended, or Airflow has removed it."
-        )
-    return HTMLResponse(page, headers=_HEADERS)
+@app.get("/static/{name}")
+def show_static(name: str) -> FileResponse:
+    """A style sheet or script."""
+    if name not in _STATIC:
+        raise HTTPException(status.HTTP_404_NOT_FOUND, "There is no such file.")
+    return FileResponse(_STATIC[name], headers=HEADERS | {"Cache-Control": "private, max-age=60"})
+
+
+@app.exception_handler(StarletteHTTPException)
+def show_refusal(_: Request, error: StarletteHTTPException) -> HTMLResponse:
+    """What was refused, as a page."""
+    title = _TITLES.get(error.status_code, "This did not work")
+    return render("error.html", title=title, lines=[str(error.detail)], status_code=error.status_code)
+
+
+@app.exception_handler(StrongroomError)
+def show_error(_: Request, error: StrongroomError) -> HTMLResponse:
+    """An error of the domain with its hint, as a page."""
+    return render("error.html", title="This did not work", lines=str(error).splitlines(), status_code=502)

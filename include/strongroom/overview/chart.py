@@ -1,0 +1,441 @@
+"""The map of all archives: the states of each partition of each table, in columns of months or of one table's partitions.
+
+Pure functions over facts that others read. A partition may be in several states; the first is the worst.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from strongroom.calendar import Frequency, Partition, hot_until
+from strongroom.ledger.holds import covering
+from strongroom.object_keys import ArchiveId
+from strongroom.overview.facts import ArchiveFacts, LatestReading, StoreFacts
+from strongroom.overview.source import TableRows
+from strongroom.overview.states import State, worst_first
+from strongroom.settings import Settings, TableSettings, qualify
+from strongroom.statistics.figures import Uncounted, next_run, run_at
+
+EXPIRING_DAYS = 90
+"""How long before the end of its term an archive counts as expiring."""
+
+_GRACE = timedelta(hours=1)
+"""How long after its time a scheduled run may begin before its partition is overdue."""
+
+_ACTIVE = frozenset({"running", "queued"})
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """The latest run of one partition, as Airflow has it."""
+
+    run_id: str
+    state: str
+
+
+Runs = Mapping[tuple[str, str], RunFacts]
+"""The latest run by ``schema.table`` and partition key."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One partition of one table.
+
+    Attributes:
+        states: The worst first; never empty.
+        rows: Archived.
+        waiting: Rows in the table whose hot retention is over; None if they were not counted.
+        archives: Ids of its archives, the damaged ones too.
+    """
+
+    table: str
+    partition: Partition
+    states: tuple[State, ...]
+    rows: int = 0
+    waiting: int | None = None
+    archives: tuple[str, ...] = ()
+
+    @property
+    def month(self) -> str:
+        """The month in which it begins."""
+        return f"{self.partition.window.start:%Y-%m}"
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One table of the map.
+
+    Attributes:
+        cells: One for each partition, oldest first, without a gap.
+        problem: Why its rows were not counted.
+        counted_at: When they were.
+        next_run_at: The next scheduled run; None if the table is not configured.
+    """
+
+    table: str
+    configured: bool
+    frequency: Frequency
+    cells: tuple[Cell, ...]
+    problem: str | None = None
+    counted_at: datetime | None = None
+    next_run_at: datetime | None = None
+    oldest_overdue_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Chart:
+    """All tables."""
+
+    tables: tuple[TableRow, ...]
+    now: datetime
+
+    @property
+    def cells(self) -> Iterator[Cell]:
+        """Every partition of every table."""
+        return (cell for table in self.tables for cell in table.cells)
+
+    def counts(self) -> Counter[State]:
+        """How many partitions are in each state; one may count in several."""
+        return Counter(state for cell in self.cells for state in cell.states)
+
+    def headline(self) -> str:
+        """The one sentence above the map."""
+        counts = self.counts()
+        unverifiable = counts[State.UNVERIFIABLE]
+        said = [
+            _count(counts[State.OVERDUE], "partition", "overdue"),
+            _count(unverifiable, "partition", "with an unverifiable archive") if unverifiable else "",
+            _count(counts[State.FAILED], "failed run", "") if counts[State.FAILED] else "",
+            _count(counts[State.LEFT], "partition", "with rows left") if counts[State.LEFT] else "",
+        ]
+        following = min((one.next_run_at for one in self.tables if one.next_run_at), default=None)
+        if following is not None:
+            said.append(f"next run {following.day} {following:%B %H:%M} UTC")
+        oldest = min((one.oldest_overdue_at for one in self.tables if one.oldest_overdue_at), default=None)
+        if oldest is not None:
+            said.append(f"oldest overdue row {(self.now - oldest).days} days")
+        return ", ".join(filter(None, said))
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the map: a month, or one partition of a single table.
+
+    Attributes:
+        key: The month, or the partition's key.
+        month: In which it begins.
+        label: The last part of the key.
+        group: The rest of it.
+    """
+
+    key: str
+    month: str
+    label: str
+    group: str
+
+
+@dataclass(frozen=True)
+class Square:
+    """What one field of the map shows: one partition, or the partitions of one month.
+
+    Attributes:
+        cells: None where the table has no such partition.
+        states: Of all its partitions together, the worst first; never empty.
+    """
+
+    column: Column
+    cells: tuple[Cell, ...]
+    states: tuple[State, ...]
+
+    @property
+    def words(self) -> str:
+        """What a screen reader says of it."""
+        if not self.cells:
+            return f"{self.column.key}: {self.states[0].words}"
+        if len(self.cells) == 1:
+            [cell] = self.cells
+            said = [", ".join(state.words for state in cell.states)]
+            said += [f"{cell.rows:,} rows archived"] if cell.archives else []
+            said += [f"{cell.waiting:,} rows wait in the table"] if cell.waiting else []
+            return f"{cell.table} {cell.partition.key}: {'; '.join(said)}"
+        counts = Counter(state for cell in self.cells for state in cell.states)
+        said = [f"{counts[state]} of {len(self.cells)} {state.words}" for state in self.states]
+        return f"{self.cells[0].table} {self.column.key}: {', '.join(said)}"
+
+
+def make_chart(
+    settings: Settings,
+    stores: Iterable[StoreFacts],
+    rows: Mapping[str, TableRows | Uncounted],
+    runs: Runs,
+    *,
+    now: datetime,
+    sees: Callable[[str], bool] = lambda table: True,  # noqa: ARG005
+) -> Chart:
+    """Find the states of all partitions.
+
+    Args:
+        settings: Of all tables.
+        stores: What each store told.
+        rows: By ``schema.table``, what the source databases told.
+        runs: The latest runs.
+        now: Aware UTC instant.
+        sees: Whether a table (``schema.table``) may be shown. It is asked for tables without settings too.
+    """
+    gathered = _Gathered(stores)
+    configured = {table.qualified_name: table for table in settings.tables.values()}
+    left_out = {qualify(name) for name in settings.left_out}
+    names = [*configured, *sorted((gathered.tables | left_out) - set(configured))]
+    return Chart(
+        tables=tuple(
+            _table(name, configured.get(name), gathered, rows.get(name), runs, now) for name in names if sees(name)
+        ),
+        now=now,
+    )
+
+
+class _Gathered:
+    """The facts of all stores, by table and partition."""
+
+    def __init__(self, stores: Iterable[StoreFacts]) -> None:
+        self.archives: defaultdict[str, defaultdict[str, dict[str, ArchiveFacts]]] = defaultdict(_by_key)
+        self.damaged: defaultdict[str, defaultdict[str, dict[str, str]]] = defaultdict(_by_key)
+        self.destroyed: defaultdict[str, set[str]] = defaultdict(set)
+        self.restored: defaultdict[str, set[str]] = defaultdict(set)
+        self.readings: dict[str, LatestReading] = {}
+        holds = {}
+        for facts in stores:
+            for one in facts.archives:
+                self.archives[one.table_name][one.partition_key].setdefault(one.archive_id, one)
+            for damaged in facts.damaged:
+                archive = ArchiveId.parse(damaged.archive_id)
+                self.damaged[_table_of(archive)][archive.partition_key][damaged.archive_id] = damaged.problem
+            for name in facts.destroyed:
+                archive = ArchiveId.parse(name)
+                self.destroyed[_table_of(archive)].add(archive.partition_key)
+            for restore in facts.restores:
+                self.restored[restore.table].update(restore.partition_keys)
+            self.readings.update(facts.readings)
+            holds.update({hold.hold_id: hold for hold in facts.holds})
+        self.holds = tuple(holds.values())
+
+    @property
+    def tables(self) -> set[str]:
+        return {*self.archives, *self.damaged, *self.destroyed}
+
+    def keys(self, table: str) -> set[str]:
+        """Partition keys of which there is or was an archive."""
+        return {*self.archives[table], *self.damaged[table], *self.destroyed[table]}
+
+    def unsound(self, one: ArchiveFacts) -> bool:
+        """Whether its last verification found something else than what was archived, or its evidence cannot be read."""
+        reading = self.readings.get(one.archive_id)
+        return one.problem is not None or (
+            reading is not None and reading.at >= one.created_at and reading.result != "sound"
+        )
+
+
+def _by_key() -> defaultdict[str, Any]:
+    return defaultdict(dict)
+
+
+def _table_of(archive: ArchiveId) -> str:
+    return f"{archive.schema_name}.{archive.table_name}"
+
+
+def _table(
+    name: str,
+    settings: TableSettings | None,
+    gathered: _Gathered,
+    told: TableRows | Uncounted | None,
+    runs: Runs,
+    now: datetime,
+) -> TableRow:
+    keys = gathered.keys(name)
+    found = [Partition.named(key) for key in keys]
+    frequency = settings.frequency if settings else found[0].frequency if found else Frequency.MONTHLY
+    rows = told if isinstance(told, TableRows) else None
+    waiting = {one.partition_key: one.rows for one in rows.counts.waiting} if rows else {}
+    first = _first(frequency, found, rows, waiting)
+    cells = []
+    if first is not None:
+        last = max((one.window.start for one in found), default=first.window.start)
+        until = max(now, last) if settings else last
+        for partition in _partitions(frequency, first, until, found):
+            states = _states(name, partition, settings, gathered, rows, waiting, runs, now)
+            archives = gathered.archives[name].get(partition.key, {})
+            damaged = gathered.damaged[name].get(partition.key, {})
+            cells.append(
+                Cell(
+                    table=name,
+                    partition=partition,
+                    states=states,
+                    rows=sum(one.record_count for one in archives.values()),
+                    waiting=waiting.get(partition.key, 0) if rows else None,
+                    archives=tuple(sorted({*archives, *damaged})),
+                )
+            )
+    overdue = [cell.partition.window.start for cell in cells if State.OVERDUE in cell.states]
+    return TableRow(
+        table=name,
+        configured=settings is not None,
+        frequency=frequency,
+        cells=tuple(cells),
+        problem=told.reason if isinstance(told, Uncounted) else None,
+        counted_at=rows.counts.counted_at if rows else None,
+        next_run_at=next_run(settings, now).at if settings else None,
+        oldest_overdue_at=max(min(overdue), rows.first_at or min(overdue)) if overdue and rows else None,
+    )
+
+
+def _first(
+    frequency: Frequency, found: Sequence[Partition], rows: TableRows | None, waiting: Mapping[str, int]
+) -> Partition | None:
+    """The oldest partition with a row or an archive; None if there is none."""
+    instants = [one.window.start for one in found]
+    instants += [Partition.named(key).window.start for key in waiting]
+    instants += [Partition.named(key).window.start for key in rows.hot_keys] if rows else []
+    return Partition.containing(frequency, min(instants)) if instants else None
+
+
+def _partitions(frequency: Frequency, first: Partition, until: datetime, found: Iterable[Partition]) -> list[Partition]:
+    """All partitions of the frequency up to an instant, and those of other frequencies that have archives."""
+    partitions, one = [], first
+    while one.window.start <= until:
+        partitions.append(one)
+        one = one.next()
+    partitions += [other for other in found if other.frequency != frequency]
+    return sorted(partitions, key=lambda partition: (partition.window.start, partition.key))
+
+
+def _states(
+    table: str,
+    partition: Partition,
+    settings: TableSettings | None,
+    gathered: _Gathered,
+    rows: TableRows | None,
+    waiting: Mapping[str, int],
+    runs: Runs,
+    now: datetime,
+) -> tuple[State, ...]:
+    key = partition.key
+    archives = list(gathered.archives[table].get(key, {}).values())
+    states = set(_states_of_archives(archives, settings, gathered, now))
+    if gathered.damaged[table].get(key):
+        states.add(State.UNVERIFIABLE)
+    if not archives and key in gathered.destroyed[table]:
+        states.add(State.PURGED)
+    run = runs.get((table, key))
+    if run is not None and run.state in _ACTIVE:
+        states.add(State.RUNNING)
+    elif run is not None and run.state == "failed":
+        states.add(State.FAILED)
+    states |= _states_of_rows(table, partition, settings, gathered, rows, waiting, archives, states, now)
+    return worst_first(states or {State.EMPTY})
+
+
+def _states_of_archives(
+    archives: Sequence[ArchiveFacts], settings: TableSettings | None, gathered: _Gathered, now: datetime
+) -> Iterator[State]:
+    for one in archives:
+        yield State.ARCHIVED
+        if gathered.unsound(one):
+            yield State.UNVERIFIABLE
+        if one.detached_waiting:
+            yield State.DETACHED
+        if settings and one.left and one.left.warm and settings.warm_retention.after(one.window_end) > now:
+            yield State.WARM
+        if one.retention_until - now <= timedelta(days=EXPIRING_DAYS):
+            yield State.EXPIRING
+        if covering(gathered.holds, one.archive):
+            yield State.HELD
+
+
+def _states_of_rows(
+    table: str,
+    partition: Partition,
+    settings: TableSettings | None,
+    gathered: _Gathered,
+    rows: TableRows | None,
+    waiting: Mapping[str, int],
+    archives: Sequence[ArchiveFacts],
+    states: set[State],
+    now: datetime,
+) -> set[State]:
+    """What the rows in the table add."""
+    if settings is None or partition.frequency != settings.frequency:
+        return set()
+    running = State.RUNNING in states
+    restored = {State.RESTORED} if partition.key in gathered.restored[table] else set()
+    if hot_until(partition.window, settings.hot_retention) > now:
+        if rows is None or partition.key in rows.hot_keys:
+            return {State.HOT} | restored
+        return restored
+    if rows is None:
+        if archives:
+            undone = any(not one.emptied or (one.left is not None and one.left.stayed) for one in archives)
+            return restored | ({State.LEFT} if undone and not running else set())
+        return {State.UNKNOWN} if not states - {State.RUNNING, State.FAILED} else set()
+    if not waiting.get(partition.key):
+        return restored
+    if restored:
+        return restored
+    if archives:
+        return set() if running else {State.LEFT}
+    if running:
+        return set()
+    return {State.DUE if now <= run_at(settings, partition) + _GRACE else State.OVERDUE}
+
+
+def squares(row: TableRow, columns: Sequence[Column]) -> list[Square]:
+    """One square for each column. What lies before the table's first row or archive is ``BEFORE``."""
+    by_column: defaultdict[str, list[Cell]] = defaultdict(list)
+    for cell in row.cells:
+        by_column[cell.month].append(cell)
+        if cell.partition.key != cell.month:
+            by_column[cell.partition.key].append(cell)
+    first = row.cells[0].month if row.cells else None
+    made = []
+    for column in columns:
+        cells = by_column.get(column.key, [])
+        before = first is None or column.month < first
+        states = {state for cell in cells for state in cell.states}
+        if states != {State.EMPTY}:
+            states.discard(State.EMPTY)
+        made.append(Square(column, tuple(cells), worst_first(states or {State.BEFORE if before else State.EMPTY})))
+    return made
+
+
+def columns_of(rows: Sequence[TableRow]) -> list[Column]:
+    """The columns that show some tables, oldest first: months without a gap, or all partitions of a single table."""
+    if len(rows) == 1 and rows[0].frequency is not Frequency.MONTHLY:
+        return [
+            Column(cell.partition.key, cell.month, _label(cell.partition), _group(cell.partition))
+            for cell in rows[0].cells
+        ]
+    months = sorted({cell.month for row in rows for cell in row.cells})
+    columns = []
+    if months:
+        month = Partition.parse(Frequency.MONTHLY, months[0])
+        while month.key <= months[-1]:
+            columns.append(Column(month.key, month.key, _label(month), _group(month)))
+            month = month.next()
+    return columns
+
+
+def _label(partition: Partition) -> str:
+    """`05` for May, `W21`, or `31`."""
+    return partition.key.rpartition("-")[2]
+
+
+def _group(partition: Partition) -> str:
+    """What stands above the label: the year, or the month of a day."""
+    return partition.key.rpartition("-")[0]
+
+
+def _count(number: int, noun: str, what: str) -> str:
+    return f"{number or 'no'} {noun}{'' if number == 1 else 's'} {what}".strip()

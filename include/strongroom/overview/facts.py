@@ -1,0 +1,265 @@
+"""What one store tells of all its archives, as small as a map of them needs it.
+
+The facts are kept in one object, so that the next reader reads only what is new. Like the index of manifests that object only
+saves requests and is never a source of truth: what it says of an archive counts as long as the listing shows the same ETags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from itertools import islice
+
+import zstandard
+from pydantic import AwareDatetime, Field, ValidationError
+
+from strongroom.errors import IntegrityError
+from strongroom.formats.codecs import BLOCK_BYTES, decompress
+from strongroom.ledger.evidence import parse_detached, parse_evidence
+from strongroom.ledger.holds import Hold, holds_in_force
+from strongroom.ledger.index import DamagedManifest, Listing, list_archives, read_listed
+from strongroom.ledger.manifest_record import Manifest
+from strongroom.ledger.restore_records import read_restore_record
+from strongroom.object_keys import (
+    OVERVIEW,
+    RESTORES,
+    ArchiveId,
+    certified,
+    parse_verification_key,
+    verifications_prefix,
+)
+from strongroom.records import Record, RestoreRecord, Sha256
+from strongroom.storage.store import LARGEST_READ_BYTES, Store
+
+
+class Left(Record):
+    """What became of an archive's rows in the table, by the evidence of its deletes. The counts add up to ``rows``."""
+
+    rows: int = Field(description="Of the parts whose rows were deleted or left; a part without evidence is not in it.")
+    deleted: int = 0
+    gone: int = 0
+    changed: int = 0
+    referenced: int = 0
+    kept_by_trigger: int = 0
+    detached: int = Field(default=0, description="In partitions that were detached.")
+    warm: bool = Field(default=False, description="Whether the deleted rows were moved to a warm table.")
+
+    @property
+    def stayed(self) -> int:
+        """Rows that are archived, and are in the table as well."""
+        return self.changed + self.referenced + self.kept_by_trigger
+
+    def plus(self, other: Left) -> Left:
+        """The sum of two parts."""
+        sums = {name: getattr(self, name) + getattr(other, name) for name in Left.model_fields if name != "warm"}
+        return Left(**sums, warm=self.warm or other.warm)
+
+
+class ArchiveFacts(Record):
+    """One sound archive. Sizes are in bytes."""
+
+    archive_id: str
+    table_name: str = Field(description="schema.table")
+    partition_key: str
+    window_start: AwareDatetime
+    window_end: AwareDatetime
+    parts: int
+    record_count: int
+    original_size: int
+    compressed_size: int
+    created_at: AwareDatetime
+    retention_until: AwareDatetime
+    storage_class: str
+    dag_id: str
+    run_id: str
+    sums: tuple[Sha256, ...] = Field(description="Of the parts' objects and of SHA256SUMS.")
+    left: Left | None = Field(description="None if the delete has not begun.")
+    detached_waiting: int = Field(description="Rows in detached partitions that were not dropped yet.")
+    problem: str | None = Field(default=None, description="Why its evidence cannot be read.")
+    etags: tuple[str, ...] = Field(description="Of the manifest and of the evidence that this was read from.")
+
+    @property
+    def archive(self) -> ArchiveId:
+        """Its name, taken apart."""
+        return ArchiveId.parse(self.archive_id)
+
+    @property
+    def emptied(self) -> bool:
+        """Whether each of its parts went through a delete."""
+        return self.left is not None and self.left.rows >= self.record_count
+
+
+class LatestReading(Record):
+    """The latest verification of an archive."""
+
+    at: AwareDatetime
+    result: str
+
+
+class StoreFacts(Record):
+    """Everything that the map needs of one store.
+
+    Attributes:
+        read_at: When the store was listed.
+        archives: The sound ones in the order of their ids.
+        destroyed: Archive ids with a certificate of destruction.
+        readings: By archive id, the latest verification.
+    """
+
+    read_at: AwareDatetime
+    archives: tuple[ArchiveFacts, ...] = ()
+    damaged: tuple[DamagedManifest, ...] = ()
+    strays: tuple[str, ...] = ()
+    destroyed: tuple[str, ...] = ()
+    holds: tuple[Hold, ...] = ()
+    restores: tuple[RestoreRecord, ...] = ()
+    readings: dict[str, LatestReading] = Field(default={})
+
+
+def read_facts(store: Store, *, now: datetime, earlier: StoreFacts | None = None) -> StoreFacts:
+    """Read a store. Of an archive that ``earlier`` knows, nothing is read again unless its ETags have changed.
+
+    Args:
+        store: Which one.
+        now: Aware UTC instant; restores that are over by then are left out.
+        earlier: From an earlier reading of the same store, or from :func:`read_kept_facts`.
+
+    Raises:
+        IdentityError: The store is unclaimed.
+        IntegrityError: A hold or the record of a restore cannot be read.
+    """
+    listing = list_archives(store)
+    evidence = _by_archive(listing.evidence)
+    known = {(one.archive_id, one.etags): one for one in earlier.archives} if earlier else {}
+    facts: list[ArchiveFacts] = []
+    unknown: dict[ArchiveId, str] = {}
+    for archive, etag in listing.etags.items():
+        same = known.get((str(archive), _etags(etag, evidence.get(str(archive), {}))))
+        if same is not None:
+            facts.append(same)
+        else:
+            unknown[archive] = etag
+    manifests, damaged, _ = read_listed(store, unknown)
+    with ThreadPoolExecutor(store.connections) as readers:
+        facts += readers.map(
+            lambda one: _read_archive(store, one, listing, evidence.get(one.archive_id, {})), manifests
+        )
+        restores = list(readers.map(lambda key: read_restore_record(store, key), store.keys(RESTORES)))
+    return StoreFacts(
+        read_at=now,
+        archives=tuple(sorted(facts, key=lambda one: one.archive)),
+        damaged=(*listing.damaged, *damaged),
+        strays=listing.strays,
+        destroyed=tuple(map(str, certified(listing.evidence))),
+        holds=tuple(holds_in_force(store)),
+        restores=tuple(one for one in restores if one is not None and one.until > now),
+        readings=_readings(store),
+    )
+
+
+def keep_facts(store: Store, facts: StoreFacts) -> None:
+    """Keep the facts in the store for the next reader. The last writer wins; any facts will do."""
+    body = zstandard.ZstdCompressor().compress(facts.model_dump_json().encode())
+    present = store.read(OVERVIEW)
+    store.swap(OVERVIEW, body, etag=present[1] if present else None)
+
+
+def read_kept_facts(store: Store) -> StoreFacts | None:
+    """The facts as they were kept last; None if there are none, or they cannot be read."""
+    present = store.read(OVERVIEW)
+    if present is None:
+        return None
+    try:
+        unpacked = decompress("zstd", iter([present[0]]), on_chunk=len)
+        return StoreFacts.model_validate_json(b"".join(islice(unpacked, LARGEST_READ_BYTES // BLOCK_BYTES)))
+    except (IntegrityError, ValidationError):
+        return None
+
+
+def _by_archive(evidence: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """ETags of evidence by archive id and key: of deletes, and of detached and dropped partitions."""
+    found: dict[str, dict[str, str]] = {}
+    for key, etag in evidence.items():
+        folder, _, name = key.rpartition("/")
+        if name.startswith(("delete-", "detach.json", "dropped-")):
+            found.setdefault(folder.rpartition("/")[2], {})[key] = etag
+    return found
+
+
+def _etags(manifest: str, evidence: Mapping[str, str]) -> tuple[str, ...]:
+    return (manifest, *(etag for _, etag in sorted(evidence.items())))
+
+
+def _read_archive(store: Store, manifest: Manifest, listing: Listing, evidence: Mapping[str, str]) -> ArchiveFacts:
+    archive = ArchiveId.parse(manifest.archive_id)
+    left, waiting, problem = None, 0, None
+    try:
+        left = _read_left(store, (key for key in evidence if key.startswith(f"{archive.evidence_prefix}delete-")))
+        if archive.detach_evidence_key in evidence:
+            waiting = _waiting(store, archive, evidence)
+    except IntegrityError as error:
+        problem = error.what
+    return ArchiveFacts(
+        archive_id=manifest.archive_id,
+        table_name=manifest.table_name,
+        partition_key=manifest.partition_key,
+        window_start=manifest.window_start,
+        window_end=manifest.window_end,
+        parts=len(manifest.parts),
+        record_count=manifest.record_count,
+        original_size=manifest.original_size,
+        compressed_size=manifest.compressed_size,
+        created_at=manifest.created_at,
+        retention_until=manifest.retention_until,
+        storage_class=manifest.storage_class,
+        dag_id=manifest.dag_id,
+        run_id=manifest.run_id,
+        sums=(*(part.sha256 for part in manifest.parts), manifest.checksum),
+        left=left,
+        detached_waiting=waiting,
+        problem=problem,
+        etags=_etags(listing.etags[archive], evidence),
+    )
+
+
+def _read_left(store: Store, keys: Iterable[str]) -> Left | None:
+    total = None
+    for key in keys:
+        present = store.read(key)
+        if present is None:  # gone since the listing
+            continue
+        one = parse_evidence(f"{store}{key}", present[0])
+        left = Left(
+            rows=one.rows,
+            deleted=one.deleted,
+            gone=one.gone,
+            changed=one.changed,
+            referenced=one.referenced,
+            kept_by_trigger=one.kept_by_trigger,
+            detached=one.detached,
+            warm=one.warm_table is not None,
+        )
+        total = left if total is None else total.plus(left)
+    return total
+
+
+def _waiting(store: Store, archive: ArchiveId, evidence: Mapping[str, str]) -> int:
+    present = store.read(archive.detach_evidence_key)
+    if present is None:
+        return 0
+    detached = parse_detached(f"{store}{archive.detach_evidence_key}", present[0]).detached
+    names = {key.removeprefix(archive.drop_evidence_prefix) for key in evidence}
+    return sum(one.rows for one in detached if not any(name.startswith(f"{one.oid}-") for name in names))
+
+
+def _readings(store: Store) -> dict[str, LatestReading]:
+    latest: dict[str, LatestReading] = {}
+    for key in store.keys(verifications_prefix()):
+        parsed = parse_verification_key(key)
+        if parsed is None:
+            continue
+        name = str(parsed.archive)
+        if name not in latest or latest[name].at <= parsed.at:
+            latest[name] = LatestReading(at=parsed.at, result=parsed.result)
+    return latest
