@@ -81,6 +81,8 @@ class StepOperator(BaseOperator):
     """
 
     ui_color = "#e8eef7"
+    page = ""
+    """The address of the page of what the step works on, for a :class:`strongroom_airflow.links.PageLink`."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -15,6 +15,8 @@ from strongroom.ledger.manifests import sealed_part
 from strongroom.records import PlannedPart, VerifiedPart, narrow
 from strongroom.settings import load_settings
 from strongroom_airflow.archive.run import ArchiveRun
+from strongroom_airflow.links import PageLink
+from strongroom_airflow.pages.addresses import partition_page
 from strongroom_airflow.step import StepOperator
 from strongroom_airflow.stopping import StoppedError
 
@@ -25,6 +27,8 @@ class StrongroomOperator(StepOperator):
     :param table: Name of the table in archive.yaml.
     """
 
+    operator_extra_links = (PageLink(),)
+
     def __init__(self, *, table: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.table = table
@@ -33,6 +37,7 @@ class StrongroomOperator(StepOperator):
     def opened(self, context: Context) -> Iterator[ArchiveRun]:
         run = ArchiveRun(load_settings().table(self.table), context)
         try:
+            self.page = partition_page(run.settings.qualified_name, run.partition.key)
             run.claim()
             yield run
         except StrongroomError as error:

@@ -9,6 +9,7 @@ from strongroom.archive.delete import delete_part
 from strongroom.records import DeletedPart, VerifiedPart
 from strongroom_airflow.archive.base import StrongroomOperator
 from strongroom_airflow.archive.run import ArchiveRun
+from strongroom_airflow.pages.addresses import archive_page
 
 
 class DeleteOperator(StrongroomOperator):
@@ -25,6 +26,7 @@ class DeleteOperator(StrongroomOperator):
 
     def step(self, run: ArchiveRun) -> tuple[str, dict[str, Any], Any]:
         part = VerifiedPart.model_validate(self.part)
+        self.page = archive_page(part.archive_id)
         with run.source() as connection, run.staging(part.archive_id) as staging:
             deleted = delete_part(connection, part, run.deleting_step(staging))
         stayed = deleted.changed + deleted.referenced + deleted.kept_by_trigger

@@ -9,6 +9,7 @@ from strongroom.archive.detach import detach_partitions
 from strongroom.records import VerifiedPart
 from strongroom_airflow.archive.base import StrongroomOperator
 from strongroom_airflow.archive.run import ArchiveRun
+from strongroom_airflow.pages.addresses import archive_page
 
 
 class DetachOperator(StrongroomOperator):
@@ -26,6 +27,7 @@ class DetachOperator(StrongroomOperator):
     def step(self, run: ArchiveRun) -> tuple[str, dict[str, Any], Any]:
         parts = [VerifiedPart.model_validate(part) for part in self.parts]
         archive_id = parts[0].archive_id
+        self.page = archive_page(archive_id)
         with run.owner() as connection, run.staging(archive_id) as staging:
             evidence = detach_partitions(connection, parts, run.deleting_step(staging))
         for one in evidence.detached:

@@ -14,6 +14,7 @@ from strongroom.records import ArchivePlan, DeletedPart, VerifiedPart
 from strongroom.tables.vacuum import vacuum_after
 from strongroom_airflow.archive.base import StrongroomOperator
 from strongroom_airflow.archive.run import ArchiveRun
+from strongroom_airflow.pages.addresses import archive_page
 
 
 class ReportOperator(StrongroomOperator):
@@ -38,6 +39,8 @@ class ReportOperator(StrongroomOperator):
         plan = ArchivePlan.model_validate(self.plan)
         parts = [VerifiedPart.model_validate(part) for part in self.parts or ()]
         deleted = [DeletedPart.model_validate(part) for part in self.deleted or ()]
+        if plan.archive_id is not None:
+            self.page = archive_page(plan.archive_id)
         vacuum = None
         if any(part.deleted and part.deleted_by in (None, str(run.identity)) for part in deleted):
             vacuum = vacuum_after(run.source, run.settings, stop_at=run.stop_at, now=run.now())

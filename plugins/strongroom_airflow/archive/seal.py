@@ -9,6 +9,7 @@ from strongroom.archive.seal import seal_archive
 from strongroom.records import ArchivePlan, VerifiedPart
 from strongroom_airflow.archive.base import StrongroomOperator
 from strongroom_airflow.archive.run import ArchiveRun
+from strongroom_airflow.pages.addresses import archive_page
 
 
 class SealOperator(StrongroomOperator):
@@ -32,6 +33,7 @@ class SealOperator(StrongroomOperator):
         # Airflow passes a list of the mapped tasks' results, but the result itself when there is one task.
         records = [self.parts] if isinstance(self.parts, dict) else self.parts
         parts = [VerifiedPart.model_validate(part) for part in records]
+        self.page = archive_page(str(plan.archive_id))
         sealed = seal_archive(run.store, run.settings, plan, parts, run=run.identity, now=run.now())
         facts = {
             "archive_id": sealed.archive_id,

@@ -13,6 +13,7 @@ from strongroom.records import RunIdentity, name_both
 from strongroom.retention.certificate import begun_purges
 from strongroom.settings import Settings, load_settings
 from strongroom_airflow.holds.stores import find_what_to_hold, left_out_of_hold, release_everywhere
+from strongroom_airflow.links import PageLink, page_of_hold
 from strongroom_airflow.step import StepOperator
 
 HOLDS_XCOM = "holds"
@@ -27,6 +28,7 @@ class HoldOperator(StepOperator):
     """
 
     ui_color = "#f3ece6"
+    operator_extra_links = (PageLink(),)
 
     def step(self, run: Context) -> tuple[str, dict[str, Any], Any]:
         params = {name: str(value or "").strip() for name, value in run["params"].items()}
@@ -43,6 +45,7 @@ class HoldOperator(StepOperator):
             # `run_after` is fixed when the run is made, and stays when it is cleared.
             sentence, holds = self._place(settings, params, who, make_hold_id(run["dag_run"].run_after, str(identity)))
         first = holds[0]
+        self.page = page_of_hold(first.what)
         run["ti"].xcom_push(key=HOLDS_XCOM, value=[hold.model_dump(mode="json") for hold in holds])
         if (
             params["action"] == "place"

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from airflow.sdk import Context
 
+from strongroom_airflow.links import PageLink
 from strongroom_airflow.restore.run import RestoreRun
 from strongroom_airflow.step import StepOperator
 
@@ -15,6 +16,7 @@ class RestoreOperator(StepOperator):
     """A step of a restore."""
 
     ui_color = "#eef3e6"
+    operator_extra_links = (PageLink(),)
 
     @contextmanager
     def opened(self, context: Context) -> Iterator[RestoreRun]:

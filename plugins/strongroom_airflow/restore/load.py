@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from strongroom.errors import RestoreError
+from strongroom.object_keys import ArchiveId
 from strongroom.restore.claims import renew_claims
 from strongroom.restore.load import restore_part
 from strongroom.restore.records import RestoredPart, RestorePart, RestorePlan
+from strongroom_airflow.links import page_of_archives
 from strongroom_airflow.restore.base import RestoreOperator
 from strongroom_airflow.restore.run import RestoreRun
 
@@ -32,7 +34,9 @@ class RestorePartOperator(RestoreOperator):
 
     def step(self, run: RestoreRun) -> tuple[str, dict[str, Any], Any]:
         plan = RestorePlan.model_validate(self.plan)
-        results = [self._restore(run, plan, RestorePart.model_validate(part)) for part in self.lane]
+        parts = [RestorePart.model_validate(part) for part in self.lane]
+        self.page = page_of_archives({ArchiveId.parse(part.archive_id) for part in parts})
+        results = [self._restore(run, plan, part) for part in parts]
         # Keys of rows stay out of XCom and the log. The report reads them from staging.
         records = [result.model_dump(mode="json", exclude={"listed"}) for result in results]
         failed = [result for result in results if result.failed]

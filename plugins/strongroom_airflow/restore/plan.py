@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from strongroom.object_keys import ArchiveId
 from strongroom.restore.plan import plan_restore
 from strongroom.restore.records import RestorePlan
+from strongroom_airflow.links import page_of_archives
 from strongroom_airflow.restore.base import RestoreOperator
 from strongroom_airflow.restore.run import RestoreRun
 
@@ -27,6 +29,7 @@ class RestoreLocateOperator(RestoreOperator):
                 claim_ttl=run.settings.claim_ttl,
                 now=run.now(),
             )
+        self.page = page_of_archives(map(ArchiveId.parse, plan.archive_ids))
         run.context["ti"].xcom_push(key="plan", value=plan.model_dump(mode="json"))
         facts = {
             "restore_id": plan.restore_id,

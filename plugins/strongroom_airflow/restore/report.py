@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from strongroom.errors import RestoreError
+from strongroom.object_keys import ArchiveId
 from strongroom.restore.claims import release_claims
 from strongroom.restore.load import listed_rows
 from strongroom.restore.records import RestoredPart, RestorePlan
 from strongroom.restore.report import report_restore, require_complete
+from strongroom_airflow.links import page_of_archives
 from strongroom_airflow.restore.base import RestoreOperator
 from strongroom_airflow.restore.run import RestoreRun
 
@@ -37,6 +39,7 @@ class RestoreReportOperator(RestoreOperator):
                 hint=f"Nothing was loaded. Read the log of {self.planned_by}, fix the cause and clear it.",
             )
         plan = RestorePlan.model_validate(planned)
+        self.page = page_of_archives(map(ArchiveId.parse, plan.archive_ids))
         parts = [_with_keys(run, RestoredPart.model_validate(part)) for lane in self.parts or () for part in lane or ()]
         with run.target() as connection:
             report = report_restore(connection, run.store, plan, parts, now=run.now())

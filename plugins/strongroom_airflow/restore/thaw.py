@@ -9,9 +9,11 @@ from typing import Any
 
 from airflow.sdk import Context
 
+from strongroom.object_keys import ArchiveId
 from strongroom.restore.records import RestorePlan
 from strongroom.restore.thaw import ask_back, parts_of
 from strongroom_airflow.connections import connect_glacier
+from strongroom_airflow.links import page_of_archives
 from strongroom_airflow.restore.base import RestoreOperator
 from strongroom_airflow.restore.run import RestoreRun
 from strongroom_airflow.triggers import PartsReturnedTrigger
@@ -45,6 +47,7 @@ class RestoreThawOperator(RestoreOperator):
 
     def step(self, run: RestoreRun) -> tuple[str, dict[str, Any], Any]:
         plan = RestorePlan.model_validate(self.plan)
+        self.page = page_of_archives(map(ArchiveId.parse, plan.archive_ids))
         if plan.request.dry_run:
             return "Dry run: asked for nothing", {}, {"result": "readable", "parts": len(plan.parts)}
         store = connect_glacier(run.settings)

@@ -7,6 +7,8 @@ from typing import Any
 
 from strongroom.retention.decide import Decision, sum_up
 from strongroom_airflow.connections import connect_store
+from strongroom_airflow.links import PageLink
+from strongroom_airflow.pages.addresses import map_page
 from strongroom_airflow.retention.base import PurgeStepOperator
 from strongroom_airflow.retention.run import MOST_A_RUN, PurgeRun, judge_store, make_batches, oldest_first
 
@@ -17,9 +19,12 @@ class PurgeDecideOperator(PurgeStepOperator):
     Returns the batches to purge, one for each table, for Airflow to map over. The summary is in XCom under ``judged``.
     """
 
+    operator_extra_links = (PageLink(),)
+
     def step(self, run: PurgeRun) -> tuple[str, dict[str, Any], Any]:
         for table, fault in run.settings.left_out.items():
             self.log.warning("Left out: %s; none of its archives is purged", table, fault=fault)
+        self.page = map_page()
         judged: list[Decision] = []
         due: defaultdict[str, list[Decision]] = defaultdict(list)
         seen: set[tuple[str, Decision]] = set()

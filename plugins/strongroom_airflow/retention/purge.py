@@ -12,6 +12,7 @@ from strongroom.retention.approve import approval_of
 from strongroom.retention.certificate import BY_POLICY, Approval
 from strongroom.retention.purge import PurgeResult, purge_archive
 from strongroom_airflow.connections import connect_purge_store, connect_store
+from strongroom_airflow.links import PageLink, page_of_archives
 from strongroom_airflow.retention.base import PurgeStepOperator
 from strongroom_airflow.retention.run import PurgeBatch, PurgeRun, needs_approval, needs_four_eyes
 
@@ -26,6 +27,7 @@ class PurgeArchivesOperator(PurgeStepOperator):
     :param approval: Record of the answer. It only makes this task wait; the store's record counts. (templated)
     """
 
+    operator_extra_links = (PageLink(),)
     template_fields: Sequence[str] = ("batch", "approval")
 
     def __init__(self, *, batch: Any, approval: Any, **kwargs: Any) -> None:
@@ -35,6 +37,7 @@ class PurgeArchivesOperator(PurgeStepOperator):
 
     def step(self, run: PurgeRun) -> tuple[str, dict[str, Any], Any]:
         batch = PurgeBatch.model_validate(self.batch)
+        self.page = page_of_archives(one.archive for one in batch.decisions)
         table = run.settings.table(batch.store_table)
         store, purge_store = connect_store(table), connect_purge_store(table)
         asked = [one for one in batch.decisions if needs_approval(run.settings, one.archive)]

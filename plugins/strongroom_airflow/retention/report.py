@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+from strongroom.object_keys import ArchiveId
 from strongroom.retention.report import PurgeReport, keep_report
 from strongroom_airflow.connections import connect_stores
+from strongroom_airflow.links import PageLink, page_of_archives
 from strongroom_airflow.retention.base import PurgeStepOperator
 from strongroom_airflow.retention.run import PurgeRun
 
@@ -23,6 +25,7 @@ class PurgeReportOperator(PurgeStepOperator):
     :param detached: What happened to the detached partitions. (templated)
     """
 
+    operator_extra_links = (PageLink(),)
     template_fields: Sequence[str] = ("judged", "approval", "results", "swept", "warm", "detached")
 
     def __init__(
@@ -37,6 +40,9 @@ class PurgeReportOperator(PurgeStepOperator):
         self.detached = detached
 
     def step(self, run: PurgeRun) -> tuple[str, dict[str, Any], Any]:
+        self.page = page_of_archives(
+            ArchiveId.parse(result["archive_id"]) for batch in self.results or () for result in batch
+        )
         report = PurgeReport(
             dag_id=run.identity.dag_id,
             run_id=run.identity.run_id,

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from airflow.sdk import Context
 
+from strongroom_airflow.links import PageLink
 from strongroom_airflow.step import StepOperator
 from strongroom_airflow.verification.run import VerificationRun
 
@@ -15,6 +16,7 @@ class VerificationOperator(StepOperator):
     """A step of a verification run."""
 
     ui_color = "#e6f3ee"
+    operator_extra_links = (PageLink(),)
 
     @contextmanager
     def opened(self, context: Context) -> Iterator[VerificationRun]:

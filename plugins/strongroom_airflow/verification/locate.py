@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from strongroom.statistics.rereading import cut_lanes
+from strongroom_airflow.links import page_of_archives
 from strongroom_airflow.verification.base import VerificationOperator
 from strongroom_airflow.verification.run import VerificationRun
 
@@ -17,6 +18,7 @@ class VerificationLocateOperator(VerificationOperator):
 
     def step(self, run: VerificationRun) -> tuple[str, dict[str, Any], Any]:
         archives = run.find()
+        self.page = page_of_archives(archive for _, archive in archives)
         lanes = cut_lanes(archives)
         tables = sorted({f"{archive.schema_name}.{archive.table_name}" for _, archive in archives})
         facts = {"tables": tables, "archives": len(archives), "lanes": len(lanes), "who": run.who, "why": run.why}

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+from strongroom.object_keys import ArchiveId
 from strongroom.statistics.rereading import Lane, Reread, VerificationError, require_complete, sum_up
+from strongroom_airflow.links import page_of_archives
 from strongroom_airflow.verification.base import VerificationOperator
 from strongroom_airflow.verification.run import VerificationRun
 
@@ -33,9 +35,10 @@ class VerificationReportOperator(VerificationOperator):
                 f"there is nothing to report: {self.located_by} failed",
                 hint=f"Nothing was read. Read the log of {self.located_by}, fix the cause and clear it.",
             )
-        wanted = sum(len(Lane.model_validate(lane).archives) for lane in located)
+        wanted = [archive for lane in located for archive in Lane.model_validate(lane).archives]
+        self.page = page_of_archives(map(ArchiveId.parse, wanted))
         found = [Reread.model_validate(one) for lane in self.found or () for one in lane or ()]
-        report = sum_up(wanted, found, who=run.who, why=run.why, now=datetime.now(timezone.utc))
+        report = sum_up(len(wanted), found, who=run.who, why=run.why, now=datetime.now(timezone.utc))
         summary = report.model_dump(mode="json")
         run.context["ti"].xcom_push(key="return_value", value=summary)
         require_complete(report)

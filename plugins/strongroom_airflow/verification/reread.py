@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from strongroom.object_keys import ArchiveId
 from strongroom.statistics.rereading import Lane, require_sound, reread
+from strongroom_airflow.links import page_of_archives
 from strongroom_airflow.verification.base import VerificationOperator
 from strongroom_airflow.verification.run import VerificationRun
 
@@ -27,6 +29,7 @@ class RereadOperator(VerificationOperator):
 
     def step(self, run: VerificationRun) -> tuple[str, dict[str, Any], Any]:
         lane = Lane.model_validate(self.lane)
+        self.page = page_of_archives(map(ArchiveId.parse, lane.archives))
         store = run.store(lane.store_table)
         found = reread(store, lane, who=run.who, why=run.why, now=lambda: run.now(store))
         records = [one.model_dump(mode="json") for one in found]

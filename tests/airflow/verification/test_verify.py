@@ -10,6 +10,7 @@ import pytest
 
 from strongroom.object_keys import ArchiveId
 from strongroom.storage.store import Store
+from strongroom_airflow.pages.addresses import archive_page, base_url, map_page
 from tests.support.chain import some_settings
 from tests.support.deployment import write_config
 from tests.support.repository import REPOSITORY
@@ -119,6 +120,13 @@ def test_a_range_is_read_again_and_each_archive_leaves_its_record(deployed, stor
     told = {(one["verified_by"], one["why"], one["record_count"], len(one["objects"])) for one in found.values()}
     assert told == {("dag_test", "a case", 20, 3)}
     assert "read 40 rows of 2 archives again: 2 sound" in ended.stdout + ended.stderr
+    links = deployed.execute(
+        "SELECT value FROM xcom WHERE dag_id = %s AND key = '_link_PageLink'", (DAG_ID,)
+    ).fetchall()
+    pages = [map_page("public.audit")] * 2 + [archive_page(str(archive(month))) for month in ("2026-04", "2026-05")]
+    assert sorted(link for (link,) in links) == sorted(
+        page.removeprefix(base_url()).removeprefix("/") for page in pages
+    )
 
 
 def test_a_damaged_archive_fails_its_own_task_by_name_and_the_others_are_read(
