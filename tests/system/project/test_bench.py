@@ -1,16 +1,22 @@
 """What the benches compute from measurements. `make bench-scale` itself is not a test."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from xml.etree import ElementTree
 
+import psycopg
+
 from bench import __main__ as bench
 from bench import usage
-from bench.course import Course, Result
+from bench.contenders import vacuum_emptied
+from bench.course import TABLE, Course, Result
 from bench.goals import Goal
 from bench.scale import Month, picture, reckon_goals
 from bench.usage import Usage, staging_mb
 from strongroom.calendar import Frequency, Partition
+from tests.support.database import execute, scalar
+from tests.system.helpers import wait_for
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -125,3 +131,22 @@ def test_no_cpu_second_of_a_process_that_just_ended_is_lost(monkeypatch):
     monkeypatch.setattr(usage, "TICKS", 1)
 
     assert [usage.cpu_seconds([1]), usage.cpu_seconds([1])] == [105, 105]
+
+
+def test_rows_come_back_into_a_table_without_dead_rows(source):
+    """A session that may still see the rows keeps them in the table. The bench waits until a vacuum has removed them."""
+    execute(source, f"CREATE TABLE {TABLE} (id integer); INSERT INTO {TABLE} SELECT generate_series(1, 1000)")
+    vacuums = "SELECT vacuum_count FROM pg_stat_user_tables"
+    with psycopg.connect(source) as reader, psycopg.connect(source, autocommit=True) as connection:
+        reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        reader.execute(f"SELECT FROM {TABLE}")
+        execute(source, f"DELETE FROM {TABLE}")
+
+        with ThreadPoolExecutor() as threads:
+            vacuumed = threads.submit(vacuum_emptied, connection)
+            wait_for(lambda: scalar(source, vacuums) > 1, "a second vacuum")
+            early = vacuumed.done()
+            reader.rollback()
+            vacuumed.result()
+
+    assert (early, scalar(source, f"SELECT pg_relation_size('{TABLE}')")) == (False, 0)
