@@ -335,16 +335,16 @@ class VerificationKey:
     result: str
 
 
-def verifications_prefix(schema_name: str | None = None, table_name: str | None = None) -> str:
-    """Key prefix of the records that archives were read again: of all, or of one table's."""
-    if schema_name is None or table_name is None:
-        return f"{REPORTS}verifications/"
-    return f"{REPORTS}verifications/{table_folder(schema_name, table_name)}/"
+def verifications_prefix(
+    schema_name: str | None = None, table_name: str | None = None, partition_key: str | None = None
+) -> str:
+    """Key prefix of the records that archives were read again: of all, of one table, or of one partition."""
+    return _narrowed(f"{REPORTS}verifications/", schema_name, table_name, partition_key)
 
 
 def verification_key(archive: ArchiveId, at: datetime, result: str) -> str:
     """Key of the record that an archive was read again at an aware instant, and with what result."""
-    folder = f"{verifications_prefix(archive.schema_name, archive.table_name)}{archive.partition_key}/{archive}"
+    folder = f"{verifications_prefix(archive.schema_name, archive.table_name, archive.partition_key)}{archive}"
     return f"{folder}/{at.astimezone(timezone.utc):%Y%m%dT%H%M%SZ}-{result}.json"
 
 

@@ -116,6 +116,13 @@ class StoreFacts(Record):
     restores: tuple[RestoreRecord, ...] = ()
     readings: dict[str, LatestReading] = Field(default={})
 
+    @property
+    def tables(self) -> set[str]:
+        """Each ``schema.table`` of which there is or was an archive."""
+        named = {one.table_name for one in self.archives}
+        others = (ArchiveId.parse(name) for name in (*(one.archive_id for one in self.damaged), *self.destroyed))
+        return named | {f"{one.schema_name}.{one.table_name}" for one in others}
+
 
 def read_facts(store: Store, *, now: datetime, earlier: StoreFacts | None = None) -> StoreFacts:
     """Read a store. Of an archive that ``earlier`` knows, nothing is read again unless its ETags have changed.

@@ -115,12 +115,17 @@ def verify_archives(
 
 
 def latest_readings(
-    store: Store, schema_name: str | None = None, table_name: str | None = None, *, most: int
+    store: Store,
+    schema_name: str | None = None,
+    table_name: str | None = None,
+    partition_key: str | None = None,
+    *,
+    most: int,
 ) -> list[Reading]:
-    """The latest readings of archives, or of one table's, the latest first."""
+    """The latest readings of archives: of all, of one table, or of one calendar partition; the latest first."""
     found = [
         (parsed, key)
-        for key in store.keys(verifications_prefix(schema_name, table_name))
+        for key in store.keys(verifications_prefix(schema_name, table_name, partition_key))
         if (parsed := parse_verification_key(key)) is not None
     ]
     latest = sorted(found, key=lambda one: (one[0].at, one[1]), reverse=True)[:most]

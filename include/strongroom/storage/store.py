@@ -34,6 +34,9 @@ class ObjectVersion:
     Attributes:
         key: Object key without the store's prefix.
         sha256: What the writer said of the content, hex; None for an object that Strongroom did not write.
+        encryption: How the store encrypts it; None if it does not say.
+        lock: Mode and end of the retention that it is under; None if it is under none.
+        storage_class: None if the store does not say, which means its standard class.
     """
 
     key: str
@@ -41,6 +44,9 @@ class ObjectVersion:
     etag: str
     size_bytes: int
     sha256: str | None
+    encryption: str | None = None
+    lock: tuple[str, datetime] | None = None
+    storage_class: str | None = None
 
 
 class Store(S3Place):
@@ -245,12 +251,16 @@ class Store(S3Place):
                 answer = self.client.head_object(**self._named(key, version_id))
         except AbsentError:
             return None
+        until = answer.get("ObjectLockRetainUntilDate")
         return ObjectVersion(
             key,
             answer.get("VersionId"),
             answer["ETag"].strip('"'),
             answer["ContentLength"],
             answer["Metadata"].get("sha256"),
+            encryption=answer.get("ServerSideEncryption"),
+            lock=None if until is None else (answer["ObjectLockMode"].lower(), until),
+            storage_class=answer.get("StorageClass"),
         )
 
     def read(self, key: str, version_id: str | None = None) -> tuple[bytes, str] | None:
@@ -306,13 +316,10 @@ class Store(S3Place):
         Raises:
             IntegrityError: There is no such version any more.
         """
-        try:
-            with self._translated("look at the lock of", key):
-                answer = self.client.head_object(**self._named(key, version_id))
-        except AbsentError:
-            raise _vanished(f"{self}{key}", version_id) from None
-        until = answer.get("ObjectLockRetainUntilDate")
-        return None if until is None else (answer["ObjectLockMode"].lower(), until)
+        present = self.head(key, version_id)
+        if present is None:
+            raise _vanished(f"{self}{key}", version_id)
+        return present.lock
 
     def lock(self, key: str, version_id: str | None, *, mode: str, until: datetime) -> bool:
         """Keep a version from being removed until an instant; an existing lock is only ever extended.

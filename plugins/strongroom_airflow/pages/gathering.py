@@ -10,12 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Generic, TypeVar
 
 from strongroom.errors import StrongroomError
-from strongroom.overview.facts import StoreFacts, read_facts, read_kept_facts
+from strongroom.overview.facts import ArchiveFacts, StoreFacts, read_facts, read_kept_facts
 from strongroom.overview.source import TableRows, look_at_table
 from strongroom.settings import Settings, TableSettings, load_settings, qualify
 from strongroom.statistics.figures import Uncounted
@@ -24,7 +25,7 @@ from strongroom_airflow.database_connections import connect_database
 from strongroom_airflow.pages.rendering import span
 from strongroom_airflow.statistics.collect import UNREACHABLE, describe
 
-_READERS = 4
+_READERS = 8
 _STORE_SECONDS, _TABLE_SECONDS = 3.0, 15.0
 """How old facts may be before a page asks for new ones."""
 
@@ -82,6 +83,27 @@ class Facts:
         left_out = Uncounted(reason="it is left out, because its settings are wrong")
         return told | dict.fromkeys(map(qualify, self.settings.left_out), left_out)
 
+    def archives_of(self, table: str, partition_key: str) -> list[ArchiveFacts]:
+        """The sound archives of one partition, in the order of their ids."""
+        found = {
+            one.archive_id: one
+            for facts in self.store_facts
+            for one in facts.archives
+            if one.table_name == table and one.partition_key == partition_key
+        }
+        return list(found.values())
+
+    def store_table(self, table: str) -> TableSettings | None:
+        """The settings that open the store of a table (`schema.table`), also of one that is no longer configured."""
+        for one in self.settings.tables.values():
+            if one.qualified_name == table:
+                return one
+        openers = {store_key(one): one for one in self.settings.tables.values()}
+        for key, known in self.stores.items():
+            if known.value and table in known.value.tables:
+                return openers[key]
+        return next(iter(openers.values()), None)
+
     def problems(self, tables: Iterable[str]) -> list[str]:
         """What could not be read of some tables (`schema.table`), without repeats."""
         wanted = set(tables)
@@ -135,6 +157,24 @@ class Gathering:
             running = [known.running for known in (*self._stores.values(), *self._tables.values()) if known.running]
         wait(running, timeout=seconds)
         return Facts(settings, dict(self._stores), dict(self._tables), datetime.now(timezone.utc))
+
+    def ask(self, question: Callable[[], Fact], *, seconds: float = 5.0) -> tuple[Fact | None, str | None]:
+        """Ask a store or database something for one page. Returns the answer, or None and why there is none.
+
+        Args:
+            question: What to ask; it may go on in the background after its time.
+            seconds: How long the page waits.
+        """
+        asked = self._readers.submit(question)
+        try:
+            return asked.result(timeout=seconds), None
+        except FutureTimeout:
+            return (
+                None,
+                f"the store did not answer within {seconds:.0f} s\nHINT: Nothing was changed. Open the page again in a while.",
+            )
+        except UNREACHABLE as error:
+            return None, describe(error) if isinstance(error, StrongroomError) else _name(error)
 
     def _forget_others(self, settings: Settings) -> None:
         stores = {store_key(table) for table in settings.tables.values()}

@@ -68,6 +68,12 @@ def runs_of(session: Session, dag_id: str, partition_key: str, *, most: int = 50
     return [line_of(run) for run in found]
 
 
+def find_run(session: Session, dag_id: str, run_id: str) -> RunLine | None:
+    """One run; None if Airflow does not have it any more."""
+    run = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
+    return line_of(run) if run is not None else None
+
+
 def line_of(run: DagRun) -> RunLine:
     """A run as a list shows it."""
     return RunLine(

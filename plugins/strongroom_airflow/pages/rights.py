@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
-from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
-from airflow.models.dag import DagModel
 from fastapi import HTTPException, status
 
 from strongroom.settings import Settings
+from strongroom_airflow.trigger import may_trigger
 
 ALL_ARCHIVES_DAG = "retention_purge"
 
@@ -32,12 +31,7 @@ class Rights:
 
     def may_trigger(self, dag_id: str) -> bool:
         """Whether the user may start runs of a DAG."""
-        details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
-        return bool(
-            get_auth_manager().is_authorized_dag(
-                method="POST", access_entity=DagAccessEntity.RUN, details=details, user=self.user
-            )
-        )
+        return may_trigger(dag_id, self.user)
 
     def sees_table(self, settings: Settings, table: str) -> bool:
         """Whether the user may see a table (`schema.table`), configured or not."""
