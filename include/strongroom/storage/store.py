@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -37,6 +37,8 @@ class ObjectVersion:
         encryption: How the store encrypts it; None if it does not say.
         lock: Mode and end of the retention that it is under; None if it is under none.
         storage_class: None if the store does not say, which means its standard class.
+
+    The last three are known after :meth:`Store.head` alone, so two of one version are equal whatever they say.
     """
 
     key: str
@@ -44,9 +46,9 @@ class ObjectVersion:
     etag: str
     size_bytes: int
     sha256: str | None
-    encryption: str | None = None
-    lock: tuple[str, datetime] | None = None
-    storage_class: str | None = None
+    encryption: str | None = field(default=None, compare=False)
+    lock: tuple[str, datetime] | None = field(default=None, compare=False)
+    storage_class: str | None = field(default=None, compare=False)
 
 
 class Store(S3Place):
