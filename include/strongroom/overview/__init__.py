@@ -1,5 +1,10 @@
-"""What is where: the state of each table and calendar partition, and where each row of a partition went.
+"""What is where: the state of each table and calendar partition, for people who look. Nothing here changes anything.
 
-`facts` reads a store, `source` asks a database, `states` names the states, `chart` gives each partition its state, `history` tells one
-partition's story, and `commands` says how a stranger checks an archive. Nothing here changes anything.
+- ``facts``     what a store tells of all its archives, and the object that keeps it
+- ``source``    what a source database tells of a table: which partitions have rows
+- ``states``    the states of a partition, from the worst to the best
+- ``chart``     the map: each partition's states, in columns of months or partitions
+- ``history``   the story of one partition, and where each of its rows went
+- ``details``   everything about one archive, with its objects as they are now
+- ``commands``  how a stranger fetches, checks and reads an archive
 """

@@ -6,10 +6,12 @@ from datetime import datetime, timezone
 from typing import Any
 
 from psycopg import sql
+from psycopg.errors import QueryCanceled
 from pydantic import AwareDatetime, Field
 
 from strongroom.calendar import Frequency, Partition, newest_due
 from strongroom.database.session import Connection, qualified
+from strongroom.errors import SourceError
 from strongroom.records import Record
 from strongroom.settings import TableSettings
 from strongroom.statistics.waiting import TableCounts, count_waiting
@@ -37,15 +39,20 @@ def look_at_table(connection: Connection, settings: TableSettings, *, now: datet
 
     Raises:
         SourceAccessError: There is no such table or column, or no right to read it.
-        psycopg.errors.QueryCanceled: It took too long.
+        SourceError: It took too long.
     """
     connection.execute(sql.SQL("SET statement_timeout = {}").format(sql.Literal(seconds * 1000)))
-    counts = count_waiting(connection, settings, now=now)
-    return TableRows(
-        counts=counts,
-        first_at=_first_at(connection, settings),
-        hot_keys=_hot_keys(connection, settings, now),
-    )
+    try:
+        return TableRows(
+            counts=count_waiting(connection, settings, now=now),
+            first_at=_first_at(connection, settings),
+            hot_keys=_hot_keys(connection, settings, now),
+        )
+    except QueryCanceled:
+        raise SourceError(
+            f"the rows of {settings.qualified_name} were not counted within {seconds} s",
+            hint=f"Nothing was changed. An index on {settings.date_column} makes it fast; archiving the rows that are overdue does, too.",
+        ) from None
 
 
 def _first_at(connection: Connection, settings: TableSettings) -> datetime | None:

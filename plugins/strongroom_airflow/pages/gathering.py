@@ -6,6 +6,7 @@ age and the reason why it is not newer. So a store or database that does not ans
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,6 +25,8 @@ from strongroom_airflow.connections import StoreKey, connect_store, store_key, s
 from strongroom_airflow.database_connections import connect_database
 from strongroom_airflow.pages.rendering import span
 from strongroom_airflow.statistics.collect import UNREACHABLE, describe
+
+log = logging.getLogger(__name__)
 
 _READERS = 8
 _STORE_SECONDS, _TABLE_SECONDS = 3.0, 15.0
@@ -195,6 +198,9 @@ class Gathering:
             known.problem = None
         except UNREACHABLE as error:
             known.problem = describe(error) if isinstance(error, StrongroomError) else _name(error)
+        except Exception as error:
+            log.exception("could not read the facts of the pages")
+            known.problem = _name(error)
         finally:
             known.next_at = time.monotonic() + max(seconds, _COST * (time.monotonic() - started))
 

@@ -196,12 +196,12 @@ def test_every_named_volume_is_declared_and_every_declared_one_is_used():
     assert sources == set(COMPOSE["volumes"])
 
 
-def test_every_network_is_declared_and_only_worker_and_exporter_are_in_both():
-    """Only the tasks and the exporter need both Airflow's control side and the data side."""
+def test_every_network_is_declared_and_only_those_that_read_the_source_are_in_both():
+    """Only the tasks, the exporter and the pages need both Airflow's control side and the data side."""
     networks = {name: set(service.get("networks", ())) for name, service in SERVICES.items()}
 
     assert set().union(*networks.values()) == set(COMPOSE["networks"])
-    assert [name for name, joined in networks.items() if len(joined) > 1] == ["worker", "exporter"]
+    assert [name for name, joined in networks.items() if len(joined) > 1] == ["api-server", "worker", "exporter"]
 
 
 def test_nothing_is_published_beyond_loopback():
@@ -304,7 +304,7 @@ def test_every_strongroom_variable_is_a_setting(service: str):
 
 
 def test_the_worker_alone_has_all_connections_that_the_settings_name():
-    """Four connections with different rights, each encrypted and verified with the CA. The exporter reads with two of them."""
+    """Four connections with different rights, each encrypted and verified with the CA. Exporter and pages read with two of them."""
     connections = {
         service: {name.removeprefix("AIRFLOW_CONN_").lower() for name in environment_of(service) if "_CONN_" in name}
         for service in SERVICES
@@ -314,14 +314,15 @@ def test_the_worker_alone_has_all_connections_that_the_settings_name():
         for table in load_settings(environ=read_shared_settings()).tables.values()
     }
 
-    assert {service for service, names in connections.items() if names} == {"worker", "exporter"}
-    assert connections["exporter"] == {*tables}
+    assert {service for service, names in connections.items() if names} == {"api-server", "worker", "exporter"}
+    assert connections["exporter"] == connections["api-server"] == {*tables}
     assert connections["worker"] == {*tables, "strongroom_purge", "strongroom_restore"}
 
 
 @pytest.mark.parametrize(
     ("service", "name", "role"),
-    [("worker", "SOURCE", "ARCHIVER"), ("worker", "RESTORE", "RESTORER"), ("exporter", "SOURCE", "READER")],
+    [("worker", "SOURCE", "ARCHIVER"), ("worker", "RESTORE", "RESTORER"), ("exporter", "SOURCE", "READER")]
+    + [("api-server", "SOURCE", "READER")],
 )
 def test_each_database_connection_logs_in_as_its_role_and_checks_the_server(service: str, name: str, role: str):
     """Its extra holds libpq options. The certificate is where the trust volume is mounted."""
@@ -339,7 +340,8 @@ def test_each_database_connection_logs_in_as_its_role_and_checks_the_server(serv
 
 @pytest.mark.parametrize(
     ("service", "name", "identity"),
-    [("worker", "STORE", "archiver"), ("worker", "PURGE", "purger"), ("exporter", "STORE", "reader")],
+    [("worker", "STORE", "archiver"), ("worker", "PURGE", "purger"), ("exporter", "STORE", "reader")]
+    + [("api-server", "STORE", "reader")],
 )
 def test_the_store_connections_use_the_keys_that_the_store_was_given(service: str, name: str, identity: str):
     """Each uses one identity, with the same key on both sides."""
