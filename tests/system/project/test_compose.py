@@ -321,8 +321,12 @@ def test_the_worker_alone_has_all_connections_that_the_settings_name():
 
 @pytest.mark.parametrize(
     ("service", "name", "role"),
-    [("worker", "SOURCE", "ARCHIVER"), ("worker", "RESTORE", "RESTORER"), ("exporter", "SOURCE", "READER")]
-    + [("api-server", "SOURCE", "READER")],
+    [
+        ("worker", "SOURCE", "ARCHIVER"),
+        ("worker", "RESTORE", "RESTORER"),
+        ("exporter", "SOURCE", "READER"),
+        ("api-server", "SOURCE", "READER"),
+    ],
 )
 def test_each_database_connection_logs_in_as_its_role_and_checks_the_server(service: str, name: str, role: str):
     """Its extra holds libpq options. The certificate is where the trust volume is mounted."""
@@ -340,8 +344,12 @@ def test_each_database_connection_logs_in_as_its_role_and_checks_the_server(serv
 
 @pytest.mark.parametrize(
     ("service", "name", "identity"),
-    [("worker", "STORE", "archiver"), ("worker", "PURGE", "purger"), ("exporter", "STORE", "reader")]
-    + [("api-server", "STORE", "reader")],
+    [
+        ("worker", "STORE", "archiver"),
+        ("worker", "PURGE", "purger"),
+        ("exporter", "STORE", "reader"),
+        ("api-server", "STORE", "reader"),
+    ],
 )
 def test_the_store_connections_use_the_keys_that_the_store_was_given(service: str, name: str, identity: str):
     """Each uses one identity, with the same key on both sides."""
