@@ -5,7 +5,7 @@ The tables are in include/config/archive.yaml. The DAG's own documentation says 
 
 from __future__ import annotations
 
-from airflow.sdk import DAG, Asset, get_parsing_context, task_group
+from airflow.sdk import DAG, get_parsing_context, task_group
 
 from strongroom.settings import TableSettings, load_settings
 from strongroom_airflow.archive.checksum import ChecksumOperator
@@ -18,6 +18,7 @@ from strongroom_airflow.archive.report import ReportOperator
 from strongroom_airflow.archive.seal import SealOperator
 from strongroom_airflow.archive.upload import UploadOperator
 from strongroom_airflow.archive.verify import VerifyOperator
+from strongroom_airflow.assets import table_asset
 from strongroom_airflow.defaults import BACKOFF, START_DATE, default_args
 from strongroom_airflow.documentation import describe_dag, describe_step
 from strongroom_airflow.timetable import RetentionPartitionTimetable
@@ -41,7 +42,7 @@ def empty_dag(table: TableSettings) -> DAG:
 
 def archive_dag(name: str, table: TableSettings) -> DAG:
     """Arrange the steps for one table."""
-    asset = Asset(name=f"archive of {table.qualified_name}", uri=f"s3://{table.store.bucket}/{table.qualified_name}")
+    asset = table_asset(table.qualified_name, table.store.bucket)
 
     with empty_dag(table) as dag:
 
@@ -75,6 +76,7 @@ def archive_dag(name: str, table: TableSettings) -> DAG:
             plan=planned,
             parts=seal.output,
             deleted=delete.output,
+            sealed_by="seal",
             asset=asset,
             trigger_rule="none_failed",
         )

@@ -18,6 +18,9 @@ from strongroom_airflow.stopping import Stopping
 ERROR_XCOM = "error"
 """XCom key of the error of a failed task, for the commands that follow its run."""
 
+OUTCOME_XCOM = "outcome"
+"""XCom key of the outcome of a run in one line, which becomes the run's note."""
+
 _RESERVED = frozenset({"target", "level", "msg", "event", "timestamp", "exception"})
 """Field names that Airflow's supervisor uses itself. One of them in a log line (`target`) would end the task's process."""
 
@@ -71,6 +74,11 @@ def translated_errors(context: Context) -> Iterator[None]:
         if error.retryable:
             raise error from None
         raise AirflowFailException(str(error)) from None
+
+
+def conclude(context: Context, outcome: str) -> None:
+    """Leave the outcome of the run in one line. The last step of a run calls it, also before it fails because of the outcome."""
+    context["ti"].xcom_push(key=OUTCOME_XCOM, value=outcome)
 
 
 class StepOperator(BaseOperator):

@@ -7,7 +7,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import psycopg
@@ -16,7 +18,7 @@ from cryptography.fernet import Fernet
 
 from strongroom_local.servers.postgres import PostgresServer
 from tests.support.commands import fork_airflow
-from tests.support.deployment import Deployment
+from tests.support.deployment import Deployment, write_config
 from tests.support.repository import REPOSITORY
 
 HOME = tempfile.TemporaryDirectory(prefix="strongroom-airflow-")
@@ -64,6 +66,28 @@ def glacier_url() -> Iterator[str]:
 def dags_folder() -> Path:
     """The folder that the tests' Airflow reads DAGs from."""
     return DAGS
+
+
+@pytest.fixture(scope="session")
+def parsing(
+    metadata: str, dags_folder: Path, airflow: Callable[..., subprocess.CompletedProcess[str]], tmp_path_factory: Any
+) -> Callable[..., AbstractContextManager[None]]:
+    """Puts DAG files of the repository into the tests' Airflow for a while, with the table `audit`, and their DAGs into its database."""
+
+    @contextmanager
+    def parse(*names: str) -> Iterator[None]:
+        links = [dags_folder / name for name in names]
+        for link in links:
+            link.symlink_to(REPOSITORY / "dags" / link.name)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("STRONGROOM_CONFIG", str(write_config(tmp_path_factory.mktemp("parsed"))))
+            ended = airflow("dags", "reserialize")
+        assert ended.returncode == 0, ended.stderr
+        yield
+        for link in links:
+            link.unlink()
+
+    return parse
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from tests.support.deployment import write_config
-from tests.support.repository import REPOSITORY
-
 ARCHIVE, RESTORE = "archive__audit", "restore_archive"
 RUNS = """
 SELECT run_id, partition_key, state::text, run_type, triggered_by::text, triggering_user_name, conf
@@ -19,21 +16,13 @@ FROM dag_run WHERE dag_id = %s ORDER BY id
 
 
 @pytest.fixture(scope="module")
-def parsed(metadata, dags_folder, airflow, tmp_path_factory):
+def parsed(parsing):
     """The DAGs of a table and of restores in the metadata database, and Airflow's simple auth manager in this process."""
-    links = [dags_folder / name for name in ("archive_tables.py", "restore_archive.py")]
-    for link in links:
-        link.symlink_to(REPOSITORY / "dags" / link.name)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STRONGROOM_CONFIG", str(write_config(tmp_path_factory.mktemp("parsed"))))
-        ended = airflow("dags", "reserialize")
-    assert ended.returncode == 0, ended.stderr
     from airflow.api_fastapi.app import create_auth_manager
 
     create_auth_manager()
-    yield
-    for link in links:
-        link.unlink()
+    with parsing("archive_tables.py", "restore_archive.py"):
+        yield
 
 
 @pytest.fixture

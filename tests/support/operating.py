@@ -11,4 +11,5 @@ def context_of(dag_id: str, partition_key: str | None = None) -> dict[str, Any]:
     run = SimpleNamespace(
         dag_id=dag_id, run_id="r", triggering_user_name="grace", partition_key=partition_key, start_date=None
     )
-    return {"ti": SimpleNamespace(task_id="t", xcom_push=lambda key, value: None), "dag_run": run}  # noqa: ARG005
+    ti = SimpleNamespace(task_id="t", xcom_push=lambda key, value: None, xcom_pull=lambda **_: None)  # noqa: ARG005
+    return {"ti": ti, "dag_run": run}

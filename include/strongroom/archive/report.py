@@ -10,7 +10,16 @@ from pydantic import AwareDatetime
 
 from strongroom.ledger.evidence import read_detached
 from strongroom.object_keys import ArchiveId
-from strongroom.records import ArchivePlan, DeletedPart, Exclusion, Record, RestoreRecord, VerifiedPart, parse_record
+from strongroom.records import (
+    ArchivePlan,
+    DeletedPart,
+    Exclusion,
+    Record,
+    RestoreRecord,
+    Sha256,
+    VerifiedPart,
+    parse_record,
+)
 from strongroom.storage.staging import Staging
 from strongroom.storage.store import Store
 from strongroom.tables.vacuum import Vacuum
@@ -41,6 +50,10 @@ class RunReport(Record):
     earlier_archives: tuple[str, ...] = ()
     restores: tuple[RestoreRecord, ...] = ()
     vacuum: Vacuum | None = None
+    start_at: AwareDatetime | None = None
+    """Start of the partition's window; reports of the first versions have no window and no sum of the manifest."""
+    end_at: AwareDatetime | None = None
+    manifest_sha256: Sha256 | None = None
     planned_at: AwareDatetime
     finished_at: AwareDatetime
 
@@ -53,6 +66,28 @@ class RunReport(Record):
     def ratio(self) -> float:
         """Original over compressed size."""
         return self.original_size_bytes / max(1, self.compressed_size_bytes)
+
+    def headline(self) -> str:
+        """The outcome for somebody who looks at a list of runs."""
+        if self.outcome == "restored":
+            return f"{self.partition_key}: left alone, because its rows were restored."
+        stayed = [
+            f"{rows:,} {why}"
+            for rows, why in (
+                (self.changed_rows, "changed and stay"),
+                (self.referenced_rows, "are referred to and stay"),
+                (self.kept_by_trigger_rows, "were kept by a trigger"),
+                (self.gone_rows, "were gone before"),
+                (self.detached_rows, "wait in detached partitions"),
+                (self.excluded_rows, "were excluded and stay"),
+            )
+            if rows
+        ]
+        if self.archive_id is None:
+            done = "nothing to archive"
+        else:
+            done = f"archived {self.archived_rows:,} rows as {self.archive_id}, deleted {self.deleted_rows:,}"
+        return f"{self.partition_key}: {'; '.join([done, *stayed])}."
 
     def sentence(self) -> str:
         """The one line that a reader of the log needs."""
@@ -95,6 +130,7 @@ def report_run(
     *,
     now: AwareDatetime,
     vacuum: Vacuum | None = None,
+    manifest_sha256: str | None = None,
 ) -> RunReport:
     """Sum up a run, keep the summary under ``reports/`` and clear its staging folder.
 
@@ -102,6 +138,7 @@ def report_run(
 
     Args:
         vacuum: What became of the table's dead rows, if any row was deleted.
+        manifest_sha256: As seal returned it.
     """
     # A run that was cleared and now has less to do may still show records of its earlier try.
     parts = [part for part in parts if part.archive_id == plan.archive_id]
@@ -113,6 +150,7 @@ def report_run(
         outcome=_outcome(plan, deleted),
         detached_until=_detached_until(store, plan, deleted),
         vacuum=vacuum,
+        manifest_sha256=manifest_sha256 if plan.archive_id is not None else None,
         finished_at=now,
     )
     if plan.archive_id is None or staging is None:
@@ -127,6 +165,8 @@ def _facts_of_plan(plan: ArchivePlan) -> dict[str, Any]:
         "table": plan.table,
         "partition_key": plan.partition_key,
         "archive_id": plan.archive_id,
+        "start_at": plan.start_at,
+        "end_at": plan.end_at,
         "excluded_rows": sum(exclusion.rows for exclusion in plan.exclusions),
         "exclusions": plan.exclusions,
         "earlier_archives": plan.earlier_archives,

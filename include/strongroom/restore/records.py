@@ -162,6 +162,22 @@ class RestoreReport(Record):
     planned_at: AwareDatetime
     finished_at: AwareDatetime
 
+    def headline(self) -> str:
+        """The outcome for somebody who looks at a list of runs."""
+        first, last = self.partition_keys[0], self.partition_keys[-1]
+        which = f"{self.table} {first if first == last else f'{first} to {last}'}"
+        if self.outcome == "dry_run":
+            return f"{which}: dry run, nothing was loaded into {self.target}."
+        counted = [f"{self.inserted:,} of {self.wanted:,} rows restored into {self.target}"]
+        if self.unchanged:
+            counted.append(f"{self.unchanged:,} were there")
+        if self.different:
+            counted.append(f"{self.different:,} are there but different")
+        if self.outcome == "incomplete":
+            parts = ", ".join(f"{number} {result}" for result, number in self.results.items())
+            counted.append(f"incomplete, parts: {parts}")
+        return f"{which}: {'; '.join(counted)}."
+
     def sentence(self) -> str:
         """The one line that a reader of the log needs."""
         count = sum(self.results.values())

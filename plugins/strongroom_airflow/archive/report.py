@@ -14,7 +14,10 @@ from strongroom.records import ArchivePlan, DeletedPart, VerifiedPart
 from strongroom.tables.vacuum import vacuum_after
 from strongroom_airflow.archive.base import StrongroomOperator
 from strongroom_airflow.archive.run import ArchiveRun
+from strongroom_airflow.archive.seal import MANIFEST_XCOM
+from strongroom_airflow.assets import of_archive_run
 from strongroom_airflow.pages.addresses import archive_page
+from strongroom_airflow.step import conclude
 
 
 class ReportOperator(StrongroomOperator):
@@ -23,16 +26,18 @@ class ReportOperator(StrongroomOperator):
     :param plan: Record of the run's plan. (templated)
     :param parts: Verification records of the sealed parts, or None when nothing was due. (templated)
     :param deleted: Records of the deleted parts, or None. (templated)
+    :param sealed_by: Id of the task that sealed the archive.
     :param asset: Gets an event that carries the summary as its extra.
     """
 
     template_fields: Sequence[str] = ("plan", "parts", "deleted")
 
-    def __init__(self, *, plan: Any, parts: Any, deleted: Any, asset: Asset, **kwargs: Any) -> None:
+    def __init__(self, *, plan: Any, parts: Any, deleted: Any, sealed_by: str, asset: Asset, **kwargs: Any) -> None:
         super().__init__(outlets=[asset], **kwargs)
         self.plan = plan
         self.parts = parts
         self.deleted = deleted
+        self.sealed_by = sealed_by
         self.asset = asset
 
     def step(self, run: ArchiveRun) -> tuple[str, dict[str, Any], Any]:
@@ -46,10 +51,16 @@ class ReportOperator(StrongroomOperator):
             vacuum = vacuum_after(run.source, run.settings, stop_at=run.stop_at, now=run.now())
         with run.staging(plan.archive_id) if plan.archive_id else nullcontext() as staging:
             now = run.now()
-            report = report_run(run.store, staging, plan, parts, deleted, now=now, vacuum=vacuum)
+            sealed = (
+                run.context["ti"].xcom_pull(task_ids=self.sealed_by, key=MANIFEST_XCOM) if plan.archive_id else None
+            )
+            report = report_run(
+                run.store, staging, plan, parts, deleted, now=now, vacuum=vacuum, manifest_sha256=sealed
+            )
         run.release()
         summary = report.model_dump(mode="json")
-        run.context["outlet_events"][self.asset].extra = summary
+        run.context["outlet_events"][self.asset].extra = of_archive_run(report)
+        conclude(run.context, report.headline())
         # Not "earlier than": the store's clock has whole seconds, so two tries within one second may seem to swap.
         if report.finished_at != now:
             return (

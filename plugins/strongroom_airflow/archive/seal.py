@@ -11,6 +11,9 @@ from strongroom_airflow.archive.base import StrongroomOperator
 from strongroom_airflow.archive.run import ArchiveRun
 from strongroom_airflow.pages.addresses import archive_page
 
+MANIFEST_XCOM = "manifest_sha256"
+"""XCom key of the SHA-256 of the manifest, for the report."""
+
 
 class SealOperator(StrongroomOperator):
     """Write SHA256SUMS and the manifest. From then on the archive exists.
@@ -35,6 +38,7 @@ class SealOperator(StrongroomOperator):
         parts = [VerifiedPart.model_validate(part) for part in records]
         self.page = archive_page(str(plan.archive_id))
         sealed = seal_archive(run.store, run.settings, plan, parts, run=run.identity, now=run.now())
+        run.context["ti"].xcom_push(key=MANIFEST_XCOM, value=sealed.manifest_sha256)
         facts = {
             "archive_id": sealed.archive_id,
             "manifest_key": sealed.manifest_key,

@@ -14,7 +14,7 @@ from strongroom.retention.certificate import begun_purges
 from strongroom.settings import Settings, load_settings
 from strongroom_airflow.holds.stores import find_what_to_hold, left_out_of_hold, release_everywhere
 from strongroom_airflow.links import PageLink, page_of_hold
-from strongroom_airflow.step import StepOperator
+from strongroom_airflow.step import StepOperator, conclude
 
 HOLDS_XCOM = "holds"
 """XCom key of the holds, one for each store."""
@@ -46,6 +46,7 @@ class HoldOperator(StepOperator):
             sentence, holds = self._place(settings, params, who, make_hold_id(run["dag_run"].run_after, str(identity)))
         first = holds[0]
         self.page = page_of_hold(first.what)
+        conclude(run, f"{sentence}.")
         run["ti"].xcom_push(key=HOLDS_XCOM, value=[hold.model_dump(mode="json") for hold in holds])
         if (
             params["action"] == "place"
@@ -81,7 +82,8 @@ class HoldOperator(StepOperator):
                     f"A purge of {archive} is under way and stops at the next object. `airflow strongroom verify {archive}` "
                     "shows what is left."
                 )
-        return f"{_state(holds[0])}: {holds[0]}", holds
+        since = f"; {_state(holds[0])}" if holds[0].released_at else ""
+        return f"Placed {holds[0]}{since}", holds
 
     def _release(self, settings: Settings, params: dict[str, str], who: str) -> tuple[str, list[Hold]]:
         if not params["hold_id"]:
@@ -96,7 +98,8 @@ class HoldOperator(StepOperator):
             self.log.info(f"{hold.subject}: {_state(hold)}")
         if released[0].what == EVERYTHING:
             self.log.info("Clear the tasks that the hold stopped.")
-        return f"{_state(released[0])}: {released[0]}", released
+        first = released[0]
+        return f"Released hold {first.hold_id} on {first.subject}: {_state(first)}, {first.release_reason}", released
 
 
 def _state(hold: Hold) -> str:

@@ -11,9 +11,11 @@ from strongroom.restore.claims import release_claims
 from strongroom.restore.load import listed_rows
 from strongroom.restore.records import RestoredPart, RestorePlan
 from strongroom.restore.report import report_restore, require_complete
+from strongroom_airflow.assets import RESTORES, announce, table_asset
 from strongroom_airflow.links import page_of_archives
 from strongroom_airflow.restore.base import RestoreOperator
 from strongroom_airflow.restore.run import RestoreRun
+from strongroom_airflow.step import conclude
 
 
 class RestoreReportOperator(RestoreOperator):
@@ -27,7 +29,7 @@ class RestoreReportOperator(RestoreOperator):
     template_fields: Sequence[str] = ("parts",)
 
     def __init__(self, *, planned_by: str, parts: Any, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(outlets=[RESTORES], **kwargs)
         self.planned_by = planned_by
         self.parts = parts
 
@@ -47,10 +49,14 @@ class RestoreReportOperator(RestoreOperator):
             release_claims(run.store, plan, owner=run.owner, now=run.now())
         summary = report.model_dump(mode="json", exclude={"parts": {"__all__": {"listed"}}})
         run.context["ti"].xcom_push(key="return_value", value=summary)
+        conclude(run.context, report.headline())
         require_complete(report)
         with run.staging() as staging:
             staging.clear()
         facts = {name: value for name, value in summary.items() if name != "parts"}
+        if not plan.request.dry_run:
+            asset = table_asset(report.table, run.settings.store.bucket)
+            announce(run.context, RESTORES, asset, "restored", facts)
         return report.sentence(), facts, summary
 
 

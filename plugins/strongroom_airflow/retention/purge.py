@@ -11,6 +11,7 @@ from airflow.sdk.observability.stats import Stats
 from strongroom.retention.approve import approval_of
 from strongroom.retention.certificate import BY_POLICY, Approval
 from strongroom.retention.purge import PurgeResult, purge_archive
+from strongroom_airflow.assets import PURGES, announce, table_asset
 from strongroom_airflow.connections import connect_purge_store, connect_store
 from strongroom_airflow.links import PageLink, page_of_archives
 from strongroom_airflow.retention.base import PurgeStepOperator
@@ -31,7 +32,7 @@ class PurgeArchivesOperator(PurgeStepOperator):
     template_fields: Sequence[str] = ("batch", "approval")
 
     def __init__(self, *, batch: Any, approval: Any, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(outlets=[PURGES], **kwargs)
         self.batch = batch
         self.approval = approval
 
@@ -60,9 +61,26 @@ class PurgeArchivesOperator(PurgeStepOperator):
             self._log_result(result)
             results.append(result)
         counts = Counter(result.result for result in results)
+        self._announce(run, table.store.bucket, batch, results)
         Stats.incr("strongroom.purged_archives", counts["purged"])
         words = ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
         return f"{batch.table}: {words}", dict(counts), [result.model_dump(mode="json") for result in results]
+
+    def _announce(self, run: PurgeRun, bucket: str, batch: PurgeBatch, results: Sequence[PurgeResult]) -> None:
+        decided = {one.archive_id: one for one in batch.decisions}
+        purged = [result for result in results if result.result == "purged"]
+        if not purged:
+            return
+        first = decided[purged[0].archive_id].archive
+        facts = {
+            "archive_ids": [one.archive_id for one in purged],
+            "record_count": sum(decided[one.archive_id].record_count or 0 for one in purged),
+            "removed_versions": sum(one.removed_versions for one in purged),
+            "removed_bytes": sum(one.removed_bytes for one in purged),
+            "certificates": [one.certificate_key for one in purged],
+        }
+        asset = table_asset(f"{first.schema_name}.{first.table_name}", bucket)
+        announce(run.context, PURGES, asset, "purged", facts)
 
     def _log_result(self, result: PurgeResult) -> None:
         log = self.log.info if result.result == "purged" else self.log.warning

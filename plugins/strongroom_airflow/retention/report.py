@@ -12,6 +12,7 @@ from strongroom_airflow.connections import connect_stores
 from strongroom_airflow.links import PageLink, page_of_archives
 from strongroom_airflow.retention.base import PurgeStepOperator
 from strongroom_airflow.retention.run import PurgeRun
+from strongroom_airflow.step import conclude
 
 
 class PurgeReportOperator(PurgeStepOperator):
@@ -55,6 +56,7 @@ class PurgeReportOperator(PurgeStepOperator):
             detached=self.detached or (),
         )
         keep_report(connect_stores(run.settings), report)
+        conclude(run.context, f"{report.sentence()}.")
         facts = {**report.counts, "swept": dict(report.swept_counts), "warm": dict(report.warm_counts)}
         facts["detached"] = dict(report.detached_counts)
         return report.sentence(), facts, facts

@@ -35,7 +35,7 @@ def test_a_delete_that_is_cleared_alone_says_who_deleted_before_and_what_is_ther
 
     def report(deleted: Any) -> list[str]:
         arguments = {"plan": plan.model_dump(mode="json"), "parts": [part], "deleted": [deleted]}
-        operator = ReportOperator(task_id="report", table="audit", asset=Asset("rows"), **arguments)
+        operator = ReportOperator(task_id="report", table="audit", asset=Asset("rows"), sealed_by="seal", **arguments)
         return run(operator)[2]
 
     first, _, told = delete()

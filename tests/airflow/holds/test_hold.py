@@ -14,7 +14,6 @@ from strongroom.object_keys import ArchiveId
 from strongroom.storage.store import Store
 from strongroom_airflow.holds.hold import HOLDS_XCOM, HoldOperator
 from tests.support.chain import some_settings
-from tests.support.deployment import write_config
 from tests.support.repository import REPOSITORY
 from tests.support.sealing import seal_month
 
@@ -165,17 +164,10 @@ def test_an_id_of_this_run_that_somebody_used_for_another_hold_is_an_error(store
 
 class TestDag:
     @pytest.fixture(scope="class")
-    def parsed(self, metadata, dags_folder, airflow, tmp_path_factory):
+    def parsed(self, metadata, parsing):
         """The DAG in the metadata database; a connection to that database."""
-        link = dags_folder / "legal_hold.py"
-        link.symlink_to(REPOSITORY / "dags" / "legal_hold.py")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("STRONGROOM_CONFIG", str(write_config(tmp_path_factory.mktemp("parsed"))))
-            ended = airflow("dags", "reserialize")
-        assert ended.returncode == 0, ended.stderr
-        with psycopg.connect(metadata, autocommit=True) as connection:
+        with parsing("legal_hold.py"), psycopg.connect(metadata, autocommit=True) as connection:
             yield connection
-        link.unlink()
 
     @pytest.fixture(scope="class")
     def dag(self, metadata):  # noqa: ARG002 - reading DAGs looks into the database
@@ -205,4 +197,7 @@ class TestDag:
             "SELECT value FROM xcom WHERE dag_id = %s AND key = 'return_value'", (DAG_ID,)
         ).fetchall()
         assert returned == [(hold.hold_id,)]
+        outcome = parsed.execute("SELECT value FROM xcom WHERE dag_id = %s AND key = 'outcome'", (DAG_ID,)).fetchall()
+        who = "ada (started by dag_test)"
+        assert outcome == [(f"Placed hold {hold.hold_id} on public.audit by {who} (EFCC/17: a case).",)]
         assert (hold.what, hold.who) == ("public.audit", "ada (started by dag_test)")

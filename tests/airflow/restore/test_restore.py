@@ -54,6 +54,7 @@ def deployed(metadata, chain, parsed):
     """The DAG, parsed and unpaused; a connection to the metadata database."""
     with psycopg.connect(metadata, autocommit=True) as connection:
         connection.execute("DELETE FROM dag_run WHERE dag_id = 'restore_archive'")
+        connection.execute("DELETE FROM asset_event")
         connection.execute("UPDATE dag SET is_paused = false WHERE dag_id = 'restore_archive'")
         yield connection
 
@@ -66,6 +67,18 @@ def ids(chain):
 def run_dag(airflow, conf):
     """`airflow dags test`: a whole run of the DAG in one process, on the real metadata database."""
     return airflow("dags", "test", "restore_archive", "--conf", json.dumps(conf))
+
+
+def events(database):
+    """Asset events and outcomes of restores, the oldest first."""
+    found = database.execute(
+        "SELECT a.name, e.extra FROM asset_event e JOIN asset a ON a.id = e.asset_id WHERE e.source_dag_id = 'restore_archive' "
+        "ORDER BY e.id"
+    ).fetchall()
+    told = database.execute(
+        "SELECT value FROM xcom WHERE dag_id = 'restore_archive' AND key = 'outcome' ORDER BY dag_run_id"
+    ).fetchall()
+    return found, [outcome for (outcome,) in told]
 
 
 def reports(chain):
@@ -151,7 +164,7 @@ WRONG_WORDS = [
 
 @pytest.mark.usefixtures("deployed")
 class TestRun:
-    def test_a_month_comes_back_once_and_is_left_alone_by_archive_runs(self, chain, airflow):
+    def test_a_month_comes_back_once_and_is_left_alone_by_archive_runs(self, deployed, chain, airflow):
         conf = {
             "table": "audit",
             "first_partition": "2026-05",
@@ -168,6 +181,16 @@ class TestRun:
         outcomes = sorted((one["outcome"], one["inserted"], one["unchanged"], one["who"]) for one in reports(chain))
         assert outcomes == [("restored", 500, 0, "ada"), ("unchanged", 0, 500, "ada")]
         assert chain.run().outcome == "restored"
+        announced, outcomes = events(deployed)
+        told = [(name, one["event"], one["inserted"], one["unchanged"], one["archive_ids"]) for name, one in announced]
+        assert told == [
+            ("archive of public.audit", "restored", 500, 0, [ARCHIVE]),
+            ("archive of public.audit", "restored", 0, 500, [ARCHIVE]),
+        ]
+        assert outcomes == [
+            "public.audit 2026-05: 500 of 500 rows restored into public.audit.",
+            "public.audit 2026-05: 0 of 500 rows restored into public.audit; 500 were there.",
+        ]
 
     @pytest.mark.exhaustive
     def test_a_part_that_is_gone_fails_by_name_and_the_others_come_back(self, deployed, chain, airflow, object_store):
@@ -191,6 +214,8 @@ class TestRun:
             ("thaw", "success", 1),
         ]
         assert "part 1 is missing" in ended.stdout + ended.stderr
+        [outcome] = events(deployed)[1]
+        assert outcome.endswith("incomplete, parts: 1 missing, 2 restored.")
 
     def test_what_cannot_be_located_loads_nothing_and_leaves_no_record(self, chain, airflow):
         ended = run_dag(airflow, {"table": "audit", "first_partition": "2026-06", "why": "a test"})
@@ -205,12 +230,13 @@ class TestRun:
         assert "the restore does not say why" in ended.stdout
         assert (ids(chain), list(chain.store.keys("restores/"))) == ([], [])
 
-    def test_a_dry_run_restores_nothing(self, chain, airflow):
+    def test_a_dry_run_restores_nothing(self, deployed, chain, airflow):
         ended = run_dag(airflow, {"table": "audit", "why": "a test", "dry_run": True})
 
         assert ended.returncode == 0, ended.stderr
         assert (ids(chain), reports(chain)) == ([], [])
         assert "dry run: 500 rows in 3 parts" in ended.stdout + ended.stderr
+        assert events(deployed) == ([], ["public.audit 2026-05: dry run, nothing was loaded into public.audit."])
 
 
 class TestCommand:

@@ -103,6 +103,15 @@ def test_the_dag_destroys_what_is_expired_and_not_held_and_says_all_of_it(deploy
     assert report.swept == (), "the parts of 2015-06 were uploaded a moment ago"
     assert "public.audit.2015-04.0001" in said
     assert "1 purged (approved: by policy); 1 archives within their term" in said
+    [(name, event)] = deployed.execute(
+        "SELECT a.name, e.extra FROM asset_event e JOIN asset a ON a.id = e.asset_id WHERE e.source_dag_id = 'retention_purge'"
+    ).fetchall()
+    assert (name, event["event"], event["archive_ids"]) == ("archive of public.audit", "purged", [str(OLD)])
+    assert (event["record_count"], event["certificates"]) == (certificate.record_count, [OLD.destruction_key])
+    outcomes = deployed.execute(
+        "SELECT value FROM xcom WHERE dag_id = 'retention_purge' AND key = 'outcome'"
+    ).fetchall()
+    assert outcomes == [(f"{report.sentence()}.",)]
 
 
 def test_the_dag_finds_nothing_to_do_and_says_so(deployed, store, airflow, typed):

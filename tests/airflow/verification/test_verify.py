@@ -12,7 +12,6 @@ from strongroom.object_keys import ArchiveId
 from strongroom.storage.store import Store
 from strongroom_airflow.pages.addresses import archive_page, base_url, map_page
 from tests.support.chain import some_settings
-from tests.support.deployment import write_config
 from tests.support.repository import REPOSITORY
 from tests.support.sealing import seal_month
 
@@ -32,16 +31,10 @@ def store(object_store, bucket, tmp_path, deployment) -> Store:
 
 
 @pytest.fixture(scope="module")
-def parsed(metadata, dags_folder, airflow, tmp_path_factory):
+def parsed(parsing):
     """The DAG in the metadata database."""
-    link = dags_folder / "verify_archives.py"
-    link.symlink_to(REPOSITORY / "dags" / "verify_archives.py")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STRONGROOM_CONFIG", str(write_config(tmp_path_factory.mktemp("parsed"))))
-        ended = airflow("dags", "reserialize")
-    assert ended.returncode == 0, ended.stderr
-    yield
-    link.unlink()
+    with parsing("verify_archives.py"):
+        yield
 
 
 @pytest.fixture
@@ -50,6 +43,10 @@ def deployed(metadata, store, parsed):
     with psycopg.connect(metadata, autocommit=True) as connection:
         connection.execute("DELETE FROM dag_run WHERE dag_id = %s", (DAG_ID,))
         yield connection
+
+
+def outcome(database) -> list[tuple[str]]:
+    return database.execute("SELECT value FROM xcom WHERE dag_id = %s AND key = 'outcome'", (DAG_ID,)).fetchall()
 
 
 def archive(month: str) -> ArchiveId:
@@ -120,6 +117,7 @@ def test_a_range_is_read_again_and_each_archive_leaves_its_record(deployed, stor
     told = {(one["verified_by"], one["why"], one["record_count"], len(one["objects"])) for one in found.values()}
     assert told == {("dag_test", "a case", 20, 3)}
     assert "read 40 rows of 2 archives again: 2 sound" in ended.stdout + ended.stderr
+    assert outcome(deployed) == [("Read 40 rows of 2 archives again: 2 sound.",)]
     links = deployed.execute(
         "SELECT value FROM xcom WHERE dag_id = %s AND key = '_link_PageLink'", (DAG_ID,)
     ).fetchall()
@@ -146,6 +144,8 @@ def test_a_damaged_archive_fails_its_own_task_by_name_and_the_others_are_read(
     assert "public.audit.2026-04.0001 is corrupted: SHA256SUMS corrupted" in said
     assert "1 of 3 archives were not proved" in said
     assert len(records(store)) == 3
+    damage = "public.audit.2026-04.0001 is corrupted: SHA256SUMS corrupted."
+    assert outcome(deployed) == [(f"Read 60 rows of 3 archives again: 1 corrupted, 2 sound. {damage}",)]
 
 
 @pytest.mark.parametrize(
