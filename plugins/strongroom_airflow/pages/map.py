@@ -68,6 +68,7 @@ class ShownRow:
 
     table: str
     note: str
+    title: str
     address: str
     squares: tuple[ShownSquare, ...]
 
@@ -141,13 +142,14 @@ def _show(row: TableRow, columns: list[Column], filters: Filters, *, paused: boo
         notes.append("not configured")
     elif paused:
         notes.append("paused")
-    elif row.next_run_at:
-        notes.append(f"next run {row.next_run_at:%Y-%m-%d %H:%M}")
     if row.problem:
         notes.append("not counted")
     return ShownRow(
         table=row.table,
         note=", ".join(notes),
+        title=f"{row.table}: next run {row.next_run_at:%Y-%m-%d %H:%M} UTC"
+        if row.next_run_at and not paused
+        else row.table,
         address=page(MAP, table=row.table),
         squares=tuple(_show_square(square, row.table, filters) for square in squares(row, columns)),
     )
