@@ -63,8 +63,7 @@ def read_history(
     any_archive = ArchiveId(schema_name, table_name, partition_key, 1)
 
     def holds() -> list[Hold]:
-        of_any = f"{any_archive.table_folder}.{partition_key}."
-        found = (hold for hold in read_holds(store) if hold.covers(any_archive) or hold.what.startswith(of_any))
+        found = (hold for hold in read_holds(store) if concerns(hold, any_archive))
         return sorted(found, key=lambda hold: hold.placed_at, reverse=True)
 
     def certificates() -> list[Certificate]:
@@ -88,6 +87,11 @@ def read_history(
         excluded=told(excluded),
         problems=tuple(problems),
     )
+
+
+def concerns(hold: Hold, archive: ArchiveId) -> bool:
+    """Whether a hold covers something of the partition that an archive is of: all of it, or one of its archives."""
+    return hold.covers(archive) or hold.what.startswith(f"{archive.table_folder}.{archive.partition_key}.")
 
 
 @dataclass(frozen=True)
