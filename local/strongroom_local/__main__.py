@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from strongroom.errors import StrongroomError
+from strongroom_local.servers.airflow import VIEWER
 from strongroom_local.servers.processes import ServerError
 from strongroom_local.servers.stack import SCHEDULED_DAGS, Stack
 from strongroom_local.servers.stack_folder import DEFAULT_FOLDER
@@ -121,6 +122,11 @@ def show_addresses(stack: Stack) -> None:
     """Print the addresses of the running stack and how to log in."""
     user, password = stack.login
     _console.print(f"Airflow    {stack.api_url}  user {user}, password {escape(password)}", soft_wrap=True)
+    _console.print(
+        f"           {stack.api_url}  user {VIEWER}, password {escape(stack.password(VIEWER))}: may look",
+        soft_wrap=True,
+    )
+    _console.print(f"Archive    {stack.archive_page}", soft_wrap=True)
     _console.print(f"PostgreSQL {stack.postgres.host}:{stack.postgres.port}")
     _console.print(f"S3         {stack.object_store.endpoint_url}")
     _console.print("""psql, aws and airflow: eval "$(make -s env)\"""")

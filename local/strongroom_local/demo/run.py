@@ -40,6 +40,7 @@ from strongroom_local.demo.later import (
 from strongroom_local.demo.proof import Look, count_months, list_keys, look_at
 from strongroom_local.demo.runs import RunView, Target, await_quiet, describe_run, follow, start_runs
 from strongroom_local.demo.screen import RunsOnScreen, Screen, show_checks, show_later, show_results
+from strongroom_local.servers.airflow import VIEWER
 from strongroom_local.servers.stack import Stack
 from strongroom_local.servers.stack_folder import BUCKET
 
@@ -378,7 +379,9 @@ def _suggest(demo: _Demo, later: Later) -> None:
 def _say_where(stack: Stack, screen: Screen) -> None:
     user, password = stack.login
     screen.say(f"Airflow keeps running: {stack.api_url}  user {user}, password {password}", style="bold")
+    screen.say(f"The user {VIEWER}, password {stack.password(VIEWER)}, may look and start nothing.")
     screen.say("'make down' stops everything; data and archives are kept.")
+    screen.say(f"Every table and month at a glance: {stack.archive_page}", style="bold")
 
 
 def _stop(stack: Stack, screen: Screen) -> None:

@@ -18,6 +18,8 @@ from strongroom_local.servers.processes import ServerError
 REPOSITORY = Path(__file__).resolve().parents[3]
 SHARED_SETTINGS = REPOSITORY / "deploy" / "airflow.env"
 USER = "admin"
+VIEWER = "viewer"
+"""The two users of the stack: one may do everything, the other may look."""
 
 _PARALLELISM = 4
 _API_SECONDS = 60
@@ -105,6 +107,7 @@ def local_settings(
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": str(_PARALLELISM),
         "AIRFLOW__CORE__FERNET_KEY": secrets["fernet"],
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin,{VIEWER}:viewer",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database_url,

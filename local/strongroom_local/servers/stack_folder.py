@@ -15,6 +15,7 @@ from strongroom_local.servers.airflow import (
     COMPONENTS,
     REPOSITORY,
     USER,
+    VIEWER,
     Component,
     call_api,
     local_settings,
@@ -69,16 +70,25 @@ class StackFolder:
 
     @property
     def login(self) -> tuple[str, str]:
-        """User and password for the UI."""
-        return USER, str(self.state["secrets"]["admin"])
+        """User and password for the UI: who may do everything."""
+        return USER, self.password(USER)
 
-    def token(self) -> str:
+    def password(self, user: str) -> str:
+        """The password of one of the users."""
+        return str(self.state["secrets"][user])
+
+    @property
+    def archive_page(self) -> str:
+        """Address of the map of all archives, in Airflow's UI."""
+        return f"{self.api_url}/plugin/archive/strongroom/archive"
+
+    def token(self, user: str = USER) -> str:
         """Log in to Airflow's API and return a bearer token.
 
         Raises:
             ServerError: Airflow does not answer.
         """
-        user, password = self.login
+        password = self.password(user)
         body = {"username": user, "password": password}
         return str(call_api(self.api_url, "POST", "/auth/token", body=body)["access_token"])
 
@@ -119,7 +129,9 @@ class StackFolder:
             if self.pid_of(owner) is None and (state[name] == 0 or not come_free([state[name]])):
                 [state[name]] = choose_ports(1)
         write_private(self.state_file, json.dumps(state))
-        write_private(self.home / "passwords.json", json.dumps({USER: state["secrets"]["admin"]}))
+        write_private(
+            self.home / "passwords.json", json.dumps({user: state["secrets"][user] for user in (USER, VIEWER)})
+        )
         self.__dict__.pop("state", None)
 
     def airflow_environment(self) -> dict[str, str]:
@@ -200,7 +212,7 @@ def _new_state() -> dict[str, Any]:
     names = ("jwt", "api", "airflow", *sample.ROLES)
     # 48 bytes become 64 characters, the minimum for JWT's HMAC-SHA512.
     drawn = {name: secrets.token_urlsafe(48) for name in names}
-    drawn["admin"] = secrets.token_urlsafe(9)  # people type this one
+    drawn |= {user: secrets.token_urlsafe(9) for user in (USER, VIEWER)}  # people type these
     # A Fernet key is 32 bytes in URL-safe base64, with padding.
     drawn["fernet"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
     return {"port": 0, "exporter_port": EXPORTER_PORT, "secrets": drawn}

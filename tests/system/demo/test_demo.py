@@ -21,7 +21,16 @@ def test_output_without_a_terminal_is_plain_lines(demonstration):
     assert "\r" not in output
     assert output.startswith("Strongroom demo")
     assert "Three things to try" in output
-    assert "'make down' stops everything" in output.splitlines()[-1]
+    assert "'make down' stops everything" in output.splitlines()[-2]
+
+
+def test_the_last_line_is_the_address_of_the_archive_in_airflows_ui(source_only, demonstration):
+    """And both users are named before it: who may do everything, and who may look."""
+    *_, last = demonstration.output.splitlines()
+
+    assert last.endswith(f" {source_only.api_url}/plugin/archive/strongroom/archive")
+    for user in ("admin", "viewer"):
+        assert f"user {user}, password {source_only.password(user)}" in demonstration.output
 
 
 def test_every_row_is_in_its_table_or_in_an_archive(source_only, demonstration):

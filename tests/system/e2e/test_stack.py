@@ -100,6 +100,17 @@ def test_the_api_takes_the_stacks_login_and_no_other(stack):
         call_api(stack.api_url, "GET", "/api/v2/dags")
 
 
+def test_the_viewer_may_look_and_change_nothing(stack):
+    """The stack's second user reads the DAGs, and cannot unpause one."""
+    token, dag = stack.token("viewer"), "/api/v2/dags/retention_purge"
+    before = call_api(stack.api_url, "GET", dag, token=token)["is_paused"]
+
+    with pytest.raises(ServerError, match="403"):
+        call_api(stack.api_url, "PATCH", dag, body={"is_paused": not before}, token=token)
+
+    assert call_api(stack.api_url, "GET", dag, token=token)["is_paused"] is before
+
+
 def test_the_pool_bounds_work_on_the_source(stack):
     """The pool exists, with the number of slots in the shared settings."""
     shared = read_shared_settings()
