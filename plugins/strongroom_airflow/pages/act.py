@@ -14,7 +14,10 @@ from sqlalchemy.orm import Session
 from strongroom.calendar import Partition
 from strongroom.errors import PartitionError
 from strongroom.ledger.holds import Hold
+from strongroom.ledger.restore_records import split_table
+from strongroom.object_keys import ArchiveId
 from strongroom.overview.chart import Cell
+from strongroom.overview.history import concerns
 from strongroom.overview.states import State
 from strongroom_airflow.commands.runs import page_of
 from strongroom_airflow.pages.actions import Asked, Deed, Proposal, Start, propose
@@ -159,13 +162,10 @@ def _find(facts: Facts, session: Session, rights: Rights, cells: list[str]) -> l
 
 def _find_hold(facts: Facts, hold_id: str, asked: list[Asked]) -> Hold | None:
     """The hold, if it covers something of the partitions that the user named and may see."""
-    names = [f"{one.cell.table}.{one.cell.partition.key}" for one in asked]
+    some = [ArchiveId(*split_table(one.cell.table), one.cell.partition.key, 1) for one in asked]
     for known in facts.store_facts:
         for hold in known.holds:
-            of_archive = any(hold.covers(archive.archive) for one in asked for archive in one.archives)
-            if hold.hold_id == hold_id and (
-                of_archive or any(f"{hold.what}.".startswith(f"{name}.") for name in names)
-            ):
+            if hold.hold_id == hold_id and any(concerns(hold, archive) for archive in some):
                 return hold
     return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from airflow.api_fastapi.core_api.security import get_user
 from fastapi import Depends, FastAPI, HTTPException, Request, status
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
@@ -38,6 +39,30 @@ def show_refusal(_: Request, error: StarletteHTTPException) -> HTMLResponse:
     """What was refused, as a page."""
     title = _TITLES.get(error.status_code, "This did not work")
     return render("error.html", title=title, lines=[str(error.detail)], status_code=error.status_code)
+
+
+@app.exception_handler(RequestValidationError)
+def show_bad_request(_: Request, error: RequestValidationError) -> HTMLResponse:
+    """Which part of the address or form cannot be used. What was sent is not repeated."""
+    lines = [f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors()]
+    return render(
+        "error.html",
+        title="This address or form is not complete",
+        lines=lines,
+        status_code=status.HTTP_422_UNPROCESSABLE_CONTENT,
+    )
+
+
+@app.exception_handler(Exception)
+def show_fault(_: Request, error: Exception) -> HTMLResponse:
+    """An error that nobody expected. Starlette raises it again afterwards, so the web server's log has it."""
+    lines = [
+        f"The page failed with {type(error).__name__}; the web server's log has the rest.",
+        "Nothing was changed. Open it again; if it fails again, please report it.",
+    ]
+    return render(
+        "error.html", title="This did not work", lines=lines, status_code=status.HTTP_500_INTERNAL_SERVER_ERROR
+    )
 
 
 @app.exception_handler(StrongroomError)

@@ -66,9 +66,8 @@ def show_query(
     facts = gathering.facts()
     if run:
         return _show_run(facts, session, rights, run, max(0, offset))
-    named = ArchiveId.parse_or_none(archive) if archive else None
-    if named is not None:
-        table = f"{named.schema_name}.{named.table_name}"
+    if archive:
+        table = table_of(archive)
     given = {
         "archive": archive,
         "since": request.query_params.get("from", ""),
@@ -101,6 +100,8 @@ def start_query(
     rights.require_trigger(QUERY_DAG)
     facts = gathering.facts()
     rights.require_table(facts.settings, table)
+    if archive and table_of(archive) != table:
+        raise no_such(f"archive of {table}", archive)
     conditions = _conditions(column or [], operator or [], value or [])
     conf: dict[str, Any] = {
         "table": table,
@@ -132,6 +133,14 @@ def download_csv(user: GetUserDep, session: SessionDep, run: str) -> StreamingRe
 def download_json_lines(user: GetUserDep, session: SessionDep, run: str) -> StreamingResponse:
     """All rows that a run found, as JSON lines."""
     return _download(user, session, run, QueryResult.json_lines, "application/x-ndjson", "jsonl")
+
+
+def table_of(archive_id: str) -> str:
+    """The table of an archive, `schema.table`. Refuses a text that is no archive id."""
+    archive = ArchiveId.parse_or_none(archive_id)
+    if archive is None:
+        raise no_such("archive", archive_id)
+    return f"{archive.schema_name}.{archive.table_name}"
 
 
 def _show_form(
