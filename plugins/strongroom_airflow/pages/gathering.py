@@ -9,11 +9,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from strongroom.errors import StrongroomError
@@ -24,12 +28,12 @@ from strongroom.statistics.figures import Uncounted
 from strongroom_airflow.connections import StoreKey, connect_store, store_key, store_tables
 from strongroom_airflow.database_connections import connect_database
 from strongroom_airflow.pages.rendering import span
-from strongroom_airflow.statistics.collect import UNREACHABLE, describe
+from strongroom_airflow.statistics.collect import UNREACHABLE
 
 log = logging.getLogger(__name__)
 
 _READERS = 8
-_STORE_SECONDS, _TABLE_SECONDS = 3.0, 15.0
+_STORE_SECONDS, _TABLE_SECONDS = 3.0, 60.0
 """How old facts may be before a page asks for new ones."""
 
 _COST = 10
@@ -49,12 +53,12 @@ class Known(Generic[Fact]):
         value: The last that was read; None before the first reading.
         problem: Why the last reading failed, for the screen.
         read_at: When the value was read.
+        next_at: From when on a page has it read again, by the monotonic clock.
     """
 
     value: Fact | None = None
     problem: str | None = None
     read_at: datetime | None = None
-    running: Future[None] | None = field(default=None, repr=False)
     next_at: float = 0.0
 
 
@@ -131,13 +135,20 @@ class Facts:
 
 
 class Gathering:
-    """Keeps the facts of one web server process."""
+    """Keeps the facts of one web server process.
+
+    Stores are read side by side. The tables of one source are looked at one after another in one session, so a page never
+    asks a source database two questions at once.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._stores: dict[StoreKey, Known[StoreFacts]] = {}
         self._tables: dict[str, Known[TableRows]] = {}
-        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="strongroom-pages")
+        self._reading: dict[StoreKey | str, Future[None]] = {}
+        """The last reading of each store, and of each source by its connection."""
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="strongroom-facts")
+        self._askers = ThreadPoolExecutor(_READERS, thread_name_prefix="strongroom-pages")
 
     def facts(self, *, seconds: float = 0.7, fresh: bool = False) -> Facts:
         """What is known now.
@@ -150,34 +161,43 @@ class Gathering:
             ConfigurationError: The settings of all tables are wrong.
         """
         settings = load_settings()
+        now = time.monotonic()
         with self._lock:
             self._forget_others(settings)
             for key, table in ((store_key(one), one) for one in store_tables(settings)):
-                self._begin(self._stores.setdefault(key, Known()), _store_reader(table), _STORE_SECONDS, fresh)
+                known = self._stores.setdefault(key, Known())
+                if fresh or now >= known.next_at:
+                    self._begin(key, partial(self._read_store, table, known))
+            due: dict[str, list[tuple[TableSettings, Known[TableRows]]]] = defaultdict(list)
             for table in settings.tables.values():
-                known = self._tables.setdefault(table.qualified_name, Known())
-                self._begin(known, _table_reader(table), _TABLE_SECONDS, fresh)
-            running = [known.running for known in (*self._stores.values(), *self._tables.values()) if known.running]
+                rows = self._tables.setdefault(table.qualified_name, Known())
+                if fresh or now >= rows.next_at:
+                    due[table.source_conn_id].append((table, rows))
+            for conn_id, tables in due.items():
+                self._begin(conn_id, partial(self._look_at_tables, conn_id, tables))
+            stores, known_tables = dict(self._stores), dict(self._tables)
+            running = [future for future in self._reading.values() if not future.done()]
         wait(running, timeout=seconds)
-        return Facts(settings, dict(self._stores), dict(self._tables), datetime.now(timezone.utc))
+        return Facts(settings, stores, known_tables, datetime.now(timezone.utc))
 
     def ask(self, question: Callable[[], Fact], *, seconds: float = 5.0) -> tuple[Fact | None, str | None]:
-        """Ask a store or database something for one page. Returns the answer, or None and why there is none.
+        """Ask a store something for one page. Returns the answer, or None and why there is none.
 
         Args:
             question: What to ask; it may go on in the background after its time.
             seconds: How long the page waits.
         """
-        asked = self._readers.submit(question)
+        asked = self._askers.submit(question)
         try:
             return asked.result(timeout=seconds), None
         except FutureTimeout:
-            return (
-                None,
-                f"the store did not answer within {seconds:.0f} s\nHINT: Nothing was changed. Open the page again in a while.",
+            asked.cancel()
+            return None, (
+                f"the store did not answer within {seconds:.0f} s\n"
+                "HINT: Nothing was changed. Open the page again in a while."
             )
         except UNREACHABLE as error:
-            return None, describe(error) if isinstance(error, StrongroomError) else _name(error)
+            return None, tell(error)
 
     def _forget_others(self, settings: Settings) -> None:
         stores = {store_key(table) for table in settings.tables.values()}
@@ -185,50 +205,80 @@ class Gathering:
         self._stores = {key: known for key, known in self._stores.items() if key in stores}
         self._tables = {name: known for name, known in self._tables.items() if name in tables}
 
-    def _begin(self, known: Known[Any], read: Callable[[Known[Any]], None], seconds: float, fresh: bool) -> None:
-        if known.running is not None and not known.running.done():
-            return
-        if fresh or time.monotonic() >= known.next_at:
-            known.running = self._readers.submit(self._read, known, read, seconds)
+    def _begin(self, what: StoreKey | str, read: Callable[[], None]) -> None:
+        """Begin a reading, unless one of the same store or source is under way."""
+        earlier = self._reading.get(what)
+        if earlier is None or earlier.done():
+            self._reading[what] = self._readers.submit(read)
 
-    def _read(self, known: Known[Any], read: Callable[[Known[Any]], None], seconds: float) -> None:
-        started = time.monotonic()
+    def _read_store(self, table: TableSettings, known: Known[StoreFacts]) -> None:
+        with _reading(known, _STORE_SECONDS):
+            store = connect_store(table)
+            if known.value is None:
+                known.value = read_kept_facts(store)
+                known.read_at = known.value.read_at if known.value else None
+            earlier, known.value = known.value, read_facts(store, now=datetime.now(timezone.utc), earlier=known.value)
+            known.read_at = known.value.read_at
+            self._expire(_changed(earlier, known.value))
+
+    def _expire(self, tables: Iterable[str]) -> None:
+        """Have the rows of tables counted again by the next page, because their archives have changed."""
+        with self._lock:
+            for name in tables:
+                if name in self._tables:
+                    self._tables[name].next_at = 0.0
+
+    def _look_at_tables(self, conn_id: str, tables: Sequence[tuple[TableSettings, Known[TableRows]]]) -> None:
+        """Look at some tables of one source, in one session."""
+        left = list(tables)
+        opener = max((table for table, _ in tables), key=attrgetter("tls_required"))
         try:
-            read(known)
-            known.problem = None
+            with connect_database(opener, conn_id, application_name="strongroom pages") as connection:
+                while left:
+                    table, known = left[0]
+                    with _reading(known, _TABLE_SECONDS):
+                        now = datetime.now(timezone.utc)
+                        known.value = look_at_table(connection, table, now=now, seconds=_STATEMENT_SECONDS)
+                        known.read_at = now
+                    left.pop(0)
         except UNREACHABLE as error:
-            known.problem = describe(error) if isinstance(error, StrongroomError) else _name(error)
-        except Exception as error:
-            log.exception("could not read the facts of the pages")
-            known.problem = _name(error)
-        finally:
-            known.next_at = time.monotonic() + max(seconds, _COST * (time.monotonic() - started))
+            for _, known in left:
+                with _reading(known, _TABLE_SECONDS):
+                    raise
 
 
-def _store_reader(table: TableSettings) -> Callable[[Known[StoreFacts]], None]:
-    def read(known: Known[StoreFacts]) -> None:
-        store = connect_store(table)
-        if known.value is None:
-            known.value = read_kept_facts(store)
-            known.read_at = known.value.read_at if known.value else None
-        known.value = read_facts(store, now=datetime.now(timezone.utc), earlier=known.value)
-        known.read_at = known.value.read_at
-
-    return read
-
-
-def _table_reader(table: TableSettings) -> Callable[[Known[TableRows]], None]:
-    def read(known: Known[TableRows]) -> None:
-        name = f"strongroom pages {table.table}"
-        with connect_database(table, table.source_conn_id, application_name=name) as connection:
-            now = datetime.now(timezone.utc)
-            known.value = look_at_table(connection, table, now=now, seconds=_STATEMENT_SECONDS)
-            known.read_at = now
-
-    return read
+@contextmanager
+def _reading(known: Known[Any], seconds: float) -> Iterator[None]:
+    """One reading: its error becomes the problem of what is known, and the next one has its time."""
+    started = time.monotonic()
+    try:
+        yield
+        known.problem = None
+    except UNREACHABLE as error:
+        known.problem = tell(error)
+    except Exception as error:  # a thread's error would be seen by nobody
+        log.exception("could not read the facts of the pages")
+        known.problem = tell(error)
+    finally:
+        known.next_at = time.monotonic() + max(seconds, _COST * (time.monotonic() - started))
 
 
-def _name(error: Exception) -> str:
+def _changed(earlier: StoreFacts | None, later: StoreFacts) -> set[str]:
+    """The tables (`schema.table`) of which archives, evidence or restores came or went."""
+    if earlier is None:
+        return set()
+    before, after = (
+        {(one.table_name, one.archive_id, one.etags) for one in facts.archives}
+        | {(one.table, one.restore_id, ()) for one in facts.restores}
+        for facts in (earlier, later)
+    )
+    return {table for table, *_ in before ^ after}
+
+
+def tell(error: Exception) -> str:
+    """An error for the screen. Messages of other libraries may contain a password, so only their type is named."""
+    if isinstance(error, StrongroomError):
+        return str(error)
     return f"the source database or store did not answer ({type(error).__name__})"
 
 
