@@ -241,7 +241,7 @@ class Gathering:
                         known.value = look_at_table(connection, table, now=now, seconds=_STATEMENT_SECONDS)
                         known.read_at = now
                     left.pop(0)
-        except UNREACHABLE as error:
+        except UNREACHABLE:
             for _, known in left:
                 with _reading(known, _TABLE_SECONDS):
                     raise
