@@ -5,6 +5,7 @@ See https://www.postgresql.org/docs/current/sql-copy.html
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from typing import Final, cast
@@ -46,6 +47,21 @@ def escape_all(values: Sequence[str | None]) -> Sequence[str]:
     if None in values:
         return [NULL if value is None else value for value in values]
     return cast("Sequence[str]", values)
+
+
+def unescape_all(values: Sequence[str]) -> list[str | None]:
+    """The reverse of :func:`escape_all`: the texts of values that COPY wrote, None where it wrote NULL."""
+    return [
+        value if "\\" not in value else None if value == NULL else _ESCAPED.sub(_unescaped, value) for value in values
+    ]
+
+
+_ESCAPED = re.compile(r"\\(.)")
+_BACK = {escaped[1]: character for character, escaped in ESCAPES.items()}
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    return _BACK[found[1]]
 
 
 def picked(rows: Sequence[bytes], width: int, positions: Sequence[int]) -> Sequence[bytes]:

@@ -163,11 +163,29 @@ def parquet_texts(handle: IO[bytes], shape_sum: str) -> Iterator[tuple[TableShap
     """
     with _damage_named(), pq.ParquetFile(handle, page_checksum_verification=True) as file:
         shape = _shape(file, shape_sum)
-        kinds = [_kind(column) for column in shape.columns]
         for batch in _batches(file):
             *arrays, exact = batch.columns
-            texts = [array if kind is None else kind.read(array) for kind, array in zip(kinds, arrays, strict=True)]
-            yield shape, _with_exact(shape, texts, exact)
+            yield shape, texts_of(shape.columns, arrays, exact)
+
+
+def texts_of(columns: Sequence[Column], arrays: Sequence[Any], exact: Any) -> Texts:
+    """The texts of the values of some columns.
+
+    Args:
+        columns: Any columns of the table.
+        arrays: Their values, in the same order; another reader than Arrow may call the types by other names.
+        exact: The values of :func:`exact_name`'s column in the same rows.
+    """
+    texts = []
+    for column, array in zip(columns, arrays, strict=True):
+        kind = _kind(column)
+        texts.append(pc.cast(array, pa.string()) if kind is None else kind.read(pc.cast(array, kind.type)))
+    return _with_exact(columns, texts, exact)
+
+
+def is_typed(column: Column) -> bool:
+    """Whether a file has the values of a column in a type of Arrow's; otherwise it has their texts."""
+    return _kind(column) is not None
 
 
 @contextmanager
@@ -257,7 +275,7 @@ def _exact(rows: int, inexact: Sequence[tuple[str, Any, Any]]) -> Any:
     return pa.array([json.dumps(value, ensure_ascii=False) if value else None for value in values], pa.string())
 
 
-def _with_exact(shape: TableShape, texts: Texts, exact: Any) -> Texts:
+def _with_exact(columns: Sequence[Column], texts: Texts, exact: Any) -> Texts:
     """The texts of a batch, with those that the typed columns do not give back."""
     if exact.null_count == len(exact):
         return texts
@@ -265,11 +283,12 @@ def _with_exact(shape: TableShape, texts: Texts, exact: Any) -> Texts:
     for position, value in enumerate(exact.to_pylist()):
         for name, text in _EXACT.decode(value).items() if value is not None else ():
             replaced.setdefault(name, {})[position] = text
-    columns = {column.name: values for column, values in zip(shape.columns, texts, strict=True)}
+    named = {column.name: values for column, values in zip(columns, texts, strict=True)}
     for name, by_position in replaced.items():
-        here = pa.array([position in by_position for position in range(len(exact))])
-        columns[name] = pc.replace_with_mask(columns[name], here, pa.array(by_position.values(), pa.string()))
-    return list(columns.values())
+        if name in named:
+            here = pa.array([position in by_position for position in range(len(exact))])
+            named[name] = pc.replace_with_mask(named[name], here, pa.array(by_position.values(), pa.string()))
+    return list(named.values())
 
 
 def _plain(values: Any) -> Any:

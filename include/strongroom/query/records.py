@@ -6,7 +6,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 
-from strongroom.records import Instant, Record, Sha256
+from strongroom.records import Column, CompressionType, Instant, PartFormat, Record, Sha256
 
 Operator = Literal["=", "!=", "<", "<=", ">", ">=", "in", "contains", "begins with", "is null", "is not null"]
 """How a condition compares. All but `is null` compare nothing with NULL, as in SQL."""
@@ -100,6 +100,7 @@ Reason = Literal[
     "no_answer",
     "no_column",
     "other_type",
+    "unreadable",
     "row_limit",
 ]
 """Why something in the range was not searched.
@@ -107,7 +108,8 @@ Reason = Literal[
 ``purged``: destroyed when its term was over. ``unverifiable``: its manifest is not sound, or gone. ``corrupted``: the object is
 not what was archived. ``missing``: the object is gone. ``frozen``: in a Glacier class. ``no_answer``: the store failed or
 refused. ``no_column``: it has no column that a condition names. ``other_type``: a condition does not suit the type that the
-column had then. ``row_limit``: enough rows were found before it.
+column had then. ``unreadable``: the search stopped in it with an error of the reader. ``row_limit``: enough rows were found
+before it.
 """
 
 _NO_FAULT = frozenset({"purged", "row_limit"})
@@ -182,3 +184,29 @@ class QueryRecord(Record):
     not_searched: tuple[NotSearched, ...]
     bytes_read: int
     searched_at: AwareDatetime
+
+
+class PartJob(Record):
+    """What to search, and how."""
+
+    archive_id: str
+    format: PartFormat
+    compression_type: CompressionType
+    columns: tuple[Column, ...] = Field(description="All columns of the part.")
+    conditions: tuple[Condition, ...] = Field(description="All must hold. They were checked before.")
+    selected: tuple[str, ...] = Field(description="Names of the columns to show.")
+    limit: int = Field(ge=0)
+    memory_bytes: int = Field(gt=0)
+
+
+class PartAnswer(Record):
+    """How a search ended.
+
+    ``done``: matching rows were written, up to the limit. ``memory``: it needed more memory than it may take. ``unreadable``:
+    the part is not what its reader expects.
+    """
+
+    result: str = Field(pattern="^(done|memory|unreadable)$")
+    matched: int = 0
+    more: bool = Field(default=False, description="Whether at least one more row matches than the limit allows.")
+    found: str = Field(default="", description="The kind of error; never its message, which may quote a row.")

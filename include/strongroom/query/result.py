@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -20,9 +20,6 @@ from strongroom.formats.codecs import Codec, Writable, blocks, compressing, deco
 from strongroom.formats.line_reader import split_lines
 from strongroom.query.records import QueryOutcome, ResultRow
 from strongroom.storage.staging import OF_QUERIES, Staging, StagingRoot
-
-KEPT = timedelta(days=1)
-"""How long a result can be opened."""
 
 _ROWS, _OUTCOME = "rows.jsonl.zst", "outcome.json"
 _CHUNK_ROWS = 500

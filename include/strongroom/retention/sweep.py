@@ -34,7 +34,7 @@ from strongroom.object_keys import (
 from strongroom.records import Claim, Record, RunIdentity
 from strongroom.settings import TableSettings
 from strongroom.storage.purge_store import LockedError, PurgeStore, UnfinishedUpload
-from strongroom.storage.staging import OF_RESTORES, StagingRoot
+from strongroom.storage.staging import OF_QUERIES, OF_RESTORES, QUERY_RESULTS_KEPT, StagingRoot
 from strongroom.storage.store import Store
 from strongroom.storage.versions import StoredVersion, by_key
 
@@ -46,10 +46,10 @@ class Leftover(Record):
 
     ``unsealed``: parts without an archive. ``upload``: an unfinished multipart upload. ``restore_record``: its date is
     past. ``claim``: released or expired. ``superseded``: earlier versions of a claim or of the index of manifests.
-    ``staging``: scratch space of one archive or of one restore.
+    ``staging``: scratch space of one archive or of one restore. ``query_result``: rows that a query showed.
     """
 
-    kind: Literal["unsealed", "upload", "restore_record", "claim", "superseded", "staging"]
+    kind: Literal["unsealed", "upload", "restore_record", "claim", "superseded", "staging", "query_result"]
     name: str = Field(description="Object key, archive id, or path.")
     archive_ids: tuple[str, ...] = ()
     since: AwareDatetime
@@ -154,6 +154,25 @@ def sweep_staging(
                 leftover = Leftover(kind="staging", name=str(staging), archive_ids=ids, since=since)
                 judged = _judge(store, leftover, holds, now)
                 swept.append(sweeping.sweep(judged, lambda _: staging.clear()))
+    return swept
+
+
+def sweep_query_results(root: StagingRoot, *, now: datetime) -> list[Swept]:
+    """Remove the results of queries after a day: they are copies of personal data, and nobody can open them any more.
+
+    No hold keeps them. A hold keeps archives, and what a query found can be found again as long as these exist.
+
+    Args:
+        root: Holds all staging, as this machine sees it.
+        now: Aware instant.
+    """
+    swept = []
+    for name in root.children(OF_QUERIES):
+        since = root.touched_at(OF_QUERIES, name)
+        if since <= now - QUERY_RESULTS_KEPT:
+            with root.of(OF_QUERIES, name) as staging:
+                staging.clear()
+                swept.append(_swept(Leftover(kind="query_result", name=str(staging), since=since), "removed", ""))
     return swept
 
 

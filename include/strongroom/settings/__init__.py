@@ -11,7 +11,7 @@ error reports all faults of file and environment. Nothing here opens a connectio
 """
 
 from strongroom.settings.loading import DEFAULT_FILE, FILE_VARIABLE, PREFIX, load_settings
-from strongroom.settings.sections import Compression, DeleteLimits, Prices, StoreSettings, Transitions
+from strongroom.settings.sections import Compression, DeleteLimits, Prices, QueryLimits, StoreSettings, Transitions
 from strongroom.settings.tables import Settings, TableSettings, qualify
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Compression",
     "DeleteLimits",
     "Prices",
+    "QueryLimits",
     "Settings",
     "StoreSettings",
     "TableSettings",

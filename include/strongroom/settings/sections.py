@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -126,6 +126,15 @@ class Purge(Section):
     sweep_after_days: Count = 7
 
 
+class QueryLimits(Section):
+    """What one query may take."""
+
+    memory_bytes: Annotated[Count, Field(ge=256 << 20)] = 1_073_741_824
+    timeout_seconds: TimeoutSeconds = 600
+    most_rows: Count = 100_000
+    most_result_bytes: Count = 268_435_456
+
+
 class Prices(Section):
     """What a gibibyte costs in US dollars a month: in the hot table, in the warm table, and in each storage class of S3."""
 
@@ -185,6 +194,7 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "partition_delete": PartitionDelete,
     "store": StoreSettings,
     "purge": Purge,
+    "query": QueryLimits,
     "prices": Prices,
     "transitions": Transitions,
 }

@@ -26,6 +26,7 @@ from strongroom.settings.sections import (
     PartitionDelete,
     Prices,
     Purge,
+    QueryLimits,
     Section,
     StoreSettings,
     Transitions,
@@ -92,6 +93,7 @@ class TableSettings(Section):
     tls_required: bool = True
     store: StoreSettings = StoreSettings()
     purge: Purge = Purge()
+    query: QueryLimits = QueryLimits()
     prices: Prices = Prices()
     transitions: Transitions = Transitions()
     source_conn_id: Text = "strongroom_source"

@@ -12,7 +12,7 @@ import hashlib
 import re
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -28,6 +28,9 @@ OF_RESTORES = "restores"
 
 OF_QUERIES = "queries"
 """The folder for the results of queries: a place for each."""
+
+QUERY_RESULTS_KEPT = timedelta(days=1)
+"""How long the result of a query can be opened; then it is removed."""
 
 _CLEAR = "Nothing was uploaded or deleted because of it. Another version wrote it; it was put aside. Clear this task: it does its step again."
 _FOLDER = re.compile(r"(?!\.+$)[A-Za-z0-9_.%-]+")

@@ -11,8 +11,8 @@ import pytest
 
 from strongroom.errors import IntegrityError, QueryError
 from strongroom.query.records import QueryOutcome, QueryRequest, ResultColumn
-from strongroom.query.result import KEPT, as_lines, make_query_id, open_result, publish, rows_file, writing_rows
-from strongroom.storage.staging import OF_QUERIES
+from strongroom.query.result import as_lines, make_query_id, open_result, publish, rows_file, writing_rows
+from strongroom.storage.staging import OF_QUERIES, QUERY_RESULTS_KEPT
 from strongroom.storage.staging_folder import FolderRoot
 from tests.support.chain import NOW
 
@@ -39,7 +39,7 @@ def keep(root, rows, *, run_id=RUN, names=("id", "note")) -> None:
                 bytes_read=0,
                 seconds=0,
                 searched_at=NOW,
-                expires_at=NOW + KEPT,
+                expires_at=NOW + QUERY_RESULTS_KEPT,
                 record_key="reports/queries/any.json",
                 rows_sha256=sha256,
                 rows_bytes=size_bytes,

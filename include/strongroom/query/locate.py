@@ -1,0 +1,133 @@
+"""Find the archives that may have matching rows, and name those in the range that exist no more or cannot be trusted.
+
+Nothing in the range is left out silently: an archive is either located, or named with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from strongroom.calendar import Partition
+from strongroom.errors import IntegrityError, QueryError
+from strongroom.ledger.index import survey_manifests
+from strongroom.ledger.manifest_record import Manifest, ManifestPart
+from strongroom.ledger.manifests import is_destroyed, require_manifest
+from strongroom.ledger.owner import require_owned
+from strongroom.ledger.restore_records import split_table
+from strongroom.object_keys import ArchiveId, certified, evidence_prefix, unfinished_purges
+from strongroom.query.records import NotSearched, QueryRequest
+from strongroom.storage.store import Store
+from strongroom.storage.versions import by_key, is_there
+
+_PURGED = "its term was over, and it was destroyed"
+_PURGING = "a purge of it has begun"
+
+
+@dataclass(frozen=True)
+class Located:
+    """The archives of a table in a range.
+
+    Attributes:
+        manifests: Of those that exist, oldest window and lowest sequence first, as they were listed:
+            :func:`trusted_manifest` reads each again before it is searched.
+        not_searched: Those that do not exist any more, or whose manifest is not sound.
+    """
+
+    manifests: tuple[Manifest, ...]
+    not_searched: tuple[NotSearched, ...]
+
+
+def locate_archives(store: Store, request: QueryRequest) -> Located:
+    """Find the archives that a request names, or those of its table whose window overlaps its range.
+
+    Raises:
+        QueryError: There are none, or one is of another table.
+        ArchiveIdError: What it names is no id of an archive.
+        IdentityError: The store is unclaimed.
+    """
+    located = _named(store, request) if request.archives else _in_range(store, request)
+    if not located.manifests and not located.not_searched:
+        raise QueryError(
+            f"no archive of {request.table} lies in the range {_minute(request.since)} to {_minute(request.before)}",
+            hint="Nothing was read. `airflow strongroom list` prints the archives that exist. Rows that are still in the table "
+            "are not searched.",
+        )
+    return located
+
+
+def trusted_manifest(store: Store, archive: ArchiveId) -> Manifest | NotSearched:
+    """Read a manifest and require that it equals its copy; or say why the archive cannot be searched."""
+    try:
+        return require_manifest(store, archive)
+    except IntegrityError as error:
+        if is_destroyed(store, archive):
+            return NotSearched(archive_id=str(archive), reason="purged", detail=_PURGED)
+        return NotSearched(archive_id=str(archive), reason="unverifiable", detail=error.what)
+
+
+def parts_in_range(manifest: Manifest, request: QueryRequest) -> Iterator[ManifestPart]:
+    """The parts of an archive that may have rows in the range of a request."""
+    return (part for part in manifest.parts if _touches(part.start_at, part.end_at, request))
+
+
+def _touches(start: datetime, end: datetime, request: QueryRequest) -> bool:
+    late = request.since is not None and end <= request.since
+    early = request.before is not None and start >= request.before
+    return not late and not early
+
+
+def _named(store: Store, request: QueryRequest) -> Located:
+    require_owned(store)
+    archives = sorted({ArchiveId.parse(text) for text in request.archives})
+    table = split_table(request.table)
+    for archive in archives:
+        if (archive.schema_name, archive.table_name) != table:
+            raise QueryError(
+                f"{archive} is no archive of {request.table}",
+                hint="Nothing was read. One query searches the archives of one table.",
+            )
+    found = [trusted_manifest(store, archive) for archive in archives]
+    return Located(
+        _oldest_first([one for one in found if isinstance(one, Manifest)]),
+        tuple(one for one in found if isinstance(one, NotSearched)),
+    )
+
+
+def _in_range(store: Store, request: QueryRequest) -> Located:
+    table = split_table(request.table)
+    # Evidence is listed before the manifests: an archive that is purged in between is named twice rather than not at all.
+    evidence = by_key(store.versions(evidence_prefix(*table)))
+    written = [key for key, versions in evidence.items() if is_there(versions)]
+    survey = survey_manifests(store, *table)
+    listed = {*(one.archive_id for one in survey.manifests), *(one.archive_id for one in survey.damaged)}
+    gone = [(one, _PURGED) for one in certified(written)] + [(one, _PURGING) for one in unfinished_purges(written)]
+    purged = [
+        NotSearched(archive_id=str(archive), reason="purged", detail=detail)
+        for archive, detail in sorted(gone)
+        if str(archive) not in listed
+    ]
+    damaged = [
+        NotSearched(archive_id=one.archive_id, reason="unverifiable", detail=one.problem) for one in survey.damaged
+    ]
+    return Located(
+        _oldest_first([one for one in survey.manifests if _touches(one.window_start, one.window_end, request)]),
+        tuple(one for one in [*purged, *damaged] if _partition_touches(one.archive_id, request)),
+    )
+
+
+def _partition_touches(archive_id: str, request: QueryRequest) -> bool:
+    window = Partition.named(ArchiveId.parse(archive_id).partition_key).window
+    return _touches(window.start, window.end, request)
+
+
+def _oldest_first(manifests: Sequence[Manifest]) -> tuple[Manifest, ...]:
+    def age(manifest: Manifest) -> tuple[datetime, str, int]:
+        return manifest.window_start, manifest.partition_key, ArchiveId.parse(manifest.archive_id).sequence
+
+    return tuple(sorted(manifests, key=age))
+
+
+def _minute(instant: datetime | None) -> str:
+    return "…" if instant is None else f"{instant:%Y-%m-%d %H:%M} UTC"
