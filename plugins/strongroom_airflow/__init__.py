@@ -1,6 +1,6 @@
 """Strongroom inside Airflow: each operator and command opens connections, calls the domain once, and reports what it did.
 
-`archive`, `restore`, `retention` and `statistics` hold the operators of one DAG each, one module for each step, named like the
+`archive`, `query`, `restore`, `retention` and `statistics` hold the operators of one DAG each, one module for each step, named like the
 module of the domain that does the work. `commands` holds the commands that Strongroom adds to `airflow`; `provider` lists them.
 
 `trigger` starts runs, for commands and pages. `step` is what all operators share, with `stopping` for SIGTERM. `connections` turns

@@ -13,6 +13,7 @@ from strongroom_airflow import (
     documentation,
     holds,
     parameters,
+    query,
     restore,
     retention,
     statistics,
@@ -21,7 +22,7 @@ from strongroom_airflow import (
 
 __all__ = ["defaults", "documentation", "parameters", "task_group"]
 
-for room in (archive, holds, restore, retention, statistics, verification):
+for room in (archive, holds, query, restore, retention, statistics, verification):
     for module in iter_modules(room.__path__, f"{room.__name__}."):
         import_module(module.name)
 

@@ -45,6 +45,7 @@ def _strongroom() -> GroupCommand:
             archives.VERIFY,
             archives.CONDEMN,
             runs.RESTORE,
+            runs.QUERY,
             runs.PURGE,
             records.RESTORES,
             records.CERTIFICATES,

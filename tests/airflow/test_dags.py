@@ -26,7 +26,14 @@ DAG_IDS = [
     "archive__fraud_investigations",
     "archive__gateway_blacklist_history",
 ]
-NOT_OF_TABLES = ["archive_statistics", "legal_hold", "restore_archive", "retention_purge", "verify_archives"]
+NOT_OF_TABLES = [
+    "archive_statistics",
+    "legal_hold",
+    "query_archive",
+    "restore_archive",
+    "retention_purge",
+    "verify_archives",
+]
 EDGES = {
     "plan": {"part.extract_to_staging", "part.verify", "seal", "report"},
     "part.extract_to_staging": {"part.compress"},

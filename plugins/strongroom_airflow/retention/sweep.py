@@ -6,7 +6,7 @@ from collections import Counter
 from datetime import timedelta
 from typing import Any
 
-from strongroom.retention.sweep import Swept, sweep_staging, sweep_store
+from strongroom.retention.sweep import Swept, sweep_query_results, sweep_staging, sweep_store
 from strongroom_airflow.connections import connect_purge_store, connect_staging, connect_store
 from strongroom_airflow.retention.base import PurgeStepOperator
 from strongroom_airflow.retention.run import PurgeRun
@@ -38,6 +38,9 @@ class PurgeSweepOperator(PurgeStepOperator):
                 now=run.now(store),
                 grace=timedelta(days=table.purge.sweep_after_days),
             )
+        roots = {table.staging: table for table in run.settings.tables.values()}
+        for table in roots.values():
+            swept += sweep_query_results(connect_staging(table), now=run.now(connect_store(table)))
         for one in swept:
             self._log_result(one)
         counts = Counter(f"{one.kind}_{one.result}" for one in swept)

@@ -1,4 +1,4 @@
-"""archive, restore and purge: commands that start runs of a DAG and follow them."""
+"""archive, restore, query and purge: commands that start runs of a DAG and follow them."""
 
 from __future__ import annotations
 
@@ -64,6 +64,37 @@ RESTORE = ActionCommand(
     func=load_when_called("restore.restore"),
     args=(*_RESTORE_OPTIONS, AS_JSON, ARG_VERBOSE),
     epilog="Exit code: 0 when the table holds every row that was asked for, 1 otherwise.",
+)
+
+QUERY = ActionCommand(
+    name="query",
+    help="Look inside archives without restoring them",
+    description=(
+        "Start a run of the DAG query_archive, follow it to its end, and print the rows that it found. Only archives are searched, "
+        "not the table. Rows go to standard output, and everything else to standard error. The query stays on record in the store."
+    ),
+    func=load_when_called("query.query"),
+    args=(
+        TABLE,
+        Arg(("-f", "--from"), dest="since", metavar="INSTANT", help="Only rows dated at or after this instant"),
+        Arg(("-t", "--to"), dest="before", metavar="INSTANT", help="Only rows dated before this instant"),
+        Arg(
+            ("-w", "--where"),
+            action="append",
+            metavar="CONDITION",
+            help='A condition such as "cost >= 66.40"; may be given more than once, and all must hold',
+        ),
+        Arg(("-a", "--archive"), action="append", metavar="ID", help="Only this archive; may be given more than once"),
+        Arg(("-c", "--columns"), nargs="+", metavar="COLUMN", help="What to show; default: all columns"),
+        Arg(("-n", "--limit"), type=positive_int(allow_zero=False), default=1000, help="The most rows; default: 1000"),
+        Arg(
+            ("--format",), choices=("table", "csv", "jsonl"), default="table", help="How to print rows; default: table"
+        ),
+        Arg(("--why",), required=True, help="The reason, for the record"),
+        who("Person who asked for it, for the record"),
+        ARG_VERBOSE,
+    ),
+    epilog="Exit code: 0 when everything that exists in the range was searched, 1 otherwise.",
 )
 
 PURGE = ActionCommand(
