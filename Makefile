@@ -30,7 +30,7 @@ LOCAL := $(VENV)/python -m strongroom_local
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-scale bench-compression scaling memory statistics parsing partitions demo test test-faults soak coverage mutants fuzz lint up down status env sample lock clean setup
+.PHONY: help bench bench-scale bench-compression scaling memory statistics parsing partitions query demo test test-faults soak coverage mutants fuzz lint up down status env sample lock clean setup
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -87,6 +87,9 @@ statistics: setup ## Measure statistics, catalogue and metrics of 10,000 archive
 
 partitions: setup ## Measure how long sessions wait while a whole partition is removed (ROWS=1000000; see docs/measured/partitions.md)
 	@$(VENV)/python -m bench.measure_partitions $(if $(filter command line environment,$(origin ROWS)),$(ROWS),1000000)
+
+query: setup ## Measure queries over a million archived rows, their time and memory (ROWS=1000000; see docs/measured/query.md)
+	@$(VENV)/python -m bench.measure_query $(if $(filter command line environment,$(origin ROWS)),$(ROWS),1000000)
 
 parsing: setup ## Measure what 200 tables cost the DAG processor and a task (see docs/measured/many-tables.md)
 	@$(VENV)/python -m bench.measure_parsing
