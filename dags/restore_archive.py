@@ -26,6 +26,7 @@ from __future__ import annotations
 from airflow.sdk import DAG, Param
 
 from strongroom.settings import load_settings
+from strongroom_airflow.assets import RESTORES
 from strongroom_airflow.defaults import BACKOFF, START_DATE, default_args
 from strongroom_airflow.parameters import optional, which_archives
 from strongroom_airflow.restore.load import RestorePartOperator
@@ -132,6 +133,7 @@ with DAG(
         task_id="report",
         planned_by="locate",
         parts=restore.output,
+        outlets=[RESTORES],
         trigger_rule="all_done",
         doc_md="Moves sequences, releases the claims, writes the summary. **Clear it** at any time, such as after granting a right.",
     )

@@ -35,6 +35,7 @@ from datetime import timedelta
 from airflow.sdk import DAG
 
 from strongroom.settings import load_settings
+from strongroom_airflow.assets import PURGES
 from strongroom_airflow.defaults import BACKOFF, START_DATE, default_args
 from strongroom_airflow.retention.approve import PurgeApproveOperator
 from strongroom_airflow.retention.decide import PurgeDecideOperator
@@ -71,6 +72,7 @@ with DAG(
     purge = PurgeArchivesOperator.partial(
         task_id="purge",
         approval=approve.output,
+        outlets=[PURGES],
         map_index_template="{{ task.batch['table'] }}",
         doc_md="Destroys one table's expired archives and certifies it. **Clear it** at any time: nothing is done twice.",
     ).expand(batch=decide.output)

@@ -220,6 +220,16 @@ class Airflow:
         answer = self.call("GET", f"{_path(run)}/taskInstances/{task_id}/xcomEntries/return_value?{query}")
         return answer["value"]
 
+    def note(self, run: Run) -> str | None:
+        """The note of a run, as lists of runs show it."""
+        note: str | None = self.call("GET", _path(run))["note"]
+        return note
+
+    def links(self, run: Run, task_id: str, *, map_index: int = -1) -> dict[str, str | None]:
+        """The buttons on the page of a task, each with its address."""
+        answer = self.call("GET", f"{_path(run)}/taskInstances/{task_id}/links?map_index={map_index}")
+        return dict(answer["extra_links"])
+
 
 def _path(run: Run) -> str:
     return f"/dags/{run.dag_id}/dagRuns/{quote(run.run_id, safe='')}"

@@ -29,7 +29,7 @@ class RestoreReportOperator(RestoreOperator):
     template_fields: Sequence[str] = ("parts",)
 
     def __init__(self, *, planned_by: str, parts: Any, **kwargs: Any) -> None:
-        super().__init__(outlets=[RESTORES], **kwargs)
+        super().__init__(**kwargs)
         self.planned_by = planned_by
         self.parts = parts
 

@@ -32,7 +32,7 @@ class PurgeArchivesOperator(PurgeStepOperator):
     template_fields: Sequence[str] = ("batch", "approval")
 
     def __init__(self, *, batch: Any, approval: Any, **kwargs: Any) -> None:
-        super().__init__(outlets=[PURGES], **kwargs)
+        super().__init__(**kwargs)
         self.batch = batch
         self.approval = approval
 

@@ -98,6 +98,13 @@ def test_a_missing_connection(stack, airflow):
     require_one_clear_error(
         log, "Airflow has no connection rehearsal_unconnected", "AIRFLOW_CONN_REHEARSAL_UNCONNECTED"
     )
+    failed = (
+        f"{run.partition_key}: failed at plan: Airflow has no connection rehearsal_unconnected: expected a connection"
+    )
+    assert str(airflow.note(run)).startswith(failed)
+    assert set(airflow.links(run, "plan").values()) == {
+        f"plugin/archive/strongroom/partition?table={table_of('unconnected')}&key={run.partition_key}"
+    }
 
 
 @pytest.mark.exhaustive

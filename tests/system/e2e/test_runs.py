@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from strongroom.archive.report import RunReport
 from strongroom.calendar import Frequency, Partition
 from strongroom_local.demo.later import RESTORED_TABLE
 from strongroom_local.servers.processes import ServerError
@@ -35,6 +36,8 @@ from tests.system.sample_rows import DATED, TOKEN, due_month, keys_archived, key
 
 BACKFILLED = ("acm_alerts", "audit_events")
 """The tables of which one more month is archived, by the command that operators type."""
+
+BUTTON = "Open in Strongroom"
 
 each_table = pytest.mark.parametrize("table", DATED)
 
@@ -101,6 +104,23 @@ def test_each_row_is_in_the_table_or_in_one_archive(stack, archived, sample, tab
     assert max(Counter(moved).values()) == 1
     assert left & set(moved) == restored
     assert left | set(moved) == sample.before[table]
+
+
+@each_table
+def test_each_run_has_its_outcome_as_its_note_and_its_tasks_have_buttons(airflow, archived, table):
+    run = archived.runs[table]
+    report = RunReport.model_validate(airflow.result(run, "report"))
+
+    assert airflow.note(run) == report.headline()
+    archive = f"plugin/archive/strongroom/object?id={report.archive_id}"
+    partition = f"plugin/archive/strongroom/partition?table=public.{table}&key={run.partition_key}"
+    assert {task_id: airflow.links(run, task_id) for task_id in ("plan", "seal", "report")} == {
+        "plan": {BUTTON: partition},
+        "seal": {BUTTON: archive},
+        "report": {BUTTON: archive},
+    }
+    assert airflow.links(run, "part.verify", map_index=0) == {BUTTON: partition}
+    assert airflow.links(run, "delete", map_index=0) == {BUTTON: archive}
 
 
 def test_backfills_run_only_the_month_that_has_no_run_yet_and_say_so(archived):
