@@ -196,6 +196,12 @@ def table_folder(schema_name: str, table_name: str) -> str:
     return f"{encode_name(schema_name)}.{encode_name(table_name)}"
 
 
+def decode_table(text: str) -> str:
+    """``schema.table`` in the database's own spelling, from :func:`table_folder` or from what begins with it, such as an archive id."""
+    schema_name, _, rest = text.partition(".")
+    return f"{unquote(schema_name)}.{unquote(rest.partition('.')[0])}"
+
+
 def partition_prefix(schema_name: str, table_name: str, partition_key: str) -> str:
     """Key prefix of all archives of one partition, sealed or not."""
     return f"{ARCHIVES}{table_folder(schema_name, table_name)}/partition={partition_key}/"
@@ -319,6 +325,11 @@ def answer_key(question: str) -> str:
 def restores_prefix(schema_name: str, table_name: str) -> str:
     """Key prefix of the records of what was restored into one table."""
     return f"{RESTORES}{table_folder(schema_name, table_name)}/"
+
+
+def restored_table(key: str) -> str:
+    """The table (``schema.table``) into which a restore came, from the key of its record or of its report."""
+    return decode_table(key.split("/")[1])
 
 
 def restore_report_key(schema_name: str, table_name: str, restore_id: str) -> str:

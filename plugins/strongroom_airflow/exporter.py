@@ -30,17 +30,17 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from strongroom.errors import StrongroomError
+from strongroom.overview.facts import StoreFacts, read_facts, read_kept_facts
 from strongroom.settings import Settings, load_settings
 from strongroom.statistics.figures import Uncounted
 from strongroom.statistics.metrics import StepFigures, make_metrics
+from strongroom.storage.store import Store
 from strongroom_airflow.connections import StoreKey, connect_store, store_key, store_tables
 from strongroom_airflow.statistics.collect import (
     UNREACHABLE,
-    StoreContents,
     combine,
     count_tables,
     describe,
-    read_store,
 )
 from strongroom_airflow.stored_connections import find_stored_connections
 
@@ -55,8 +55,8 @@ class Figures(Collector):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._contents: dict[StoreKey, StoreContents] = {}
-        """The contents of each store when it was last read."""
+        self._told: dict[StoreKey, StoreFacts] = {}
+        """What each store told when it was last read."""
         self._steps: list[StepFigures] = []
         self._families: list[Metric] = []
         self._tables_up: dict[str, bool] = {}
@@ -83,8 +83,8 @@ class Figures(Collector):
         read = self._read_stores(settings, now)
         complete = self._read_steps() and read == {store_key(table) for table in settings.tables.values()}
         counts = count_tables(settings, now=now)
-        statistics = combine(settings, self._contents.values(), counts, now=now)
-        unread = {table.qualified_name for table in settings.tables.values() if store_key(table) not in self._contents}
+        statistics = combine(settings, self._told.values(), counts, now=now)
+        unread = {table.qualified_name for table in settings.tables.values() if store_key(table) not in self._told}
         tables = tuple(
             table
             for table in statistics.tables
@@ -105,11 +105,11 @@ class Figures(Collector):
     def _read_stores(self, settings: Settings, now: datetime) -> set[StoreKey]:
         """Read every store; returns those that could be read."""
         tables = {store_key(table): table for table in store_tables(settings)}
-        self._contents = {key: contents for key, contents in self._contents.items() if key in tables}
+        self._told = {key: facts for key, facts in self._told.items() if key in tables}
         read = set()
         for key, table in tables.items():
             try:
-                self._contents[key] = read_store(connect_store(table), now=now, earlier=self._contents.get(key))
+                self._told[key] = _read_store(connect_store(table), now, self._told.get(key))
                 read.add(key)
             except UNREACHABLE as error:
                 log.error("could not read the store of %s: %s", table.qualified_name, describe(error))
@@ -128,10 +128,10 @@ class Figures(Collector):
         read_at: Mapping[str, set[datetime]] = {table: set() for table in tables}
         for table in settings.tables.values():
             if table.qualified_name in read_at:
-                read_at[table.qualified_name].add(self._contents[store_key(table)].read_at)
-        for contents in self._contents.values():
-            for name in {manifest.table_name for manifest in contents.survey.manifests} & set(read_at):
-                read_at[name].add(contents.read_at)
+                read_at[table.qualified_name].add(self._told[store_key(table)].read_at)
+        for facts in self._told.values():
+            for name in {one.table_name for one in facts.archives} & set(read_at):
+                read_at[name].add(facts.read_at)
         return {table: min(instants) for table, instants in read_at.items() if instants}
 
     def collect(self) -> Iterator[Metric]:
@@ -165,6 +165,10 @@ class Figures(Collector):
     def describe(self) -> list[Metric]:
         """Nothing, because the names are known only after the first collection."""
         return []
+
+
+def _read_store(store: Store, now: datetime, earlier: StoreFacts | None) -> StoreFacts:
+    return read_facts(store, now=now, earlier=earlier or read_kept_facts(store))
 
 
 def _by_table(name: str, words: str, values: Mapping[str, float]) -> Metric:

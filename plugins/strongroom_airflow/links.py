@@ -7,8 +7,8 @@ from typing import Any
 
 from airflow.sdk import BaseOperator, BaseOperatorLink
 
-from strongroom.object_keys import ArchiveId
-from strongroom_airflow.pages.addresses import archive_page, base_url, map_page, partition_page
+from strongroom.object_keys import ArchiveId, decode_table
+from strongroom_airflow.pages.addresses import archive_page, base_url, framed, held, map_page, partition_page
 
 
 class PageLink(BaseOperatorLink):
@@ -29,7 +29,7 @@ def page_of_archives(archives: Iterable[ArchiveId]) -> str:
     found = list(archives)
     if len(found) == 1:
         return archive_page(str(found[0]))
-    partitions = {(_table(one), one.partition_key) for one in found}
+    partitions = {(decode_table(str(one)), one.partition_key) for one in found}
     if len(partitions) == 1:
         return partition_page(*partitions.pop())
     tables = {table for table, _ in partitions}
@@ -41,14 +41,4 @@ def page_of_hold(what: str) -> str:
 
     :param what: As :attr:`strongroom.ledger.holds.Hold.what` has it.
     """
-    if (archive := ArchiveId.parse_or_none(what)) is not None:
-        return archive_page(str(archive))
-    # A partition is written like the beginning of an archive id. Names in it are quoted as in object keys.
-    if (first := ArchiveId.parse_or_none(f"{what}.0001")) is not None:
-        return partition_page(_table(first), first.partition_key)
-    some = ArchiveId.parse_or_none(f"{what}.2000-01.0001")
-    return map_page(None if some is None else _table(some))
-
-
-def _table(archive: ArchiveId) -> str:
-    return f"{archive.schema_name}.{archive.table_name}"
+    return framed(held(what))

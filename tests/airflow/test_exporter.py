@@ -18,7 +18,8 @@ import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from strongroom.object_keys import MANIFEST_INDEX, ArchiveId
+from strongroom.object_keys import ArchiveId
+from strongroom.overview.facts import read_facts
 from strongroom.settings import Settings, StoreSettings
 from strongroom.statistics.figures import Uncounted
 from strongroom.statistics.proofs import verify_archives
@@ -27,6 +28,7 @@ from strongroom_local.servers.ports import choose_ports
 from strongroom_local.servers.processes import wait_until
 from tests.support.chain import NOW, Chain, some_settings
 from tests.support.commands import start
+from tests.support.counting import count_requests
 from tests.support.deployment import aws_connection, postgres_connection
 from tests.support.repository import REPOSITORY
 from tests.support.sealing import claim_if_unowned
@@ -193,20 +195,18 @@ def test_a_source_that_lets_nobody_in_is_waited_for_once(environment, monkeypatc
     assert [isinstance(one, Uncounted) for one in counted.values()] == [True, False, True, True]
 
 
-def test_whoever_only_reads_the_store_reads_each_manifest_once_and_leaves_no_index_behind(
+def test_whoever_only_reads_the_store_reads_each_archive_once_and_leaves_nothing_behind(
     environment, object_store, bucket
 ):
-    """The statistics leave one, as the archiver; it only saves requests."""
-    from strongroom_airflow.statistics.collect import read_store
-
+    """The exporter's identity may read the facts of archives; the statistics keep them, as the archiver."""
     reader = Store(object_store.client("reader"), StoreSettings(bucket=bucket))
+    first = read_facts(reader, now=NOW)
 
-    first = read_store(reader, now=NOW)
-    second = read_store(reader, now=NOW, earlier=first)
+    asked = count_requests(lambda: read_facts(reader, now=NOW, earlier=first), reader.client)
 
-    assert [manifest.record_count for manifest in first.survey.manifests] == [71]
-    assert (first.survey.read, second.survey.read, second.survey.manifests) == (1, 0, first.survey.manifests)
-    assert reader.head(MANIFEST_INDEX) is None
+    assert [one.record_count for one in first.archives] == [71]
+    assert asked["GetObject"] + asked["HeadObject"] <= 1  # the owner
+    assert list(reader.keys("index/")) == []
 
 
 def test_a_taken_port_ends_with_one_error_and_a_hint(environment, exporter):

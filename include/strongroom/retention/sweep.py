@@ -26,6 +26,7 @@ from strongroom.object_keys import (
     CLAIMS,
     EVIDENCE,
     MANIFEST_INDEX,
+    OVERVIEW,
     RESTORES,
     ArchiveId,
     stored_archive_id,
@@ -45,8 +46,9 @@ class Leftover(Record):
     """Something that nobody seems to need any more.
 
     ``unsealed``: parts without an archive. ``upload``: an unfinished multipart upload. ``restore_record``: its date is
-    past. ``claim``: released or expired. ``superseded``: earlier versions of a claim or of the index of manifests.
-    ``staging``: scratch space of one archive or of one restore. ``query_result``: rows that a query showed.
+    past. ``claim``: released or expired. ``superseded``: earlier versions of a claim, of the index of manifests or of the
+    overview. ``staging``: scratch space of one archive or of one restore. ``query_result``: rows that a query
+    showed.
     """
 
     kind: Literal["unsealed", "upload", "restore_record", "claim", "superseded", "staging", "query_result"]
@@ -95,6 +97,7 @@ def find_leftovers(store: Store, purge_store: PurgeStore, *, now: datetime, grac
         *_restore_records(store, now),
         *_claims(store, now - grace),
         *_superseded(store.versions(MANIFEST_INDEX), now - grace),
+        *_superseded(store.versions(OVERVIEW), now - grace),
     )
     return [_judge(store, leftover, holds, now) for leftover in found]
 

@@ -3,8 +3,10 @@
 - ``waiting``    counts of rows in the source database that wait to be archived
 - ``proofs``     when archives were last read again, and which to read next
 - ``rereading``  many archives read again in one run: which, in which lanes, and what was found
-- ``figures``    all figures, from manifests and counts
-- ``page``       the figures as an HTML page with charts
+- ``figures``    all figures, from archives and counts
+- ``charts``     charts of the figures: where each bar goes, and the numbers behind it
+- ``words``      how numbers, sizes and amounts read
+- ``page``       the figures as HTML: what the page in Airflow shows, and a file that needs nothing else
 - ``metrics``    the figures for Prometheus
 - ``keep``       where a day's figures are stored, and how they read in a log
 """

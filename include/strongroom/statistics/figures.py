@@ -1,4 +1,4 @@
-"""What the archives hold, what waits to be archived, and what it costs: pure functions over manifests and counts.
+"""What the archives hold, what waits to be archived, and what it costs: pure functions over archives and counts.
 
 A gibibyte has 2^30 bytes, as on the bills for storage. What an archived row would cost in the table is an estimate: it
 takes the row to be as large as those in the table now, indexes included, or as its archived form if the table is empty.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from croniter import croniter  # type: ignore[import-untyped]
 from pydantic import AwareDatetime, Field
@@ -16,7 +17,6 @@ from pydantic import AwareDatetime, Field
 from strongroom.calendar import Frequency, Partition, hot_until, newest_due
 from strongroom.ledger.holds import Hold, covering
 from strongroom.ledger.index import DamagedManifest
-from strongroom.ledger.manifest_record import Manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.records import Record
 from strongroom.settings import Prices, Settings, TableSettings, qualify
@@ -24,8 +24,35 @@ from strongroom.statistics.proofs import Proofs
 from strongroom.statistics.waiting import TableCounts
 
 GIBIBYTE = 1 << 30
-_IN_DATABASE = ("hot", "warm")
+IN_DATABASE = ("hot", "warm")
 """Tiers that are tables; the others are storage classes of S3."""
+
+
+class Archived(Protocol):
+    """What the figures need of an archive: a manifest has it, and so have the facts that the map keeps."""
+
+    @property
+    def archive_id(self) -> str: ...
+    @property
+    def table_name(self) -> str: ...
+    @property
+    def partition_key(self) -> str: ...
+    @property
+    def window_start(self) -> datetime: ...
+    @property
+    def window_end(self) -> datetime: ...
+    @property
+    def record_count(self) -> int: ...
+    @property
+    def original_size(self) -> int: ...
+    @property
+    def compressed_size(self) -> int: ...
+    @property
+    def created_at(self) -> datetime: ...
+    @property
+    def retention_until(self) -> datetime: ...
+    @property
+    def storage_class(self) -> str: ...
 
 
 class Growth(Record):
@@ -42,6 +69,9 @@ class TierCost(Record):
     """What one tier holds, and what that costs a month."""
 
     tier: str = Field(description="`hot`, `warm`, or a storage class of S3.")
+    rows: int | None = Field(
+        default=None, description="Those of a table are the server's estimate. None in older statistics."
+    )
     size_bytes: int
     usd_per_month: float
 
@@ -117,7 +147,7 @@ class Uncounted(Record):
 
 def make_statistics(
     settings: Settings,
-    manifests: Iterable[Manifest],
+    archives: Iterable[Archived],
     *,
     damaged: Sequence[DamagedManifest] = (),
     counts: Mapping[str, TableCounts | Uncounted] | None = None,
@@ -129,7 +159,7 @@ def make_statistics(
 
     Args:
         settings: Of all tables.
-        manifests: Of all sealed archives, in any order.
+        archives: All sealed ones, as their manifests or as facts, in any order.
         damaged: Manifests that say nothing reliable.
         counts: What the source database holds, or why that is unknown, by the table's qualified name.
         holds: In force.
@@ -139,9 +169,9 @@ def make_statistics(
     counts, proofs = counts or {}, proofs or Proofs()
     configured = {table.qualified_name: table for table in settings.tables.values()}
     named = (*configured, *map(qualify, settings.left_out))
-    by_table: dict[str, list[Manifest]] = {name: [] for name in named}
-    for manifest in manifests:
-        by_table.setdefault(manifest.table_name, []).append(manifest)
+    by_table: dict[str, list[Archived]] = {name: [] for name in named}
+    for archive in archives:
+        by_table.setdefault(archive.table_name, []).append(archive)
     unknown = sorted(set(by_table) - set(named))
     tables = [
         _table(name, configured.get(name), by_table[name], counts.get(name), holds, proofs.verified, now)
@@ -176,7 +206,7 @@ def run_at(settings: TableSettings, partition: Partition) -> datetime:
 def _table(
     name: str,
     settings: TableSettings | None,
-    manifests: Sequence[Manifest],
+    archives: Sequence[Archived],
     counts: TableCounts | Uncounted | None,
     holds: Sequence[Hold],
     verified: Mapping[str, datetime],
@@ -184,33 +214,33 @@ def _table(
 ) -> TableStatistics:
     prices = settings.prices if settings else Prices()
     counted = counts if isinstance(counts, TableCounts) else None
-    archived = {manifest.partition_key for manifest in manifests}
-    held = {one.archive_id for one in manifests if covering(holds, ArchiveId.parse(one.archive_id))}
-    read_at = [max(verified.get(one.archive_id, one.created_at), one.created_at) for one in manifests]
-    costs = _costs(manifests, counted, settings, now)
+    archived = {archive.partition_key for archive in archives}
+    held = {one.archive_id for one in archives if covering(holds, ArchiveId.parse(one.archive_id))}
+    read_at = [max(verified.get(one.archive_id, one.created_at), one.created_at) for one in archives]
+    costs = _costs(archives, counted, settings, now)
     return TableStatistics(
         table=name,
         configured=settings is not None,
-        archives=len(manifests),
-        rows=sum(one.record_count for one in manifests),
-        original_size_bytes=sum(one.original_size for one in manifests),
-        compressed_size_bytes=sum(one.compressed_size for one in manifests),
-        oldest_at=min((one.window_start for one in manifests), default=None),
-        newest_at=max((one.window_end for one in manifests), default=None),
+        archives=len(archives),
+        rows=sum(one.record_count for one in archives),
+        original_size_bytes=sum(one.original_size for one in archives),
+        compressed_size_bytes=sum(one.compressed_size for one in archives),
+        oldest_at=min((one.window_start for one in archives), default=None),
+        newest_at=max((one.window_end for one in archives), default=None),
         hot_rows=counted.hot_rows if counted else None,
         hot_bytes=counted.hot_bytes if counted else None,
         overdue_rows=_waiting(counted, lambda key: key not in archived),
         late_rows=_waiting(counted, lambda key: key in archived),
         undated_rows=counted.undated_rows if counted else None,
         uncounted=counts.reason if isinstance(counts, Uncounted) else None,
-        growth=_growth(manifests),
+        growth=_growth(archives),
         costs=costs,
-        saved_usd_per_month=_hot_cost_of_archived(manifests, counted, prices) - _archive_cost(costs),
+        saved_usd_per_month=_hot_cost_of_archived(archives, counted, prices) - _archive_cost(costs),
         next_run=next_run(settings, now) if settings else None,
-        next_expiry_at=min((one.retention_until for one in manifests if one.archive_id not in held), default=None),
+        next_expiry_at=min((one.retention_until for one in archives if one.archive_id not in held), default=None),
         held_archives=len(held),
         last_verified_at=max(
-            (verified[one.archive_id] for one in manifests if one.archive_id in verified), default=None
+            (verified[one.archive_id] for one in archives if one.archive_id in verified), default=None
         ),
         longest_unverified_at=min(read_at, default=None),
     )
@@ -222,11 +252,11 @@ def _waiting(counted: TableCounts | None, wanted: Callable[[str], bool]) -> int 
     return sum(one.rows for one in counted.waiting if wanted(one.partition_key))
 
 
-def _growth(manifests: Iterable[Manifest]) -> tuple[Growth, ...]:
-    by_month: dict[str, list[Manifest]] = defaultdict(list)
-    for manifest in manifests:
-        month = Partition.containing(Frequency.MONTHLY, manifest.created_at).key
-        by_month[month].append(manifest)
+def _growth(archives: Iterable[Archived]) -> tuple[Growth, ...]:
+    by_month: dict[str, list[Archived]] = defaultdict(list)
+    for archive in archives:
+        month = Partition.containing(Frequency.MONTHLY, archive.created_at).key
+        by_month[month].append(archive)
     return tuple(
         Growth(
             month=month,
@@ -240,38 +270,42 @@ def _growth(manifests: Iterable[Manifest]) -> tuple[Growth, ...]:
 
 
 def _costs(
-    manifests: Iterable[Manifest], counted: TableCounts | None, settings: TableSettings | None, now: datetime
+    archives: Iterable[Archived], counted: TableCounts | None, settings: TableSettings | None, now: datetime
 ) -> tuple[TierCost, ...]:
     prices = settings.prices if settings else Prices()
-    sizes: dict[str, int] = defaultdict(int)
-    for manifest in manifests:
-        sizes[_class_now(manifest, settings, now)] += manifest.compressed_size
-    hot = [_tier("hot", counted.hot_bytes, prices.hot)] if counted else []
-    warm = [_tier("warm", counted.warm_bytes, prices.warm)] if counted and counted.warm_bytes is not None else []
-    return (*hot, *warm, *(_tier(name, size_bytes, prices.of(name)) for name, size_bytes in sorted(sizes.items())))
+    by_class: dict[str, list[Archived]] = defaultdict(list)
+    for archive in archives:
+        by_class[_class_now(archive, settings, now)].append(archive)
+    costs = [_tier("hot", counted.hot_rows, counted.hot_bytes, prices.hot)] if counted else []
+    if counted and counted.warm_bytes is not None:
+        costs.append(_tier("warm", counted.warm_rows, counted.warm_bytes, prices.warm))
+    for name, of_class in sorted(by_class.items()):
+        rows, size_bytes = sum(one.record_count for one in of_class), sum(one.compressed_size for one in of_class)
+        costs.append(_tier(name, rows, size_bytes, prices.of(name)))
+    return tuple(costs)
 
 
-def _class_now(manifest: Manifest, settings: TableSettings | None, now: datetime) -> str:
+def _class_now(archive: Archived, settings: TableSettings | None, now: datetime) -> str:
     """The storage class at upload, or the one that the configured transitions have brought the parts into since."""
-    age_days = (now - manifest.created_at).days
+    age_days = (now - archive.created_at).days
     transitions = settings.transitions.days if settings else {}
     reached = [name for name, days in transitions.items() if days <= age_days]
-    return reached[-1] if reached else manifest.storage_class
+    return reached[-1] if reached else archive.storage_class
 
 
-def _tier(name: str, size_bytes: int, price: float) -> TierCost:
-    return TierCost(tier=name, size_bytes=size_bytes, usd_per_month=size_bytes / GIBIBYTE * price)
+def _tier(name: str, rows: int | None, size_bytes: int, price: float) -> TierCost:
+    return TierCost(tier=name, rows=rows, size_bytes=size_bytes, usd_per_month=size_bytes / GIBIBYTE * price)
 
 
 def _archive_cost(costs: Iterable[TierCost]) -> float:
-    return sum(cost.usd_per_month for cost in costs if cost.tier not in _IN_DATABASE)
+    return sum(cost.usd_per_month for cost in costs if cost.tier not in IN_DATABASE)
 
 
-def _hot_cost_of_archived(manifests: Sequence[Manifest], counted: TableCounts | None, prices: Prices) -> float:
+def _hot_cost_of_archived(archives: Sequence[Archived], counted: TableCounts | None, prices: Prices) -> float:
     if counted and counted.hot_rows:
-        size_bytes = sum(one.record_count for one in manifests) * counted.hot_bytes / counted.hot_rows
+        size_bytes = sum(one.record_count for one in archives) * counted.hot_bytes / counted.hot_rows
     else:
-        size_bytes = sum(one.original_size for one in manifests)
+        size_bytes = sum(one.original_size for one in archives)
     return size_bytes / GIBIBYTE * prices.hot
 
 
@@ -297,7 +331,7 @@ def _total(tables: Sequence[TableStatistics]) -> Figures:
         undated_rows=_sum_known(table.undated_rows for table in tables),
         growth=tuple(_sum_growth(month, growth[month]) for month in sorted(growth)),
         costs=tuple(
-            _sum_costs(tier, costs[tier]) for tier in sorted(costs, key=lambda tier: (tier not in _IN_DATABASE, tier))
+            _sum_costs(tier, costs[tier]) for tier in sorted(costs, key=lambda tier: (tier not in IN_DATABASE, tier))
         ),
         saved_usd_per_month=sum(table.saved_usd_per_month for table in tables),
         next_expiry_at=min(_known(table.next_expiry_at for table in tables), default=None),
@@ -320,6 +354,7 @@ def _sum_growth(month: str, tables: Sequence[Growth]) -> Growth:
 def _sum_costs(tier: str, tables: Sequence[TierCost]) -> TierCost:
     return TierCost(
         tier=tier,
+        rows=_sum_known(one.rows for one in tables),
         size_bytes=sum(one.size_bytes for one in tables),
         usd_per_month=sum(one.usd_per_month for one in tables),
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from fractions import Fraction
@@ -156,11 +155,17 @@ def read_proofs(store: Store) -> Proofs:
             name = str(parsed.archive)
             verified[name] = max(verified.get(name, parsed.at), parsed.at)
         elif is_restore_report(key) and (present := store.read(key)) is not None:
-            with suppress(ValidationError):  # a report that cannot be read proves nothing
-                report = RestoreReport.model_validate_json(present[0])
-                if report.outcome in _PROVED:
-                    restored.append(report.finished_at)
-    return Proofs(verified=verified, last_restored_at=max(restored, default=None))
+            restored.append(proved_at(present[0]))
+    return Proofs(verified=verified, last_restored_at=max(filter(None, restored), default=None))
+
+
+def proved_at(report: bytes) -> datetime | None:
+    """When a restore ended with each row in the table as it was archived, by its report; None if it did not."""
+    try:
+        read = RestoreReport.model_validate_json(report)
+    except ValidationError:  # a report that cannot be read proves nothing
+        return None
+    return read.finished_at if read.outcome in _PROVED else None
 
 
 def parse_sample(text: str) -> Fraction:

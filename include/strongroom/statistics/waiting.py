@@ -32,7 +32,8 @@ class TableCounts(Record):
 
     hot_rows: int = Field(description="All its rows, as the server's statistics estimate them.")
     hot_bytes: int = Field(description="On disk, with indexes, TOAST and partitions.")
-    warm_bytes: int | None = Field(description="The same of the warm table; None if there is none.")
+    warm_rows: int | None = Field(default=None, description="The same of the warm table; None if there is none.")
+    warm_bytes: int | None = Field(description="Likewise.")
     waiting: tuple[WaitingPartition, ...] = Field(description="Oldest first; only partitions with rows.")
     undated_rows: int = Field(
         description="Without a date, or with one outside all calendar partitions; no run archives them."
@@ -54,10 +55,12 @@ def count_waiting(connection: Connection, settings: TableSettings, *, now: datet
     _require_table(connection, settings)
     name = qualified(settings.schema_name, settings.table_name)
     hot_rows, hot_bytes = _size(connection, name)
+    warm_rows, warm_bytes = _warm_size(connection, settings)
     return TableCounts(
         hot_rows=hot_rows,
         hot_bytes=hot_bytes,
-        warm_bytes=_warm_bytes(connection, settings),
+        warm_rows=warm_rows,
+        warm_bytes=warm_bytes,
         waiting=_waiting(connection, settings, now),
         undated_rows=_undated(connection, settings),
         counted_at=now,
@@ -80,15 +83,15 @@ def _require_table(connection: Connection, settings: TableSettings) -> None:
     rights.require(settings.qualified_name, safe="Nothing was changed.")
 
 
-def _warm_bytes(connection: Connection, settings: TableSettings) -> int | None:
-    """The size of the warm table; None if the settings want none, or it does not exist yet."""
+def _warm_size(connection: Connection, settings: TableSettings) -> tuple[int | None, int | None]:
+    """Rows and bytes of the warm table; None if the settings want none, or it does not exist yet."""
     if not settings.warm:
-        return None
+        return None, None
     name = warm_name(settings)
     found: Any = connection.execute(
         "SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = %s AND tablename = %s", (WARM_SCHEMA, name)
     ).fetchone()
-    return _size(connection, qualified(WARM_SCHEMA, name))[1] if found else None
+    return _size(connection, qualified(WARM_SCHEMA, name)) if found else (None, None)
 
 
 def _size(connection: Connection, name: sql.Identifier) -> tuple[int, int]:

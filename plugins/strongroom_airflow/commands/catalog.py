@@ -15,6 +15,7 @@ from rich.table import Column, Table
 from strongroom.calendar import Term
 from strongroom.ledger.index import DamagedManifest, Survey, each_once, survey_manifests, write_index
 from strongroom.ledger.manifest_record import Manifest
+from strongroom.overview.facts import keep_facts, read_facts
 from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
 from strongroom_airflow.connections import connect_store, connect_stores
 
@@ -48,6 +49,7 @@ def _survey(args: Namespace) -> list[Survey]:
     if args.rebuild_index:
         for store in connect_stores(settings):
             write_index(store, survey_manifests(store, indexed=False))
+            keep_facts(store, read_facts(store, now=datetime.now(timezone.utc)))
     if args.table is None:
         return each_once(survey_manifests(store) for store in connect_stores(settings))
     table = settings.table(args.table)

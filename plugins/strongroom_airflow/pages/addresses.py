@@ -10,6 +10,8 @@ from urllib.parse import urlencode, urlsplit
 
 from airflow.sdk.configuration import conf
 
+from strongroom.object_keys import ArchiveId, decode_table
+
 ROUTE = "archive"
 """What follows `/plugin/` in the frame."""
 
@@ -49,6 +51,18 @@ def framed(address: str) -> str:
     return f"{base_url()}/plugin/{ROUTE}{address}"
 
 
+def held(what: str) -> str:
+    """The address of what a legal hold covers: an archive, a partition, the map of a table or the whole map.
+
+    :param what: As :attr:`strongroom.ledger.holds.Hold.what` has it: the beginning of an archive id, with names quoted as in object keys.
+    """
+    if ArchiveId.parse_or_none(what) is not None:
+        return page(ARCHIVE, id=what)
+    if (first := ArchiveId.parse_or_none(f"{what}.0001")) is not None:
+        return page(PARTITION, table=decode_table(what), key=first.partition_key)
+    return page(MAP, table=decode_table(what) if ArchiveId.parse_or_none(f"{what}.2000-01.0001") else None)
+
+
 def map_page(table: str | None = None) -> str:
     """The map in the frame: of all tables, or of one (`schema.table`)."""
     return framed(page(MAP, table=table))
@@ -62,6 +76,11 @@ def partition_page(table: str, partition_key: str) -> str:
 def archive_page(archive_id: str) -> str:
     """An archive in the frame."""
     return framed(page(ARCHIVE, id=archive_id))
+
+
+def totals_page() -> str:
+    """The totals in the frame."""
+    return framed(page(TOTALS))
 
 
 def query_page(run_id: str) -> str:

@@ -116,6 +116,7 @@ class Facts:
         wanted = set(tables)
         shown = [table for table in self.settings.tables.values() if table.qualified_name in wanted]
         known = [self.stores[store_key(table)].problem for table in shown]
+        known += [one.problem for facts in self.store_facts for one in facts.unreadable if one.table in wanted]
         known += [self.tables[table.qualified_name].problem for table in shown]
         return list(dict.fromkeys(filter(None, known)))
 

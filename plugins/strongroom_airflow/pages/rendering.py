@@ -9,6 +9,8 @@ from fastapi import status
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
+from strongroom.statistics.page import TEMPLATES
+from strongroom.statistics.words import size
 from strongroom_airflow.pages.addresses import page
 
 HERE = Path(__file__).parent
@@ -23,23 +25,12 @@ HEADERS = {
 """Nothing is fetched from elsewhere, no inline script runs, and no proxy or shared computer keeps a page."""
 
 templates = Environment(
-    loader=FileSystemLoader(HERE / "templates"),
+    loader=FileSystemLoader([HERE / "templates", TEMPLATES]),
     autoescape=select_autoescape(default=True, default_for_string=True),
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
 )
-
-
-def size(size_bytes: int | None) -> str:
-    """Bytes in the unit that a person reads; a kibibyte has 1,024."""
-    if size_bytes is None:
-        return "–"
-    value, units = float(size_bytes), ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]
-    while value >= 1024 and len(units) > 1:
-        value /= 1024
-        units.pop(0)
-    return f"{value:.0f} {units[0]}" if units[0] == "B" or value >= 100 else f"{value:.1f} {units[0]}"
 
 
 def span(seconds: float | None) -> str:

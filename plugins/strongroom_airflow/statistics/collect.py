@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 from airflow.sdk.exceptions import AirflowException
@@ -11,13 +10,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 from psycopg import Error as PostgresError
 
 from strongroom.errors import SourceError, StrongroomError
-from strongroom.ledger.holds import Hold, holds_in_force
-from strongroom.ledger.index import Survey, each_once, survey_manifests, write_index
+from strongroom.ledger.index import survey_manifests, write_index
+from strongroom.overview.facts import StoreFacts, keep_facts, merged, read_facts, read_kept_facts
 from strongroom.settings import Settings, TableSettings, qualify
 from strongroom.statistics.figures import Statistics, Uncounted, make_statistics
-from strongroom.statistics.proofs import Proofs, read_proofs
 from strongroom.statistics.waiting import TableCounts, count_waiting
-from strongroom.storage.store import Store
 from strongroom_airflow.connections import connect_stores
 from strongroom_airflow.database_connections import connect_database
 
@@ -25,25 +22,8 @@ UNREACHABLE = (StrongroomError, AirflowException, BotoCoreError, ClientError, Po
 """The errors of a store or database that cannot be reached, and of an Airflow connection that cannot be used."""
 
 
-@dataclass(frozen=True)
-class StoreContents:
-    """The contents of one store at one instant.
-
-    Attributes:
-        survey: Its manifests.
-        holds: The holds in force.
-        proofs: When archives were last verified and restored.
-        read_at: When the store was read.
-    """
-
-    survey: Survey
-    holds: tuple[Hold, ...]
-    proofs: Proofs
-    read_at: datetime
-
-
 def collect_statistics(settings: Settings, *, now: datetime) -> Statistics:
-    """Read every store and count rows in every source database. Writes an index of all manifests to each store.
+    """Read every store and count rows in every source database. Keeps in each store what saves the next reader requests.
 
     A table that cannot be counted, or whose settings are wrong, is named in the result. The others are not affected.
 
@@ -54,17 +34,12 @@ def collect_statistics(settings: Settings, *, now: datetime) -> Statistics:
     Raises:
         StoreError: A store failed; the figures would be wrong without it.
     """
-    contents = []
+    told = []
     for store in connect_stores(settings):
-        contents.append(read_store(store, now=now))
-        write_index(store, contents[-1].survey)
-    return combine(settings, contents, count_tables(settings, now=now), now=now)
-
-
-def read_store(store: Store, *, now: datetime, earlier: StoreContents | None = None) -> StoreContents:
-    """Read everything in one store that the figures need. Manifests that ``earlier`` holds are not read again."""
-    survey = survey_manifests(store, earlier=earlier.survey if earlier is not None else None)
-    return StoreContents(survey, tuple(holds_in_force(store)), read_proofs(store), read_at=now)
+        write_index(store, survey_manifests(store))
+        told.append(read_facts(store, now=now, earlier=read_kept_facts(store)))
+        keep_facts(store, told[-1])
+    return combine(settings, told, count_tables(settings, now=now), now=now)
 
 
 def count_tables(settings: Settings, *, now: datetime) -> dict[str, TableCounts | Uncounted]:
@@ -79,24 +54,20 @@ def count_tables(settings: Settings, *, now: datetime) -> dict[str, TableCounts 
 
 def combine(
     settings: Settings,
-    contents: Iterable[StoreContents],
+    stores: Iterable[StoreFacts],
     counts: Mapping[str, TableCounts | Uncounted],
     *,
     now: datetime,
 ) -> Statistics:
-    """Make the figures of all tables from the contents of the stores and the counts of the source databases."""
-    contents = list(contents)
-    surveys = each_once(one.survey for one in contents)
-    holds = {hold.hold_id: hold for one in contents for hold in one.holds}
-    restored = [one.proofs.last_restored_at for one in contents if one.proofs.last_restored_at]
-    verified = {name: at for one in contents for name, at in one.proofs.verified.items()}
+    """Make the figures of all tables from what the stores told and the counts of the source databases."""
+    told = merged(stores) or StoreFacts(read_at=now)
     return make_statistics(
         settings,
-        [manifest for survey in surveys for manifest in survey.manifests],
-        damaged=[damaged for survey in surveys for damaged in survey.damaged],
+        told.archives,
+        damaged=told.damaged,
         counts=counts,
-        holds=list(holds.values()),
-        proofs=Proofs(verified, max(restored, default=None)),
+        holds=told.holds,
+        proofs=told.proofs,
         now=now,
     )
 

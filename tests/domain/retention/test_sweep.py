@@ -10,7 +10,7 @@ import pytest
 
 from strongroom.ledger.claims import release_claim, take_claim
 from strongroom.ledger.holds import EVERYTHING, covered, place_hold
-from strongroom.object_keys import MANIFEST_INDEX, ArchiveId, claim_key
+from strongroom.object_keys import MANIFEST_INDEX, OVERVIEW, ArchiveId, claim_key
 from strongroom.records import RestoreRecord, RunIdentity
 from strongroom.retention.sweep import find_leftovers, sweep_staging, sweep_store
 from strongroom.storage.purge_store import PurgeStore
@@ -186,13 +186,14 @@ def test_claims_that_nobody_holds_go_and_of_the_others_only_what_was_overwritten
     assert (left.key, left.is_latest) == (claim_key("public", "audit", "2026-05"), True)
 
 
-def test_earlier_versions_of_the_index_go(yard):
+@pytest.mark.parametrize("key", [MANIFEST_INDEX, OVERVIEW])
+def test_earlier_versions_of_an_index_go(yard, key):
     for body in (b"1", b"2"):
-        present = yard.store.read(MANIFEST_INDEX)
-        assert yard.store.swap(MANIFEST_INDEX, body, etag=present[1] if present else None)
+        present = yard.store.read(key)
+        assert yard.store.swap(key, body, etag=present[1] if present else None)
 
-    assert yard.sweep() == [("superseded", MANIFEST_INDEX, "removed")]
-    assert yard.store.read(MANIFEST_INDEX)[0] == b"2"
+    assert yard.sweep() == [("superseded", key, "removed")]
+    assert yard.store.read(key)[0] == b"2"
 
 
 @pytest.mark.parametrize("placed", ["before", "after it looked"])

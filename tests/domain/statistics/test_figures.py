@@ -183,8 +183,9 @@ def test_the_page_is_one_file_that_fetches_nothing_and_escapes_names():
     assert re.findall(r"(?i)<script|<link|<img|<iframe|url\(|@import|https?:|\bsrc=|\bhref=", page) == []
     assert "public.&lt;b&gt;" in page
     assert "<b>&" not in page
-    assert page.count("<svg") == 3
-    assert "prefers-color-scheme: dark" in page
+    assert page.count("<svg") == 5
+    assert not re.search(r"<[^>]*\sstyle=", page)
+    assert "light-dark(" in page
 
 
 def test_the_page_of_a_store_without_archives_says_so():

@@ -65,8 +65,10 @@ def test_the_stager_works_in_staging_and_sees_nothing_else(object_store, bucket,
 def test_the_reader_reads_what_is_told_of_archives_and_no_rows_and_changes_nothing(object_store, bucket, prefix):
     """Figures and pages are made with its keys, on hosts that need see no row."""
     reader, admin = object_store.client("reader"), object_store.client("admin")
-    told = [f"{prefix}{folder}/x" for folder in ("claims", "evidence", "holds", "index", "metadata", "reports")]
-    closed = [f"{prefix}{folder}/x" for folder in ("archives", "restores", "staging", "logs")]
+    told = [
+        f"{prefix}{folder}/x" for folder in ("claims", "evidence", "holds", "index", "metadata", "reports", "restores")
+    ]
+    closed = [f"{prefix}{folder}/x" for folder in ("archives", "staging", "logs")]
     versions = {key: admin.put_object(Bucket=bucket, Key=key, Body=b"1")["VersionId"] for key in (*told, *closed)}
 
     readable = {key for key in versions if is_allowed(reader.get_object, Bucket=bucket, Key=key)}

@@ -13,7 +13,11 @@ _CATALOG_OPTIONS = (
     Arg(("--partition",), help="Only partition keys that begin with this, such as 2026 or 2026-07"),
     Arg(("--older-than",), metavar="TERM", help="Only windows that ended longer ago than this, such as P1Y6M or P90D"),
     Arg(("--younger-than",), metavar="TERM", help="Only windows that ended more recently than this"),
-    Arg(("--rebuild-index",), help="Read every manifest and write the index again", action="store_true"),
+    Arg(
+        ("--rebuild-index",),
+        help="Read every manifest and all evidence, and write both indexes again",
+        action="store_true",
+    ),
     AS_JSON,
     ARG_VERBOSE,
 )

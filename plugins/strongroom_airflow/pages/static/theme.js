@@ -5,6 +5,7 @@
     try { wanted = localStorage.getItem("theme"); } catch (error) { /* no storage: as the system has it */ }
     var dark = wanted === "dark" || (wanted !== "light" && matchMedia("(prefers-color-scheme: dark)").matches);
     document.documentElement.classList.toggle("dark", dark);
+    document.documentElement.classList.toggle("light", !dark);
   }
   apply();
   addEventListener("storage", apply);
