@@ -4,6 +4,7 @@
 - ``source``    what a source database tells of a table: which partitions have rows
 - ``states``    the states of a partition, from the worst to the best
 - ``chart``     the map: each partition's states, in columns of months or partitions
+- ``search``    archives, holds and what was destroyed, found by words
 - ``history``   the story of one partition, and where each of its rows went
 - ``details``   everything about one archive, with its objects as they are now
 - ``commands``  how a stranger fetches, checks and reads an archive

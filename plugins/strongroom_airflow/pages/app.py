@@ -10,12 +10,12 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from strongroom.errors import StrongroomError
 from strongroom.statistics.page import STYLE
-from strongroom_airflow.pages import act, archive, partition, query, totals
+from strongroom_airflow.pages import act, archive, partition, query, search, totals
 from strongroom_airflow.pages import map as map_page
 from strongroom_airflow.pages.rendering import HEADERS, HERE, render
 
 app = FastAPI(openapi_url=None, dependencies=[Depends(get_user)])  # else the list of routes would be public
-for one in (map_page, partition, archive, totals, act, query):
+for one in (map_page, partition, archive, totals, search, act, query):
     app.include_router(one.router)
 
 _STATIC = {one.name: one for one in (*(HERE / "static").iterdir(), STYLE)}
