@@ -130,12 +130,14 @@ class Column:
         month: In which it begins.
         label: The last part of the key.
         group: The rest of it.
+        whole_month: Whether it stands for all partitions that begin in the month.
     """
 
     key: str
     month: str
     label: str
     group: str
+    whole_month: bool = True
 
 
 @dataclass(frozen=True)
@@ -393,15 +395,14 @@ def _states_of_rows(
 
 def squares(row: TableRow, columns: Sequence[Column]) -> list[Square]:
     """One square for each column. What lies before the table's first row or archive is ``BEFORE``."""
-    by_column: defaultdict[str, list[Cell]] = defaultdict(list)
+    by_month: defaultdict[str, list[Cell]] = defaultdict(list)
     for cell in row.cells:
-        by_column[cell.month].append(cell)
-        if cell.partition.key != cell.month:
-            by_column[cell.partition.key].append(cell)
+        by_month[cell.month].append(cell)
+    by_key = {cell.partition.key: [cell] for cell in row.cells}
     first = row.cells[0].month if row.cells else None
     made = []
     for column in columns:
-        cells = by_column.get(column.key, [])
+        cells = (by_month if column.whole_month else by_key).get(column.key, [])
         before = first is None or column.month < first
         states = {state for cell in cells for state in cell.states}
         if states != {State.EMPTY}:
@@ -412,9 +413,9 @@ def squares(row: TableRow, columns: Sequence[Column]) -> list[Square]:
 
 def columns_of(rows: Sequence[TableRow]) -> list[Column]:
     """The columns that show some tables, oldest first: months without a gap, or all partitions of a single table."""
-    if len(rows) == 1 and rows[0].frequency is not Frequency.MONTHLY:
+    if len(rows) == 1 and any(cell.partition.frequency is not Frequency.MONTHLY for cell in rows[0].cells):
         return [
-            Column(cell.partition.key, cell.month, _label(cell.partition), _group(cell.partition))
+            Column(cell.partition.key, cell.month, _label(cell.partition), _group(cell.partition), whole_month=False)
             for cell in rows[0].cells
         ]
     months = sorted({cell.month for row in rows for cell in row.cells})

@@ -9,7 +9,7 @@ from psycopg import sql
 from psycopg.errors import QueryCanceled
 from pydantic import AwareDatetime, Field
 
-from strongroom.calendar import Frequency, Partition, newest_due
+from strongroom.calendar import EPOCH, Frequency, Partition, newest_due
 from strongroom.database.session import Connection, qualified
 from strongroom.errors import SourceError
 from strongroom.records import Record
@@ -24,7 +24,9 @@ class TableRows(Record):
     """Where a table has rows."""
 
     counts: TableCounts
-    first_at: AwareDatetime | None = Field(description="Date of the oldest row; None if the table is empty.")
+    first_at: AwareDatetime | None = Field(
+        description="Date of the oldest row that a partition can hold; None if there is none."
+    )
     hot_keys: tuple[str, ...] = Field(description="Partitions inside hot retention that have rows, oldest first.")
 
 
@@ -58,9 +60,11 @@ def look_at_table(connection: Connection, settings: TableSettings, *, now: datet
 def _first_at(connection: Connection, settings: TableSettings) -> datetime | None:
     row: Any = connection.execute(
         sql.SQL(
-            "SELECT extract(epoch FROM min(t.{column}))::float8 FROM {table} AS t WHERE t.{column} > '-infinity' AND t.{column} < 'infinity'"
+            "SELECT extract(epoch FROM min(t.{column}))::float8 FROM {table} AS t WHERE t.{column} >= {first} AND t.{column} < 'infinity'"
         ).format(
-            column=sql.Identifier(settings.date_column), table=qualified(settings.schema_name, settings.table_name)
+            column=sql.Identifier(settings.date_column),
+            table=qualified(settings.schema_name, settings.table_name),
+            first=sql.Literal(EPOCH.date().isoformat()),
         )
     ).fetchone()
     try:

@@ -107,7 +107,7 @@ def show_map(
         rows=[row for row in rows if not filters.state or any(square.matches for square in row.squares)],
         nothing=_nothing(chart, filters),
         columns=columns,
-        unit="month" if all(column.key == column.month for column in columns) else "partition",
+        unit="month" if all(column.whole_month for column in columns) else "partition",
         groups=[(name, len(list(group))) for name, group in groupby(column.group for column in columns)],
         actions=ACTIONS,
         legend=[(one, counts[one]) for one in State if counts[one]],
