@@ -12,6 +12,7 @@ from strongroom.statistics.words import number, ratio, short, size, usd
 WIDTH = 720
 _HEIGHT, _LEFT, _BOTTOM, _TOP = 220, 64, 28, 12
 _ROW, _ROOM = 40, WIDTH - 110
+_WIDEST = 60
 _MOST_MONTHS = 36
 _MOST_ROWS = 20
 
