@@ -80,3 +80,4 @@ def test_every_dag_has_buttons_on_the_tasks_that_work_on_an_archive(metadata, mo
     assert with_button("retention_purge") == {"decide", "purge", "report"}
     assert with_button("verify_archives") == {"locate", "verify", "report"}
     assert with_button("legal_hold") == {"hold"}
+    assert with_button("archive_statistics") == {"statistics"}
