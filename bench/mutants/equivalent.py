@@ -29,6 +29,7 @@ EQUIVALENT: dict[str, str] = {
         ),
         "only how many rows of others are kept in memory changes",
     ),
+    "block_ranges.date_of: 2 for 1 #1": "the fields behind the date are split too, and not looked at",
     "delete._ranges: without `not part.ordered` in a condition #1": "no block of a part in no order has an end",
     "archived_rows._cut_again: without `require_equal(part, reading.result())` #1": (
         "the blocks that were made are compared with their own sum right after it"

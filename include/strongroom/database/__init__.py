@@ -9,7 +9,7 @@
 - ``references``, ``triggers``  foreign keys that point at a table, and triggers that a DELETE fires
 - ``date_index``    whether rows can be read and deleted by ranges of their date
 - ``rows``          SQL: which rows are due, what COPY selects as a row's canonical text, and a row's JSON line with its digest
-- ``copy_out``      receive a COPY
+- ``copy_in``, ``copy_out``  send rows to a COPY, and receive them
 - ``key_batch``     archived keys and line digests as a temporary table
 - ``rebuild``       archived lines as rows again, inside the server
 - ``retry``         run a transaction again when another session was in the way

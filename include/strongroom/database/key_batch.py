@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from psycopg import sql
 
+from strongroom.database.copy_in import copy_in
 from strongroom.database.session import Connection, set_locally
 from strongroom.records import TableShape
 
@@ -31,8 +32,7 @@ def batch_table(key_types: Sequence[str], form: str) -> sql.Composed:
 
 def fill_batch(connection: Connection, lines: Sequence[bytes]) -> None:
     """Add lines of keys and digests to the batch: :class:`strongroom.tables.archived_rows.ArchivedKeys`."""
-    with connection.cursor() as cursor, cursor.copy(sql.SQL("COPY {} FROM STDIN").format(BATCH)) as copy:
-        copy.write(b"".join(lines))
+    copy_in(connection, BATCH, b"".join(lines))
 
 
 def same_key(shape: TableShape, alias: str) -> sql.Composed:

@@ -12,22 +12,27 @@ import msgspec
 import psycopg
 from psycopg import sql
 
+from strongroom.database.copy_in import copy_in
 from strongroom.database.copy_out import copied_blocks
 from strongroom.database.rows import row_columns
 from strongroom.database.session import Connection, named_by_server, pin, type_name
-from strongroom.errors import IntegrityError
-from strongroom.formats.line_reader import LineReader, batches
+from strongroom.formats.line_reader import LineReader, batches, unreadable
 from strongroom.records import Column, TableShape
 
 _BATCH_LINES = 2000
 _BATCH_BYTES = 1 << 22
+
+_CORRECT_ROWS = (
+    "No row was deleted by this step. A stored value breaks a rule of its own type, such as a domain's check that was added NOT "
+    "VALID: correct those rows, then clear 'plan' and the tasks after it. SQLSTATE 25006 means that such a check tried to write."
+)
 
 UNREADABLE = (msgspec.MsgspecError, psycopg.DataError, psycopg.IntegrityError, psycopg.NotSupportedError)
 """What reading lines and :meth:`RebuiltRows.fill` raise if rows do not read back into the types of their columns."""
 
 
 class RebuiltRows:
-    """A temporary table of rows that the server reads from canonical texts, a batch at a time.
+    """A temporary table that holds one batch of archived rows at a time; the server reads them from their canonical texts.
 
     Its columns are called ``c0``, ``c1``, … in the order of the columns, and ``dropped`` for what is kept aside, as jsonb.
 
@@ -59,7 +64,7 @@ class RebuiltRows:
             for column in columns
         }
         filled = [sql.SQL("n"), *self.names.values(), *([sql.SQL("dropped")] if aside else [])]
-        self._copy = sql.SQL("COPY {} ({}) FROM STDIN").format(self.table, sql.SQL(", ").join(filled))
+        self._into = sql.SQL("{} ({})").format(self.table, sql.SQL(", ").join(filled))
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.table))
         connection.execute(
             sql.SQL("CREATE TEMPORARY TABLE {} (n bigint NOT NULL, {}, dropped jsonb)").format(
@@ -89,8 +94,7 @@ class RebuiltRows:
 
     def add(self, texts: Sequence[bytes]) -> None:
         """Add rows. Unlike :meth:`fill` this is also allowed in a READ ONLY transaction."""
-        with self._connection.cursor() as cursor, cursor.copy(self._copy) as copy:
-            copy.write(b"".join([b"%d\t%b\n" % numbered for numbered in enumerate(texts)]))
+        copy_in(self._connection, self._into, b"".join([b"%d\t%b\n" % numbered for numbered in enumerate(texts)]))
 
 
 class Rebuilder:
@@ -127,7 +131,7 @@ class Rebuilder:
                 self._rebuilt.clear()
                 yield self._read_back(batch)
             except (*UNREADABLE, psycopg.errors.ReadOnlySqlTransaction) as error:
-                raise unreadable(self._shape, error) from None
+                raise unreadable(self._shape, told(error), hint=_CORRECT_ROWS) from None
 
     def _read_back(self, batch: Sequence[bytes]) -> bytes:
         """Fill the table and query it, so that user code that runs meanwhile can change no row and no setting."""
@@ -146,15 +150,3 @@ def told(error: Exception) -> str:
         return f"{type(error).__name__}"
     about = named_by_server(error.diag)
     return f"{type(error).__name__} (SQLSTATE {error.sqlstate}){f' about {about}' if about else ''}"
-
-
-def unreadable(shape: TableShape, error: Exception) -> IntegrityError:
-    """The error about archived rows that are not what their columns can hold."""
-    return IntegrityError(
-        f"archived rows of {shape.schema_name}.{shape.table_name} do not read back into their column types",
-        expected="lines that the server reads as the original rows",
-        found=told(error),
-        hint="No row was deleted by this step. A stored value breaks a rule of its own type, such as a domain's check "
-        "that was added NOT VALID: correct those rows, then clear 'plan' and the tasks after it. SQLSTATE 25006 means that such a "
-        "check tried to write.",
-    )

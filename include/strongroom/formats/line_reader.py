@@ -13,9 +13,10 @@ from typing import Any
 
 import msgspec
 
+from strongroom.errors import IntegrityError
 from strongroom.formats.copy_text import NULL, copy_rows, escape_all
 from strongroom.formats.type_names import INTEGERS, NUMBERS, without_modifier
-from strongroom.records import Column
+from strongroom.records import Column, TableShape
 
 _DECODE_TEXT: Callable[[bytes | str], str | None] = msgspec.json.Decoder(str | None).decode
 
@@ -206,6 +207,32 @@ def _element(text: str) -> str:
 
 _TO_QUOTE = re.compile(r'[\t-\r "\\{},]')
 _WORDS = {b"true": "t", b"false": "f", b"null": "NULL"}
+
+
+def texts_of_content(shape: TableShape, content: Iterable[bytes], *, hint: str) -> Iterator[bytes]:
+    """Canonical texts of archived JSON lines, some rows at a time, each row with its newline.
+
+    Args:
+        content: The lines in blocks of any size.
+        hint: Of the error.
+
+    Raises:
+        IntegrityError: A line does not have the columns' values.
+    """
+    try:
+        yield from LineReader(shape.columns).texts(split_lines(content))
+    except msgspec.MsgspecError as error:
+        raise unreadable(shape, type(error).__name__, hint=hint) from None
+
+
+def unreadable(shape: TableShape, found: str, *, hint: str) -> IntegrityError:
+    """The error about archived rows that are not what their columns can hold."""
+    return IntegrityError(
+        f"archived rows of {shape.schema_name}.{shape.table_name} do not read back into their column types",
+        expected="rows that their column types can hold",
+        found=found,
+        hint=hint,
+    )
 
 
 def split_lines(source: Iterable[bytes]) -> Iterator[bytes]:

@@ -3,7 +3,8 @@
 Rows go into the table a batch at a time, in one short transaction each. As long as none of them is in the table they are
 copied straight into it. Otherwise the server rebuilds the batch in a temporary table and inserts the rows that are missing.
 In both cases the batch is read back from the table before the transaction commits, and compared with what was archived.
-What is loaded and compared are canonical texts. While the server loads one batch, the next one is read. Memory does not grow with the part. A try after a failure continues after the last batch that was committed.
+What is loaded and compared are canonical texts. While the server loads one batch, the next one is read. Memory does not grow
+with the part. A try after a failure continues after the last batch that was committed.
 """
 
 from __future__ import annotations

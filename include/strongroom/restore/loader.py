@@ -8,20 +8,22 @@ from typing import Any
 import psycopg
 from psycopg import IsolationLevel, errors, sql
 
+from strongroom.database.copy_in import copy_in
 from strongroom.database.key_batch import BY_INDEX
-from strongroom.database.rebuild import UNREADABLE, RebuiltRows
+from strongroom.database.rebuild import UNREADABLE, RebuiltRows, told
 from strongroom.database.retry import retry_transient
 from strongroom.database.session import Connection, fetch_rows, pin, read_life
 from strongroom.errors import RestoreError
 from strongroom.formats.blocks import CutRows
 from strongroom.formats.copy_text import escape, picked
+from strongroom.formats.line_reader import unreadable
 from strongroom.ledger.claims import KeepClaim
 from strongroom.records import Column, TableShape
 from strongroom.restore.fit import Fit
 from strongroom.restore.progress import Outcome
 from strongroom.restore.records import DifferentRow, RestoreRequest
-from strongroom.restore.refusals import Refusals, unreadable
-from strongroom.restore.statements import HAS_DEFERRABLE, WANTED, LoadStatements, fill_temporary_table, temporary_table
+from strongroom.restore.refusals import TYPE_CHANGED, Refusals
+from strongroom.restore.statements import HAS_DEFERRABLE, WANTED, LoadStatements, temporary_table
 from strongroom.restore.straight_copy import StraightCopy
 from strongroom.restore.target import Target
 from strongroom.restore.target_rows import FoundRow, TargetReader
@@ -111,7 +113,7 @@ class Loader:
 
     def _fill_wanted(self) -> None:
         try:
-            self._fill(WANTED, _wanted_keys(self._request))
+            copy_in(self._connection, WANTED, _wanted_keys(self._request))
         except psycopg.DataError as error:
             types = {column.name: column.type for column in self._shape.columns}
             raise RestoreError(
@@ -120,10 +122,6 @@ class Loader:
                 found=type(error).__name__,
                 hint="Nothing was loaded. Write the keys as PostgreSQL prints them.",
             ) from None
-
-    def _fill(self, table: sql.Identifier, rows: bytes) -> None:
-        with self._connection.cursor() as cursor, cursor.copy(fill_temporary_table(table)) as copy:
-            copy.write(rows)
 
     def _copy_all(self, batch: CutRows, meanwhile: Callable[[], None]) -> dict[str, int] | None:
         """Copy the batch, and read it back; commit only if the table then holds what was archived.
@@ -184,7 +182,7 @@ class Loader:
         try:
             self._rebuilt.fill(self._rebuilt_texts(rows))
         except UNREADABLE as error:
-            raise unreadable(self._shape, error) from None
+            raise unreadable(self._shape, told(error), hint=TYPE_CHANGED) from None
         unwanted = self._statements.delete_unwanted(self._request)
         return len(rows) - (self._connection.execute(unwanted).rowcount if unwanted is not None else 0)
 

@@ -7,13 +7,11 @@ from collections.abc import Generator, Iterable, Iterator
 from itertools import islice
 from typing import IO
 
-import msgspec
-
 from strongroom.formats.blocks import CutRows, cut_into_blocks
 from strongroom.formats.codecs import blocks, decompress
-from strongroom.formats.line_reader import LineReader, split_lines
+from strongroom.formats.line_reader import texts_of_content
 from strongroom.records import TableShape, VerifiedPart
-from strongroom.restore.refusals import unreadable
+from strongroom.restore.refusals import TYPE_CHANGED
 
 
 class PartBatches:
@@ -80,11 +78,8 @@ def _texts(part: VerifiedPart, shape: TableShape, handle: IO[bytes]) -> Iterator
 
         yield from parquet_rows(handle, part.shape_sha256)
         return
-    lines = split_lines(decompress(part.compression_type, blocks(handle), on_chunk=len))
-    try:
-        yield from LineReader(shape.columns).texts(lines)
-    except msgspec.MsgspecError as error:
-        raise unreadable(shape, error) from None
+    content = decompress(part.compression_type, blocks(handle), on_chunk=len)
+    yield from texts_of_content(shape, content, hint=TYPE_CHANGED)
 
 
 def _behind(done_rows: int, texts: Iterable[bytes]) -> Generator[bytes]:

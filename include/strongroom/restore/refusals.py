@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import errors
 
-from strongroom.database.rebuild import told
 from strongroom.database.session import Connection, fetch_rows, named_by_server, pin
-from strongroom.errors import IntegrityError, RestoreError
-from strongroom.records import Column, TableShape
+from strongroom.errors import RestoreError
+from strongroom.records import Column
 from strongroom.restore.fit import SIDE_COLUMN, type_in_words
 from strongroom.restore.statements import REFERRED_TABLE, TRIGGERS
 from strongroom.restore.target import Target
@@ -23,15 +22,11 @@ _ROW_ERRORS = (psycopg.IntegrityError, psycopg.DataError, errors.RaiseException)
 _SAFE = "Nothing of this batch was loaded; batches before it stay and are not loaded twice."
 _ELSEWHERE = "or restore into a table of its own."
 
-
-def unreadable(shape: TableShape, error: Exception) -> IntegrityError:
-    """Archived rows are not what their columns can hold."""
-    return IntegrityError(
-        f"archived rows of {shape.schema_name}.{shape.table_name} do not read back into their column types",
-        found=told(error),
-        hint="Nothing of this batch was loaded. The bytes are those that were archived; a type has changed since, "
-        "such as an enum without one of its labels or a domain with a stricter check: restore the type first.",
-    )
+TYPE_CHANGED = (
+    "Nothing of this batch was loaded. The bytes are those that were archived; a type has changed since, such as an enum "
+    "without one of its labels or a domain with a stricter check: restore the type first."
+)
+"""The hint where archived rows do not read back into the types of their columns."""
 
 
 class Refusals:

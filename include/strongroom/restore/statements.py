@@ -211,11 +211,6 @@ def temporary_table(
     yield sql.SQL("CREATE TEMPORARY TABLE {} ({}){}").format(table, _listed(columns), ending)
 
 
-def fill_temporary_table(table: sql.Identifier) -> sql.Composed:
-    """Copy rows into a temporary table."""
-    return sql.SQL("COPY {} FROM STDIN").format(table)
-
-
 def _listed(pieces: Iterable[sql.Composable]) -> sql.Composed:
     return sql.SQL(", ").join(pieces)
 

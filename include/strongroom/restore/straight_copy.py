@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from strongroom.database.copy_in import copy_in
 from strongroom.database.date_index import has_date_index
 from strongroom.database.session import Connection
 from strongroom.formats.blocks import CutRows
@@ -11,7 +12,7 @@ from strongroom.formats.copy_text import NULL, picked
 from strongroom.records import TableShape
 from strongroom.restore.fit import Fit
 from strongroom.restore.progress import highest_of
-from strongroom.restore.statements import KEYS, LoadStatements, fill_temporary_table
+from strongroom.restore.statements import KEYS, LoadStatements
 from strongroom.restore.target import Target
 from strongroom.restore.target_rows import TargetReader
 
@@ -73,8 +74,7 @@ class StraightCopy:
             if _same(rows, self._reader.texts(look)):
                 return True
             self._date = None
-        with self._connection.cursor() as cursor, cursor.copy(fill_temporary_table(KEYS)) as copy:
-            copy.write(_in_lines(picked(batch.rows, self._width, self._key)))
+        copy_in(self._connection, KEYS, _in_lines(picked(batch.rows, self._width, self._key)))
         return _same(rows, self._reader.texts(self._statements.look_at_copied))
 
     def _highest(self, rows: Sequence[bytes]) -> dict[str, int]:

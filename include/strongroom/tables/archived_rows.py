@@ -11,19 +11,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-import msgspec
-
-from strongroom.database.rebuild import unreadable
 from strongroom.errors import IntegrityError
 from strongroom.formats.blocks import Block, cut_into_blocks, parse_line, to_line
 from strongroom.formats.copy_text import copy_rows
-from strongroom.formats.line_reader import LineReader, batches, split_lines
+from strongroom.formats.line_reader import LineReader, batches, texts_of_content
 from strongroom.formats.reading_back import ReadingBack, kept_aside, require_equal
 from strongroom.records import TableShape, UploadedPart, VerifiedPart
 from strongroom.storage.staging import Staging
 from strongroom.storage.store import Store
 
 _LINES, _BYTES = 2000, 1 << 22
+
+_BY_KEY = (
+    "No row was deleted because of them. Set `delete_by: key` for this table and clear the task: each row is then compared "
+    "with its archived line. Please report the column types."
+)
+"""The hint where the archive does not give its blocks back."""
 
 _logger = logging.getLogger(__name__)
 
@@ -81,7 +84,7 @@ def blocks_read_back(store: Store, folder: Path | None, shape: TableShape, part:
 def _cut_again(store: Store, folder: Path | None, shape: TableShape, part: VerifiedPart) -> list[Block]:
     """Cut the texts of a part into the blocks that the extraction cut them into. Raises as :func:`restore_blocks`."""
     reading = ReadingBack(part, store.chunks(part.object_key, part.version_id), folder)
-    texts = reading.blocks() if part.format == "parquet" else _texts(shape, reading)
+    texts = reading.blocks() if part.format == "parquet" else texts_of_content(shape, reading.blocks(), hint=_BY_KEY)
     date = [column.name for column in shape.columns].index(shape.date_column)
     cut = cut_into_blocks(
         (some.removesuffix(b"\n") for some in texts), date if part.ordered else None, part.end_at.isoformat()
@@ -94,17 +97,9 @@ def _cut_again(store: Store, folder: Path | None, shape: TableShape, part: Verif
             f"{part.archive_id} part {part.number} does not give its blocks back",
             expected=part.blocks_sha256,
             found=sha256,
-            hint="No row was deleted because of them. Set `delete_by: key` for this table and clear the task: each row is then "
-            "compared with its archived line. Please report the column types.",
+            hint=_BY_KEY,
         )
     return found
-
-
-def _texts(shape: TableShape, reading: ReadingBack) -> Iterator[bytes]:
-    try:
-        yield from LineReader(shape.columns).texts(split_lines(reading.blocks()))
-    except msgspec.MsgspecError as error:
-        raise unreadable(shape, error) from None
 
 
 class ArchivedKeys:

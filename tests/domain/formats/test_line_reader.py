@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from strongroom.formats.line_reader import LineReader
-from strongroom.records import Column
+from strongroom.errors import IntegrityError
+from strongroom.formats.line_reader import LineReader, texts_of_content
+from strongroom.records import Column, TableShape
 
 SECRET = b"agent-47"
 
@@ -86,3 +87,25 @@ def test_a_document_that_is_nested_deeper_than_any_decoder_goes_comes_back_as_it
 
     in_copy = deep.replace("\\", "\\\\")
     assert read == [["1", "2"], [in_copy] * 2, ["{x[,NULL}"] * 2]
+
+
+def test_what_is_in_no_column_is_an_error_with_the_hint_of_whoever_reads():
+    """The rows before it are given first, whatever the size of the blocks; the error quotes none."""
+    shape = TableShape(
+        schema_name="public",
+        table_name="calls",
+        date_column="it",
+        date_type="date",
+        primary_key=("it",),
+        columns=(a_column(),),
+        well_known_types=True,
+    )
+    content = [b'{"it":"ma', b'y"}\n', *[b'{"it":"x"}\n'] * 499, b'{"other":"agent-47"}\n']
+
+    texts = texts_of_content(shape, content, hint="Nothing was lost.")
+    first = next(texts)
+    with pytest.raises(IntegrityError, match=r"public\.calls do not read back into their column types") as caught:
+        next(texts)
+
+    assert first == b"may\n" + b"x\n" * 499
+    assert (caught.value.found, caught.value.hint) == ("ValidationError", "Nothing was lost.")

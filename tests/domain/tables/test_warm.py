@@ -277,18 +277,6 @@ def test_a_partition_whose_archive_is_damaged_stays(chain, object_store):
     assert chain.figures() == (56, 744, 800)
 
 
-def test_rows_archived_before_the_table_got_another_column_are_proved_too(chain):
-    chain.run()
-    execute(chain.owner, "ALTER TABLE audit ADD note text")
-    chain.apply()
-    execute(chain.owner, "INSERT INTO audit (at, who, note) VALUES ('2026-05-11', 'late', 'x')")
-    chain.run()
-
-    result = purge(chain)["2026-05"]
-
-    assert (result.result, result.rows) == ("dropped", 745)
-
-
 def test_the_archiver_can_drop_no_other_table_and_no_rows_that_were_not_counted(chain, archiver):
     chain.run()
 
