@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import psycopg
 
 from strongroom_local.servers.postgres import PostgresServer
 from strongroom_local.servers.s3 import ObjectStore
-from tests.support.chain import Chain, some_settings
+from tests.support.chain import NOW, Chain, some_settings
 from tests.support.querying import ask, when
 
 TABLE = """
@@ -72,11 +72,11 @@ def measure(form: str, rows: int, store: ObjectStore, postgres: PostgresServer, 
     settings = some_settings(bucket, folder / form, table, format=form)
     chain = Chain(postgres.conninfo(), store.client("archiver"), settings)
     chain.seal(chain.plan())
-    for words, asked in QUERIES.items():
+    for number, (words, asked) in enumerate(QUERIES.items()):
         conditions = asked.get("conditions", ())
         others = {name: value for name, value in asked.items() if name != "conditions"}
         before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-        outcome = ask(chain, *conditions, **others)
+        outcome = ask(chain, *conditions, now=NOW + timedelta(seconds=number), **others)
         elapsed, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         yield f"| {form} | {words} | {outcome.rows:,} | {elapsed:.1f} s | {cpu:.1f} s | {after.ru_maxrss >> 10} MB |"

@@ -30,6 +30,7 @@ class QueryRun:
     """
 
     def __init__(self, context: Context) -> None:
+        self.context = context
         self._params: dict[str, Any] = {name: value for name, value in context["params"].items() if value is not None}
         self._dag_run = context["dag_run"]
 

@@ -8,10 +8,12 @@ from typing import Any
 
 from airflow.sdk import Context
 
+from strongroom.object_keys import ArchiveId
 from strongroom.query.records import QueryOutcome
 from strongroom.query.run import run_query
+from strongroom_airflow.links import page_of_archives
 from strongroom_airflow.query.run import QueryRun
-from strongroom_airflow.step import StepOperator
+from strongroom_airflow.step import StepOperator, conclude
 
 _NAMED = 20
 """How many archives that were not searched XCom and the log name; the result names all."""
@@ -43,6 +45,8 @@ class QueryArchiveOperator(StepOperator):
             )
         for one in outcome.not_searched[:_NAMED]:
             self.log.warning("%s", one)
+        self.page = page_of_archives(ArchiveId.parse(one.archive_id) for one in outcome.searched)
+        conclude(run.context, outcome.sentence())
         return outcome.sentence(), _facts(outcome), _summary(outcome)
 
 
