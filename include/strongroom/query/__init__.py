@@ -6,7 +6,7 @@ A query, from its request to its rows:
 - ``locate``   which archives may have such rows, and which in the range exist no more
 - ``searcher`` starts the process that searches, fetches part after part for it, and ends it
 - ``child``    that process; ``search`` is what it does with a part
-- ``result``   the rows in staging: written, opened, as CSV and as JSON lines
+- ``result``   the rows in staging: written, opened, as CSV and as JSON lines; ``row_lines`` are the lines of their file
 
 What they work with:
 

@@ -13,7 +13,7 @@ import sys
 from typing import BinaryIO
 
 from strongroom.query.records import PartAnswer, PartJob
-from strongroom.query.result import as_lines
+from strongroom.query.row_lines import as_lines
 from strongroom.query.search import Row, search_part
 
 _SET_PARENT_DEATH_SIGNAL = 1

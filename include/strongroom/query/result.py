@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -19,11 +19,11 @@ from strongroom.errors import IntegrityError, QueryError
 from strongroom.formats.codecs import Codec, Writable, blocks, compressing, decompress
 from strongroom.formats.line_reader import split_lines
 from strongroom.query.records import QueryOutcome, ResultRow
+from strongroom.query.row_lines import read_line
 from strongroom.storage.staging import OF_QUERIES, Staging, StagingRoot
 
 _ROWS, _OUTCOME = "rows.jsonl.zst", "outcome.json"
 _CHUNK_ROWS = 500
-_DECODE = msgspec.json.Decoder(tuple[str | None, ...]).decode
 
 _ALIVE = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
 """What begins a formula in a spreadsheet."""
@@ -58,8 +58,7 @@ class QueryResult:
         digest = hashlib.sha256()
         with self._path.open("rb") as handle:
             for line in split_lines(decompress("zstd", blocks(handle), on_chunk=digest.update)):
-                archive_id, *values = _DECODE(line)
-                yield ResultRow(str(archive_id), tuple(values))
+                yield read_line(line)
         if digest.hexdigest() != self.outcome.rows_sha256:
             raise IntegrityError(
                 f"the rows of query {self.outcome.query_id} in staging are damaged",
@@ -127,7 +126,7 @@ def open_result(root: StagingRoot, run_id: str, *, now: datetime) -> Iterator[Qu
 def writing_rows(staging: Staging) -> Iterator[Writable]:
     """A file for the rows of a query, compressed, in place of an earlier try's. Nothing shows them before :func:`publish`.
 
-    Each line is a JSON array: the archive's id, then the text of each value.
+    Each line is one of :mod:`strongroom.query.row_lines`.
     """
     staging.clear()
     with staging.writing(staging.folder / _ROWS) as [handle], compressing(Codec("zstd", 3), handle) as packed:
@@ -167,9 +166,3 @@ def _csv_field(value: str | None) -> str:
     if _ALIVE.match(value) and not _NUMBER.fullmatch(value):
         value = f"'{value}"
     return '"{}"'.format(value.replace('"', '""')) if _TO_QUOTE.search(value) else value
-
-
-def as_lines(archive_id: str, rows: Iterable[Sequence[str | None]]) -> bytes:
-    """Rows as :func:`writing_rows` takes them."""
-    encode = msgspec.json.Encoder().encode
-    return b"".join(encode((archive_id, *values)) + b"\n" for values in rows)

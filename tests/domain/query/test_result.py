@@ -11,7 +11,8 @@ import pytest
 
 from strongroom.errors import IntegrityError, QueryError
 from strongroom.query.records import QueryOutcome, QueryRequest, ResultColumn
-from strongroom.query.result import as_lines, make_query_id, open_result, publish, rows_file, writing_rows
+from strongroom.query.result import make_query_id, open_result, publish, rows_file, writing_rows
+from strongroom.query.row_lines import as_lines
 from strongroom.storage.staging import OF_QUERIES, QUERY_RESULTS_KEPT
 from strongroom.storage.staging_folder import FolderRoot
 from tests.support.chain import NOW

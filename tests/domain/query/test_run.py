@@ -33,7 +33,7 @@ def test_rows_are_found_to_the_digit_whatever_they_are_packed_in(make, form, cod
     chain = make(format=form, compression={"type": codec})
 
     assert found(chain, when("cost", "=", "66.4"), columns=["cost", "who", "note"]) == [("66.40", "agent 664", None)]
-    outcome = ask(chain, when("cost", ">=", "74.2"), when("who", "!=", "agent 742"))
+    outcome = ask(chain, when("cost", ">=", "74.2"), when("who", "!=", "agent 742"), now=NOW + timedelta(seconds=1))
     assert rows(chain) == [("744", "2026-05-31 23:00:00+00", "agent 743", "74.30", None)]
     assert (outcome.outcome, outcome.rows) == ("complete", 1)
     assert [(one.name, one.type) for one in outcome.columns][3] == ("cost", "numeric(8,2)")
@@ -153,7 +153,7 @@ class TestWhatIsNotSearched:
             proxy.forward_to(where[0], int(where[1]))
             settings = chain.settings.store.model_copy(update={"max_attempts": 1})
             chain.store = Store(make_client(settings, session=session, endpoint_url=proxy.endpoint_url), settings)
-            proxy.on("GET", ".*part-00001.*", refuse(503, "SlowDown"), times=100)
+            proxy.on("GET", "part-00001", refuse(503, "SlowDown"), times=100)
 
             outcome = ask(chain, columns=["id"])
 
@@ -251,12 +251,11 @@ def test_no_name_and_no_value_is_more_than_a_name_and_a_value(make, form):
         format=form,
     )
 
-    for number, name in enumerate(ODD_NAMES):
-        value = values[number % len(values)]
-        asked = when(name, ("=", "contains", "begins with")[number % 3], value)
-        outcome = ask(chain, asked, columns=[name], now=NOW + timedelta(seconds=number))
-        assert value in {row[0] for row in rows(chain)}, asked
-        assert outcome.rows <= 2, asked
+    for number, value in enumerate(values[:3]):
+        operators = ("=", "contains", "begins with")
+        asked = [when(name, operators[(number + place) % 3], value) for place, name in enumerate(ODD_NAMES)]
+        ask(chain, *asked, columns=ODD_NAMES, now=NOW + timedelta(seconds=number))
+        assert rows(chain) == [(value,) * len(ODD_NAMES)]
 
 
 class TestRecord:

@@ -12,9 +12,9 @@ from strongroom.ledger.claims import release_claim, take_claim
 from strongroom.ledger.holds import EVERYTHING, covered, place_hold
 from strongroom.object_keys import MANIFEST_INDEX, OVERVIEW, ArchiveId, claim_key
 from strongroom.records import RestoreRecord, RunIdentity
-from strongroom.retention.sweep import find_leftovers, sweep_staging, sweep_store
+from strongroom.retention.sweep import find_leftovers, sweep_query_results, sweep_staging, sweep_store
 from strongroom.storage.purge_store import PurgeStore
-from strongroom.storage.staging import OF_RESTORES
+from strongroom.storage.staging import OF_QUERIES, OF_RESTORES
 from strongroom.storage.staging_folder import FolderRoot
 from strongroom.storage.store import Store
 from tests.support.chain import some_settings
@@ -255,6 +255,25 @@ def test_staging_goes_when_its_archive_is_finished_or_it_is_old_and_stays_under_
     ]
     left = {str(others[1]), str(others[2]), "another's", "public.other.2026-05.0001"}
     assert {path.name for path in folder.parent.iterdir()} == left
+
+
+def test_results_of_queries_go_after_a_day_whatever_holds_there_are(yard, tmp_path):
+    """They are copies of personal data. A hold keeps the archives, in which the rows can be found again."""
+    root = FolderRoot(tmp_path / "staging")
+    with (
+        root.of(OF_QUERIES, "manual__1.0123456789abcdef") as staging,
+        staging.writing(staging.folder / "rows") as [handle],
+    ):
+        handle.write(b"rows")
+    place_hold(yard.store, EVERYTHING, why="a test", who="ada", reference="1", now=NOW)
+    written = datetime.now(timezone.utc)
+
+    early = sweep_query_results(root, now=written + timedelta(hours=23))
+    late = sweep_query_results(root, now=written + timedelta(hours=25))
+
+    assert early == []
+    assert [(one.kind, one.result) for one in late] == [("query_result", "removed")]
+    assert root.children(OF_QUERIES) == []
 
 
 def lay_out_restore(yard, restore_id, *archives):
