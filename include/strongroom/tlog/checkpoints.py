@@ -1,0 +1,101 @@
+"""Heads of a log and proofs to hand over, as C2SP's tlog-checkpoint and tlog-proof have them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+
+from strongroom.errors import IntegrityError
+from strongroom.tlog.merkle import HASH_BYTES, hash_leaf, verify_inclusion
+from strongroom.tlog.notes import Note
+
+_SIZE = re.compile(r"0|[1-9][0-9]{0,17}")
+_PROOF = "c2sp.org/tlog-proof@v1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """How large a log is, and the root of its tree."""
+
+    origin: str
+    size: int
+    root: bytes
+
+    @property
+    def text(self) -> str:
+        """What is signed."""
+        return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
+
+    @classmethod
+    def parse(cls, where: str, text: str) -> Checkpoint:
+        """Read the text of a note. A line of extensions is refused, because nobody could check it.
+
+        Raises:
+            IntegrityError: It is no checkpoint.
+        """
+        lines = text.split("\n")
+        if len(lines) != 4 or lines[3] or not lines[0] or not _SIZE.fullmatch(lines[1]):
+            raise _damaged(where, "a checkpoint", "other lines")
+        root = _hash(lines[2])
+        if root is None:
+            raise _damaged(where, "a checkpoint", "a root that is no hash")
+        return cls(lines[0], int(lines[1]), root)
+
+
+@dataclass(frozen=True)
+class EntryProof:
+    """That an entry is in a log, with the signed checkpoint that says so. An auditor keeps it as a file `….tlog-proof`."""
+
+    index: int
+    hashes: tuple[bytes, ...]
+    note: Note
+
+    def to_bytes(self) -> bytes:
+        """The file."""
+        lines = [_PROOF, f"index {self.index}", *(base64.b64encode(each).decode() for each in self.hashes), ""]
+        return "\n".join(lines).encode() + b"\n" + self.note.to_bytes()
+
+    @classmethod
+    def parse(cls, where: str, body: bytes) -> EntryProof:
+        """Read the file. Its extra data, which nobody signs, is left out.
+
+        Raises:
+            IntegrityError: It is no such file.
+        """
+        head, blank, tail = body.partition(b"\n\n")
+        lines = head.decode(errors="replace").split("\n")
+        if len(lines) > 1 and lines[1].startswith("extra "):
+            del lines[1]
+        named, _, number = lines[1].partition(" ") if len(lines) > 1 else ("", "", "")
+        hashes = [_hash(line) for line in lines[2:]]
+        if not blank or lines[0] != _PROOF or named != "index" or not _SIZE.fullmatch(number) or None in hashes:
+            raise _damaged(where, "a proof of an entry", "other lines")
+        return cls(int(number), tuple(each for each in hashes if each), Note.parse(where, tail))
+
+    def require(self, where: str, entry: bytes) -> Checkpoint:
+        """The checkpoint that an entry is proved to be in. Its signatures are the caller's to verify.
+
+        Raises:
+            IntegrityError: The entry is not in it.
+        """
+        checkpoint = Checkpoint.parse(where, self.note.text)
+        verify_inclusion(hash_leaf(entry), self.index, checkpoint.size, self.hashes, checkpoint.root)
+        return checkpoint
+
+
+def _hash(text: str) -> bytes | None:
+    try:
+        found = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return found if len(found) == HASH_BYTES and base64.b64encode(found).decode() == text else None
+
+
+def _damaged(where: str, what: str, found: str) -> IntegrityError:
+    return IntegrityError(
+        f"{where} is not {what}",
+        found=found,
+        hint="Nothing was changed. List the versions of that object; a sound one may lie under it.",
+    )
