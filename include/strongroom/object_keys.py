@@ -42,6 +42,9 @@ REPORTS = "reports/"
 MANIFEST_INDEX = "index/manifests.jsonl.zst"
 """The index of manifests in one object. It saves requests, proves nothing, and can be rebuilt."""
 
+LOG = "log/"
+"""Key prefix of the transparency log."""
+
 OVERVIEW = "index/overview.json.zst"
 """What the map of all archives needs, in one object. It saves requests, proves nothing, and can be rebuilt."""
 

@@ -83,12 +83,21 @@ def subtree_hashes(read: Callable[[Tile], bytes], size: int) -> SubtreeHash:
 
     def subtree(level: int, place: int) -> bytes:
         tile_level, inside = divmod(level, _HEIGHT)
-        found = hashes(tile_level, place << inside, 1 << inside)
-        while len(found) > 1:
-            found = [hash_node(*found[each : each + 2]) for each in range(0, len(found), 2)]
-        return found[0]
+        return _fold(hashes(tile_level, place << inside, 1 << inside))
 
     return subtree
+
+
+def hash_tile(body: bytes) -> bytes:
+    """What a full tile is in the tile of the level above."""
+    return _fold([body[place : place + HASH_BYTES] for place in range(0, len(body), HASH_BYTES)])
+
+
+def _fold(hashes: list[bytes]) -> bytes:
+    """The hash above a power of two of hashes."""
+    while len(hashes) > 1:
+        hashes = [hash_node(*hashes[each : each + 2]) for each in range(0, len(hashes), 2)]
+    return hashes[0]
 
 
 def _checked(tile: Tile, body: bytes) -> bytes:
