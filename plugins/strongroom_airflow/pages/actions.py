@@ -79,7 +79,7 @@ class Start:
     def begin(self, fields: Mapping[str, Any], user: BaseUser) -> str:
         """Start the run for a user; returns its id. Raises as :mod:`strongroom_airflow.trigger` says."""
         if self.partition_key is not None:
-            return trigger_partition(self.dag_id, self.partition_key, user, note=str(fields.get("why") or "") or None)
+            return trigger_partition(self.dag_id, self.partition_key, user)
         return trigger_conf(self.dag_id, {**(self.conf or {}), **fields}, user)
 
 
@@ -148,6 +148,7 @@ def _archive(asked: Sequence[Asked], now: datetime, rights: Rights) -> Proposal:
         undo="Undoing it is a restore: it loads the rows again and compares each. No row is lost at any moment.",
         starts=tuple(starts),
         refused=tuple(refused),
+        fields=(),
     )
 
 
