@@ -1,8 +1,10 @@
-"""How long do statistics, catalogue and metrics of many archives take? ``make statistics``; see docs/measured/many-tables.md.
+"""How long do statistics, catalogue, metrics and pages of many archives take? ``make statistics``; see docs/measured/many-tables.md.
 
-The measurement starts an S3 server with synthetic manifests, fifty months for each table, and a PostgreSQL server with
-empty tables. It calls the code as the task, the command and the exporter do. Everything runs twice: without an index in
-the store, and with the index that the first run left.
+The measurement starts an S3 server with synthetic manifests and evidence of their deletes, and a PostgreSQL server with
+empty tables. It calls the code as the task, the command, the exporter and the web server do. Everything but the pages runs
+twice: without the indexes in the store, and with those that a run leaves.
+
+Arguments: the number of archives, and how many months each table has (50); ``--pages`` measures the pages alone.
 """
 
 from __future__ import annotations
@@ -25,20 +27,23 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from strongroom.ledger.index import survey_manifests, write_index
-from strongroom.object_keys import MANIFEST_INDEX
+from strongroom.object_keys import MANIFEST_INDEX, OVERVIEW
+from strongroom.overview.facts import keep_facts, read_facts, read_kept_facts
 from strongroom.settings import StoreSettings
 from strongroom.storage.store import Store
 from strongroom_local.servers.airflow import REPOSITORY
 from strongroom_local.servers.postgres import PostgresServer
 from strongroom_local.servers.s3 import ObjectStore
-from tests.support.synthetic import many_manifests, put_manifests
+from tests.support.synthetic import many_manifests, put_evidence, put_manifests
+from tests.support.visiting import visitor
 
 BUCKET = "measurement"
 MONTHS_A_TABLE = 50
 
 
 def main() -> int:
-    count = int(sys.argv[1])
+    numbers = [int(argument) for argument in sys.argv[1:] if argument.isdecimal()]
+    count, months = (*numbers, MONTHS_A_TABLE)[:2]
     with tempfile.TemporaryDirectory(prefix="strongroom-") as folder, contextlib.ExitStack() as servers:
         server = ObjectStore(Path(folder) / "store")
         postgres = PostgresServer(Path(folder) / "postgres")
@@ -47,11 +52,13 @@ def main() -> int:
             each.start()
         server.create_bucket(BUCKET)
         store = Store(server.client("archiver"), StoreSettings(bucket=BUCKET))
-        put_manifests(store, many_manifests(count, months=MONTHS_A_TABLE))
-        set_environment(Path(folder), server, postgres, tables=-(-count // MONTHS_A_TABLE))
+        put_manifests(store, many_manifests(count, months=months))
+        put_evidence(store, many_manifests(count, months=months))
+        set_environment(Path(folder), server, postgres, tables=-(-count // months))
         subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
-        seconds = measure(server, store, count)
-    print("\n".join(report(count, seconds)))
+        tables = [] if "--pages" in sys.argv else report(count, measure(server, store, count))
+        tables += ["", *report_pages(count, months, measure_pages(server, store, count))]
+    print("\n".join([machine(), "", *tables]))
     return 0
 
 
@@ -134,10 +141,70 @@ def measure(server: ObjectStore, store: Store, count: int) -> Seconds:
     }
     seconds: Seconds = {}
     for words, thing in things.items():
-        server.client("admin").delete_object(Bucket=BUCKET, Key=MANIFEST_INDEX)
+        for key in (MANIFEST_INDEX, OVERVIEW):
+            server.client("admin").delete_object(Bucket=BUCKET, Key=key)
         without = timed(thing, count, server)
         write_index(store, survey_manifests(store))
+        keep_facts(store, read_facts(store, now=datetime.now(timezone.utc)))
         seconds[words] = [without, timed(thing, count, server)]
+    return seconds
+
+
+Pages = dict[str, tuple[float, float, float]]
+"""The same times of what a web server does, and of each page."""
+
+
+def measure_pages(server: ObjectStore, store: Store, count: int) -> Pages:
+    """What a web server does before its first page and behind it; then each page, when the facts are there."""
+    from airflow.models.dag import DagModel
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.utils.session import create_session
+
+    from strongroom.settings import load_settings
+    from strongroom_airflow.pages.gathering import gathering
+
+    with create_session() as session:  # the auth manager asks which DAGs there are
+        session.add(DagBundleModel(name="measured"))
+        session.flush()
+        dags = (f"archive__{table.slug}" for table in load_settings().tables.values())
+        given = {
+            "bundle_name": "measured",
+            "is_stale": False,
+            "max_active_tasks": 1,
+            "has_task_concurrency_limits": False,
+        }
+        session.add_all(DagModel(dag_id=dag_id, max_consecutive_failed_dag_runs=0, **given) for dag_id in dags)
+    client, now = visitor(), datetime.now(timezone.utc)
+
+    def kept() -> int:
+        facts = read_kept_facts(store)
+        return len(facts.archives) if facts else 0
+
+    def page(address: str, part: str) -> Callable[[], int]:
+        def get() -> int:
+            answer = client.get(address)
+            assert part in answer.text, answer.text[:2000]
+            return count
+
+        return get
+
+    keep_facts(store, read_facts(store, now=now))
+    seconds: Pages = {
+        "behind it: what is new since the kept facts": timed(
+            lambda: len(read_facts(store, now=now, earlier=read_kept_facts(store)).archives), count, server
+        ),
+        "the same without kept facts": timed(lambda: len(read_facts(store, now=now).archives), count, server),
+        "kept facts": timed(kept, count, server),
+    }
+    gathering.facts(seconds=600, fresh=True)
+    page("/archive", 'id="map"')()  # imports and compiles what the first page of a process needs
+    for words, address, part in (
+        ("map", "/archive", 'id="map"'),
+        ("totals", "/totals", "<svg"),
+        ("search", "/search?q=t001+2019-05", "public.t001.2019-05.0001"),
+    ):
+        gathering.facts(seconds=600)
+        seconds[words] = timed(page(address, part), count, server)
     return seconds
 
 
@@ -157,17 +224,25 @@ def cpu_seconds(pid: int | None) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def report(count: int, seconds: Seconds) -> list[str]:
-    lines = [
+def machine() -> str:
+    return (
         f"{os.cpu_count()} CPUs, Python {platform.python_version()}, {datetime.now(timezone.utc):%Y-%m-%d}; seconds from "
-        f"start to end (CPU seconds here + in the S3 server). Load of the machine: {os.getloadavg()[0]:.0f}.",
-        "",
-        f"| {count:,} archives | without an index | with the index |",
-        "|---|--:|--:|",
-    ]
+        f"start to end (CPU seconds here + in the S3 server). Load of the machine: {os.getloadavg()[0]:.0f}."
+    )
+
+
+def report(count: int, seconds: Seconds) -> list[str]:
+    lines = [f"| {count:,} archives | without the indexes | with them |", "|---|--:|--:|"]
     for words, figures in seconds.items():
         cells = " | ".join(f"{elapsed:.1f} s ({client:.1f} + {served:.1f})" for elapsed, client, served in figures)
         lines.append(f"| {words} | {cells} |")
+    return lines
+
+
+def report_pages(count: int, months: int, pages: Pages) -> list[str]:
+    lines = [f"| {count:,} archives, {-(-count // months)} tables | |", "|---|--:|"]
+    for words, (elapsed, client, served) in pages.items():
+        lines.append(f"| {words} | {elapsed:.2f} s ({client:.2f} + {served:.2f}) |")
     return lines
 
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from strongroom.calendar import Frequency, Partition, Term, Window
+from strongroom.ledger.evidence import DeleteEvidence
 from strongroom.ledger.manifest_record import Manifest, ManifestPart, sha256_sums
 from strongroom.object_keys import ArchiveId
 from strongroom.records import Column, SourceIdentity, TableShape, shape_sha256
@@ -104,5 +105,37 @@ def put_manifests(store: Store, manifests: Iterator[Manifest]) -> None:
         store.put_bytes(ArchiveId.parse(manifest.archive_id).manifest_key, manifest.to_json())
 
     claim_if_unowned(store)
+    with ThreadPoolExecutor(8) as writers:
+        list(writers.map(put, manifests))
+
+
+def put_evidence(store: Store, manifests: Iterator[Manifest]) -> None:
+    """Write what their deletes leave: one object for each part, all of whose rows were deleted."""
+
+    def put(manifest: Manifest) -> None:
+        archive = ArchiveId.parse(manifest.archive_id)
+        for part in manifest.parts:
+            key = archive.delete_evidence_key(part.number)
+            evidence = DeleteEvidence(
+                archive_id=manifest.archive_id,
+                number=part.number,
+                rows=part.record_count,
+                deleted=part.record_count,
+                gone=0,
+                changed=0,
+                batches=1,
+                longest_batch_seconds=0.1,
+                evidence_key=key,
+                deleted_at=manifest.created_at,
+                object_key=part.object_key,
+                version_id=part.version_id,
+                sha256=part.sha256,
+                verified_at=part.verified_at,
+                kept=(),
+                dag_id=manifest.dag_id,
+                run_id=manifest.run_id,
+            )
+            store.put_bytes(key, evidence.to_bytes())
+
     with ThreadPoolExecutor(8) as writers:
         list(writers.map(put, manifests))
