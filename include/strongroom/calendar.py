@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
 import pendulum
@@ -208,7 +209,7 @@ class Partition:
         weekly, monthly = "W" in key, len(key) == len(Frequency.MONTHLY.key_example)
         return cls.parse(Frequency.WEEKLY if weekly else Frequency.MONTHLY if monthly else Frequency.DAILY, key)
 
-    @property
+    @cached_property
     def window(self) -> Window:
         start = _start_of(self.frequency, self.key)
         return Window(_midnight(start), _midnight(_start_after(self.frequency, start)))

@@ -9,9 +9,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
-from strongroom.calendar import Frequency, Partition, hot_until
+from strongroom.calendar import EPOCH, Frequency, Partition, Term, newest_due
 from strongroom.ledger.holds import covering
 from strongroom.object_keys import ArchiveId
 from strongroom.overview.facts import ArchiveFacts, LatestReading, StoreFacts
@@ -373,7 +374,7 @@ def _states_of_rows(
         return set()
     running = State.RUNNING in states
     restored = {State.RESTORED} if partition.key in gathered.restored[table] else set()
-    if hot_until(partition.window, settings.hot_retention) > now:
+    if partition.window.start >= _hot_since(settings.frequency, settings.hot_retention, now):
         if rows is None or partition.key in rows.hot_keys:
             return {State.HOT} | restored
         return restored
@@ -391,6 +392,15 @@ def _states_of_rows(
     if running:
         return set()
     return {State.DUE if now <= run_at(settings, partition) + _GRACE else State.OVERDUE}
+
+
+@lru_cache(
+    maxsize=64
+)  # it takes calendar arithmetic, and is the same for all partitions of a table and for most tables
+def _hot_since(frequency: Frequency, hot_retention: Term, now: datetime) -> datetime:
+    """Where hot retention begins: the end of the newest partition that is due."""
+    newest = newest_due(frequency, hot_retention, now)
+    return newest.window.end if newest else EPOCH
 
 
 def squares(row: TableRow, columns: Sequence[Column]) -> list[Square]:

@@ -144,18 +144,25 @@ def _show(row: TableRow, columns: list[Column], filters: Filters, *, paused: boo
         notes.append("paused")
     if row.problem:
         notes.append("not counted")
+    partitions, months = page(PARTITION, table=row.table), page(MAP, table=row.table)
     return ShownRow(
         table=row.table,
         note=", ".join(notes),
         title=f"{row.table}: next run {row.next_run_at:%Y-%m-%d %H:%M} UTC"
         if row.next_run_at and not paused
         else row.table,
-        address=page(MAP, table=row.table),
-        squares=tuple(_show_square(square, row.table, filters) for square in squares(row, columns)),
+        address=months,
+        squares=tuple(_show_square(square, row.table, partitions, months, filters) for square in squares(row, columns)),
     )
 
 
-def _show_square(square: Square, table: str, filters: Filters) -> ShownSquare:
+def _show_square(square: Square, table: str, partitions: str, months: str, filters: Filters) -> ShownSquare:
+    """One square.
+
+    :param partitions: The address of a partition of the table, without its key. An address takes long to make, and a map has
+        many thousand of them.
+    :param months: The address of the map of the table, without months.
+    """
     worst, *others = square.states
     css = ["cell", f"s-{worst.value}"]
     if others:
@@ -166,9 +173,9 @@ def _show_square(square: Square, table: str, filters: Filters) -> ShownSquare:
     address, cell = None, None
     if len(square.cells) == 1:
         key = square.cells[0].partition.key
-        address, cell = page(PARTITION, table=table, key=key), f"{table}/{key}"
+        address, cell = f"{partitions}&key={key}", f"{table}/{key}"
     elif square.cells:
-        address = page(MAP, **{"table": table, "from": square.column.month, "to": square.column.month})
+        address = f"{months}&from={square.column.month}&to={square.column.month}"
     return ShownSquare(" ".join(css), worst.sign, square.words, address, cell, matches)
 
 
