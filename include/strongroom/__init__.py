@@ -13,6 +13,7 @@ Each room knows only the rooms below it (``make lint`` checks that). From the to
 - ``storage``     the archive store, its bucket, staging
 - ``database``    the source database: sessions, the table as it is, the SQL that writes and rebuilds rows
 - ``formats``     bytes and rows without a server: JSON lines, parquet, codecs, type names
+- ``tlog``        transparency logs in the formats of C2SP: hashes, tiles, signed notes
 - ``settings``    ``archive.yaml`` and the environment, checked
 - ``records``, ``object_keys``, ``calendar``, ``errors``  the words that all of them speak
 

@@ -3,6 +3,7 @@
 - ``manifest_record``  what a manifest says, and what makes one sound
 - ``manifests``        which manifests there are, and reading one that can be trusted
 - ``index``            all manifests of a store at once, fast
+- ``log``              the transparency log: one history that many append to and nobody takes back
 - ``evidence``         that rows were deleted, or detached with their table partitions
 - ``deletable``        whether rows of a sealed archive may leave their table
 - ``reread``           sealed archives read back and compared again
