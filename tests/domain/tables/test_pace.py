@@ -397,3 +397,23 @@ def test_what_cannot_be_read_is_left_out_and_told_once(make_pace, connection, so
         "The delete cannot watch who waits for the delete (UndefinedFunction)",
     ]
     assert clock.slept == []
+
+
+@pytest.mark.parametrize("state", ["0A000", "42501", "42703", "42883", "42P01"])
+def test_a_figure_that_the_server_refuses_to_show_is_left_out(make_pace, source, clock, caplog, state):
+    """A right that is missing, a view without such a column, or what a server of another kind does not support."""
+    execute(
+        source,
+        f"""
+        SET allow_system_table_mods = on;
+        ALTER VIEW pg_catalog.pg_stat_replication RENAME TO pg_stat_replication_hidden;
+        CREATE FUNCTION public.refuse() RETURNS SETOF pg_catalog.pg_stat_replication_hidden LANGUAGE plpgsql
+            AS $$ BEGIN RAISE SQLSTATE '{state}'; END $$;
+        CREATE VIEW pg_catalog.pg_stat_replication AS SELECT * FROM public.refuse();
+        """,
+    )
+
+    next(batches(make_pace(replication_lag_seconds=1)))
+
+    [message] = caplog.messages
+    assert message == f"The delete cannot watch replication lag ({psycopg.errors.lookup(state).__name__})"
