@@ -24,14 +24,11 @@ _ARROW = ("pyarrow.compute", "pyarrow.csv", "pyarrow.parquet")
 
 
 _ICON = (
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="none" stroke="{}" stroke-width="1.8" stroke-linecap="round">'
-    '<rect x="3" y="3" width="18" height="18" rx="2"/><circle cx="12" cy="12" r="4"/><path d="M12 8v2M12 14v2M8 12h2M14 12h2"/></svg>'
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24"><rect x="2.5" y="2.5" width="19" height="19" rx="3" fill="#2f7fd6"/>'
+    '<g fill="none" stroke="#fff" stroke-width="1.7" stroke-linecap="round"><circle cx="12" cy="12" r="4.4"/>'
+    '<path d="M12 4.9v2.7M12 16.4v2.7M4.9 12h2.7M16.4 12h2.7"/></g></svg>'
 )
-"""The door of a safe."""
-
-
-def _icon(colour: str) -> str:
-    return f"data:image/svg+xml,{quote(_ICON.format(colour))}"
+"""The door of a safe, seen on light and dark ground and on that of the chosen entry."""
 
 
 class Pages:
@@ -58,8 +55,7 @@ class StrongroomPlugin(AirflowPlugin):
             "destination": "nav",
             "url_route": ROUTE,
             "nav_top_level": True,
-            "icon": _icon("#52525b"),
-            "icon_dark_mode": _icon("#d4d4d8"),
+            "icon": f"data:image/svg+xml,{quote(_ICON)}",
         }
     ]
 
