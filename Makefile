@@ -38,6 +38,9 @@ help: ## Show this list
 demo: setup ## Archive two months of five tables through real Airflow, prove it, bring one back (ROWS=50000 KEEP=1)
 	@$(LOCAL) demo --rows $(ROWS) $(if $(KEEP),--keep)
 
+pictures: setup ## Take the pictures of the documentation from the stack that make demo KEEP=1 left running (minutes)
+	@$(LOCAL) pictures
+
 test: setup ## Run every test against real embedded servers (ARGS="-k ..."; POSTGRES=15: tests without Airflow, on that server)
 	@$(if $(POSTGRES),programs=$$(deploy/find-postgres --install $(POSTGRES)) && STRONGROOM_POSTGRES=$$programs )deploy/make-test $(ARGS)
 

@@ -111,6 +111,17 @@ def demo(stack: Stack, options: argparse.Namespace) -> int:
     return demonstration.run(stack, keep=options.keep, rows=options.rows)
 
 
+def pictures(stack: Stack, _: argparse.Namespace) -> int:
+    """Take the pictures of the documentation from the stack that the demo left running."""
+    from strongroom_local.demo import pictures as of_the_pages
+
+    with _console.status("starting") as spinner:
+        files = of_the_pages.make(stack, lambda doing: spinner.update(doing))
+    for file in files:
+        _console.print(f"{file}  {file.stat().st_size:,} bytes", soft_wrap=True)
+    return 0
+
+
 def destroy(stack: Stack, _: argparse.Namespace) -> int:
     """Stop the stack and remove everything it stored."""
     with _console.status("removing"):
@@ -138,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
         "--folder", type=Path, default=DEFAULT_FOLDER, help="where the stack lives (default: .strongroom here)"
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for function in (up, down, status, env, sample, demo, destroy):
+    for function in (up, down, status, env, sample, demo, pictures, destroy):
         summary = (function.__doc__ or "").splitlines()[0]
         subparser = commands.add_parser(function.__name__, help=summary, description=summary)
         subparser.set_defaults(command=function)

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -72,15 +72,15 @@ def dags_folder() -> Path:
 def parsing(
     metadata: str, dags_folder: Path, airflow: Callable[..., subprocess.CompletedProcess[str]], tmp_path_factory: Any
 ) -> Callable[..., AbstractContextManager[None]]:
-    """Puts DAG files of the repository into the tests' Airflow for a while, with the table `audit`, and their DAGs into its database."""
+    """Puts DAG files of the repository into the tests' Airflow for a while, and their DAGs into its database. By default, the table is `audit`."""
 
     @contextmanager
-    def parse(*names: str) -> Iterator[None]:
+    def parse(*names: str, tables: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[None]:
         links = [dags_folder / name for name in names]
         for link in links:
             link.symlink_to(REPOSITORY / "dags" / link.name)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("STRONGROOM_CONFIG", str(write_config(tmp_path_factory.mktemp("parsed"))))
+            patch.setenv("STRONGROOM_CONFIG", str(write_config(tmp_path_factory.mktemp("parsed"), tables)))
             ended = airflow("dags", "reserialize")
         assert ended.returncode == 0, ended.stderr
         yield

@@ -44,6 +44,9 @@ SIBLINGS = "siblings"
 NARROW = "narrow"
 """The table with three parts, of which only one may be in progress at a time."""
 
+PAGED = "paged"
+"""The table on which people act from the pages in Airflow's UI."""
+
 PARTITIONED, OWNER = "partitioned", "rehearsal_owner"
 """The table whose partition is detached and dropped, and the role and connection of its owner."""
 
@@ -84,7 +87,7 @@ def rehearsal_settings(proxy_url: str) -> dict[str, Any]:
     }
     through_proxy = {"store": {"endpoint_url": proxy_url}}
     sections = {table_of(kill): shared | through_proxy for kill in KILLS}
-    sections |= {table_of(name): shared for name in (*ERRORS, ORPHANED)}
+    sections |= {table_of(name): shared for name in (*ERRORS, ORPHANED, PAGED)}
     sections[table_of("unreachable")] = shared | through_proxy
     sections[table_of(SIBLINGS)] = shared | through_proxy | {"part_rows": 720}
     sections[table_of(NARROW)] = shared | {"part_rows": 480, "max_parallel_parts": 1}

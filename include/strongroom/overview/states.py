@@ -63,10 +63,18 @@ _WORDS = {
     State.FAILED: ("run failed", "×", "The latest run of the partition failed. No row is lost; see its log."),
     State.OVERDUE: ("overdue", "!", "The scheduled run is past, and rows wait in the table without an archive."),
     State.LEFT: ("rows left", "◑", "Archived, but rows are in the table: they came late, changed, or are referred to."),
-    State.UNKNOWN: ("not counted", "?", "The source database did not say whether rows wait."),
+    State.UNKNOWN: (
+        "not known",
+        "?",
+        "The source database or the store was not read, so nobody can say whether rows wait.",
+    ),
     State.RUNNING: ("running", "▸", "A run works on the partition now, or is queued."),
     State.DUE: ("due", "◷", "Hot retention is over; the next scheduled run archives the rows."),
-    State.RESTORED: ("restored", "↩", "Rows were brought back and are needed in the table for some time."),
+    State.RESTORED: (
+        "restored",
+        "↩",
+        "Rows were brought back, or are being brought back, and are needed in the table for some time.",
+    ),
     State.EXPIRING: (
         "expiring",
         "◔",

@@ -149,11 +149,16 @@ def _find(facts: Facts, session: Session, rights: Rights, cells: list[str]) -> l
         rights.require_table(facts.settings, table)
     chart = visible_chart(rights, session, facts, tables={table for table, _ in named})
     known = {(cell.table, cell.partition.key): cell for cell in chart.cells}
+    there = {one.table for one in chart.tables}
     configured = {one.qualified_name: one for one in facts.settings.tables.values()}
     asked = []
     for table, key in named:
+        if table not in there:
+            raise no_such("table", table)
         try:
-            cell = known.get((table, key)) or Cell(table, Partition.named(key), (State.EMPTY,))
+            cell = known.get((table, key)) or Cell(
+                table, Partition.named(key), (State.EMPTY if facts.knows_archives_of(table) else State.UNKNOWN,)
+            )
         except PartitionError:
             raise no_such("partition", f"{table} {key}") from None
         asked.append(Asked(cell, configured.get(table), facts.archives_of(table, key)))

@@ -111,6 +111,18 @@ class Facts:
                 return openers[key]
         return next(iter(openers.values()), None)
 
+    def knows_archives_of(self, table: str) -> bool:
+        """Whether the store of a table (`schema.table`) was read; if not, nobody can say what is archived."""
+        opener = self.store_table(table)
+        return opener is not None and self.stores[store_key(opener)].value is not None
+
+    def reading(self, tables: Iterable[str]) -> bool:
+        """Whether the first reading of a store or of rows of some tables (`schema.table`) is still under way."""
+        wanted = set(tables)
+        shown = [table for table in self.settings.tables.values() if table.qualified_name in wanted]
+        known = [self.stores[store_key(table)] for table in shown] + [self.tables[one.qualified_name] for one in shown]
+        return any(one.value is None and one.problem is None for one in known)
+
     def problems(self, tables: Iterable[str]) -> list[str]:
         """What could not be read of some tables (`schema.table`), without repeats."""
         wanted = set(tables)

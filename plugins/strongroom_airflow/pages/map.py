@@ -13,7 +13,8 @@ from fastapi.responses import HTMLResponse
 from sqlalchemy.orm import Session
 
 from strongroom.overview.chart import Chart, Column, Square, TableRow, columns_of, make_chart, squares
-from strongroom.overview.states import State
+from strongroom.overview.states import State, worst_first
+from strongroom_airflow.pages.actions import RESTORE, VERIFY
 from strongroom_airflow.pages.addresses import MAP, PARTITION, page
 from strongroom_airflow.pages.gathering import Facts, gathering
 from strongroom_airflow.pages.latest_runs import latest_runs, paused_dags
@@ -25,10 +26,10 @@ router = APIRouter()
 MOST_COLUMNS = 120
 """The map shows the newest of more columns; filters show the others."""
 
-ACTIONS = (("archive", "Archive"), ("verify", "Verify"), ("restore", "Restore"))
-"""What can be done with several partitions at once."""
-
 _READ_AGAIN_SECONDS = 15.0
+
+_RENEW_SECONDS = 2
+"""How often the page is read again while a store or table is read for the first time."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +86,17 @@ def show_map(
 ) -> HTMLResponse:
     """The map, as far as the user may see it."""
     facts = gathering.facts(seconds=_READ_AGAIN_SECONDS if again else 0.7, fresh=again)
-    chart = visible_chart(rights_of(user), session, facts)
+    rights = rights_of(user)
+    chart = visible_chart(rights, session, facts)
     filters = Filters(table, state if state in {one.value for one in State} else "", first, last)
     shown = [one for one in chart.tables if not table or one.table == table]
     columns = [column for column in columns_of(shown) if filters.covers(column)][-MOST_COLUMNS:]
     paused = paused_tables(session, facts, chart)
-    rows = [_show(one, columns, filters, paused=one.table in paused) for one in shown] if columns else []
+    rows = [
+        _show(one, columns, filters, paused=one.table in paused, known=facts.knows_archives_of(one.table))
+        for one in shown
+        if columns
+    ]
     counts = replace(chart, tables=tuple(shown)).counts()
     return render(
         "map.html",
@@ -109,9 +115,10 @@ def show_map(
         columns=columns,
         unit="month" if all(column.whole_month for column in columns) else "partition",
         groups=[(name, len(list(group))) for name, group in groupby(column.group for column in columns)],
-        actions=ACTIONS,
+        actions=_actions(rights, facts, shown),
         legend=[(one, counts[one]) for one in State if counts[one]],
         others=[one for one in State if not counts[one]],
+        renew=_RENEW_SECONDS if facts.reading(one.table for one in chart.tables) else None,
         problems=facts.problems(one.table for one in chart.tables),
     )
 
@@ -120,7 +127,7 @@ def visible_chart(rights: Rights, session: Session, facts: Facts, tables: Iterab
     """The chart of the tables that a user may see; of the given ones alone, if any are given."""
     settings = facts.settings
     names = {one.qualified_name: f"archive__{one.slug}" for one in settings.tables.values()}
-    return make_chart(
+    chart = make_chart(
         settings,
         facts.store_facts,
         facts.rows,
@@ -128,6 +135,18 @@ def visible_chart(rights: Rights, session: Session, facts: Facts, tables: Iterab
         now=facts.now,
         sees=lambda table: rights.sees_table(settings, table) and (tables is None or table in tables),
     )
+    rows = tuple(one if facts.knows_archives_of(one.table) else _without_archives(one) for one in chart.tables)
+    return replace(chart, tables=rows)
+
+
+def _without_archives(row: TableRow) -> TableRow:
+    """A table whose store was not read: nobody may call a partition empty or overdue."""
+    told = {State.HOT, State.RUNNING, State.FAILED}
+    cells = []
+    for cell in row.cells:
+        states = told.intersection(cell.states)
+        cells.append(replace(cell, states=worst_first(states if State.HOT in states else states | {State.UNKNOWN})))
+    return replace(row, cells=tuple(cells), oldest_overdue_at=None)
 
 
 def paused_tables(session: Session, facts: Facts, chart: Chart) -> set[str]:
@@ -136,7 +155,18 @@ def paused_tables(session: Session, facts: Facts, chart: Chart) -> set[str]:
     return {dags[dag_id] for dag_id in paused_dags(session, filter(None, dags))}
 
 
-def _show(row: TableRow, columns: list[Column], filters: Filters, *, paused: bool) -> ShownRow:
+def _actions(rights: Rights, facts: Facts, shown: Iterable[TableRow]) -> list[tuple[str, str]]:
+    """What the user may do with several partitions at once."""
+    dags = [archive_dag(facts.settings, one.table) for one in shown]
+    allowed = {
+        "archive": any(rights.may_trigger(dag_id) for dag_id in dags if dag_id is not None),
+        "verify": rights.may_trigger(VERIFY),
+        "restore": rights.may_trigger(RESTORE),
+    }
+    return [(action, action.capitalize()) for action, may in allowed.items() if may]
+
+
+def _show(row: TableRow, columns: list[Column], filters: Filters, *, paused: bool, known: bool) -> ShownRow:
     notes = []
     if not row.configured:
         notes.append("not configured")
@@ -144,6 +174,8 @@ def _show(row: TableRow, columns: list[Column], filters: Filters, *, paused: boo
         notes.append("paused")
     if row.problem:
         notes.append("not counted")
+    if not known:
+        notes.append("archives not read")
     partitions, months = page(PARTITION, table=row.table), page(MAP, table=row.table)
     return ShownRow(
         table=row.table,

@@ -68,7 +68,7 @@ def show_partition(user: GetUserDep, session: SessionDep, table: str, key: str, 
     if row is None:
         raise no_such("table", table)
     cell = next((one for one in row.cells if one.partition == partition), None)
-    cell = cell or Cell(table, partition, (State.EMPTY,))
+    cell = cell or Cell(table, partition, (State.EMPTY if facts.knows_archives_of(table) else State.UNKNOWN,))
     archives = facts.archives_of(table, key)
     opener = facts.store_table(table)
     newest = max((one.archive for one in archives), default=None)

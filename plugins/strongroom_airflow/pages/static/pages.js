@@ -41,7 +41,7 @@ function setUpMap() {
   }
   function cellOf(event) {
     const cell = event.target.closest && event.target.closest("#map td a");
-    return cell && cell.dataset.cell ? cell : null;
+    return bar && cell && cell.dataset.cell ? cell : null;  // without a bar there is nothing that the user may do with cells
   }
 
   map.addEventListener("dragstart", (event) => event.preventDefault());
@@ -62,7 +62,7 @@ function setUpMap() {
     else if (cell && dragged) event.preventDefault();
     dragged = false;
   });
-  document.getElementById("unselect").addEventListener("click", () => { chosen = new Set(); anchor = null; show(); });
+  if (bar) document.getElementById("unselect").addEventListener("click", () => { chosen = new Set(); anchor = null; show(); });
 
   // One stop for the Tab key; arrows move inside, Shift and an arrow choose, Escape unselects.
   const cells = [...place.keys()];
@@ -70,7 +70,7 @@ function setUpMap() {
   if (cells.length) cells[cells.length - 1].tabIndex = 0;
   map.addEventListener("keydown", (event) => {
     const here = event.target.closest("#map td a");
-    if (event.key === "Escape") { chosen = new Set(); anchor = null; show(); return; }
+    if (event.key === "Escape" && bar) { chosen = new Set(); anchor = null; show(); return; }
     const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
     if (!here || !step || !place.has(here)) return;
     event.preventDefault();
@@ -79,7 +79,7 @@ function setUpMap() {
     const next = rows[y] && rows[y][x];
     if (!next) return;
     here.tabIndex = -1; next.tabIndex = 0; next.focus();
-    if (event.shiftKey && next.dataset.cell) { anchor = anchor || (here.dataset.cell ? here : next); choose(anchor, next); }
+    if (bar && event.shiftKey && next.dataset.cell) { anchor = anchor || (here.dataset.cell ? here : next); choose(anchor, next); }
     else if (!event.shiftKey) anchor = null;
   });
   const frame = map.parentElement;
@@ -89,7 +89,10 @@ function setUpMap() {
 document.addEventListener("click", leaveFrame);
 setUpMap();
 const renewed = document.querySelector("[data-renew]");
-if (renewed) setTimeout(() => location.reload(), 1000 * Number(renewed.dataset.renew));
+if (renewed) {
+  const timer = setTimeout(() => location.reload(), 1000 * Number(renewed.dataset.renew));
+  addEventListener("beforeunload", () => clearTimeout(timer));  // else it would cancel a link whose page takes longer
+}
 document.querySelectorAll("[data-copy]").forEach((button) => {
   button.hidden = !navigator.clipboard;
   button.addEventListener("click", () => {

@@ -1,0 +1,108 @@
+"""The page of an archive: its objects as the store has them now, and how a stranger checks them."""
+
+from __future__ import annotations
+
+import pytest
+
+from strongroom.ledger.holds import place_hold
+from strongroom.ledger.manifests import read_manifest
+from strongroom.object_keys import ArchiveId
+from tests.support.chain import NOW, some_settings
+from tests.support.rights_by_dag import refuse
+from tests.support.sealing import seal_month
+
+MAY = "public.audit.2026-05.0001"
+
+
+def test_each_object_is_there_with_its_version_and_sum(ada, chain):
+    """What the page says of the part is what the store says."""
+    sealed = chain.run()
+    [part] = read_manifest(chain.store, ArchiveId.parse(MAY)).parts
+
+    page = ada.get("/object", id=MAY)
+
+    assert page.status == 200
+    assert sealed.archive_id == MAY
+    for words in (part.object_key, part.version_id, part.sha256, "11 rows of public.audit", "AES256", "there"):
+        assert str(words) in page.text, words
+    assert "<b>missing</b>" not in page.html
+
+
+def test_the_manifest_is_downloaded_byte_for_byte(ada, chain, object_store, bucket):
+    chain.run()
+    key = ArchiveId.parse(MAY).manifest_key
+    stored = object_store.client("admin").get_object(Bucket=bucket, Key=key)["Body"].read()
+
+    got = ada.get("/object/manifest", id=MAY)
+
+    assert got.html.encode() == stored
+    assert got.headers["content-disposition"] == f'attachment; filename="{MAY}.json"'
+    assert got.headers["content-type"] == "application/json"
+
+
+def test_a_part_that_is_gone_or_hidden_is_named(ada, chain, object_store, bucket):
+    chain.run()
+    admin = object_store.client("admin")
+    [part] = read_manifest(chain.store, ArchiveId.parse(MAY)).parts
+    admin.delete_object(Bucket=bucket, Key=part.object_key)
+    assert "hidden by another version or a delete marker" in ada.get("/object", id=MAY).text
+
+    admin.delete_object(Bucket=bucket, Key=part.object_key, VersionId=part.version_id, BypassGovernanceRetention=True)
+
+    page = ada.get("/object", id=MAY)
+    assert page.status == 200
+    assert "<b>missing</b>" in page.html
+
+
+def test_a_manifest_that_is_damaged_is_shown_as_that(ada, chain, object_store, bucket):
+    """The page says what is wrong, and offers no manifest to download."""
+    chain.run()
+    object_store.client("admin").put_object(Bucket=bucket, Key=ArchiveId.parse(MAY).manifest_key, Body=b"{}")
+
+    page = ada.get("/object", id=MAY)
+
+    assert page.status == 200
+    assert "HINT:" in page.text
+    assert ada.get("/object/manifest", id=MAY).status == 404
+    assert ada.get("/archive").cells()["public.audit/2026-05"][0] == "unverifiable"
+
+
+def test_a_hold_on_it_shows(ada, chain):
+    chain.run()
+    place_hold(chain.store, "public.audit", why="case B", who="eve", reference="R/2", now=NOW)
+
+    page = ada.get("/object", id=MAY)
+
+    assert "on hold" in page.text
+    assert "R/2: case B, by eve" in page.text
+
+
+def test_only_who_may_search_is_offered_to_look_inside(ada, carol, chain):
+    chain.run()
+
+    assert "Look at its first rows" in ada.get("/object", id=MAY).links
+    assert "Look at its first rows" not in carol.get("/object", id=MAY).links
+    refuse("ada", query_archive="trigger")
+    assert "Look at its first rows" not in ada.get("/object", id=MAY).links
+
+
+@pytest.mark.parametrize("path", ["/object", "/object/manifest"])
+def test_what_is_not_there_and_what_may_not_be_seen_have_the_same_words(bob, ada, chain, bucket, tmp_path, path):
+    hidden = str(seal_month(chain.store, some_settings(bucket, tmp_path, "payroll"), "2026-05"))
+    assert ada.get(path, id=hidden).status == 200
+
+    answers = [bob.get(path, id=name) for name in (hidden, "public.payroll.2026-04.0001", "public.none.2026-04.0001")]
+
+    assert [answer.status for answer in answers] == [404] * 3
+    words = {answer.text.split("There is no ")[1].split(",")[1] for answer in answers}
+    kinds = {answer.text.split("There is no ")[1].split(" ")[0] for answer in answers[:2]}
+    assert words == {" or you do not have the right to see it. Back to the map"}
+    assert len(kinds) == 1
+
+
+@pytest.mark.parametrize("name", ["", "public.audit", "../../etc/passwd", "public.audit.2026-05.1", "a" * 5000, "\0"])
+def test_a_name_that_is_no_archive_is_not_found(ada, chain, name):
+    page = ada.get("/object", id=name)
+
+    assert page.status == 404
+    assert len(page.text) < 1000
