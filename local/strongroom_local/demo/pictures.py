@@ -34,7 +34,7 @@ MOST_BYTES = 150_000
 
 _OVERDUE_TABLE, _OVERDUE_MONTHS = "acm_alerts", 2
 _SHOWN = "audit_events"
-_SECONDS = 120
+_SECONDS = 300
 
 Progress = Callable[[str], None]
 

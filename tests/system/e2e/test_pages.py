@@ -40,8 +40,8 @@ def before(stack: Stack, airflow: Airflow, demonstration) -> list[tuple[str, ...
     query(stack.source_conninfo(), create_table(PAGED, DAY))
     rows = query(
         stack.source_conninfo(),
-        f"SELECT id::text, at::text, who::text, cost::text, details::text FROM {TABLE} "
-        f"WHERE id BETWEEN 1 AND 1440 ORDER BY id",
+        f"SELECT id::text, at::text, who::text, cost::text, details::text FROM {TABLE} AS t "
+        "WHERE id BETWEEN 1 AND 1440 ORDER BY t.id",
     )
     airflow.pause(dag_of(PAGED), paused=False)
     [run] = wait_for(lambda: airflow.runs(dag_of(PAGED)), "the scheduler's run of the day")[:1]
@@ -227,8 +227,8 @@ def test_a_restore_begun_on_the_page_ends_on_the_page_and_the_rows_are_back(admi
     wait_for(restored, "the page to say that the rows are restored", seconds=300)
     rows = query(
         stack.source_conninfo(),
-        f"SELECT id::text, at::text, who::text, cost::text, details::text FROM {TABLE} "
-        "WHERE id BETWEEN 1 AND 1440 ORDER BY id",
+        f"SELECT id::text, at::text, who::text, cost::text, details::text FROM {TABLE} AS t "
+        "WHERE id BETWEEN 1 AND 1440 ORDER BY t.id",
     )
     assert rows == before
     expect(frame.locator("main")).to_contain_text("a case")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.tables import guard
+from strongroom_local.demo.pictures import MOST_BYTES
 from tests.support.repository import REPOSITORY
 
 _LISTED = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
@@ -47,7 +48,7 @@ def test_each_page_that_something_names_is_there() -> None:
         (name, str(path.relative_to(REPOSITORY)))
         for path in TRACKED
         if path.suffix in {".py", ".sql", ".yaml", ".toml", ".md", ".json", ""} and path.name != "CHANGELOG.md"
-        for name in re.findall(r"(?<![\w/.])docs/[\w/-]+\.(?:md|svg)", path.read_text(errors="replace"))
+        for name in re.findall(r"(?<![\w/.])docs/[\w/-]+\.(?:md|svg|png)", path.read_text(errors="replace"))
     }
 
     assert [(name, path) for name, path in sorted(named) if not (REPOSITORY / name).is_file()] == []
@@ -62,6 +63,16 @@ def test_each_path_that_a_page_names_is_there(page: Path) -> None:
     paths = re.findall(rf"`((?:{roots})/[\w./-]+)`", page.read_text())
 
     assert [path for path in paths if not (REPOSITORY / path).exists()] == []
+
+
+def test_the_pictures_of_the_pages_are_small_and_each_is_shown() -> None:
+    """A page loads quickly, and `make pictures` takes none that nobody sees."""
+    pictures = {path for path in TRACKED if path.parent == REPOSITORY / "docs" / "pictures"}
+    shown = "".join(page.read_text() for page in PAGES)
+
+    assert len(pictures) >= 5
+    assert [path.name for path in pictures if path.stat().st_size > MOST_BYTES] == []
+    assert [path.name for path in pictures if f"pictures/{path.name})" not in shown] == []
 
 
 @pytest.mark.parametrize("name", ["how-it-works", "testing"])
