@@ -100,9 +100,9 @@ def test_what_is_not_there_and_what_may_not_be_seen_have_the_same_words(bob, ada
     assert len(kinds) == 1
 
 
-@pytest.mark.parametrize("name", ["", "public.audit", "../../etc/passwd", "public.audit.2026-05.1", "a" * 5000, "\0"])
-def test_a_name_that_is_no_archive_is_not_found(ada, chain, name):
-    page = ada.get("/object", id=name)
+def test_a_name_that_is_no_archive_is_not_found(ada, chain):
+    for name in ("", "public.audit", "../../etc/passwd", "public.audit.2026-05.1", "a" * 5000, "\0"):
+        page = ada.get("/object", id=name)
 
-    assert page.status == 404
-    assert len(page.text) < 1000
+        assert page.status == 404, name
+        assert len(page.text) < 1000

@@ -82,7 +82,6 @@ def test_its_runs_lead_to_airflow(ada, chain, database):
     [(run_id,)] = database.execute("SELECT run_id FROM dag_run").fetchall()
     assert page.links[run_id].endswith(f"/dags/archive__audit/runs/{run_id}")
     assert f'<a data-airflow href="{page.links[run_id]}">' in page.html
-    assert "a case" in page.text
     assert "This page is read again every 4 s." in page.text
 
 
@@ -119,12 +118,12 @@ def test_what_is_not_there_and_what_may_not_be_seen_have_the_same_words(bob, cha
     assert "There is no table public.payroll, or you do not have the right to see it." in hidden.text
 
 
-@pytest.mark.parametrize("key", ["2026-13", "", "2026-05/..", "yesterday", "x" * 5000])
-def test_a_key_that_no_partition_has_is_not_found(ada, chain, key):
-    page = ada.get("/partition", table=AUDIT, key=key)
+def test_a_key_that_no_partition_has_is_not_found(ada, chain):
+    for key in ("2026-13", "", "2026-05/..", "yesterday", "x" * 5000):
+        page = ada.get("/partition", table=AUDIT, key=key)
 
-    assert page.status == 404
-    assert len(page.text) < 1000
+        assert page.status == 404, key
+        assert len(page.text) < 1000
 
 
 def test_a_month_that_nobody_wrote_to_is_empty(ada, chain):
