@@ -125,7 +125,7 @@ def test_parameters_become_the_configuration_of_a_run(database):
 WRONG = [
     ({"why": "x"}, "why", "minLength 3"),
     ({"why": "a case", "keep_days": 0}, "keep_days", "minimum 1"),
-    ({"why": "a case", "keys": [{"secret": "row"}]}, "keys", "type"),
+    ({"why": "a case", "keys": [{"secret": "row"}]}, "keys", "type"),  # pragma: allowlist secret
     ({"why": "a case", "dropped_columns": "ignore"}, "dropped_columns", "enum ['refuse', 'keep']"),
     ({"why": "a case", "wyh": "a typo"}, "wyh", "has no parameter wyh"),
 ]

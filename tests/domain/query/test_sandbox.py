@@ -65,7 +65,7 @@ def test_it_refuses_everything_else(part, tmp_path, attempt):
 
 
 def test_a_variable_of_python_is_no_table(part):
-    secret = "a table that python would lend"  # noqa: F841 - the query must not find it
+    secret = "a table that python would lend"  # noqa: F841 - the query must not find it  # pragma: allowlist secret
 
     with open_sandbox(part, memory_bytes=1 << 28) as connection, pytest.raises(duckdb.Error):
         connection.execute("SELECT * FROM secret").fetchall()

@@ -43,9 +43,11 @@ def test_the_hashes_are_those_that_certificate_transparency_publishes():
     """The empty tree, the leaf without content, and a tree of its first two test leaves."""
     two = hash_node(hash_leaf(b""), hash_leaf(b"\x00"))
 
-    assert EMPTY.hex() == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    assert hash_leaf(b"").hex() == "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d"
-    assert two.hex() == "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125"
+    assert [each.hex() for each in (EMPTY, hash_leaf(b""), two)] == [
+        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",  # pragma: allowlist secret
+        "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",  # pragma: allowlist secret
+        "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",  # pragma: allowlist secret
+    ]
 
 
 @pytest.mark.parametrize("size", range(71))

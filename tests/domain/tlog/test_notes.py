@@ -14,9 +14,11 @@ from strongroom.tlog.notes import COSIGNATURE, Note, SignerKey, VerifierKey
 
 EXAMPLE_KEY = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k"
 EXAMPLE = (
-    "This is an example message.\n\n— example.com/foo "
-    "Uw2QOkn8srV1yJGh2VYRlL1Tnagv1YEq6TfXppzi2ONncAlTgK7Ztg1ERYNZXsYjOBH3mFXmRKuwHjG1Yu72IneyaQM=\n"
-).encode()
+    (
+        "This is an example message.\n\n— example.com/foo "
+        "Uw2QOkn8srV1yJGh2VYRlL1Tnagv1YEq6TfXppzi2ONncAlTgK7Ztg1ERYNZXsYjOBH3mFXmRKuwHjG1Yu72IneyaQM=\n"  # pragma: allowlist secret
+    ).encode()
+)
 AT = datetime(2026, 12, 1, 2, tzinfo=timezone.utc)
 
 
