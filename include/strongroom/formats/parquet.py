@@ -165,7 +165,7 @@ def parquet_texts(handle: IO[bytes], shape_sum: str) -> Iterator[tuple[TableShap
         shape = _shape(file, shape_sum)
         for batch in _batches(file):
             *arrays, exact = batch.columns
-            yield shape, texts_of(shape.columns, arrays, exact)
+            yield shape, _texts(shape.columns, arrays, exact, others=False)
 
 
 def texts_of(columns: Sequence[Column], arrays: Sequence[Any], exact: Any) -> Texts:
@@ -176,11 +176,18 @@ def texts_of(columns: Sequence[Column], arrays: Sequence[Any], exact: Any) -> Te
         arrays: Their values, in the same order; another reader than Arrow may call the types by other names.
         exact: The values of :func:`exact_name`'s column in the same rows.
     """
-    texts = []
+    typed = []
     for column, array in zip(columns, arrays, strict=True):
         kind = _kind(column)
-        texts.append(pc.cast(array, pa.string()) if kind is None else kind.read(pc.cast(array, kind.type)))
-    return _with_exact(columns, texts, exact)
+        typed.append(pc.cast(array, pa.string() if kind is None else kind.type))
+    return _texts(columns, typed, exact, others=True)
+
+
+def _texts(columns: Sequence[Column], arrays: Sequence[Any], exact: Any, *, others: bool) -> Texts:
+    """The texts of columns; ``others`` says whether the exact texts may be of other columns too."""
+    kinds = map(_kind, columns)
+    texts = [array if kind is None else kind.read(array) for kind, array in zip(kinds, arrays, strict=True)]
+    return _with_exact(columns, texts, exact, others=others)
 
 
 def is_typed(column: Column) -> bool:
@@ -275,8 +282,12 @@ def _exact(rows: int, inexact: Sequence[tuple[str, Any, Any]]) -> Any:
     return pa.array([json.dumps(value, ensure_ascii=False) if value else None for value in values], pa.string())
 
 
-def _with_exact(columns: Sequence[Column], texts: Texts, exact: Any) -> Texts:
-    """The texts of a batch, with those that the typed columns do not give back."""
+def _with_exact(columns: Sequence[Column], texts: Texts, exact: Any, *, others: bool) -> Texts:
+    """The texts of a batch, with those that the typed columns do not give back.
+
+    Raises:
+        KeyError: A text is of a column that is not here, and ``others`` is False.
+    """
     if exact.null_count == len(exact):
         return texts
     replaced: dict[str, dict[int, str]] = {}
@@ -285,7 +296,7 @@ def _with_exact(columns: Sequence[Column], texts: Texts, exact: Any) -> Texts:
             replaced.setdefault(name, {})[position] = text
     named = {column.name: values for column, values in zip(columns, texts, strict=True)}
     for name, by_position in replaced.items():
-        if name in named:
+        if name in named or not others:
             here = pa.array([position in by_position for position in range(len(exact))])
             named[name] = pc.replace_with_mask(named[name], here, pa.array(by_position.values(), pa.string()))
     return list(named.values())

@@ -316,7 +316,7 @@ class TestAirflowsOwnCommands:
         assert all(name in dags.stdout for name in ("list-runs", "next-execution", "trigger", "unpause"))
 
     def test_the_provider_is_listed_with_its_plugin(self, airflow):
-        providers, plugins = airflow("providers", "list"), airflow("plugins")
+        providers, plugins = airflow("providers", "list"), airflow("plugins", "--output", "json")
 
         assert "strongroom" in providers.stdout
         assert "strongroom_airflow.timetable.RetentionPartitionTimetable" in plugins.stdout

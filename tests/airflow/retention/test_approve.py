@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from datetime import datetime, timezone
 from types import SimpleNamespace
 from typing import Any
@@ -32,7 +33,9 @@ class Desk:
     @property
     def context(self) -> dict[str, Any]:
         run = SimpleNamespace(dag_id="retention_purge", run_id="manual__1", triggering_user_name=self.starter)
-        return {"dag_run": run, "ti": SimpleNamespace(xcom_push=lambda **_: None), "task_instance": None}
+        events = defaultdict(lambda: SimpleNamespace(add=lambda *_, **__: None))
+        ti = SimpleNamespace(xcom_push=lambda **_: None)
+        return {"dag_run": run, "ti": ti, "task_instance": None, "outlet_events": events}
 
     def settings(self, **purge: bool) -> None:
         for name, value in purge.items():

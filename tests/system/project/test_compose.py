@@ -246,8 +246,11 @@ def test_every_airflow_setting_exists_in_airflow(source: str):
 
 
 def test_both_stacks_share_one_set_of_settings():
-    """The local stack has every shared setting with its shared value. Compose reads the same file and changes nothing."""
+    """The local stack has every shared setting with its shared value, and one more user, who may only look. Compose reads
+    the same file and changes nothing.
+    """
     shared = read_shared_settings()
+    users = "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"
 
     local = local_settings(
         Path("home"),
@@ -257,7 +260,7 @@ def test_both_stacks_share_one_set_of_settings():
         staging=Path("staging"),
     )
 
-    assert {name: local.get(name) for name in shared} == shared
+    assert {name: local.get(name) for name in shared} == shared | {users: f"{shared[users]},viewer:viewer"}
     for service in AIRFLOW:
         assert SERVICES[service]["env_file"] == ["deploy/airflow.env"]
         assert environment_of(service).keys() & shared.keys() == set()
