@@ -119,7 +119,7 @@ def show_map(
         legend=[(one, counts[one]) for one in State if counts[one]],
         others=[one for one in State if not counts[one]],
         renew=_RENEW_SECONDS if facts.reading(one.table for one in chart.tables) else None,
-        problems=facts.problems(one.table for one in chart.tables),
+        problems=facts.problems(one.table for one in shown),
     )
 
 
