@@ -185,7 +185,7 @@ class Log:
         """Require that the log only grew since an earlier checkpoint; returns its head.
 
         Raises:
-            IntegrityError: It did not: something was taken back or rewritten.
+            IntegrityError: It did not. Entries were removed or rewritten.
         """
         head = self.head()
         self._complete(head.checkpoint)

@@ -81,8 +81,3 @@ def archive_page(archive_id: str) -> str:
 def totals_page() -> str:
     """The totals in the frame."""
     return framed(page(TOTALS))
-
-
-def query_page(run_id: str) -> str:
-    """The result of a run of `query_archive` in the frame."""
-    return framed(page(QUERY, run=run_id))

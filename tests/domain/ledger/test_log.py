@@ -79,7 +79,7 @@ def test_entries_are_there_in_their_order_with_proofs(store):
 
 
 def test_a_log_only_grows_and_says_so_when_it_did_not(store):
-    """An auditor's old checkpoint is the beginning of today's, or something was taken back."""
+    """Today's log starts with every entry of an older checkpoint. Otherwise entries were removed or rewritten."""
     log = a_log(store, entries=3)
     earlier = log.head().checkpoint
     log.append([b"more"], KEY)
