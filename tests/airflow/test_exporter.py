@@ -24,7 +24,7 @@ from strongroom.settings import Settings, StoreSettings
 from strongroom.statistics.figures import Uncounted
 from strongroom.statistics.proofs import verify_archives
 from strongroom.storage.store import Store
-from strongroom_local.servers.ports import choose_ports
+from strongroom_local.servers.ports import PortClaims
 from strongroom_local.servers.processes import wait_until
 from tests.support.chain import NOW, Chain, some_settings
 from tests.support.commands import start
@@ -89,15 +89,16 @@ def _make_tasks(metadata: str) -> None:
 @pytest.fixture
 def exporter(environment) -> Iterator[str]:
     """The address of a running exporter."""
-    [port] = choose_ports(1)
-    process = start("strongroom_airflow.exporter", "--port", str(port), "--interval", "1", environment=environment)
-    try:
-        yield f"http://127.0.0.1:{port}/metrics"
-        process.terminate()
-        process.join(30)
-        assert process.exitcode == 0
-    finally:
-        process.kill()
+    with PortClaims() as claims:
+        [port] = claims.choose(1)
+        process = start("strongroom_airflow.exporter", "--port", str(port), "--interval", "1", environment=environment)
+        try:
+            yield f"http://127.0.0.1:{port}/metrics"
+            process.terminate()
+            process.join(30)
+            assert process.exitcode == 0
+        finally:
+            process.kill()
 
 
 def _figures(url: str) -> dict[str, float]:

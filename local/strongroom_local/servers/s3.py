@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from strongroom_local.servers.ports import LOOPBACK, choose_ports, come_free, is_free, require_free
+from strongroom_local.servers.ports import LOOPBACK, PortClaims
 from strongroom_local.servers.processes import ServerError, bare_environment, find_program, write_private
 from strongroom_local.servers.server import LocalServer
 
@@ -108,13 +108,13 @@ class ObjectStore(LocalServer):
         with contextlib.suppress(admin.exceptions.BucketAlreadyOwnedByYou, admin.exceptions.BucketAlreadyExists):
             admin.create_bucket(Bucket=name, ObjectLockEnabledForBucket=versioned)
 
-    def _launch(self) -> None:
+    def _launch(self, claims: PortClaims) -> None:
         self.folder.chmod(0o700)
         program = find_weed()
         for name in ("data", "scratch"):
             (self.folder / name).mkdir(exist_ok=True)
         for _ in range(_ATTEMPTS):
-            self._write_state()
+            self._write_state(claims)
             self._write_security()
             self._write_identities()
             if self._start_once(program):
@@ -127,15 +127,15 @@ class ObjectStore(LocalServer):
             for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 (SeaweedFS's own choice)
                 socket.unlink(missing_ok=True)
 
-    def _write_state(self) -> None:
+    def _write_state(self, claims: PortClaims) -> None:
         """Keep keys and ports across restarts. Choose new ports if another process took one, except a demanded one."""
         state = self._state() if self._state_file.exists() else {"keys": {}, "ports": {}}
         state["keys"] = {**_new_keys(), **state["keys"]}  # an older version's state has fewer keys
         if self._demanded_port is not None:
-            require_free(self._demanded_port, "the S3 server")
+            claims.require(self._demanded_port, "the S3 server")
             state["ports"]["s3.port"] = self._demanded_port
-        if not state["ports"] or not come_free(state["ports"].values()):
-            state["ports"] = _choose_ports(self._demanded_port)
+        if not state["ports"] or not claims.keep(state["ports"].values()):
+            state["ports"] = _choose_ports(self._demanded_port, claims)
         self._keep_state(state)
 
     def _write_security(self) -> None:
@@ -258,15 +258,15 @@ def _new_keys() -> dict[str, Any]:
     return {identity: (f"SR{secrets.token_hex(9).upper()}", secrets.token_urlsafe(30)) for identity in IDENTITIES}
 
 
-def _choose_ports(s3_port: int | None) -> dict[str, int]:
+def _choose_ports(s3_port: int | None, claims: PortClaims) -> dict[str, int]:
     """Choose a port for each listener. The admin's gRPC port cannot be set: it is its HTTP port plus 10,000."""
-    ports = dict(zip(_LISTENERS, choose_ports(len(_LISTENERS)), strict=True))
+    ports = dict(zip(_LISTENERS, claims.choose(len(_LISTENERS)), strict=True))
     if s3_port is not None:
         ports["s3.port"] = s3_port
     while True:
-        [admin] = choose_ports(1)
+        [admin] = claims.choose(1)
         grpc = admin + _ADMIN_GRPC_OFFSET
-        if grpc < 2**16 and admin not in ports.values() and grpc not in ports.values() and is_free(grpc):
+        if grpc < 2**16 and grpc not in ports.values() and claims.claim(grpc):
             return {**ports, "admin.port": admin, "admin.port.grpc": grpc}
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from strongroom_local.servers.ports import PortClaims
 from strongroom_local.servers.processes import (
     Account,
     ServerError,
@@ -84,11 +85,11 @@ class LocalServer(ABC):
             PortTakenError: The demanded port is in use.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with exclusively(self.folder):
+        with exclusively(self.folder), PortClaims() as claims:
             if self.running:
                 return
             require_space(self.folder)
-            self._launch()
+            self._launch(claims)
 
     def stop(self) -> None:
         """Stop the server cleanly, so that it can write its data. Safe to repeat."""
@@ -107,8 +108,8 @@ class LocalServer(ABC):
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @abstractmethod
-    def _launch(self) -> None:
-        """Start the server. It is not running, and its folder is locked for us."""
+    def _launch(self, claims: PortClaims) -> None:
+        """Start the server. It is not running, and its folder is locked for us. Its ports stay claimed until it answers."""
 
     @abstractmethod
     def _answers(self) -> bool:

@@ -31,6 +31,7 @@ from strongroom_local.servers.airflow import (
     inherited_environment,
     read_health,
 )
+from strongroom_local.servers.ports import PortClaims
 from strongroom_local.servers.processes import (
     ServerError,
     exclusively,
@@ -106,13 +107,13 @@ class Stack(StackFolder):
             PortTakenError: There is no free port.
         """
         self.make_folders()
-        with exclusively(self.folder):
+        with exclusively(self.folder), PortClaims() as claims:
             require_space(self.folder)
             progress("starting PostgreSQL and the S3 server")
             with ThreadPoolExecutor() as pool:
                 bucket = pool.submit(self._start_object_store)
                 self.postgres.start()
-                self.write_state()
+                self.write_state(claims)
                 progress("preparing databases")
                 self._create_databases()
                 source = pool.submit(self._prepare_source)
@@ -120,6 +121,7 @@ class Stack(StackFolder):
                 self._migrate()
                 source.result()
             self._claim_bucket()
+            self.write_state(claims)  # a stranger may have taken a port since
             progress("starting Airflow")
             for component in COMPONENTS:
                 self._start_component(component)
@@ -136,9 +138,9 @@ class Stack(StackFolder):
             ServerError: It could not be started.
         """
         self.make_folders()
-        with exclusively(self.folder):
+        with exclusively(self.folder), PortClaims() as claims:
             self.postgres.start()
-            self.write_state()
+            self.write_state(claims)
             self._create_databases()
             self._prepare_source()
 
@@ -163,7 +165,6 @@ class Stack(StackFolder):
             shutil.rmtree(folder, ignore_errors=True)
         for file in (self.state_file, self.folder / "claimed"):
             file.unlink(missing_ok=True)
-        self.__dict__.pop("state", None)
         with contextlib.suppress(OSError):
             (self.folder / ".lock").unlink()
             self.folder.rmdir()

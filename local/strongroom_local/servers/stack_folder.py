@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,7 +19,7 @@ from strongroom_local.servers.airflow import (
     call_api,
     local_settings,
 )
-from strongroom_local.servers.ports import LOOPBACK, choose_ports, come_free
+from strongroom_local.servers.ports import LOOPBACK, PortClaims
 from strongroom_local.servers.postgres import PostgresServer
 from strongroom_local.servers.processes import (
     ServerError,
@@ -97,7 +96,7 @@ class StackFolder:
         """The folder with the process records."""
         return self.folder / "run"
 
-    @cached_property
+    @property
     def state(self) -> dict[str, Any]:
         """Secrets and ports.
 
@@ -120,19 +119,22 @@ class StackFolder:
             private.mkdir(exist_ok=True)
             private.chmod(0o700)
 
-    def write_state(self) -> None:
-        """Keep secrets and ports across restarts. Choose a new port if another process took it in the meantime."""
+    def write_state(self, claims: PortClaims) -> None:
+        """Keep secrets and ports across restarts. Choose a new port if another process took it in the meantime.
+
+        Args:
+            claims: Keep the ports for this start until what listens there runs.
+        """
         state = _new_state()
         if self.state_file.exists():  # an older version's state has fewer secrets
             state = {**state, **self.state, "secrets": {**state["secrets"], **self.state["secrets"]}}
         for name, owner in (("port", COMPONENTS[0]), ("exporter_port", COMPONENTS[-1])):
-            if self.pid_of(owner) is None and (state[name] == 0 or not come_free([state[name]])):
-                [state[name]] = choose_ports(1)
+            if self.pid_of(owner) is None and (state[name] == 0 or not claims.keep([state[name]])):
+                [state[name]] = claims.choose(1)
         write_private(self.state_file, json.dumps(state))
         write_private(
             self.home / "passwords.json", json.dumps({user: state["secrets"][user] for user in (USER, VIEWER)})
         )
-        self.__dict__.pop("state", None)
 
     def airflow_environment(self) -> dict[str, str]:
         """The variables for Airflow's processes, on top of the caller's environment."""

@@ -38,7 +38,7 @@ from psycopg import pq
 
 from strongroom.settings import PREFIX, load_settings
 from strongroom_local.servers.airflow import local_settings, read_shared_settings
-from strongroom_local.servers.ports import choose_ports
+from strongroom_local.servers.ports import PortClaims
 from strongroom_local.servers.processes import bare_environment, spawn, wait_until
 from strongroom_local.servers.s3 import ObjectStore, find_weed
 from tests.support.repository import REPOSITORY
@@ -532,13 +532,20 @@ class RunningStore(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def store(session_folder: Path) -> Iterator[RunningStore]:
+def ports() -> Iterator[dict[str, int]]:
+    """A port for each of the store's listeners."""
+    roles = ("s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc")
+    roles = (*roles, "filer.port", "filer.port.grpc")
+    with PortClaims() as claims:
+        yield dict(zip(roles, claims.choose(len(roles)), strict=True))
+
+
+@pytest.fixture(scope="module")
+def store(session_folder: Path, ports: dict[str, int]) -> Iterator[RunningStore]:
     """Start SeaweedFS as compose does, on separate ports and on loopback."""
     root = session_folder / "compose"
     prepare_volumes(root, now=datetime.now(timezone.utc))
-    roles = ("s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc")
-    roles = (*roles, "filer.port", "filer.port.grpc")
-    running = RunningStore(root, dict(zip(roles, choose_ports(len(roles)), strict=True)))
+    running = RunningStore(root, ports)
     replaced = {"-dir": str(root / "store-data"), "-s3.ip.bind": "127.0.0.1"}
     options = [
         f"{name}={replaced[name]}" if (name := option.partition("=")[0]) in replaced else option
