@@ -14,6 +14,7 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.serialization.serialized_objects import DagSerialization
 
 from strongroom.settings import DEFAULT_FILE, FILE_VARIABLE
+from tests.support.deployment import aws_connection
 from tests.support.repository import REPOSITORY
 
 DAGS = REPOSITORY / "dags"
@@ -224,7 +225,7 @@ def test_detach_stands_between_seal_and_delete_where_partitions_may_go_as_a_whol
     assert "retention_purge" in dag.get_task("detach").doc_md
 
 
-def test_only_processes_that_fork_import_what_their_forks_need():
+def test_only_processes_that_fork_import_what_their_forks_need(deployment):
     """Else each task and each parse of a DAG file would import it again. The web server and the commands never need it."""
     program = (
         "import glob, runpy, sys; from strongroom_plugin import StrongroomPlugin as plugin\n"
@@ -236,8 +237,12 @@ def test_only_processes_that_fork_import_what_their_forks_need():
         "sys.argv = ['airflow', 'celery', 'worker']; plugin.on_load(); before = set(sys.modules)\n"
         "print('strongroom.formats.arrow' in before, 'pandas' in before)\n"
         "import strongroom.formats.part_writer, strongroom.formats.parquet\n"
-        "print(*(name for name in set(sys.modules) - before if name.startswith('pyarrow')), 'and no more')"
+        "print(*(name for name in set(sys.modules) - before if name.startswith('pyarrow')), 'and no more')\n"
+        "from botocore.loaders import JSONFileLoader; JSONFileLoader.load_file = lambda *_: sys.exit('read again')\n"
+        "from strongroom.settings import load_settings; from strongroom_airflow.connections import connect_store\n"
+        "print(connect_store(load_settings().table('audit')))"
     )
+    deployment.connection("store", aws_connection("an id", "a secret"))
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "plugins")}
 
     ended = subprocess.run(
@@ -245,4 +250,5 @@ def test_only_processes_that_fork_import_what_their_forks_need():
     )
 
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.splitlines()[-5:] == ["False", "False", "and no more", "False False", "and no more"]
+    store = "s3://strongroom-archive/"
+    assert ended.stdout.splitlines()[-6:] == ["False", "False", "and no more", "False False", "and no more", store]

@@ -19,6 +19,7 @@ from sqlalchemy.orm import configure_mappers
 import strongroom_airflow.exporter
 import strongroom_airflow.preload  # noqa: F401
 from strongroom_airflow import commands
+from strongroom_airflow.connections import read_service_descriptions
 
 
 async def ask_api() -> None:
@@ -36,5 +37,6 @@ for module in iter_modules(commands.__path__, f"{commands.__name__}."):
 import_all_models()
 configure_mappers()
 get_parser()
+read_service_descriptions()
 asyncio.run(ask_api())
 gc.freeze()  # keeps the garbage collector of each fork from scanning, and so copying, these pages
