@@ -290,6 +290,21 @@ def _with_evidence(evidence_keys: Iterable[str], *wanted: str, ended: tuple[str,
     return sorted(found - over)
 
 
+def proof_key(key: str) -> str:
+    """Key of the proof that the transparency log has a record, or for a copy of a manifest that it has the manifest."""
+    return f"{key.removesuffix('.json')}.tlog-proof"
+
+
+def settings_key(schema_name: str, table_name: str, sha256: str) -> str:
+    """Key of the settings of a table whose digest entries of the log name."""
+    return f"{EVIDENCE}{table_folder(schema_name, table_name)}/settings/{sha256}.json"
+
+
+def empty_key(schema_name: str, table_name: str, partition_key: str) -> str:
+    """Key of the record that a calendar partition had no row to archive when its hot retention was over."""
+    return f"{evidence_prefix(schema_name, table_name, partition_key)}empty.json"
+
+
 def warm_evidence_key(schema_name: str, table_name: str, month: str, at: datetime) -> str:
     """Key of the record that a month's partition of a warm table was dropped."""
     return f"{EVIDENCE}{table_folder(schema_name, table_name)}/warm/{month}/{at:%Y%m%dT%H%M%SZ}.json"
@@ -298,6 +313,11 @@ def warm_evidence_key(schema_name: str, table_name: str, month: str, at: datetim
 def hold_key(hold_id: str) -> str:
     """Key of one legal hold."""
     return f"{HOLDS}{hold_id}.json"
+
+
+def release_proof_key(hold_id: str) -> str:
+    """Key of the proof that the transparency log has the release of a hold."""
+    return f"{EVIDENCE}holds/{hold_id}-released.tlog-proof"
 
 
 def purge_report_key(run_id: str, at: datetime) -> str:

@@ -7,6 +7,7 @@ part has come: only :class:`VerifiedPart` opens the way to a DELETE. All of them
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Mapping
 from datetime import date, datetime, time, timezone
 from typing import Annotated, Any, Literal, TypeVar
@@ -54,6 +55,16 @@ class Record(BaseModel):
     def to_bytes(self, *, exclude: Mapping[str, Any] | None = None) -> bytes:
         """The record as the store keeps it: indented JSON that ends with a newline."""
         return self.model_dump_json(indent=2, exclude=dict(exclude or {})).encode() + b"\n"
+
+
+Salt = Annotated[str | None, Field(exclude_if=lambda salt: salt is None)]
+"""In records with words about people: random, so that nobody can guess the record from its hash in the transparency log. None in
+records of the first versions."""
+
+
+def make_salt() -> str:
+    """A new salt, 32 random bytes as hex."""
+    return secrets.token_hex(32)
 
 
 RecordKind = TypeVar("RecordKind", bound=Record)

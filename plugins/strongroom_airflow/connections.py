@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
 from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
+from airflow.sdk import BaseHook, get_current_context
+from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.utils.platform import getuser
 from botocore.exceptions import BotoCoreError
 from botocore.loaders import Loader, create_loader
 
 from strongroom.errors import ConfigurationError, IntegrityError
 from strongroom.object_keys import ArchiveId
 from strongroom.settings import Settings, StoreSettings, TableSettings
+from strongroom.storage.author import Author
 from strongroom.storage.bucket import BucketStore
 from strongroom.storage.purge_store import PurgeStore
 from strongroom.storage.s3 import make_client
@@ -27,6 +31,8 @@ from strongroom.storage.staging import StagingRoot
 from strongroom.storage.staging_folder import FolderRoot
 from strongroom.storage.staging_s3 import S3Root
 from strongroom.storage.store import Store
+from strongroom.tlog.notes import SignerKey
+from strongroom_airflow.identity import identity_of
 
 if TYPE_CHECKING:
     from strongroom.restore.thaw import GlacierStore
@@ -40,7 +46,7 @@ AwsConnectionWrapper._log.setLevel(logging.WARNING)
 
 def connect_store(settings: TableSettings) -> Store:
     """The table's archive store, with the keys (or role, or profile) of its Airflow connection of type aws."""
-    return Store(_connect_s3(settings, settings.store_conn_id), settings.store)
+    return Store(_connect_s3(settings, settings.store_conn_id), settings.store, author=author_for(settings))
 
 
 def connect_purge_store(settings: TableSettings) -> PurgeStore:
@@ -57,7 +63,7 @@ def connect_glacier(settings: TableSettings) -> GlacierStore:
     """The table's store, for parts that may lie in a Glacier class."""
     from strongroom.restore.thaw import GlacierStore  # only restores need it and all that it imports
 
-    return GlacierStore(_connect_s3(settings, settings.store_conn_id), settings.store)
+    return GlacierStore(_connect_s3(settings, settings.store_conn_id), settings.store, author=author_for(settings))
 
 
 def connect_staging(settings: TableSettings) -> StagingRoot:
@@ -66,6 +72,40 @@ def connect_staging(settings: TableSettings) -> StagingRoot:
     if where is None:
         return FolderRoot(settings.staging)
     return S3Root(PurgeStore(_connect_s3(settings, settings.staging_conn_id), where), settings.scratch)
+
+
+def author_for(settings: TableSettings) -> Author | None:
+    """Whoever runs this code, as the author of entries in the log of a table's store; None if the store has no log."""
+    if not settings.store.log_keys:
+        return None
+    sign_with = partial(signing_key, settings.log_conn_id)
+    try:
+        context = get_current_context()
+    except RuntimeError:  # a command
+        return Author(sign_with, person=getuser())
+    task = context["ti"]
+    return Author(sign_with, run=identity_of(context), task_id=task.task_id, try_number=task.try_number)
+
+
+def signing_key(conn_id: str) -> SignerKey:
+    """The key of a transparency log, from the password of its Airflow connection of type generic.
+
+    Raises:
+        ConfigurationError: There is no such connection, or its password is no key.
+    """
+    try:
+        secret = BaseHook.get_connection(conn_id).password
+    except AirflowNotFoundException:
+        raise no_connection(conn_id, "generic, with the key of the transparency log as its password") from None
+    try:
+        return SignerKey.parse(secret or "")
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"the password of the connection {conn_id} is no key of a transparency log",
+            expected=error.expected,
+            hint="Nothing was deleted that needs an entry in the log. Copy the whole line that `airflow strongroom log key` printed "
+            "into the password.",
+        ) from None
 
 
 StoreKey = tuple[str | None, str, str, str]

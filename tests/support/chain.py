@@ -48,6 +48,7 @@ from strongroom.storage.staging_folder import FolderRoot
 from strongroom.storage.staging_s3 import S3Root
 from strongroom.storage.store import Store
 from strongroom.tables.archived_rows import restore_blocks
+from tests.support.logs import AUTHOR
 from tests.support.sealing import claim_if_unowned
 
 _machines = itertools.count(1)
@@ -86,7 +87,7 @@ class Chain:
     _claimed: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        self.store = Store(self.client, self.settings.store)
+        self.store = Store(self.client, self.settings.store, author=AUTHOR)
 
     @property
     def partition(self) -> Partition:

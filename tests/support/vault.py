@@ -19,6 +19,7 @@ from strongroom.storage.versions import StoredVersion
 from strongroom_local.servers.s3 import ObjectStore
 from tests.support.chain import some_settings
 from tests.support.damaging import Vandal
+from tests.support.logs import AUTHOR
 from tests.support.sealing import seal_month
 
 MONTHS = ("2026-04", "2026-05", "2026-06")
@@ -38,7 +39,7 @@ class Vault:
         self.settings = settings
         self.bucket = settings.store.bucket
         self.archiver, self.purger, self.admin = map(object_store.client, ("archiver", "purger", "admin"))
-        self.store = Store(self.archiver, settings.store)
+        self.store = Store(self.archiver, settings.store, author=AUTHOR)
         self.purge_store = PurgeStore(self.purger, settings.store)
         self.vandal = Vandal(self.admin, self.store, self.bucket)
 

@@ -33,6 +33,8 @@ from strongroom.errors import SourceError, StrongroomError, UnarchivableError
 from strongroom.ledger.claims import running_clock
 from strongroom.ledger.deletable import DeletingStep, require_deletable, require_sealed
 from strongroom.ledger.evidence import DeleteEvidence, KeptRow, covers, detached_windows, parse_evidence
+from strongroom.ledger.journal import enter, subject_of
+from strongroom.ledger.manifests import manifest_of
 from strongroom.ledger.owner import require_owner
 from strongroom.records import DeletedPart, VerifiedPart, upload_of
 from strongroom.settings import TableSettings
@@ -90,8 +92,13 @@ def delete_part(connection: Connection, part: VerifiedPart, step: DeletingStep) 
     evidence_key = part.archive.delete_evidence_key(part.number)
     present = step.store.read(evidence_key) if evidence_key in sealed.evidence else None
     if present is not None:
-        return _repeated(connection, part, step, parse_evidence(f"{step.store}{evidence_key}", present[0]))
+        evidence = parse_evidence(f"{step.store}{evidence_key}", present[0])
+        _enter(step, part, evidence, present[0])  # again, because an earlier try may have died before it
+        return _repeated(connection, part, step, evidence)
     require_deletable(connection, sealed, [part], step)
+    enter(
+        step.store, step.act(part.archive, "delete intended", part=part.number, rows=part.rows), [manifest_of(sealed)]
+    )
     detached = detached_windows(step.store, part.archive) if part.archive.detach_evidence_key in sealed.evidence else []
     if covers(detached, part.window):
         return _keep_evidence(part, step, DeleteProgress(**part.model_dump(), detached=part.rows), warm=None)
@@ -135,7 +142,22 @@ def _keep_evidence(
     )
     kept = step.store.put_first(key, evidence.to_bytes(exclude={"deleted_by": True, "in_table": True}))
     step.staging.discard(step.staging.blocks(part.number))
-    return _summary(parse_evidence(f"{step.store}{key}", kept))
+    counts = parse_evidence(f"{step.store}{key}", kept)
+    _enter(step, part, counts, kept)
+    return _summary(counts)
+
+
+def _enter(step: DeletingStep, part: VerifiedPart, evidence: DeleteEvidence, body: bytes) -> None:
+    stayed = {
+        "changed": evidence.changed,
+        "gone": evidence.gone,
+        "referenced": evidence.referenced,
+        "kept_by_trigger": evidence.kept_by_trigger,
+        "detached": evidence.detached,
+    }
+    facts = {"part": part.number, "rows": part.rows, "deleted": evidence.deleted, **stayed}
+    subject = subject_of(part.archive.delete_evidence_key(part.number), body)
+    enter(step.store, step.act(part.archive, "deleted", **facts), [subject])
 
 
 def _summary(evidence: DeleteEvidence) -> DeletedPart:

@@ -29,7 +29,9 @@ from strongroom.ledger.claims import running_clock
 from strongroom.ledger.deletable import DeletingStep, require_deletable, require_sealed
 from strongroom.ledger.evidence import DetachedPartition, DetachEvidence, LeftPartition, parse_detached, read_detached
 from strongroom.ledger.holds import HoldWatch
+from strongroom.ledger.journal import enter, subject_of
 from strongroom.ledger.manifest_record import Manifest
+from strongroom.ledger.manifests import manifest_of
 from strongroom.object_keys import ArchiveId
 from strongroom.records import VerifiedPart
 from strongroom.settings.time_budget import require_time
@@ -90,6 +92,7 @@ def detach_partitions(connection: Connection, parts: Sequence[VerifiedPart], ste
     if present is not None:
         return present
     require_deletable(connection, sealed, parts, step)
+    enter(step.store, step.act(archive, "detach intended"), [manifest_of(sealed)])
     connection.isolation_level = IsolationLevel.READ_COMMITTED
     with ArchivedKeys(step.store, manifest.table, step.staging.folder) as keys:
         detaching = _Detaching(connection, manifest, parts, step, keys)
@@ -112,8 +115,13 @@ def detach_partitions(connection: Connection, parts: Sequence[VerifiedPart], ste
 
 def _keep_evidence(step: DeletingStep, evidence: DetachEvidence) -> DetachEvidence:
     """Write the evidence; if another try wrote evidence first, that one counts."""
-    key = ArchiveId.parse(evidence.archive_id).detach_evidence_key
-    return parse_detached(f"{step.store}{key}", step.store.put_first(key, evidence.to_bytes()))
+    archive = ArchiveId.parse(evidence.archive_id)
+    key = archive.detach_evidence_key
+    kept = step.store.put_first(key, evidence.to_bytes())
+    counted = parse_detached(f"{step.store}{key}", kept)
+    facts = {"rows": counted.rows, "partitions": len(counted.detached)}
+    enter(step.store, step.act(archive, "detached", **facts), [subject_of(key, kept)])
+    return counted
 
 
 def _require_all(manifest: Manifest, parts: Sequence[VerifiedPart]) -> None:

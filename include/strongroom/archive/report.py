@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from strongroom.ledger.evidence import read_detached
-from strongroom.object_keys import ArchiveId
+from strongroom.ledger.journal import Act, Facts, log_of, record
+from strongroom.object_keys import ArchiveId, empty_key
 from strongroom.records import (
     ArchivePlan,
     DeletedPart,
@@ -121,6 +122,17 @@ class RunReport(Record):
         )
 
 
+class EmptyPartition(Record):
+    """That a calendar partition past its hot retention held no row to archive."""
+
+    table: str
+    partition_key: str
+    start_at: AwareDatetime
+    end_at: AwareDatetime
+    left_in_table: Facts = Field(description="Rows that stay there, by the reason.")
+    found_at: AwareDatetime
+
+
 def report_run(
     store: Store,
     staging: Staging | None,
@@ -154,10 +166,30 @@ def report_run(
         finished_at=now,
     )
     if plan.archive_id is None or staging is None:
+        _record_empty(store, plan, now)
         return report
     report = _keep(store, ArchiveId.parse(plan.archive_id), report)
     staging.clear()
     return report
+
+
+def _record_empty(store: Store, plan: ArchivePlan, now: datetime) -> None:
+    """Put on record that a calendar partition held nothing to archive, so that nobody takes the gap for a loss."""
+    if plan.outcome != "nothing_due" or plan.earlier_archives or log_of(store) is None:
+        return
+    key = empty_key(plan.shape.schema_name, plan.shape.table_name, plan.partition_key)
+    if store.head(key) is None:
+        left: Facts = {exclusion.reason: exclusion.rows for exclusion in plan.exclusions}
+        found = EmptyPartition(
+            table=plan.table,
+            partition_key=plan.partition_key,
+            start_at=plan.start_at,
+            end_at=plan.end_at,
+            left_in_table=left,
+            found_at=now,
+        )
+        act = Act(kind="empty", table=plan.table, partition_key=plan.partition_key, facts=left)
+        record(store, key, found.to_bytes(), act)
 
 
 def _facts_of_plan(plan: ArchivePlan) -> dict[str, Any]:

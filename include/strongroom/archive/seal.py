@@ -1,4 +1,7 @@
-"""Step 7, seal: write SHA256SUMS, a copy of the manifest as evidence, and then the manifest. Now the archive exists."""
+"""Step 7, seal: write SHA256SUMS and a copy of the manifest as evidence, enter it in the log, and write the manifest.
+
+With the manifest the archive exists. It is believed only with the proof that the store's transparency log has it.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,17 @@ from importlib.metadata import PackageNotFoundError, version
 
 from strongroom.calendar import Window
 from strongroom.errors import IntegrityError
+from strongroom.ledger.journal import enter_with_proof, log_of, of_archive, subject_of
 from strongroom.ledger.manifest_record import FORMAT_VERSION, Manifest, manifest_part, sha256_sums
 from strongroom.ledger.manifests import parse_manifest, read_manifest, require_object, require_part_of
 from strongroom.ledger.object_lock import lock_archive
-from strongroom.object_keys import ArchiveId, evidence_prefix, sealed_and_kept
+from strongroom.object_keys import ArchiveId, evidence_prefix, proof_key, sealed_and_kept, settings_key
 from strongroom.records import ArchivePlan, RunIdentity, SealedArchive, VerifiedPart, shape_sha256
 from strongroom.settings import TableSettings
 from strongroom.storage.store import Store
+
+_OF_THE_TRY = ("created_at", "dag_id", "run_id", "triggered_by", "software", "storage_class", "encryption")
+"""What two tries to seal one archive may say differently."""
 
 _SOFTWARE = ("strongroom", "apache-airflow", "psycopg", "pyarrow", "zstandard", "boto3")
 
@@ -49,12 +56,13 @@ def seal_archive(
     if present is None:
         for part in parts:  # if a run was frozen for long, they may have been swept away
             require_object(store, part)
-        present = _begun(store, archive) or _manifest(settings, plan, parts, run, now)
-        _require_same(present, parts)
+        present = _manifest(settings, plan, parts, run, now)
+        present = _begun(store, archive, present) or present
         _require_first(store, plan, archive)
         _put_and_compare(store, archive.sums_key, sha256_sums(present.parts), "text/plain")
         _put_and_compare(store, archive.seal_key, present.to_json(), "application/json")
         _require_first(store, plan, archive)  # again, now that a later run would find the copy
+        _enter(store, settings, archive, present)
         _put_and_compare(store, archive.manifest_key, present.to_json(), "application/json")
     _require_same(present, parts)
     if settings.store.object_lock != "off":
@@ -91,10 +99,48 @@ def _require_first(store: Store, plan: ArchivePlan, archive: ArchiveId) -> None:
         )
 
 
-def _begun(store: Store, archive: ArchiveId) -> Manifest | None:
-    """The manifest that an earlier try was about to write when it broke off; None if there was none."""
+def _begun(store: Store, archive: ArchiveId, ours: Manifest) -> Manifest | None:
+    """The manifest that an earlier try was about to write when it broke off; None if there was none.
+
+    Raises:
+        IntegrityError: It says something else of the archive than this try. The log does not vouch for it yet, so somebody may
+            have put it there.
+    """
     copy = store.read(archive.seal_key)
-    return None if copy is None else parse_manifest(store, archive, copy[0])
+    if copy is None:
+        return None
+    begun = parse_manifest(store, archive, copy[0])
+    alike = {name: getattr(ours, name) for name in _OF_THE_TRY}
+    if begun.model_copy(update=alike) != ours:
+        fields = [name for name in Manifest.model_fields if name not in _OF_THE_TRY]
+        raise IntegrityError(
+            f"{store}{archive.seal_key} is not the manifest of these parts",
+            expected="what this run would write",
+            found=f"other values of {', '.join(name for name in fields if getattr(begun, name) != getattr(ours, name))}",
+            hint="Nothing was sealed and no row was deleted. If the settings changed since an earlier try of this run, clear 'plan' and "
+            "the tasks after it. Otherwise find out who wrote that object.",
+        )
+    return begun
+
+
+def _enter(store: Store, settings: TableSettings, archive: ArchiveId, manifest: Manifest) -> None:
+    """Enter the archive in the store's log, which keeps the settings that its entries name."""
+    if log_of(store) is not None:
+        key = settings_key(settings.schema_name, settings.table_name, settings.sha256)
+        store.put_bytes(key, settings.model_dump_json().encode())
+    act = of_archive(
+        archive,
+        "archived",
+        legal_basis=manifest.legal_basis,
+        settings_sha256=settings.sha256,
+        facts={
+            "rows": manifest.record_count,
+            "parts": len(manifest.parts),
+            "retention_until": f"{manifest.retention_until:%Y-%m-%dT%H:%M:%SZ}",
+            "shape_sha256": manifest.shape_sha256,
+        },
+    )
+    enter_with_proof(store, act, subject_of(archive.manifest_key, manifest.to_json()), proof_key(archive.seal_key))
 
 
 def _put_and_compare(store: Store, key: str, body: bytes, content_type: str) -> None:

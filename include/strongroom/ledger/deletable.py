@@ -9,9 +9,11 @@ from datetime import datetime
 from strongroom.calendar import Partition, refuse_if_hot
 from strongroom.database.session import Connection, read_identity
 from strongroom.ledger.claims import KeepClaim
+from strongroom.ledger.journal import Act, Kind, of_archive
 from strongroom.ledger.manifests import Attested, require_attested, require_object, require_part_of
 from strongroom.ledger.owner import require_owner
 from strongroom.ledger.restore_records import require_wanted
+from strongroom.object_keys import ArchiveId
 from strongroom.records import RunIdentity, VerifiedPart
 from strongroom.settings import TableSettings
 from strongroom.storage.staging import Staging
@@ -41,6 +43,10 @@ class DeletingStep:
     keep_claim: KeepClaim
     now: datetime
     stop_at: datetime | None = None
+
+    def act(self, archive: ArchiveId, kind: Kind, **facts: int | str | None) -> Act:
+        """What the step does with an archive, for the store's log."""
+        return of_archive(archive, kind, settings_sha256=self.settings.sha256, facts=facts)
 
 
 def require_sealed(parts: Sequence[VerifiedPart], step: DeletingStep) -> Attested:

@@ -1,7 +1,8 @@
 """Legal holds: what one covers is neither purged nor swept, however old it is, until the hold is released.
 
 A hold is one small object in the archive store. It changes only by compare-and-swap and only once, when it is released.
-A delete marker does not lift it, because all versions of it are read. It names what it covers by the beginning of an
+A delete marker does not lift it, because all versions of it are read; nor does a release that the store's transparency log does not
+have. It names what it covers by the beginning of an
 archive id: a table, one calendar partition of it, or one archive. A hold on everything also stops what a hold on a table
 does not: the delete of archived rows from the database.
 """
@@ -21,8 +22,9 @@ from pydantic import AwareDatetime, Field
 
 from strongroom.calendar import Partition
 from strongroom.errors import ContendedError, HeldError, IntegrityError, PartitionError, StrongroomError
-from strongroom.object_keys import HOLDS, ArchiveId, hold_key, table_folder
-from strongroom.records import Record, parse_record
+from strongroom.ledger.journal import Act, Kind, doubt_of_entry, enter, enter_with_proof, subject_of
+from strongroom.object_keys import HOLDS, ArchiveId, hold_key, release_proof_key, table_folder
+from strongroom.records import Record, Salt, make_salt, parse_record
 from strongroom.storage.store import Store
 from strongroom.storage.versions import StoredVersion, by_key
 
@@ -64,6 +66,7 @@ class Hold(Record):
     released_at: AwareDatetime | None = None
     released_by: str | None = None
     release_reason: str | None = None
+    salt: Salt = None
 
     def covers(self, archive: ArchiveId) -> bool:
         """Whether the hold is on an archive, released or not."""
@@ -134,10 +137,22 @@ def place_hold(
                 f"the hold on {what} does not say {name}",
                 hint="No hold was placed. An auditor will ask for what, why, who and the reference: give all four.",
             )
-    hold = Hold(hold_id=hold_id or make_hold_id(now), what=what, why=why, who=who, reference=reference, placed_at=now)
+    hold = Hold(
+        hold_id=hold_id or make_hold_id(now),
+        what=what,
+        why=why,
+        who=who,
+        reference=reference,
+        placed_at=now,
+        salt=make_salt(),
+    )
     if hold_id is not None and (placed := _find(store, hold_id)) is not None:
-        return _require_same(placed, hold)
-    return _write(store, hold, etag=None)
+        hold = _require_same(placed, hold)
+    else:
+        hold = _write(store, hold, etag=None)
+    if hold.released_at is None:
+        enter(store, _act("held", hold), [subject_of(hold_key(hold.hold_id), hold.to_bytes())])
+    return hold
 
 
 def make_hold_id(at: datetime, run: str | None = None) -> str:
@@ -154,7 +169,7 @@ def make_hold_id(at: datetime, run: str | None = None) -> str:
 
 def _require_same(placed: Hold, asked: Hold) -> Hold:
     """The hold that was placed, which must be the one that is asked for, whenever that was and whether or not it is released."""
-    later = dict.fromkeys((*_RELEASE, "placed_at"))
+    later = dict.fromkeys((*_RELEASE, "placed_at", "salt"))
     if placed.model_copy(update=later) != asked.model_copy(update=later):
         raise HoldError(
             f"the id {asked.hold_id} is that of another hold",
@@ -195,7 +210,16 @@ def release_hold(store: Store, hold_id: str, *, who: str, reason: str, now: date
             "version id, release the hold again.",
         )
     released = hold.model_copy(update={"released_at": now, "released_by": who, "release_reason": reason})
+    subject = subject_of(key, released.to_bytes())
+    enter_with_proof(
+        store, _act("released", released), subject, release_proof_key(hold_id)
+    )  # while it is still in force
     return _write(store, released, etag=present[1])
+
+
+def _act(kind: Kind, hold: Hold) -> Act:
+    """What became of a hold, without the words of the people who asked for it."""
+    return Act(kind=kind, facts={"hold_id": hold.hold_id, "what": hold.what})
 
 
 def _find(store: Store, hold_id: str) -> Hold | None:
@@ -222,8 +246,16 @@ def _read_all(store: Store, histories: Mapping[str, Sequence[StoredVersion]]) ->
     versions: defaultdict[str, list[Hold]] = defaultdict(list)
     for (key, _), body in zip(places, bodies, strict=True):
         if body is not None:
-            versions[key].append(_read(store, key, body[0]))
+            versions[key].append(_believed(store, key, body[0], _read(store, key, body[0])))
     return _oldest_first(_agreed(store, key, holds) for key, holds in versions.items())
+
+
+def _believed(store: Store, key: str, body: bytes, hold: Hold) -> Hold:
+    """A version of a hold; one that says released is believed only if the store's log has the release."""
+    if hold.released_at is None:
+        return hold
+    doubt = doubt_of_entry(store, subject_of(key, body), release_proof_key(hold.hold_id), ["released"])
+    return hold if doubt is None else hold.model_copy(update=dict.fromkeys(_RELEASE))
 
 
 def _oldest_first(holds: Iterable[Hold]) -> list[Hold]:

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from strongroom.errors import IntegrityError
 from strongroom.formats.codecs import BLOCK_BYTES, decompress
+from strongroom.ledger.journal import log_of
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import archive_ids, fault_of_versions, manifest_exists, read_manifest, require_manifest
 from strongroom.ledger.owner import require_owned
@@ -30,6 +31,7 @@ from strongroom.object_keys import (
     evidence_prefix,
     manifest_archive_id,
     manifest_prefix,
+    proof_key,
 )
 from strongroom.records import Record
 from strongroom.storage.store import LARGEST_READ_BYTES, Store
@@ -208,7 +210,8 @@ def _faults(
     evidence: Mapping[str, Sequence[StoredVersion]],
 ) -> dict[ArchiveId, str]:
     """What is wrong, by versions and evidence, with manifests that exist and with those that should exist."""
-    written = [key for key, versions in evidence.items() if is_there(versions)]
+    written = {key for key, versions in evidence.items() if is_there(versions)}
+    logged = log_of(store) is not None
     faults = {}
     for archive, versions in listed.items():
         of_copy = fault_of_versions(evidence[archive.seal_key]) if archive.seal_key in evidence else None
@@ -216,6 +219,8 @@ def _faults(
             faults[archive] = f"expected one version of it, found {fault}"
         elif of_copy is not None:
             faults[archive] = f"expected one version of its copy {archive.seal_key}, found {of_copy}"
+        elif logged and (proof := proof_key(archive.seal_key)) not in written:
+            faults[archive] = f"the transparency log does not vouch for it: there is no {proof}"
     destroyed = [archive for archive in certified(written) if archive in listed]
     gone = [archive for archive in emptied_and_kept(written) if archive not in listed]
     with ThreadPoolExecutor(store.connections) as lookers:  # again, because a run or a purge may have come in between

@@ -13,8 +13,9 @@ from pydantic import ValidationError
 
 from strongroom.calendar import Partition
 from strongroom.errors import IntegrityError
+from strongroom.ledger.journal import OF_MANIFESTS, Subject, doubt_of_entry, subject_of
 from strongroom.ledger.manifest_record import Manifest, faults_of
-from strongroom.object_keys import ArchiveId, manifest_archive_id, manifest_prefix
+from strongroom.object_keys import ArchiveId, manifest_archive_id, manifest_prefix, proof_key
 from strongroom.records import PlannedPart, VerifiedPart, upload_of
 from strongroom.storage.store import Store
 from strongroom.storage.versions import StoredVersion, by_key, is_there
@@ -37,8 +38,8 @@ def read_manifest(store: Store, archive: ArchiveId, *, attested: bool = True) ->
 
     Args:
         attested: Whether to require that it equals its copy under ``evidence/`` byte for byte, that both have exactly one
-            version, and that the archive has no certificate of destruction. Code that deletes, loads or proves anything
-            must require it. A listing checks versions and evidence by itself, and saves the requests.
+            version, that the store's transparency log has it, and that the archive has no certificate of destruction. Code that deletes, loads or proves anything
+            must require it. A listing checks versions and evidence by itself, and saves requests; the log is asked all the same.
 
     Returns:
         None if there is none. Then the archive does not exist, even if there are parts of it.
@@ -50,11 +51,19 @@ def read_manifest(store: Store, archive: ArchiveId, *, attested: bool = True) ->
         found = read_attested(store, archive)
         return None if found is None else found.manifest
     present = store.read(archive.manifest_key)
-    return None if present is None else parse_manifest(store, archive, present[0])
+    if present is None:
+        return None
+    manifest = parse_manifest(store, archive, present[0])
+    _require_entered(store, archive, present[0])
+    return manifest
 
 
-def read_attested(store: Store, archive: ArchiveId) -> Attested | None:
-    """:func:`read_manifest`, together with the keys of the archive's evidence, in four requests."""
+def read_attested(store: Store, archive: ArchiveId, *, entered: bool = True) -> Attested | None:
+    """:func:`read_manifest`, together with the keys of the archive's evidence, in four requests, or five with a log.
+
+    Args:
+        entered: Whether to require that the store's log has the manifest. Only who is about to enter it must not.
+    """
     body = _read_only_version(store, archive, archive.manifest_key, store.history(archive.manifest_key))
     if body is None:
         return None
@@ -64,7 +73,15 @@ def read_attested(store: Store, archive: ArchiveId) -> Attested | None:
         raise _destroyed(store, archive)
     manifest = parse_manifest(store, archive, body)
     _require_equal_copy(store, archive, body, evidence.get(archive.seal_key, ()))
+    if entered:
+        _require_entered(store, archive, body)
     return Attested(manifest, written)
+
+
+def manifest_of(sealed: Attested) -> Subject:
+    """An archive's manifest, as what an entry of the log is about."""
+    manifest = sealed.manifest
+    return Subject(key=ArchiveId.parse(manifest.archive_id).manifest_key, sha256=manifest.sha256)
 
 
 def fault_of_versions(versions: Sequence[StoredVersion]) -> str | None:
@@ -157,6 +174,22 @@ def _damaged(store: Store, archive: ArchiveId, found: str, key: str | None = Non
         "same bytes. List all versions of both. Let an administrator of the bucket remove, by version id, the delete markers "
         "and every version except the right one, which is the first unless that one is damaged; write nothing over it. If no "
         "version of one is right, remove them all, then write the bytes of the other. docs/howto/when-a-task-fails.md shows the commands.",
+    )
+
+
+def _require_entered(store: Store, archive: ArchiveId, body: bytes) -> None:
+    """Require that the store's log has a manifest, if the store has a log."""
+    subject = subject_of(archive.manifest_key, body)
+    doubt = doubt_of_entry(store, subject, proof_key(archive.seal_key), OF_MANIFESTS)
+    if doubt is None:
+        return
+    raise IntegrityError(
+        f"the transparency log of {store} does not vouch for {archive}",
+        expected=f"a proof that its manifest was entered, {proof_key(archive.seal_key)}",
+        found=doubt,
+        hint="Nothing was deleted or loaded. If the archive is older than the log, `airflow strongroom log adopt` reads it back "
+        "and enters it. Otherwise somebody with the archiver's keys put the manifest there: find out who, and let an "
+        "administrator of the bucket remove it.",
     )
 
 

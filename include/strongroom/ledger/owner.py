@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from strongroom.errors import IdentityError, StoreAccessError
+from strongroom.ledger.journal import begin_log, subject_of
 from strongroom.ledger.stored_records import read_record
 from strongroom.object_keys import (
     ARCHIVES,
@@ -23,7 +24,7 @@ from strongroom.storage.store import Store
 
 
 def record_owner(store: Store, source: SourceIdentity) -> bool:
-    """Record a database as the owner of an empty store that nobody owns. A repeat changes nothing.
+    """Record a database as the owner of an empty store that nobody owns, and begin the store's log. A repeat changes nothing.
 
     Returns:
         False if the store already belonged to this database.
@@ -44,8 +45,13 @@ def record_owner(store: Store, source: SourceIdentity) -> bool:
                     hint="No row was read or deleted. On such a store one run could overwrite the archive of another. "
                     "Use S3 itself, or a server that honours If-None-Match and If-Match.",
                 )
+            begin_log(store, [subject_of(SOURCE_IDENTITY, body)])
             return True
     require_owner(store, source)
+    if (
+        present := store.read(SOURCE_IDENTITY)
+    ) is not None:  # a store that is older than its log, or a claim that broke off
+        begin_log(store, [subject_of(SOURCE_IDENTITY, present[0])])
     return False
 
 

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from strongroom.calendar import Partition
 from strongroom.errors import IntegrityError, NeededError, RestoreError
+from strongroom.ledger.journal import Act, Facts, enter, subject_of
 from strongroom.ledger.manifests import Attested
 from strongroom.ledger.stored_records import read_record
 from strongroom.object_keys import ArchiveId, restores_prefix
@@ -50,6 +51,7 @@ def keep_record(store: Store, record: RestoreRecord, *, now: datetime) -> Restor
     present = store.read(key)
     if present is None:
         store.put_bytes(key, record.to_bytes())
+        _enter(store, key, record)
         return record
     kept = parse_restore_record(f"{store}{key}", present[0])
     fixed = {name: getattr(kept, name) for name in ("restored_at", "until", "triggered_by")}
@@ -66,7 +68,14 @@ def keep_record(store: Store, record: RestoreRecord, *, now: datetime) -> Restor
             f"the record of restore {kept.restore_id} ran out at {kept.until:%Y-%m-%d %H:%M} UTC",
             hint="Nothing was loaded by this try. Start a new restore, so that its rows are not archived again right away.",
         )
+    _enter(store, key, kept)  # again, because the try that wrote it may have died before it
     return kept
+
+
+def _enter(store: Store, key: str, record: RestoreRecord) -> None:
+    facts: Facts = {"restore_id": record.restore_id, "archives": len(record.archive_ids)}
+    act = Act(kind="restore begun", table=record.table, who=record.who, facts=facts)
+    enter(store, act, [subject_of(key, record.to_bytes())])
 
 
 def parse_restore_record(where: str, body: bytes) -> RestoreRecord:

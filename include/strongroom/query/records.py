@@ -6,7 +6,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 
-from strongroom.records import Column, CompressionType, Instant, PartFormat, Record, Sha256
+from strongroom.records import Column, CompressionType, Instant, PartFormat, Record, Salt, Sha256
 
 Operator = Literal["=", "!=", "<", "<=", ">", ">=", "in", "contains", "begins with", "is null", "is not null"]
 """How a condition compares. All but `is null` compare nothing with NULL, as in SQL."""
@@ -184,6 +184,7 @@ class QueryRecord(Record):
     not_searched: tuple[NotSearched, ...]
     bytes_read: int
     searched_at: AwareDatetime
+    salt: Salt = None
 
 
 class PartJob(Record):

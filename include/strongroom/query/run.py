@@ -12,6 +12,7 @@ from pathlib import Path
 
 from strongroom.errors import FrozenError, IntegrityError, QueryError, QueryLimitError, StoreAccessError, StoreError
 from strongroom.formats.codecs import Writable
+from strongroom.ledger.journal import Act, record
 from strongroom.ledger.manifest_record import Manifest, ManifestPart
 from strongroom.ledger.restore_records import split_table
 from strongroom.object_keys import ArchiveId, query_record_key
@@ -31,7 +32,7 @@ from strongroom.query.records import (
 )
 from strongroom.query.result import make_query_id, publish, rows_file, writing_rows
 from strongroom.query.searcher import Searcher
-from strongroom.records import Column, RunIdentity, VerifiedPart
+from strongroom.records import Column, RunIdentity, VerifiedPart, make_salt
 from strongroom.settings import QueryLimits
 from strongroom.storage.staging import QUERY_RESULTS_KEPT, Staging
 from strongroom.storage.store import Store
@@ -88,14 +89,22 @@ def run_query(
         rows_sha256=rows_sha256,
         rows_bytes=rows_bytes,
     )
-    store.put_bytes(outcome.record_key, _record(run, outcome).to_bytes())
+    act = Act(
+        kind="queried",
+        table=request.table,
+        who=request.who,
+        facts={"rows": outcome.rows, "archives": len(outcome.searched)},
+    )
+    record(store, outcome.record_key, _record(run, outcome).to_bytes(), act)
     publish(staging, outcome)
     return outcome
 
 
 def _record(run: RunIdentity, outcome: QueryOutcome) -> QueryRecord:
     return QueryRecord(
-        dag_id=run.dag_id, **{name: getattr(outcome, name) for name in QueryRecord.model_fields if name != "dag_id"}
+        dag_id=run.dag_id,
+        salt=make_salt(),
+        **{name: getattr(outcome, name) for name in QueryRecord.model_fields if name not in ("dag_id", "salt")},
     )
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from strongroom.database.session import Connection
 from strongroom.errors import RestoreError
+from strongroom.ledger.journal import Act, Facts, enter, subject_of
 from strongroom.ledger.restore_records import split_table
 from strongroom.object_keys import restore_report_key
 from strongroom.restore.progress import highest_of
@@ -60,6 +61,9 @@ def report_restore(
         key = restore_report_key(*split_table(plan.target), plan.restore_id)
         present = store.read(key)
         store.swap(key, report.to_bytes(), etag=present[1] if present else None)
+        facts: Facts = {"restore_id": report.restore_id, "outcome": report.outcome, "inserted": report.inserted}
+        act = Act(kind="restored", table=report.table, who=report.who, facts=facts)
+        enter(store, act, [subject_of(key, report.to_bytes())])
     return report
 
 

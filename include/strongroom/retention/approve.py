@@ -11,8 +11,9 @@ from datetime import datetime
 
 from pydantic import AwareDatetime
 
+from strongroom.ledger.journal import Act, doubt_of_entry, record, record_with_proof, subject_of
 from strongroom.ledger.stored_records import read_record
-from strongroom.object_keys import answer_key, is_question, question_key, questions_prefix
+from strongroom.object_keys import answer_key, is_question, proof_key, question_key, questions_prefix
 from strongroom.records import Record, RunIdentity, Sha256
 from strongroom.retention.certificate import NOBODY, Approval
 from strongroom.retention.decide import Decision
@@ -41,7 +42,7 @@ def keep_question(store: Store, decisions: Sequence[Decision], *, run: RunIdenti
     shown = {one.archive_id: one.manifest_sha256 for one in decisions if one.manifest_sha256 is not None}
     question = PurgeQuestion(run=run, asked_at=now, shown=shown)
     key = question_key(run.run_id, len(_questions(store, run)) + 1)
-    store.put_bytes(key, question.to_bytes())
+    record(store, key, question.to_bytes(), Act(kind="approval asked", facts={"archives": len(shown)}))
     return question
 
 
@@ -50,7 +51,9 @@ def keep_answer(store: Store, approval: Approval, *, run: RunIdentity) -> None:
     asked = _latest_question(store, run)
     if asked is not None:
         answer = PurgeAnswer(question_key=asked, approval=approval)
-        store.put_bytes(answer_key(asked), answer.to_bytes())
+        said = "yes" if approval.approved else "no"
+        act = Act(kind="approval answered", who=approval.by, facts={"answer": said})
+        record_with_proof(store, answer_key(asked), answer.to_bytes(), act)
 
 
 def approval_of(
@@ -94,8 +97,12 @@ def _read(store: Store, run: RunIdentity) -> tuple[PurgeQuestion | None, Approva
     question = read_record(store, asked, PurgeQuestion, what=what, hint=_HINT)
     if question is None or question.run != run:  # another run of the same name asked
         return None, None
-    answer = read_record(store, answer_key(asked), PurgeAnswer, what=what, hint=_HINT)
-    return question, None if answer is None else answer.approval
+    answer = read_record(store, key := answer_key(asked), PurgeAnswer, what=what, hint=_HINT)
+    if answer is None or doubt_of_entry(
+        store, subject_of(key, answer.to_bytes()), proof_key(key), ["approval answered"]
+    ):
+        return question, None  # whoever can write into the store cannot answer for a person
+    return question, answer.approval
 
 
 def _latest_question(store: Store, run: RunIdentity) -> str | None:

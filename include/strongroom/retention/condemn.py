@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, Field
 from strongroom.errors import StrongroomError
 from strongroom.ledger.claims import release_claim, take_claim
 from strongroom.ledger.holds import covering, holds_in_force
+from strongroom.ledger.journal import of_archive, record
 from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.reread import ArchiveVerdict, read_deletions, verify_archive
 from strongroom.ledger.stored_records import read_record
@@ -115,5 +116,6 @@ def _condemn(store: Store, archive: ArchiveId, why: str, who: str, now: datetime
             if deletion is not None
         ),
     )
-    store.put_bytes(archive.condemnation_key, condemnation.to_bytes())
+    act = of_archive(archive, "condemned", who=who, facts={"lost_rows": condemnation.lost_rows})
+    record(store, archive.condemnation_key, condemnation.to_bytes(), act)
     return condemnation

@@ -18,9 +18,11 @@ from strongroom.calendar import Partition
 from strongroom.database.session import Connection, read_identity
 from strongroom.errors import ContendedError, HeldError, IntegrityError, SourceError
 from strongroom.formats.blocks import Block
+from strongroom.ledger import journal
 from strongroom.ledger.claims import claim_keeper, release_claim, running_clock, take_claim
 from strongroom.ledger.evidence import DetachedPartition, DetachEvidence, read_detached
 from strongroom.ledger.holds import HoldWatch, covering, holds_in_force
+from strongroom.ledger.journal import Act, Kind, of_archive
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.owner import require_owner
@@ -246,6 +248,7 @@ class _Dropping:
                 return self._result("contended", "something else in the database depends on it")
             if not dropped:
                 raise _in_the_way()
+        journal.enter(self._store, self._act("dropped", record))
         return self._result("dropped", f"{record.rows} rows, each in {self._archive}", rows=record.rows, key=key)
 
     def _changed(self, record: DetachedPartition, manifest: Manifest) -> str | None:
@@ -299,8 +302,12 @@ class _Dropping:
             dropped_at=at,
             dropped_by=self._run,
         )
-        self._store.put_bytes(key, dropped.to_bytes())
+        journal.record(self._store, key, dropped.to_bytes(), self._act("drop intended", record))
         return key
+
+    def _act(self, kind: Kind, record: DetachedPartition) -> Act:
+        facts = {"partition": record.partition, "rows": record.rows}
+        return of_archive(self._archive, kind, settings_sha256=self._settings.sha256, facts=facts)
 
     def _result(self, result: DetachedOutcome, detail: str, *, rows: int = 0, key: str | None = None) -> DetachedResult:
         return DetachedResult(

@@ -18,6 +18,7 @@ from strongroom.calendar import Frequency, Partition
 from strongroom.database.session import Connection, qualified
 from strongroom.ledger.holds import Hold, covering, holds_in_force, on_everything
 from strongroom.ledger.index import read_manifests
+from strongroom.ledger.journal import Act, Kind, enter, record
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.reread import doubt_about
 from strongroom.object_keys import ArchiveId, warm_evidence_key
@@ -216,6 +217,7 @@ class _Dropping:
             )
             connection.execute(drop)
             key = self._leave_evidence(archives if rows else (), rows, run, now)
+        enter(self._store, self._act("dropped", rows))
         until = _warm_until(self._settings, self._month)
         return WarmResult(
             table=self._settings.qualified_name,
@@ -246,8 +248,17 @@ class _Dropping:
             dropped_at=now,
             dropped_by=run,
         )
-        self._store.put_bytes(key, evidence.to_bytes())
+        record(self._store, key, evidence.to_bytes(), self._act("drop intended", rows))
         return key
+
+    def _act(self, kind: Kind, rows: int) -> Act:
+        return Act(
+            kind=kind,
+            table=self._settings.qualified_name,
+            partition_key=self._month,
+            settings_sha256=self._settings.sha256,
+            facts={"tier": "warm", "partition": f"{WARM_SCHEMA}.{self._partition}", "rows": rows},
+        )
 
     def _kept(self, result: Literal["held", "unverifiable"], detail: str) -> WarmResult:
         return WarmResult(table=self._settings.qualified_name, month=self._month, result=result, detail=detail)

@@ -16,9 +16,10 @@ from typing import Literal
 from strongroom.errors import ContendedError, IntegrityError, StoreError
 from strongroom.ledger.claims import KeepClaim, claim_keeper, release_claim, running_clock, take_claim
 from strongroom.ledger.holds import HoldWatch, covering
+from strongroom.ledger.journal import doubt_of_entry, enter_with_proof, of_archive, record_with_proof, subject_of
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import manifest_exists, read_manifest
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys import ArchiveId, proof_key
 from strongroom.records import Record, RunIdentity
 from strongroom.retention.certificate import (
     NOBODY,
@@ -155,6 +156,8 @@ class _Purging:
         if intent is None:
             assert manifest is not None  # noqa: S101 - _doubt() lets nothing else pass
             intent = self._begin(manifest, approval, versions)
+        elif doubt := self._enter_again(intent):
+            return _stopped(self._archive, "unverifiable", doubt)
         if (stop := self._remove(versions)) is not None:
             return stop
         return self._certify(intent, approval if manifest is not None else intent.approval, versions)
@@ -180,8 +183,31 @@ class _Purging:
             begun_at=self._now,
             begun_by=self._run,
         )
-        self._store.put_bytes(self._archive.purge_intent_key, intent.to_bytes())
+        act = of_archive(
+            self._archive,
+            "purge intended",
+            legal_basis=manifest.legal_basis,
+            facts={
+                "rows": manifest.record_count,
+                "versions": len(versions),
+                "retention_until": f"{manifest.retention_until:%Y-%m-%dT%H:%M:%SZ}",
+                "approved_by": approval.by,
+            },
+        )
+        record_with_proof(self._store, self._archive.purge_intent_key, intent.to_bytes(), act)
         return intent
+
+    def _enter_again(self, intent: PurgeIntent) -> str | None:
+        """Enter that an earlier purge is taken up again; says why the log does not know of that one.
+
+        Between the record and its entry nothing is removed, so an archive whose manifest is gone had its intent entered.
+        """
+        key = self._archive.purge_intent_key
+        subject = subject_of(key, intent.to_bytes())
+        act = of_archive(self._archive, "purge intended", legal_basis=intent.manifest.legal_basis)
+        if manifest_exists(self._store, self._archive):
+            enter_with_proof(self._store, act, subject, proof_key(key))
+        return doubt_of_entry(self._store, subject, proof_key(key), ["purge intended"])
 
     def _remove(self, versions: Sequence[StoredVersion]) -> PurgeResult | None:
         """Remove the versions in their order; None when all are gone, or why it stopped."""
@@ -206,7 +232,9 @@ class _Purging:
         removed = tuple({(one.key, one.version_id): one for one in (*intent.versions, *versions)}.values())
         proof = self._prove(intent.manifest, removed)
         certificate = make_certificate(intent, approval, removed, proof, run=self._run, now=self._now)
-        self._store.put_bytes(self._archive.destruction_key, certificate.to_bytes())
+        facts = {"rows": certificate.record_count, "versions": len(removed)}
+        act = of_archive(self._archive, "purged", legal_basis=certificate.legal_basis, facts=facts)
+        record_with_proof(self._store, self._archive.destruction_key, certificate.to_bytes(), act)
         return _purged(self._archive, certificate)
 
     def _prove(self, manifest: Manifest, removed: Sequence[StoredVersion]) -> Proof:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from pydantic import AwareDatetime
 
+from strongroom.ledger.journal import Act, record
 from strongroom.object_keys import purge_report_key
 from strongroom.records import Record
 from strongroom.retention.certificate import Approval
@@ -71,7 +72,7 @@ def keep_report(stores: Iterable[Store], report: PurgeReport) -> None:
     """Write the summary into each store, under a key of its own each time the run ends."""
     key, body = purge_report_key(report.run_id, report.finished_at), report.to_bytes()
     for store in stores:
-        store.put_bytes(key, body)
+        record(store, key, body, Act(kind="purge reported", facts=dict(report.counts)))
 
 
 def _in_words(counts: Counter[str]) -> str:

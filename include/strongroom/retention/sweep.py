@@ -19,6 +19,7 @@ from pydantic import AwareDatetime, Field
 from strongroom.errors import ContendedError, IntegrityError
 from strongroom.ledger.claims import parse_claim, release_claim, running_clock, take_claim
 from strongroom.ledger.holds import Hold, covering, holds_in_force, on_everything
+from strongroom.ledger.journal import Act, Facts, enter
 from strongroom.ledger.manifests import archive_ids, is_destroyed, read_manifest
 from strongroom.ledger.restore_records import read_restore_record
 from strongroom.object_keys import (
@@ -312,6 +313,7 @@ class _Sweeping:
             return _swept(leftover, "held", holding)
         if leftover.kind == "unsealed" and (doubt := self._forbid_sealing(leftover)):
             return _swept(leftover, "contended", f"it was sealed while this sweep looked at it: {doubt}")
+        enter(self._store, _intent(leftover))
         try:
             remove(leftover)
         except LockedError as error:
@@ -337,6 +339,12 @@ class _Sweeping:
             if doubt := _doubt(self._store, archive):
                 return doubt
         return None
+
+
+def _intent(leftover: Leftover) -> Act:
+    size = sum(version.size_bytes for version in leftover.versions)
+    facts: Facts = {"what": leftover.kind, "name": leftover.name, "versions": len(leftover.versions), "bytes": size}
+    return Act(kind="sweep intended", facts=facts)
 
 
 def _claimed(leftover: Leftover) -> Sequence[ArchiveId]:

@@ -19,6 +19,7 @@ from strongroom.settings.values import (
     BucketName,
     Count,
     EndpointUrl,
+    LogKeys,
     NetworkSeconds,
     Percent,
     Prefix,
@@ -28,6 +29,7 @@ from strongroom.settings.values import (
     Text,
     TimeoutSeconds,
     Whole,
+    WitnessKeys,
     fault,
     length,
 )
@@ -82,6 +84,8 @@ class StoreSettings(Section):
     kms_key_id: Text | None = Field(default=None, validate_default=True)
     create_bucket: bool = False
     object_lock: Literal["off", "governance", "compliance"] = "off"
+    log_keys: LogKeys = ()
+    witness_keys: WitnessKeys = ()
     max_connections: Count = 10
     connect_timeout_seconds: NetworkSeconds = 10
     read_timeout_seconds: NetworkSeconds = 60

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -100,11 +101,17 @@ class TableSettings(Section):
     replica_conn_id: Text | None = None
     store_conn_id: Text = "strongroom_store"
     purge_conn_id: Text = "strongroom_purge"
+    log_conn_id: Text = "strongroom_log"
     staging_conn_id: Text = "strongroom_staging"
     restore_conn_id: Text = "strongroom_restore"
     owner: Text = "strongroom"
     retries: Retries = 3
     pool: Text = "default_pool"
+
+    @property
+    def sha256(self) -> str:
+        """Digest of all settings as they are in force, so that two moments can be compared."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     @field_validator("warm_retention", "cold_retention")
     @classmethod

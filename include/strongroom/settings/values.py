@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from functools import lru_cache
 from ipaddress import ip_address
@@ -25,6 +25,7 @@ from pydantic_core import PydanticCustomError
 from strongroom.calendar import Term
 from strongroom.errors import ConfigurationError
 from strongroom.settings.time_budget import TimeBudget
+from strongroom.tlog.notes import COSIGNATURE, SIGNATURE, VerifierKey
 
 STORAGE_CLASSES = (
     "STANDARD",
@@ -235,11 +236,46 @@ Budget = Annotated[TimeBudget, BeforeValidator(_parse_budget)]
 Price = Annotated[float, BeforeValidator(_refuse_bool), Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 ProofRows = Annotated[Count | Literal["all"], WrapValidator(_accept_all)]
 RetentionTerm = Annotated[Term, BeforeValidator(_parse_term)]
+
+
+def _check_key(kind: int, owner: str) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        if text.startswith("PRIVATE"):
+            raise fault("a public key; the private one belongs into a connection", found="a private key")
+        try:
+            key = VerifierKey.parse(text)
+        except ConfigurationError:
+            raise fault(f"the public key of {owner}, as `airflow strongroom log key` prints it") from None
+        if key.kind != kind:
+            raise fault(f"the key of {owner}", found=f"one of another kind: {text}")
+        return str(key)
+
+    return check
+
+
+def _require_one_name(keys: tuple[str, ...]) -> tuple[str, ...]:
+    names = {VerifierKey.parse(key).name for key in keys}
+    if len(names) > 1:
+        raise fault("keys of one name, because it is the name of the log", found=", ".join(sorted(names)))
+    return keys
+
+
 Cron = Annotated[str, AfterValidator(_check_cron)]
 Text = Annotated[str, AfterValidator(_refuse_blank)]
 Identifier = Annotated[str, AfterValidator(_check_identifier)]
 Identifiers = Annotated[tuple[Identifier, ...], BeforeValidator(_list_one), AfterValidator(_refuse_repeats)]
 TableName = Annotated[str, AfterValidator(_check_table)]
+LogKeys = Annotated[
+    tuple[Annotated[str, AfterValidator(_check_key(SIGNATURE, "a log"))], ...],
+    BeforeValidator(_list_one),
+    AfterValidator(_refuse_repeats),
+    AfterValidator(_require_one_name),
+]
+WitnessKeys = Annotated[
+    tuple[Annotated[str, AfterValidator(_check_key(COSIGNATURE, "a witness"))], ...],
+    BeforeValidator(_list_one),
+    AfterValidator(_refuse_repeats),
+]
 BucketName = Annotated[str, AfterValidator(check_bucket)]
 Prefix = Annotated[str, AfterValidator(check_prefix)]
 EndpointUrl = Annotated[str, AfterValidator(_check_endpoint)]

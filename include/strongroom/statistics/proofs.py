@@ -15,6 +15,8 @@ from fractions import Fraction
 from pydantic import AwareDatetime, Field, ValidationError
 
 from strongroom.errors import IntegrityError, StrongroomError
+from strongroom.ledger import journal
+from strongroom.ledger.journal import of_archive
 from strongroom.ledger.reread import ArchiveVerdict, verify_archive
 from strongroom.object_keys import (
     REPORTS,
@@ -98,7 +100,8 @@ def verify_and_record(
         verdict = ArchiveVerdict(archive_id=str(archive), record_count=0, objects=(), problem=f"{error.what}{found}")
     key = verification_key(archive, now, verdict.result)
     record = Verification(**dict(verdict), verified_at=now, verified_by=who, why=why)
-    store.put_bytes(key, record.to_bytes())
+    act = of_archive(archive, "verified", who=who, facts={"result": verdict.result, "rows": verdict.record_count})
+    journal.record(store, key, record.to_bytes(), act)
     return verdict
 
 

@@ -14,6 +14,8 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from strongroom.errors import IntegrityError, StoreAccessError
+from strongroom.settings import StoreSettings
+from strongroom.storage.author import Author
 from strongroom.storage.s3 import AbsentError, S3Place, TakenError, failed
 from strongroom.storage.versions import StoredVersion, by_key
 
@@ -59,7 +61,12 @@ class Store(S3Place):
     Args:
         client: An S3 client from :func:`make_client`.
         settings: Bucket, prefix, encryption and storage class.
+        author: Whose entries in the store's transparency log are; None for who only reads.
     """
+
+    def __init__(self, client: Any, settings: StoreSettings, *, author: Author | None = None) -> None:
+        super().__init__(client, settings)
+        self.author = author
 
     def prepare(self) -> None:
         """Check that the bucket exists, lets us in and keeps versions; create it if the settings say so.

@@ -46,33 +46,50 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class EntryProof:
-    """That an entry is in a log, with the signed checkpoint that says so. An auditor keeps it as a file `….tlog-proof`."""
+    """That an entry is in a log, with the signed checkpoint that says so. An auditor keeps it as a file `….tlog-proof`.
+
+    Attributes:
+        index: Of the entry.
+        hashes: From its neighbour up to the root, 32 bytes each.
+        note: The signed checkpoint.
+        extra: What the file carries beside the proof. Nobody signs it; Strongroom puts the entry itself there.
+    """
 
     index: int
     hashes: tuple[bytes, ...]
     note: Note
+    extra: bytes = b""
 
     def to_bytes(self) -> bytes:
         """The file."""
-        lines = [_PROOF, f"index {self.index}", *(base64.b64encode(each).decode() for each in self.hashes), ""]
+        extra = [f"extra {base64.b64encode(self.extra).decode()}"] if self.extra else []
+        lines = [_PROOF, *extra, f"index {self.index}", *(base64.b64encode(each).decode() for each in self.hashes), ""]
         return "\n".join(lines).encode() + b"\n" + self.note.to_bytes()
 
     @classmethod
     def parse(cls, where: str, body: bytes) -> EntryProof:
-        """Read the file. Its extra data, which nobody signs, is left out.
+        """Read the file.
 
         Raises:
             IntegrityError: It is no such file.
         """
         head, blank, tail = body.partition(b"\n\n")
         lines = head.decode(errors="replace").split("\n")
+        extra: bytes | None = b""
         if len(lines) > 1 and lines[1].startswith("extra "):
-            del lines[1]
+            extra = _decoded(lines.pop(1).removeprefix("extra "))
         named, _, number = lines[1].partition(" ") if len(lines) > 1 else ("", "", "")
         hashes = [_hash(line) for line in lines[2:]]
-        if not blank or lines[0] != _PROOF or named != "index" or not _SIZE.fullmatch(number) or None in hashes:
+        if (
+            not blank
+            or lines[0] != _PROOF
+            or named != "index"
+            or not _SIZE.fullmatch(number)
+            or extra is None
+            or None in hashes
+        ):
             raise _damaged(where, "a proof of an entry", "other lines")
-        return cls(int(number), tuple(each for each in hashes if each), Note.parse(where, tail))
+        return cls(int(number), tuple(each for each in hashes if each), Note.parse(where, tail), extra)
 
     def require(self, where: str, entry: bytes) -> Checkpoint:
         """The checkpoint that an entry is proved to be in. Its signatures are the caller's to verify.
@@ -86,11 +103,17 @@ class EntryProof:
 
 
 def _hash(text: str) -> bytes | None:
+    found = _decoded(text)
+    return found if found is not None and len(found) == HASH_BYTES else None
+
+
+def _decoded(text: str) -> bytes | None:
+    """What base64 stands for; None if it is none, or not in its one canonical spelling."""
     try:
         found = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         return None
-    return found if len(found) == HASH_BYTES and base64.b64encode(found).decode() == text else None
+    return found if base64.b64encode(found).decode() == text else None
 
 
 def _damaged(where: str, what: str, found: str) -> IntegrityError:

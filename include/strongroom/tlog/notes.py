@@ -21,6 +21,7 @@ SIGNATURE, COSIGNATURE = 0x01, 0x04
 _LARGEST_NOTE = 64 * 1024
 _BREAK = "\n\n"
 _DASH = "\u2014 "
+_PRIVATE = "PRIVATE+KEY+"
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,33 @@ class SignerKey:
 
     def __repr__(self) -> str:
         return f"SignerKey({self.name!r})"
+
+    @property
+    def secret(self) -> str:
+        """The key as it is kept: `PRIVATE+KEY+name+id+base64`, the form that Go's `note` package writes too."""
+        body = base64.b64encode(bytes([self.kind]) + self.private).decode()
+        return f"{_PRIVATE}{self.name}+{self.verifier.key_id.hex()}+{body}"
+
+    @classmethod
+    def parse(cls, text: str) -> SignerKey:
+        """Read a key as :attr:`secret` writes it. No error quotes it.
+
+        Raises:
+            ConfigurationError: It is none, or its id is that of another.
+        """
+        name, _, rest = text.strip().removeprefix(_PRIVATE).partition("+")
+        key_id, _, encoded = rest.partition("+")
+        try:
+            body, found = base64.b64decode(encoded, validate=True), bytes.fromhex(key_id)
+        except (binascii.Error, ValueError):
+            raise _no_signer() from None
+        is_one = text.strip().startswith(_PRIVATE) and is_key_name(name)
+        if not is_one or len(body) != 33 or body[0] not in (SIGNATURE, COSIGNATURE):
+            raise _no_signer()
+        key = cls(name, body[1:], body[0])
+        if key.verifier.key_id != found:
+            raise _no_signer()
+        return key
 
     @classmethod
     def generate(cls, name: str, kind: int = SIGNATURE) -> SignerKey:
@@ -209,6 +237,14 @@ def _no_key(text: str) -> ConfigurationError:
         f"{text[:120]!r} is not a verifier key",
         expected="name+id+base64, as `airflow strongroom log key` prints it",
         hint="Nothing was read. Copy the whole line.",
+    )
+
+
+def _no_signer() -> ConfigurationError:
+    return ConfigurationError(
+        "this is not the signing key of a log or witness",
+        expected="PRIVATE+KEY+name+id+base64, as `airflow strongroom log key` printed it",
+        hint="Nothing was signed. Copy the whole line into the password of the connection.",
     )
 
 

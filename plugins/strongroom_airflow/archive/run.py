@@ -21,6 +21,7 @@ from strongroom.storage.staging import Staging
 from strongroom.storage.store import Store
 from strongroom_airflow.connections import connect_staging, connect_store
 from strongroom_airflow.database_connections import connect_database
+from strongroom_airflow.identity import identity_of
 
 _UNFINISHED = ["scheduled", "queued", "running", "restarting", "up_for_retry", "up_for_reschedule", "deferred"]
 _ENDED = frozenset({"success", "failed", "upstream_failed", "skipped", "removed"})
@@ -46,11 +47,7 @@ class ArchiveRun:
     @property
     def identity(self) -> RunIdentity:
         """The name of this run in claims and evidence."""
-        return RunIdentity(
-            dag_id=self._dag_run.dag_id,
-            run_id=self._dag_run.run_id,
-            triggered_by=self._dag_run.triggering_user_name,
-        )
+        return identity_of(self.context)
 
     @cached_property
     def store(self) -> Store:

@@ -9,10 +9,11 @@ from airflow.sdk import Context
 
 from strongroom.ledger.claims import shared_clock
 from strongroom.ledger.holds import EVERYTHING, Hold, HoldError, make_hold_id, place_hold
-from strongroom.records import RunIdentity, name_both
+from strongroom.records import name_both
 from strongroom.retention.certificate import begun_purges
 from strongroom.settings import Settings, load_settings
 from strongroom_airflow.holds.stores import find_what_to_hold, left_out_of_hold, release_everywhere
+from strongroom_airflow.identity import identity_of
 from strongroom_airflow.links import PageLink, page_of_hold
 from strongroom_airflow.step import StepOperator, conclude
 
@@ -32,11 +33,7 @@ class HoldOperator(StepOperator):
 
     def step(self, run: Context) -> tuple[str, dict[str, Any], Any]:
         params = {name: str(value or "").strip() for name, value in run["params"].items()}
-        identity = RunIdentity(
-            dag_id=run["dag_run"].dag_id,
-            run_id=run["dag_run"].run_id,
-            triggered_by=run["dag_run"].triggering_user_name,
-        )
+        identity = identity_of(run)
         who = name_both(params["who"] or identity.triggered_by or "unknown", identity.triggered_by)
         settings = load_settings()
         if params["action"] == "release":

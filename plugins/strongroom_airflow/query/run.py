@@ -21,6 +21,7 @@ from strongroom.settings import TableSettings, load_settings
 from strongroom.storage.staging import OF_QUERIES, Staging
 from strongroom.storage.store import Store
 from strongroom_airflow.connections import connect_staging, connect_store
+from strongroom_airflow.identity import identity_of
 
 
 class QueryRun:
@@ -69,8 +70,7 @@ class QueryRun:
     @property
     def identity(self) -> RunIdentity:
         """The name of this run in the record of the query."""
-        run = self._dag_run
-        return RunIdentity(dag_id=run.dag_id, run_id=run.run_id, triggered_by=run.triggering_user_name)
+        return identity_of(self.context)
 
     @property
     def folder(self) -> Path:

@@ -18,6 +18,7 @@ from strongroom.retention.decide import Decision, judge
 from strongroom.settings import Settings, TableSettings, load_settings
 from strongroom.storage.store import Store
 from strongroom_airflow.connections import store_tables
+from strongroom_airflow.identity import identity_of
 
 MOST_A_RUN = 1000
 """How many archives one run purges at most; the rest follow the next day. This limits XCom, and the harm of a mistake."""
@@ -57,12 +58,8 @@ class PurgeRun:
 
     @property
     def identity(self) -> RunIdentity:
-        """The name of this run in intents and certificates. Who started it comes from Airflow, never from XCom."""
-        return RunIdentity(
-            dag_id=self._dag_run.dag_id,
-            run_id=self._dag_run.run_id,
-            triggered_by=self._dag_run.triggering_user_name,
-        )
+        """The name of this run in intents and certificates."""
+        return identity_of(self.context)
 
     def now(self, store: Store) -> datetime:
         """The time now, in UTC, by the clock of the store in question."""

@@ -9,11 +9,11 @@ from airflow.sdk import Context
 
 from strongroom.ledger.claims import shared_clock
 from strongroom.object_keys import ArchiveId
-from strongroom.records import RunIdentity
 from strongroom.settings import Settings, load_settings
 from strongroom.statistics.rereading import VerificationError, find_archives
 from strongroom.storage.store import Store
 from strongroom_airflow.connections import connect_store, find_archive
+from strongroom_airflow.identity import identity_of
 
 
 class VerificationRun:
@@ -34,8 +34,8 @@ class VerificationRun:
     @property
     def who(self) -> str:
         """The user who triggered the run; otherwise the run itself."""
-        run = RunIdentity(dag_id=self._dag_run.dag_id, run_id=self._dag_run.run_id)
-        return self._dag_run.triggering_user_name or str(run)
+        run = identity_of(self.context)
+        return run.triggered_by or str(run)
 
     @property
     def why(self) -> str | None:

@@ -1,0 +1,319 @@
+"""What was done with a store's archives, entry by entry, in its transparency log.
+
+An entry is one line of JSON in the shape of an in-toto statement. It names objects by key and SHA-256 and says what was done with
+them, when, by which run or person. It holds no row, no key of a row and no words about a person: those are in the object that it
+names. What removes something is entered before it begins, and again when it has ended.
+
+A store without ``store.log_keys`` has no log. Then nothing is entered and nothing is asked of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from functools import lru_cache
+from importlib.metadata import version
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from strongroom.errors import ConfigurationError, IntegrityError
+from strongroom.ledger.log import Head, Log
+from strongroom.object_keys import LOG, ArchiveId, proof_key
+from strongroom.records import Record, Sha256
+from strongroom.settings import StoreSettings
+from strongroom.storage.author import Author
+from strongroom.storage.store import Store
+from strongroom.tlog.checkpoints import EntryProof
+from strongroom.tlog.notes import SignerKey, VerifierKey
+
+STATEMENT = "https://in-toto.io/Statement/v1"
+ACT = "urn:strongroom:act:v1"
+"""What kind of statement an entry is. Another shape gets another version."""
+
+Kind = Literal[
+    "log begun",
+    "archived",
+    "adopted",
+    "empty",
+    "delete intended",
+    "deleted",
+    "detach intended",
+    "detached",
+    "drop intended",
+    "dropped",
+    "verified",
+    "restore begun",
+    "restored",
+    "queried",
+    "held",
+    "released",
+    "condemned",
+    "approval asked",
+    "approval answered",
+    "purge intended",
+    "purged",
+    "purge reported",
+    "sweep intended",
+    "recorded late",
+]
+"""What was done. `adopted` are archives that are older than the log; `recorded late` is an object whose writer died before it
+entered it."""
+
+Facts = dict[str, int | str | None]
+"""What an entry tells without its object: counts, terms and instants."""
+
+OF_MANIFESTS: tuple[Kind, ...] = ("archived", "adopted")
+"""The kinds that make the log vouch for a manifest."""
+
+
+class Subject(Record):
+    """An object that an entry is about."""
+
+    key: str
+    sha256: Sha256
+    version_id: str | None = None
+
+
+class Act(Record):
+    """What was done, without who did it: that is known of the store's author."""
+
+    kind: Kind
+    archive_id: str | None = None
+    table: str | None = Field(default=None, description="Schema and name.")
+    partition_key: str | None = None
+    who: str | None = Field(default=None, description="The person behind it, if it is another than the author.")
+    legal_basis: str | None = None
+    settings_sha256: Sha256 | None = Field(
+        default=None, description="Of the table's settings as they were in force, as JSON."
+    )
+    facts: Facts = Field(default_factory=dict)
+
+
+class Entry(Record):
+    """An entry of the log, read again."""
+
+    act: Act
+    at: datetime
+    subjects: tuple[Subject, ...]
+    dag_id: str | None = None
+    run_id: str | None = None
+    triggered_by: str | None = None
+    task_id: str | None = None
+    try_number: int | None = None
+    person: str | None = None
+    software: str
+
+    def vouches_for(self, key: str, sha256: str) -> bool:
+        """Whether it is about an object with just this content."""
+        return any((one.key, one.sha256) == (key, sha256) for one in self.subjects)
+
+
+def subject_of(key: str, body: bytes, version_id: str | None = None) -> Subject:
+    """An object as a subject."""
+    return Subject(key=key, sha256=hashlib.sha256(body).hexdigest(), version_id=version_id)
+
+
+def of_archive(archive: ArchiveId, kind: Kind, **more: Any) -> Act:
+    """An act on one archive."""
+    return Act(
+        kind=kind,
+        archive_id=str(archive),
+        table=f"{archive.schema_name}.{archive.table_name}",
+        partition_key=archive.partition_key,
+        **more,
+    )
+
+
+def log_of(store: Store) -> Log | None:
+    """The store's transparency log; None if it has none."""
+    keys = trusted_keys(store.settings)
+    return Log(store, keys[0].name, keys) if keys else None
+
+
+def trusted_keys(settings: StoreSettings) -> tuple[VerifierKey, ...]:
+    """The keys that may have signed the log; the first is the one in use."""
+    return tuple(map(_parsed, settings.log_keys))
+
+
+_parsed = lru_cache(maxsize=64)(VerifierKey.parse)
+
+
+def begin_log(store: Store, subjects: Sequence[Subject]) -> Head | None:
+    """Begin the log of a store with an entry that says whose it is. A repeat changes nothing.
+
+    Returns:
+        Its head; None for a store without a log.
+
+    Raises:
+        IdentityError: There are remains of a log, so somebody removed its checkpoint.
+    """
+    log = log_of(store)
+    if log is None:
+        return None
+    signer = _signer(store, log)
+    head = log.head() if any(store.versions(LOG)) else log.create(signer)
+    return enter(store, Act(kind="log begun"), subjects) if head.checkpoint.size == 0 else head
+
+
+def enter(store: Store, act: Act, subjects: Sequence[Subject] = ()) -> Head | None:
+    """Enter an act. When this returns, it is in the log for good.
+
+    Returns:
+        The head of the log, which has the entry last or nearly so; None for a store without a log.
+
+    Raises:
+        ConfigurationError: The store has a log, and nobody gave a key to sign with.
+        ContendedError: Others were faster, again and again.
+        IdentityError: The log is gone.
+        IntegrityError: The log is damaged.
+    """
+    log = log_of(store)
+    if log is None:
+        return None
+    _, head = log.append([_line(store, act, subjects)], _signer(store, log))
+    return head
+
+
+def record(store: Store, key: str, body: bytes, act: Act) -> None:
+    """Write a record where nothing is yet, and enter it. A repeat with the same bytes enters it again.
+
+    Raises:
+        IntegrityError: The key holds something else.
+    """
+    store.put_bytes(key, body)
+    enter(store, act, [subject_of(key, body)])
+
+
+def record_with_proof(store: Store, key: str, body: bytes, act: Act) -> None:
+    """:func:`record` for what is believed later because the log has it. A repeat finds the entry that is there.
+
+    Raises:
+        IntegrityError: The key, or that of its proof, holds something else.
+    """
+    store.put_bytes(key, body)
+    enter_with_proof(store, act, subject_of(key, body), proof_key(key))
+
+
+def enter_with_proof(store: Store, act: Act, subject: Subject, kept_at: str) -> None:
+    """Enter an act about one object, and keep the proof. A repeat finds the proof that is there.
+
+    Raises:
+        IntegrityError: Something else lies where the proof belongs.
+    """
+    log = log_of(store)
+    if log is None or doubt_of_entry(store, subject, kept_at, [act.kind]) is None:
+        return
+    line = _line(store, act, [subject])
+    index, _ = log.append([line], _signer(store, log))
+    proof = replace(log.prove(index), extra=line)
+    store.put_bytes(kept_at, proof.to_bytes(), content_type="text/plain")
+
+
+def doubt_of_entry(store: Store, subject: Subject, kept_at: str, kinds: Collection[Kind]) -> str | None:
+    """Why the log does not vouch for an object as one of some kinds; None if it does, or if the store has no log."""
+    if log_of(store) is None:
+        return None
+    present = store.read(kept_at)
+    if present is None:
+        return f"no proof at {kept_at} that the store's log has it"
+    where = f"{store}{kept_at}"
+    try:
+        proof = EntryProof.parse(where, present[0])
+        proof.note.require_signature(where, trusted_keys(store.settings))
+        checkpoint = proof.require(where, proof.extra)
+        entry = parse_entry(where, proof.extra)
+    except IntegrityError as error:
+        return f"a proof that proves nothing: {error.what}{f', {error.found}' if error.found else ''}"
+    if checkpoint.origin != trusted_keys(store.settings)[0].name:
+        return f"a proof from another log, {checkpoint.origin}"
+    if entry.act.kind not in kinds or not entry.vouches_for(subject.key, subject.sha256):
+        return "a proof of another entry, which does not name these bytes"
+    return None
+
+
+def parse_entry(where: str, line: bytes) -> Entry:
+    """Read an entry.
+
+    Raises:
+        IntegrityError: It is none of ours.
+    """
+    try:
+        statement = json.loads(line)
+        if (statement["_type"], statement["predicateType"]) != (STATEMENT, ACT):
+            raise ValueError("another kind of statement")
+        subjects = [
+            {"key": one["name"], "sha256": one["digest"]["sha256"], **one.get("annotations", {})}
+            for one in statement["subject"]
+        ]
+        told = dict(statement["predicate"])
+        act = {name: told.pop(name) for name in [*told] if name in Act.model_fields}
+        return Entry.model_validate({"act": act, "subjects": subjects, **told})
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ValidationError):
+        raise IntegrityError(
+            f"{where} is not an entry of a Strongroom log",
+            expected=f"an in-toto statement with predicate {ACT}",
+            hint="Nothing was changed. A newer version may have written it; if not, somebody holds the log's key.",
+        ) from None
+
+
+def _line(store: Store, act: Act, subjects: Sequence[Subject]) -> bytes:
+    author = store.author
+    run = author.run if author is not None else None
+    told = {
+        **act.model_dump(mode="json", exclude_none=True, exclude={"facts"}),
+        **({"facts": act.facts} if act.facts else {}),
+        "at": f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%S.%fZ}",
+        **(run.model_dump(exclude_none=True) if run is not None else {}),
+        **_of_author(author),
+        "software": _software(),
+    }
+    statement = {
+        "_type": STATEMENT,
+        "predicateType": ACT,
+        "subject": [
+            {
+                "name": one.key,
+                "digest": {"sha256": one.sha256},
+                **({"annotations": {"version_id": one.version_id}} if one.version_id else {}),
+            }
+            for one in subjects
+        ],
+        "predicate": told,
+    }
+    return json.dumps(statement, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _of_author(author: Author | None) -> dict[str, Any]:
+    if author is None:
+        return {}
+    told = {"task_id": author.task_id, "try_number": author.try_number, "person": author.person}
+    return {name: value for name, value in told.items() if value is not None}
+
+
+@lru_cache(maxsize=1)
+def _software() -> str:
+    return f"strongroom {version('strongroom')}"
+
+
+def _signer(store: Store, log: Log) -> SignerKey:
+    """The key of the store's author, which must be one that the settings trust."""
+    if store.author is None:
+        raise ConfigurationError(
+            f"nobody gave a key for the transparency log of {store}",
+            expected=f"the key of {log.origin}",
+            hint="Nothing was written to the log, and nothing was deleted that needs an entry. Who opens the store must be able to sign.",
+        )
+    signer = store.author.sign_with()
+    if signer.verifier not in log.trusted:
+        raise ConfigurationError(
+            f"the key for the transparency log of {store} is not one that the settings trust",
+            expected=" or ".join(map(str, log.trusted)),
+            found=str(signer.verifier),
+            hint="Nothing was written to the log, and nothing was deleted that needs an entry. Put the right key into the connection, or, "
+            "if this is a new key, add it to `store.log_keys`.",
+        )
+    return signer
