@@ -23,6 +23,7 @@ from strongroom.ledger.manifests import read_manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.query.records import WITHOUT_VALUE, Operator, QueryOutcome
 from strongroom.query.result import QueryResult
+from strongroom.query.values import operators_of
 from strongroom.records import Column
 from strongroom.settings import TableSettings
 from strongroom_airflow.commands.runs import find_problems, page_of
@@ -165,7 +166,8 @@ def _show_form(
         tables=tables,
         table=table,
         columns=columns,
-        operators=get_args(Operator),
+        operators_of=operators_of,
+        operators=[one for one in get_args(Operator) if any(one in operators_of(column) for column in columns)],
         given=given,
         conditions=[*conditions, *[blank] * max(0, _CONDITIONS - len(conditions))],
         show=show,

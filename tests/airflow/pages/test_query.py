@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from html import unescape
+from typing import get_args
+
+import psycopg
 import pytest
 
 from strongroom.object_keys import ArchiveId
+from strongroom.query.records import Operator
 from tests.support.rights_by_dag import refuse
 
 AUDIT, MAY = "public.audit", "public.audit.2026-05.0001"
@@ -40,6 +46,23 @@ def test_a_search_is_one_run_with_what_the_form_says(ada, chain, database):
     assert "case 4711" in page.text
     assert "The run is queued." in page.text
     assert run_id in page.links
+
+
+def test_each_column_says_which_operators_suit_its_type(ada, chain, source):
+    """As the search itself decides it. The form offers those that suit any column, so it works without a script, too."""
+    with psycopg.connect(source, autocommit=True) as connection:
+        connection.execute("ALTER TABLE audit ADD note text, ADD tags text[]")
+    chain.run()
+
+    page = ada.get("/query", table=AUDIT)
+
+    offered = dict(re.findall(r'<option value="(\w+)" data-operators="([^"]*)"', page.html))
+    assert set(offered) == {"id", "at", "note", "tags"}
+    assert unescape(offered["id"]) == "=|!=|in|<|<=|>|>=|contains|begins with|is null|is not null"
+    assert unescape(offered["note"]) == "=|!=|in|contains|begins with|is null|is not null"
+    assert unescape(offered["tags"]) == "contains|begins with|is null|is not null"
+    first = page.html.split('name="operator">')[1].split("</select>")[0]
+    assert [unescape(one) for one in re.findall(r"<option[^>]*>([^<]*)", first)] == list(get_args(Operator))
 
 
 def test_a_run_is_shown_to_who_started_it_and_to_nobody_else(ada, sent, chain, database):

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import Browser, Locator, Route, expect
 
 from strongroom_local.servers.stack import Stack
 from tests.system.browsing import SECONDS, Person, browsing, person
@@ -334,11 +334,25 @@ def test_a_link_to_a_run_opens_airflows_own_page_and_back_returns(admin):
     expect(frame.locator("h1")).to_contain_text(f"{TABLE} {DAY}")
 
 
+def operators_in(condition: Locator) -> list[str]:
+    """What one condition of the form offers."""
+    return list(
+        condition.get_by_label("Operator").evaluate(
+            "field => [...field.options].filter(o => !o.disabled).map(o => o.value)"
+        )
+    )
+
+
 def test_rows_found_inside_an_archive_have_the_texts_that_postgresql_gave(admin, before):
     """On the page, and in both downloads; nothing was restored for it."""
     frame = admin.open_framed("/partition", table=TABLE, key=DAY)
     frame.get_by_role("main").get_by_role("link", name="Look inside").click()
     first = frame.get_by_role("group", name="Condition 1")
+    first.get_by_label("Column").select_option("who")
+    assert operators_in(first) == ["=", "!=", "in", "contains", "begins with", "is null", "is not null"]
+    first.get_by_label("Column").select_option("details")
+    assert operators_in(first) == ["contains", "begins with", "is null", "is not null"]
+    assert first.get_by_label("Operator").input_value() == "contains"
     first.get_by_label("Column").select_option("id")
     first.get_by_label("Operator").select_option("<=")
     first.get_by_label("Value").fill("300")

@@ -1,4 +1,5 @@
-// What the pages do beyond links and forms: choosing cells of the map, links to Airflow's own pages, and renewing while a run works.
+// What the pages do beyond links and forms: choosing cells of the map, links to Airflow's own pages, operators that suit a column,
+// and renewing while a run works.
 "use strict";
 
 // A page in Airflow's frame may not navigate the window around it, so such a link goes through Airflow's own router.
@@ -86,7 +87,21 @@ function setUpMap() {
   frame.scrollLeft = frame.scrollWidth;
 }
 
+// Without this script, a condition offers every operator, and the run says which of them does not suit its column.
+function offerOperators(columns) {
+  const operators = columns.closest(".line").querySelector("select[name=operator]");
+  const suiting = columns.selectedOptions[0].dataset.operators;
+  for (const one of operators.options) one.hidden = one.disabled = suiting !== undefined && !suiting.split("|").includes(one.value);
+  if (operators.selectedOptions[0].disabled) operators.value = [...operators.options].find((one) => !one.disabled).value;
+}
+function offerAllOperators() {
+  document.querySelectorAll("form.ask select[name=column]").forEach(offerOperators);
+}
+
 document.addEventListener("click", leaveFrame);
+document.addEventListener("change", (event) => { if (event.target.matches("form.ask select[name=column]")) offerOperators(event.target); });
+addEventListener("pageshow", offerAllOperators);  // also when the browser goes back to a form that was filled in
+offerAllOperators();
 setUpMap();
 const renewed = document.querySelector("[data-renew]");
 if (renewed) {
