@@ -46,11 +46,6 @@ class State(str, Enum):
         """One sentence for the legend."""
         return _WORDS[self][2]
 
-    @property
-    def alarming(self) -> bool:
-        """Whether somebody should act."""
-        return self in (State.UNVERIFIABLE, State.FAILED, State.OVERDUE, State.LEFT)
-
 
 _ORDER = {state: place for place, state in enumerate(State)}
 
