@@ -3,8 +3,8 @@
 A bucket that was emptied later looks like a new one, but must not be claimed again. So the first claim leaves a marker
 file, whose path is the first argument.
 
-Everything else comes from the environment: STRONGROOM__STORE__BUCKET, STRONGROOM__STORE__ENDPOINT_URL, boto3's own
-variables (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_CA_BUNDLE) and libpq's (PGHOST, PGUSER, ...).
+Everything else comes from the environment: STRONGROOM__STORE__BUCKET, STRONGROOM__STORE__ENDPOINT_URL,
+STRONGROOM__STORE__LOG_KEYS and LOG_SIGNING_KEY, with which the store's transparency log begins, boto3's own variables (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_CA_BUNDLE) and libpq's (PGHOST, PGUSER, ...).
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ import boto3
 from strongroom.database.session import open_source, read_identity
 from strongroom.ledger.owner import record_owner
 from strongroom.settings import StoreSettings
+from strongroom.storage.author import Author
 from strongroom.storage.s3 import make_client
 from strongroom.storage.store import Store
+from strongroom.tlog.notes import SignerKey
 
 
 def claim(done: Path) -> None:
@@ -27,9 +29,13 @@ def claim(done: Path) -> None:
     if done.exists():
         return
     settings = StoreSettings(
-        bucket=os.environ["STRONGROOM__STORE__BUCKET"], endpoint_url=os.environ["STRONGROOM__STORE__ENDPOINT_URL"]
+        bucket=os.environ["STRONGROOM__STORE__BUCKET"],
+        endpoint_url=os.environ["STRONGROOM__STORE__ENDPOINT_URL"],
+        log_keys=(os.environ["STRONGROOM__STORE__LOG_KEYS"],),
     )
-    store = Store(make_client(settings, session=boto3.Session()), settings)
+    key = SignerKey.parse(os.environ["LOG_SIGNING_KEY"])
+    author = Author(lambda: key, person="deploy/compose/claim_store.py")
+    store = Store(make_client(settings, session=boto3.Session()), settings, author=author)
     store.prepare()
     with open_source("", application_name="strongroom bucket claim") as connection:
         record_owner(store, read_identity(connection))

@@ -39,6 +39,15 @@ EVIDENCE, ARCHIVES, CLAIMS, RESTORES = "evidence/", "archives/", "claims/", "res
 REPORTS = "reports/"
 """Key prefix of all reports."""
 
+VERIFICATIONS, QUERIES = f"{REPORTS}verifications/", f"{REPORTS}queries/"
+"""Key prefixes of the records of archives that were read again, and of who looked inside."""
+
+RECORDS = (EVIDENCE, HOLDS, RESTORES, VERIFICATIONS, QUERIES)
+"""Key prefixes of all records that entries of the log name."""
+
+SETTINGS_FOLDER = "/settings/"
+"""In the evidence of a table: the settings that entries of the log name by their digest."""
+
 MANIFEST_INDEX = "index/manifests.jsonl.zst"
 """The index of manifests in one object. It saves requests, proves nothing, and can be rebuilt."""
 
@@ -297,7 +306,7 @@ def proof_key(key: str) -> str:
 
 def settings_key(schema_name: str, table_name: str, sha256: str) -> str:
     """Key of the settings of a table whose digest entries of the log name."""
-    return f"{EVIDENCE}{table_folder(schema_name, table_name)}/settings/{sha256}.json"
+    return f"{EVIDENCE}{table_folder(schema_name, table_name)}{SETTINGS_FOLDER}{sha256}.json"
 
 
 def empty_key(schema_name: str, table_name: str, partition_key: str) -> str:
@@ -313,6 +322,21 @@ def warm_evidence_key(schema_name: str, table_name: str, month: str, at: datetim
 def hold_key(hold_id: str) -> str:
     """Key of one legal hold."""
     return f"{HOLDS}{hold_id}.json"
+
+
+def adoption_key(at: datetime) -> str:
+    """Key of the record of what was brought into the log at one time."""
+    return f"{REPORTS}log/{at.astimezone(timezone.utc):%Y%m%dT%H%M%S.%fZ}-adopted.json"
+
+
+def rotation_key(size: int) -> str:
+    """Key of the checkpoint that two keys of the log signed when one replaced the other."""
+    return f"{LOG}rotations/{size}"
+
+
+def witness_prefix(key_id: str) -> str:
+    """Key prefix of the cosignatures of a witness, one for each size that it saw."""
+    return f"{LOG}witness/{key_id}/"
 
 
 def release_proof_key(hold_id: str) -> str:
@@ -373,7 +397,7 @@ def verifications_prefix(
     schema_name: str | None = None, table_name: str | None = None, partition_key: str | None = None
 ) -> str:
     """Key prefix of the records that archives were read again: of all, of one table, or of one partition."""
-    return _narrowed(f"{REPORTS}verifications/", schema_name, table_name, partition_key)
+    return _narrowed(VERIFICATIONS, schema_name, table_name, partition_key)
 
 
 def verification_key(archive: ArchiveId, at: datetime, result: str) -> str:
@@ -412,7 +436,7 @@ def claim_key(schema_name: str, table_name: str, partition_key: str) -> str:
 
 def queries_prefix(schema_name: str, table_name: str) -> str:
     """Key prefix of the records of who looked into a table's archives."""
-    return f"{REPORTS}queries/{table_folder(schema_name, table_name)}/"
+    return f"{QUERIES}{table_folder(schema_name, table_name)}/"
 
 
 def query_record_key(schema_name: str, table_name: str, run_id: str, at: datetime) -> str:

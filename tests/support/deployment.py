@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
+
+from strongroom.tlog.notes import SignerKey
 
 
 def postgres_connection(conninfo: str) -> str:
@@ -73,6 +75,17 @@ class Deployment:
         """Point the connections of these names, such as `source`, to a database."""
         for name in names:
             self.connection(name, postgres_connection(conninfo))
+
+    def log(self, key: SignerKey, *, trusted: Sequence[SignerKey] = ()) -> None:
+        """Give the store a transparency log that a key signs."""
+        keys = [str(one.verifier) for one in trusted or (key,)]
+        self._monkeypatch.setenv("STRONGROOM__STORE__LOG_KEYS", json.dumps(keys))
+        self.connection("log", self.generic(key.secret))
+
+    @staticmethod
+    def generic(password: str) -> str:
+        """An Airflow connection that is nothing but a password, as JSON."""
+        return json.dumps({"conn_type": "generic", "password": password})
 
     def connection(self, name: str, connection: str) -> None:
         """Create one of Strongroom's connections."""

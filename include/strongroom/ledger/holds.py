@@ -13,7 +13,7 @@ import hashlib
 import re
 import secrets
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from urllib.parse import unquote
@@ -256,6 +256,23 @@ def _believed(store: Store, key: str, body: bytes, hold: Hold) -> Hold:
         return hold
     doubt = doubt_of_entry(store, subject_of(key, body), release_proof_key(hold.hold_id), ["released"])
     return hold if doubt is None else hold.model_copy(update=dict.fromkeys(_RELEASE))
+
+
+def unproved_releases(store: Store) -> Iterator[tuple[Hold, bytes]]:
+    """The holds that somebody released without an entry in the log, each with the bytes that say so."""
+    for key, history in by_key(store.versions(HOLDS)).items():
+        for version in history:
+            present = None if version.is_marker else store.read(key, version.version_id)
+            if present is not None:
+                hold = _read(store, key, present[0])
+                if hold != _believed(store, key, present[0], hold):
+                    yield hold, present[0]
+
+
+def release_proved(store: Store, hold: Hold, body: bytes, *, who: str) -> None:
+    """Enter the release of a hold, so that it counts."""
+    act = _act("released", hold).model_copy(update={"who": who})
+    enter_with_proof(store, act, subject_of(hold_key(hold.hold_id), body), release_proof_key(hold.hold_id))
 
 
 def _oldest_first(holds: Iterable[Hold]) -> list[Hold]:

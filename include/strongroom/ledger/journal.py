@@ -21,14 +21,14 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from strongroom.errors import ConfigurationError, IntegrityError
-from strongroom.ledger.log import Head, Log
-from strongroom.object_keys import LOG, ArchiveId, proof_key
+from strongroom.ledger.log import CHECKPOINT, Head, Log
+from strongroom.object_keys import LOG, SOURCE_IDENTITY, ArchiveId, proof_key, rotation_key, witness_prefix
 from strongroom.records import Record, Sha256
 from strongroom.settings import StoreSettings
 from strongroom.storage.author import Author
 from strongroom.storage.store import Store
-from strongroom.tlog.checkpoints import EntryProof
-from strongroom.tlog.notes import SignerKey, VerifierKey
+from strongroom.tlog.checkpoints import Checkpoint, EntryProof
+from strongroom.tlog.notes import Note, SignerKey, VerifierKey
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 ACT = "urn:strongroom:act:v1"
@@ -59,6 +59,8 @@ Kind = Literal[
     "purge reported",
     "sweep intended",
     "recorded late",
+    "adoption reported",
+    "key changed",
 ]
 """What was done. `adopted` are archives that are older than the log; `recorded late` is an object whose writer died before it
 entered it."""
@@ -142,7 +144,26 @@ def trusted_keys(settings: StoreSettings) -> tuple[VerifierKey, ...]:
 _parsed = lru_cache(maxsize=64)(VerifierKey.parse)
 
 
-def begin_log(store: Store, subjects: Sequence[Subject]) -> Head | None:
+def cosignatures(store: Store) -> list[tuple[VerifierKey, int, datetime]]:
+    """The newest cosignature of each witness that the settings trust: who, over how many entries, and when."""
+    found = []
+    for key in map(_parsed, store.settings.witness_keys):
+        prefix = witness_prefix(key.key_id.hex())
+        sizes = sorted(int(name) for each in store.keys(prefix) if (name := each.removeprefix(prefix)).isdecimal())
+        for size in sizes[-1:]:
+            present = store.read(f"{prefix}{size}")
+            note = Note.parse(f"{store}{prefix}{size}", present[0]) if present is not None else None
+            at = note.cosigned_at(key) if note is not None else None
+            if (
+                note is not None
+                and at is not None
+                and Checkpoint.parse(f"{store}{prefix}{size}", note.text).size == size
+            ):
+                found.append((key, size, at))
+    return found
+
+
+def begin_log(store: Store) -> Head | None:
     """Begin the log of a store with an entry that says whose it is. A repeat changes nothing.
 
     Returns:
@@ -156,7 +177,10 @@ def begin_log(store: Store, subjects: Sequence[Subject]) -> Head | None:
         return None
     signer = _signer(store, log)
     head = log.head() if any(store.versions(LOG)) else log.create(signer)
-    return enter(store, Act(kind="log begun"), subjects) if head.checkpoint.size == 0 else head
+    if head.checkpoint.size:
+        return head
+    owner = store.read(SOURCE_IDENTITY)
+    return enter(store, Act(kind="log begun"), [subject_of(SOURCE_IDENTITY, owner[0])] if owner else [])
 
 
 def enter(store: Store, act: Act, subjects: Sequence[Subject] = ()) -> Head | None:
@@ -175,6 +199,33 @@ def enter(store: Store, act: Act, subjects: Sequence[Subject] = ()) -> Head | No
     if log is None:
         return None
     _, head = log.append([_line(store, act, subjects)], _signer(store, log))
+    return head
+
+
+def change_key(store: Store, earlier: SignerKey) -> Head:
+    """Let the author's key replace an earlier one: the entry that says so is the last that both sign.
+
+    Args:
+        store: Whose log it is; its settings trust both keys.
+        earlier: The key that signed the log so far.
+
+    Raises:
+        ConfigurationError: The settings do not trust one of the keys, or both are the same.
+        IntegrityError: The head of the log is not the earlier key's.
+    """
+    log, where = log_of(store), f"{store}{CHECKPOINT}"
+    signer = None if log is None else _signer(store, log)
+    if log is None or signer is None or signer == earlier or earlier.verifier not in log.trusted:
+        raise ConfigurationError(
+            f"the key of the transparency log of {store} cannot be changed",
+            expected="two keys that `store.log_keys` names: the earlier one, and that of the connection",
+            found="the same key twice" if signer == earlier else "one of them is not there",
+            hint="Nothing was changed. Add the public line of the new key to `store.log_keys` and leave the old one there.",
+        )
+    log.head().note.require_signature(where, [earlier.verifier])
+    facts: Facts = {"from": str(earlier.verifier), "to": str(signer.verifier)}
+    _, head = log.append([_line(store, Act(kind="key changed", facts=facts), ())], signer, also=earlier)
+    store.put_bytes(rotation_key(head.checkpoint.size), head.note.to_bytes(), content_type="text/plain")
     return head
 
 

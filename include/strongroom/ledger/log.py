@@ -109,12 +109,13 @@ class Log:
             )
         return Head(checkpoint, note, present[1])
 
-    def append(self, entries: Sequence[bytes], signer: SignerKey) -> tuple[int, Head]:
+    def append(self, entries: Sequence[bytes], signer: SignerKey, *, also: SignerKey | None = None) -> tuple[int, Head]:
         """Add entries, in their order and next to each other. When this returns they are in the log for good.
 
         Args:
             entries: At most 65,535 bytes each; at least one.
             signer: The log's key.
+            also: Another key of the log that signs the new checkpoint too.
 
         Returns:
             The index of the first, and the head that has them all.
@@ -135,6 +136,7 @@ class Log:
                 _pending_key(after), _pending(before, packed), content_type="application/octet-stream"
             )
             note = Note(after.text, ()).signed(signer)
+            note = note if also is None else note.signed(also)
             etag = self._store.swap(CHECKPOINT, note.to_bytes(), etag=head.etag, content_type="text/plain")
             if etag is None and not self._has(after):
                 continue  # another writer was faster

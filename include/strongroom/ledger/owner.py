@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from strongroom.errors import IdentityError, StoreAccessError
-from strongroom.ledger.journal import begin_log, subject_of
+from strongroom.ledger.journal import begin_log
 from strongroom.ledger.stored_records import read_record
 from strongroom.object_keys import (
     ARCHIVES,
@@ -45,13 +45,10 @@ def record_owner(store: Store, source: SourceIdentity) -> bool:
                     hint="No row was read or deleted. On such a store one run could overwrite the archive of another. "
                     "Use S3 itself, or a server that honours If-None-Match and If-Match.",
                 )
-            begin_log(store, [subject_of(SOURCE_IDENTITY, body)])
+            begin_log(store)
             return True
     require_owner(store, source)
-    if (
-        present := store.read(SOURCE_IDENTITY)
-    ) is not None:  # a store that is older than its log, or a claim that broke off
-        begin_log(store, [subject_of(SOURCE_IDENTITY, present[0])])
+    begin_log(store)  # the store is older than its log, or an earlier claim broke off
     return False
 
 

@@ -68,7 +68,11 @@ def verify_archive(store: Store, archive: ArchiveId) -> ArchiveVerdict:
     Raises:
         IntegrityError: There is no manifest, or it is damaged.
     """
-    manifest = require_manifest(store, archive)
+    return verify_manifest(store, archive, require_manifest(store, archive))
+
+
+def verify_manifest(store: Store, archive: ArchiveId, manifest: Manifest) -> ArchiveVerdict:
+    """Read every object of a sealed archive and compare it with a manifest."""
     parts = [_verify(store, manifest.verified_part(part.number)) for part in manifest.parts]
     return ArchiveVerdict(
         archive_id=manifest.archive_id,

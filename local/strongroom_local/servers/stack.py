@@ -20,8 +20,11 @@ from psycopg.conninfo import make_conninfo
 
 from strongroom.database.session import open_source, read_identity
 from strongroom.errors import ConfigurationError
+from strongroom.ledger.adopt import adopt, missing_from_log
+from strongroom.ledger.journal import begin_log
 from strongroom.ledger.owner import record_owner
 from strongroom.settings import StoreSettings, load_settings
+from strongroom.storage.author import Author
 from strongroom.storage.store import Store
 from strongroom_local.demo import sample
 from strongroom_local.servers.airflow import (
@@ -236,17 +239,30 @@ class Stack(StackFolder):
         self.object_store.create_bucket(BUCKET)
 
     def _claim_bucket(self) -> None:
-        """Claim the bucket for the source database, only once: a bucket that was emptied later is not claimed again."""
-        marker = self.folder / "claimed"
-        if marker.exists():
+        """Claim the bucket for the source database, only once: a bucket that was emptied later is not claimed again.
+
+        What a stack archived before it had a log is adopted.
+        """
+        claimed, logged = self.folder / "claimed", self.folder / "logged"
+        if claimed.exists() and logged.exists():
             return
-        settings = StoreSettings(bucket=BUCKET, endpoint_url=self.object_store.endpoint_url)
-        store = Store(self.object_store.client("archiver"), settings)
-        password = self.state["secrets"][ARCHIVER_ROLE]
-        archiver = make_conninfo(self.source_conninfo(), user=ARCHIVER_ROLE, password=password)
-        with open_source(archiver, application_name="strongroom bucket claim") as connection:
-            record_owner(store, read_identity(connection))
-        marker.touch()
+        key = self.log_key
+        settings = StoreSettings(
+            bucket=BUCKET, endpoint_url=self.object_store.endpoint_url, log_keys=(str(key.verifier),)
+        )
+        author = Author(lambda: key, person="make up")
+        store = Store(self.object_store.client("archiver"), settings, author=author)
+        if claimed.exists():
+            begin_log(store)
+            if missing := missing_from_log(store):
+                adopt(store, missing, who="make up", why="the stack is older than its log", now=store.clock())
+        else:
+            password = self.state["secrets"][ARCHIVER_ROLE]
+            archiver = make_conninfo(self.source_conninfo(), user=ARCHIVER_ROLE, password=password)
+            with open_source(archiver, application_name="strongroom bucket claim") as connection:
+                record_owner(store, read_identity(connection))
+            claimed.touch()
+        logged.touch()
 
     def _create_databases(self) -> None:
         """Create Airflow's role and database and the empty source database if missing."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from strongroom.tlog.notes import SignerKey
 from strongroom_local.demo import sample
 from strongroom_local.servers.airflow import (
     COMPONENTS,
@@ -153,6 +154,8 @@ class StackFolder:
             "STRONGROOM_EXPORTER_INTERVAL": str(_EXPORTER_SECONDS),
             "STRONGROOM__STORE__BUCKET": BUCKET,
             "STRONGROOM__STORE__ENDPOINT_URL": self.object_store.endpoint_url,
+            "STRONGROOM__STORE__LOG_KEYS": str(self.log_key.verifier),
+            "AIRFLOW_CONN_STRONGROOM_LOG": json.dumps({"conn_type": "generic", "password": self.log_key.secret}),
             "AIRFLOW_CONN_STRONGROOM_SOURCE": self._source_connection(ARCHIVER_ROLE),
             "AIRFLOW_CONN_STRONGROOM_RESTORE": self._source_connection(RESTORER_ROLE),
             "AIRFLOW_CONN_STRONGROOM_STORE": self._store_connection("archiver"),
@@ -204,6 +207,11 @@ class StackFolder:
         """The component's log file."""
         return self.logs / f"{component.name}.log"
 
+    @property
+    def log_key(self) -> SignerKey:
+        """The key that signs the store's transparency log."""
+        return SignerKey.parse(self.state["secrets"]["log"])
+
     def source_conninfo(self) -> str:
         """Return the superuser's connection string for the source database, whose rows are archived."""
         return self.postgres.conninfo(SOURCE_DATABASE)
@@ -217,4 +225,5 @@ def _new_state() -> dict[str, Any]:
     drawn |= {user: secrets.token_urlsafe(9) for user in (USER, VIEWER)}  # people type these
     # A Fernet key is 32 bytes in URL-safe base64, with padding.
     drawn["fernet"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+    drawn["log"] = SignerKey.generate("strongroom.local/archive").secret
     return {"port": 0, "exporter_port": EXPORTER_PORT, "secrets": drawn}
