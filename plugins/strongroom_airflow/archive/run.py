@@ -15,19 +15,18 @@ from strongroom.database.session import Connection
 from strongroom.ledger.claims import KeepClaim, claim_keeper, release_claim, shared_clock, take_claim
 from strongroom.ledger.deletable import DeletingStep
 from strongroom.object_keys import claim_key
-from strongroom.records import RunIdentity
 from strongroom.settings import TableSettings
 from strongroom.storage.staging import Staging
 from strongroom.storage.store import Store
 from strongroom_airflow.connections import connect_staging, connect_store
 from strongroom_airflow.database_connections import connect_database
-from strongroom_airflow.identity import identity_of
+from strongroom_airflow.task_run import TaskRun
 
 _UNFINISHED = ["scheduled", "queued", "running", "restarting", "up_for_retry", "up_for_reschedule", "deferred"]
 _ENDED = frozenset({"success", "failed", "upstream_failed", "skipped", "removed"})
 
 
-class ArchiveRun:
+class ArchiveRun(TaskRun):
     """One run of a table's archive DAG, as one of its tasks sees it.
 
     :param settings: Settings of the table.
@@ -35,19 +34,13 @@ class ArchiveRun:
     """
 
     def __init__(self, settings: TableSettings, context: Context) -> None:
+        super().__init__(context)
         self.settings = settings
-        self.context = context
-        self._dag_run = context["dag_run"]
 
     @cached_property
     def partition(self) -> Partition:
         """The partition of the run. A run without a key, or with a malformed one, is refused."""
         return Partition.parse(self.settings.frequency, self._dag_run.partition_key)
-
-    @property
-    def identity(self) -> RunIdentity:
-        """The name of this run in claims and evidence."""
-        return identity_of(self.context)
 
     @cached_property
     def store(self) -> Store:

@@ -12,34 +12,30 @@ from pydantic import ValidationError
 
 from strongroom.errors import QueryError
 from strongroom.ledger.claims import shared_clock
-from strongroom.object_keys import ArchiveId
 from strongroom.query.conditions import unfit_request
 from strongroom.query.records import QueryRequest
 from strongroom.query.result import make_query_id
-from strongroom.records import RunIdentity
 from strongroom.settings import TableSettings, load_settings
 from strongroom.storage.staging import OF_QUERIES, Staging
 from strongroom.storage.store import Store
 from strongroom_airflow.connections import connect_staging, connect_store
-from strongroom_airflow.identity import identity_of
+from strongroom_airflow.task_run import TaskRun
 
 
-class QueryRun:
+class QueryRun(TaskRun):
     """One run of the query DAG, as its task sees it.
 
     :param context: Airflow's context of the task.
     """
 
     def __init__(self, context: Context) -> None:
-        self.context = context
+        super().__init__(context)
         self._params: dict[str, Any] = {name: value for name, value in context["params"].items() if value is not None}
-        self._dag_run = context["dag_run"]
 
     @cached_property
     def settings(self) -> TableSettings:
         """Settings of the table whose archives are searched."""
-        named = self._params.get("archives") or ()
-        table = self._params.get("table") or (_table_of(named[0]) if named else None)
+        table = self.named_table
         if table is None:
             raise QueryError(
                 "a query needs a table, or archives",
@@ -68,11 +64,6 @@ class QueryRun:
         return connect_store(self.settings)
 
     @property
-    def identity(self) -> RunIdentity:
-        """The name of this run in the record of the query."""
-        return identity_of(self.context)
-
-    @property
     def folder(self) -> Path:
         """The folder of this machine for the part that is searched."""
         return self.settings.working_folder[0]
@@ -84,8 +75,3 @@ class QueryRun:
     def now(self) -> datetime:
         """The time now, in UTC, by the store's clock."""
         return shared_clock(self.store, datetime.now(timezone.utc))()
-
-
-def _table_of(archive_id: str) -> str:
-    archive = ArchiveId.parse(archive_id)
-    return f"{archive.schema_name}.{archive.table_name}"

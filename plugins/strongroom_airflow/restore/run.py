@@ -8,38 +8,28 @@ from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any
 
-from airflow.sdk import Context
 from pydantic import ValidationError
 
 from strongroom.database.session import Connection
 from strongroom.errors import RestoreError
 from strongroom.ledger.claims import shared_clock
 from strongroom.ledger.restore_records import make_restore_id
-from strongroom.object_keys import ArchiveId
 from strongroom.restore.records import RestoreRequest
 from strongroom.settings import TableSettings, load_settings
 from strongroom.storage.staging import OF_RESTORES, Staging
 from strongroom.storage.store import Store
 from strongroom_airflow.connections import connect_staging, connect_store
 from strongroom_airflow.database_connections import connect_database
+from strongroom_airflow.task_run import TaskRun
 
 
-class RestoreRun:
-    """One run of the restore DAG, as one of its tasks sees it.
-
-    :param context: Airflow's context of the task.
-    """
-
-    def __init__(self, context: Context) -> None:
-        self.context = context
-        self._dag_run = context["dag_run"]
+class RestoreRun(TaskRun):
+    """One run of the restore DAG, as one of its tasks sees it."""
 
     @cached_property
     def settings(self) -> TableSettings:
         """Settings of the archived table."""
-        params = self.context["params"]
-        first = next(iter(params["archives"] or ()), None)
-        table = params["table"] or (_table_of(first) if first else None)
+        table = self.named_table
         if table is None:
             raise RestoreError(
                 "a restore needs either archives, or a table with a range of partitions",
@@ -78,7 +68,7 @@ class RestoreRun:
     @property
     def owner(self) -> str:
         """The name of this run in claims."""
-        return f"{self._dag_run.dag_id} {self._dag_run.run_id}"
+        return str(self.identity)
 
     @cached_property
     def store(self) -> Store:
@@ -101,8 +91,3 @@ class RestoreRun:
     @cached_property
     def _clock(self) -> Callable[[], datetime]:
         return shared_clock(self.store, datetime.now(timezone.utc))
-
-
-def _table_of(archive_id: str) -> str:
-    archive = ArchiveId.parse(archive_id)
-    return f"{archive.schema_name}.{archive.table_name}"

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from datetime import datetime, timezone
-from functools import cached_property
+from datetime import datetime
 from operator import attrgetter
 
-from airflow.sdk import Context
 from pydantic import AliasChoices, Field
 
-from strongroom.ledger.claims import shared_clock
 from strongroom.object_keys import ArchiveId
-from strongroom.records import Record, RunIdentity
+from strongroom.records import Record
 from strongroom.retention.decide import Decision, judge
-from strongroom.settings import Settings, TableSettings, load_settings
+from strongroom.settings import Settings, TableSettings
 from strongroom.storage.store import Store
 from strongroom_airflow.connections import store_tables
-from strongroom_airflow.identity import identity_of
+from strongroom_airflow.task_run import RunOfAllTables
 
 MOST_A_RUN = 1000
 """How many archives one run purges at most; the rest follow the next day. This limits XCom, and the harm of a mistake."""
@@ -36,34 +33,13 @@ class PurgeBatch(Record):
     decisions: tuple[Decision, ...]
 
 
-class PurgeRun:
-    """One run of the retention purge, as one of its tasks sees it.
-
-    :param context: Airflow's context of the task.
-    """
-
-    def __init__(self, context: Context) -> None:
-        self.context = context
-        self._dag_run = context["dag_run"]
-
-    @cached_property
-    def settings(self) -> Settings:
-        """Of all tables."""
-        return load_settings()
+class PurgeRun(RunOfAllTables):
+    """One run of the retention purge, as one of its tasks sees it."""
 
     @property
     def store_tables(self) -> list[TableSettings]:
         """One table for each store: its settings open the store."""
         return store_tables(self.settings)
-
-    @property
-    def identity(self) -> RunIdentity:
-        """The name of this run in intents and certificates."""
-        return identity_of(self.context)
-
-    def now(self, store: Store) -> datetime:
-        """The time now, in UTC, by the clock of the store in question."""
-        return shared_clock(store, datetime.now(timezone.utc))()
 
 
 def judge_store(settings: Settings, store: Store, *, now: datetime) -> list[Decision]:

@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
-from functools import cached_property
-
-from airflow.sdk import Context
-
-from strongroom.ledger.claims import shared_clock
 from strongroom.object_keys import ArchiveId
-from strongroom.settings import Settings, load_settings
 from strongroom.statistics.rereading import VerificationError, find_archives
 from strongroom.storage.store import Store
 from strongroom_airflow.connections import connect_store, find_archive
-from strongroom_airflow.identity import identity_of
+from strongroom_airflow.task_run import RunOfAllTables
 
 
-class VerificationRun:
-    """One run of the DAG, as one of its tasks sees it.
-
-    :param context: Airflow's context of the task.
-    """
-
-    def __init__(self, context: Context) -> None:
-        self.context = context
-        self._dag_run = context["dag_run"]
-
-    @cached_property
-    def settings(self) -> Settings:
-        """Of all tables."""
-        return load_settings()
+class VerificationRun(RunOfAllTables):
+    """One run of the DAG, as one of its tasks sees it."""
 
     @property
     def who(self) -> str:
         """The user who triggered the run; otherwise the run itself."""
-        run = identity_of(self.context)
-        return run.triggered_by or str(run)
+        return self.identity.triggered_by or str(self.identity)
 
     @property
     def why(self) -> str | None:
@@ -68,7 +48,3 @@ class VerificationRun:
     def store(self, store_table: str) -> Store:
         """The store that a configured table's settings open."""
         return connect_store(self.settings.table(store_table))
-
-    def now(self, store: Store) -> datetime:
-        """The time now, in UTC, by the clock of the store in question."""
-        return shared_clock(store, datetime.now(timezone.utc))()
