@@ -82,7 +82,7 @@ class Rights:
         raise SourceAccessError(
             f"the role {self.role} lacks rights for {where}",
             found="no " + ", no ".join(self._missing),
-            hint=f"{safe} {paste} clear the task or repeat the command. (deploy/sql/roles.sql gives every role its rights on a table.)",
+            hint=f"{safe} {paste} clear the task, repeat the command or read the page again. (deploy/sql/roles.sql gives every role its rights on a table.)",
         )
 
     def _note(self, missing: str | None, grant: str | None = None) -> None:

@@ -290,14 +290,14 @@ def _translate(error: psycopg.Error, where: str) -> StrongroomError:
         return SourceAccessError(
             f"the source database {where} refused",
             found=said,
-            hint="No row was deleted by this step. Check the source connection (host, database, user, password) "
-            "and the rights of its role, then clear the task.",
+            hint="No row was deleted because of it. Check the source connection (host, database, user, password) "
+            "and the rights of its role, then clear the task or read the page again.",
         )
     return SourceError(
         f"the source database {where} failed",
         found=said,
-        hint="All deleted rows are in a verified archive. Check that the server is up; "
-        "the task tries again by itself and continues where it stopped.",
+        hint="All deleted rows are in a verified archive. Check that the server is up. "
+        "A task tries again by itself and continues where it stopped; a page can be read again.",
     )
 
 

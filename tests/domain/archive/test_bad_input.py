@@ -48,7 +48,7 @@ def test_a_wrong_password(chain):
 
     assert text.startswith("SourceAccessError: the source database postgres@127.0.0.1:")
     assert "password authentication failed" in text
-    assert "HINT: No row was deleted by this step. Check the source connection" in text
+    assert "HINT: No row was deleted because of it. Check the source connection" in text
     chain.conninfo = right
     require_nothing_lost(chain)
     require_success(chain)
