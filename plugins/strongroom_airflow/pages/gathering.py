@@ -160,6 +160,10 @@ class Gathering:
         self._tables: dict[str, Known[TableRows]] = {}
         self._reading: dict[StoreKey | str, Future[None]] = {}
         """The last reading of each store, and of each source by its connection."""
+        self._wanted: dict[StoreKey | str, Callable[[], None]] = {}
+        """What is to be read of each, and has not begun."""
+        self._busy: set[StoreKey | str] = set()
+        """Of which a reading is under way, or is about to begin."""
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="strongroom-facts")
         self._askers = ThreadPoolExecutor(_READERS, thread_name_prefix="strongroom-pages")
 
@@ -168,7 +172,7 @@ class Gathering:
 
         Args:
             seconds: How long to wait for readings that have begun.
-            fresh: Whether to read everything again first.
+            fresh: Whether to read everything again first, by readings that begin after this call.
 
         Raises:
             ConfigurationError: The settings of all tables are wrong.
@@ -180,14 +184,14 @@ class Gathering:
             for key, table in ((store_key(one), one) for one in store_tables(settings)):
                 known = self._stores.setdefault(key, Known())
                 if fresh or now >= known.next_at:
-                    self._begin(key, partial(self._read_store, table, known))
+                    self._begin(key, partial(self._read_store, table, known), fresh=fresh)
             due: dict[str, list[tuple[TableSettings, Known[TableRows]]]] = defaultdict(list)
             for table in settings.tables.values():
                 rows = self._tables.setdefault(table.qualified_name, Known())
                 if fresh or now >= rows.next_at:
                     due[table.source_conn_id].append((table, rows))
             for conn_id, tables in due.items():
-                self._begin(conn_id, partial(self._look_at_tables, conn_id, tables))
+                self._begin(conn_id, partial(self._look_at_tables, conn_id, tables), fresh=fresh)
             stores, known_tables = dict(self._stores), dict(self._tables)
             running = [future for future in self._reading.values() if not future.done()]
         wait(running, timeout=seconds)
@@ -218,11 +222,27 @@ class Gathering:
         self._stores = {key: known for key, known in self._stores.items() if key in stores}
         self._tables = {name: known for name, known in self._tables.items() if name in tables}
 
-    def _begin(self, what: StoreKey | str, read: Callable[[], None]) -> None:
-        """Begin a reading, unless one of the same store or source is under way."""
-        earlier = self._reading.get(what)
-        if earlier is None or earlier.done():
-            self._reading[what] = self._readers.submit(read)
+    def _begin(self, what: StoreKey | str, read: Callable[[], None], *, fresh: bool) -> None:
+        """Begin a reading. While one of the same store or source is under way, begin none, or a fresh one right after it."""
+        if fresh or what not in self._busy:
+            self._wanted[what] = read
+        if what not in self._busy:
+            self._busy.add(what)
+            self._reading[what] = self._readers.submit(self._read, what)
+
+    def _read(self, what: StoreKey | str) -> None:
+        """Read what is wanted of one store or source, until nothing more is."""
+        while (read := self._next(what)) is not None:
+            try:
+                read()
+            except Exception:  # a thread's error would be seen by nobody
+                log.exception("could not read the facts of the pages")
+
+    def _next(self, what: StoreKey | str) -> Callable[[], None] | None:
+        with self._lock:
+            if what not in self._wanted:
+                self._busy.discard(what)
+            return self._wanted.pop(what, None)
 
     def _read_store(self, table: TableSettings, known: Known[StoreFacts]) -> None:
         with _reading(known, _STORE_SECONDS):

@@ -74,6 +74,7 @@ def test_a_database_that_fails_costs_the_rows_alone_and_comes_back(gathering, ch
         assert broken.tables[AUDIT].value is not None
         assert broken.tables[AUDIT].problem
         assert postgres.password not in broken.tables[AUDIT].problem
+        assert "a page can be read again" in broken.tables[AUDIT].problem
         assert the_store(broken).problem is None
         alive.set()
         assert gathering.facts(seconds=120, fresh=True).tables[AUDIT].problem is None
@@ -109,6 +110,30 @@ def test_pages_that_come_together_cause_one_reading(gathering, chain, monkeypatc
         gathering.facts(seconds=120)
 
     assert len(asked) == 1
+
+
+def test_reading_again_while_a_reading_is_under_way_shows_what_came_since(gathering, chain, monkeypatch):
+    """The reading under way may have passed by what is asked for, so another begins right after it."""
+    from strongroom_airflow.pages import gathering as module
+
+    begun, may_end, read_facts = Event(), Event(), module.read_facts
+
+    def read_slowly(*words, **given):
+        found = read_facts(*words, **given)
+        begun.set()
+        assert may_end.wait(120)
+        return found
+
+    monkeypatch.setattr(module, "read_facts", read_slowly)
+    gathering.facts(seconds=0)
+    assert begun.wait(120)
+    chain.run()
+
+    gathering.facts(seconds=0, fresh=True)
+    may_end.set()
+    facts = gathering.facts(seconds=120)
+
+    assert [one.archive_id for one in facts.archives_of(AUDIT, "2026-05")] == ["public.audit.2026-05.0001"]
 
 
 def test_waiting_ends_when_its_time_is_over(gathering, chain, monkeypatch):
