@@ -6,7 +6,7 @@ Pure functions over facts that others read. A partition may be in several states
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -177,6 +177,7 @@ def make_chart(
     runs: Runs,
     *,
     now: datetime,
+    restoring: Collection[str] = (),
     sees: Callable[[str], bool] = lambda table: True,  # noqa: ARG005
 ) -> Chart:
     """Find the states of all partitions.
@@ -187,9 +188,10 @@ def make_chart(
         rows: By ``schema.table``, what the source databases told.
         runs: The latest runs.
         now: Aware UTC instant.
+        restoring: Ids of the restores that are under way.
         sees: Whether a table (``schema.table``) may be shown. It is asked for tables without settings too.
     """
-    gathered = _Gathered(stores)
+    gathered = _Gathered(stores, restoring)
     configured = {table.qualified_name: table for table in settings.tables.values()}
     left_out = {qualify(name) for name in settings.left_out}
     names = [*configured, *sorted((gathered.tables | left_out) - set(configured))]
@@ -204,11 +206,12 @@ def make_chart(
 class _Gathered:
     """The facts of all stores, by table and partition."""
 
-    def __init__(self, stores: Iterable[StoreFacts]) -> None:
+    def __init__(self, stores: Iterable[StoreFacts], restoring: Collection[str]) -> None:
         self.archives: defaultdict[str, defaultdict[str, dict[str, ArchiveFacts]]] = defaultdict(_by_key)
         self.damaged: defaultdict[str, defaultdict[str, dict[str, str]]] = defaultdict(_by_key)
         self.destroyed: defaultdict[str, set[str]] = defaultdict(set)
         self.restored: defaultdict[str, set[str]] = defaultdict(set)
+        self.restoring: defaultdict[str, set[str]] = defaultdict(set)
         self.readings: dict[str, LatestReading] = {}
         holds = {}
         for facts in stores:
@@ -221,7 +224,8 @@ class _Gathered:
                 archive = ArchiveId.parse(name)
                 self.destroyed[_table_of(archive)].add(archive.partition_key)
             for restore in facts.restores:
-                self.restored[restore.table].update(restore.partition_keys)
+                found = self.restoring if restore.restore_id in restoring else self.restored
+                found[restore.table].update(restore.partition_keys)
             self.readings.update(facts.readings)
             holds.update({hold.hold_id: hold for hold in facts.holds})
         self.holds = tuple(holds.values())
@@ -333,7 +337,7 @@ def _states(
     if not archives and key in gathered.destroyed[table]:
         states.add(State.PURGED)
     run = runs.get((table, key))
-    if run is not None and run.state in _ACTIVE:
+    if key in gathered.restoring[table] or (run is not None and run.state in _ACTIVE):
         states.add(State.RUNNING)
     elif run is not None and run.state == "failed":
         states.add(State.FAILED)

@@ -68,7 +68,7 @@ _WORDS = {
     State.RESTORED: (
         "restored",
         "↩",
-        "Rows were brought back, or are being brought back, and are needed in the table for some time.",
+        "Rows were brought back, and are needed in the table for some time.",
     ),
     State.EXPIRING: (
         "expiring",

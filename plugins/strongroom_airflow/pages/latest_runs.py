@@ -8,6 +8,7 @@ from datetime import datetime
 
 from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
+from airflow.utils.state import State
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -49,6 +50,12 @@ def latest_runs(session: Session, tables: Mapping[str, str]) -> Runs:
         select(DagRun.dag_id, DagRun.partition_key, DagRun.run_id, DagRun.state).where(DagRun.id.in_(latest))
     )
     return {(tables[dag_id], key): RunFacts(run_id, str(state)) for dag_id, key, run_id, state in found}
+
+
+def running(session: Session, dag_id: str) -> list[str]:
+    """The ids of a DAG's runs that have not ended."""
+    asked = select(DagRun.run_id).where(DagRun.dag_id == dag_id, DagRun.state.in_(State.unfinished_dr_states))
+    return list(session.scalars(asked))
 
 
 def paused_dags(session: Session, dag_ids: Iterable[str]) -> set[str]:

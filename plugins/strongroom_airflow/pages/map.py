@@ -12,12 +12,13 @@ from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 from sqlalchemy.orm import Session
 
+from strongroom.ledger.restore_records import make_restore_id
 from strongroom.overview.chart import Chart, Column, Square, TableRow, columns_of, make_chart, squares
 from strongroom.overview.states import State, worst_first
 from strongroom_airflow.pages.actions import RESTORE, VERIFY
 from strongroom_airflow.pages.addresses import MAP, PARTITION, page
 from strongroom_airflow.pages.gathering import Facts, gathering
-from strongroom_airflow.pages.latest_runs import latest_runs, paused_dags
+from strongroom_airflow.pages.latest_runs import latest_runs, paused_dags, running
 from strongroom_airflow.pages.rendering import render
 from strongroom_airflow.pages.rights import Rights, archive_dag, rights_of
 
@@ -133,10 +134,16 @@ def visible_chart(rights: Rights, session: Session, facts: Facts, tables: Iterab
         facts.rows,
         latest_runs(session, {dag_id: name for name, dag_id in names.items() if rights.sees(dag_id)}),
         now=facts.now,
+        restoring=restoring(session),
         sees=lambda table: rights.sees_table(settings, table) and (tables is None or table in tables),
     )
     rows = tuple(one if facts.knows_archives_of(one.table) else _without_archives(one) for one in chart.tables)
     return replace(chart, tables=rows)
+
+
+def restoring(session: Session) -> set[str]:
+    """The ids of the restores whose runs have not ended."""
+    return set(map(make_restore_id, running(session, RESTORE)))
 
 
 def _without_archives(row: TableRow) -> TableRow:

@@ -16,14 +16,13 @@ from strongroom.overview.chart import Cell
 from strongroom.overview.facts import ArchiveFacts
 from strongroom.overview.history import History, read_history, whereabouts
 from strongroom.overview.states import State
-from strongroom.restore.history import Restore
 from strongroom.settings import TableSettings
 from strongroom_airflow.connections import connect_store
 from strongroom_airflow.pages.actions import HOLD, QUERY_DAG, RESTORE, VERIFY, Choice, archive_choice
 from strongroom_airflow.pages.addresses import ARCHIVE, PARTITION, QUERY, page
 from strongroom_airflow.pages.gathering import gathering
 from strongroom_airflow.pages.latest_runs import runs_of
-from strongroom_airflow.pages.map import visible_chart
+from strongroom_airflow.pages.map import restoring, visible_chart
 from strongroom_airflow.pages.rendering import render
 from strongroom_airflow.pages.rights import Rights, archive_dag, no_such, rights_of
 
@@ -78,6 +77,7 @@ def show_partition(user: GetUserDep, session: SessionDep, table: str, key: str, 
     dag_id = archive_dag(facts.settings, table)
     configured = next((one for one in facts.settings.tables.values() if one.qualified_name == table), None)
     went = whereabouts(archives)
+    under_way = restoring(session).intersection(one.restore_id for one in history.restores) if history else set()
     problems = [*facts.problems([table]), *([problem] if problem else []), *(history.problems if history else ())]
     return render(
         "partition.html",
@@ -100,7 +100,7 @@ def show_partition(user: GetUserDep, session: SessionDep, table: str, key: str, 
         archive_page=lambda archive_id: page(ARCHIVE, id=archive_id),
         release_page=lambda hold_id: page("/act", do="release", cell=f"{table}/{key}", hold=hold_id),
         may_hold=rights.may_trigger(HOLD),
-        renew=_RENEW_SECONDS if State.RUNNING in cell.states or _restoring(history) else None,
+        renew=_RENEW_SECONDS if State.RUNNING in cell.states or under_way else None,
         problems=list(dict.fromkeys(problems)),
     )
 
@@ -112,11 +112,6 @@ def _shares(total: int, parts: tuple[tuple[str, int], ...]) -> list[Share]:
         shares.append(Share(name, rows, start, width))
         start += width
     return shares
-
-
-def _restoring(history: History | None) -> bool:
-    latest: Restore | None = next(iter(history.restores), None) if history else None
-    return latest is not None and latest.outcome == "unfinished"
 
 
 def _choices(

@@ -9,9 +9,10 @@ import psycopg
 import pytest
 
 from strongroom.ledger.holds import place_hold, release_hold
+from strongroom.ledger.restore_records import make_restore_id
 from strongroom.object_keys import ArchiveId
 from strongroom.statistics.proofs import verify_and_record
-from tests.support.restoring import restore
+from tests.support.restoring import plan, restore
 from tests.support.rights_by_dag import refuse
 
 AUDIT, MAY = "public.audit", "public.audit.2026-05.0001"
@@ -83,6 +84,31 @@ def test_its_runs_lead_to_airflow(ada, chain, database):
     assert page.links[run_id].endswith(f"/dags/archive__audit/runs/{run_id}")
     assert f'<a data-airflow href="{page.links[run_id]}">' in page.html
     assert "This page is read again every 4 s." in page.text
+
+
+def states_in(page) -> list[str]:
+    """What stands beside the name of the partition."""
+    [head] = re.findall(r"<h1>(.*?)</h1>", page.html, re.DOTALL)
+    return re.findall(r"chip s-(\w+)", head)
+
+
+def test_rows_are_restored_when_the_run_has_ended_and_not_before(ada, chain, database):
+    """The record of a restore is in the store before its first row is back."""
+    chain.run()
+    ada.submit(ada.get("/act", do="restore", cell=f"{AUDIT}/2026-05"), why="a case", keep_days="5")
+    [(run_id,)] = database.execute("SELECT run_id FROM dag_run").fetchall()
+    restore_id, now = make_restore_id(run_id), datetime.now(timezone.utc)
+    plan(chain, restore_id, now=now)
+
+    during = ada.get("/partition", table=AUDIT, key="2026-05")
+    restore(chain, restore_id, now=now)
+    database.execute("UPDATE dag_run SET state = 'success'")
+    after = ada.get("/partition", table=AUDIT, key="2026-05")
+
+    assert states_in(during) == ["running", "archived"]
+    assert "This page is read again every 4 s." in during.text
+    assert states_in(after) == ["restored", "archived"]
+    assert "This page is read again" not in after.text
 
 
 @pytest.mark.parametrize(

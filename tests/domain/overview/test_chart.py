@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -37,6 +38,7 @@ def chart_of(
     runs: dict[str, str] | None = None,
     table: TableSettings | None = None,
     now: datetime = NOW,
+    restoring: Collection[str] = (),
 ) -> Chart:
     """The chart of the table `audit`, where no row waits unless the rows say so."""
     settings = table or a_table()
@@ -46,6 +48,7 @@ def chart_of(
         {settings.qualified_name: rows_of() if rows is None else rows},
         {(settings.qualified_name, key): RunFacts("r", state) for key, state in (runs or {}).items()},
         now=now,
+        restoring=restoring,
     )
 
 
@@ -160,6 +163,16 @@ def test_restored_rows_are_not_left_over():
     facts = store_facts(an_archive(), restores=(a_restore("2026-05"),))
 
     assert states_of("2026-05", facts, rows=rows_of({"2026-05": 3})) == (State.RESTORED, State.ARCHIVED)
+
+
+def test_while_a_restore_is_under_way_it_runs_and_its_rows_are_not_restored_yet():
+    """Wherever its rows are by then; a restore into the table that has ended counts as ever."""
+    facts = store_facts(an_archive(), restores=(a_restore("2026-05"),))
+
+    for rows in (rows_of(), rows_of({"2026-05": 3}), Uncounted(reason="no answer")):
+        states = states_of("2026-05", facts, rows=rows, restoring={"r"})
+        assert states == (State.RUNNING, State.ARCHIVED), rows
+    assert State.RESTORED in states_of("2026-05", facts, rows=rows_of({"2026-05": 3}), restoring={"another"})
 
 
 @pytest.mark.parametrize(("days", "expiring"), [(91, False), (90, True), (0, True), (-10, True)])
