@@ -27,7 +27,7 @@ class _Words(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attrs}
         self.tags.append(tag)
-        self.words.append(" ")
+        self.words.append("" if tag == "wbr" else " ")
         if tag == "a":
             self._address, self._linked = given.get("href", ""), []
         if tag == "input" and given.get("type") == "hidden":

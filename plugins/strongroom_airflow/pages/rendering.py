@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from fastapi import status
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 
 from strongroom.statistics.page import TEMPLATES
 from strongroom.statistics.words import size
@@ -43,7 +45,12 @@ def span(seconds: float | None) -> str:
     return f"{seconds:.0f} s"
 
 
-templates.filters |= {"size": size, "span": span}
+def breaking(name: str) -> Markup:
+    """A name that a narrow screen breaks after a dot or an underscore, and inside a word only where nothing else helps."""
+    return Markup("<wbr>").join(re.findall(r"[^._]*[._]+|[^._]+", name))
+
+
+templates.filters |= {"size": size, "span": span, "breaking": breaking}
 templates.globals |= {"url": page}
 
 

@@ -42,6 +42,16 @@ def test_rows_that_came_late_show_on_their_archived_month(ada, chain, source):
     assert "1 partition with rows left" in page.text
 
 
+def test_a_name_may_break_after_a_dot_or_an_underscore(ada, chain, bucket, tmp_path):
+    """On a narrow screen it would break inside a word otherwise. What it is made of is escaped as ever."""
+    seal_month(chain.store, some_settings(bucket, tmp_path, "call_<b>_detail"), "2026-03")
+
+    page = ada.get("/archive")
+
+    assert ">public.<wbr>call_<wbr>&lt;b&gt;_<wbr>detail</a>" in page.html
+    assert "public.call_<b>_detail" in page.links
+
+
 def test_runs_and_pauses_of_airflow_show(ada, chain, database):
     """A run that is queued or failed is the partition's state; a table whose DAG is paused says so."""
     ada.submit(ada.get("/act", do="archive", cell=f"{AUDIT}/2026-06"), why="a test")
