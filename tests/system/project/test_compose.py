@@ -37,6 +37,7 @@ from jsonschema import Draft202012Validator
 from psycopg import pq
 
 from strongroom.settings import PREFIX, load_settings
+from strongroom.tlog.notes import SignerKey, VerifierKey
 from strongroom_local.servers.airflow import local_settings, read_shared_settings
 from strongroom_local.servers.ports import PortClaims
 from strongroom_local.servers.processes import bare_environment, spawn, wait_until
@@ -65,9 +66,17 @@ def required_variables() -> set[str]:
     return {match["name"] for match in _VARIABLE.finditer(TEXT) if match["kind"] == ":?"}
 
 
+LOG_KEY = SignerKey.generate("strongroom.compose/archive")
+LOG_KEYS = {"LOG_SIGNING_KEY": LOG_KEY.secret, "LOG_PUBLIC_KEY": str(LOG_KEY.verifier)}
+
+
 def filled_in(value: str) -> str:
-    """Replace variables as compose does: each secret by its name, every other by its default."""
-    return _VARIABLE.sub(lambda match: match["rest"] if match["kind"] == ":-" else match["name"], value)
+    """Replace variables as compose does: a key by one that is real, each other secret by its name, the rest by its default."""
+
+    def replaced(match: re.Match[str]) -> str:
+        return match["rest"] if match["kind"] == ":-" else LOG_KEYS.get(match["name"], match["name"])
+
+    return _VARIABLE.sub(replaced, value)
 
 
 def environment_of(service: str) -> dict[str, str]:
@@ -307,7 +316,7 @@ def test_every_strongroom_variable_is_a_setting(service: str):
 
 
 def test_the_worker_alone_has_all_connections_that_the_settings_name():
-    """Four connections with different rights, each encrypted and verified with the CA. Exporter and pages read with two of them."""
+    """Four connections with different rights and the log's key, each encrypted and verified with the CA. Exporter and pages read with two of them."""
     connections = {
         service: {name.removeprefix("AIRFLOW_CONN_").lower() for name in environment_of(service) if "_CONN_" in name}
         for service in SERVICES
@@ -319,7 +328,7 @@ def test_the_worker_alone_has_all_connections_that_the_settings_name():
 
     assert {service for service, names in connections.items() if names} == {"api-server", "worker", "exporter"}
     assert connections["exporter"] == connections["api-server"] == {*tables}
-    assert connections["worker"] == {*tables, "strongroom_purge", "strongroom_restore"}
+    assert connections["worker"] == {*tables, "strongroom_purge", "strongroom_restore", "strongroom_log"}
 
 
 @pytest.mark.parametrize(
@@ -424,6 +433,9 @@ def test_make_env_draws_every_secret_once_and_keeps_them_from_others(tmp_path: P
     values = dict(re.findall(r"^(\w+)=(.*)$", drawn, re.MULTILINE))
     assert values.keys() == required_variables()
     assert len(set(values.values())) == len(values)
+    signing, public = SignerKey.parse(values.pop("LOG_SIGNING_KEY")), VerifierKey.parse(values.pop("LOG_PUBLIC_KEY"))
+    assert signing.verifier == public
+    assert signing.secret not in first.stdout + first.stderr
     assert all(re.fullmatch(r"[\w-]{16,}=?", value) for value in values.values())
     assert len(base64.urlsafe_b64decode(values["AIRFLOW_FERNET_KEY"])) == 32
     assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
@@ -755,7 +767,8 @@ def test_the_claim_job_claims_the_store_at_the_first_start_and_never_again(store
         listed = store.client("archiver").list_objects_v2(Bucket=name).get("Contents", ())
         found[name] = [entry["Key"] for entry in listed]
 
-    assert found == {"new": ["metadata/source.json"], "emptied": []}
+    assert found["emptied"] == []
+    assert {"log/checkpoint", "metadata/source.json"} <= set(found["new"])
 
 
 # ---------------------------------------------------------------------------------------------------------- Dockerfile
