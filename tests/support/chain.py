@@ -42,6 +42,7 @@ from strongroom.records import (
 )
 from strongroom.retention.drop_detached import DetachedResult, purge_detached
 from strongroom.settings import StoreSettings, TableSettings
+from strongroom.storage.author import Author
 from strongroom.storage.purge_store import PurgeStore
 from strongroom.storage.staging import Staging, StagingRoot
 from strongroom.storage.staging_folder import FolderRoot
@@ -71,6 +72,7 @@ class Chain:
         stop_at: When extraction and delete must stop.
         staging_client: An S3 client that may write and remove, if staging is on S3.
         owner: Connection string of the table's owner; that of the source by default.
+        author: Who signs the store's log, if it has one.
     """
 
     conninfo: str
@@ -83,11 +85,12 @@ class Chain:
     stop_at: datetime | None = None
     staging_client: Any = None
     owner: str | None = None
+    author: Author = AUTHOR
     store: Store = field(init=False)
     _claimed: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        self.store = Store(self.client, self.settings.store, author=AUTHOR)
+        self.store = Store(self.client, self.settings.store, author=self.author)
 
     @property
     def partition(self) -> Partition:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from strongroom.ledger.journal import Entry, log_of, parse_entry
 from strongroom.records import RunIdentity
 from strongroom.settings import TableSettings
@@ -9,7 +11,7 @@ from strongroom.storage.author import Author
 from strongroom.storage.store import Store
 from strongroom.tlog.notes import SignerKey
 
-KEY = SignerKey.generate("strongroom.test/log")
+KEY = SignerKey("strongroom.test/log", hashlib.sha256(b"a key that all processes of the tests know").digest())
 AUTHOR = Author(
     lambda: KEY, run=RunIdentity(dag_id="archive__test", run_id="manual__test"), task_id="seal", try_number=1
 )

@@ -84,7 +84,9 @@ def stack(
     source_only.up()
     del os.environ[FILE_VARIABLE]  # other stacks that a test starts must not inherit it
     proxy.forward_to(LOOPBACK, source_only.object_store.port)
-    frozen = Store(glacier_client(glacier_url), StoreSettings(bucket=GLACIER_BUCKET))
+    logged = source_only.archive_store("a test")
+    settings = StoreSettings(bucket=GLACIER_BUCKET, log_keys=logged.settings.log_keys)
+    frozen = Store(glacier_client(glacier_url), settings, author=logged.author)
     with open_source(source_only.source_conninfo(), application_name="test") as connection:
         claim_if_unowned(frozen, read_identity(connection))
     return source_only

@@ -8,6 +8,8 @@ request leaves one history, and nothing of it is lost once :meth:`Log.append` ha
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -38,6 +40,7 @@ from strongroom.tlog.tiles import (
 
 CHECKPOINT = f"{LOG}checkpoint"
 _TRIES = 50
+_PAUSE_SECONDS = 0.05
 _LARGEST_PENDING = 8 * 1024 * 1024
 
 
@@ -127,7 +130,8 @@ class Log:
         packed = pack_entries(entries)
         if not entries or len(packed) > _LARGEST_PENDING:
             raise ValueError(f"append 1 or more entries of at most {_LARGEST_PENDING} bytes together")
-        for _ in range(_TRIES):
+        for number in range(_TRIES):
+            time.sleep(random.uniform(0, _PAUSE_SECONDS * min(number, 10)))  # noqa: S311 - so that writers do not collide again
             head = self.head()
             before = head.checkpoint
             self._complete(before)

@@ -19,7 +19,6 @@ from strongroom.restore.records import RestoreReport
 from strongroom.retention.decide import Decision, judge
 from strongroom.settings import TableSettings
 from strongroom.statistics.figures import Statistics
-from strongroom.storage.store import Store
 from strongroom_local.demo.api import Airflow, await_run, trigger
 from strongroom_local.demo.checks import Check, check_restored
 from strongroom_local.demo.proof import Look, digest_rows
@@ -165,11 +164,9 @@ def restore_twice(
     )
 
 
-def preview_purge(
-    stack: Stack, settings: TableSettings, archive_ids: Iterable[str], now: datetime
-) -> tuple[PurgeDay, ...]:
+def preview_purge(stack: Stack, archive_ids: Iterable[str], now: datetime) -> tuple[PurgeDay, ...]:
     """Decide what a purge would destroy now, and on the day when the last term of these archives ends. Changes nothing."""
-    store = Store(stack.object_store.client("archiver"), settings.store.model_copy(update={"bucket": BUCKET}))
+    store = stack.archive_store("the demo")
     today = judge(store, now=now)
     wanted = set(archive_ids)
     ends = [one.retention_until for one in today if one.archive_id in wanted and one.retention_until]

@@ -307,7 +307,7 @@ def _go_on(demo: _Demo) -> Later:
     first, second = restoration.reports
     screen.log(f"restored {RESTORED_TABLE} {month.key}: {first.inserted:,} rows; again: {second.inserted:,} rows")
     archives = [view.report.archive_id for view in demo.views if view.report and view.report.archive_id]
-    days = preview_purge(demo.stack, demo.tables[0], archives, datetime.now(timezone.utc))
+    days = preview_purge(demo.stack, archives, datetime.now(timezone.utc))
     return Later(count, restoration, days)
 
 

@@ -23,9 +23,7 @@ from strongroom.errors import ConfigurationError
 from strongroom.ledger.adopt import adopt, missing_from_log
 from strongroom.ledger.journal import begin_log
 from strongroom.ledger.owner import record_owner
-from strongroom.settings import StoreSettings, load_settings
-from strongroom.storage.author import Author
-from strongroom.storage.store import Store
+from strongroom.settings import load_settings
 from strongroom_local.demo import sample
 from strongroom_local.servers.airflow import (
     COMPONENTS,
@@ -246,12 +244,7 @@ class Stack(StackFolder):
         claimed, logged = self.folder / "claimed", self.folder / "logged"
         if claimed.exists() and logged.exists():
             return
-        key = self.log_key
-        settings = StoreSettings(
-            bucket=BUCKET, endpoint_url=self.object_store.endpoint_url, log_keys=(str(key.verifier),)
-        )
-        author = Author(lambda: key, person="make up")
-        store = Store(self.object_store.client("archiver"), settings, author=author)
+        store = self.archive_store("make up")
         if claimed.exists():
             begin_log(store)
             if missing := missing_from_log(store):

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from strongroom.settings import StoreSettings
+from strongroom.storage.author import Author
+from strongroom.storage.store import Store
 from strongroom.tlog.notes import SignerKey
 from strongroom_local.demo import sample
 from strongroom_local.servers.airflow import (
@@ -206,6 +209,14 @@ class StackFolder:
     def log_of(self, component: Component) -> Path:
         """The component's log file."""
         return self.logs / f"{component.name}.log"
+
+    def archive_store(self, person: str) -> Store:
+        """The archive store, as a person with the archiver's keys and the log's key uses it."""
+        key = self.log_key
+        settings = StoreSettings(
+            bucket=BUCKET, endpoint_url=self.object_store.endpoint_url, log_keys=(str(key.verifier),)
+        )
+        return Store(self.object_store.client("archiver"), settings, author=Author(lambda: key, person=person))
 
     @property
     def log_key(self) -> SignerKey:

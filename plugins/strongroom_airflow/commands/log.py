@@ -138,7 +138,9 @@ def _table_of(first: int, entries: list[Entry]) -> Table:
         act = entry.act
         whose = act.archive_id or " ".join(filter(None, (act.table, act.partition_key)))
         by = entry.person or " ".join(filter(None, (entry.dag_id, entry.run_id)))
-        facts = ", ".join(f"{name} {value}" for name, value in act.facts.items())
+        facts = ", ".join(
+            f"{name} {value}" for name, value in act.facts.items() if value and not name.endswith("sha256")
+        )
         row = (str(first + at), f"{entry.at:%Y-%m-%d %H:%M:%S}", act.kind, whose, by, facts)
         table.add_row(*map(escape, row))
     return table

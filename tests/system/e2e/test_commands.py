@@ -40,7 +40,11 @@ def frozen(stack, airflow, glacier_url, tmp_path_factory) -> Iterator[Frozen]:
         GLACIER_BUCKET, tmp_path_factory.mktemp("staging"), TABLE, frequency=Frequency.DAILY, part_rows=500
     )
     now = datetime.now(timezone.utc)
-    report = Chain(stack.source_conninfo(), glacier_client(glacier_url), settings, day, now).run()
+    logged = stack.archive_store("a test")
+    store = settings.store.model_copy(update={"log_keys": logged.settings.log_keys})
+    settings = settings.model_copy(update={"store": store})
+    chain = Chain(stack.source_conninfo(), glacier_client(glacier_url), settings, day, now, author=logged.author)
+    report = chain.run()
     assert report.deleted_rows == 1440
     archive = ArchiveId.parse(str(report.archive_id))
     parts = tuple(archive.part_key(number, "zstd") for number in range(report.parts))

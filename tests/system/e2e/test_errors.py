@@ -8,10 +8,8 @@ from datetime import datetime, timezone
 import pytest
 
 from strongroom.ledger.holds import EVERYTHING, place_hold, release_hold
-from strongroom.settings import StoreSettings
-from strongroom.storage.store import Store
 from strongroom_local.servers.stack import Stack
-from strongroom_local.servers.stack_folder import ARCHIVER_ROLE, BUCKET, SOURCE_DATABASE
+from strongroom_local.servers.stack_folder import ARCHIVER_ROLE, SOURCE_DATABASE
 from tests.system.helpers import Airflow, Books, Run, Task, query, wait_for
 from tests.system.rehearsals import ERRORS, SCHEMA, create_table, dag_of, due_day, table_of
 
@@ -126,7 +124,7 @@ def test_a_missing_table(stack, airflow):
 def test_a_hold_on_everything(stack, airflow):
     """The delete fails at its first try and deletes nothing. Cleared after the release, it succeeds."""
     query(stack.source_conninfo(), create_table("held", due_day()))
-    store = Store(stack.object_store.client("archiver"), StoreSettings(bucket=BUCKET))
+    store = stack.archive_store("a test")
     hold = place_hold(store, EVERYTHING, why="a doubt", who="ada", reference="INC-1", now=datetime.now(timezone.utc))
 
     run = run_once(airflow, "held")

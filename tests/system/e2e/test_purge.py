@@ -33,7 +33,7 @@ SETTLING_SECONDS = 8
 @pytest.fixture
 def store(stack: Stack) -> Store:
     """The stack's archives, as the archiver sees them."""
-    return Store(stack.object_store.client("archiver"), some_settings(BUCKET, Path("/unused")).store)
+    return stack.archive_store("a test")
 
 
 @pytest.fixture(scope="module", autouse=True)

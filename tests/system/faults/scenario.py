@@ -22,6 +22,7 @@ from strongroom_local.servers.s3 import ObjectStore
 from tests.support.chain import some_settings
 from tests.support.database_proxy import DatabaseProxy
 from tests.support.ledger import Ledger, Tally, examine, opened
+from tests.support.logs import with_log
 from tests.support.proxies import HoldingProxy, Moment, Watch, pass_all
 from tests.system.faults.matrix import MATRIX
 from tests.system.faults.processes import Ending, step_process
@@ -76,7 +77,7 @@ class Scene:
             **settings,
         }
         staging = f"s3://{self.bucket}/{table}" if staging_on_s3 else folder / "staging"
-        base = some_settings(self.bucket, staging, table, **given)
+        base = with_log(some_settings(self.bucket, staging, table, **given))
         store = base.store.model_copy(
             update={"prefix": table, "max_attempts": 1, "read_timeout_seconds": 60, "connect_timeout_seconds": 30}
         )
