@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import AwareDatetime, Field
 
 from strongroom.ledger.evidence import read_detached
-from strongroom.ledger.journal import Act, Facts, log_of, record
+from strongroom.ledger.journal import Act, Facts, checkpoint_of, log_of, record
 from strongroom.object_keys import ArchiveId, empty_key
 from strongroom.records import (
     ArchivePlan,
@@ -55,6 +55,8 @@ class RunReport(Record):
     """Start of the partition's window; reports of the first versions have no window and no sum of the manifest."""
     end_at: AwareDatetime | None = None
     manifest_sha256: Sha256 | None = None
+    checkpoint: str | None = None
+    """Signed head of the store's transparency log when the run ended; None if it has none."""
     planned_at: AwareDatetime
     finished_at: AwareDatetime
 
@@ -115,6 +117,9 @@ class RunReport(Record):
         ]
         if self.vacuum is not None and (said := self.vacuum.sentence()):
             kept.append(said)
+        if self.checkpoint is not None:
+            _, size, root, *_ = self.checkpoint.split("\n")
+            kept.append(f"the transparency log has {size} entries, root {root}")
         return (
             f"{self.outcome}: {where} as {self.archive_id}: {self.archived_rows} rows archived in {self.parts} parts, "
             f"{self.original_size_bytes} bytes to {self.compressed_size_bytes} ({self.ratio:.1f}x), "
@@ -163,6 +168,7 @@ def report_run(
         detached_until=_detached_until(store, plan, deleted),
         vacuum=vacuum,
         manifest_sha256=manifest_sha256 if plan.archive_id is not None else None,
+        checkpoint=checkpoint_of(store),
         finished_at=now,
     )
     if plan.archive_id is None or staging is None:

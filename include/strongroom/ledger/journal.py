@@ -144,6 +144,15 @@ def trusted_keys(settings: StoreSettings) -> tuple[VerifierKey, ...]:
 _parsed = lru_cache(maxsize=64)(VerifierKey.parse)
 
 
+def checkpoint_of(store: Store) -> str | None:
+    """The signed head of the store's log as text, to be printed on reports; None for a store without a log.
+
+    An auditor who keeps its first three lines can require at the next audit that the log only grew.
+    """
+    log = log_of(store)
+    return None if log is None else log.head().note.to_bytes().decode()
+
+
 def cosignatures(store: Store) -> list[tuple[VerifierKey, int, datetime]]:
     """The newest cosignature of each witness that the settings trust: who, over how many entries, and when."""
     found = []

@@ -94,6 +94,11 @@ class Certificate(Record):
     removed: tuple[StoredVersion, ...] = Field(description="Every version and delete marker that was removed.")
     proof: Proof
     intent_key: str
+    checkpoint: str | None = Field(
+        default=None,
+        exclude_if=lambda checkpoint: checkpoint is None,
+        description="Signed head of the store's transparency log before the certificate was entered in it; not there without a log.",
+    )
 
 
 def make_certificate(
@@ -103,6 +108,7 @@ def make_certificate(
     proof: Proof,
     *,
     run: RunIdentity,
+    checkpoint: str | None,
     now: datetime,
 ) -> Certificate:
     """Certify the destruction that an intent announced."""
@@ -121,6 +127,7 @@ def make_certificate(
         removed=removed,
         proof=proof,
         intent_key=ArchiveId.parse(manifest.archive_id).purge_intent_key,
+        checkpoint=checkpoint,
     )
 
 

@@ -16,7 +16,14 @@ from typing import Literal
 from strongroom.errors import ContendedError, IntegrityError, StoreError
 from strongroom.ledger.claims import KeepClaim, claim_keeper, release_claim, running_clock, take_claim
 from strongroom.ledger.holds import HoldWatch, covering
-from strongroom.ledger.journal import doubt_of_entry, enter_with_proof, of_archive, record_with_proof, subject_of
+from strongroom.ledger.journal import (
+    checkpoint_of,
+    doubt_of_entry,
+    enter_with_proof,
+    of_archive,
+    record_with_proof,
+    subject_of,
+)
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import manifest_exists, read_manifest
 from strongroom.object_keys import ArchiveId, proof_key
@@ -231,7 +238,10 @@ class _Purging:
         """Prove that nothing is left, and write the certificate."""
         removed = tuple({(one.key, one.version_id): one for one in (*intent.versions, *versions)}.values())
         proof = self._prove(intent.manifest, removed)
-        certificate = make_certificate(intent, approval, removed, proof, run=self._run, now=self._now)
+        checkpoint = checkpoint_of(self._store)
+        certificate = make_certificate(
+            intent, approval, removed, proof, run=self._run, checkpoint=checkpoint, now=self._now
+        )
         facts = {"rows": certificate.record_count, "versions": len(removed)}
         act = of_archive(self._archive, "purged", legal_basis=certificate.legal_basis, facts=facts)
         record_with_proof(self._store, self._archive.destruction_key, certificate.to_bytes(), act)

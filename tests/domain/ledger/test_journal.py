@@ -60,9 +60,11 @@ def vault(object_store, settings) -> Vault:
 
 def test_a_run_enters_what_it_does_before_and_after(chain):
     """Each entry names objects by their SHA-256, the run, the settings and the software, and no row."""
-    chain.run()
+    report = chain.run()
 
     assert kinds_of(chain.store) == ["log begun", "archived", "delete intended", "deleted"]
+    assert report.checkpoint.startswith("strongroom.test/log\n4\n")
+    assert "the transparency log has 4 entries, root " in report.sentence()
     _, archived, intended, deleted = entries_of(chain.store)
     manifest = require_manifest(chain.store, MAY)
     assert archived.vouches_for(MAY.manifest_key, manifest.sha256)
@@ -125,6 +127,7 @@ def test_a_purge_enters_its_intent_before_it_removes_anything_and_its_end_with_a
     assert seen[0][-1] == "purge intended"
     assert kinds_of(vault.store)[-1] == "purged"
     assert vault.store.read(proof_key(MAY.destruction_key)) is not None
+    assert vault.certificate("2026-05").checkpoint.startswith("strongroom.test/log\n5\n")
 
 
 def test_a_condemned_archive_is_entered(vault):
