@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -72,20 +72,34 @@ def dags_folder() -> Path:
 def parsing(
     metadata: str, dags_folder: Path, airflow: Callable[..., subprocess.CompletedProcess[str]], tmp_path_factory: Any
 ) -> Callable[..., AbstractContextManager[None]]:
-    """Puts DAG files of the repository into the tests' Airflow for a while, and their DAGs into its database. By default, the table is `audit`."""
+    """Puts DAG files of the repository into the tests' Airflow for a while, and their DAGs into its database. By default, the table is `audit`.
+
+    All of the repository's DAGs are parsed at once, and again only after somebody has asked for other tables.
+    """
+    in_database: list[Mapping[str, Mapping[str, Any]] | None] = []
 
     @contextmanager
-    def parse(*names: str, tables: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[None]:
+    def linked(names: Iterable[str]) -> Iterator[None]:
         links = [dags_folder / name for name in names]
         for link in links:
             link.symlink_to(REPOSITORY / "dags" / link.name)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("STRONGROOM_CONFIG", str(write_config(tmp_path_factory.mktemp("parsed"), tables)))
-            ended = airflow("dags", "reserialize")
-        assert ended.returncode == 0, ended.stderr
         yield
         for link in links:
             link.unlink()
+
+    @contextmanager
+    def parse(*names: str, tables: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[None]:
+        if in_database != [tables]:
+            with (
+                pytest.MonkeyPatch.context() as patch,
+                linked(path.name for path in (REPOSITORY / "dags").glob("*.py")),
+            ):
+                patch.setenv("STRONGROOM_CONFIG", str(write_config(tmp_path_factory.mktemp("parsed"), tables)))
+                ended = airflow("dags", "reserialize")
+            assert ended.returncode == 0, ended.stderr
+            in_database[:] = [tables]
+        with linked(names):
+            yield
 
     return parse
 

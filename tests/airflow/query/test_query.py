@@ -16,7 +16,6 @@ from strongroom.errors import QueryError
 from strongroom.records import RunIdentity
 from strongroom_airflow.query.results import open_query_result
 from tests.support.chain import Chain, some_settings
-from tests.support.deployment import write_config
 from tests.support.querying import ask
 from tests.support.repository import REPOSITORY
 
@@ -42,16 +41,10 @@ def chain(source, object_store, bucket, tmp_path, deployment) -> Chain:
 
 
 @pytest.fixture(scope="module")
-def parsed(metadata, dags_folder, airflow, tmp_path_factory):
+def parsed(parsing):
     """The DAG in the metadata database."""
-    link = dags_folder / "query_archive.py"
-    link.symlink_to(REPOSITORY / "dags" / "query_archive.py")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STRONGROOM_CONFIG", str(write_config(tmp_path_factory.mktemp("parsed"))))
-        ended = airflow("dags", "reserialize")
-    assert ended.returncode == 0, ended.stderr
-    yield
-    link.unlink()
+    with parsing("query_archive.py"):
+        yield
 
 
 @pytest.fixture

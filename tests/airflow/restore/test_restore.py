@@ -37,16 +37,10 @@ def chain(source, object_store, bucket, tmp_path, deployment) -> Chain:
 
 
 @pytest.fixture(scope="module")
-def parsed(metadata, dags_folder, airflow, tmp_path_factory):
+def parsed(parsing):
     """The DAG in the metadata database."""
-    link = dags_folder / "restore_archive.py"
-    link.symlink_to(REPOSITORY / "dags" / "restore_archive.py")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STRONGROOM_CONFIG", str(write_config(tmp_path_factory.mktemp("parsed"))))
-        ended = airflow("dags", "reserialize")
-    assert ended.returncode == 0, ended.stderr
-    yield
-    link.unlink()
+    with parsing("restore_archive.py"):
+        yield
 
 
 @pytest.fixture

@@ -32,16 +32,11 @@ def store(object_store, settings) -> Store:
 
 
 @pytest.fixture
-def deployed(metadata, store, dags_folder, airflow):
+def deployed(metadata, store, parsing):
     """The DAG, parsed into the metadata database and unpaused; a connection to that database."""
-    link = dags_folder / "retention_purge.py"
-    link.symlink_to(REPOSITORY / "dags" / "retention_purge.py")
-    parsed = airflow("dags", "reserialize")
-    assert parsed.returncode == 0, parsed.stderr
-    with psycopg.connect(metadata, autocommit=True) as connection:
+    with parsing("retention_purge.py"), psycopg.connect(metadata, autocommit=True) as connection:
         connection.execute("UPDATE dag SET is_paused = false WHERE dag_id = 'retention_purge'")
         yield connection
-    link.unlink()
 
 
 @pytest.fixture
