@@ -15,6 +15,7 @@ from psycopg import sql
 
 from strongroom_local.servers.postgres import PostgresServer
 from strongroom_local.servers.s3 import ObjectStore
+from tests.support.database import a_database
 from tests.support.sessions import own_folder
 
 # The caller's shell may export settings of a stack (`eval "$(make -s env)"`), of another database or of another store. The
@@ -87,15 +88,16 @@ def object_store(session_folder: Path) -> Iterator[ObjectStore]:
 
 @pytest.fixture
 def source(postgres: PostgresServer) -> Iterator[str]:
-    """The superuser's connection string for a fresh, empty database for one test."""
-    database = f"source_{os.getpid()}_{next(_numbers)}"
-    with psycopg.connect(postgres.conninfo(), autocommit=True) as connection:
-        # Copying files takes a third of the time of logging each page. Before version 15 it is the only way.
-        how = sql.SQL("STRATEGY FILE_COPY" if connection.info.server_version >= 15_00_00 else "")
-        connection.execute(sql.SQL("CREATE DATABASE {} {}").format(sql.Identifier(database), how))
-    yield postgres.conninfo(database)
-    with psycopg.connect(postgres.conninfo(), autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database)))
+    """A database of one test's own."""
+    with a_database(postgres) as conninfo:
+        yield conninfo
+
+
+@pytest.fixture(scope="module")
+def shared_source(postgres: PostgresServer) -> Iterator[str]:
+    """A database for the tests of one module, none of which changes it."""
+    with a_database(postgres) as conninfo:
+        yield conninfo
 
 
 @pytest.fixture(scope="session")
@@ -125,4 +127,10 @@ def coming_buckets(object_store: ObjectStore) -> Iterator[Iterator[Future[str]]]
 @pytest.fixture
 def bucket(coming_buckets: Iterator[Future[str]]) -> str:
     """The name of a fresh, versioned, empty bucket for one test."""
+    return next(coming_buckets).result()
+
+
+@pytest.fixture(scope="module")
+def shared_bucket(coming_buckets: Iterator[Future[str]]) -> str:
+    """A bucket for the tests of one module, none of which changes what the others read in it."""
     return next(coming_buckets).result()

@@ -53,6 +53,13 @@ def deployment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Deployment:
     return Deployment(monkeypatch, tmp_path)
 
 
+@pytest.fixture(scope="module")
+def shared_deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """The same for all tests of one module."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield Deployment(patch, tmp_path_factory.mktemp("deployed"))
+
+
 @pytest.fixture(scope="session")
 def glacier_url() -> Iterator[str]:
     """The address of an S3 with Glacier and lifecycle rules."""

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from strongroom.database.session import read_identity
 from strongroom.storage.store import Store
+from strongroom_local.servers.s3 import ObjectStore
 from tests.support.chain import Chain, some_settings
+from tests.support.database import a_database, digest, execute
+from tests.support.deployment import Deployment
 from tests.support.pages import Visitor
 from tests.support.rights_by_dag import refuse, refuse_nothing
 from tests.support.sealing import claim_if_unowned
@@ -63,34 +68,88 @@ def database(metadata, site) -> Iterator[psycopg.Connection]:
         connection.execute("DELETE FROM dag_run")
 
 
-@pytest.fixture
-def gathering(monkeypatch, database) -> Iterator[object]:
+@contextmanager
+def a_web_server() -> Iterator[object]:
     """What a web server knows that has just started."""
-    import_module("strongroom_airflow.pages.app")
-    from strongroom_airflow.pages.gathering import Gathering, gathering
+    from strongroom_airflow.pages.gathering import Gathering
 
     fresh = Gathering()
-    monkeypatch.setattr(fresh, "ask", partial(fresh.ask, seconds=120))  # a busy machine is not what is tested
-    for name, module in [*sys.modules.items()]:
-        if name.startswith("strongroom_airflow.pages.") and getattr(module, "gathering", None) is gathering:
-            monkeypatch.setattr(module, "gathering", fresh)
+    fresh.ask = partial(fresh.ask, seconds=120)  # a busy machine is not what is tested
     yield fresh
     for threads in (fresh._readers, fresh._askers):
         threads.shutdown(wait=True)
 
 
+@pytest.fixture(scope="session")
+def its_web_server(metadata) -> Iterator[object]:
+    """What a web server knows of the world that :func:`archived` gives to many tests."""
+    with a_web_server() as server:
+        yield server
+
+
 @pytest.fixture
-def chain(source, object_store, bucket, tmp_path, deployment) -> Chain:
-    """The tables `audit` and `payroll` with some rows, and a store where nothing is archived yet; Airflow finds them."""
-    with psycopg.connect(source, autocommit=True) as connection:
-        connection.execute(ROWS)
-    deployment.tables(**TABLES)
-    deployment.store(object_store, bucket)
-    deployment.database(source, "source", "restore")
-    made = Chain(source, object_store.client("archiver"), some_settings(bucket, tmp_path / "staging"))
+def gathering(request, monkeypatch, database) -> Iterator[object]:
+    """What the web server of this test knows. All tests with :func:`archived` have the same one."""
+    import_module("strongroom_airflow.pages.app")
+    from strongroom_airflow.pages.gathering import gathering
+
+    with ExitStack() as made:
+        if "archived" in request.fixturenames:
+            known = request.getfixturevalue("its_web_server")
+        else:
+            known = made.enter_context(a_web_server())
+        for name, module in [*sys.modules.items()]:
+            if name.startswith("strongroom_airflow.pages.") and getattr(module, "gathering", None) is gathering:
+                monkeypatch.setattr(module, "gathering", known)
+        yield known
+
+
+def a_chain(source: str, object_store: ObjectStore, bucket: str, staging: Path) -> Chain:
+    """The tables `audit` and `payroll` with some rows, and a store where nothing is archived yet."""
+    execute(source, ROWS)
+    made = Chain(source, object_store.client("archiver"), some_settings(bucket, staging))
     with made.source() as connection:
         claim_if_unowned(made.store, read_identity(connection))
     return made
+
+
+def find(deployment: Deployment, object_store: ObjectStore, chain: Chain) -> Chain:
+    """Have Airflow find tables, store and database."""
+    deployment.tables(**TABLES)
+    deployment.store(object_store, chain.settings.store.bucket)
+    deployment.database(chain.conninfo, "source", "restore")
+    return chain
+
+
+@pytest.fixture
+def chain(source, object_store, bucket, tmp_path, deployment) -> Chain:
+    """For a test that archives or changes something: tables and a store of its own, where nothing is archived yet."""
+    return find(deployment, object_store, a_chain(source, object_store, bucket, tmp_path / "staging"))
+
+
+def everything_in(chain: Chain) -> tuple[object, ...]:
+    """Rows, objects and versions, to be compared."""
+    listing = chain.client.list_object_versions(Bucket=chain.settings.store.bucket)
+    versions = [(one["Key"], one["VersionId"]) for one in listing.get("Versions", ())]
+    return digest(chain.conninfo), digest(chain.conninfo, "payroll"), versions, listing.get("DeleteMarkers")
+
+
+@pytest.fixture(scope="session")
+def archived_once(postgres, object_store, coming_buckets, tmp_path_factory) -> Iterator[Chain]:
+    """The same tables after May of `audit` was archived and deleted."""
+    with a_database(postgres) as source:
+        staging = tmp_path_factory.mktemp("archived") / "staging"
+        made = a_chain(source, object_store, next(coming_buckets).result(), staging)
+        assert made.run().archive_id == "public.audit.2026-05.0001"
+        before = everything_in(made)
+        yield made
+        assert everything_in(made) == before, "a test changed what all tests with `archived` share"
+
+
+@pytest.fixture
+def archived(archived_once, object_store, deployment) -> Chain:
+    """For tests that only look: they share tables and a store where May of `audit` is archived, and change nothing in either."""
+    return find(deployment, object_store, archived_once)
 
 
 @pytest.fixture
@@ -99,16 +158,17 @@ def store(chain) -> Store:
 
 
 @pytest.fixture
-def sent(gathering) -> Callable[..., Visitor]:
-    """Makes a user whose pages show everything as it is now: stores and databases are read before each."""
+def sent(request, gathering) -> Callable[..., Visitor]:
+    """Makes a user whose pages show everything as it is now: stores and databases are read before each, unless nothing changes them."""
+    changes = "archived" not in request.fixturenames
 
     class Settled(Visitor):
         def open(self, address: str):
-            gathering.facts(seconds=120, fresh=True)
+            gathering.facts(seconds=120, fresh=changes)
             return super().open(address)
 
         def post(self, *words, **headers):
-            gathering.facts(seconds=120, fresh=True)
+            gathering.facts(seconds=120, fresh=changes)
             return super().post(*words, **headers)
 
     return Settled

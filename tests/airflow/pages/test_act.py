@@ -17,7 +17,7 @@ def runs(database) -> list[tuple]:
     return database.execute(RUNS).fetchall()
 
 
-def test_archiving_says_how_many_rows_wait_and_starts_the_run_of_the_partition(ada, chain, database):
+def test_archiving_says_how_many_rows_wait_and_starts_the_run_of_the_partition(ada, archived, database):
     page = ada.get("/act", do="archive", cell=JUNE)
     assert "Archive 1 partition?" in page.text
     assert "13 rows that wait in the table are copied to the store" in page.text
@@ -54,10 +54,9 @@ def test_archiving_says_how_many_rows_wait_and_starts_the_run_of_the_partition(a
     ],
 )
 def test_each_action_starts_one_run_of_its_dag_with_what_the_form_says(
-    ada, chain, database, deed, said, given, dag_id, conf
+    ada, archived, database, deed, said, given, dag_id, conf
 ):
     """In the name of the user, so that Airflow's rights and records apply."""
-    chain.run()
     page = ada.get("/act", do=deed, cell=MAY)
     assert said in page.text
 
@@ -97,8 +96,7 @@ def test_a_hold_that_does_not_cover_the_partition_is_not_there(ada, chain, datab
     assert runs(database) == []
 
 
-def test_several_partitions_become_a_run_each_or_one_run_as_the_dag_wants(ada, chain, database):
-    chain.run()
+def test_several_partitions_become_a_run_each_or_one_run_as_the_dag_wants(ada, archived, database):
     cells = [("cell", one) for one in (MAY, JUNE, "public.payroll/2026-05")]
 
     def page(do: str):
@@ -128,8 +126,7 @@ def test_several_partitions_become_a_run_each_or_one_run_as_the_dag_wants(ada, c
         ("hold", {"why": "a case", "reference": ""}, "at least three characters"),
     ],
 )
-def test_a_field_that_is_wrong_is_named_and_the_rest_is_kept(ada, chain, database, deed, given, said):
-    chain.run()
+def test_a_field_that_is_wrong_is_named_and_the_rest_is_kept(ada, archived, database, deed, given, said):
     page = ada.get("/act", do=deed, cell=MAY)
 
     again = ada.submit(page, **given)
@@ -141,7 +138,7 @@ def test_a_field_that_is_wrong_is_named_and_the_rest_is_kept(ada, chain, databas
     assert runs(database) == []
 
 
-def test_a_month_inside_hot_retention_is_refused(ada, chain, database):
+def test_a_month_inside_hot_retention_is_refused(ada, archived, database):
     now = f"{__import__('datetime').datetime.now():%Y-%m}"
 
     page = ada.get("/act", do="archive", cell=f"{AUDIT}/{now}")
@@ -160,7 +157,7 @@ def test_a_month_inside_hot_retention_is_refused(ada, chain, database):
     assert runs(database) == []
 
 
-def test_a_partition_that_a_run_works_on_is_refused(ada, chain, database):
+def test_a_partition_that_a_run_works_on_is_refused(ada, archived, database):
     ada.submit(ada.get("/act", do="archive", cell=JUNE), why="a case")
 
     page = ada.get("/act", do="archive", cell=JUNE)
@@ -169,7 +166,7 @@ def test_a_partition_that_a_run_works_on_is_refused(ada, chain, database):
     assert len(runs(database)) == 1
 
 
-def test_a_paused_dag_is_named_with_a_hint_and_nothing_starts(ada, chain, database):
+def test_a_paused_dag_is_named_with_a_hint_and_nothing_starts(ada, archived, database):
     database.execute("UPDATE dag SET is_paused = true WHERE dag_id = 'archive__audit'")
 
     started = ada.submit(ada.get("/act", do="archive", cell=JUNE), why="a case")
@@ -181,9 +178,8 @@ def test_a_paused_dag_is_named_with_a_hint_and_nothing_starts(ada, chain, databa
 
 
 @pytest.mark.parametrize("deed", ["archive", "verify", "restore", "hold"])
-def test_without_the_right_to_trigger_its_dag_an_action_is_refused(ada, chain, database, deed):
+def test_without_the_right_to_trigger_its_dag_an_action_is_refused(ada, archived, database, deed):
     """On the page that asks, and again when the form is sent; the right may have gone in between."""
-    chain.run()
     page = ada.get("/act", do=deed, cell=MAY)
     dag_id = {
         "archive": "archive__audit",
@@ -201,9 +197,8 @@ def test_without_the_right_to_trigger_its_dag_an_action_is_refused(ada, chain, d
     assert runs(database) == []
 
 
-def test_a_viewer_starts_nothing(ada, carol, chain, database):
+def test_a_viewer_starts_nothing(ada, carol, archived, database):
     """Neither with a form of their own, which has no button, nor with somebody else's."""
-    chain.run()
     page = carol.get("/act", do="restore", cell=MAY)
 
     assert "You may not trigger restore_archive." in page.text
@@ -213,7 +208,7 @@ def test_a_viewer_starts_nothing(ada, carol, chain, database):
 
 
 @pytest.mark.parametrize("deed", ["archive", "verify", "restore", "hold", "release"])
-def test_a_partition_of_a_table_that_may_not_be_seen_is_not_there(bob, chain, database, deed):
+def test_a_partition_of_a_table_that_may_not_be_seen_is_not_there(bob, archived, database, deed):
     """With the same words as one that does not exist; and one hidden partition refuses the visible ones with it."""
     hidden = bob.get("/act", do=deed, cell="public.payroll/2026-05")
     missing = bob.get("/act", do=deed, cell="public.nothing/2026-05")
@@ -239,7 +234,7 @@ def test_a_partition_of_a_table_that_may_not_be_seen_is_not_there(bob, chain, da
         ("do=archive&" + "&".join(f"cell=public.audit/{2000 + n // 12}-{n % 12 + 1:02}" for n in range(201)), 422),
     ],
 )
-def test_an_address_that_makes_no_sense_is_an_error_with_words(ada, chain, database, query, status):
+def test_an_address_that_makes_no_sense_is_an_error_with_words(ada, archived, database, query, status):
     answer = ada.open(f"/strongroom/act?{query}")
 
     assert answer.status == status
@@ -247,7 +242,7 @@ def test_an_address_that_makes_no_sense_is_an_error_with_words(ada, chain, datab
     assert runs(database) == []
 
 
-def test_the_same_partition_named_twice_is_one(ada, chain, database):
+def test_the_same_partition_named_twice_is_one(ada, archived, database):
     page = ada.open(f"/strongroom/act?do=archive&cell={JUNE}&cell={JUNE}")
 
     ada.submit(page, why="a case")

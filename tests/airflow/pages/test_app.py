@@ -36,7 +36,7 @@ def test_nobody_gets_anything_without_logging_in(database):
         assert "audit" not in answer.html
 
 
-def test_what_is_no_page_is_not_there(ada, chain):
+def test_what_is_no_page_is_not_there(ada, archived):
     for path in ("/docs", "/redoc", "/openapi.json", "/static/../app.py", "/static/nothing.css", "/"):
         assert ada.get(path).status == 404, path
 
@@ -48,9 +48,8 @@ def test_a_token_that_is_not_airflows_opens_nothing(database):
     assert forged.get("/archive").status in (401, 403)
 
 
-def test_every_answer_has_the_headers_that_keep_it_in_its_frame(ada, chain):
+def test_every_answer_has_the_headers_that_keep_it_in_its_frame(ada, archived):
     """Pages, files, refusals, and an address that is incomplete."""
-    chain.run()
     may = "public.audit.2026-05.0001"
     answers = {
         "map": ada.get("/archive"),
@@ -77,10 +76,8 @@ def test_every_answer_has_the_headers_that_keep_it_in_its_frame(ada, chain):
             assert answer.headers["cache-control"] == "no-store", name
 
 
-def test_no_page_has_a_script_or_style_of_its_own(ada, chain):
+def test_no_page_has_a_script_or_style_of_its_own(ada, archived):
     """The policy would not let it run; so a page that needs one is broken."""
-    chain.run()
-
     for page in (
         ada.get("/archive"),
         ada.get("/partition", table="public.audit", key="2026-05"),
@@ -91,7 +88,7 @@ def test_no_page_has_a_script_or_style_of_its_own(ada, chain):
         assert re.findall(r"<script(?![^>]* src=)|<style| style=| on\w+=|javascript:", page.html) == []
 
 
-def test_an_error_that_nobody_expected_is_a_page_without_its_text(ada, chain, monkeypatch):
+def test_an_error_that_nobody_expected_is_a_page_without_its_text(ada, archived, monkeypatch):
     from strongroom_airflow.pages import map as map_page
 
     def fail(*_: object, **__: object) -> None:
@@ -108,7 +105,7 @@ def test_an_error_that_nobody_expected_is_a_page_without_its_text(ada, chain, mo
     assert "content-security-policy" in answer.headers
 
 
-def test_settings_that_are_all_wrong_are_an_error_with_its_hint(ada, chain, deployment, monkeypatch, tmp_path):
+def test_settings_that_are_all_wrong_are_an_error_with_its_hint(ada, archived, deployment, monkeypatch, tmp_path):
     (tmp_path / "broken.yaml").write_text("tables: [")
     monkeypatch.setenv("STRONGROOM_CONFIG", str(tmp_path / "broken.yaml"))
     from tests.support.pages import Visitor

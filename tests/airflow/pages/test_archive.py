@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from strongroom.ledger.holds import place_hold
 from strongroom.ledger.manifests import read_manifest
 from strongroom.object_keys import ArchiveId
@@ -14,23 +12,21 @@ from tests.support.sealing import seal_month
 MAY = "public.audit.2026-05.0001"
 
 
-def test_each_object_is_there_with_its_version_and_sum(ada, chain):
+def test_each_object_is_there_with_its_version_and_sum(ada, archived):
     """What the page says of the part is what the store says."""
-    sealed = chain.run()
-    [part] = read_manifest(chain.store, ArchiveId.parse(MAY)).parts
+    [part] = read_manifest(archived.store, ArchiveId.parse(MAY)).parts
 
     page = ada.get("/object", id=MAY)
 
     assert page.status == 200
-    assert sealed.archive_id == MAY
     for words in (part.object_key, part.version_id, part.sha256, "11 rows of public.audit", "AES256", "there"):
         assert str(words) in page.text, words
     assert "<b>missing</b>" not in page.html
 
 
-def test_the_manifest_is_downloaded_byte_for_byte(ada, chain, object_store, bucket):
-    chain.run()
+def test_the_manifest_is_downloaded_byte_for_byte(ada, archived, object_store):
     key = ArchiveId.parse(MAY).manifest_key
+    bucket = archived.settings.store.bucket
     stored = object_store.client("admin").get_object(Bucket=bucket, Key=key)["Body"].read()
 
     got = ada.get("/object/manifest", id=MAY)
@@ -77,30 +73,31 @@ def test_a_hold_on_it_shows(ada, chain):
     assert "R/2: case B, by eve" in page.text
 
 
-def test_only_who_may_search_is_offered_to_look_inside(ada, carol, chain):
-    chain.run()
-
+def test_only_who_may_search_is_offered_to_look_inside(ada, carol, archived):
     assert "Look at its first rows" in ada.get("/object", id=MAY).links
     assert "Look at its first rows" not in carol.get("/object", id=MAY).links
     refuse("ada", query_archive="trigger")
     assert "Look at its first rows" not in ada.get("/object", id=MAY).links
 
 
-@pytest.mark.parametrize("path", ["/object", "/object/manifest"])
-def test_what_is_not_there_and_what_may_not_be_seen_have_the_same_words(bob, ada, chain, bucket, tmp_path, path):
+def test_what_is_not_there_and_what_may_not_be_seen_have_the_same_words(bob, ada, chain, bucket, tmp_path, subtests):
     hidden = str(seal_month(chain.store, some_settings(bucket, tmp_path, "payroll"), "2026-05"))
-    assert ada.get(path, id=hidden).status == 200
+    named = (hidden, "public.payroll.2026-04.0001", "public.none.2026-04.0001")
 
-    answers = [bob.get(path, id=name) for name in (hidden, "public.payroll.2026-04.0001", "public.none.2026-04.0001")]
+    for path in ("/object", "/object/manifest"):
+        with subtests.test(path=path):
+            assert ada.get(path, id=hidden).status == 200
 
-    assert [answer.status for answer in answers] == [404] * 3
-    words = {answer.text.split("There is no ")[1].split(",")[1] for answer in answers}
-    kinds = {answer.text.split("There is no ")[1].split(" ")[0] for answer in answers[:2]}
-    assert words == {" or you do not have the right to see it. Back to the map"}
-    assert len(kinds) == 1
+            answers = [bob.get(path, id=name) for name in named]
+
+            assert [answer.status for answer in answers] == [404] * 3
+            words = {answer.text.split("There is no ")[1].split(",")[1] for answer in answers}
+            kinds = {answer.text.split("There is no ")[1].split(" ")[0] for answer in answers[:2]}
+            assert words == {" or you do not have the right to see it. Back to the map"}
+            assert len(kinds) == 1
 
 
-def test_a_name_that_is_no_archive_is_not_found(ada, chain):
+def test_a_name_that_is_no_archive_is_not_found(ada, archived):
     for name in ("", "public.audit", "../../etc/passwd", "public.audit.2026-05.1", "a" * 5000, "\0"):
         page = ada.get("/object", id=name)
 

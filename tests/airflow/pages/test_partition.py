@@ -6,14 +6,13 @@ import re
 from datetime import datetime, timezone
 
 import psycopg
-import pytest
 
 from strongroom.ledger.holds import place_hold, release_hold
 from strongroom.ledger.restore_records import make_restore_id
 from strongroom.object_keys import ArchiveId
 from strongroom.statistics.proofs import verify_and_record
 from tests.support.restoring import plan, restore
-from tests.support.rights_by_dag import refuse
+from tests.support.rights_by_dag import refuse, refuse_nothing
 
 AUDIT, MAY = "public.audit", "public.audit.2026-05.0001"
 NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
@@ -48,7 +47,7 @@ def test_where_each_row_went_adds_up_and_equals_what_sql_says(ada, chain, source
     assert "rows left" in page.text
 
 
-def test_a_partition_without_an_archive_says_what_waits(ada, chain):
+def test_a_partition_without_an_archive_says_what_waits(ada, archived):
     page = ada.get("/partition", table=AUDIT, key="2026-06")
 
     assert "Rows whose hot retention is over, in the table now: 13" in page.text
@@ -74,7 +73,7 @@ def test_its_archives_and_all_that_happened_to_them_are_there(ada, chain):
     assert page.links["Release"].startswith("/strongroom/act?do=release&")
 
 
-def test_its_runs_lead_to_airflow(ada, chain, database):
+def test_its_runs_lead_to_airflow(ada, archived, database):
     """The link opens Airflow's own page of the run, through Airflow's router."""
     ada.submit(ada.get("/act", do="archive", cell=f"{AUDIT}/2026-06"), why="a case")
 
@@ -111,31 +110,30 @@ def test_rows_are_restored_when_the_run_has_ended_and_not_before(ada, chain, dat
     assert "This page is read again" not in after.text
 
 
-@pytest.mark.parametrize(
-    ("user", "refused", "offered"),
-    [
-        ("ada", {}, {"Archive what is left", "Verify", "Restore", "Place a hold", "Look inside"}),
-        ("ada", {"archive__audit": "trigger"}, {"Verify", "Restore", "Place a hold", "Look inside"}),
-        ("ada", {"legal_hold": "trigger", "query_archive": "trigger"}, {"Archive what is left", "Verify", "Restore"}),
-        ("carol", {}, set()),
-    ],
-)
-def test_each_user_is_offered_what_they_may_do(request, chain, user, refused, offered):
+def test_each_user_is_offered_what_they_may_do(ada, carol, chain, subtests):
     chain.run()
     place_hold(chain.store, AUDIT, why="case B", who="eve", reference="R/2", now=NOW)
-    visitor = request.getfixturevalue(user)
-    refuse(user, **refused)
 
-    page = visitor.get("/partition", table=AUDIT, key="2026-05")
+    for visitor, refused, offered in (
+        (ada, {}, {"Archive what is left", "Verify", "Restore", "Place a hold", "Look inside"}),
+        (ada, {"archive__audit": "trigger"}, {"Verify", "Restore", "Place a hold", "Look inside"}),
+        (ada, {"legal_hold": "trigger", "query_archive": "trigger"}, {"Archive what is left", "Verify", "Restore"}),
+        (carol, {}, set()),
+    ):
+        with subtests.test(user=visitor.name, refused=refused):
+            refuse_nothing()
+            refuse(visitor.name, **refused)
 
-    buttons = set(re.findall(r'<a class="button" href="[^"]*">([^<]*)</a>', page.html))
-    assert page.status == 200
-    assert "R/2" in page.text
-    assert buttons == offered
-    assert ("Release" in page.links) == (bool(offered) and "legal_hold" not in refused)
+            page = visitor.get("/partition", table=AUDIT, key="2026-05")
+
+            buttons = set(re.findall(r'<a class="button" href="[^"]*">([^<]*)</a>', page.html))
+            assert page.status == 200
+            assert "R/2" in page.text
+            assert buttons == offered
+            assert ("Release" in page.links) == (bool(offered) and "legal_hold" not in refused)
 
 
-def test_what_is_not_there_and_what_may_not_be_seen_have_the_same_words(bob, chain):
+def test_what_is_not_there_and_what_may_not_be_seen_have_the_same_words(bob, archived):
     hidden = bob.get("/partition", table="public.payroll", key="2026-05")
     missing = bob.get("/partition", table="public.nothing", key="2026-05")
 
@@ -144,7 +142,7 @@ def test_what_is_not_there_and_what_may_not_be_seen_have_the_same_words(bob, cha
     assert "There is no table public.payroll, or you do not have the right to see it." in hidden.text
 
 
-def test_a_key_that_no_partition_has_is_not_found(ada, chain):
+def test_a_key_that_no_partition_has_is_not_found(ada, archived):
     for key in ("2026-13", "", "2026-05/..", "yesterday", "x" * 5000):
         page = ada.get("/partition", table=AUDIT, key=key)
 
@@ -152,7 +150,7 @@ def test_a_key_that_no_partition_has_is_not_found(ada, chain):
         assert len(page.text) < 1000
 
 
-def test_a_month_that_nobody_wrote_to_is_empty(ada, chain):
+def test_a_month_that_nobody_wrote_to_is_empty(ada, archived):
     page = ada.get("/partition", table=AUDIT, key="2019-01")
 
     assert page.status == 200

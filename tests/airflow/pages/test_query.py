@@ -21,9 +21,8 @@ def runs(database) -> list[tuple]:
     return database.execute("SELECT run_id, triggering_user_name, conf FROM dag_run ORDER BY id").fetchall()
 
 
-def test_a_search_is_one_run_with_what_the_form_says(ada, chain, database):
+def test_a_search_is_one_run_with_what_the_form_says(ada, archived, database):
     """Times are UTC; an empty condition is none; a second press of the button finds the same run."""
-    chain.run()
     token = ada.get("/query", table=AUDIT).token
     form = [
         ("token", token),
@@ -65,9 +64,8 @@ def test_each_column_says_which_operators_suit_its_type(ada, chain, source):
     assert [unescape(one) for one in re.findall(r"<option[^>]*>([^<]*)", first)] == list(get_args(Operator))
 
 
-def test_a_run_is_shown_to_who_started_it_and_to_nobody_else(ada, sent, chain, database):
+def test_a_run_is_shown_to_who_started_it_and_to_nobody_else(ada, sent, archived, database):
     """With the words of a run that does not exist; its downloads too. Before it has ended there is nothing to download."""
-    chain.run()
     ada.post("/query", [("token", ada.get("/query", table=AUDIT).token), *ASKED])
     [(run_id, *_)] = runs(database)
     other = sent("eve")
@@ -79,8 +77,7 @@ def test_a_run_is_shown_to_who_started_it_and_to_nobody_else(ada, sent, chain, d
     assert ada.get("/query/rows.csv", run=run_id).status == 409
 
 
-def test_a_form_that_airflow_refuses_comes_back_with_the_reason_and_what_was_written(ada, chain, database):
-    chain.run()
+def test_a_form_that_airflow_refuses_comes_back_with_the_reason_and_what_was_written(ada, archived, database):
     token = ada.get("/query", table=AUDIT).token
 
     answer = ada.post("/query", [("token", token), ("table", AUDIT), ("why", "x"), ("limit", "0")])
@@ -91,8 +88,7 @@ def test_a_form_that_airflow_refuses_comes_back_with_the_reason_and_what_was_wri
     assert runs(database) == []
 
 
-def test_what_may_not_be_seen_or_belongs_elsewhere_is_not_there(bob, chain, database):
-    chain.run()
+def test_what_may_not_be_seen_or_belongs_elsewhere_is_not_there(bob, archived, database):
     token = bob.get("/query", table=AUDIT).token
     hidden = ArchiveId("public", "payroll", "2026-05", 1)
 
@@ -105,9 +101,8 @@ def test_what_may_not_be_seen_or_belongs_elsewhere_is_not_there(bob, chain, data
 
 
 @pytest.mark.parametrize("user", ["ada", "carol"])
-def test_without_the_right_to_trigger_query_archive_nothing_of_it_opens(request, chain, database, user):
+def test_without_the_right_to_trigger_query_archive_nothing_of_it_opens(request, archived, database, user):
     """A viewer has none; anybody else may have lost it."""
-    chain.run()
     visitor = request.getfixturevalue(user)
     refuse("ada", query_archive="trigger")
 

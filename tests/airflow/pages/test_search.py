@@ -18,14 +18,14 @@ VALUES (%s, %s, 'manual', 'success', now(), 0, 'not_started')
 """
 
 
-@pytest.fixture
-def archived(source, metadata, object_store, bucket, tmp_path, deployment, parsing):
-    """May of two tables, with a hold each; Airflow has a DAG of `audit` alone, and one of somebody else."""
-    deployment.tables(audit={"date_column": "at"}, secret={"date_column": "at"})
-    deployment.store(object_store, bucket, store="reader")
-    deployment.database(source, "source")
+@pytest.fixture(scope="module")
+def archived(shared_source, metadata, object_store, shared_bucket, shared_deployment, tmp_path_factory, parsing):
+    """May of two tables, with a hold each; Airflow has a DAG of `audit` alone, and one of somebody else. The tests only look."""
+    shared_deployment.tables(audit={"date_column": "at"}, secret={"date_column": "at"})
+    shared_deployment.store(object_store, shared_bucket, store="reader")
+    shared_deployment.database(shared_source, "source")
     for table in ("audit", "secret"):
-        settings = some_settings(bucket, tmp_path / table, table)
+        settings = some_settings(shared_bucket, tmp_path_factory.mktemp(table), table)
         store = Store(object_store.client("archiver"), settings.store)
         seal_month(store, settings, "2026-05")
         place_hold(store, covered("public", table), why="w <b>", who="ada", reference=f"case {table}", now=NOW)

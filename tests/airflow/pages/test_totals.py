@@ -11,26 +11,28 @@ from tests.support.chain import Chain, some_settings
 from tests.support.visiting import visitor
 
 
-@pytest.fixture
-def archived(source, object_store, bucket, tmp_path, deployment, parsing, database_of_rows):
-    """Two tables with a month archived each; Airflow has a DAG of `audit` alone, so nobody sees `secret`."""
-    deployment.tables(audit={"date_column": "at"}, secret={"date_column": "at"})
-    deployment.store(object_store, bucket, store="reader")
-    deployment.database(source, "source")
+@pytest.fixture(scope="module")
+def archived(database_of_rows, object_store, shared_bucket, shared_deployment, tmp_path_factory, parsing):
+    """Two tables with a month archived each; Airflow has a DAG of `audit` alone, so nobody sees `secret`. The tests only look."""
+    shared_deployment.tables(audit={"date_column": "at"}, secret={"date_column": "at"})
+    shared_deployment.store(object_store, shared_bucket, store="reader")
+    shared_deployment.database(database_of_rows, "source")
     for table in ("audit", "secret"):
-        Chain(source, object_store.client("archiver"), some_settings(bucket, tmp_path / table, table)).run()
+        settings = some_settings(shared_bucket, tmp_path_factory.mktemp(table), table)
+        Chain(database_of_rows, object_store.client("archiver"), settings).run()
     with parsing("archive_tables.py"):
         yield
 
 
-@pytest.fixture
-def database_of_rows(source):
+@pytest.fixture(scope="module")
+def database_of_rows(shared_source):
     """Thirty rows of May and three of April in `audit`, and ten times as many in `secret`."""
-    with psycopg.connect(source, autocommit=True) as connection:
+    with psycopg.connect(shared_source, autocommit=True) as connection:
         for table, times in (("audit", 1), ("secret", 10)):
             connection.execute(f"CREATE TABLE {table} (id bigint PRIMARY KEY, at timestamptz NOT NULL)")
             connection.execute(f"INSERT INTO {table} SELECT n, '2026-05-02' FROM generate_series(1, {30 * times}) n")
             connection.execute(f"INSERT INTO {table} SELECT -n, '2026-04-02' FROM generate_series(1, {3 * times}) n")
+    return shared_source
 
 
 def cells(page: str, title: str) -> list[list[str]]:
