@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.support.chain import Chain, some_settings
-from tests.support.database import execute
+from tests.support.database import a_database, execute
+from tests.support.querying import Queried
 
 TABLE = """
 CREATE TABLE audit (
@@ -32,5 +35,23 @@ def make(source, object_store, bucket, tmp_path):
 
 @pytest.fixture
 def chain(make) -> Chain:
-    """744 hourly rows in three parts of JSON lines: id, at, who, cost, and a note that is NULL."""
+    """For a test that changes the store: 744 hourly rows in three parts of JSON lines: id, at, who, cost, and a note that is NULL."""
     return make(part_rows=300)
+
+
+@pytest.fixture(scope="session")
+def archived_once(postgres, object_store, coming_buckets, tmp_path_factory) -> Iterator[Chain]:
+    """The same rows, archived once."""
+    with a_database(postgres) as source:
+        execute(source, TABLE)
+        settings = some_settings(next(coming_buckets).result(), tmp_path_factory.mktemp("archived"), part_rows=300)
+        chain = Chain(source, object_store.client("archiver"), settings)
+        assert chain.run().outcome == "archived"
+        yield chain
+
+
+@pytest.fixture
+def archived(archived_once, tmp_path) -> Queried:
+    """For tests that only query: they share these rows."""
+    settings = archived_once.settings.model_copy(update={"staging": str(tmp_path / "staging")})
+    return Queried(archived_once.conninfo, archived_once.client, settings)

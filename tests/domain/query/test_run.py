@@ -22,7 +22,7 @@ from tests.support.damaging import Vandal
 from tests.support.database import execute
 from tests.support.old_archives import as_version_1
 from tests.support.proxies import HoldingProxy, refuse
-from tests.support.querying import RUN, ask, found, rows, when
+from tests.support.querying import Queried, ask, found, rows, when
 
 ARCHIVE = ArchiveId("public", "audit", "2026-05", 1)
 
@@ -46,12 +46,12 @@ def test_an_archive_of_the_first_version_is_searched(chain, object_store):
 
 
 class TestRange:
-    def test_only_parts_that_may_have_such_rows_are_read(self, chain):
-        parts = require_manifest(chain.store, ARCHIVE).parts
+    def test_only_parts_that_may_have_such_rows_are_read(self, archived):
+        parts = require_manifest(archived.store, ARCHIVE).parts
 
-        outcome = ask(chain, since="2026-05-02", before="2026-05-03T12:00:00+02:00", columns=["at"])
+        outcome = ask(archived, since="2026-05-02", before="2026-05-03T12:00:00+02:00", columns=["at"])
 
-        at = [row[0] for row in rows(chain)]
+        at = [row[0] for row in rows(archived)]
         assert (at[0], at[-1], len(at)) == ("2026-05-02 00:00:00+00", "2026-05-03 09:00:00+00", 34)
         assert outcome.bytes_read == parts[0].compressed_size
         [searched] = outcome.searched
@@ -70,34 +70,34 @@ class TestRange:
         assert outcome.rows == 24
         assert {int(str(row[0])) for row in rows(chain)} == set(range(24, 48))
 
-    def test_a_range_without_an_archive_or_the_wrong_way_round_is_refused(self, chain):
+    def test_a_range_without_an_archive_or_the_wrong_way_round_is_refused(self, archived):
         with pytest.raises(QueryError, match=r"no archive of .* lies in the range"):
-            ask(chain, since="2026-06-01")
+            ask(archived, since="2026-06-01")
         with pytest.raises(QueryError, match="ends before it begins"):
-            ask(chain, since="2026-06-01", before="2026-05-01")
+            ask(archived, since="2026-06-01", before="2026-05-01")
 
 
 class TestLimits:
-    def test_the_first_rows_of_an_archive_and_no_more(self, chain):
-        outcome = ask(chain, archives=[str(ARCHIVE)], limit=3, columns=["id"])
+    def test_the_first_rows_of_an_archive_and_no_more(self, archived):
+        outcome = ask(archived, archives=[str(ARCHIVE)], limit=3, columns=["id"])
 
-        assert rows(chain) == [("1",), ("2",), ("3",)]
+        assert rows(archived) == [("1",), ("2",), ("3",)]
         assert outcome.outcome == "limited"
         assert [(one.part, one.reason) for one in outcome.not_searched] == [(1, "row_limit"), (2, "row_limit")]
 
-    def test_as_many_rows_as_the_limit_are_all_of_them(self, chain):
-        assert ask(chain, when("cost", ">", "73.8"), limit=5).outcome == "complete"
-        assert ask(chain, when("cost", ">", "73.8"), limit=4, now=NOW + timedelta(seconds=1)).outcome == "limited"
+    def test_as_many_rows_as_the_limit_are_all_of_them(self, archived):
+        assert ask(archived, when("cost", ">", "73.8"), limit=5).outcome == "complete"
+        assert ask(archived, when("cost", ">", "73.8"), limit=4, now=NOW + timedelta(seconds=1)).outcome == "limited"
 
-    def test_what_goes_beyond_the_settings_fails_and_shows_nothing(self, chain, subtests):
+    def test_what_goes_beyond_the_settings_fails_and_shows_nothing(self, archived, subtests):
         for limits, asked, words in (
             (QueryLimits(most_rows=10), {}, "asks for too many rows"),
             (QueryLimits(most_result_bytes=500), {}, "the result is larger than 500 bytes"),
         ):
             with subtests.test(words):
                 with pytest.raises(QueryError, match=words):
-                    ask(chain, limits=limits, **asked)
-                assert_nothing_is_shown(chain)
+                    ask(archived, limits=limits, **asked)
+                assert_nothing_is_shown(archived)
 
     def test_a_row_that_takes_too_much_memory_fails_by_the_name_of_the_setting(self, make):
         chain = make(
@@ -112,10 +112,11 @@ class TestLimits:
         assert found(chain, when("note", "contains", "y")) == []
 
 
-def assert_nothing_is_shown(chain: Chain) -> None:
-    with pytest.raises(QueryError, match="there is no result"), open_result(chain.staging_root(), RUN.run_id, now=NOW):
+def assert_nothing_is_shown(archived: Queried) -> None:
+    run_id, root = archived.run_of_query.run_id, archived.staging_root()
+    with pytest.raises(QueryError, match="there is no result"), open_result(root, run_id, now=NOW):
         pass
-    assert list(chain.store.keys("reports/queries/")) == []
+    assert archived.records() == []
 
 
 class TestWhatIsNotSearched:
@@ -259,32 +260,33 @@ def test_no_name_and_no_value_is_more_than_a_name_and_a_value(make, form):
 
 
 class TestRecord:
-    def test_the_store_knows_who_looked_for_what_and_why_and_how_much_was_found(self, chain):
-        outcome = ask(chain, when("who", "=", "agent 7"), who="grace", triggered_by="ada", why="Case 4711")
+    def test_the_store_knows_who_looked_for_what_and_why_and_how_much_was_found(self, archived):
+        outcome = ask(archived, when("who", "=", "agent 7"), who="grace", triggered_by="ada", why="Case 4711")
 
-        record = json.loads(chain.store.read(outcome.record_key)[0])
+        record = json.loads(archived.store.read(outcome.record_key)[0])
         asked = record["request"]
-        assert outcome.record_key.startswith("reports/queries/public.audit/manual__query/")
+        run_id = archived.run_of_query.run_id
+        assert outcome.record_key.startswith(f"reports/queries/public.audit/{run_id}/")
         assert (asked["who"], asked["triggered_by"], asked["why"]) == ("grace", "ada", "Case 4711")
         assert asked["conditions"] == [{"column": "who", "operator": "=", "value": "agent 7"}]
-        assert (record["rows"], record["run_id"], record["outcome"]) == (1, RUN.run_id, "complete")
+        assert (record["rows"], record["run_id"], record["outcome"]) == (1, run_id, "complete")
         assert "2026-05-01 07:00" not in json.dumps(record)
 
-    def test_without_a_record_no_row_is_shown(self, chain, object_store):
+    def test_without_a_record_no_row_is_shown(self, archived, object_store):
         """An identity that may not write reports can look at nothing."""
-        chain.store = Store(object_store.client("purger"), chain.settings.store)
+        archived.store = Store(object_store.client("purger"), archived.settings.store)
 
         with pytest.raises(StoreAccessError):
-            ask(chain)
+            ask(archived)
 
-        assert_nothing_is_shown(chain)
+        assert_nothing_is_shown(archived)
 
-    def test_another_try_leaves_a_record_of_its_own_and_replaces_the_rows(self, chain):
-        ask(chain, when("id", "=", "1"))
-        ask(chain, when("id", "=", "2"), now=NOW + timedelta(minutes=1))
+    def test_another_try_leaves_a_record_of_its_own_and_replaces_the_rows(self, archived):
+        ask(archived, when("id", "=", "1"))
+        ask(archived, when("id", "=", "2"), now=NOW + timedelta(minutes=1))
 
-        assert [row[0] for row in rows(chain)] == ["2"]
-        assert len(list(chain.store.keys("reports/queries/"))) == 2
+        assert [row[0] for row in rows(archived)] == ["2"]
+        assert len(archived.records()) == 2
 
 
 WRONG = [
@@ -296,13 +298,13 @@ WRONG = [
 ]
 
 
-def test_what_cannot_be_asked_is_refused_before_a_part_is_read_and_no_value_is_quoted(chain):
+def test_what_cannot_be_asked_is_refused_before_a_part_is_read_and_no_value_is_quoted(archived):
     for condition, words in WRONG:
         with pytest.raises(QueryError, match=re.escape(words)) as raised:
-            ask(chain, condition)
+            ask(archived, condition)
         assert str(condition["value"]) not in str(raised.value)
     with pytest.raises(QueryError, match="have no column 'nope'"):
-        ask(chain, columns=["nope"])
+        ask(archived, columns=["nope"])
     with pytest.raises(QueryError, match="is no archive of"):
-        ask(chain, archives=["public.other.2026-05.0001"])
-    assert_nothing_is_shown(chain)
+        ask(archived, archives=["public.other.2026-05.0001"])
+    assert_nothing_is_shown(archived)

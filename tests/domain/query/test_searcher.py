@@ -33,13 +33,13 @@ with Searcher(QueryLimits(), Path(sys.argv[1])) as searcher:
 
 
 @pytest.fixture
-def part(chain):
-    return require_manifest(chain.store, ArchiveId("public", "audit", "2026-05", 1)).verified_part(0)
+def part(archived):
+    return require_manifest(archived.store, ArchiveId("public", "audit", "2026-05", 1)).verified_part(0)
 
 
 @pytest.fixture
-def job(chain) -> PartJob:
-    manifest = require_manifest(chain.store, ArchiveId("public", "audit", "2026-05", 1))
+def job(archived) -> PartJob:
+    manifest = require_manifest(archived.store, ArchiveId("public", "audit", "2026-05", 1))
     return PartJob(
         archive_id=manifest.archive_id,
         format=manifest.format,
@@ -66,12 +66,12 @@ def wait_until_gone(process_id: int) -> None:
         time.sleep(0.05)
 
 
-def test_it_gets_no_secret_and_leaves_no_file(chain, part, job, tmp_path, monkeypatch):
+def test_it_gets_no_secret_and_leaves_no_file(archived, part, job, tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a secret of this process")
     folder, lines = tmp_path / "parts", []
 
     with Searcher(LIMITS, folder) as searcher:
-        searcher.fetch(chain.store, part)
+        searcher.fetch(archived.store, part)
         answer = searcher.search(job, lines.append)
         environment = Path(f"/proc/{searcher.process_id}/environ").read_bytes()
         child = searcher.process_id
@@ -83,11 +83,11 @@ def test_it_gets_no_secret_and_leaves_no_file(chain, part, job, tmp_path, monkey
     assert list(folder.iterdir()) == []
 
 
-def test_a_process_that_is_killed_is_an_error_and_leaves_no_file(chain, part, job, tmp_path):
+def test_a_process_that_is_killed_is_an_error_and_leaves_no_file(archived, part, job, tmp_path):
     folder = tmp_path / "parts"
 
     with Searcher(LIMITS, folder) as searcher:
-        searcher.fetch(chain.store, part)
+        searcher.fetch(archived.store, part)
         os.kill(searcher.process_id, signal.SIGKILL)
         with pytest.raises(QueryError, match=re.escape("ended by itself: expected an answer, found signal 9")):
             searcher.search(job, lambda _: None)
@@ -95,13 +95,13 @@ def test_a_process_that_is_killed_is_an_error_and_leaves_no_file(chain, part, jo
     assert list(folder.iterdir()) == []
 
 
-def test_time_that_is_over_ends_the_process(chain, part, job, tmp_path):
+def test_time_that_is_over_ends_the_process(archived, part, job, tmp_path):
     with Searcher(QueryLimits(timeout_seconds=1), tmp_path) as searcher:
         wait_until_gone(searcher.process_id)
         with pytest.raises(QueryLimitError, match="took longer than 1 seconds"):
             searcher.search(job, lambda _: None)
         with pytest.raises(QueryLimitError, match="took longer than 1 seconds"):
-            searcher.fetch(chain.store, part)
+            searcher.fetch(archived.store, part)
 
 
 def test_it_ends_with_its_parent_however_that_ends_and_no_file_stays(tmp_path):
@@ -115,27 +115,27 @@ def test_it_ends_with_its_parent_however_that_ends_and_no_file_stays(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_a_clear_error(chain, part, tmp_path):
+def test_a_full_disk_is_a_clear_error(archived, part, tmp_path):
     with (
         Searcher(LIMITS, tmp_path) as searcher,
         largest_file(100),
         pytest.raises(StagingError, match="has no room left for a part that is searched"),
     ):
-        searcher.fetch(chain.store, part)
+        searcher.fetch(archived.store, part)
 
 
-def test_other_bytes_are_not_searched(chain, part, tmp_path):
+def test_other_bytes_are_not_searched(archived, part, tmp_path):
     other = part.model_copy(update={"sha256": "0" * 64})
 
     with Searcher(LIMITS, tmp_path) as searcher, pytest.raises(IntegrityError, match=r"SHA-256 of .* does not match"):
-        searcher.fetch(chain.store, other)
+        searcher.fetch(archived.store, other)
 
 
-def test_a_part_that_is_not_what_its_reader_expects_is_told_by_the_kind_of_error_alone(chain, part, job, tmp_path):
+def test_a_part_that_is_not_what_its_reader_expects_is_told_by_the_kind_of_error_alone(archived, part, job, tmp_path):
     wrong = job.model_copy(update={"format": "parquet"})
 
     with Searcher(LIMITS, tmp_path) as searcher:
-        searcher.fetch(chain.store, part)
+        searcher.fetch(archived.store, part)
         answer = searcher.search(wrong, lambda _: None)
 
         assert (answer.result, answer.matched) == ("unreadable", 0)
