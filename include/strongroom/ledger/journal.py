@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import lru_cache
 from importlib.metadata import version
@@ -142,6 +142,31 @@ def trusted_keys(settings: StoreSettings) -> tuple[VerifierKey, ...]:
 
 
 _parsed = lru_cache(maxsize=64)(VerifierKey.parse)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an entry stands in a log.
+
+    Attributes:
+        index: Of the entry, from 0.
+        size: Of the log whose signed head proves it.
+        proof_key: Key of the proof.
+    """
+
+    index: int
+    size: int
+    proof_key: str
+
+
+def place_of(store: Store, kept_at: str) -> Place | None:
+    """What a proof says, which :func:`doubt_of_entry` must have found sound; None if there is none."""
+    present = None if log_of(store) is None else store.read(kept_at)
+    if present is None:
+        return None
+    where = f"{store}{kept_at}"
+    proof = EntryProof.parse(where, present[0])
+    return Place(proof.index, Checkpoint.parse(where, proof.note.text).size, kept_at)
 
 
 def checkpoint_of(store: Store) -> str | None:

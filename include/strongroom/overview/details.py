@@ -12,10 +12,11 @@ from pydantic import ValidationError
 from strongroom.archive.report import RunReport
 from strongroom.errors import IntegrityError, StoreAccessError
 from strongroom.ledger.evidence import DeleteEvidence
+from strongroom.ledger.journal import Place, place_of
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import read_manifest
 from strongroom.ledger.reread import read_deletions
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys import ArchiveId, proof_key
 from strongroom.retention.certificate import Certificate, read_certificate
 from strongroom.storage.store import ObjectVersion, Store
 from strongroom.storage.versions import StoredVersion, by_key
@@ -54,6 +55,7 @@ class ArchiveDetails:
         deletions: What became of each part's rows; None for a part whose delete has not ended.
         report: What its run left out and why; None if there is none.
         certificate: That it was destroyed; None while it exists.
+        logged: Where the store's log has its seal, or its destruction; None for a store without a log.
         problems: What could not be read, and why.
     """
 
@@ -63,6 +65,7 @@ class ArchiveDetails:
     deletions: Sequence[DeleteEvidence | None] = ()
     report: RunReport | None = None
     certificate: Certificate | None = None
+    logged: Place | None = None
     problems: tuple[str, ...] = ()
 
 
@@ -85,7 +88,8 @@ def read_details(store: Store, archive: ArchiveId) -> ArchiveDetails | None:
     if manifest is None:
         if certificate is None and not problems and store.read(archive.seal_key) is None:
             return None
-        return ArchiveDetails(archive, None, certificate=certificate, problems=tuple(problems))
+        logged = place_of(store, proof_key(archive.destruction_key)) if certificate is not None else None
+        return ArchiveDetails(archive, None, certificate=certificate, logged=logged, problems=tuple(problems))
     try:
         deletions = read_deletions(store, manifest)
     except IntegrityError as error:
@@ -97,6 +101,7 @@ def read_details(store: Store, archive: ArchiveId) -> ArchiveDetails | None:
         deletions=deletions,
         report=read_run_report(store, archive),
         certificate=certificate,
+        logged=place_of(store, proof_key(archive.seal_key)),
         problems=tuple(problems),
     )
 

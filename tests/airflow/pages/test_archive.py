@@ -5,7 +5,9 @@ from __future__ import annotations
 from strongroom.ledger.holds import place_hold
 from strongroom.ledger.manifests import read_manifest
 from strongroom.object_keys import ArchiveId
+from strongroom.storage.store import Store
 from tests.support.chain import NOW, some_settings
+from tests.support.logs import AUTHOR, KEY, with_log
 from tests.support.rights_by_dag import refuse
 from tests.support.sealing import seal_month
 
@@ -22,6 +24,19 @@ def test_each_object_is_there_with_its_version_and_sum(ada, archived):
     for words in (part.object_key, part.version_id, part.sha256, "11 rows of public.audit", "AES256", "there"):
         assert str(words) in page.text, words
     assert "<b>missing</b>" not in page.html
+
+
+def test_the_place_of_its_seal_in_the_log_shows(ada, deployment, object_store, bucket, tmp_path):
+    deployment.tables(audit={"date_column": "at"})
+    deployment.store(object_store, bucket)
+    deployment.log(KEY)
+    settings = with_log(some_settings(bucket, tmp_path))
+    seal_month(Store(object_store.client("archiver"), settings.store, author=AUTHOR), settings, "2026-05")
+
+    page = ada.get("/object", id=MAY)
+
+    assert "entry 1 of the store’s log" in page.text
+    assert "sealed.tlog-proof" in page.text
 
 
 def test_the_manifest_is_downloaded_byte_for_byte(ada, archived, object_store):

@@ -11,6 +11,8 @@ from strongroom.object_keys import ArchiveId
 from strongroom.overview.details import read_details
 from strongroom.storage.store import Store
 from tests.support.chain import Chain, some_settings
+from tests.support.logs import with_log
+from tests.support.sealing import seal_month
 from tests.support.vault import LATER, Vault, an_archive, fill_vault
 
 MAY = ArchiveId("public", "audit", "2026-05", 1)
@@ -77,6 +79,18 @@ def test_a_destroyed_archive_has_its_certificate(vault):
     assert details.manifest is None
     assert details.certificate.archive_id == str(MAY)
     assert details.problems == ()
+
+
+def test_where_the_log_has_its_seal_and_its_destruction_is_told(object_store, bucket, tmp_path):
+    vault = Vault(object_store, with_log(some_settings(bucket, tmp_path)))
+    seal_month(vault.store, vault.settings, "2026-05")
+
+    sealed = read_details(vault.store, MAY).logged
+    vault.purge("2026-05", now=LATER)
+    purged = read_details(vault.store, MAY).logged
+
+    assert (sealed.index, sealed.size, sealed.proof_key) == (1, 2, f"{MAY.evidence_prefix}sealed.tlog-proof")
+    assert (purged.index, purged.size, purged.proof_key) == (3, 4, f"{MAY.evidence_prefix}destruction.tlog-proof")
 
 
 def test_an_archive_that_never_was_is_nothing(vault):
