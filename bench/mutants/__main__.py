@@ -59,7 +59,7 @@ _DELETE, _DETACH = "tests/domain/archive/delete", "tests/domain/archive/detach"
 TESTS = {
     **dict.fromkeys(TARGETS, (_DELETE,)),
     "strongroom.database.questions": ("tests/domain/database/test_questions.py", _DELETE),
-    "strongroom.tables.pace": ("tests/domain/tables/test_pace.py",),
+    "strongroom.tables.pace": ("tests/domain/tables/test_pace.py", "tests/domain/database/test_replica.py"),
     "strongroom.tables.block_ranges": ("tests/domain/tables/test_block_ranges.py",),
     "strongroom.tables.equal_blocks": ("tests/domain/tables/test_equal_blocks.py",),
     "strongroom.formats.blocks": ("tests/domain/formats/test_blocks.py", _DELETE),

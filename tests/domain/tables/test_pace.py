@@ -319,11 +319,45 @@ def test_dead_rows_above_the_limit_make_it_pause_until_a_vacuum_came(make_pace, 
     ]
 
 
+def test_without_limits_the_server_is_asked_nothing(source, tmp_path):
+    """And nobody counts as waiting, although a session waits."""
+    asked: list[Any] = []
+
+    class Counting(psycopg.Connection[Any]):
+        def execute(self, query, params=None, **options):
+            asked.append(query)
+            return super().execute(query, params, **options)
+
+    execute(source, "CREATE TABLE audit (id bigint PRIMARY KEY)")
+    with Counting.connect(source, autocommit=True) as session, psycopg.connect(source) as other:
+        watched = Neighbours(session, some_settings("bucket", tmp_path, delete_limits=DeleteLimits(**CALM)))
+        session.execute("BEGIN; LOCK TABLE audit")
+        waiter = threading.Thread(target=lambda: other.execute("SELECT FROM audit"))
+        waiter.start()
+        asked.clear()
+
+        found = (watched.worries(), watched.waiting(), [*asked])
+
+        session.execute("COMMIT")
+        waiter.join()
+    assert found == ([], 0, [])
+
+
+def test_a_server_without_figures_gives_no_worry(source, tmp_path):
+    """There is no standby, and no table of that name has rows."""
+    limits = DeleteLimits(**CALM | {"replication_lag_seconds": 1, "replication_lag_bytes": 1, "dead_rows_percent": 1})
+    with open_source(source, application_name="test") as session:
+        watched = Neighbours(session, some_settings("bucket", tmp_path, delete_limits=limits))
+
+        assert watched.worries() == []
+
+
 def test_dead_rows_below_the_limit_or_without_one_do_not_matter(make_pace, source, clock):
+    """30 % is not above 30 %."""
     counted(source, "INSERT INTO audit SELECT n FROM generate_series(1, 100) AS n")
     counted(source, "DELETE FROM audit WHERE id <= 30")
 
-    for limit in (31, None):
+    for limit in (30, None):
         next(batches(make_pace(dead_rows_percent=limit)))
 
     assert clock.slept == []
