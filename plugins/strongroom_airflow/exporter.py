@@ -30,7 +30,8 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from strongroom.errors import StrongroomError
-from strongroom.overview.facts import StoreFacts, read_facts, read_kept_facts
+from strongroom.overview.facts import StoreFacts
+from strongroom.overview.reading import read_facts, read_kept_facts
 from strongroom.settings import Settings, load_settings
 from strongroom.statistics.figures import Uncounted
 from strongroom.statistics.metrics import StepFigures, make_metrics

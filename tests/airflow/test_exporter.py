@@ -19,7 +19,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from strongroom.object_keys import ArchiveId
-from strongroom.overview.facts import read_facts
+from strongroom.overview.reading import read_facts
 from strongroom.settings import Settings, StoreSettings
 from strongroom.statistics.figures import Uncounted
 from strongroom.statistics.proofs import verify_archives

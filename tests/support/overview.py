@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from strongroom.calendar import Partition
+from strongroom.overview.chart import Chart, RunFacts, make_chart
 from strongroom.overview.facts import ArchiveFacts, Left, StoreFacts
 from strongroom.overview.source import TableRows
-from strongroom.settings import TableSettings
+from strongroom.settings import Settings, TableSettings
+from strongroom.statistics.figures import Uncounted
 from strongroom.statistics.waiting import TableCounts, WaitingPartition
 from tests.support.chain import NOW
 from tests.support.synthetic import a_manifest, many_manifests
@@ -60,3 +63,31 @@ def rows_of(
         counted_at=NOW,
     )
     return TableRows(counts=counts, first_at=first_at, hot_keys=tuple(hot))
+
+
+def an_archive_of(key: str) -> ArchiveFacts:
+    """One of any frequency."""
+    window = Partition.named(key).window
+    return an_archive(
+        archive_id=f"public.audit.{key}.0001", partition_key=key, window_start=window.start, window_end=window.end
+    )
+
+
+def chart_of(
+    *facts: StoreFacts,
+    rows: TableRows | Uncounted | None = None,
+    runs: dict[str, str] | None = None,
+    table: TableSettings | None = None,
+    now: datetime = NOW,
+    restoring: Collection[str] = (),
+) -> Chart:
+    """The chart of the table `audit`, where no row waits unless the rows say so."""
+    settings = table or a_table()
+    return make_chart(
+        Settings(tables={settings.table: settings}),
+        facts,
+        {settings.qualified_name: rows_of() if rows is None else rows},
+        {(settings.qualified_name, key): RunFacts("r", state) for key, state in (runs or {}).items()},
+        now=now,
+        restoring=restoring,
+    )

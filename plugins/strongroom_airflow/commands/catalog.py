@@ -15,7 +15,7 @@ from rich.table import Column, Table
 from strongroom.calendar import Term
 from strongroom.ledger.index import DamagedManifest, Survey, each_once, survey_manifests, write_index
 from strongroom.ledger.manifest_record import Manifest
-from strongroom.overview.facts import keep_facts, read_facts
+from strongroom.overview.reading import keep_facts, read_facts
 from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
 from strongroom_airflow.connections import connect_store, connect_stores
 

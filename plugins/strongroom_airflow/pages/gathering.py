@@ -21,7 +21,8 @@ from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from strongroom.errors import StrongroomError
-from strongroom.overview.facts import ArchiveFacts, StoreFacts, read_facts, read_kept_facts
+from strongroom.overview.facts import ArchiveFacts, StoreFacts
+from strongroom.overview.reading import read_facts, read_kept_facts
 from strongroom.overview.source import TableRows, look_at_table
 from strongroom.settings import Settings, TableSettings, load_settings, qualify
 from strongroom.statistics.figures import Uncounted

@@ -13,7 +13,8 @@ from fastapi.responses import HTMLResponse
 from sqlalchemy.orm import Session
 
 from strongroom.ledger.restore_records import make_restore_id
-from strongroom.overview.chart import Chart, Column, Square, TableRow, columns_of, make_chart, squares
+from strongroom.overview.chart import Chart, TableRow, make_chart
+from strongroom.overview.columns import Column, Square, columns_of, squares
 from strongroom.overview.states import State, worst_first
 from strongroom_airflow.pages.actions import RESTORE, VERIFY
 from strongroom_airflow.pages.addresses import MAP, PARTITION, page

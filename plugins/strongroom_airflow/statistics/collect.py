@@ -11,7 +11,8 @@ from psycopg import Error as PostgresError
 
 from strongroom.errors import SourceError, StrongroomError
 from strongroom.ledger.index import survey_manifests, write_index
-from strongroom.overview.facts import StoreFacts, keep_facts, merged, read_facts, read_kept_facts
+from strongroom.overview.facts import StoreFacts, merged
+from strongroom.overview.reading import keep_facts, read_facts, read_kept_facts
 from strongroom.settings import Settings, TableSettings, qualify
 from strongroom.statistics.figures import Statistics, Uncounted, make_statistics
 from strongroom.statistics.waiting import TableCounts, count_waiting

@@ -8,8 +8,9 @@ import pytest
 
 from strongroom.ledger.holds import release_hold
 from strongroom.object_keys import HOLDS
-from strongroom.overview.facts import Left, read_facts
+from strongroom.overview.facts import Left
 from strongroom.overview.history import read_history, whereabouts
+from strongroom.overview.reading import read_facts
 from strongroom.statistics.proofs import verify_and_record
 from tests.support.vault import LATER, SEALED, Vault, an_archive, fill_vault
 

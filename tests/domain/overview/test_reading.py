@@ -11,15 +11,8 @@ import zstandard
 from strongroom.errors import IntegrityError
 from strongroom.ledger.holds import EVERYTHING, covered, place_hold, release_hold
 from strongroom.object_keys import OVERVIEW, ArchiveId
-from strongroom.overview.facts import (
-    ArchiveFacts,
-    Left,
-    StoreFacts,
-    keep_facts,
-    merged,
-    read_facts,
-    read_kept_facts,
-)
+from strongroom.overview.facts import ArchiveFacts, Left, StoreFacts, merged
+from strongroom.overview.reading import keep_facts, read_facts, read_kept_facts
 from strongroom.records import RestoreRecord
 from strongroom.settings import StoreSettings
 from strongroom.statistics.proofs import verify_and_record
