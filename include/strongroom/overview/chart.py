@@ -147,12 +147,14 @@ def make_chart(
     configured = {table.qualified_name: table for table in settings.tables.values()}
     left_out = {qualify(name) for name in settings.left_out}
     names = [*configured, *sorted((gathered.tables | left_out) - set(configured))]
-    return Chart(
-        tables=tuple(
-            _table(name, configured.get(name), gathered, rows.get(name), runs, now) for name in names if sees(name)
-        ),
-        now=now,
-    )
+
+    def row(name: str) -> TableRow:
+        told = rows.get(name)
+        known = told if isinstance(told, TableRows) else None
+        waiting = {one.partition_key: one.rows for one in known.counts.waiting} if known else {}
+        return _row(_Table(name, configured.get(name), gathered, known, waiting, runs, now), told)
+
+    return Chart(tables=tuple(row(name) for name in names if sees(name)), now=now)
 
 
 class _Gathered:
@@ -206,38 +208,106 @@ def _table_of(archive: ArchiveId) -> str:
     return f"{archive.schema_name}.{archive.table_name}"
 
 
-def _table(
-    name: str,
-    settings: TableSettings | None,
-    gathered: _Gathered,
-    told: TableRows | Uncounted | None,
-    runs: Runs,
-    now: datetime,
-) -> TableRow:
-    keys = gathered.keys(name)
-    found = [Partition.named(key) for key in keys]
+@dataclass(frozen=True)
+class _Table:
+    """What is known of one table.
+
+    Attributes:
+        settings: None if it is not configured.
+        rows: None if they were not counted.
+        waiting: How many rows wait, by partition key.
+    """
+
+    name: str
+    settings: TableSettings | None
+    gathered: _Gathered
+    rows: TableRows | None
+    waiting: Mapping[str, int]
+    runs: Runs
+    now: datetime
+
+    def cell(self, partition: Partition) -> Cell:
+        """One partition of it."""
+        archives = self.gathered.archives[self.name].get(partition.key, {})
+        damaged = self.gathered.damaged[self.name].get(partition.key, {})
+        return Cell(
+            table=self.name,
+            partition=partition,
+            states=worst_first(self._states(partition) or {State.EMPTY}),
+            rows=sum(one.record_count for one in archives.values()),
+            waiting=self.waiting.get(partition.key, 0) if self.rows else None,
+            archives=tuple(sorted({*archives, *damaged})),
+        )
+
+    def _states(self, partition: Partition) -> set[State]:
+        key = partition.key
+        archives = list(self.gathered.archives[self.name].get(key, {}).values())
+        states = set(self._states_of_archives(archives))
+        if self.gathered.damaged[self.name].get(key):
+            states.add(State.UNVERIFIABLE)
+        if not archives and key in self.gathered.destroyed[self.name]:
+            states.add(State.PURGED)
+        run = self.runs.get((self.name, key))
+        if key in self.gathered.restoring[self.name] or (run is not None and run.state in _ACTIVE):
+            states.add(State.RUNNING)
+        elif run is not None and run.state == "failed":
+            states.add(State.FAILED)
+        return states | self._states_of_rows(partition, archives, states)
+
+    def _states_of_archives(self, archives: Iterable[ArchiveFacts]) -> Iterator[State]:
+        for one in archives:
+            yield State.ARCHIVED
+            if self.gathered.unsound(one):
+                yield State.UNVERIFIABLE
+            if one.detached_waiting:
+                yield State.DETACHED
+            if (
+                self.settings
+                and one.left
+                and one.left.warm
+                and self.settings.warm_retention.after(one.window_end) > self.now
+            ):
+                yield State.WARM
+            if one.retention_until - self.now <= timedelta(days=EXPIRING_DAYS):
+                yield State.EXPIRING
+            if covering(self.gathered.holds, one.archive):
+                yield State.HELD
+
+    def _states_of_rows(self, partition: Partition, archives: Sequence[ArchiveFacts], states: set[State]) -> set[State]:
+        """What the rows in the table add."""
+        settings, rows = self.settings, self.rows
+        if settings is None or partition.frequency != settings.frequency:
+            return set()
+        running = State.RUNNING in states
+        restored = {State.RESTORED} if partition.key in self.gathered.restored[self.name] else set()
+        if partition.window.start >= _hot_since(settings.frequency, settings.hot_retention, self.now):
+            if rows is None or partition.key in rows.hot_keys:
+                return {State.HOT} | restored
+            return restored
+        if rows is None:
+            if archives:
+                undone = any(not one.emptied or (one.left is not None and one.left.stayed) for one in archives)
+                return restored | ({State.LEFT} if undone and not running else set())
+            return {State.UNKNOWN} if not states - {State.RUNNING, State.FAILED} else set()
+        if restored or not self.waiting.get(partition.key):
+            return restored
+        if archives:
+            return set() if running else {State.LEFT}
+        if running:
+            return set()
+        return {State.DUE if self.now <= run_at(settings, partition) + _GRACE else State.OVERDUE}
+
+
+def _row(table: _Table, told: TableRows | Uncounted | None) -> TableRow:
+    name, settings, rows, now = table.name, table.settings, table.rows, table.now
+    found = [Partition.named(key) for key in table.gathered.keys(name)]
     frequency = settings.frequency if settings else found[0].frequency if found else Frequency.MONTHLY
-    rows = told if isinstance(told, TableRows) else None
-    waiting = {one.partition_key: one.rows for one in rows.counts.waiting} if rows else {}
-    first = _first(frequency, found, rows, waiting)
+    first = _first(frequency, found, rows, table.waiting)
     cells = []
     if first is not None:
         last = max((one.window.start for one in found), default=first.window.start)
         until = max(now, last) if settings else last
-        for partition in _partitions(frequency, first, until, found):
-            states = _states(name, partition, settings, gathered, rows, waiting, runs, now)
-            archives = gathered.archives[name].get(partition.key, {})
-            damaged = gathered.damaged[name].get(partition.key, {})
-            cells.append(
-                Cell(
-                    table=name,
-                    partition=partition,
-                    states=states,
-                    rows=sum(one.record_count for one in archives.values()),
-                    waiting=waiting.get(partition.key, 0) if rows else None,
-                    archives=tuple(sorted({*archives, *damaged})),
-                )
-            )
+        cells = [table.cell(partition) for partition in _partitions(frequency, first, until, found)]
     overdue = [cell.partition.window.start for cell in cells if State.OVERDUE in cell.states]
     return TableRow(
         table=name,
@@ -269,85 +339,6 @@ def _partitions(frequency: Frequency, first: Partition, until: datetime, found: 
         one = one.next()
     partitions += [other for other in found if other.frequency != frequency]
     return sorted(partitions, key=lambda partition: (partition.window.start, partition.key))
-
-
-def _states(
-    table: str,
-    partition: Partition,
-    settings: TableSettings | None,
-    gathered: _Gathered,
-    rows: TableRows | None,
-    waiting: Mapping[str, int],
-    runs: Runs,
-    now: datetime,
-) -> tuple[State, ...]:
-    key = partition.key
-    archives = list(gathered.archives[table].get(key, {}).values())
-    states = set(_states_of_archives(archives, settings, gathered, now))
-    if gathered.damaged[table].get(key):
-        states.add(State.UNVERIFIABLE)
-    if not archives and key in gathered.destroyed[table]:
-        states.add(State.PURGED)
-    run = runs.get((table, key))
-    if key in gathered.restoring[table] or (run is not None and run.state in _ACTIVE):
-        states.add(State.RUNNING)
-    elif run is not None and run.state == "failed":
-        states.add(State.FAILED)
-    states |= _states_of_rows(table, partition, settings, gathered, rows, waiting, archives, states, now)
-    return worst_first(states or {State.EMPTY})
-
-
-def _states_of_archives(
-    archives: Sequence[ArchiveFacts], settings: TableSettings | None, gathered: _Gathered, now: datetime
-) -> Iterator[State]:
-    for one in archives:
-        yield State.ARCHIVED
-        if gathered.unsound(one):
-            yield State.UNVERIFIABLE
-        if one.detached_waiting:
-            yield State.DETACHED
-        if settings and one.left and one.left.warm and settings.warm_retention.after(one.window_end) > now:
-            yield State.WARM
-        if one.retention_until - now <= timedelta(days=EXPIRING_DAYS):
-            yield State.EXPIRING
-        if covering(gathered.holds, one.archive):
-            yield State.HELD
-
-
-def _states_of_rows(
-    table: str,
-    partition: Partition,
-    settings: TableSettings | None,
-    gathered: _Gathered,
-    rows: TableRows | None,
-    waiting: Mapping[str, int],
-    archives: Sequence[ArchiveFacts],
-    states: set[State],
-    now: datetime,
-) -> set[State]:
-    """What the rows in the table add."""
-    if settings is None or partition.frequency != settings.frequency:
-        return set()
-    running = State.RUNNING in states
-    restored = {State.RESTORED} if partition.key in gathered.restored[table] else set()
-    if partition.window.start >= _hot_since(settings.frequency, settings.hot_retention, now):
-        if rows is None or partition.key in rows.hot_keys:
-            return {State.HOT} | restored
-        return restored
-    if rows is None:
-        if archives:
-            undone = any(not one.emptied or (one.left is not None and one.left.stayed) for one in archives)
-            return restored | ({State.LEFT} if undone and not running else set())
-        return {State.UNKNOWN} if not states - {State.RUNNING, State.FAILED} else set()
-    if not waiting.get(partition.key):
-        return restored
-    if restored:
-        return restored
-    if archives:
-        return set() if running else {State.LEFT}
-    if running:
-        return set()
-    return {State.DUE if now <= run_at(settings, partition) + _GRACE else State.OVERDUE}
 
 
 @lru_cache(
