@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 from strongroom.retention.drop_detached import DetachedResult, purge_detached
 from strongroom_airflow.connections import connect_store
 from strongroom_airflow.database_connections import connect_database
-from strongroom_airflow.retention.base import PurgeStepOperator
+from strongroom_airflow.retention.base import PurgeStepOperator, dropped
 from strongroom_airflow.retention.run import PurgeRun
 
 
@@ -25,6 +24,4 @@ class PurgeDetachedOperator(PurgeStepOperator):
         for one in results:
             log = self.log.info if one.result in ("dropped", "kept") else self.log.warning
             log(f"{one.result}: {one.partition} ({one.archive_id}): {one.detail}")
-        counts = Counter(one.result for one in results)
-        sentence = f"Dropped {counts['dropped']} of {len(results)} detached partitions"
-        return sentence, dict(counts), [one.model_dump(mode="json") for one in results]
+        return dropped(results, "detached partitions")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 from strongroom.retention.drop_warm import WarmResult, purge_warm
 from strongroom_airflow.connections import connect_store
 from strongroom_airflow.database_connections import connect_database
-from strongroom_airflow.retention.base import PurgeStepOperator
+from strongroom_airflow.retention.base import PurgeStepOperator, dropped
 from strongroom_airflow.retention.run import PurgeRun
 
 
@@ -26,6 +25,4 @@ class PurgeWarmOperator(PurgeStepOperator):
         for one in results:
             log = self.log.warning if one.result in ("held", "unverifiable") else self.log.info
             log(f"{one.result}: {one.table} {one.month}: {one.detail}")
-        counts = Counter(one.result for one in results)
-        sentence = f"Dropped {counts['dropped']} of {len(results)} warm partitions"
-        return sentence, dict(counts), [one.model_dump(mode="json") for one in results]
+        return dropped(results, "warm partitions")
