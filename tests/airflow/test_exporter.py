@@ -175,7 +175,9 @@ def test_a_source_that_lets_nobody_in_is_waited_for_once(environment, monkeypatc
     def answer(listener: socket.socket) -> None:
         with suppress(OSError):
             while True:
-                calls.append(listener.accept()[0].close())
+                caller, _ = listener.accept()
+                calls.append(caller)  # before it is told, because it may be counted at once then
+                caller.close()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=answer, args=(listener,), daemon=True).start()
