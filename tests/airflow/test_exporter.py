@@ -6,8 +6,7 @@ import json
 import os
 import re
 import socket
-import subprocess
-import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -216,17 +215,14 @@ def test_a_taken_port_ends_with_one_error_and_a_hint(environment, exporter):
     _figures(exporter)
     port = exporter.rpartition(":")[2].partition("/")[0]
 
-    ended = subprocess.run(
-        [sys.executable, "-m", "strongroom_airflow.exporter", "--port", port],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    with tempfile.TemporaryFile("w+") as errors:
+        ended = start("strongroom_airflow.exporter", "--port", port, environment=environment, errors=errors)
+        ended.join(120)
+        errors.seek(0)
+        said = errors.read()
 
-    assert ended.returncode == 1
-    assert "HINT: Nothing was changed." in ended.stderr
+    assert ended.exitcode == 1
+    assert "HINT: Nothing was changed." in said
 
 
 def test_a_store_or_connection_out_of_reach_costs_its_own_tables_and_is_looked_for_again(

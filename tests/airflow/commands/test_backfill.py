@@ -72,6 +72,11 @@ class Metadata:
     def end_all_runs(self, state: str) -> None:
         self.connection.execute("UPDATE dag_run SET state = %s", [state])
 
+    def start_anew(self) -> None:
+        """Without runs, all DAGs unpaused, and with nothing that a scheduler would start by itself."""
+        self.connection.execute("TRUNCATE dag_run, backfill, backfill_dag_run CASCADE")
+        self.connection.execute("UPDATE dag SET is_paused = false, next_dagrun_create_after = now() + interval '1 day'")
+
     def close_all_backfills(self) -> None:
         self.connection.execute("UPDATE backfill SET completed_at = now() WHERE completed_at IS NULL")
 
@@ -92,8 +97,7 @@ def deployed(metadata: str, dags_folder: Path, airflow: Airflow) -> str:
 def db(deployed: str) -> Iterator[Metadata]:
     """The metadata database without runs, its DAGs unpaused, and nothing that a scheduler would start by itself."""
     metadata = Metadata(deployed)
-    metadata.connection.execute("TRUNCATE dag_run, backfill, backfill_dag_run CASCADE")
-    metadata.connection.execute("UPDATE dag SET is_paused = false, next_dagrun_create_after = now() + interval '1 day'")
+    metadata.start_anew()
     yield metadata
     metadata.connection.close()
 
@@ -323,9 +327,11 @@ class TestAirflowsOwnCommands:
 
 
 class TestFollowing:
-    @pytest.fixture
-    def scheduler(self, db: Metadata) -> Iterator[None]:
+    @pytest.fixture(scope="class")
+    def scheduler(self, deployed: str) -> Iterator[None]:
         """Airflow's scheduler; it ends the tasks of these DAGs itself, since they do nothing."""
+        db = Metadata(deployed)
+        db.start_anew()
         environment = os.environ | {"AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1"}
         command = [sys.executable, "-m", "airflow", "scheduler"]
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -336,6 +342,7 @@ class TestFollowing:
         finally:
             os.killpg(process.pid, signal.SIGTERM)
             process.wait(timeout=30)
+            db.connection.close()
 
     @pytest.mark.usefixtures("scheduler")
     def test_it_waits_for_the_last_run_and_counts_what_became_of_them(self, airflow, db):

@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from datetime import datetime, timezone
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -15,7 +16,9 @@ import pytest
 from strongroom.errors import QueryError
 from strongroom.records import RunIdentity
 from strongroom_airflow.query.results import open_query_result
+from strongroom_local.servers.s3 import ObjectStore
 from tests.support.chain import Chain, some_settings
+from tests.support.database import execute
 from tests.support.querying import ask
 from tests.support.repository import REPOSITORY
 
@@ -23,21 +26,38 @@ RUNS = "SELECT run_id, state::text, conf FROM dag_run WHERE dag_id = 'query_arch
 SOUGHT = "agent 66 Okafor"
 
 
-@pytest.fixture
-def chain(source, object_store, bucket, tmp_path, deployment) -> Chain:
-    """A table whose May was archived and deleted, in an environment in which `airflow` finds the store."""
-    with psycopg.connect(source, autocommit=True) as connection:
-        connection.execute(
-            "CREATE TABLE audit (id bigint PRIMARY KEY, at timestamptz NOT NULL, who text, cost numeric(8,2))"
-        )
-        connection.execute(
-            "INSERT INTO audit SELECT n, '2026-05-02'::timestamptz + n * interval '1 s', 'agent ' || n || ' Okafor', n / 10.0 "
-            "FROM generate_series(1, 500) n"
-        )
-    deployment.store(object_store, bucket)
-    chain = Chain(source, object_store.client("archiver"), some_settings(bucket, tmp_path / "staging", part_rows=200))
+TABLE = """
+CREATE TABLE audit (id bigint PRIMARY KEY, at timestamptz NOT NULL, who text, cost numeric(8,2));
+INSERT INTO audit SELECT n, '2026-05-02'::timestamptz + n * interval '1 s', 'agent ' || n || ' Okafor', n / 10.0
+FROM generate_series(1, 500) n;
+"""
+
+
+def archive_may(source: str, object_store: ObjectStore, bucket: str, staging: Path) -> Chain:
+    """A table whose May was archived and deleted."""
+    execute(source, TABLE)
+    chain = Chain(source, object_store.client("archiver"), some_settings(bucket, staging, part_rows=200))
     assert chain.run().deleted_rows == 500
     return chain
+
+
+@pytest.fixture
+def chain(source, object_store, bucket, tmp_path, deployment) -> Chain:
+    """For a test that queries, and so leaves a record: a table of its own; `airflow` finds the store."""
+    deployment.store(object_store, bucket)
+    return archive_may(source, object_store, bucket, tmp_path / "staging")
+
+
+@pytest.fixture(scope="module")
+def archived_once(shared_source, object_store, shared_bucket, tmp_path_factory) -> Chain:
+    return archive_may(shared_source, object_store, shared_bucket, tmp_path_factory.mktemp("archived"))
+
+
+@pytest.fixture
+def archived(archived_once, object_store, deployment) -> Chain:
+    """The same table for the tests that read nothing."""
+    deployment.store(object_store, archived_once.settings.store.bucket)
+    return archived_once
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +68,7 @@ def parsed(parsing):
 
 
 @pytest.fixture
-def deployed(metadata, chain, parsed):
+def deployed(metadata, parsed):
     """The DAG, parsed and unpaused; a connection to the metadata database."""
     with psycopg.connect(metadata, autocommit=True) as connection:
         connection.execute("DELETE FROM dag_run WHERE dag_id = 'query_archive'")
@@ -100,11 +120,11 @@ class TestRun:
         assert (record["request"]["who"], record["request"]["why"], record["rows"]) == ("ada", "Case 4711", 1)
 
     @pytest.mark.usefixtures("deployed")
-    def test_a_query_that_does_not_say_why_reads_nothing(self, chain, airflow):
+    def test_a_query_that_does_not_say_why_reads_nothing(self, archived, airflow):
         ended = run_dag(airflow, {**ASKED, "why": None})
 
         assert "the query does not say why" in ended.stdout
-        assert records(chain) == []
+        assert records(archived) == []
 
     def test_first_rows_of_one_archive(self, deployed, chain, airflow):
         ended = run_dag(airflow, {"archives": ["public.audit.2026-05.0001"], "limit": 5, "why": "a look"})
@@ -156,6 +176,7 @@ WRONG_WORDS = [
 
 
 class TestCommand:
+    @pytest.mark.usefixtures("archived")
     def test_wrong_words_end_in_one_error_with_a_hint(self, deployed, airflow, subtests):
         for words, said in WRONG_WORDS:
             with subtests.test(words=words):
@@ -167,6 +188,7 @@ class TestCommand:
                 assert "Traceback" not in ended.stderr
                 assert deployed.execute(RUNS).fetchall() == []
 
+    @pytest.mark.usefixtures("archived")
     def test_a_paused_dag_is_told_before_anything_is_started(self, deployed, airflow):
         deployed.execute("UPDATE dag SET is_paused = true WHERE dag_id = 'query_archive'")
 
@@ -213,6 +235,6 @@ def do_run(chain: Chain, connection, run_id: str) -> None:
     connection.execute("UPDATE dag_run SET state = 'success' WHERE dag_id = 'query_archive'")
 
 
-def test_another_run_has_no_result(chain):
-    with pytest.raises(QueryError, match="there is no result"), open_query_result(chain.settings, "manual__any"):
+def test_another_run_has_no_result(archived):
+    with pytest.raises(QueryError, match="there is no result"), open_query_result(archived.settings, "manual__any"):
         pass

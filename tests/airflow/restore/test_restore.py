@@ -6,6 +6,7 @@ import copy
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import psycopg
@@ -13,27 +14,50 @@ import pytest
 
 from strongroom.object_keys import ArchiveId
 from strongroom_airflow.restore.run import RestoreRun
+from strongroom_local.servers.s3 import ObjectStore
 from tests.support.chain import Chain, some_settings
-from tests.support.deployment import write_config
+from tests.support.database import execute
+from tests.support.deployment import Deployment, write_config
 from tests.support.repository import REPOSITORY
 
 ARCHIVE = "public.audit.2026-05.0001"
 RUNS = "SELECT run_id, state::text, conf FROM dag_run WHERE dag_id = 'restore_archive' ORDER BY id"
 
 
-@pytest.fixture
-def chain(source, object_store, bucket, tmp_path, deployment) -> Chain:
-    """A table whose May was archived and deleted, in an environment in which `airflow` finds table, store and roles."""
-    with psycopg.connect(source, autocommit=True) as connection:
-        connection.execute("CREATE TABLE audit (id bigint PRIMARY KEY, at timestamptz NOT NULL)")
-        connection.execute(
-            "INSERT INTO audit SELECT n, '2026-05-02'::timestamptz + n * interval '1 s' FROM generate_series(1, 500) n"
-        )
-    deployment.store(object_store, bucket)
-    deployment.database(source, "restore")
-    chain = Chain(source, object_store.client("archiver"), some_settings(bucket, tmp_path, part_rows=200))
+def archive_may(source: str, object_store: ObjectStore, bucket: str, folder: Path) -> Chain:
+    """A table whose May was archived and deleted."""
+    execute(source, "CREATE TABLE audit (id bigint PRIMARY KEY, at timestamptz NOT NULL)")
+    execute(
+        source,
+        "INSERT INTO audit SELECT n, '2026-05-02'::timestamptz + n * interval '1 s' FROM generate_series(1, 500) n",
+    )
+    chain = Chain(source, object_store.client("archiver"), some_settings(bucket, folder, part_rows=200))
     assert chain.run().deleted_rows == 500
     return chain
+
+
+def find(deployment: Deployment, object_store: ObjectStore, chain: Chain) -> Chain:
+    """Have `airflow` find table, store and roles."""
+    deployment.store(object_store, chain.settings.store.bucket)
+    deployment.database(chain.conninfo, "restore")
+    return chain
+
+
+@pytest.fixture
+def chain(source, object_store, bucket, tmp_path, deployment) -> Chain:
+    """For a test that restores: a table of its own whose May is archived."""
+    return find(deployment, object_store, archive_may(source, object_store, bucket, tmp_path))
+
+
+@pytest.fixture(scope="module")
+def archived_once(shared_source, object_store, shared_bucket, tmp_path_factory) -> Chain:
+    return archive_may(shared_source, object_store, shared_bucket, tmp_path_factory.mktemp("archived"))
+
+
+@pytest.fixture
+def archived(archived_once, object_store, deployment) -> Chain:
+    """The same table for the tests that bring nothing back."""
+    return find(deployment, object_store, archived_once)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +68,7 @@ def parsed(parsing):
 
 
 @pytest.fixture
-def deployed(metadata, chain, parsed):
+def deployed(metadata, parsed):
     """The DAG, parsed and unpaused; a connection to the metadata database."""
     with psycopg.connect(metadata, autocommit=True) as connection:
         connection.execute("DELETE FROM dag_run WHERE dag_id = 'restore_archive'")
@@ -211,28 +235,29 @@ class TestRun:
         [outcome] = events(deployed)[1]
         assert outcome.endswith("incomplete, parts: 1 missing, 2 restored.")
 
-    def test_what_cannot_be_located_loads_nothing_and_leaves_no_record(self, chain, airflow):
+    def test_what_cannot_be_located_loads_nothing_and_leaves_no_record(self, archived, airflow):
         ended = run_dag(airflow, {"table": "audit", "first_partition": "2026-06", "why": "a test"})
 
         assert "no archive of public.audit lies in the range" in ended.stdout
         assert "there is nothing to report: locate failed" in ended.stdout
-        assert (ids(chain), list(chain.store.keys("restores/"))) == ([], [])
+        assert (ids(archived), list(archived.store.keys("restores/"))) == ([], [])
 
-    def test_a_restore_that_does_not_say_why_reads_and_loads_nothing(self, chain, airflow):
+    def test_a_restore_that_does_not_say_why_reads_and_loads_nothing(self, archived, airflow):
         ended = run_dag(airflow, {"table": "audit"})
 
         assert "the restore does not say why" in ended.stdout
-        assert (ids(chain), list(chain.store.keys("restores/"))) == ([], [])
+        assert (ids(archived), list(archived.store.keys("restores/"))) == ([], [])
 
-    def test_a_dry_run_restores_nothing(self, deployed, chain, airflow):
+    def test_a_dry_run_restores_nothing(self, deployed, archived, airflow):
         ended = run_dag(airflow, {"table": "audit", "why": "a test", "dry_run": True})
 
         assert ended.returncode == 0, ended.stderr
-        assert (ids(chain), reports(chain)) == ([], [])
+        assert (ids(archived), reports(archived)) == ([], [])
         assert "dry run: 500 rows in 3 parts" in ended.stdout + ended.stderr
         assert events(deployed) == ([], ["public.audit 2026-05: dry run, nothing was loaded into public.audit."])
 
 
+@pytest.mark.usefixtures("archived")
 class TestCommand:
     def test_it_starts_one_run_for_one_request(self, deployed, airflow):
         words = ("strongroom", "restore", "audit", "--partition", "2026-05", "--why", "a test", "--who", "ada")

@@ -148,19 +148,17 @@ def test_a_damaged_archive_fails_its_own_task_by_name_and_the_others_are_read(
     assert outcome(deployed) == [(f"Read 60 rows of 3 archives again: 1 corrupted, 2 sound. {damage}",)]
 
 
-@pytest.mark.parametrize(
-    ("conf", "said"),
-    [
+def test_what_cannot_be_located_reads_nothing(deployed, store, airflow, subtests):
+    for conf, said in (
         ({}, "needs either archives or a table"),
         ({"table": "audit", "archives": ["public.audit.2026-05.0001"]}, "found both"),
         ({"archives": ["public.audit.2026-05.0009"]}, "there is no archive public.audit.2026-05.0009"),
         ({"table": "audit", "first_partition": "2027-01"}, "no archive of public.audit lies in the range"),
         ({"table": "nope"}, "is not configured"),
-    ],
-)
-def test_what_cannot_be_located_reads_nothing(deployed, store, airflow, conf, said):
-    ended = run_dag(airflow, **conf)
+    ):
+        with subtests.test(conf=conf):
+            ended = run_dag(airflow, **conf)
 
-    assert said in ended.stdout + ended.stderr
-    assert "there is nothing to report: locate failed" in ended.stdout + ended.stderr
-    assert records(store) == {}
+            assert said in ended.stdout + ended.stderr
+            assert "there is nothing to report: locate failed" in ended.stdout + ended.stderr
+            assert records(store) == {}
