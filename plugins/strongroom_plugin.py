@@ -63,7 +63,7 @@ class StrongroomPlugin(AirflowPlugin):
     def on_load(cls, *_args: Any, **_kwargs: Any) -> None:
         """Import before a process forks what each of its forks needs.
 
-        This saves each fork half a CPU second, and the 50 MB of Arrow. All forks have one version of the code: after an
+        This saves each fork a third of a CPU second, a task 0.13 s more and the 50 MB of Arrow. All forks have one version of the code: after an
         upgrade, restart the process that forks.
         """
         if _FORKING.intersection(sys.argv[1:2]):
