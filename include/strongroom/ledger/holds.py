@@ -327,6 +327,11 @@ class HoldWatch:
             self._holds |= {hold_key(hold.hold_id): hold for hold in _read_all(self._store, fresh)}
         self._holds = {key: hold for key, hold in self._holds.items() if key in listed}
         self._listed = listed
+        return self.seen
+
+    @property
+    def seen(self) -> list[Hold]:
+        """The holds that were not released at the last look."""
         return _oldest_first(hold for hold in self._holds.values() if hold.released_at is None)
 
     def look(self) -> None:

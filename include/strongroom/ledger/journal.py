@@ -354,7 +354,7 @@ def _line(store: Store, act: Act, subjects: Sequence[Subject]) -> bytes:
         "at": f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%S.%fZ}",
         **(run.model_dump(exclude_none=True) if run is not None else {}),
         **_of_author(author),
-        "software": _software(),
+        "software": software(),
     }
     statement = {
         "_type": STATEMENT,
@@ -380,7 +380,8 @@ def _of_author(author: Author | None) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def _software() -> str:
+def software() -> str:
+    """Name and version of what does the work."""
     return f"strongroom {version('strongroom')}"
 
 

@@ -13,7 +13,7 @@ from strongroom.errors import IntegrityError, NeededError, RestoreError
 from strongroom.ledger.journal import Act, Facts, enter, subject_of
 from strongroom.ledger.manifests import Attested
 from strongroom.ledger.stored_records import read_record
-from strongroom.object_keys import ArchiveId, restores_prefix
+from strongroom.object_keys import RESTORES, ArchiveId, restores_prefix
 from strongroom.records import RestoreRecord, parse_record
 from strongroom.settings import TableSettings
 from strongroom.storage.store import Store
@@ -97,6 +97,13 @@ def active_restores(store: Store, table: str, now: datetime) -> list[RestoreReco
     """Records in force at an aware instant of restores into a table (``schema.table``), in the order of their ids."""
     records = (read_restore_record(store, key) for key in store.keys(restores_prefix(*split_table(table))))
     return [record for record in records if record is not None and record.until > now]
+
+
+def restores_of(store: Store, archive: ArchiveId) -> list[RestoreRecord]:
+    """Records of restores of an archive into any table, in force or not, the earliest first."""
+    records = (read_restore_record(store, key) for key in store.keys(RESTORES))
+    found = [record for record in records if record is not None and str(archive) in record.archive_ids]
+    return sorted(found, key=lambda record: (record.restored_at, record.restore_id))
 
 
 def active_restores_of(store: Store, table: str, partition: Partition, now: datetime) -> tuple[RestoreRecord, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from operator import attrgetter
@@ -10,10 +11,12 @@ from typing import Literal
 from pydantic import AwareDatetime, Field
 
 from strongroom.ledger.holds import Hold
+from strongroom.ledger.journal import checkpoint_of, software
 from strongroom.ledger.manifest_record import Manifest, ManifestPart
+from strongroom.ledger.restore_records import restores_of
 from strongroom.ledger.stored_records import read_record
 from strongroom.object_keys import EVIDENCE, ArchiveId, certified, evidence_prefix, unfinished_purges
-from strongroom.records import Record, RunIdentity, Sha256
+from strongroom.records import Record, RunIdentity, Sha256, SourceIdentity, name_both
 from strongroom.storage.store import Store
 from strongroom.storage.versions import StoredVersion
 
@@ -67,10 +70,46 @@ class Proof(Record):
     )
 
 
-class Certificate(Record):
-    """The certificate of destruction of one archive."""
+METHOD = (
+    "Every version and every delete marker of each object was removed by its version id through the store's S3 interface, and two "
+    "identities of the store found none left. In the terms of NIST SP 800-88 this is Clear: the store no longer gives the data back."
+)
+LIMITS = (
+    "The media under the store were not examined or overwritten; that is the duty of whoever runs the store. Replicas and backups of the bucket, "
+    "backups of the source database, and files that somebody downloaded were not searched."
+)
 
-    certificate_version: Literal[1] = 1
+
+class Issuer(Record):
+    """Who issues certificates, as the settings say."""
+
+    organisation: str | None = None
+    environment: str | None = None
+
+
+class CopyLeft(Record):
+    """A place that got a copy of the rows while the archive existed, and was not examined."""
+
+    table: str
+    restore_id: str
+    by: str
+    restored_at: AwareDatetime
+    needed_until: AwareDatetime
+
+
+class Certificate(Record):
+    """The certificate of destruction of one archive.
+
+    What version 1 did not say is None in it. Its `begun_at`, `destroyed_at` and the proof's `proved_at` are one reading of the clock;
+    since version 2 each is its own.
+    """
+
+    certificate_version: Literal[1, 2] = 2
+    number: str | None = Field(
+        default=None, description="Names the certificate: archive id and the instant of its begin."
+    )
+    organisation: str | None = None
+    environment: str | None = None
     archive_id: str
     table_name: str
     partition_key: str
@@ -85,6 +124,16 @@ class Certificate(Record):
     sealed_at: AwareDatetime
     retention_until: AwareDatetime
     legal_basis: str
+    source: SourceIdentity | None = Field(default=None, description="The database that the rows came from.")
+    store: str | None = Field(default=None, description="Bucket and prefix that the archive lay in.")
+    storage_class: str | None = None
+    encryption: str | None = None
+    method: str | None = None
+    limits: str | None = Field(default=None, description="What the method does not reach.")
+    tool: str | None = Field(default=None, description="Name and version of what carried it out.")
+    requested_by: str | None = Field(
+        default=None, description="Who started the run that began the purge; 'the schedule' if nobody did."
+    )
     approved_by: str
     approved_at: AwareDatetime
     begun_at: AwareDatetime
@@ -93,6 +142,14 @@ class Certificate(Record):
     destroyed_by: RunIdentity
     removed: tuple[StoredVersion, ...] = Field(description="Every version and delete marker that was removed.")
     proof: Proof
+    holds_examined: tuple[str, ...] | None = Field(
+        default=None,
+        description="Ids of the holds in force in the store when the purge ended. None of them covers the archive.",
+    )
+    copies_left: tuple[CopyLeft, ...] | None = Field(
+        default=None,
+        description="Restores that brought rows of the archive back. What is left of them was not examined.",
+    )
     intent_key: str
     checkpoint: str | None = Field(
         default=None,
@@ -107,28 +164,63 @@ def make_certificate(
     removed: tuple[StoredVersion, ...],
     proof: Proof,
     *,
+    issuer: Issuer,
+    store: Store,
+    holds: Iterable[Hold],
     run: RunIdentity,
-    checkpoint: str | None,
-    now: datetime,
+    destroyed_at: datetime,
 ) -> Certificate:
-    """Certify the destruction that an intent announced."""
+    """Certify the destruction that an intent announced.
+
+    Args:
+        intent: Of the purge, maybe of an earlier run.
+        approval: That counts.
+        removed: Every version that is gone.
+        proof: That they are.
+        issuer: Organisation and environment.
+        store: That the archive lay in.
+        holds: In force there.
+        run: That ended the purge.
+        destroyed_at: When the last version was removed.
+    """
     manifest = intent.manifest
     copied = set(Certificate.model_fields) & set(Manifest.model_fields)
     return Certificate(
         **{name: getattr(manifest, name) for name in copied},
+        number=f"{manifest.archive_id}/{intent.begun_at:%Y%m%dT%H%M%SZ}",
+        **dict(issuer),
+        store=str(store),
+        method=METHOD,
+        limits=LIMITS,
+        tool=software(),
+        requested_by=intent.begun_by.triggered_by or "the schedule",
         manifest_sha256=intent.manifest_sha256,
         sealed_at=manifest.created_at,
         approved_by=approval.by,
         approved_at=approval.at,
         begun_at=intent.begun_at,
         begun_by=intent.begun_by,
-        destroyed_at=now,
+        destroyed_at=destroyed_at,
         destroyed_by=run,
         removed=removed,
         proof=proof,
+        holds_examined=tuple(hold.hold_id for hold in holds),
+        copies_left=tuple(_copies(store, manifest)),
         intent_key=ArchiveId.parse(manifest.archive_id).purge_intent_key,
-        checkpoint=checkpoint,
+        checkpoint=checkpoint_of(store),
     )
+
+
+def _copies(store: Store, manifest: Manifest) -> Iterator[CopyLeft]:
+    """The restores of an archive that are on record."""
+    for record in restores_of(store, ArchiveId.parse(manifest.archive_id)):
+        yield CopyLeft(
+            table=record.table,
+            restore_id=record.restore_id,
+            by=name_both(record.who, record.triggered_by),
+            restored_at=record.restored_at,
+            needed_until=record.until,
+        )
 
 
 def read_intent(store: Store, archive: ArchiveId) -> PurgeIntent | None:

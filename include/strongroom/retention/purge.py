@@ -17,7 +17,6 @@ from strongroom.errors import ContendedError, IntegrityError, StoreError
 from strongroom.ledger.claims import KeepClaim, claim_keeper, release_claim, running_clock, take_claim
 from strongroom.ledger.holds import HoldWatch, covering
 from strongroom.ledger.journal import (
-    checkpoint_of,
     doubt_of_entry,
     enter_with_proof,
     of_archive,
@@ -32,6 +31,7 @@ from strongroom.retention.certificate import (
     NOBODY,
     Approval,
     Certificate,
+    Issuer,
     Proof,
     PurgeIntent,
     make_certificate,
@@ -71,6 +71,7 @@ def purge_archive(
     run: RunIdentity,
     now: datetime,
     claim_ttl: timedelta,
+    issuer: Issuer | None = None,
 ) -> PurgeResult:
     """Destroy one archive that is decided to be purged, and leave a certificate. A repeat returns that certificate.
 
@@ -84,6 +85,7 @@ def purge_archive(
         run: Which Airflow run this is.
         now: Aware instant.
         claim_ttl: How long the claim on the partition holds if this process dies.
+        issuer: Who issues the certificate; None leaves that open.
 
     Raises:
         StoreError: The store failed, or something is left; the next try continues.
@@ -105,7 +107,7 @@ def purge_archive(
     except ContendedError as error:
         return _stopped(archive, "contended", f"{error.what}, {error.found}")
     keep_claim = claim_keeper(store, [claim], owner=owner, clock=running_clock(now), ttl=claim_ttl)
-    result = _Purging(store, purge_store, archive, run, now, keep_claim).purge(decision, approval)
+    result = _Purging(store, purge_store, archive, run, now, keep_claim, issuer or Issuer()).purge(decision, approval)
     release_claim(store, claim, owner=owner, now=now)
     return result
 
@@ -139,9 +141,11 @@ class _Purging:
         run: RunIdentity,
         now: datetime,
         keep_claim: KeepClaim,
+        issuer: Issuer,
     ) -> None:
         self._store, self._purge_store, self._archive = store, purge_store, archive
-        self._run, self._now, self._keep_claim = run, now, keep_claim
+        self._run, self._now, self._keep_claim, self._issuer = run, now, keep_claim, issuer
+        self._clock = running_clock(now)
         self._holds = HoldWatch(store)
 
     def purge(self, decision: Decision, approval: Approval) -> PurgeResult:
@@ -187,7 +191,7 @@ class _Purging:
             manifest_sha256=manifest.sha256,
             approval=approval,
             versions=tuple(versions),
-            begun_at=self._now,
+            begun_at=self._clock(),
             begun_by=self._run,
         )
         act = of_archive(
@@ -236,11 +240,19 @@ class _Purging:
 
     def _certify(self, intent: PurgeIntent, approval: Approval, versions: Sequence[StoredVersion]) -> PurgeResult:
         """Prove that nothing is left, and write the certificate."""
+        destroyed_at = self._clock()
         removed = tuple({(one.key, one.version_id): one for one in (*intent.versions, *versions)}.values())
         proof = self._prove(intent.manifest, removed)
-        checkpoint = checkpoint_of(self._store)
         certificate = make_certificate(
-            intent, approval, removed, proof, run=self._run, checkpoint=checkpoint, now=self._now
+            intent,
+            approval,
+            removed,
+            proof,
+            issuer=self._issuer,
+            store=self._store,
+            holds=self._holds.seen,
+            run=self._run,
+            destroyed_at=destroyed_at,
         )
         facts = {"rows": certificate.record_count, "versions": len(removed)}
         act = of_archive(self._archive, "purged", legal_basis=certificate.legal_basis, facts=facts)
@@ -264,7 +276,7 @@ class _Purging:
                 hint="No certificate was written. Check that both connections lead to the same store and that nothing writes "
                 "into the archive; the task tries again by itself, and the next purge continues.",
             )
-        return Proof(proved_at=self._now, listed=listed, looked_at=tuple(places))
+        return Proof(proved_at=self._clock(), listed=listed, looked_at=tuple(places))
 
     def _still_listed(self) -> list[str]:
         stores = (self._store, self._purge_store)

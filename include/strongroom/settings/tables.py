@@ -104,6 +104,8 @@ class TableSettings(Section):
     log_conn_id: Text = "strongroom_log"
     staging_conn_id: Text = "strongroom_staging"
     restore_conn_id: Text = "strongroom_restore"
+    organisation: Text | None = None
+    environment: Text | None = None
     owner: Text = "strongroom"
     retries: Retries = 3
     pool: Text = "default_pool"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any, TypeVar
@@ -91,6 +91,21 @@ def verifications(args: Namespace) -> int:
     return 0
 
 
+def _of_version_2(one: Certificate) -> Iterator[tuple[str, str]]:
+    """What certificates of version 1 do not say."""
+    if one.certificate_version == 1:
+        return
+    yield "requested", str(one.requested_by)
+    yield "method", str(one.method)
+    yield "limits", str(one.limits)
+    yield "holds", f"{len(one.holds_examined or ())} in force in the store, none on the archive"
+    copies = [f"{each.table} ({each.restore_id}, {each.restored_at:%Y-%m-%d})" for each in one.copies_left or ()]
+    yield "restored to", "; ".join(copies) or "nowhere on record"
+    yield "tool", str(one.tool)
+    if one.checkpoint is not None:
+        yield "log", " ".join(one.checkpoint.split("\n")[:3])
+
+
 def show_certificate(store: Store, certificate: Certificate, *, put_back: bool, as_json: bool) -> None:
     """Print a certificate of destruction in full."""
     if as_json:
@@ -99,6 +114,8 @@ def show_certificate(store: Store, certificate: Certificate, *, put_back: bool, 
     one, removed = certificate, certificate.removed
     print_facts(
         ("archive", f"{one.archive_id}: destroyed"),
+        ("certificate", one.number or "version 1, without a number"),
+        ("issued by", ", ".join(filter(None, (one.organisation, one.environment))) or "not told by the settings"),
         ("table", one.table_name),
         ("window", f"{_minute(one.window_start)} to {_minute(one.window_end)} UTC"),
         ("rows", f"{one.record_count:,}"),
@@ -115,7 +132,8 @@ def show_certificate(store: Store, certificate: Certificate, *, put_back: bool, 
         ),
         ("removed", f"{len(removed):,} versions, {sum(each.size_bytes for each in removed):,} bytes"),
         ("proved", f"{_minute(one.proof.proved_at)} UTC: nothing is left under {', '.join(one.proof.listed)}"),
-        ("certificate", f"{store}{ArchiveId.parse(one.archive_id).destruction_key}"),
+        *_of_version_2(one),
+        ("object", f"{store}{ArchiveId.parse(one.archive_id).destruction_key}"),
     )
     if put_back:
         print_out(

@@ -9,7 +9,7 @@ from typing import Any
 from airflow.sdk.observability.stats import Stats
 
 from strongroom.retention.approve import approval_of
-from strongroom.retention.certificate import BY_POLICY, Approval
+from strongroom.retention.certificate import BY_POLICY, Approval, Issuer
 from strongroom.retention.purge import PurgeResult, purge_archive
 from strongroom_airflow.assets import PURGES, announce, table_asset
 from strongroom_airflow.connections import connect_purge_store, connect_store
@@ -57,6 +57,7 @@ class PurgeArchivesOperator(PurgeStepOperator):
                 run=run.identity,
                 now=now,
                 claim_ttl=table.claim_ttl,
+                issuer=Issuer(organisation=table.organisation, environment=table.environment),
             )
             self._log_result(result)
             results.append(result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from datetime import timedelta
 
 import psycopg
@@ -16,11 +17,19 @@ from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.restore_records import read_restore_record
 from strongroom.object_keys import claim_key
 from strongroom.records import RestoreRecord
-from strongroom.retention.certificate import BY_POLICY, NOBODY, Approval
+from strongroom.retention.certificate import BY_POLICY, NOBODY, Approval, Certificate, Issuer
 from strongroom.storage.purge_store import PurgeStore, UnfinishedUpload
 from tests.support.chain import Chain, some_settings
 from tests.support.sealing import seal_month
 from tests.support.vault import LATER, MONTHS, NEXT_RUN, RUN, TTL, Vault, an_archive, fill_vault
+
+MAY = an_archive("2026-05")
+OF_VERSION_1 = (
+    *("certificate_version", "archive_id", "table_name", "partition_key", "window_start", "window_end", "record_count"),
+    *("original_size", "compressed_size", "checksum", "manifest_sha256", "parts", "sealed_at", "retention_until"),
+    *("legal_basis", "approved_by", "approved_at", "begun_at", "begun_by", "destroyed_at", "destroyed_by", "removed"),
+    *("proof", "intent_key"),
+)
 
 
 @pytest.fixture
@@ -47,9 +56,53 @@ def test_a_clock_set_ahead_seven_years_destroys_exactly_the_expired_archives(vau
     certificate = vault.certificate("2026-05")
     assert certificate.parts == manifest.parts
     assert (certificate.retention_until, certificate.legal_basis) == (LATER, "a test")
-    assert (certificate.approved_by, certificate.destroyed_by, certificate.destroyed_at) == ("ada", RUN, LATER)
+    assert (certificate.approved_by, certificate.destroyed_by) == ("ada", RUN)
+    assert LATER <= certificate.begun_at < certificate.destroyed_at < certificate.proof.proved_at < LATER + TTL
     assert sum(version.key == part for version in certificate.removed) == 3
     assert {key for key, _ in certificate.proof.looked_at} >= {part.object_key for part in manifest.parts}
+
+
+def test_a_certificate_says_what_its_reader_will_ask(vault):
+    """As the forms of NIST SP 800-88 and ISO 15489 want it: number, issuer, source, place, method and its limits, people apart, holds, copies."""
+    elsewhere = vault.hold("2026-06")
+    record = RestoreRecord(
+        restore_id="r1",
+        archive_ids=(str(an_archive("2026-05")),),
+        table="public.audit_2026",
+        partition_keys=("2026-05",),
+        who="eve",
+        why="a case",
+        restored_at=LATER - timedelta(days=900),
+        until=LATER - timedelta(days=870),
+    )
+    vault.store.put_bytes("restores/public.audit_2026/r1.json", record.to_bytes())
+    run = RUN.model_copy(update={"triggered_by": "grace"})
+
+    vault.purge("2026-05", run=run, issuer=Issuer(organisation="Example Ltd", environment="production"))
+
+    found = vault.certificate("2026-05")
+    assert found.certificate_version == 2
+    assert found.number.startswith("public.audit.2026-05.0001/20330601T")
+    assert (found.organisation, found.environment) == ("Example Ltd", "production")
+    assert found.source.database == "test"
+    assert (found.store, found.storage_class, found.encryption) == (str(vault.store), "STANDARD", "AES256")
+    assert "Clear" in found.method
+    assert "backups" in found.limits
+    assert found.tool.startswith("strongroom ")
+    assert (found.requested_by, found.approved_by, found.destroyed_by) == ("grace", "ada", run)
+    assert found.holds_examined == (elsewhere.hold_id,)
+    assert [(one.table, one.by) for one in found.copies_left] == [("public.audit_2026", "eve")]
+    assert found.checkpoint is None
+
+
+def test_a_certificate_of_version_1_is_still_read(vault):
+    vault.purge("2026-05")
+    said = json.loads(vault.store.read(MAY.destruction_key)[0])
+    first = Certificate.model_validate({name: said[name] for name in OF_VERSION_1} | {"certificate_version": 1})
+    vault.vandal.replace(MAY.destruction_key, first.model_dump_json(include=set(OF_VERSION_1)).encode())
+
+    assert vault.certificate("2026-05") == first
+    assert first.number is None
 
 
 def test_at_2555_days_nothing_is_removed(vault):
