@@ -7,9 +7,14 @@ import gc
 from importlib import import_module
 from pkgutil import iter_modules
 
+import a2wsgi  # noqa: F401
 import airflow.__main__
+import airflow.api_fastapi.core_api.datamodels.dags
 import airflow.dag_processing.dagbag
-import airflow.sdk.execution_time.task_runner  # noqa: F401
+import airflow.providers.standard.operators.trigger_dagrun
+import airflow.sdk.execution_time.task_runner
+import airflow.serialization.definitions.mappedoperator  # noqa: F401
+import alembic.runtime.environment  # noqa: F401
 import httpx
 from airflow.cli.cli_parser import get_parser
 from airflow.models import import_all_models
@@ -17,6 +22,7 @@ from airflow.sdk.execution_time.supervisor import in_process_api_server
 from sqlalchemy.orm import configure_mappers
 
 import strongroom_airflow.exporter
+import strongroom_airflow.notes
 import strongroom_airflow.preload  # noqa: F401
 from strongroom_airflow import commands
 from strongroom_airflow.connections import read_service_descriptions
