@@ -22,6 +22,9 @@ _SEAL, _CONDEMNATION, _SWEEP = "sealed.json", "condemned.json", "swept.json"
 _VERIFICATION = re.compile(
     r"reports/verifications/.*/(?P<archive>[^/]+)/(?P<at>[0-9]{8}T[0-9]{6}Z)-(?P<result>[a-z]+)\.json"
 )
+_DRILL = re.compile(
+    r"reports/drills/[^/]+\.[^/]+/(?P<archive>[^/]+)/(?P<at>[0-9]{8}T[0-9]{6}\.[0-9]{6}Z)-(?P<result>[a-z]+)\.json"
+)
 _NAME = "[A-Za-z0-9_%-]+"
 _ARCHIVE_ID = re.compile(
     rf"(?P<schema>{_NAME})\.(?P<table>{_NAME})\.(?P<key>[0-9]{{4}}-[0-9W-]{{2,5}})\.(?P<sequence>[0-9]{{4,9}})"
@@ -39,10 +42,10 @@ EVIDENCE, ARCHIVES, CLAIMS, RESTORES = "evidence/", "archives/", "claims/", "res
 REPORTS = "reports/"
 """Key prefix of all reports."""
 
-VERIFICATIONS, QUERIES = f"{REPORTS}verifications/", f"{REPORTS}queries/"
-"""Key prefixes of the records of archives that were read again, and of who looked inside."""
+VERIFICATIONS, QUERIES, DRILLS = f"{REPORTS}verifications/", f"{REPORTS}queries/", f"{REPORTS}drills/"
+"""Key prefixes of the records of archives that were read again, of who looked inside, and of restore drills."""
 
-RECORDS = (EVIDENCE, HOLDS, RESTORES, VERIFICATIONS, QUERIES)
+RECORDS = (EVIDENCE, HOLDS, RESTORES, VERIFICATIONS, QUERIES, DRILLS)
 """Key prefixes of all records that entries of the log name."""
 
 SETTINGS_FOLDER = "/settings/"
@@ -56,6 +59,8 @@ LOG = "log/"
 
 OVERVIEW = "index/overview.json.zst"
 """What the map of all archives needs, in one object. It saves requests, proves nothing, and can be rebuilt."""
+
+_EXACT = "%Y%m%dT%H%M%S.%fZ"
 
 _SUFFIXES = {"zstd": ".jsonl.zst", "gzip": ".jsonl.gz", "none": ".jsonl"}
 """File name endings of a part of JSON lines by compression type."""
@@ -386,7 +391,7 @@ def restore_report_key(schema_name: str, table_name: str, restore_id: str) -> st
 
 @dataclass(frozen=True)
 class VerificationKey:
-    """The facts in the key of a verification's record."""
+    """The facts in the key of the record of a verification, or of a drill."""
 
     archive: ArchiveId
     at: datetime
@@ -408,15 +413,34 @@ def verification_key(archive: ArchiveId, at: datetime, result: str) -> str:
 
 def parse_verification_key(key: str) -> VerificationKey | None:
     """Read a key as :func:`verification_key` writes it; None for any other."""
-    found = _VERIFICATION.fullmatch(key)
+    return _parsed_key(_VERIFICATION.fullmatch(key), "%Y%m%dT%H%M%SZ")
+
+
+def _parsed_key(found: re.Match[str] | None, instant: str) -> VerificationKey | None:
     archive = None if found is None else ArchiveId.parse_or_none(found["archive"])
     if found is None or archive is None:
         return None
     try:
-        at = datetime.strptime(found["at"], "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)
+        at = datetime.strptime(found["at"], instant).replace(tzinfo=timezone.utc)
     except ValueError:  # such as the 31st of February
         return None
     return VerificationKey(archive, at, found["result"])
+
+
+def drill_key(archive: ArchiveId, at: datetime, result: str) -> str:
+    """Key of the record that an archive was restored as a drill, when, and with what result."""
+    instant = f"{at.astimezone(timezone.utc):{_EXACT}}"
+    return f"{DRILLS}{archive.table_folder}/{archive}/{instant}-{result}.json"
+
+
+def parse_drill_key(key: str) -> VerificationKey | None:
+    """Read a key as :func:`drill_key` writes it; None for any other."""
+    return _parsed_key(_DRILL.fullmatch(key), _EXACT)
+
+
+def drill_run_key(run_id: str, at: datetime) -> str:
+    """Key of the record of what a run of drills chose; each try of the run has its own."""
+    return f"{DRILLS}runs/{encode_name(run_id)}/{at.astimezone(timezone.utc):{_EXACT}}.json"
 
 
 def statistics_key(day: date, suffix: str) -> str:

@@ -46,6 +46,8 @@ Kind = Literal[
     "drop intended",
     "dropped",
     "verified",
+    "drills chosen",
+    "drilled",
     "restore begun",
     "restored",
     "queried",

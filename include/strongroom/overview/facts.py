@@ -9,9 +9,9 @@ from pydantic import AwareDatetime, Field
 
 from strongroom.ledger.holds import EVERYTHING, Hold
 from strongroom.ledger.index import DamagedManifest
-from strongroom.object_keys import ArchiveId, decode_table
+from strongroom.object_keys import ArchiveId, VerificationKey, decode_table
 from strongroom.records import Record, RestoreRecord, Sha256
-from strongroom.statistics.proofs import Proofs
+from strongroom.statistics.proofs import Proofs, make_proofs
 
 
 class Left(Record):
@@ -79,6 +79,13 @@ class LatestReading(Record):
     sound_at: AwareDatetime | None = Field(description="The latest that found it sound.")
 
 
+class ToldDrill(Record):
+    """A drill of an archive, from the key of its record."""
+
+    at: AwareDatetime
+    result: str
+
+
 class ReportedRestore(Record):
     """The report of one restore."""
 
@@ -106,6 +113,7 @@ class StoreFacts(Record):
         restores: The records of those in force.
         reported: The reports of all restores that ended.
         readings: By archive id, the latest verification.
+        drills: By archive id, the latest drill, and the latest that was sound.
         unreadable: Of some tables, what cannot be read and is left out here.
     """
 
@@ -118,15 +126,20 @@ class StoreFacts(Record):
     restores: tuple[RestoreRecord, ...] = ()
     reported: tuple[ReportedRestore, ...] = ()
     readings: dict[str, LatestReading] = Field(default={})
+    drills: dict[str, tuple[ToldDrill, ...]] = Field(default={})
     unreadable: tuple[Unreadable, ...] = ()
 
     @property
     def proofs(self) -> Proofs:
         """When archives were last found sound, and when rows last came back."""
         restored = [one.proved_at for one in self.reported if one.proved_at is not None]
-        return Proofs(
-            verified={name: one.sound_at for name, one in self.readings.items() if one.sound_at is not None},
-            last_restored_at=max(restored, default=None),
+        return make_proofs(
+            {name: one.sound_at for name, one in self.readings.items() if one.sound_at is not None},
+            restored,
+            {
+                name: [VerificationKey(ArchiveId.parse(name), one.at, one.result) for one in told]
+                for name, told in self.drills.items()
+            },
         )
 
     def seen(self, sees: Callable[[str], bool]) -> StoreFacts:
@@ -146,6 +159,7 @@ class StoreFacts(Record):
                 "restores": tuple(one for one in self.restores if sees(one.table)),
                 "reported": tuple(one for one in self.reported if sees(one.table)),
                 "readings": {name: one for name, one in self.readings.items() if named(name)},
+                "drills": {name: told for name, told in self.drills.items() if named(name)},
                 "unreadable": tuple(one for one in self.unreadable if sees(one.table)),
             }
         )
@@ -181,5 +195,6 @@ def merged(stores: Iterable[StoreFacts]) -> StoreFacts | None:
         restores=tuple({one.restore_id: one for facts in stores for one in facts.restores}.values()),
         reported=tuple({(one.key, one.etag): one for facts in stores for one in facts.reported}.values()),
         readings={name: one for facts in stores for name, one in facts.readings.items()},
+        drills={name: told for facts in stores for name, told in facts.drills.items()},
         unreadable=tuple(dict.fromkeys(one for facts in stores for one in facts.unreadable)),
     )

@@ -30,10 +30,19 @@ from strongroom.object_keys import (
     VerificationKey,
     certified,
     is_restore_report,
+    parse_drill_key,
     parse_verification_key,
     restored_table,
 )
-from strongroom.overview.facts import ArchiveFacts, LatestReading, Left, ReportedRestore, StoreFacts, Unreadable
+from strongroom.overview.facts import (
+    ArchiveFacts,
+    LatestReading,
+    Left,
+    ReportedRestore,
+    StoreFacts,
+    ToldDrill,
+    Unreadable,
+)
 from strongroom.records import RestoreRecord
 from strongroom.statistics.proofs import proved_at
 from strongroom.storage.store import LARGEST_READ_BYTES, Store
@@ -68,7 +77,7 @@ def read_facts(store: Store, *, now: datetime, earlier: StoreFacts | None = None
             lambda one: _read_archive(store, one, listing, evidence.get(one.archive_id, {})), manifests
         )
         restores = list(readers.map(lambda key: _read_restore(store, key), store.keys(RESTORES)))
-    readings, reported = _read_reports(store, earlier)
+    readings, drills, reported = _read_reports(store, earlier)
     return StoreFacts(
         read_at=now,
         archives=tuple(sorted(facts, key=lambda one: one.archive)),
@@ -79,6 +88,7 @@ def read_facts(store: Store, *, now: datetime, earlier: StoreFacts | None = None
         restores=tuple(one for one in restores if isinstance(one, RestoreRecord) and one.until > now),
         reported=reported,
         readings=readings,
+        drills={name: told for name, told in drills.items() if not _is_condemned(name, listing)},
         unreadable=tuple(one for one in restores if isinstance(one, Unreadable)),
     )
 
@@ -209,11 +219,17 @@ def _read_restore(store: Store, key: str) -> RestoreRecord | Unreadable | None:
         return Unreadable(table=restored_table(key), problem=f"{error.what}: it is unknown what it protects")
 
 
+def _is_condemned(archive_id: str, listing: Listing) -> bool:
+    """Whether an archive was given up: nobody waits for a drill of it to succeed."""
+    return ArchiveId.parse(archive_id).condemnation_key in listing.evidence
+
+
 def _read_reports(
     store: Store, earlier: StoreFacts | None
-) -> tuple[dict[str, LatestReading], tuple[ReportedRestore, ...]]:
-    """The latest reading of each archive, and the reports of restores, from one listing of all reports."""
+) -> tuple[dict[str, LatestReading], dict[str, tuple[ToldDrill, ...]], tuple[ReportedRestore, ...]]:
+    """The latest reading of each archive, its latest drills, and the reports of restores, from one listing of all reports."""
     latest: dict[str, LatestReading] = {}
+    drills: dict[str, tuple[ToldDrill, ...]] = {}
     known = {(one.key, one.etag): one for one in earlier.reported} if earlier else {}
     listed = []
     for key, etag in store.entries(REPORTS):
@@ -222,6 +238,9 @@ def _read_reports(
         elif (parsed := parse_verification_key(key)) is not None:
             name = str(parsed.archive)
             latest[name] = _after(latest.get(name), parsed)
+        elif (drill := parse_drill_key(key)) is not None and drill.result != "skipped":
+            name = str(drill.archive)
+            drills[name] = _with_drill(drills.get(name, ()), ToldDrill(at=drill.at, result=drill.result))
 
     def read(one: tuple[str, str]) -> ReportedRestore | None:
         key, etag = one
@@ -233,7 +252,14 @@ def _read_reports(
         return ReportedRestore(key=key, etag=etag, table=restored_table(key), proved_at=proved_at(present[0]))
 
     with ThreadPoolExecutor(store.connections) as readers:
-        return latest, tuple(filter(None, readers.map(read, listed)))
+        return latest, drills, tuple(filter(None, readers.map(read, listed)))
+
+
+def _with_drill(told: tuple[ToldDrill, ...], one: ToldDrill) -> tuple[ToldDrill, ...]:
+    """The latest drill, and the latest that was sound, when one more is known; they come in any order."""
+    by_age = sorted((*told, one), key=lambda each: each.at)
+    sound = [each for each in by_age if each.result == "sound"]
+    return tuple(dict.fromkeys((*sound[-1:], by_age[-1])))
 
 
 def _after(earlier: LatestReading | None, reading: VerificationKey) -> LatestReading:

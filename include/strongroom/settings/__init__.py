@@ -11,7 +11,15 @@ error reports all faults of file and environment. Nothing here opens a connectio
 """
 
 from strongroom.settings.loading import DEFAULT_FILE, FILE_VARIABLE, PREFIX, load_settings
-from strongroom.settings.sections import Compression, DeleteLimits, Prices, QueryLimits, StoreSettings, Transitions
+from strongroom.settings.sections import (
+    Compression,
+    DeleteLimits,
+    DrillSettings,
+    Prices,
+    QueryLimits,
+    StoreSettings,
+    Transitions,
+)
 from strongroom.settings.tables import Settings, TableSettings, qualify
 
 __all__ = [
@@ -20,6 +28,7 @@ __all__ = [
     "PREFIX",
     "Compression",
     "DeleteLimits",
+    "DrillSettings",
     "Prices",
     "QueryLimits",
     "Settings",

@@ -19,6 +19,7 @@ from strongroom.settings.values import (
     BucketName,
     Count,
     EndpointUrl,
+    Identifier,
     LogKeys,
     NetworkSeconds,
     Percent,
@@ -130,6 +131,14 @@ class Purge(Section):
     sweep_after_days: Count = 7
 
 
+class DrillSettings(Section):
+    """Where archives are restored as a drill, how many besides those that every drill takes, and how large one may be."""
+
+    scratch_schema: Identifier = "strongroom_drill"
+    random: Allowed = 1
+    most_bytes: Count = 10_737_418_240
+
+
 class QueryLimits(Section):
     """What one query may take."""
 
@@ -198,6 +207,7 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "partition_delete": PartitionDelete,
     "store": StoreSettings,
     "purge": Purge,
+    "drill": DrillSettings,
     "query": QueryLimits,
     "prices": Prices,
     "transitions": Transitions,

@@ -24,6 +24,7 @@ from strongroom.errors import ConfigurationError
 from strongroom.settings.sections import (
     Compression,
     DeleteLimits,
+    DrillSettings,
     PartitionDelete,
     Prices,
     Purge,
@@ -94,6 +95,7 @@ class TableSettings(Section):
     tls_required: bool = True
     store: StoreSettings = StoreSettings()
     purge: Purge = Purge()
+    drill: DrillSettings = DrillSettings()
     query: QueryLimits = QueryLimits()
     prices: Prices = Prices()
     transitions: Transitions = Transitions()
@@ -104,6 +106,7 @@ class TableSettings(Section):
     log_conn_id: Text = "strongroom_log"
     staging_conn_id: Text = "strongroom_staging"
     restore_conn_id: Text = "strongroom_restore"
+    drill_conn_id: Text = "strongroom_drill"
     organisation: Text | None = None
     environment: Text | None = None
     owner: Text = "strongroom"

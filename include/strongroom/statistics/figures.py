@@ -126,6 +126,12 @@ class TableStatistics(Figures):
     configured: bool
     uncounted: str | None = Field(default=None, description="Why its rows could not be counted.")
     next_run: NextRun | None
+    undrilled_since: AwareDatetime | None = Field(
+        default=None,
+        description="When a drill last restored one of its archives as it was archived; if none did, when its oldest archive was "
+        "sealed. None without an archive, and in older statistics.",
+    )
+    failed_drills: int = Field(default=0, description="Archives whose latest drill failed.")
 
 
 class Statistics(Record):
@@ -174,7 +180,7 @@ def make_statistics(
         by_table.setdefault(archive.table_name, []).append(archive)
     unknown = sorted(set(by_table) - set(named))
     tables = [
-        _table(name, configured.get(name), by_table[name], counts.get(name), holds, proofs.verified, now)
+        _table(name, configured.get(name), by_table[name], counts.get(name), holds, proofs, now)
         for name in (*named, *unknown)
     ]
     return Statistics(
@@ -209,9 +215,10 @@ def _table(
     archives: Sequence[Archived],
     counts: TableCounts | Uncounted | None,
     holds: Sequence[Hold],
-    verified: Mapping[str, datetime],
+    proofs: Proofs,
     now: datetime,
 ) -> TableStatistics:
+    verified = proofs.verified
     prices = settings.prices if settings else Prices()
     counted = counts if isinstance(counts, TableCounts) else None
     archived = {archive.partition_key for archive in archives}
@@ -243,7 +250,16 @@ def _table(
             (verified[one.archive_id] for one in archives if one.archive_id in verified), default=None
         ),
         longest_unverified_at=min(read_at, default=None),
+        undrilled_since=_undrilled_since(archives, proofs.drilled.get(name)),
+        failed_drills=sum(one.archive_id in proofs.failed_drills for one in archives),
     )
+
+
+def _undrilled_since(archives: Sequence[Archived], drilled_at: datetime | None) -> datetime | None:
+    """Since when no drill has proved the table. It ages also if no drill ever ran, so that somebody is told."""
+    if not archives:
+        return None
+    return drilled_at or min(one.created_at for one in archives)
 
 
 def _waiting(counted: TableCounts | None, wanted: Callable[[str], bool]) -> int | None:

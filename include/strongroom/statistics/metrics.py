@@ -42,6 +42,7 @@ _TABLE_GAUGES = (
     ("late_rows", "Rows past hot retention, in partitions with an archive.", lambda one: one.late_rows),
     ("undated_rows", "Rows that belong to no partition.", lambda one: one.undated_rows),
     ("saved_usd_per_month", "What archiving saves a month, estimated.", lambda one: one.saved_usd_per_month),
+    ("failed_drills", "Archives whose latest drill failed.", lambda one: one.failed_drills),
     ("held_archives", "Archives under a legal hold.", lambda one: one.held_archives),
     ("next_expiry_timestamp_seconds", "When the next archive expires.", lambda one: _unix(one.next_expiry_at)),
     (
@@ -72,9 +73,23 @@ def make_metrics(statistics: Statistics, steps: Sequence[StepFigures]) -> Iterat
             if value is not None:
                 family.add_metric((table.table,), value)
         yield family
+    yield _undrilled(statistics)
     yield _costs(statistics.tables)
     yield from _whole(statistics)
     yield from _steps(steps)
+
+
+def _undrilled(statistics: Statistics) -> Metric:
+    family = GaugeMetricFamily(
+        "strongroom_days_since_drill",
+        "Days since a drill last proved an archive of the table; if none ever did, since its oldest archive was sealed.",
+        labels=("table",),
+    )
+    for table in statistics.tables:
+        days = _days(table.undrilled_since, statistics.made_at)
+        if days is not None:
+            family.add_metric((table.table,), days)
+    return family
 
 
 def _costs(tables: Iterable[TableStatistics]) -> Metric:
@@ -97,7 +112,16 @@ def _whole(statistics: Statistics) -> Iterator[Metric]:
             "Days since an archive was last read again and found sound.",
             _days(total.last_verified_at, now),
         ),
-        ("days_since_restored", "Days since a restore last ended proved.", _days(statistics.last_restored_at, now)),
+        (
+            "days_since_restored",
+            "Days since a restore, or a drill, last ended proved.",
+            _days(statistics.last_restored_at, now),
+        ),
+        (
+            "days_since_oldest_proof",
+            "Days since that archive was last proved whose proof is oldest.",
+            _days(total.longest_unverified_at, now),
+        ),
         (
             "days_until_expiry",
             "Days until the next archive expires; negative when it is over.",

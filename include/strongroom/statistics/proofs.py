@@ -22,7 +22,9 @@ from strongroom.object_keys import (
     REPORTS,
     ArchiveId,
     VerificationKey,
+    decode_table,
     is_restore_report,
+    parse_drill_key,
     parse_verification_key,
     verification_key,
     verifications_prefix,
@@ -40,12 +42,16 @@ class Proofs:
     """What was proved again.
 
     Attributes:
-        verified: By archive id, when each archive was last read again and found sound.
-        last_restored_at: When a restore last ended with each row in the table as it was archived.
+        verified: By archive id, when each archive was last read again, or restored as a drill, and found sound.
+        last_restored_at: When a restore, or a drill, last ended with each row in the table as it was archived.
+        drilled: By table (``schema.table``), when a drill last restored one of its archives and each row was as archived.
+        failed_drills: Ids of archives whose latest drill failed.
     """
 
     verified: Mapping[str, datetime] = field(default_factory=dict)
     last_restored_at: datetime | None = None
+    drilled: Mapping[str, datetime] = field(default_factory=dict)
+    failed_drills: frozenset[str] = frozenset()
 
 
 class Verification(ArchiveVerdict):
@@ -151,15 +157,45 @@ def _who_read(store: Store, key: str) -> str | None:
 def read_proofs(store: Store) -> Proofs:
     """Find in the reports what was proved again after the archives were sealed."""
     verified: dict[str, datetime] = {}
+    drills: dict[str, list[VerificationKey]] = {}
     restored = []
     for key in store.keys(REPORTS):
         parsed = parse_verification_key(key)
         if parsed is not None and parsed.result == "sound":
             name = str(parsed.archive)
             verified[name] = max(verified.get(name, parsed.at), parsed.at)
+        elif (drill := parse_drill_key(key)) is not None:
+            drills.setdefault(str(drill.archive), []).append(drill)
         elif is_restore_report(key) and (present := store.read(key)) is not None:
             restored.append(proved_at(present[0]))
-    return Proofs(verified=verified, last_restored_at=max(filter(None, restored), default=None))
+    return make_proofs(verified, filter(None, restored), drills)
+
+
+def make_proofs(
+    verified: Mapping[str, datetime], restored: Iterable[datetime], drills: Mapping[str, Iterable[VerificationKey]]
+) -> Proofs:
+    """Put the proofs of readings, restores and drills together. A sound drill proves an archive, and a restore.
+
+    Args:
+        verified: By archive id, the latest sound reading.
+        restored: When restores ended proved.
+        drills: By archive id, the keys of its drills in any order.
+    """
+    proved, by_table, failed = dict(verified), dict[str, datetime](), set[str]()
+    for name, keys in drills.items():
+        told = sorted((one for one in keys if one.result != "skipped"), key=lambda one: one.at)
+        if told and told[-1].result != "sound":
+            failed.add(name)
+        for one in (one for one in told if one.result == "sound"):
+            table = decode_table(name)
+            proved[name] = max(proved.get(name, one.at), one.at)
+            by_table[table] = max(by_table.get(table, one.at), one.at)
+    return Proofs(
+        verified=proved,
+        last_restored_at=max((*restored, *by_table.values()), default=None),
+        drilled=by_table,
+        failed_drills=frozenset(failed),
+    )
 
 
 def proved_at(report: bytes) -> datetime | None:

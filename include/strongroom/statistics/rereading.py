@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from fractions import Fraction
 
 from pydantic import AwareDatetime
 
+from strongroom.calendar import EPOCH
 from strongroom.errors import FrozenError, IntegrityError, StrongroomError
+from strongroom.ledger.index import Survey
 from strongroom.ledger.manifests import archive_ids, in_range
 from strongroom.ledger.owner import require_owned
 from strongroom.ledger.reread import ArchiveVerdict
-from strongroom.object_keys import ArchiveId, evidence_prefix, sealed_and_kept
+from strongroom.object_keys import EVIDENCE, ArchiveId, evidence_prefix, sealed_and_kept
 from strongroom.records import Record
-from strongroom.statistics.proofs import verify_and_record
+from strongroom.statistics.proofs import choose_sample, read_proofs, verify_and_record
 from strongroom.storage.store import Store
 
 MOST_LANES = 1000
@@ -105,6 +108,22 @@ def find_archives(
             hint="Nothing was read. `airflow strongroom list` prints the archives that exist.",
         )
     return found
+
+
+def find_sample(store: Store, survey: Survey, share: Fraction) -> list[ArchiveId]:
+    """The archives of a store that were not read for longest, as many as a share asks for.
+
+    One whose manifest is damaged or gone comes first: a verification must name it.
+
+    Args:
+        survey: Of the store.
+        share: From :func:`strongroom.statistics.proofs.parse_sample`.
+    """
+    sealed = {ArchiveId.parse(one.archive_id): one.created_at for one in survey.manifests}
+    never = dict.fromkeys((ArchiveId.parse(one.archive_id) for one in survey.damaged), EPOCH)
+    # An archive whose manifest is gone is not in the survey.
+    gone = {archive: EPOCH for archive in sealed_and_kept(store.keys(EVIDENCE)) if archive not in sealed | never}
+    return choose_sample(sealed | never | gone, read_proofs(store).verified, share)
 
 
 def cut_lanes(archives: Sequence[tuple[str, ArchiveId]]) -> list[Lane]:

@@ -14,25 +14,20 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from strongroom.calendar import EPOCH
 from strongroom.ledger.evidence import DeleteEvidence
-from strongroom.ledger.index import Survey, each_once, survey_manifests
+from strongroom.ledger.index import each_once, survey_manifests
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.reread import ArchiveVerdict, read_deletions
-from strongroom.object_keys import EVIDENCE, ArchiveId, sealed_and_kept
 from strongroom.records import name_both
 from strongroom.retention.certificate import read_certificate
 from strongroom.statistics.proofs import (
     SampleError,
-    choose_sample,
     parse_sample,
-    read_proofs,
     verify_and_record,
     verify_archives,
 )
-from strongroom.statistics.rereading import UNSOUND
-from strongroom.storage.store import Store
+from strongroom.statistics.rereading import UNSOUND, find_sample
 from strongroom_airflow.commands.catalog import ratio
 from strongroom_airflow.commands.records import show_certificate
 from strongroom_airflow.commands.terminal import (
@@ -134,7 +129,7 @@ def _verify_many(args: Namespace) -> int:
     share = Fraction(1) if args.all else parse_sample(args.sample)
     stores = connect_stores(read_settings())
     surveys = each_once(survey_manifests(store) for store in stores)
-    chosen = [(store, _choose(store, survey, share)) for store, survey in zip(stores, surveys, strict=True)]
+    chosen = [(store, find_sample(store, survey, share)) for store, survey in zip(stores, surveys, strict=True)]
     count = sum(len(archives) for _, archives in chosen)
     verdicts: list[ArchiveVerdict] = []
     console = error_console()
@@ -158,14 +153,6 @@ def _verify_many(args: Namespace) -> int:
         if unsound:
             print_out(_HINT)
     return 1 if unsound else 0
-
-
-def _choose(store: Store, survey: Survey, share: Fraction) -> list[ArchiveId]:
-    sealed = {ArchiveId.parse(one.archive_id): one.created_at for one in survey.manifests}
-    never = dict.fromkeys((ArchiveId.parse(one.archive_id) for one in survey.damaged), EPOCH)
-    # An archive whose manifest is gone is not in the survey.
-    gone = {archive: EPOCH for archive in sealed_and_kept(store.keys(EVIDENCE)) if archive not in sealed | never}
-    return choose_sample(sealed | never | gone, read_proofs(store).verified, share)
 
 
 def _as_json(verdict: ArchiveVerdict) -> dict[str, Any]:

@@ -10,12 +10,12 @@ import zstandard
 
 from strongroom.errors import IntegrityError
 from strongroom.ledger.holds import EVERYTHING, covered, place_hold, release_hold
-from strongroom.object_keys import OVERVIEW, ArchiveId
+from strongroom.object_keys import OVERVIEW, ArchiveId, drill_key
 from strongroom.overview.facts import ArchiveFacts, Left, StoreFacts, merged
 from strongroom.overview.reading import keep_facts, read_facts, read_kept_facts
 from strongroom.records import RestoreRecord
 from strongroom.settings import StoreSettings
-from strongroom.statistics.proofs import verify_and_record
+from strongroom.statistics.proofs import read_proofs, verify_and_record
 from strongroom.storage.store import Store
 from tests.support import restoring
 from tests.support.chain import NOW, RUN, Chain, some_settings
@@ -256,6 +256,20 @@ def test_of_the_readings_of_an_archive_the_latest_counts_and_the_latest_that_was
     assert dict(facts.proofs.verified) == {str(MAY): NOW}
 
 
+def test_of_the_drills_of_an_archive_the_latest_counts_and_a_sound_one_proves_archive_and_restore(chain):
+    chain.run()
+    for days, result in enumerate(("sound", "failed", "skipped")):
+        chain.store.put_bytes(drill_key(MAY, NOW + timedelta(days=days), result), b"{}")
+
+    proofs = read_facts(chain.store, now=NOW).proofs
+
+    assert proofs == read_proofs(chain.store)
+    assert (dict(proofs.verified), dict(proofs.drilled)) == ({str(MAY): NOW}, {"public.audit": NOW})
+    assert (proofs.last_restored_at, proofs.failed_drills) == (NOW, {str(MAY)})
+    chain.store.put_bytes(MAY.condemnation_key, b"{}")
+    assert read_facts(chain.store, now=NOW).proofs.failed_drills == frozenset()
+
+
 def test_rows_in_a_detached_partition_wait_until_it_is_dropped(source, object_store, bucket, tmp_path):
     execute(source, f"{TABLE}{ROWS}CREATE SCHEMA {HELD};")
     settings = some_settings(bucket, tmp_path, partition_delete={"enabled": True})
@@ -382,6 +396,7 @@ def test_who_may_not_see_a_table_learns_nothing_of_it(source, object_store, buck
         archive = ArchiveId("public", table, "2026-05", 1)
         verify_and_record(chain.store, archive, who="ada", now=NOW)
         restoring.restore(chain, f"restore-{table}", archives=(str(archive),))
+        chain.store.put_bytes(drill_key(archive, NOW, "sound"), b"{}")
         vandal.replace(ArchiveId("public", table, "2026-04", 1).manifest_key, b"{}")
         place_hold(chain.store, covered("public", table), why="w", who="ada", reference="r", now=NOW)
         chain.store.put_bytes(ArchiveId("public", table, "2026-01", 1).destruction_key, b"{}")
@@ -394,7 +409,7 @@ def test_who_may_not_see_a_table_learns_nothing_of_it(source, object_store, buck
 
     assert "secret" not in seen.model_dump_json()
     of_one = dict.fromkeys(
-        ("archives", "damaged", "strays", "destroyed", "restores", "reported", "readings", "unreadable"), 1
+        ("archives", "damaged", "strays", "destroyed", "restores", "reported", "readings", "drills", "unreadable"), 1
     )
     assert {name: len(getattr(seen, name)) for name in of_one} == of_one
     assert {name: len(getattr(facts, name)) for name in of_one} == dict.fromkeys(of_one, 2)

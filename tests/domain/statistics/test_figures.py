@@ -10,13 +10,13 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from strongroom.ledger.holds import Hold
-from strongroom.object_keys import ArchiveId, parse_verification_key, verification_key
+from strongroom.object_keys import ArchiveId, VerificationKey, parse_verification_key, verification_key
 from strongroom.settings import Settings, TableSettings
 from strongroom.statistics.figures import GIBIBYTE, Statistics, Uncounted, make_statistics, next_run
 from strongroom.statistics.keep import log_lines
 from strongroom.statistics.metrics import StepFigures, make_metrics
 from strongroom.statistics.page import make_page
-from strongroom.statistics.proofs import Proofs, SampleError, choose_sample, parse_sample
+from strongroom.statistics.proofs import Proofs, SampleError, choose_sample, make_proofs, parse_sample
 from strongroom.statistics.waiting import TableCounts, WaitingPartition
 from tests.support.synthetic import a_manifest, many_manifests
 
@@ -243,3 +243,39 @@ def test_the_key_of_a_verification_tells_archive_time_and_result():
     assert found is not None
     assert (found.archive, found.at, found.result) == (archive, NOW, "sound")
     assert parse_verification_key("reports/verifications/x.json") is None
+
+
+def sample_of(statistics: Statistics, name: str) -> dict[str, float]:
+    """The samples of one metric by table; of one without a table under no name."""
+    samples = (sample for family in make_metrics(statistics, []) for sample in family.samples)
+    return {sample.labels.get("table", ""): sample.value for sample in samples if sample.name == f"strongroom_{name}"}
+
+
+def test_the_days_since_a_drill_age_from_the_last_sound_one_and_if_there_was_none_from_the_first_archive():
+    """A dead man's switch: a drill that never ran ages as one that fails."""
+    drilled, never = a_manifest(key="2026-05"), [a_manifest("calls", "2026-03"), a_manifest("calls", "2026-05")]
+    archive = ArchiveId.parse(drilled.archive_id)
+    keys = [
+        VerificationKey(archive, NOW - timedelta(days=days), result)
+        for days, result in ((40, "sound"), (10, "sound"), (1, "failed"), (0, "skipped"))
+    ]
+
+    proofs = make_proofs({}, [], {drilled.archive_id: keys})
+    statistics = make_statistics(some_settings("audit", "calls", "empty"), [drilled, *never], proofs=proofs, now=NOW)
+
+    days = sample_of(statistics, "days_since_drill")
+    sealed_for = (NOW - min(one.created_at for one in never)) / timedelta(days=1)
+    assert days == {"public.audit": 10, "public.calls": sealed_for}
+    assert sample_of(statistics, "failed_drills") == {"public.audit": 1, "public.calls": 0, "public.empty": 0}
+    assert sample_of(statistics, "days_since_restored") == {"": 10}
+    assert sample_of(statistics, "days_since_oldest_proof")[""] == sealed_for
+    assert proofs.verified == {drilled.archive_id: NOW - timedelta(days=10)}
+
+
+def test_a_drill_that_succeeds_after_one_that_failed_ends_the_alarm():
+    archive = ArchiveId("public", "audit", "2026-05", 1)
+    keys = [
+        VerificationKey(archive, NOW - timedelta(days=days), result) for days, result in ((1, "sound"), (2, "failed"))
+    ]
+
+    assert make_proofs({}, [], {str(archive): keys}).failed_drills == frozenset()

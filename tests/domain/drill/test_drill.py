@@ -1,0 +1,290 @@
+"""An archive is really restored, compared and dropped again, under a role that can do nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from strongroom.drill import drill as module
+from strongroom.drill.digests import RowDigests
+from strongroom.errors import RestoreError, SourceError
+from strongroom.object_keys import ArchiveId, drill_key, parse_drill_key
+from strongroom.records import Column
+from tests.support.chain import NOW, Chain, some_settings
+from tests.support.database import AUDIT, a_database, ask, execute
+from tests.support.drilling import SCRATCH, drill, drill_role, drilling, records, scratch_tables
+from tests.support.every_type import DATE, SCHEMA, TABLE
+from tests.support.logs import entries_of, with_log
+from tests.support.lossless import FORMATS, Bench, every_type
+
+MAY = "public.audit.2026-05.0001"
+LATER = NOW + timedelta(days=1)
+
+
+@pytest.fixture
+def chain(source, object_store, bucket, tmp_path) -> Chain:
+    """A month of 744 rows in an archive of three parts, gone from the table."""
+    execute(source, AUDIT)
+    chain = Chain(
+        source, object_store.client("archiver"), with_log(some_settings(bucket, tmp_path / "staging", part_rows=300))
+    )
+    assert chain.run().deleted_rows == 744
+    return chain
+
+
+@pytest.fixture
+def role(source) -> Iterator[str]:
+    with drill_role(source) as conninfo:
+        yield conninfo
+
+
+def part_key(chain: Chain, number: int = 1) -> str:
+    return ArchiveId.parse(MAY).part_key(number, "zstd")
+
+
+def test_every_row_comes_back_and_nothing_of_it_stays(chain, role, tmp_path):
+    found = drill(chain, role, MAY)
+
+    assert (found.result, found.reason, found.rows, len(found.parts)) == ("sound", "", 744, 3)
+    assert all(part.equal for part in found.parts)
+    assert 0 < found.first_row_seconds <= found.last_row_seconds
+    assert found.rows_per_second > 0
+    key = drill_key(ArchiveId.parse(MAY), NOW, "sound")
+    assert records(chain) == {key: found}
+    assert scratch_tables(chain.conninfo) == []
+    assert [path for path in (tmp_path / "staging" / "restores").rglob("*") if path.is_file()] == []
+    assert ask(chain.conninfo, "SELECT count(*) FROM audit") == [(56,)]
+
+
+def test_the_log_has_the_record_of_the_drill(chain, role):
+    drill(chain, role, MAY)
+
+    last = entries_of(chain.store)[-1]
+    assert (last.act.kind, last.act.archive_id, last.act.facts) == ("drilled", MAY, {"result": "sound", "rows": 744})
+    key = drill_key(ArchiveId.parse(MAY), NOW, "sound")
+    assert last.vouches_for(key, hashlib.sha256(chain.store.read(key)[0]).hexdigest())
+
+
+def test_the_digest_is_that_of_the_sorted_digests_of_the_rows(chain, role):
+    """Which anybody recomputes from the table's text, before its rows were deleted or after they came back."""
+    execute(chain.conninfo, "CREATE TABLE kept AS SELECT 1 AS id, '2026-05-02'::timestamptz AS at, 'ada' AS who")
+    texts = [b"2\tb", b"1\ta", b"1\ta"]
+    digests = RowDigests()
+    for text in texts:
+        digests.add([text])
+
+    expected = hashlib.sha256(b"".join(sorted(hashlib.sha256(text).digest() for text in texts))).hexdigest()
+    assert (digests.rows, digests.sha256()) == (3, expected)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_each_value_of_every_type_comes_back(postgres, object_store, bucket, tmp_path, format):
+    with a_database(postgres) as source, drill_role(source) as role:
+        execute(source, every_type(source))
+        settings = some_settings(bucket, tmp_path, f"{SCHEMA}.{TABLE}", date_column=DATE, format=format)
+        bench = Bench(Chain(source, object_store.client("archiver"), settings))
+        longest = max(map(len, bench.literals.values()))
+        bench.insert(
+            [{name: some[number % len(some)] for name, some in bench.literals.items()} for number in range(longest)]
+            + [dict.fromkeys(bench.columns)]
+        )
+        sealed = bench.chain.seal(bench.chain.plan())
+
+        found = drill(bench.chain, role, sealed.archive_id)
+
+        assert (found.result, found.reason) == ("sound", "")
+        assert found.rows == longest + 1
+
+
+@pytest.mark.parametrize("forging", ["DELETE FROM {0} WHERE id = 40", "UPDATE {0} SET who = 'forged' WHERE id = 40"])
+def test_a_row_that_is_another_once_it_was_restored_is_found(chain, role, monkeypatch, forging):
+    """Somebody changes it in the table, after the restore has compared it."""
+    pinned = module.pin
+
+    def forge_and_pin(connection):
+        for name in scratch_tables(chain.conninfo):
+            execute(chain.conninfo, forging.format(f"{SCRATCH}.{name}"))
+        pinned(connection)
+
+    monkeypatch.setattr(module, "pin", forge_and_pin)
+
+    found = drill(chain, role, MAY)
+
+    assert (found.result, [part.equal for part in found.parts]) == ("failed", [False, True, True])
+    assert found.reason.startswith("part 0: the table held other rows than the archive: expected 248 with digest ")
+    assert list(records(chain)) == [drill_key(ArchiveId.parse(MAY), NOW, "failed")]
+    assert scratch_tables(chain.conninfo) == []
+
+
+def test_a_row_that_the_database_changes_on_its_way_is_found(chain, role):
+    execute(
+        chain.conninfo,
+        """
+        CREATE FUNCTION public.forge() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.who := 'forged'; RETURN NEW; END $$;
+        CREATE FUNCTION public.spoil() RETURNS event_trigger LANGUAGE plpgsql AS $$ DECLARE one record; BEGIN
+            FOR one IN SELECT object_identity FROM pg_event_trigger_ddl_commands()
+                       WHERE command_tag = 'CREATE TABLE' AND object_identity LIKE 'strongroom_drill.%' LOOP
+                EXECUTE 'CREATE TRIGGER f BEFORE INSERT ON ' || one.object_identity || ' FOR EACH ROW EXECUTE FUNCTION public.forge()';
+            END LOOP;
+        END $$;
+        CREATE EVENT TRIGGER spoiler ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION public.spoil();
+        """,
+    )
+
+    found = drill(chain, role, MAY)
+
+    assert found.result == "failed"
+    assert "rows are not what was archived once they are in strongroom_drill.drill_" in found.reason
+    assert scratch_tables(chain.conninfo) == []
+
+
+def test_a_part_that_is_missing_or_damaged_fails_the_archive_and_the_others_are_restored(chain, role, object_store):
+    admin, bucket = object_store.client("admin"), chain.settings.store.bucket
+    for version in list(chain.store.versions(part_key(chain))):
+        admin.delete_object(Bucket=bucket, Key=version.key, VersionId=version.version_id)
+
+    found = drill(chain, role, MAY)
+
+    assert (found.result, [part.number for part in found.parts]) == ("failed", [0, 2])
+    assert found.reason.startswith("part 1: ")
+    assert part_key(chain) in found.reason
+
+
+def test_an_archive_whose_manifest_is_gone_fails(chain, role, object_store):
+    archive = ArchiveId.parse(MAY)
+    admin, bucket = object_store.client("admin"), chain.settings.store.bucket
+    for version in list(chain.store.versions(archive.manifest_key)):
+        admin.delete_object(Bucket=bucket, Key=version.key, VersionId=version.version_id)
+
+    found = drill(chain, role, MAY)
+
+    assert (found.result, found.parts) == ("failed", ())
+    assert f"the manifest of {MAY} is gone" in found.reason
+
+
+def test_an_archive_whose_purge_began_since_it_was_chosen_is_skipped(chain, role, object_store):
+    archive = ArchiveId.parse(MAY)
+    admin, bucket = object_store.client("admin"), chain.settings.store.bucket
+    admin.put_object(Bucket=bucket, Key=archive.purge_intent_key, Body=b"{}")
+    for version in list(chain.store.versions(part_key(chain))):
+        admin.delete_object(Bucket=bucket, Key=version.key, VersionId=version.version_id)
+
+    found = drill(chain, role, MAY)
+
+    assert (found.result, found.reason) == ("skipped", "its purge has begun since it was chosen")
+
+
+def test_a_type_that_the_server_lacks_is_named(chain, role, monkeypatch):
+    """As when a range type of a newer server meets an older scratch database."""
+    lacking = Column(name="x", type="int128", base_type="int128", encoding="text")
+    required = module.require_manifest
+
+    def with_another(store, archive):
+        manifest = required(store, archive)
+        shape = manifest.table.model_copy(update={"columns": (*manifest.table.columns, lacking)})
+        return manifest.model_copy(update={"table": shape})
+
+    monkeypatch.setattr(module, "require_manifest", with_another)
+    monkeypatch.setattr("strongroom.restore.target.is_builtin", lambda _: True)
+
+    found = drill(chain, role, MAY)
+
+    assert (found.result, found.reason) == ("skipped", "the scratch database has no type int128")
+
+
+def test_two_drills_of_one_archive_at_once_do_not_meet(chain, role):
+    def one(number: int):
+        with drilling(chain, role, f"drill-{number}") as session:
+            choice = module.Choice(archive_id=MAY, reasons=("random",))
+            return session.restore_and_record(choice, now=NOW + timedelta(seconds=number))
+
+    with ThreadPoolExecutor(2) as both:
+        found = list(both.map(one, range(2)))
+
+    assert [each.result for each in found] == ["sound", "sound"]
+    assert len(records(chain)) == 2
+    assert scratch_tables(chain.conninfo) == []
+
+
+def test_what_a_crash_left_is_dropped_by_the_next_drill_and_what_another_uses_is_not(chain, role, monkeypatch):
+    pinned = module.pin
+
+    def killed(connection):
+        ask(chain.conninfo, "SELECT pg_terminate_backend(%s)::int", connection.info.backend_pid)
+        pinned(connection)
+
+    monkeypatch.setattr(module, "pin", killed)
+    with pytest.raises(SourceError):
+        drill(chain, role, MAY)
+    [left] = scratch_tables(chain.conninfo)
+    assert records(chain) == {}
+
+    def look_and_pin(connection):
+        others.append(scratch_tables(chain.conninfo))
+        with drilling(chain, role, "another"):
+            others.append(scratch_tables(chain.conninfo))
+        pinned(connection)
+
+    others: list[list[str]] = []
+    monkeypatch.setattr(module, "pin", look_and_pin)
+    assert drill(chain, role, MAY, now=LATER).result == "sound"
+
+    assert others[0] == others[1] != []
+    assert left not in others[0]
+    assert scratch_tables(chain.conninfo) == []
+
+
+def test_the_role_reads_and_writes_nothing_else(chain, role):
+    """Every kind of statement is tried for real."""
+    with psycopg.connect(role, autocommit=True) as connection:
+        for statement in (
+            "SELECT FROM audit",
+            "INSERT INTO audit (at) VALUES (now())",
+            "UPDATE audit SET who = 'forged'",
+            "DELETE FROM audit",
+            "TRUNCATE audit",
+            "ALTER TABLE audit ADD extra text",
+            "DROP TABLE audit",
+            "CREATE TABLE public.mine (id int)",
+            "CREATE SCHEMA mine",
+            "CREATE ROLE mine",
+            "SET ROLE postgres",
+            "SET session_replication_role = replica",
+            "SELECT pg_read_file('/etc/passwd')",
+            "COPY audit TO PROGRAM 'true'",
+            f"GRANT USAGE ON SCHEMA {SCRATCH} TO PUBLIC",
+            f"DROP SCHEMA {SCRATCH}",
+        ):
+            if statement.startswith("GRANT"):
+                connection.execute(statement)  # a warning: no privileges were granted
+                continue
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement)
+        connection.execute(f"CREATE TABLE {SCRATCH}.mine (id int); DROP TABLE {SCRATCH}.mine")
+    assert ask(chain.conninfo, f"SELECT nspacl::text LIKE '%%,=%%' FROM pg_namespace WHERE nspname = '{SCRATCH}'") == [
+        (False,)
+    ]
+
+
+def test_a_scratch_database_without_the_schema_says_so_before_anything_is_read(chain, source):
+    with pytest.raises(RestoreError, match="there is no schema strongroom_drill"):
+        drill(chain, source, MAY)
+
+    assert records(chain) == {}
+
+
+def test_keys_of_drills_read_back_and_others_do_not():
+    archive = ArchiveId("odd.schema", "a/table", "2026-05", 1)
+    key = drill_key(archive, NOW, "sound")
+
+    parsed = parse_drill_key(key)
+
+    assert (parsed.archive, parsed.at, parsed.result) == (archive, NOW, "sound")
+    assert key == f"reports/drills/odd%2Eschema.a%2Ftable/{archive}/20261123T120000.000000Z-sound.json"
+    for other in ("reports/drills/runs/manual__1/20261123T120000.000000Z.json", key.replace("1123T", "1331T")):
+        assert parse_drill_key(other) is None
