@@ -64,6 +64,7 @@ lint: setup ## Check style, formatting, types, imports between packages, pinned 
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
+	@$(VENV)/mypy tools/verify_evidence.py tools/witness.py
 	@$(VENV)/lint-imports
 	@deploy/check-lock requirements.lock
 	@deploy/check-lock deploy/compose/requirements.lock

@@ -1,0 +1,225 @@
+"""The witness, on a real S3 server, with the rights of its own identity."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from strongroom.ledger.journal import Act, enter
+from strongroom.ledger.log import Log
+from strongroom.storage.author import Author
+from strongroom.storage.store import Store
+from strongroom.tlog.notes import Note, SignerKey, VerifierKey
+from tests.support.audited import Copy, copy_bucket
+from tests.support.chain import some_settings
+from tests.support.logs import KEY, with_log
+from tests.support.synthetic_log import write_log
+from tests.support.tools import load_tool, verify_evidence
+
+witness = load_tool("witness")
+
+
+class Watch:
+    """A log in a bucket, and a witness of it."""
+
+    def __init__(self, object_store: Any, bucket: str, folder: Path) -> None:
+        self.admin, self.bucket, self.folder = object_store.client("admin"), bucket, folder
+        self.settings = with_log(some_settings(bucket, folder)).store
+        self.store = Store(object_store.client("archiver"), self.settings, author=Author(lambda: KEY))
+        self.where = ["--s3", bucket, "--endpoint", object_store.endpoint_url, "--log-key", str(KEY.verifier)]
+        Log(self.store, KEY.name, [KEY.verifier]).create(KEY)
+
+    def grow(self, entries: int = 1) -> None:
+        for _ in range(entries):
+            enter(self.store, Act(kind="purge reported"))
+
+    def look(self, *arguments: str) -> int:
+        return witness.main(["--state", str(self.folder / "state"), *self.where, "--once", *arguments])
+
+    def read(self, key: str) -> bytes:
+        return self.admin.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+
+    def write(self, key: str, body: bytes) -> None:
+        self.admin.put_object(Bucket=self.bucket, Key=key, Body=body)
+
+    @property
+    def cosigned(self) -> list[int]:
+        """The sizes that lie in the bucket with a cosignature."""
+        return sorted(int(key.rpartition("/")[2]) for key in self.store.keys("log/witness/"))
+
+
+@pytest.fixture
+def watch(object_store, bucket, tmp_path, monkeypatch) -> Watch:
+    access_key, secret_key = object_store.keys("witness")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret_key)
+    return Watch(object_store, bucket, tmp_path)
+
+
+@pytest.fixture
+def key(watch, capsys) -> VerifierKey:
+    """The public half of the witness's key."""
+    assert witness.main(["key", "witness.test/one", "--state", str(watch.folder / "state")]) == 0
+    return VerifierKey.parse(capsys.readouterr().out)
+
+
+def test_it_cosigns_what_only_grew(watch, key, capsys):
+    """From an empty log on. Each head that it sees gets a cosignature under the log's own signature, once."""
+    for _ in range(3):
+        assert watch.look() == 0
+        assert watch.look() == 0
+        watch.grow(2)
+
+    assert watch.cosigned == [0, 2, 4]
+    note = Note.parse("a note", watch.read(f"log/witness/{key.key_id.hex()}/4"))
+    assert note.cosigned_at(key) is not None
+    assert note.require_signature("a note", [KEY.verifier]) == [KEY.verifier]
+    assert "it grew from 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("sizes", [(1, 2), (1, 3, 7, 8), (3, 4), (5, 6, 16)])
+def test_it_follows_a_log_through_all_shapes_of_trees(watch, key, sizes):
+    before = 0
+    for size in sizes:
+        watch.grow(size - before)
+        before = size
+        assert watch.look() == 0
+
+    assert watch.cosigned == [*sizes]
+
+
+def test_it_follows_a_log_over_the_edges_of_tiles(watch, key, tmp_path):
+    """Full tiles, and a second level."""
+    lines = [json.dumps({"n": n}).encode() for n in range(700)]
+    for size in (200, 255, 256, 257, 512, 700):
+        write_log(tmp_path / "logs", lines[:size], KEY)
+        for name in Copy(tmp_path / "logs").names():
+            watch.write(name, (tmp_path / "logs" / name).read_bytes())
+        assert watch.look() == 0
+
+    assert watch.cosigned == [200, 255, 256, 257, 512, 700]
+
+
+def test_a_log_that_was_rolled_back_is_refused(watch, key, capsys):
+    watch.grow(2)
+    older = watch.read("log/checkpoint")
+    watch.grow(2)
+    assert watch.look() == 0
+    watch.write("log/checkpoint", older)
+
+    assert watch.look() == 1
+
+    assert "REFUSED. The log did not only grow: it has 2 entries, and 4 were seen before" in capsys.readouterr().err
+    [refused] = (watch.folder / "state").glob("refused-*")
+    assert refused.read_bytes() == older
+    assert watch.cosigned == [4]
+
+
+@pytest.mark.parametrize("size", [4, 9])
+def test_a_log_that_was_rewritten_is_refused(watch, key, tmp_path, size, capsys):
+    """With the log's own key, in the same size or longer, tiles and all."""
+    watch.grow(4)
+    assert watch.look() == 0
+    write_log(tmp_path / "forged", [b"forged %d" % number for number in range(size)], KEY)
+    for name in Copy(tmp_path / "forged").names():
+        watch.write(name, (tmp_path / "forged" / name).read_bytes())
+
+    assert watch.look() == 1
+
+    assert "the log was rewritten" in capsys.readouterr().err
+    assert watch.cosigned == [4]
+
+
+def test_tiles_of_the_old_log_under_a_forged_head_do_not_deceive_it(watch, key, tmp_path):
+    """A fork whose old hashes are still there, where the proof looks for the old root."""
+    old = [b"entry %d" % number for number in range(256)]
+    write_log(tmp_path / "old", old, KEY)
+    for name in Copy(tmp_path / "old").names():
+        watch.write(name, (tmp_path / "old" / name).read_bytes())
+    assert watch.look() == 0
+    write_log(tmp_path / "new", [b"forged", *old[1:], b"more"], KEY)
+    for name in Copy(tmp_path / "new").names():
+        if name != "log/tile/0/000":
+            watch.write(name, (tmp_path / "new" / name).read_bytes())
+
+    assert watch.look() == 1
+
+
+def test_a_head_that_the_log_did_not_sign_is_refused(watch, key):
+    note = Note.parse("head", watch.read("log/checkpoint"))
+    watch.write("log/checkpoint", Note(note.text, ()).signed(SignerKey.generate(KEY.name)).to_bytes())
+    assert watch.look() == 1
+    watch.write("log/checkpoint", b"junk")
+    assert watch.look() == 1
+    assert watch.cosigned == []
+
+
+def test_what_cannot_be_read_now_is_looked_at_later(watch, key):
+    """A writer died between head and tiles: nothing is cosigned, and nothing is refused."""
+    watch.grow(1)
+    assert watch.look() == 0
+    watch.grow(1)
+    tile = watch.read("log/tile/0/000.p/2")
+    watch.admin.delete_object(Bucket=watch.bucket, Key="log/tile/0/000.p/2")
+    assert watch.look() == 2
+    assert watch.cosigned == [1]
+    watch.write("log/tile/0/000.p/2", tile)
+
+    assert watch.look() == 0
+    assert watch.cosigned == [1, 2]
+
+
+def test_a_crash_before_the_cosignature_is_made_good_by_the_next_look(watch, key, monkeypatch):
+    def die(*_: Any) -> None:
+        raise witness.LaterError("the cable was pulled")
+
+    watch.grow(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(witness.Bucket, "create", die)
+        assert watch.look() == 2
+    assert watch.cosigned == []
+
+    assert watch.look() == 0
+    assert watch.cosigned == [1]
+
+
+def test_its_identity_writes_cosignatures_and_nothing_else(watch, object_store):
+    client = object_store.client("witness")
+    client.put_object(Bucket=watch.bucket, Key="log/witness/00000000/1", Body=b"")
+    for key in ("log/checkpoint", "log/tile/0/000.p/1", "metadata/x.json", "witness/1"):
+        with pytest.raises(ClientError, match="AccessDenied"):
+            client.put_object(Bucket=watch.bucket, Key=key, Body=b"")
+    with pytest.raises(ClientError, match="AccessDenied"):
+        client.get_object(Bucket=watch.bucket, Key="metadata/source.json")
+    with pytest.raises(ClientError, match="AccessDenied"):
+        client.delete_object(Bucket=watch.bucket, Key="log/witness/00000000/1")
+
+
+def test_a_key_is_made_once_and_only_its_owner_reads_it(watch, key, capsys):
+    state = watch.folder / "state"
+
+    assert (state / "key").stat().st_mode & 0o077 == 0
+    assert witness.main(["key", "witness.test/two", "--state", str(state)]) == 2
+    assert "a witness keeps its key" in capsys.readouterr().err
+    assert witness.main(["key", "two words", "--state", str(watch.folder / "other")]) == 2
+    assert SignerKey.parse((state / "key").read_text()).verifier == key
+
+
+@pytest.mark.parametrize("line", ["nothing", "a+b+c"])
+def test_wrong_arguments_are_told(watch, key, line, capsys):
+    assert watch.look("--log-key", line) == 2
+    assert "witness: that is not a key of a log" in capsys.readouterr().err
+
+
+def test_an_auditor_believes_what_it_cosigned(watch, key, tmp_path):
+    """The program that verifies reads it from the bucket."""
+    watch.grow(3)
+    assert watch.look() == 0
+
+    copy_bucket(watch.admin, watch.bucket, tmp_path / "copy")
+    verdict = verify_evidence(tmp_path / "copy", "--key", str(KEY.verifier), "--witness", str(key))
+    assert "saw the first 3 of 3 entries" in str(verdict.of("proved", "anchor"))
