@@ -3,7 +3,7 @@
 #   PYTHON=python3.12   the Python for .venv (default: the one in .venv, or the first of 3.10 to 3.13 found)
 #   ROWS=200000         call records a month for demo and sample; the other tables follow in proportion
 #   KEEP=1              demo leaves its stack running
-#   UNPAUSED=1          up lets retention_purge and archive_statistics run on schedule (0 pauses them; default: unchanged)
+#   UNPAUSED=1          up lets purge, drills, scrub and statistics run on schedule (0 pauses them; default: unchanged)
 #   ARGS="-k verify"    more arguments for pytest or the benches
 #   POSTGRES=15         test on the system's PostgreSQL of that version; installed if missing, on Debian as root
 #   MINUTES=5           how long soak runs
@@ -71,7 +71,7 @@ lint: setup ## Check style, formatting, types, imports between packages, pinned 
 	@deploy/check-lock bench/peers/requirements.lock
 	@git ls-files -z | xargs -0 $(VENV)/detect-secrets-hook --no-verify --exclude-files 'requirements\.lock$$'
 
-up: setup ## Start PostgreSQL, the S3 server and Airflow (UNPAUSED=1: purge and statistics run on schedule)
+up: setup ## Start PostgreSQL, the S3 server and Airflow (UNPAUSED=1: purge, drills, scrub and statistics run on schedule)
 	@$(LOCAL) up $(if $(UNPAUSED),$(if $(filter 0,$(UNPAUSED)),--no-unpaused,--unpaused))
 
 down: setup ## Stop the stack; data and archives are kept

@@ -25,7 +25,17 @@ AUTHOR = "strongroom"
 _LONGEST = 500
 """Most characters of a note. Airflow takes 1,000."""
 
-_CONCLUDED = frozenset({"legal_hold", "query_archive", "restore_archive", "retention_purge", "verify_archives"})
+_CONCLUDED = frozenset(
+    {
+        "legal_hold",
+        "query_archive",
+        "restore_archive",
+        "restore_drill",
+        "retention_purge",
+        "scrub_archives",
+        "verify_archives",
+    }
+)
 _ARCHIVES = "archive__"
 
 

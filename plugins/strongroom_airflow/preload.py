@@ -11,6 +11,7 @@ from strongroom_airflow import (
     archive,
     defaults,
     documentation,
+    drill,
     holds,
     parameters,
     query,
@@ -22,7 +23,7 @@ from strongroom_airflow import (
 
 __all__ = ["defaults", "documentation", "parameters", "task_group"]
 
-for room in (archive, holds, query, restore, retention, statistics, verification):
+for room in (archive, drill, holds, query, restore, retention, statistics, verification):
     for module in iter_modules(room.__path__, f"{room.__name__}."):
         import_module(module.name)
 

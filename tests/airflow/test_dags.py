@@ -32,7 +32,9 @@ NOT_OF_TABLES = [
     "legal_hold",
     "query_archive",
     "restore_archive",
+    "restore_drill",
     "retention_purge",
+    "scrub_archives",
     "verify_archives",
 ]
 EDGES = {

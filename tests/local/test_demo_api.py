@@ -14,7 +14,7 @@ from strongroom_local.demo import api as demo_api
 from strongroom_local.demo import runs as demo_runs
 from strongroom_local.demo.api import Airflow, RunFailedError
 from strongroom_local.servers.processes import ServerError
-from strongroom_local.servers.stack import Stack
+from strongroom_local.servers.stack import SCHEDULED_DAGS, Stack
 
 OURS = ("archive__audit_events", "archive_statistics")
 
@@ -157,19 +157,18 @@ def test_waiting_for_earlier_runs_has_an_end(api: Api, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("paused", [True, False])
-def test_purge_and_statistics_are_paused_or_not_as_one_says_once_airflow_knows_them(
+def test_what_has_a_schedule_is_paused_or_not_as_one_says_once_airflow_knows_all_of_it(
     api: Api, monkeypatch: pytest.MonkeyPatch, paused: bool
 ):
     """Each is set by its own request, and no other DAG is changed."""
     monkeypatch.setattr(Stack, "api_url", api.api_url)
     monkeypatch.setattr(Stack, "token", Api.token)
-    known = [{"dag_id": dag_id, "is_paused": not paused} for dag_id in (*OURS, "retention_purge")]
+    known = [{"dag_id": dag_id, "is_paused": not paused} for dag_id in (*OURS, *SCHEDULED_DAGS[1:])]
     api.answers["/api/v2/dags"] = [{"dags": known[:1]}, {"dags": known}]
-    for dag_id in ("archive_statistics", "retention_purge"):
+    for dag_id in SCHEDULED_DAGS:
         api.answers[f"/api/v2/dags/{dag_id}"] = [{}]
 
     Stack().pause_scheduled(paused)
 
-    assert api.changed == [
-        (f"/api/v2/dags/{dag_id}", {"is_paused": paused}) for dag_id in ("archive_statistics", "retention_purge")
-    ]
+    assert SCHEDULED_DAGS == ("archive_statistics", "restore_drill", "retention_purge", "scrub_archives")
+    assert api.changed == [(f"/api/v2/dags/{dag_id}", {"is_paused": paused}) for dag_id in SCHEDULED_DAGS]

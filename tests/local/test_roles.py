@@ -80,6 +80,23 @@ def test_the_restorer_reads_inserts_moves_sequences_and_does_nothing_else(teleco
                 connection.execute(statement)
 
 
+def test_the_role_of_drills_makes_tables_of_its_own_and_does_nothing_else(telecom: str):
+    load(telecom, call_records_per_month=100, months=2, now=NOW)
+    create_roles(telecom, PASSWORDS)
+    create_roles(telecom, PASSWORDS)
+    drill = make_conninfo(telecom, user="strongroom_drill", password=PASSWORDS["strongroom_drill"])
+
+    with psycopg.connect(drill, autocommit=True) as connection:
+        connection.execute("CREATE TABLE strongroom_drill.mine (id int); DROP TABLE strongroom_drill.mine")
+        for statement in ("SELECT 1 FROM {}", "INSERT INTO {} DEFAULT VALUES", "DELETE FROM {}", "DROP TABLE {}"):
+            for name in NAMES:
+                with pytest.raises(errors.InsufficientPrivilege):
+                    connection.execute(statement.format(name))
+        for statement in ("CREATE TABLE public.mine (id int)", "CREATE SCHEMA mine", "SET ROLE telecom_app"):
+            with pytest.raises(errors.InsufficientPrivilege):
+                connection.execute(statement)
+
+
 def test_the_platform_owns_its_tables_and_can_make_its_own_sample(telecom: str):
     create_roles(telecom, PASSWORDS)
     app = make_conninfo(telecom, user="telecom_app", password=PASSWORDS["telecom_app"])

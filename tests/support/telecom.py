@@ -34,6 +34,7 @@ PASSWORDS = {
     "strongroom_archiver": 'archiver\'s "secret"; --',
     "strongroom_restorer": "restorer",
     "strongroom_reader": "reader",
+    "strongroom_drill": "drill",
 }
 
 

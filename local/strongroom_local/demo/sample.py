@@ -27,11 +27,14 @@ PLATFORM_ROLE = "telecom_app"
 WORKERS = {"archiver": "strongroom_archiver", "restorer": "strongroom_restorer", "reader": "strongroom_reader"}
 """Strongroom's roles, by their names in `deploy/sql/roles.sql`."""
 
-ROLES = (PLATFORM_ROLE, *WORKERS.values())
+DRILL_ROLE, DRILL_SCHEMA = "strongroom_drill", "strongroom_drill"
+"""The role of restore drills, and the schema that they restore into."""
+
+ROLES = (PLATFORM_ROLE, *WORKERS.values(), DRILL_ROLE)
 
 SQL_FOLDER = Path(__file__).parent / "sql"
 RIGHTS = Path(__file__).resolve().parents[3] / "deploy" / "sql" / "roles.sql"
-"""The script that a user runs on a real server. The sample database gets the same one."""
+"""The script that a user runs on a real server. The sample database gets the same one, and `drill.sql` beside it."""
 
 LAGOS = timezone(timedelta(hours=1))
 """Nigeria is UTC+1 all year. The busy hours of a day follow its clocks."""
@@ -140,6 +143,8 @@ def create_roles(
         tables = ", ".join(sql.Identifier(*name).as_string() for name in found)
         try:
             connection.execute(_fill_in(rights.read_text(), {**WORKERS, "tables": tables}))
+            scratch = {"drill": DRILL_ROLE, "schema": DRILL_SCHEMA}
+            connection.execute(_fill_in(rights.with_name("drill.sql").read_text(), scratch))
         except psycopg.errors.RaiseException as error:
             raise ConfigurationError(
                 "Strongroom's roles could not be given their rights",

@@ -38,6 +38,7 @@ SOURCE_DATABASE = "strongroom"
 ARCHIVER_ROLE = "strongroom_archiver"
 RESTORER_ROLE = "strongroom_restorer"
 READER_ROLE = "strongroom_reader"
+DRILL_ROLE = "strongroom_drill"
 EXPORTER_PORT = 9092
 """The port of the Prometheus metrics; another one is chosen if it is taken."""
 AIRFLOW_DATABASE = "airflow"
@@ -161,6 +162,7 @@ class StackFolder:
             "AIRFLOW_CONN_STRONGROOM_LOG": json.dumps({"conn_type": "generic", "password": self.log_key.secret}),
             "AIRFLOW_CONN_STRONGROOM_SOURCE": self._source_connection(ARCHIVER_ROLE),
             "AIRFLOW_CONN_STRONGROOM_RESTORE": self._source_connection(RESTORER_ROLE),
+            "AIRFLOW_CONN_STRONGROOM_DRILL": self._source_connection(DRILL_ROLE),
             "AIRFLOW_CONN_STRONGROOM_STORE": self._store_connection("archiver"),
             "AIRFLOW_CONN_STRONGROOM_PURGE": self._store_connection("purger"),
         }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from strongroom.ledger.index import each_once, survey_manifests
 from strongroom.object_keys import ArchiveId
-from strongroom.statistics.rereading import VerificationError, find_archives
+from strongroom.statistics.proofs import parse_sample
+from strongroom.statistics.rereading import VerificationError, find_archives, find_sample
 from strongroom.storage.store import Store
-from strongroom_airflow.connections import connect_store, find_archive
+from strongroom_airflow.connections import connect_store, find_archive, store_tables
 from strongroom_airflow.task_run import RunOfAllTables
 
 
@@ -44,6 +46,18 @@ class VerificationRun(RunOfAllTables):
             params["last_partition"],
         )
         return [(settings.table, archive) for archive in named]
+
+    def find_oldest(self) -> list[tuple[str, ArchiveId]]:
+        """The archives of all stores whose proofs are oldest, as many as the run's parameter ``sample`` asks for, once each."""
+        share = parse_sample(self.context["params"]["sample"])
+        tables = store_tables(self.settings)
+        stores = [connect_store(table) for table in tables]
+        surveys = each_once(survey_manifests(store) for store in stores)
+        found: dict[ArchiveId, str] = {}
+        for table, store, survey in zip(tables, stores, surveys, strict=True):
+            for archive in find_sample(store, survey, share):
+                found.setdefault(archive, table.table)
+        return [(table, archive) for archive, table in found.items()]
 
     def store(self, store_table: str) -> Store:
         """The store that a configured table's settings open."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import subprocess
 from datetime import datetime, timezone
@@ -69,7 +70,7 @@ def test_a_shell_recomputes_it_too(tmp_path):
         printf '%s %s\\n' "$({ printf %s "$SEED" | base64 -d; printf %s "$id"; } | sha256sum | cut -c 1-64)" "$id"
     done < ids | sort | head -n 3 | cut -d ' ' -f 2
     """
-    seed = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+    seed = base64.b64encode(SEED).decode()
     told = subprocess.run(["bash", "-c", script], cwd=tmp_path, env={"SEED": seed, "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True)  # fmt: skip
 
     choices, _ = choose(CALLS, SEED, {"public.calls": DrillSettings(random=3)})

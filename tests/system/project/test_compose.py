@@ -328,7 +328,13 @@ def test_the_worker_alone_has_all_connections_that_the_settings_name():
 
     assert {service for service, names in connections.items() if names} == {"api-server", "worker", "exporter"}
     assert connections["exporter"] == connections["api-server"] == {*tables}
-    assert connections["worker"] == {*tables, "strongroom_purge", "strongroom_restore", "strongroom_log"}
+    assert connections["worker"] == {
+        *tables,
+        "strongroom_purge",
+        "strongroom_restore",
+        "strongroom_drill",
+        "strongroom_log",
+    }
 
 
 @pytest.mark.parametrize(
@@ -336,6 +342,7 @@ def test_the_worker_alone_has_all_connections_that_the_settings_name():
     [
         ("worker", "SOURCE", "ARCHIVER"),
         ("worker", "RESTORE", "RESTORER"),
+        ("worker", "DRILL", "DRILL"),
         ("exporter", "SOURCE", "READER"),
         ("api-server", "SOURCE", "READER"),
     ],
