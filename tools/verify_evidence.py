@@ -622,7 +622,7 @@ def parse_act(index: int, line: bytes) -> Act | str:
 
 KINDS = frozenset(
     """log begun, archived, adopted, empty, delete intended, deleted, detach intended, detached, drop intended, dropped, verified,
-    restore begun, restored, queried, held, released, condemned, approval asked, approval answered, purge intended, purged,
+    drills chosen, drilled, restore begun, restored, queried, held, released, condemned, approval asked, approval answered, purge intended, purged,
     purge reported, sweep intended, recorded late, adoption reported, key changed""".replace("\n    ", " ").split(", ")
 )
 
@@ -909,6 +909,7 @@ def run_checks(audit: Audit, report: Report) -> None:
         check_terms,
         check_deletes,
         check_purges,
+        check_drills,
         check_gaps,
         check_replica,
     ):
@@ -1112,9 +1113,13 @@ def check_entries(audit: Audit) -> Findings:
         yield PROVED, f"{log.size:,} acts from {minute(first.at)} to {minute(latest.at)}, in the order of their dates"
 
 
+PRINTED = re.compile(r"reports/(?!statistics/|verifications/|queries/).+\.json|evidence/.+/destruction\.json")
+"""Records that may have the log's head in their field `checkpoint`."""
+
+
 def check_proofs(audit: Audit) -> Findings:
-    """The proofs beside records: each is of an entry of this log, under a head that this log once had."""
-    sound = 0
+    """The proofs beside records and the heads printed in them: this log once had each of these heads."""
+    sound = printed = 0
     for key in sorted(key for key in audit.present if key.endswith(".tlog-proof")):
         try:
             fault = _fault_of_proof(audit, audit.store.read(key) or b"")
@@ -1125,6 +1130,16 @@ def check_proofs(audit: Audit) -> Findings:
             yield FALSE, f"{key} {fault}"
     if sound:
         yield PROVED, f"{some(sound, 'proof')} beside records fit the log"
+    for key in sorted(key for key in audit.present if PRINTED.fullmatch(key)):
+        with contextlib.suppress(MalformedError):
+            told = parse_object(audit.store.read(key), key).get("checkpoint")
+            if isinstance(told, str):
+                fault = cast("Log", audit.log).fault_of(Note.parse(told.encode()))
+                printed += fault is None
+                if fault:
+                    yield FALSE, f"{fault}, by the head that is printed in {key}"
+    if printed:
+        yield PROVED, f"{some(printed, 'head')} printed in reports and certificates once were the log's"
 
 
 def _fault_of_proof(audit: Audit, body: bytes) -> str | None:
@@ -1204,7 +1219,7 @@ def check_records(audit: Audit) -> Findings:
 
 
 LATE = UNPROVED, "has no entry: its writer died too early (`log adopt` names such records), or somebody planted it"
-RECORDS = ("evidence/", "holds/", "restores/", "reports/verifications/", "reports/queries/")
+RECORDS = ("evidence/", "holds/", "restores/", "reports/drills/", "reports/queries/", "reports/verifications/")
 INTENTS = {"delete": "delete intended", "detach": "detach intended", "destruction": "purge intended"}
 
 
@@ -1623,6 +1638,72 @@ def _faults_of_certificate(audit: Audit, archive: Archive, purged: Act) -> Itera
         yield f"{purged} tells of another number of rows than its certificate"
 
 
+def check_drills(audit: Audit) -> Findings:
+    """Drills restored the archives that chance drew, and these came back."""
+    drilled = {act.archive: act for act in audit.acts("drilled")}  # the latest of each
+    drawn = 0
+    for act in audit.acts("drills chosen"):
+        try:
+            record = parse_object(audit.store.read(act.subjects[0][0] if act.subjects else ""), "its record")
+            faults = [*_faults_of_choice(audit, act, record)]
+            chosen = {text_of(choice, "archive_id") for choice in objects_of(record, "choices")}
+        except MalformedError as error:
+            faults, chosen = [f"cannot be recomputed: {error}"], set()
+        for fault in faults:
+            yield FALSE, f"{act} {fault}"
+        drawn += not faults
+        for name in sorted(chosen):
+            if name not in drilled or drilled[name].number < act.number:
+                yield UNPROVED, f"{name} was chosen by {act}, and no drill of it followed"
+    for name, act in sorted(drilled.items()):
+        if act.facts.get("result") == "failed" and not audit.of_archive(name, "purged", "condemned"):
+            yield UNPROVED, f"{name} did not come back in its last drill, {act}"
+    sound = sum(act.facts.get("result") == "sound" for act in drilled.values())
+    if drawn:
+        yield (
+            PROVED,
+            f"{some(drawn, 'choice')} of drills as chance drew them; {some(sound, 'archive')} came back in the last one",
+        )
+
+
+def _faults_of_choice(audit: Audit, act: Act, record: dict[str, Any]) -> Iterator[str]:
+    """Where a choice is not the one that its seed, the root of the log at that moment, demands."""
+    log, note = cast("Log", audit.log), Note.parse(text_of(record, "checkpoint").encode())
+    seed = decode_base64(text_of(record, "seed")) or b""
+    if seed != note.root or note.size > act.number or log.fault_of(note):
+        yield "has a seed that is not the root of the log before it"
+        return
+    why = {text_of(one, "archive_id"): one.get("reasons") for one in objects_of(record, "choices")}
+    skipped = {text_of(one, "archive_id") for one in objects_of(record, "skips")}
+    candidates = {text_of(one, "archive_id"): one for one in objects_of(record, "candidates")}
+    for name in sorted(audit.manifests.keys() - candidates.keys() - skipped - why.keys()):
+        sealed, *_ = audit.of_archive(name, *SEALED)
+        if sealed.number < note.size and not any(
+            one.number < act.number for one in audit.of_archive(name, "purge intended")
+        ):
+            yield f"left out {name}, which was sealed then"
+    lots = sorted(candidates.keys() - skipped, key=lambda name: hashlib.sha256(seed + name.encode()).digest())
+    drawn: dict[str, set[str]] = defaultdict(set)  # by reason and group: the archives that were chosen for it
+    for name in lots:
+        for reason in why.get(name) or ():
+            drawn[f"random {candidates[name].get('table')}" if reason == "random" else str(reason)].add(name)
+    for kind, member in (("random", "table"), ("format", "format"), ("server", "server_version")):
+        groups: dict[str, list[str]] = defaultdict(list)
+        for name in lots:
+            groups[f"{kind} {candidates[name].get(member)}"].append(name)
+        for group, members in groups.items():
+            count = len(drawn[group]) if kind == "random" else 1
+            if drawn[group] != set(members[:count]):
+                yield f"chose others for '{group}' than the seed draws: {', '.join(members[:count])}"
+    ages: dict[str, list[tuple[datetime, str]]] = defaultdict(list)
+    for name in lots:
+        ages[text_of(candidates[name], "table")].append((instant_of(candidates[name], "window_end"), name))
+    for table, its in ages.items():
+        for reason, (_, name) in (("newest", max(its)), ("oldest", min(its))):
+            if reason not in (why.get(name) or ()):
+                yield f"did not choose the {reason} archive of {table}, {name}"
+
+
 def check_gaps(audit: Audit) -> Findings:
     """Between its first and its last partition, each table has an archive or an entry that there was nothing to archive."""
     windows: dict[str, set[tuple[datetime, datetime]]] = defaultdict(set)
@@ -1714,7 +1795,10 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="a public key of a witness, or a file with such lines",
     )
     parser.add_argument(
-        "--since", type=Path, metavar="FILE", help="a checkpoint of an earlier audit: the log must only have grown"
+        "--since",
+        type=Path,
+        metavar="FILE",
+        help="an older checkpoint, or a report in which it is printed: the log must only have grown",
     )
     parser.add_argument(
         "--keep", type=Path, metavar="FILE", help="write the checkpoint there, for --since of the next audit"
@@ -1738,6 +1822,14 @@ def read_keys(texts: Iterable[str], kind: int) -> tuple[Key, ...]:
         line for text in texts for line in (Path(text).read_text().splitlines() if Path(text).is_file() else [text])
     ]
     return tuple(Key.parse(line, kind) for line in lines if line.strip() and not line.startswith("#"))
+
+
+def read_checkpoint(file: Path) -> Note:
+    """A checkpoint that somebody kept: the whole note, its three lines alone, or a report or certificate in which it is printed."""
+    body = file.read_bytes()
+    if body.lstrip().startswith(b"{"):
+        body = text_of(parse_object(body, str(file)), "checkpoint").encode()
+    return Note.parse(body if b"\n\n" in body else body.rstrip(b"\n") + b"\n\n")
 
 
 def print_report(report: Report, name: str, now: datetime) -> None:
@@ -1785,7 +1877,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             now=now,
             keys=read_keys(given.key, SIGNATURE),
             witnesses=read_keys(given.witness, COSIGNATURE),
-            since=None if given.since is None else Note.parse(given.since.read_bytes()),
+            since=None if given.since is None else read_checkpoint(given.since),
             replica=None if given.replica is None else Folder(given.replica, given.prefix),
         )
         store.keys("log/checkpoint")

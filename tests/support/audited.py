@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import shutil
@@ -10,6 +12,9 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+from strongroom.drill.begin import begin_drills
+from strongroom.drill.choose import choose
+from strongroom.drill.records import DrillRun
 from strongroom.ledger.holds import covered, place_hold, release_hold
 from strongroom.object_keys import ArchiveId
 from strongroom.records import RunIdentity
@@ -17,6 +22,7 @@ from strongroom.retention.approve import keep_answer, keep_question
 from strongroom.retention.certificate import Approval
 from strongroom.retention.decide import judge
 from strongroom.retention.purge import purge_archive
+from strongroom.settings import DrillSettings
 from strongroom.statistics.proofs import verify_and_record
 from strongroom.storage.purge_store import PurgeStore
 from strongroom.tlog.checkpoints import Checkpoint, EntryProof
@@ -26,6 +32,7 @@ from strongroom.tlog.tiles import Tile, pack_entries, subtree_hashes, unpack_ent
 from strongroom_local.servers.s3 import ObjectStore
 from tests.support.chain import Chain, some_settings
 from tests.support.database import execute
+from tests.support.drilling import drill_role, drilling
 from tests.support.logs import KEY, with_log
 from tests.support.querying import ask
 from tests.support.restoring import restore
@@ -38,6 +45,9 @@ TEXTS = ArchiveId("public", "texts", "2018-05", 1)
 RELEASED, IN_FORCE = "20260101T000000Z-00000001", "20260101T000000Z-00000002"
 PURGE = RunIdentity(dag_id="retention_purge", run_id="scheduled__today")
 
+DRILLS = {table: DrillSettings(random=9) for table in ("public.calls", "public.texts")}
+"""So many that all archives are drilled."""
+
 _ROWS = """
 CREATE TABLE {table} (id bigint PRIMARY KEY, at timestamptz NOT NULL, who text, cost numeric(8, 2));
 CREATE INDEX ON {table} (at);
@@ -47,7 +57,7 @@ FROM generate_series(0, {last}) AS n;
 
 
 def fill_audited_store(source: str, object_store: ObjectStore, bucket: str, folder: Path, prefix: str = "") -> Chain:
-    """Archive two tables, delete, verify, query, restore and hold. Returns the chain of the table `calls`.
+    """Archive two tables, delete, verify, query, restore, drill and hold. Returns the chain of the table `calls`.
 
     Args:
         source: A database for the two tables.
@@ -76,6 +86,10 @@ def fill_audited_store(source: str, object_store: ObjectStore, bucket: str, fold
     verify_and_record(store, CALLS, who="grace", now=now)
     ask(calls, now=now, limit=10)
     restore(calls, now=now, archives=[str(DELETED)])
+    _, chosen = begin_drills(store, DRILLS, run_id="scheduled__drill", who="ada", now=now)
+    with drill_role(source) as role, drilling(calls, role) as session:
+        for choice in chosen.choices:
+            session.restore_and_record(choice, now=now)
     place_hold(store, str(PURGED), why="case 1", who="eve", reference="R/1", now=now, hold_id=RELEASED)
     release_hold(store, RELEASED, who="frank", reason="closed", now=now)
     place_hold(store, covered("public", "texts"), why="case 2", who="eve", reference="R/2", now=now, hold_id=IN_FORCE)
@@ -173,6 +187,45 @@ class Copy:
             if index is not None:
                 self.write(name, self.proof(index).to_bytes())
 
+    def rewrite_all(self, change: Callable[[list[Statement]], object]) -> None:
+        """:meth:`rewrite`, and each head that is printed in a record, and what was drawn by one, so that nothing is left of the old log."""
+        statements = [json.loads(line) | {"place": place} for place, line in enumerate(self.lines())]
+        change(statements)
+        kept = [one.pop("place") for one in statements]
+        lines: list[bytes] = []
+
+        def reprint(name: str) -> bytes | None:
+            """A record with the head that the new log had when the old one had the head that is printed in it."""
+            record = json.loads(self.read(name)) if name.startswith(("reports/", "evidence/")) else {}
+            if "checkpoint" not in record:
+                return None
+            before = int(record["checkpoint"].split("\n")[1])
+            note = _signed(lines[: sum(place < before for place in kept[: len(lines)])])
+            record["checkpoint"] = note.to_bytes().decode()
+            if "seed" in record:
+                record["seed"] = note.text.split("\n")[2]
+                sealed = {one["predicate"].get("archive_id") for one in those(statements, "archived")}
+                record["candidates"] = [one for one in record["candidates"] if one["archive_id"] in sealed]
+                run = DrillRun.model_validate_json(json.dumps(record))
+                choices, _ = choose(run.candidates, base64.b64decode(record["seed"]), DRILLS)
+                record["choices"] = [json.loads(choice.model_dump_json()) for choice in choices]
+            self.write(name, json.dumps(record, indent=2).encode())
+            return self.read(name)
+
+        for statement in statements:
+            for subject in statement["subject"]:
+                if (self.folder / subject["name"]).exists() and (body := reprint(subject["name"])) is not None:
+                    subject["digest"]["sha256"] = hashlib.sha256(body).hexdigest()
+            lines.append(line_of(statement))
+        for name in (*self.names("reports/"), *self.names("evidence/")):
+            if name.endswith(".json") and f'"{name}"'.encode() not in b"".join(lines):
+                reprint(name)
+        self.write_log(lines)
+        for name in [name for name in self.names() if name.endswith(".tlog-proof")]:
+            place = EntryProof.parse(name, self.read(name)).index
+            if place in kept:
+                self.write(name, self.proof(kept.index(place)).to_bytes())
+
     def write_log(self, lines: list[bytes], key: SignerKey = KEY) -> None:
         """Write a log of some entries, under a head that a key signs."""
         for name in self.names("log/"):
@@ -181,9 +234,7 @@ class Copy:
         hashes = list(map(hash_leaf, lines))
         for tile in (Tile(None, 0, len(lines)), Tile(0, 0, len(lines))):
             self.write(f"log/{tile.path}", pack_entries(lines) if tile.level is None else b"".join(hashes))
-        subtree = subtree_hashes(lambda tile: self.read(f"log/{tile.path}"), len(lines))
-        checkpoint = Checkpoint(key.name, len(lines), root_of(subtree, len(lines)))
-        self.write("log/checkpoint", Note(checkpoint.text, ()).signed(key).to_bytes())
+        self.write("log/checkpoint", _signed(lines, key).to_bytes())
 
     def proof(self, index: int) -> EntryProof:
         """A proof that the log, as it is now, has an entry."""
@@ -191,6 +242,13 @@ class Copy:
         subtree = subtree_hashes(lambda tile: self.read(f"log/{tile.path}"), len(lines))
         note = Note.parse("checkpoint", self.read("log/checkpoint"))
         return EntryProof(index, tuple(prove_inclusion(subtree, index, len(lines))), note, lines[index])
+
+
+def _signed(lines: list[bytes], key: SignerKey = KEY) -> Note:
+    """The head of a log of some entries, which must be fewer than 256."""
+    hashes = b"".join(map(hash_leaf, lines))
+    root = root_of(subtree_hashes(lambda _: hashes, len(lines)), len(lines))
+    return Note(Checkpoint(key.name, len(lines), root).text, ()).signed(key)
 
 
 Statement = dict[str, Any]

@@ -377,6 +377,44 @@ def a_certificate_of_another_archive_by_the_key(copy: Copy) -> None:
     copy.rewrite(lambda acts: those(acts, "purged")[0]["subject"][0]["digest"].update(sha256=sha256(body)))
 
 
+def choose_otherwise(copy: Copy, **fields: Any) -> None:
+    """Another choice of drills, with its entry."""
+    [key] = copy.names("reports/drills/runs/")
+    copy.edit(key, **fields)
+    copy.rewrite(
+        lambda acts: those(acts, "drills chosen")[0]["subject"][0]["digest"].update(sha256=sha256(copy.read(key)))
+    )
+
+
+@found_as("has a seed that is not the root of the log before it")
+def a_drill_whose_seed_was_picked_by_the_key(copy: Copy) -> None:
+    choose_otherwise(copy, seed="A" * 43 + "=")
+
+
+@found_as(f"left out {CALLS}, which was sealed then")
+def an_archive_kept_out_of_a_drill_by_the_key(copy: Copy) -> None:
+    [key] = copy.names("reports/drills/runs/")
+    record = json.loads(copy.read(key))
+    fewer = {
+        name: [one for one in record[name] if one["archive_id"] != str(CALLS)] for name in ("candidates", "choices")
+    }
+    choose_otherwise(copy, **fewer)
+
+
+@found_as("than the seed draws")
+def another_archive_drilled_than_chance_drew_by_the_key(copy: Copy) -> None:
+    [key] = copy.names("reports/drills/runs/")
+    choices = json.loads(copy.read(key))["choices"]
+    for choice in choices:
+        choice["reasons"] = [reason for reason in choice["reasons"] if not reason.startswith("format")]
+    choose_otherwise(copy, choices=choices)
+
+
+@found_as("by the head that is printed in")
+def a_fork_that_left_a_report(copy: Copy) -> None:
+    copy.rewrite(lambda acts: acts[1]["predicate"].update(who="somebody else"))
+
+
 @found_as("shows that the log was rewritten or forked")
 def a_fork_that_left_the_proofs(copy: Copy) -> None:
     proofs = {key: copy.read(key) for key in copy.names() if key.endswith(".tlog-proof")}
@@ -405,7 +443,7 @@ def the_whole_bucket_rolled_back_to_an_earlier_day(copy: Copy, earlier: Copy | N
 
 @found_only_outside("rewritten or forked")
 def a_log_rewritten_whole_with_the_stolen_key(copy: Copy) -> None:
-    """Other rows, with sums, manifest, copy, entry, evidence, proofs and head."""
+    """Other rows, with sums, manifest, copy, entry, proofs and all heads."""
     body = forge_rows(copy)
     old = those([json.loads(line) for line in copy.lines()], "archived", CALLS)[0]["subject"][0]["digest"]["sha256"]
 
@@ -415,21 +453,23 @@ def a_log_rewritten_whole_with_the_stolen_key(copy: Copy) -> None:
                 if subject["digest"]["sha256"] == old:
                     subject["digest"]["sha256"] = sha256(body)
 
-    copy.rewrite(change)
+    copy.rewrite_all(change)
 
 
 @found_only_outside("rolled back")
 def a_table_left_out_of_a_rewritten_log(copy: Copy) -> None:
     copy.remove(*(key for key in copy.names() if "public.texts" in key and not key.startswith("log/")))
-    copy.rewrite(lambda acts: [acts.remove(one) for one in [*acts] if one["predicate"].get("table") == "public.texts"])
+    copy.rewrite_all(
+        lambda acts: [acts.remove(one) for one in [*acts] if one["predicate"].get("table") == "public.texts"]
+    )
     copy.remove(f"holds/{IN_FORCE}.json")
-    copy.rewrite(lambda acts: acts.remove(those(acts, "held")[1]))
+    copy.rewrite_all(lambda acts: acts.remove(those(acts, "held")[1]))
 
 
 @found_only_outside("rolled back")
 def an_act_and_its_record_left_out_of_a_rewritten_log(copy: Copy) -> None:
     copy.remove("reports/queries/")
-    copy.rewrite(lambda acts: acts.remove(those(acts, "queried")[0]))
+    copy.rewrite_all(lambda acts: acts.remove(those(acts, "queried")[0]))
 
 
 @found_only_outside("rewritten or forked")
@@ -439,7 +479,7 @@ def all_entries_back_dated_alike(copy: Copy) -> None:
             at = datetime.fromisoformat(act["predicate"]["at"].replace("Z", "+00:00"))
             act["predicate"]["at"] = (at - timedelta(days=30)).isoformat()
 
-    copy.rewrite(change)
+    copy.rewrite_all(change)
 
 
 # The tests
@@ -459,7 +499,8 @@ def test_a_good_store_is_proved(audited):
     assert (verdict.code, verdict.false, verdict.unproved) == (0, [], [])
     checks = {check for check, _, _ in verdict.findings}
     assert checks == {
-        "log", "signature", "anchor", "entries", "proofs", "versions", "records", "archives", "terms", "deletes", "purges", "gaps",
+        "log", "signature", "anchor", "entries", "proofs", "versions", "records", "archives", "terms", "deletes", "purges", "drills",
+        "gaps",
     }  # fmt: skip
     assert "4 archives with 217 rows are there whole" in str(verdict.of("proved", "archives"))
 
@@ -519,7 +560,7 @@ def test_what_a_witness_did_not_sign_does_not_count(audited, copy, forged):
     [key] = copy.names("log/witness/")
     body = copy.read(key)
     if forged == "its text":
-        copy.write(key, body.replace(b"\n3", b"\n2", 1))
+        copy.write(key, body.replace(b"\n", b"\n1", 1))
     elif forged == "its signature":
         copy.write(key, body[:-10] + b"AAAAAAAA=\n")
     elif forged == "no note":

@@ -8,11 +8,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from strongroom.ledger.journal import Act, begin_log, change_key, enter
+from strongroom.ledger.journal import Act, Kind, begin_log, change_key, enter
 from strongroom.object_keys import hold_key
 from strongroom.storage.author import Author
 from strongroom.storage.store import Store
@@ -254,7 +254,7 @@ def test_a_hold_that_came_after_the_intent_does_not_make_the_purge_false(audited
             act["predicate"]["at"] = those(acts, "purged")[0]["predicate"]["at"]
             acts.insert(acts.index(those(acts, "purged")[0]), act)
 
-    copy.rewrite(change)
+    copy.rewrite_all(change)
 
     assert audited.verify(copy).false == []
 
@@ -393,7 +393,39 @@ def test_an_older_checkpoint_that_is_none_is_refused(audited, tmp_path, capsys, 
     assert "verify_evidence: " in capsys.readouterr().err
 
 
+def test_an_older_checkpoint_may_be_three_lines_or_a_report(audited, tmp_path):
+    """As somebody has them on paper, or in a certificate."""
+    note = audited.since.read_bytes()
+    (tmp_path / "lines").write_bytes(note[: note.index(b"\n\n") + 1])
+    (tmp_path / "certificate.json").write_bytes(audited.good.read(PURGED.destruction_key))
+
+    for name in ("lines", "certificate.json"):
+        verdict = audited.verify(audited.good, "--since", tmp_path / name)
+        assert (verdict.code, verdict.unproved) == (0, [])
+
+
+def test_a_drill_that_was_not_made_or_failed_is_not_proved(audited, copy):
+    """What came back is said."""
+
+    def change(acts: list[Any]) -> None:
+        [none, bad] = those(acts, "drilled", CALLS) + those(acts, "drilled", DELETED)
+        acts.remove(none)
+        bad["predicate"]["facts"]["result"] = "failed"
+
+    copy.rewrite(change)
+    verdict = audited.verify(copy)
+
+    assert f"{CALLS} was chosen by entry" in str(verdict.unproved)
+    assert f"{DELETED} did not come back in its last drill" in str(verdict.unproved)
+    assert "3 archives came back" in str(verdict.of("proved", "drills"))
+
+
 # The program itself
+
+
+def test_it_knows_each_kind_of_act():
+    """A new kind needs a line in `KINDS`, and maybe a check of its own."""
+    assert set(get_args(Kind)) == verifier.KINDS
 
 
 @pytest.mark.parametrize("arguments", [[], ["/nowhere"], ["/tmp", "--s3", "b"], ["/tmp", "--key", "nothing"]])
@@ -489,22 +521,23 @@ def test_what_a_run_that_died_leaves_is_not_false(audited, copy, died):
             DELETED.delete_evidence_key(0),
             DELETED.delete_evidence_key(1),
             "reports/public.calls/restores/",
+            f"reports/drills/public.calls/{DELETED}/",
             "restores/",
         )
-        copy.rewrite(
+        copy.rewrite_all(
             lambda acts: (
                 [acts.remove(one) for kind in ("delete intended", "deleted") for one in those(acts, kind, DELETED)]
                 + [acts.remove(one) for kind in ("restore begun", "restored") for one in those(acts, kind)]
             )
         )
     elif died == "before the entry of a delete":
-        copy.rewrite(lambda acts: acts.remove(those(acts, "deleted", DELETED)[0]))
+        copy.rewrite_all(lambda acts: acts.remove(those(acts, "deleted", DELETED)[0]))
     elif died == "before the entry of a purge":
         copy.remove(f"{PURGED.evidence_prefix}destruction.tlog-proof")
-        copy.rewrite(lambda acts: acts.remove(those(acts, "purged")[0]))
+        copy.rewrite_all(lambda acts: acts.remove(those(acts, "purged")[0]))
     elif died == "before the proof of a purge":
         copy.remove(f"{PURGED.evidence_prefix}destruction.tlog-proof")
-        copy.rewrite(lambda acts: those(acts, "purge intended")[0]["predicate"].pop("facts"))
+        copy.rewrite_all(lambda acts: those(acts, "purge intended")[0]["predicate"].pop("facts"))
     elif died == "before the entry of a report":
         copy.edit("reports/public.calls/restores/restore-1.json", finished_at="2026-12-01T00:00:00Z")
     else:
@@ -512,7 +545,7 @@ def test_what_a_run_that_died_leaves_is_not_false(audited, copy, died):
         body = json.dumps({name: value for name, value in hold.items() if not name.startswith("release")}).encode()
         copy.write(hold_key(RELEASED), body)
         held = verifier.sha256_of(body)
-        copy.rewrite(lambda acts: those(acts, "held")[0]["subject"][0]["digest"].update(sha256=held))
+        copy.rewrite_all(lambda acts: those(acts, "held")[0]["subject"][0]["digest"].update(sha256=held))
 
     verdict = audited.verify(copy)
 
