@@ -509,7 +509,18 @@ def test_it_starts_without_any_package(audited):
 # What a run that died may leave: never false
 
 
-@pytest.mark.parametrize("died", ["before the entry of a seal", "before the manifest", "before the entry of a delete", "before the entry of a purge", "before the proof of a purge", "before the entry of a report", "before the release was written"])  # fmt: skip
+DEATHS = [
+    "before the entry of a seal",
+    "before the manifest",
+    "before the entry of a delete",
+    "before the entry of a purge",
+    "before the proof of a purge",
+    "before the entry of a report",
+    "before the release was written",
+]
+
+
+@pytest.mark.parametrize("died", DEATHS)
 def test_what_a_run_that_died_leaves_is_not_false(audited, copy, died):
     """The next run, or `log adopt`, makes it good."""
     if died == "before the entry of a seal":
@@ -517,19 +528,18 @@ def test_what_a_run_that_died_leaves_is_not_false(audited, copy, died):
             copy.write(key.replace("0001", "0002"), copy.read(key))
     elif died == "before the manifest":
         copy.remove(
-            DELETED.manifest_key,
-            DELETED.delete_evidence_key(0),
-            DELETED.delete_evidence_key(1),
-            "reports/public.calls/restores/",
-            f"reports/drills/public.calls/{DELETED}/",
-            "restores/",
+            DELETED.manifest_key, f"{DELETED.evidence_prefix}delete-", "reports/public.calls/restores/", "restores/"
         )
-        copy.rewrite_all(
-            lambda acts: (
-                [acts.remove(one) for kind in ("delete intended", "deleted") for one in those(acts, kind, DELETED)]
-                + [acts.remove(one) for kind in ("restore begun", "restored") for one in those(acts, kind)]
-            )
-        )
+        copy.remove(f"reports/drills/public.calls/{DELETED}/")
+
+        def change(acts: list[Any]) -> None:
+            for kind in ("delete intended", "deleted", "drilled"):
+                for act in those(acts, kind, DELETED):
+                    acts.remove(act)
+            for act in those(acts, "restore begun") + those(acts, "restored"):
+                acts.remove(act)
+
+        copy.rewrite_all(change)
     elif died == "before the entry of a delete":
         copy.rewrite_all(lambda acts: acts.remove(those(acts, "deleted", DELETED)[0]))
     elif died == "before the entry of a purge":
