@@ -10,6 +10,22 @@ EQUIVALENT: dict[str, str] = {
     "delete_progress.DeleteProgress.with_batch: 4 for 3 #1": "digits of a duration",
     **dict.fromkeys(
         (
+            "pace.Pace.__init__: without `self._waiting = 0` #1",
+            "pace.Pace.__init__: 1 for 0 #1",
+            "pace.Pace.__init__: 1 for 0 #2",
+        ),
+        "each batch sets it before its commit, and only then is it read",
+    ),
+    **dict.fromkeys(
+        (
+            "pace.Pace.before_commit: Gt in `time.monotonic() >= self._next_look` #1",
+            "pace.Pace._learn: GtE in `committed > limits.commit_seconds` #1",
+            "pace.Pace._wait_for_turn: LtE in `time.monotonic() < self._next_look` #1",
+        ),
+        "an instant that is met to the nanosecond may count to either side",
+    ),
+    **dict.fromkeys(
+        (
             "archived_rows.module: 2001 for 2000 #1",
             "archived_rows.module: 2 for 1 #1",
             "archived_rows.module: 23 for 22 #1",
