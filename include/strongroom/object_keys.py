@@ -329,6 +329,12 @@ def hold_key(hold_id: str) -> str:
     return f"{HOLDS}{hold_id}.json"
 
 
+def audit_key(begin: date, end: date, at: datetime, suffix: str) -> str:
+    """Key of an audit report of a period, as ``json``, ``html`` or ``oscal.json``."""
+    instant = f"{at.astimezone(timezone.utc):%Y%m%dT%H%M%S.%fZ}"
+    return f"{REPORTS}audits/{begin.isoformat()}_{end.isoformat()}/{instant}.{suffix}"
+
+
 def adoption_key(at: datetime) -> str:
     """Key of the record of what was brought into the log at one time."""
     return f"{REPORTS}log/{at.astimezone(timezone.utc):%Y%m%dT%H%M%S.%fZ}-adopted.json"

@@ -32,7 +32,7 @@ def get_cli_commands() -> list[GroupCommand]:
 def _strongroom() -> GroupCommand:
     from airflow.cli.cli_config import GroupCommand
 
-    from strongroom_airflow.commands.definitions import archives, holds, log, records, runs, setup
+    from strongroom_airflow.commands.definitions import archives, audit, holds, log, records, runs, setup
 
     return GroupCommand(
         name="strongroom",
@@ -53,6 +53,7 @@ def _strongroom() -> GroupCommand:
             records.JOBS,
             holds.HOLD,
             log.LOG,
+            audit.AUDIT,
             setup.WARM,
             setup.BUCKET,
         ),

@@ -62,6 +62,7 @@ Kind = Literal[
     "sweep intended",
     "recorded late",
     "adoption reported",
+    "audit reported",
     "key changed",
 ]
 """What was done. `adopted` are archives that are older than the log; `recorded late` is an object whose writer died before it

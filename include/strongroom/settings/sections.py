@@ -148,6 +148,21 @@ class QueryLimits(Section):
     most_result_bytes: Count = 268_435_456
 
 
+class RequiredControl(Section):
+    """A requirement of a regulator, as its citation says it, and the acts that show how it is met."""
+
+    id: Annotated[str, Field(pattern="^[a-z][a-z0-9-]*$", max_length=64)]
+    title: Text
+    citation: Text
+    kinds: Annotated[tuple[Text, ...], Field(min_length=1)] = ("archived", "empty")
+
+
+class Audit(Section):
+    """What an audit report says beside what every report does."""
+
+    controls: tuple[RequiredControl, ...] = ()
+
+
 class Prices(Section):
     """What a gibibyte costs in US dollars a month: in the hot table, in the warm table, and in each storage class of S3."""
 
@@ -202,6 +217,7 @@ class Transitions(Section):
 
 
 SECTIONS: Mapping[str, type[BaseModel]] = {
+    "audit": Audit,
     "compression": Compression,
     "delete_limits": DeleteLimits,
     "partition_delete": PartitionDelete,

@@ -22,6 +22,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from strongroom.calendar import Frequency, Term
 from strongroom.errors import ConfigurationError
 from strongroom.settings.sections import (
+    Audit,
     Compression,
     DeleteLimits,
     DrillSettings,
@@ -97,6 +98,7 @@ class TableSettings(Section):
     purge: Purge = Purge()
     drill: DrillSettings = DrillSettings()
     query: QueryLimits = QueryLimits()
+    audit: Audit = Audit()
     prices: Prices = Prices()
     transitions: Transitions = Transitions()
     source_conn_id: Text = "strongroom_source"
