@@ -9,6 +9,7 @@ from airflow.sdk import DAG, Asset, task_group
 
 from strongroom_airflow import (
     archive,
+    audit,
     defaults,
     documentation,
     drill,
@@ -23,7 +24,7 @@ from strongroom_airflow import (
 
 __all__ = ["defaults", "documentation", "parameters", "task_group"]
 
-for room in (archive, drill, holds, query, restore, retention, statistics, verification):
+for room in (archive, audit, drill, holds, query, restore, retention, statistics, verification):
     for module in iter_modules(room.__path__, f"{room.__name__}."):
         import_module(module.name)
 

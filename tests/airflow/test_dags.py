@@ -29,6 +29,7 @@ DAG_IDS = [
 ]
 NOT_OF_TABLES = [
     "archive_statistics",
+    "audit_report",
     "legal_hold",
     "query_archive",
     "restore_archive",

@@ -57,7 +57,7 @@ from strongroom_local.servers.stack_folder import (
     StackFolder,
 )
 
-SCHEDULED_DAGS = ("archive_statistics", "restore_drill", "retention_purge", "scrub_archives")
+SCHEDULED_DAGS = ("archive_statistics", "audit_report", "restore_drill", "retention_purge", "scrub_archives")
 """The DAGs that cover all tables and have their own schedule. Like every DAG, they start paused."""
 
 _HEALTHY_SECONDS = 900

@@ -83,7 +83,7 @@ def test_the_status_says_whether_purge_and_statistics_are_paused(stack):
 
     said = run_local(stack, "status").stdout
 
-    assert paused.keys() == {"archive_statistics", "restore_drill", "retention_purge", "scrub_archives"}
+    assert paused.keys() == {"archive_statistics", "audit_report", "restore_drill", "retention_purge", "scrub_archives"}
     for dag_id, is_paused in paused.items():
         assert f"{dag_id}: {'paused' if is_paused else 'runs by its schedule'}" in said
 
