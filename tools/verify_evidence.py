@@ -158,7 +158,9 @@ class Folder:
             return None
         try:
             return (self.root / key).open("rb")
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, OSError):
+        except PermissionError:
+            raise CannotReadError(f"{key} cannot be read: permission denied") from None
+        except OSError:  # it is not there, or no file can have that name
             return None
 
     def read(self, key: str) -> bytes | None:
@@ -174,21 +176,16 @@ def _read_listing(listing: Path, prefix: str) -> Versions:
         told = parse_object(listing.read_bytes(), str(listing))
     except OSError as error:
         raise CannotReadError(f"{listing} cannot be read: {error.strerror}") from None
-    found: list[tuple[str, str, bool, Version]] = []
+    found: list[tuple[str, str, bool, Version]] = []  # key, when it was written, whether it is the newest
     for kind, is_marker in (("Versions", False), ("DeleteMarkers", True)):
         for entry in told.get(kind) or []:
-            if isinstance(entry, dict) and str(entry.get("Key", "")).startswith(prefix):
+            key = str(entry.get("Key")) if isinstance(entry, dict) else ""
+            if key.startswith(prefix):
                 version = Version(str(entry.get("VersionId")), str(entry.get("ETag", "")), is_marker)
-                found.append(
-                    (
-                        str(entry["Key"])[len(prefix) :],
-                        str(entry.get("LastModified")),
-                        entry.get("IsLatest") is True,
-                        version,
-                    )
-                )
+                written, newest = str(entry.get("LastModified")), entry.get("IsLatest") is True
+                found.append((key[len(prefix) :], written, newest, version))
     versions: Versions = defaultdict(list)
-    for key, _, _, version in sorted(found, key=lambda one: one[:3], reverse=True):
+    for key, *_, version in sorted(found, key=lambda one: one[:3], reverse=True):
         versions[key].append(version)
     return versions
 
@@ -327,12 +324,25 @@ def signed_headers(method: str, host: str, path: str, query: str, region: str) -
 Store = Folder | Bucket
 
 
+def chunks_of(stream: IO[bytes]) -> Iterator[bytes]:
+    """The bytes of an object that was opened; closes it at the end.
+
+    Raises:
+        CannotReadError: The connection broke before the end.
+    """
+    with stream:
+        try:
+            while chunk := stream.read(CHUNK):
+                yield chunk
+        except (OSError, http.client.HTTPException) as error:
+            raise CannotReadError(f"an object could not be read to its end: {error}") from None
+        if getattr(stream, "length", None):  # what a server announced and did not send
+            raise CannotReadError("an object could not be read to its end: the connection broke")
+
+
 def read_all(stream: IO[bytes] | None) -> bytes | None:
     """All of an object that was opened; None if there was none."""
-    if stream is None:
-        return None
-    with stream:
-        return stream.read()
+    return None if stream is None else b"".join(chunks_of(stream))
 
 
 def hash_object(store: Store, key: str) -> str | None:
@@ -341,10 +351,17 @@ def hash_object(store: Store, key: str) -> str | None:
     if stream is None:
         return None
     digest = hashlib.sha256()
-    with stream:
-        while chunk := stream.read(CHUNK):
-            digest.update(chunk)
+    for chunk in chunks_of(stream):
+        digest.update(chunk)
     return digest.hexdigest()
+
+
+def exists(store: Store, key: str) -> bool:
+    """Whether an object is there now."""
+    stream = store.open(key)
+    if stream is not None:
+        stream.close()
+    return stream is not None
 
 
 # 3 Signatures -------------------------------------------------------------------------------------------------------------------
@@ -623,7 +640,9 @@ def parse_act(index: int, line: bytes) -> Act | str:
 KINDS = frozenset(
     """log begun, archived, adopted, empty, delete intended, deleted, detach intended, detached, drop intended, dropped, verified,
     drills chosen, drilled, restore begun, restored, queried, held, released, condemned, approval asked, approval answered, purge intended, purged,
-    purge reported, sweep intended, recorded late, adoption reported, key changed""".replace("\n    ", " ").split(", ")
+    purge reported, sweep intended, recorded late, adoption reported, audit reported, key changed""".replace(
+        "\n    ", " "
+    ).split(", ")
 )
 
 
@@ -920,7 +939,7 @@ def run_checks(audit: Audit, report: Report) -> None:
             for verdict, text in check(audit):
                 report.findings.append(Finding(name, verdict, text))
         except CannotReadError as error:
-            report.findings.append(Finding(name, UNPROVED, str(error)))
+            report.findings.append(Finding(name, UNPROVED, f"{error}; the rest of this check was not made"))
         except Exception as error:  # noqa: BLE001 - no bytes that somebody wrote may end the audit
             text = f"this check could not be finished: {type(error).__name__}: {error}"
             report.findings.append(Finding(name, UNPROVED, text))
@@ -991,10 +1010,7 @@ def check_signature(audit: Audit) -> Findings:
     elif audit.keys:
         yield FALSE, f"the head of {note.origin} is not signed by a key that you trust"
     else:
-        yield (
-            UNPROVED,
-            f"the head is signed by {signers or 'a key'} that only the store knows; give the right one (--key)",
-        )
+        yield UNPROVED, f"the head is signed by {signers or 'a key'} that only the store knows; give it with --key"
 
 
 def _later_keys(audit: Audit) -> Iterator[tuple[Act, Key]]:
@@ -1257,14 +1273,13 @@ def check_archives(audit: Audit) -> Findings:
         ids = {key.rpartition("/")[2].removesuffix(".json") for key in audit.present if key.startswith("metadata/")}
     whole, rows, size, owned = 0, 0, 0, set[str]()
     for archive in sorted(filter(None, map(Archive.parse, ids))):
-        sound = True
-        for verdict, text in _archive(audit, archive):
-            sound = sound and verdict != FALSE
+        faults = [*_archive(audit, archive)]
+        for verdict, text in faults:
             yield verdict, f"{archive.archive_id}{text}"
         manifest = audit.manifests.get(archive.archive_id)
         if manifest is not None and not audit.of_archive(archive.archive_id, "purged"):
             owned.update((f"{archive.parts}SHA256SUMS", *(part["object_key"] for part in manifest["parts"])))
-            if sound and archive.manifest_key in audit.present:
+            if not faults and archive.manifest_key in audit.present:
                 whole, rows, size = whole + 1, rows + manifest["record_count"], size + manifest["compressed_size"]
     if whole:
         told = "as it was sealed" if audit.log else "as their manifests say, for which no log vouches"
@@ -1358,7 +1373,7 @@ def _objects(audit: Audit, archive: Archive, manifest: dict[str, Any]) -> Findin
             yield FALSE, f": {act} tells of other rows or parts than its manifest"
     if audit.store.read(f"{archive.parts}SHA256SUMS") != _sums(parts):
         yield verdict, f"{known}its SHA256SUMS is gone or was changed"
-    if audit.log is not None and audit.store.read(f"{archive.evidence}sealed.tlog-proof") is None:
+    if audit.log is not None and not exists(audit.store, f"{archive.evidence}sealed.tlog-proof"):
         yield FALSE, f": its proof {archive.evidence}sealed.tlog-proof is gone; Strongroom does not believe it without"
     for part in parts:
         file = part["object_key"].rpartition("/")[2]
@@ -1368,6 +1383,8 @@ def _objects(audit: Audit, archive: Archive, manifest: dict[str, Any]) -> Findin
                 yield UNPROVED, f": {file} has the right bytes, but its rows were not counted: {uncounted}"
         except MalformedError as error:
             yield verdict, f"{known}{file} {error}"
+        except CannotReadError as error:  # such as one in a Glacier class
+            yield UNPROVED, f": {file} was not compared: {error}"
 
 
 def read_part(store: Store, manifest: dict[str, Any], part: dict[str, Any]) -> str | None:
@@ -1381,9 +1398,9 @@ def read_part(store: Store, manifest: dict[str, Any], part: dict[str, Any]) -> s
     stream = stream or store.open(part["object_key"])  # in a copy of the bucket versions have other ids; bytes decide
     if stream is None:
         raise MalformedError("is gone")
-    with stream, tempfile.TemporaryFile() as file:
+    with tempfile.TemporaryFile() as file:
         digest, size = hashlib.sha256(), 0
-        while chunk := stream.read(CHUNK):
+        for chunk in chunks_of(stream):
             digest.update(chunk)
             file.write(chunk)
             size += len(chunk)
@@ -1610,7 +1627,7 @@ def _faults_of_purge(audit: Audit, archive: Archive, purged: Act, holds: list[Ho
     if approvers - yes:
         yield f"it was destroyed with the approval of {', '.join(map(str, approvers - yes))}, of whom the log has no yes"
     left = sorted(key for key in audit.present if key.startswith(archive.parts) or key == archive.manifest_key)
-    left = [key for key in left if audit.store.read(key) is not None]  # it may have gone since the store was listed
+    left = [key for key in left if exists(audit.store, key)]  # it may have gone since the store was listed
     if left:
         yield f"it was destroyed, by {purged}, but {left[0]} is there"
     try:
@@ -1772,9 +1789,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--s3", metavar="BUCKET", help="the bucket itself; keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     )
-    parser.add_argument(
-        "--endpoint", default="https://s3.amazonaws.com", metavar="URL", help="address of the S3 server"
-    )
+    parser.add_argument("--endpoint", metavar="URL", help="address of the S3 server; by default Amazon's of the region")
     parser.add_argument("--region", default=os.environ.get("AWS_REGION", "us-east-1"))
     parser.add_argument("--prefix", default="", help="the store's prefix inside the bucket")
     parser.add_argument(
@@ -1812,6 +1827,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     for folder in (given.folder, given.replica):
         if folder is not None and not folder.is_dir():
             parser.error(f"{folder} is not a folder")
+    given.endpoint = given.endpoint or f"https://s3.{given.region}.amazonaws.com"
     given.prefix = given.prefix.strip("/") + "/" if given.prefix.strip("/") else ""
     return given
 
@@ -1881,7 +1897,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             replica=None if given.replica is None else Folder(given.replica, given.prefix),
         )
         store.keys("log/checkpoint")
-    except (MalformedError, CannotReadError, OSError, ValueError) as error:
+    except (MalformedError, CannotReadError, OSError, ValueError, ElementTree.ParseError) as error:
         print(f"verify_evidence: {error}", file=sys.stderr)
         return 3
     report = Report()

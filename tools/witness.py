@@ -463,7 +463,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         parser.add_argument("name", help="of the key, such as witness.example.com")
         return parser.parse_args(arguments)
     parser.add_argument("--s3", required=True, metavar="BUCKET")
-    parser.add_argument("--endpoint", default="https://s3.amazonaws.com", metavar="URL")
+    parser.add_argument("--endpoint", metavar="URL", help="address of the S3 server; by default Amazon's of the region")
     parser.add_argument("--region", default=os.environ.get("AWS_REGION", "us-east-1"))
     parser.add_argument("--prefix", default="", help="the store's prefix inside the bucket")
     parser.add_argument("--log-key", action="append", required=True, metavar="KEY", help="public key of the log")
@@ -485,7 +485,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"witness: {error}", file=sys.stderr)
         return 2
     prefix = given.prefix.strip("/")
-    bucket = Bucket(given.endpoint, given.s3, f"{prefix}/" if prefix else "", given.region)
+    endpoint = given.endpoint or f"https://s3.{given.region}.amazonaws.com"
+    bucket = Bucket(endpoint, given.s3, f"{prefix}/" if prefix else "", given.region)
     while True:
         now = datetime.now(timezone.utc)
         try:

@@ -170,5 +170,11 @@ def test_what_has_a_schedule_is_paused_or_not_as_one_says_once_airflow_knows_all
 
     Stack().pause_scheduled(paused)
 
-    assert SCHEDULED_DAGS == ("archive_statistics", "audit_report", "restore_drill", "retention_purge", "scrub_archives")
+    assert SCHEDULED_DAGS == (
+        "archive_statistics",
+        "audit_report",
+        "restore_drill",
+        "retention_purge",
+        "scrub_archives",
+    )
     assert api.changed == [(f"/api/v2/dags/{dag_id}", {"is_paused": paused}) for dag_id in SCHEDULED_DAGS]

@@ -6,8 +6,10 @@ import ast
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, get_args
 
 import pytest
@@ -120,6 +122,31 @@ def test_a_server_that_does_not_answer_is_told(capsys):
 
     assert code == 3
     assert "does not answer" in capsys.readouterr().err
+
+
+class Breaking(BaseHTTPRequestHandler):
+    """Announces more bytes than it sends."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+        self.wfile.write(b"half")
+        self.close_connection = True
+
+    def log_message(self, *_: Any) -> None:
+        """Silent."""
+
+
+def test_a_connection_that_breaks_does_not_look_like_other_bytes():
+    """What was not read to its end is not proved, and not false."""
+    with HTTPServer(("127.0.0.1", 0), Breaking) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        bucket = verifier.Bucket(f"http://127.0.0.1:{server.server_port}", "bucket", "", "us-east-1")
+        with pytest.raises(verifier.CannotReadError, match="to its end"):
+            bucket.read("part")
+        bucket.close()
+        server.shutdown()
 
 
 # Logs and stores in other states
