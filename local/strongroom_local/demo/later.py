@@ -21,6 +21,7 @@ from strongroom.settings import TableSettings
 from strongroom.statistics.figures import Statistics
 from strongroom_local.demo.api import Airflow, await_run, trigger
 from strongroom_local.demo.checks import Check, check_restored
+from strongroom_local.demo.evidence import Verdict
 from strongroom_local.demo.proof import Look, digest_rows
 from strongroom_local.servers.stack import Stack
 from strongroom_local.servers.stack_folder import BUCKET
@@ -93,6 +94,7 @@ class Later:
     count: Count
     restoration: Restoration
     days: tuple[PurgeDay, ...]
+    verdict: Verdict
 
 
 def name_run(at: datetime, what: str) -> str:
@@ -202,4 +204,5 @@ def describe(later: Later) -> dict[str, Any]:
             }
             for day in later.days
         ],
+        "evidence": {"verdict": later.verdict.words, "findings": list(later.verdict.findings)},
     }

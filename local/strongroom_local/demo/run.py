@@ -25,6 +25,7 @@ from strongroom.settings import TableSettings, load_settings
 from strongroom_local.demo import sample
 from strongroom_local.demo.api import Airflow, unpause, wait_for_dags
 from strongroom_local.demo.checks import Check, RowsByMonth, check
+from strongroom_local.demo.evidence import verify_bucket
 from strongroom_local.demo.later import (
     RESTORE_DAG,
     RESTORED_TABLE,
@@ -170,6 +171,7 @@ def _introduce(demo: _Demo) -> None:
     say(f"  2  archive two months of five tables: the newest that are due, {hot} after their end")
     say("  3  check with SQL and S3 alone that each deleted row is in an archive, unchanged")
     say("  4  restore one month, twice; show statistics, and what a purge would do")
+    say("  5  check all evidence in the bucket as an outsider does, without Strongroom")
     say()
 
 
@@ -308,7 +310,9 @@ def _go_on(demo: _Demo) -> Later:
     screen.log(f"restored {RESTORED_TABLE} {month.key}: {first.inserted:,} rows; again: {second.inserted:,} rows")
     archives = [view.report.archive_id for view in demo.views if view.report and view.report.archive_id]
     days = preview_purge(demo.stack, archives, datetime.now(timezone.utc))
-    return Later(count, restoration, days)
+    with demo.phase("evidence"), screen.doing("checking the evidence as an outsider does"):
+        verdict = verify_bucket(demo.stack)
+    return Later(count, restoration, days, verdict)
 
 
 def _write_result(demo: _Demo, later: Later) -> dict[str, Any]:
@@ -316,7 +320,7 @@ def _write_result(demo: _Demo, later: Later) -> dict[str, Any]:
     looks = {(look.table, look.month): look for look in demo.after}
     checks = [*demo.checks, *later.restoration.checks]
     result = {
-        "proved": all(one.holds for one in checks),
+        "proved": all(one.holds for one in checks) and later.verdict.words != "false",
         "started_at": demo.started_at.isoformat(),
         "finished_at": datetime.now(timezone.utc).isoformat(),
         "call_records_per_month": demo.call_records_per_month,

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from textwrap import wrap
 from types import TracebackType
 
 from rich.console import Console
@@ -15,6 +16,7 @@ from rich.table import Table
 
 from strongroom.statistics.figures import Figures
 from strongroom_local.demo.checks import Check
+from strongroom_local.demo.evidence import Verdict
 from strongroom_local.demo.later import Later, PurgeDay
 from strongroom_local.demo.proof import Look
 from strongroom_local.demo.runs import RunView
@@ -191,6 +193,21 @@ def show_later(screen: Screen, later: Later) -> None:
     screen.say("What a purge would do. Nothing was removed.", style="bold")
     for day in later.days:
         screen.say(f"  {day.at:%Y-%m-%d}  {_tell_day(day)}")
+    screen.say()
+    show_verdict(screen, later.verdict)
+
+
+def show_verdict(screen: Screen, verdict: Verdict) -> None:
+    """Print what the verifier found, with what is not proved first."""
+    screen.say("The whole bucket, checked by tools/verify_evidence.py without Strongroom:", style="bold")
+    marks = {"proved": (screen.mark, "green"), "not proved": ("?", "yellow"), "false": (screen.cross, "bold red")}
+    for finding in sorted(verdict.findings, key=lambda one: list(marks).index(one["verdict"]), reverse=True):
+        mark, style = marks[finding["verdict"]]
+        for line in wrap(f"{finding['check']}: {finding['text']}", 74):
+            screen.say(f"  {mark} {line}", style=style)
+            mark = " "
+    style = "bold green" if verdict.proved else "bold yellow" if verdict.words != "false" else "bold red"
+    screen.say(f"  Verdict: {verdict.words.upper()}", style=style)
 
 
 def _tell_day(day: PurgeDay) -> str:
