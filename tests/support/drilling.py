@@ -14,6 +14,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from strongroom.database.session import open_source
 from strongroom.drill.drill import Drill
 from strongroom.drill.records import ArchiveDrill, Choice
+from strongroom.object_keys import ArchiveId, parse_drill_key
 from strongroom.storage.staging import OF_RESTORES
 from tests.support.chain import NOW, Chain
 from tests.support.repository import REPOSITORY
@@ -51,16 +52,18 @@ def drilling(chain: Chain, role: str, name: str = "drill-1") -> Iterator[Drill]:
         yield Drill(connection, chain.store, staging, schema_name=SCRATCH, chosen_in="a choice", who="ada")
 
 
-def drill(chain: Chain, role: str, archive_id: str, *, now: datetime = NOW) -> ArchiveDrill:
+def drill(chain: Chain, role: str, archive: ArchiveId, *, now: datetime = NOW) -> ArchiveDrill:
     """Restore one archive as a drill."""
     with drilling(chain, role) as session:
-        return session.restore_and_record(Choice(archive_id=archive_id, reasons=("newest",)), now=now)
+        return session.restore_and_record(Choice(archive_id=str(archive), reasons=("newest",)), now=now)
 
 
-def records(chain: Chain) -> Mapping[str, ArchiveDrill]:
-    """What was recorded of drills, by key."""
+def records(chain: Chain, at: datetime) -> Mapping[str, ArchiveDrill]:
+    """What was recorded of drills at an instant, by key."""
     found = {}
     for key in chain.store.keys("reports/drills/"):
+        if (parsed := parse_drill_key(key)) is None or parsed.at != at:
+            continue
         present = chain.store.read(key)
         assert present is not None
         found[key] = ArchiveDrill.model_validate_json(present[0])

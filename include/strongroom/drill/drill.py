@@ -21,9 +21,9 @@ from strongroom.drill.records import ArchiveDrill, Choice, PartDrill, Result
 from strongroom.drill.scratch import drop_leftovers, missing_types, scratch_table
 from strongroom.errors import FrozenError, IntegrityError, RestoreError, StrongroomError
 from strongroom.ledger import journal
-from strongroom.ledger.journal import of_archive
-from strongroom.ledger.manifests import is_destroyed, require_manifest
-from strongroom.object_keys import ArchiveId, drill_key
+from strongroom.ledger.journal import Kind, doubt_of_entry, of_archive, subject_of
+from strongroom.ledger.manifests import require_manifest
+from strongroom.object_keys import ArchiveId, drill_key, proof_key
 from strongroom.records import Sha256, TableShape, VerifiedPart
 from strongroom.restore.download import download_part
 from strongroom.restore.fit import Fit, fit_columns
@@ -148,9 +148,16 @@ class Drill:
 
     def _fault_of(self, archive: ArchiveId, faults: list[str]) -> tuple[Result, str]:
         """An archive whose purge began after it was chosen did not fail."""
-        if self._store.head(archive.purge_intent_key) is not None or is_destroyed(self._store, archive):
+        begun = self._is_entered(archive.purge_intent_key, "purge intended")
+        if begun or self._is_entered(archive.destruction_key, "purged"):
             return "skipped", "its purge has begun since it was chosen"
         return "failed", "; ".join(faults)
+
+    def _is_entered(self, key: str, kind: Kind) -> bool:
+        """Whether a record is there, and the store's log has it, if the store has a log: anybody can plant a record."""
+        present = self._store.read(key)
+        subject = None if present is None else subject_of(key, present[0])
+        return subject is not None and doubt_of_entry(self._store, subject, proof_key(key), [kind]) is None
 
     def _restore(self, shape: TableShape, part: VerifiedPart, watch: Stopwatch) -> PartDrill:
         watch.start()

@@ -3,76 +3,106 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from strongroom.drill import drill as module
 from strongroom.drill.digests import RowDigests
 from strongroom.errors import RestoreError, SourceError
+from strongroom.ledger.journal import of_archive, record_with_proof
+from strongroom.ledger.manifests import require_manifest
 from strongroom.object_keys import ArchiveId, drill_key, parse_drill_key
 from strongroom.records import Column
 from tests.support.chain import NOW, Chain, some_settings
-from tests.support.database import AUDIT, a_database, ask, execute
+from tests.support.database import a_database, ask, execute
 from tests.support.drilling import SCRATCH, drill, drill_role, drilling, records, scratch_tables
 from tests.support.every_type import DATE, SCHEMA, TABLE
 from tests.support.logs import entries_of, with_log
 from tests.support.lossless import FORMATS, Bench, every_type
 
-MAY = "public.audit.2026-05.0001"
-LATER = NOW + timedelta(days=1)
+MONTHS = ("2026-01", "2026-02", "2026-03", "2026-04", "2026-05")
+GONE, PLANTED, PURGED, TORN, MAY = (ArchiveId("public", "audit", month, 1) for month in MONTHS)
+"""Archives of hourly rows in three parts each. All but May's are for one test each, which damages it."""
+
+AUDIT = """
+CREATE TABLE audit (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz NOT NULL, who text, cost numeric);
+INSERT INTO audit (at, who, cost)
+SELECT '2026-01-01'::timestamptz + n * interval '1 hour', 'agent ' || n || E' \\\\ "x" \t', n / 7.0 FROM generate_series(1, 4000) AS n;
+"""
 
 
-@pytest.fixture
-def chain(source, object_store, bucket, tmp_path) -> Chain:
-    """A month of 744 rows in an archive of three parts, gone from the table."""
-    execute(source, AUDIT)
-    chain = Chain(
-        source, object_store.client("archiver"), with_log(some_settings(bucket, tmp_path / "staging", part_rows=300))
-    )
-    assert chain.run().deleted_rows == 744
+@pytest.fixture(scope="module")
+def chain(shared_source, object_store, shared_bucket, tmp_path_factory) -> Chain:
+    """The months in a store with a log. Their rows stay in the table."""
+    execute(shared_source, AUDIT)
+    settings = with_log(some_settings(shared_bucket, tmp_path_factory.mktemp("staging"), part_rows=300))
+    chain = Chain(shared_source, object_store.client("archiver"), settings)
+    for chain.key in MONTHS:
+        chain.seal(chain.plan())
     return chain
 
 
-@pytest.fixture
-def role(source) -> Iterator[str]:
-    with drill_role(source) as conninfo:
+@pytest.fixture(scope="module")
+def role(shared_source) -> Iterator[str]:
+    with drill_role(shared_source) as conninfo:
         yield conninfo
 
 
-def part_key(chain: Chain, number: int = 1) -> str:
-    return ArchiveId.parse(MAY).part_key(number, "zstd")
+_hours = itertools.count(1)
 
 
-def test_every_row_comes_back_and_nothing_of_it_stays(chain, role, tmp_path):
-    found = drill(chain, role, MAY)
+@pytest.fixture
+def now() -> datetime:
+    """An instant of one test's own: it names the record."""
+    return NOW + timedelta(hours=next(_hours))
+
+
+def remove(chain: Chain, object_store, key: str) -> None:
+    """Remove all versions of an object, as only an administrator can."""
+    for version in list(chain.store.versions(key)):
+        object_store.client("admin").delete_object(
+            Bucket=chain.settings.store.bucket, Key=version.key, VersionId=version.version_id
+        )
+
+
+def test_every_row_comes_back_and_nothing_of_it_stays(chain, role, now):
+    before = ask(chain.conninfo, "SELECT count(*) FROM audit")
+
+    found = drill(chain, role, MAY, now=now)
 
     assert (found.result, found.reason, found.rows, len(found.parts)) == ("sound", "", 744, 3)
     assert all(part.equal for part in found.parts)
     assert 0 < found.first_row_seconds <= found.last_row_seconds
     assert found.rows_per_second > 0
-    key = drill_key(ArchiveId.parse(MAY), NOW, "sound")
-    assert records(chain) == {key: found}
+    assert records(chain, now) == {drill_key(MAY, now, "sound"): found}
     assert scratch_tables(chain.conninfo) == []
-    assert [path for path in (tmp_path / "staging" / "restores").rglob("*") if path.is_file()] == []
-    assert ask(chain.conninfo, "SELECT count(*) FROM audit") == [(56,)]
+    staged = Path(chain.settings.staging, "restores").rglob("*")
+    assert [path for path in staged if path.is_file()] == []
+    assert ask(chain.conninfo, "SELECT count(*) FROM audit") == before
 
 
-def test_the_log_has_the_record_of_the_drill(chain, role):
-    drill(chain, role, MAY)
+def test_the_log_has_the_record_of_the_drill(chain, role, now):
+    drill(chain, role, MAY, now=now)
 
     last = entries_of(chain.store)[-1]
-    assert (last.act.kind, last.act.archive_id, last.act.facts) == ("drilled", MAY, {"result": "sound", "rows": 744})
-    key = drill_key(ArchiveId.parse(MAY), NOW, "sound")
+    assert (last.act.kind, last.act.archive_id, last.act.facts) == (
+        "drilled",
+        str(MAY),
+        {"result": "sound", "rows": 744},
+    )
+    key = drill_key(MAY, now, "sound")
     assert last.vouches_for(key, hashlib.sha256(chain.store.read(key)[0]).hexdigest())
 
 
-def test_the_digest_is_that_of_the_sorted_digests_of_the_rows(chain, role):
-    """Which anybody recomputes from the table's text, before its rows were deleted or after they came back."""
-    execute(chain.conninfo, "CREATE TABLE kept AS SELECT 1 AS id, '2026-05-02'::timestamptz AS at, 'ada' AS who")
+def test_the_digest_is_that_of_the_sorted_digests_of_the_rows():
+    """Which anybody recomputes from the text of a table."""
     texts = [b"2\tb", b"1\ta", b"1\ta"]
     digests = RowDigests()
     for text in texts:
@@ -80,6 +110,23 @@ def test_the_digest_is_that_of_the_sorted_digests_of_the_rows(chain, role):
 
     expected = hashlib.sha256(b"".join(sorted(hashlib.sha256(text).digest() for text in texts))).hexdigest()
     assert (digests.rows, digests.sha256()) == (3, expected)
+
+
+def test_the_recorded_digest_is_that_of_the_rows_that_were_archived(chain, role, now):
+    """Made anew here from the rows that are still in the table, with nothing but COPY and SHA-256."""
+    found = drill(chain, role, MAY, now=now)
+
+    for part, sealed in zip(found.parts, require_manifest(chain.store, MAY).parts, strict=True):
+        query = sql.SQL("COPY (SELECT * FROM public.audit WHERE at >= {} AND at < {}) TO STDOUT")
+        with (
+            chain.source() as connection,
+            connection.cursor() as cursor,
+            cursor.copy(query.format(sealed.start_at, sealed.end_at)) as copy,
+        ):
+            rows = b"".join(bytes(block) for block in copy).splitlines()
+        digests = sorted(hashlib.sha256(row).digest() for row in rows)
+        assert part.rows == len(rows) > 200
+        assert part.archived_sha256 == part.restored_sha256 == hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -95,14 +142,20 @@ def test_each_value_of_every_type_comes_back(postgres, object_store, bucket, tmp
         )
         sealed = bench.chain.seal(bench.chain.plan())
 
-        found = drill(bench.chain, role, sealed.archive_id)
+        found = drill(bench.chain, role, ArchiveId.parse(sealed.archive_id))
 
         assert (found.result, found.reason) == ("sound", "")
         assert found.rows == longest + 1
 
 
-@pytest.mark.parametrize("forging", ["DELETE FROM {0} WHERE id = 40", "UPDATE {0} SET who = 'forged' WHERE id = 40"])
-def test_a_row_that_is_another_once_it_was_restored_is_found(chain, role, monkeypatch, forging):
+@pytest.mark.parametrize(
+    "forging",
+    [
+        "DELETE FROM {0} WHERE who = (SELECT min(who) FROM {0})",
+        "UPDATE {0} SET who = 'forged' WHERE who = (SELECT min(who) FROM {0})",
+    ],
+)
+def test_a_row_that_is_another_once_it_was_restored_is_found(chain, role, monkeypatch, now, forging):
     """Somebody changes it in the table, after the restore has compared it."""
     pinned = module.pin
 
@@ -113,15 +166,15 @@ def test_a_row_that_is_another_once_it_was_restored_is_found(chain, role, monkey
 
     monkeypatch.setattr(module, "pin", forge_and_pin)
 
-    found = drill(chain, role, MAY)
+    found = drill(chain, role, MAY, now=now)
 
-    assert (found.result, [part.equal for part in found.parts]) == ("failed", [False, True, True])
+    assert (found.result, [part.equal for part in found.parts]) == ("failed", [False, False, False])
     assert found.reason.startswith("part 0: the table held other rows than the archive: expected 248 with digest ")
-    assert list(records(chain)) == [drill_key(ArchiveId.parse(MAY), NOW, "failed")]
+    assert list(records(chain, now)) == [drill_key(MAY, now, "failed")]
     assert scratch_tables(chain.conninfo) == []
 
 
-def test_a_row_that_the_database_changes_on_its_way_is_found(chain, role):
+def test_a_row_that_the_database_changes_on_its_way_is_found(chain, role, now):
     execute(
         chain.conninfo,
         """
@@ -136,50 +189,54 @@ def test_a_row_that_the_database_changes_on_its_way_is_found(chain, role):
         """,
     )
 
-    found = drill(chain, role, MAY)
+    found = drill(chain, role, MAY, now=now)
 
+    execute(chain.conninfo, "DROP EVENT TRIGGER spoiler")
     assert found.result == "failed"
     assert "rows are not what was archived once they are in strongroom_drill.drill_" in found.reason
     assert scratch_tables(chain.conninfo) == []
 
 
-def test_a_part_that_is_missing_or_damaged_fails_the_archive_and_the_others_are_restored(chain, role, object_store):
-    admin, bucket = object_store.client("admin"), chain.settings.store.bucket
-    for version in list(chain.store.versions(part_key(chain))):
-        admin.delete_object(Bucket=bucket, Key=version.key, VersionId=version.version_id)
+def test_a_part_that_is_missing_fails_the_archive_and_the_others_are_restored(chain, role, object_store, now):
+    remove(chain, object_store, TORN.part_key(1, "zstd"))
 
-    found = drill(chain, role, MAY)
+    found = drill(chain, role, TORN, now=now)
 
     assert (found.result, [part.number for part in found.parts]) == ("failed", [0, 2])
     assert found.reason.startswith("part 1: ")
-    assert part_key(chain) in found.reason
+    assert TORN.part_key(1, "zstd") in found.reason
 
 
-def test_an_archive_whose_manifest_is_gone_fails(chain, role, object_store):
-    archive = ArchiveId.parse(MAY)
-    admin, bucket = object_store.client("admin"), chain.settings.store.bucket
-    for version in list(chain.store.versions(archive.manifest_key)):
-        admin.delete_object(Bucket=bucket, Key=version.key, VersionId=version.version_id)
+def test_an_archive_whose_manifest_is_gone_fails(chain, role, object_store, now):
+    remove(chain, object_store, GONE.manifest_key)
 
-    found = drill(chain, role, MAY)
+    found = drill(chain, role, GONE, now=now)
 
     assert (found.result, found.parts) == ("failed", ())
-    assert f"the manifest of {MAY} is gone" in found.reason
+    assert f"the manifest of {GONE} is gone" in found.reason
 
 
-def test_an_archive_whose_purge_began_since_it_was_chosen_is_skipped(chain, role, object_store):
-    archive = ArchiveId.parse(MAY)
-    admin, bucket = object_store.client("admin"), chain.settings.store.bucket
-    admin.put_object(Bucket=bucket, Key=archive.purge_intent_key, Body=b"{}")
-    for version in list(chain.store.versions(part_key(chain))):
-        admin.delete_object(Bucket=bucket, Key=version.key, VersionId=version.version_id)
+def test_an_archive_whose_purge_began_since_it_was_chosen_is_skipped(chain, role, object_store, now):
+    intended = of_archive(PURGED, "purge intended")
+    record_with_proof(chain.store, PURGED.purge_intent_key, b"{}", intended)
+    remove(chain, object_store, PURGED.part_key(1, "zstd"))
 
-    found = drill(chain, role, MAY)
+    found = drill(chain, role, PURGED, now=now)
 
     assert (found.result, found.reason) == ("skipped", "its purge has begun since it was chosen")
 
 
-def test_a_type_that_the_server_lacks_is_named(chain, role, monkeypatch):
+def test_an_intent_that_somebody_planted_hides_no_failure(chain, role, object_store, now):
+    """The log does not have it, so no purge has begun."""
+    object_store.client("admin").put_object(
+        Bucket=chain.settings.store.bucket, Key=PLANTED.purge_intent_key, Body=b"{}"
+    )
+    remove(chain, object_store, PLANTED.part_key(1, "zstd"))
+
+    assert drill(chain, role, PLANTED, now=now).result == "failed"
+
+
+def test_a_type_that_the_server_lacks_is_named(chain, role, monkeypatch, now):
     """As when a range type of a newer server meets an older scratch database."""
     lacking = Column(name="x", type="int128", base_type="int128", encoding="text")
     required = module.require_manifest
@@ -192,26 +249,26 @@ def test_a_type_that_the_server_lacks_is_named(chain, role, monkeypatch):
     monkeypatch.setattr(module, "require_manifest", with_another)
     monkeypatch.setattr("strongroom.restore.target.is_builtin", lambda _: True)
 
-    found = drill(chain, role, MAY)
+    found = drill(chain, role, MAY, now=now)
 
     assert (found.result, found.reason) == ("skipped", "the scratch database has no type int128")
 
 
-def test_two_drills_of_one_archive_at_once_do_not_meet(chain, role):
+def test_two_drills_of_one_archive_at_once_do_not_meet(chain, role, now):
     def one(number: int):
         with drilling(chain, role, f"drill-{number}") as session:
-            choice = module.Choice(archive_id=MAY, reasons=("random",))
-            return session.restore_and_record(choice, now=NOW + timedelta(seconds=number))
+            choice = module.Choice(archive_id=str(MAY), reasons=("random",))
+            return session.restore_and_record(choice, now=now + timedelta(seconds=number))
 
     with ThreadPoolExecutor(2) as both:
         found = list(both.map(one, range(2)))
 
     assert [each.result for each in found] == ["sound", "sound"]
-    assert len(records(chain)) == 2
+    assert len(records(chain, now)) == len(records(chain, now + timedelta(seconds=1))) == 1
     assert scratch_tables(chain.conninfo) == []
 
 
-def test_what_a_crash_left_is_dropped_by_the_next_drill_and_what_another_uses_is_not(chain, role, monkeypatch):
+def test_what_a_crash_left_is_dropped_by_the_next_drill_and_what_another_uses_is_not(chain, role, monkeypatch, now):
     pinned = module.pin
 
     def killed(connection):
@@ -220,9 +277,9 @@ def test_what_a_crash_left_is_dropped_by_the_next_drill_and_what_another_uses_is
 
     monkeypatch.setattr(module, "pin", killed)
     with pytest.raises(SourceError):
-        drill(chain, role, MAY)
+        drill(chain, role, MAY, now=now)
     [left] = scratch_tables(chain.conninfo)
-    assert records(chain) == {}
+    assert records(chain, now) == {}
 
     def look_and_pin(connection):
         others.append(scratch_tables(chain.conninfo))
@@ -232,7 +289,7 @@ def test_what_a_crash_left_is_dropped_by_the_next_drill_and_what_another_uses_is
 
     others: list[list[str]] = []
     monkeypatch.setattr(module, "pin", look_and_pin)
-    assert drill(chain, role, MAY, now=LATER).result == "sound"
+    assert drill(chain, role, MAY, now=now).result == "sound"
 
     assert others[0] == others[1] != []
     assert left not in others[0]
@@ -271,11 +328,11 @@ def test_the_role_reads_and_writes_nothing_else(chain, role):
     ]
 
 
-def test_a_scratch_database_without_the_schema_says_so_before_anything_is_read(chain, source):
+def test_a_scratch_database_without_the_schema_says_so_before_anything_is_read(chain, source, now):
     with pytest.raises(RestoreError, match="there is no schema strongroom_drill"):
-        drill(chain, source, MAY)
+        drill(chain, source, MAY, now=now)
 
-    assert records(chain) == {}
+    assert records(chain, now) == {}
 
 
 def test_keys_of_drills_read_back_and_others_do_not():
