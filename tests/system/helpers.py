@@ -45,7 +45,7 @@ STEPS = (
 )
 
 
-def wait_for(condition: Callable[[], Any], what: str, *, seconds: float = 120) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, *, seconds: float = 600) -> Any:
     """Poll until the condition is true and return its value. On timeout, fail and say what was waited for.
 
     Polling leaves most of the CPU time to others: each request costs Airflow's web server tens of milliseconds.
@@ -170,7 +170,7 @@ class Airflow:
         answer = self.call("GET", f"/dags/{dag_id}/dagRuns?limit=100&order_by=id")
         return [_run(each) for each in answer["dag_runs"]]
 
-    def wait_for_run(self, dag_id: str, run_id: str, *, seconds: float = 120) -> Run:
+    def wait_for_run(self, dag_id: str, run_id: str, *, seconds: float = 600) -> Run:
         """Wait until a run has ended."""
         path = f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"
 

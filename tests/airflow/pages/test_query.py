@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html import unescape
+from threading import Event
 from typing import get_args
 
 import psycopg
@@ -11,6 +12,7 @@ import pytest
 
 from strongroom.object_keys import ArchiveId
 from strongroom.query.records import Operator
+from tests.support.pages import Visitor
 from tests.support.rights_by_dag import refuse
 
 AUDIT, MAY = "public.audit", "public.audit.2026-05.0001"
@@ -110,3 +112,18 @@ def test_without_the_right_to_trigger_query_archive_nothing_of_it_opens(request,
         assert visitor.open(f"/strongroom{path}").status == 403, path
     assert visitor.post("/query", ASKED).status == 403
     assert runs(database) == []
+
+
+def test_before_the_first_reading_has_ended_the_page_says_that_the_columns_are_not_known_yet(
+    chain, gathering, monkeypatch
+):
+    """And not that there is nothing to ask for."""
+    chain.run()
+    reading = Event()
+    monkeypatch.setattr("strongroom_airflow.pages.gathering.connect_store", lambda _: reading.wait(120))
+
+    page = Visitor("ada").get("/query", table=AUDIT)
+
+    reading.set()
+    assert "The columns of public.audit are not known yet" in page.text
+    assert "Open the page again" in page.text
