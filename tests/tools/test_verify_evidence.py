@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, get_args
 
 import pytest
+from botocore.exceptions import ClientError
 
 from strongroom.ledger.journal import Act, Kind, begin_log, change_key, enter
 from strongroom.object_keys import hold_key
@@ -39,7 +40,7 @@ HOLD = hold_key(IN_FORCE)
 def reader(audited, monkeypatch) -> Any:
     """Audits the bucket itself, as an identity that may read it."""
 
-    def verify(*arguments: Any, identity: str = "purger") -> Verdict:
+    def verify(*arguments: Any, identity: str = "auditor") -> Verdict:
         access_key, secret_key = audited.object_store.keys(identity)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", access_key)
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret_key)
@@ -115,6 +116,14 @@ def test_who_may_not_read_everything_is_told_so(audited, reader):
 
     nothing = reader(identity="stager")
     assert (nothing.code, nothing.false) == (2, [])
+
+
+def test_its_identity_reads_and_no_more(audited):
+    client, where = audited.object_store.client("auditor"), {"Bucket": audited.bucket, "Key": HOLD}
+    assert client.get_object(**where)["Body"].read() == audited.good.read(HOLD)
+    for forbidden in (client.put_object, client.delete_object):
+        with pytest.raises(ClientError, match="AccessDenied"):
+            forbidden(**where)
 
 
 def test_a_server_that_does_not_answer_is_told(capsys):

@@ -55,7 +55,7 @@ def verify_bucket(stack: Stack) -> Verdict:
         public.write_text(made.stdout.strip().splitlines()[-1] + "\n")
     _run(stack, "witness", [WITNESS, "--state", folder, *where, "--log-key", key, "--once"])
     given = [*where, "--key", key, "--witness", public.read_text().strip()]
-    checked = _run(stack, "archiver", [VERIFIER, *given, "--json"], codes=(0, 1, 2))
+    checked = _run(stack, "auditor", [VERIFIER, *given, "--json"], codes=(0, 1, 2))
     told = json.loads(checked.stdout)
     words = {0: "proved", 1: "false", 2: "not all proved"}[checked.returncode]
     return Verdict(words, tuple(told["findings"]))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from botocore.client import BaseClient
 
 REGION = "us-east-1"
-IDENTITIES = ("admin", "archiver", "purger", "reader", "keeper", "stager", "witness")
+IDENTITIES = ("admin", "archiver", "purger", "reader", "keeper", "stager", "witness", "auditor")
 
 _START_SECONDS = 180
 """A start takes one second on an idle machine."""
@@ -57,7 +57,7 @@ POLICIES = Path(__file__).resolve().parents[3] / "deploy" / "s3"
 class ObjectStore(LocalServer):
     """One SeaweedFS server, kept in a folder across restarts: versioned buckets with Object Lock, fsync on every PUT.
 
-    The identities ``archiver``, ``purger``, ``reader``, ``keeper``, ``stager`` and ``witness`` have the rights in ``deploy/s3``, in every
+    The identities ``archiver``, ``purger``, ``reader``, ``keeper``, ``stager``, ``witness`` and ``auditor`` have the rights in ``deploy/s3``, in every
     bucket and below every prefix. ``admin``, for tests and people, may do everything. Requests without credentials are
     refused. The internal ports require a certificate or a signed token, and only this folder holds them.
 

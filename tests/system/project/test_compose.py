@@ -513,7 +513,7 @@ def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> No
 
 
 def test_the_store_has_the_identities_of_the_local_stack_with_the_same_rights(object_store: ObjectStore):
-    """Both use the policies of deploy/s3. But compose has no administrator identity and no witness, and its staging is a volume."""
+    """Both use the policies of deploy/s3. But compose has no administrator, witness or auditor, and its staging is a volume."""
     ours = PREPARE.describe_identities(environment_of("prepare"))
     local = json.loads((object_store.folder / "identities.json").read_text())
 
@@ -521,7 +521,7 @@ def test_the_store_has_the_identities_of_the_local_stack_with_the_same_rights(ob
         return [{key: value for key, value in each.items() if key != "credentials"} for each in document["identities"]]
 
     assert ours["policies"] == local["policies"]
-    missing = ("admin", "stager", "witness")
+    missing = ("admin", "stager", "witness", "auditor")
     assert sorted(rights(ours), key=str) == sorted(
         (one for one in rights(local) if one["name"] not in missing), key=str
     )
