@@ -51,6 +51,7 @@ def test_the_result_says_what_sql_and_s3_say(source_only, demonstration):
     result = demonstration.result
 
     assert result["proved"]
+    assert result["evidence"]["verdict"] == "proved", result["evidence"]
     assert all(check["holds"] for check in result["checks"])
     assert [(line["table"], line["month"]) for line in result["archives"]] == [
         (table, month) for table in ROWS_A_MONTH for month in result["months"]
