@@ -1,4 +1,4 @@
-"""The digest of many rows, in whatever order they come, in 32 bytes of memory a row."""
+"""The digest of many rows, in whatever order they come, in little more than 32 bytes of memory a row."""
 
 from __future__ import annotations
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -20,10 +22,12 @@ from strongroom.ledger.journal import of_archive, record_with_proof
 from strongroom.ledger.manifests import require_manifest
 from strongroom.object_keys import ArchiveId, drill_key, parse_drill_key
 from strongroom.records import Column
+from strongroom.storage.store import Store
 from tests.support.chain import NOW, Chain, some_settings
 from tests.support.database import a_database, ask, execute
 from tests.support.drilling import SCRATCH, drill, drill_role, drilling, records, scratch_tables
 from tests.support.every_type import DATE, SCHEMA, TABLE
+from tests.support.frozen import Frozen
 from tests.support.logs import entries_of, with_log
 from tests.support.lossless import FORMATS, Bench, every_type
 
@@ -127,6 +131,19 @@ def test_the_recorded_digest_is_that_of_the_rows_that_were_archived(chain, role,
         digests = sorted(hashlib.sha256(row).digest() for row in rows)
         assert part.rows == len(rows) > 200
         assert part.archived_sha256 == part.restored_sha256 == hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+def test_the_digests_of_many_rows_take_little_more_than_32_bytes_each():
+    digests, rows = RowDigests(), 50_000
+    tracemalloc.start()
+    try:
+        digests.add(b"%d" % number for number in range(rows))
+        digests.sha256()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert 32 < peak / rows < 40
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -252,6 +269,18 @@ def test_a_type_that_the_server_lacks_is_named(chain, role, monkeypatch, now):
     found = drill(chain, role, MAY, now=now)
 
     assert (found.result, found.reason) == ("skipped", "the scratch database has no type int128")
+
+
+def test_an_archive_in_a_glacier_class_is_skipped_by_name_and_is_no_failure(chain, role, object_store, now):
+    cold = dataclasses.replace(chain)
+    cold.store = Store(Frozen(object_store.client("archiver"), MAY), chain.settings.store, author=chain.author)
+
+    found = drill(cold, role, MAY, now=now)
+
+    assert (found.result, found.rows) == ("skipped", 0)
+    assert MAY.part_key(0, "zstd") in found.reason
+    assert list(records(chain, now)) == [drill_key(MAY, now, "skipped")]
+    assert scratch_tables(chain.conninfo) == []
 
 
 def test_two_drills_of_one_archive_at_once_do_not_meet(chain, role, now):

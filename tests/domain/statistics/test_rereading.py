@@ -6,7 +6,6 @@ import json
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from botocore.exceptions import ClientError
 
 from strongroom.errors import FrozenError, IdentityError, IntegrityError, PartitionError
 from strongroom.object_keys import ArchiveId
@@ -25,6 +24,7 @@ from strongroom.statistics.rereading import (
 )
 from strongroom.storage.store import Store
 from tests.support.chain import some_settings
+from tests.support.frozen import Frozen
 from tests.support.sealing import seal_month
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
@@ -120,21 +120,6 @@ def test_an_unsound_archive_is_recorded_and_the_others_of_its_lane_are_read(stor
     assert found[0].detail == "SHA256SUMS corrupted"
     records = [json.loads(store.read(key)[0]) for key in store.keys("reports/verifications/")]
     assert [(one["verified_by"], one["why"], one["problem"]) for one in records] == [("ada", "a case", None)] * 3
-
-
-class Frozen:
-    """A client whose objects of one archive lie in a Glacier class."""
-
-    def __init__(self, client, archive: ArchiveId) -> None:
-        self._client, self._archive = client, archive
-
-    def get_object(self, **request):
-        if request["Key"].startswith(self._archive.archive_prefix):
-            raise ClientError({"Error": {"Code": "InvalidObjectState", "Message": "frozen"}}, "GetObject")
-        return self._client.get_object(**request)
-
-    def __getattr__(self, name: str):
-        return getattr(self._client, name)
 
 
 def test_an_archive_in_a_glacier_class_is_named_and_leaves_no_record(store, object_store, settings):
