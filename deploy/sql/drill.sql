@@ -60,5 +60,11 @@ BEGIN
         RAISE WARNING 'everybody may use these tables, and so may the role of drills: %', held
             USING HINT = 'REVOKE the rights of PUBLIC on what only some should see.';
     END IF;
+    SELECT string_agg(quote_ident(n.nspname), ', ') INTO held FROM pg_namespace n
+    WHERE n.nspname <> scratch AND n.nspname !~ '^pg_' AND has_schema_privilege(drill, n.oid, 'CREATE');
+    IF held IS NOT NULL THEN
+        RAISE WARNING 'everybody may create tables there, and so may the role of drills: %', held
+            USING HINT = 'REVOKE CREATE ON SCHEMA … FROM PUBLIC; PostgreSQL 15 does so by itself for schema public.';
+    END IF;
 END
 $$;

@@ -36,6 +36,7 @@ GONE, PLANTED, PURGED, TORN, MAY = (ArchiveId("public", "audit", month, 1) for m
 """Archives of hourly rows in three parts each. All but May's are for one test each, which damages it."""
 
 AUDIT = """
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 CREATE TABLE audit (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz NOT NULL, who text, cost numeric);
 INSERT INTO audit (at, who, cost)
 SELECT '2026-01-01'::timestamptz + n * interval '1 hour', 'agent ' || n || E' \\\\ "x" \t', n / 7.0 FROM generate_series(1, 4000) AS n;
