@@ -19,7 +19,7 @@ from pydantic import AwareDatetime, Field
 from strongroom.errors import ContendedError, IntegrityError
 from strongroom.ledger.claims import parse_claim, release_claim, running_clock, take_claim
 from strongroom.ledger.holds import Hold, covering, holds_in_force, on_everything
-from strongroom.ledger.journal import Act, Facts, enter
+from strongroom.ledger.journal import Act, Facts, enter, subject_of
 from strongroom.ledger.manifests import archive_ids, is_destroyed, read_manifest
 from strongroom.ledger.restore_records import read_restore_record
 from strongroom.object_keys import (
@@ -313,7 +313,8 @@ class _Sweeping:
             return _swept(leftover, "held", holding)
         if leftover.kind == "unsealed" and (doubt := self._forbid_sealing(leftover)):
             return _swept(leftover, "contended", f"it was sealed while this sweep looked at it: {doubt}")
-        enter(self._store, _intent(leftover))
+        records = leftover.archives if leftover.kind == "unsealed" else ()
+        enter(self._store, _intent(leftover), [subject_of(one.sweep_key, _record_of_sweep(one)) for one in records])
         try:
             remove(leftover)
         except LockedError as error:
@@ -335,10 +336,14 @@ class _Sweeping:
         record after it has written one of its own, and this looks for that one after it has written its record.
         """
         for archive in leftover.archives:
-            self._store.put_bytes(archive.sweep_key, json.dumps({"archive_id": str(archive)}).encode())
+            self._store.put_bytes(archive.sweep_key, _record_of_sweep(archive))
             if doubt := _doubt(self._store, archive):
                 return doubt
         return None
+
+
+def _record_of_sweep(archive: ArchiveId) -> bytes:
+    return json.dumps({"archive_id": str(archive)}).encode()
 
 
 def _intent(leftover: Leftover) -> Act:

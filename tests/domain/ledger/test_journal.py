@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 
 import psycopg
 import pytest
@@ -23,8 +23,10 @@ from strongroom.ledger.owner import record_owner
 from strongroom.object_keys import ArchiveId, hold_key, proof_key
 from strongroom.retention.approve import approval_of, keep_answer, keep_question
 from strongroom.retention.condemn import condemn_archive
+from strongroom.retention.sweep import sweep_store
 from strongroom.statistics.proofs import verify_and_record
 from strongroom.storage.author import Author
+from strongroom.storage.purge_store import PurgeStore
 from strongroom.storage.store import Store
 from strongroom.tlog.notes import SignerKey
 from tests.support.chain import NOW, Chain, some_settings
@@ -395,3 +397,24 @@ def test_a_yes_that_somebody_wrote_into_the_store_is_no_answer(vault):
     approvals = approval_of(vault.store, [decision], run=PURGE, four_eyes=[], now=LATER)
 
     assert not approvals[str(MAY)].approved
+
+
+def test_a_sweep_enters_its_intent_and_the_records_that_forbid_a_seal(object_store, settings):
+    archiver = object_store.client("archiver")
+    store = Store(archiver, settings.store, author=AUTHOR)
+    upload_parts(store, settings, "2026-05")
+    purger = PurgeStore(object_store.client("purger"), settings.store)
+
+    swept = sweep_store(
+        store,
+        purger,
+        run=PURGE,
+        now=datetime.now(timezone.utc) + timedelta(days=30),
+        claim_ttl=TTL,
+        grace=timedelta(days=7),
+    )
+
+    assert [one.result for one in swept] == ["removed"]
+    [entry] = [one for one in entries_of(store) if one.act.kind == "sweep intended"]
+    assert entry.act.facts["what"] == "unsealed"
+    assert entry.subjects[0].key == MAY.sweep_key
