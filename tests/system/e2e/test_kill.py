@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -242,7 +243,7 @@ def end_state(stack: Stack, rehearsal: str) -> EndState:
     return EndState(
         ids_left=[id_ for (id_,) in query(stack.source_conninfo(), f"SELECT id FROM {table} ORDER BY id")],
         ids_archived=[row["id"] for row in books.archived_rows(table)],
-        objects=[key.replace(table, "TABLE") for key in keys],
+        objects=[re.sub(r"(?<=/settings/)[0-9a-f]{64}", "DIGEST", key.replace(table, "TABLE")) for key in keys],
         sums=[(part["sha256"], part["original_sha256"], part["record_count"]) for part in manifest["parts"]],
         report={name: report[name] for name in kept},
     )
