@@ -151,8 +151,22 @@ def place_hold(
     else:
         hold = _write(store, hold, etag=None)
     if hold.released_at is None:
-        enter(store, _act("held", hold), [subject_of(hold_key(hold.hold_id), hold.to_bytes())])
+        _enter_held(store, hold)
     return hold
+
+
+def _enter_held(store: Store, hold: Hold) -> None:
+    """Enter a hold that is in force already. What must not be removed is held, also while the log takes no entry."""
+    try:
+        enter(store, _act("held", hold), [subject_of(hold_key(hold.hold_id), hold.to_bytes())])
+    except StrongroomError as error:
+        if error.retryable:
+            raise
+        raise HoldError(
+            f"{hold} is in force, but the transparency log of {store} did not take its entry",
+            found=error.what,
+            hint="Do not place it again. When the log is as it should be, `airflow strongroom log adopt` enters it.",
+        ) from None
 
 
 def make_hold_id(at: datetime, run: str | None = None) -> str:

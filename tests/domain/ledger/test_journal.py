@@ -13,7 +13,7 @@ import zstandard
 
 from strongroom.archive.seal import seal_archive
 from strongroom.errors import ConfigurationError, IdentityError, IntegrityError
-from strongroom.ledger.holds import place_hold, release_hold
+from strongroom.ledger.holds import HoldError, holds_in_force, place_hold, release_hold
 from strongroom.ledger.index import survey_manifests
 from strongroom.ledger.journal import Act, enter, log_of, parse_entry
 from strongroom.ledger.log import CHECKPOINT
@@ -386,6 +386,16 @@ def test_a_hold_stays_in_force_when_somebody_writes_that_it_is_released(vault):
 
     release_hold(vault.store, hold.hold_id, who="frank", reason="closed", now=LATER)
     assert vault.purge("2026-05").result == "purged"
+
+
+def test_a_hold_is_in_force_also_if_the_log_does_not_take_it(vault):
+    """The error says so: nobody thinks that nothing is held."""
+    vault.vandal.remove(CHECKPOINT)
+
+    with pytest.raises(HoldError, match="is in force, but the transparency log"):
+        vault.hold("2026-05")
+
+    assert [one.what for one in holds_in_force(vault.store)] == ["public.audit.2026-05"]
 
 
 def test_a_yes_that_somebody_wrote_into_the_store_is_no_answer(vault):

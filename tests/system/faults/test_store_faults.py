@@ -10,6 +10,7 @@ import pytest
 
 from strongroom.errors import IntegrityError, StoreError
 from strongroom.ledger.holds import place_hold, read_holds, release_hold
+from strongroom.ledger.journal import begin_log
 from tests.support.proxies import (
     Exchange,
     cut_in_answer,
@@ -104,6 +105,7 @@ def test_a_hold_whose_answer_was_lost_is_in_force_and_said_to_be(scene: Scene):
 
     with scenario.boundaries() as (place, proxy):
         store = place.chain().store
+        begin_log(store)
         proxy.on("PUT", "/holds/", lose_answer)
         hold = place_hold(store, what, why="a case", who="ada", reference="4711", now=place.now)
         proxy.on("PUT", "/holds/", lose_answer)
