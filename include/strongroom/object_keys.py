@@ -350,9 +350,9 @@ def witness_prefix(key_id: str) -> str:
     return f"{LOG}witness/{key_id}/"
 
 
-def release_proof_key(hold_id: str) -> str:
-    """Key of the proof that the transparency log has the release of a hold."""
-    return f"{EVIDENCE}holds/{hold_id}-released.tlog-proof"
+def release_proof_key(hold_id: str, sha256: str) -> str:
+    """Key of the proof that the transparency log has the release of a hold. Each try to release it has its own digest."""
+    return f"{EVIDENCE}holds/{hold_id}-released-{sha256}.tlog-proof"
 
 
 def purge_report_key(run_id: str, at: datetime) -> str:

@@ -226,7 +226,7 @@ def release_hold(store: Store, hold_id: str, *, who: str, reason: str, now: date
     released = hold.model_copy(update={"released_at": now, "released_by": who, "release_reason": reason})
     subject = subject_of(key, released.to_bytes())
     enter_with_proof(
-        store, _act("released", released), subject, release_proof_key(hold_id)
+        store, _act("released", released), subject, release_proof_key(hold_id, subject.sha256)
     )  # while it is still in force
     return _write(store, released, etag=present[1])
 
@@ -268,7 +268,8 @@ def _believed(store: Store, key: str, body: bytes, hold: Hold) -> Hold:
     """A version of a hold; one that says released is believed only if the store's log has the release."""
     if hold.released_at is None:
         return hold
-    doubt = doubt_of_entry(store, subject_of(key, body), release_proof_key(hold.hold_id), ["released"])
+    subject = subject_of(key, body)
+    doubt = doubt_of_entry(store, subject, release_proof_key(hold.hold_id, subject.sha256), ["released"])
     return hold if doubt is None else hold.model_copy(update=dict.fromkeys(_RELEASE))
 
 
@@ -286,7 +287,8 @@ def unproved_releases(store: Store) -> Iterator[tuple[Hold, bytes]]:
 def release_proved(store: Store, hold: Hold, body: bytes, *, who: str) -> None:
     """Enter the release of a hold, so that it counts."""
     act = _act("released", hold).model_copy(update={"who": who})
-    enter_with_proof(store, act, subject_of(hold_key(hold.hold_id), body), release_proof_key(hold.hold_id))
+    subject = subject_of(hold_key(hold.hold_id), body)
+    enter_with_proof(store, act, subject, release_proof_key(hold.hold_id, subject.sha256))
 
 
 def _oldest_first(holds: Iterable[Hold]) -> list[Hold]:

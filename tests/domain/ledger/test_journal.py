@@ -13,6 +13,7 @@ import zstandard
 
 from strongroom.archive.seal import seal_archive
 from strongroom.errors import ConfigurationError, IdentityError, IntegrityError
+from strongroom.ledger import holds
 from strongroom.ledger.holds import HoldError, holds_in_force, place_hold, release_hold
 from strongroom.ledger.index import survey_manifests
 from strongroom.ledger.journal import Act, enter, log_of, parse_entry
@@ -386,6 +387,20 @@ def test_a_hold_stays_in_force_when_somebody_writes_that_it_is_released(vault):
 
     release_hold(vault.store, hold.hold_id, who="frank", reason="closed", now=LATER)
     assert vault.purge("2026-05").result == "purged"
+
+
+def test_a_release_that_died_after_its_entry_is_made_by_the_next_try(vault, monkeypatch):
+    """At a later instant, so its bytes and its proof are others."""
+    hold = vault.hold("2026-05")
+    with monkeypatch.context() as patch:
+        patch.setattr(holds, "_write", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            release_hold(vault.store, hold.hold_id, who="frank", reason="closed", now=LATER)
+    assert holds_in_force(vault.store) == [hold]
+
+    release_hold(vault.store, hold.hold_id, who="frank", reason="closed", now=LATER + TTL)
+
+    assert holds_in_force(vault.store) == []
 
 
 def test_a_hold_is_in_force_also_if_the_log_does_not_take_it(vault):
