@@ -16,7 +16,6 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from strongroom.errors import SourceError
-from strongroom_local.servers.processes import wait_until
 from tests.support.proxies import Moment
 from tests.system.faults.scenario import ROWS, Scenario, Scene, side_by_side
 from tests.system.faults.steps import Steps
@@ -165,9 +164,7 @@ def test_a_database_at_its_connection_limit_is_tried_again(scene: Scene):
     with psycopg.connect(limited.conninfo), pytest.raises(SourceError, match="too many connections"):
         Steps(limited).run("delete")
 
-    assert wait_until(
-        lambda: not _sessions(scenario, role), timeout_seconds=60
-    )  # the server ends a session after its client
+    wait_for(lambda: not _sessions_of(scenario, role), "the server to end the session, which it does after its client")
     Steps(limited).run_all(("delete", "report"))
     scenario.require_all_archived()
     scenario.examine("a database at its connection limit", recovered="retry")
@@ -175,7 +172,7 @@ def test_a_database_at_its_connection_limit_is_tried_again(scene: Scene):
         owner.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(role)))
 
 
-def _sessions(scenario: Scenario, role: str) -> int:
+def _sessions_of(scenario: Scenario, role: str) -> int:
     with psycopg.connect(scenario.place.conninfo, autocommit=True) as session:
         query = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s"
         [sessions] = session.execute(query, [role]).fetchone()
