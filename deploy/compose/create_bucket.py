@@ -1,4 +1,4 @@
-"""Create the archive's bucket if missing, versioned and with Object Lock.
+"""Create the buckets of archives and of task logs if missing, versioned and with Object Lock.
 
 Everything comes from the environment: STRONGROOM__STORE__BUCKET, and boto3's own variables (AWS_ENDPOINT_URL,
 AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION, AWS_CA_BUNDLE).
@@ -12,6 +12,8 @@ import os
 import boto3
 from botocore.config import Config
 
+from strongroom_local.servers.s3 import TASK_LOG_BUCKET  # noqa: TID251 (compose is for development too)
+
 
 def create_bucket(name: str) -> None:
     """Create one bucket. Safe to repeat."""
@@ -23,3 +25,4 @@ def create_bucket(name: str) -> None:
 
 if __name__ == "__main__":
     create_bucket(os.environ["STRONGROOM__STORE__BUCKET"])
+    create_bucket(TASK_LOG_BUCKET)

@@ -50,7 +50,7 @@ GRPC_ROLES = ("client", "master", "volume", "filer", "s3", "admin", "worker", "m
 POLICIES = Path(__file__).resolve().parents[1] / "s3"
 """The policies of the store's identities, in the folder beside this one, in the repository and in the image."""
 
-IDENTITIES = ("keeper", "archiver", "purger", "reader")
+IDENTITIES = ("keeper", "archiver", "purger", "reader", "logger")
 
 COPIED = {"source-tls": "pg_hba.conf", "store-config": "write-fsync.sh"}
 """Files beside this script that other users read. They are copied, because those users may not reach the clone."""

@@ -27,7 +27,7 @@ from psycopg import sql
 from strongroom.settings import FILE_VARIABLE
 from strongroom_local.servers.airflow import call_api, inherited_environment
 from strongroom_local.servers.processes import ServerError
-from strongroom_local.servers.s3 import IDENTITIES
+from strongroom_local.servers.s3 import IDENTITIES, TASK_LOG_BUCKET
 from strongroom_local.servers.stack import Stack
 from strongroom_local.servers.stack_folder import BUCKET
 
@@ -252,17 +252,17 @@ def query(conninfo: str, statement: str, *parameters: object) -> list[tuple[Any,
 class Books:
     """The contents of the bucket, read as an auditor would: with boto3, zstandard and a JSON parser."""
 
-    def __init__(self, stack: Stack) -> None:
-        self._client = stack.object_store.client("admin")
+    def __init__(self, stack: Stack, bucket: str = BUCKET) -> None:
+        self._client, self._bucket = stack.object_store.client("admin"), bucket
 
     def objects(self, prefix: str = "") -> list[str]:
         """All keys below a prefix, sorted."""
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
         return sorted(entry["Key"] for page in pages for entry in page.get("Contents", ()))
 
     def read(self, key: str) -> bytes:
         """One object."""
-        content: bytes = self._client.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        content: bytes = self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
         return content
 
     def document(self, key: str) -> Any:
@@ -298,6 +298,9 @@ def everything_said(stack: Stack) -> Iterator[tuple[str, str]]:
     for key in books.objects():
         if not re.search(r"/part-\d+\.jsonl", key):
             yield key, books.read(key).decode(errors="replace")
+    task_logs = Books(stack, TASK_LOG_BUCKET)
+    for key in task_logs.objects():
+        yield f"{TASK_LOG_BUCKET}/{key}", task_logs.read(key).decode(errors="replace")
 
 
 def secrets_of(stack: Stack) -> set[str]:

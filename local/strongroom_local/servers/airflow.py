@@ -118,6 +118,7 @@ def local_settings(
         "AIRFLOW__API__SECRET_KEY": secrets["api"],
         "AIRFLOW__API_AUTH__JWT_SECRET": secrets["jwt"],
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
+        "AIRFLOW__LOGGING__REMOTE_LOGGING": "True",
         "STRONGROOM__STAGING": str(staging),
     }
 

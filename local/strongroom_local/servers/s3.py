@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from botocore.client import BaseClient
 
 REGION = "us-east-1"
-IDENTITIES = ("admin", "archiver", "purger", "reader", "keeper", "stager", "witness", "auditor")
+IDENTITIES = ("admin", "archiver", "purger", "reader", "keeper", "stager", "witness", "auditor", "logger")
+TASK_LOG_BUCKET = "strongroom-task-logs"
+"""Where Airflow keeps the logs of finished tasks, in both stacks. The logger reaches this bucket alone."""
 
 _START_SECONDS = 180
 """A start takes one second on an idle machine."""
@@ -58,7 +60,7 @@ class ObjectStore(LocalServer):
     """One SeaweedFS server, kept in a folder across restarts: versioned buckets with Object Lock, fsync on every PUT.
 
     The identities ``archiver``, ``purger``, ``reader``, ``keeper``, ``stager``, ``witness`` and ``auditor`` have the rights in ``deploy/s3``, in every
-    bucket and below every prefix. ``admin``, for tests and people, may do everything. Requests without credentials are
+    bucket and below every prefix. ``logger`` has them in `TASK_LOG_BUCKET` alone. ``admin``, for tests and people, may do everything. Requests without credentials are
     refused. The internal ports require a certificate or a signed token, and only this folder holds them.
 
     Args:
@@ -271,14 +273,14 @@ def _choose_ports(s3_port: int | None, claims: PortClaims) -> dict[str, int]:
 
 
 def read_policies(folder: Path) -> list[dict[str, str]]:
-    """Read the policies of all identities in SeaweedFS's form, for every bucket and prefix."""
-    return [
-        {
-            "name": name,
-            "document": (folder / f"{name}.json").read_text().replace("BUCKET/PREFIX", "*/").replace("BUCKET", "*"),
-        }
-        for name in IDENTITIES[1:]
-    ]
+    """Read the policies of all identities in SeaweedFS's form, for every bucket and prefix; the logger's for one bucket."""
+    policies = []
+    for name in IDENTITIES[1:]:
+        document = (folder / f"{name}.json").read_text()
+        bucket, inside = (TASK_LOG_BUCKET, f"{TASK_LOG_BUCKET}/") if name == "logger" else ("*", "*/")
+        document = document.replace("BUCKET/PREFIX", inside).replace("BUCKET", bucket)
+        policies.append({"name": name, "document": document})
+    return policies
 
 
 def _issue(

@@ -165,6 +165,7 @@ class StackFolder:
             "AIRFLOW_CONN_STRONGROOM_DRILL": self._source_connection(DRILL_ROLE),
             "AIRFLOW_CONN_STRONGROOM_STORE": self._store_connection("archiver"),
             "AIRFLOW_CONN_STRONGROOM_PURGE": self._store_connection("purger"),
+            "AIRFLOW_CONN_STRONGROOM_TASK_LOGS": self._store_connection("logger"),
         }
 
     def environment_of(self, component: Component) -> dict[str, str]:

@@ -16,6 +16,7 @@ from strongroom.settings import StoreSettings
 from strongroom.storage.bucket import BucketStore, apply_rules, check_bucket
 from strongroom.storage.store import Store
 from strongroom_local.servers.airflow import REPOSITORY
+from strongroom_local.servers.s3 import TASK_LOG_BUCKET
 from tests.support.chain import NOW, some_settings
 
 POLICIES = REPOSITORY / "deploy" / "s3"
@@ -59,6 +60,32 @@ def test_the_stager_works_in_staging_and_sees_nothing_else(object_store, bucket,
         assert not is_allowed(stager.delete_object, **place, VersionId=version)
     for other in ("archiver", "purger", "keeper"):
         assert not is_allowed(object_store.client(other).put_object, Bucket=bucket, Key=inside, Body=b"1")
+
+
+def test_the_logger_writes_and_reads_task_logs_and_comes_to_no_archive(object_store, bucket):
+    """Airflow's remote logs go to a bucket of their own, and their keys open no other. Nobody but an administrator removes one."""
+    logger, admin = object_store.client("logger"), object_store.client("admin")
+    object_store.create_bucket(TASK_LOG_BUCKET)
+    place = {"Bucket": TASK_LOG_BUCKET, "Key": f"airflow/dag_id={bucket}/attempt=1.log"}
+    versions = {
+        key: admin.put_object(Bucket=bucket, Key=key, Body=b"1")["VersionId"]
+        for key in (*REMOVED, *KEPT, "airflow/dag_id=a/attempt=1.log")
+    }
+
+    written = logger.put_object(**place, Body=b"1")["VersionId"]
+    logger.put_object(**place, Body=b"12")  # a later part of the same log
+
+    assert logger.get_object(**place)["Body"].read() == b"12"
+    assert is_allowed(logger.list_objects_v2, Bucket=TASK_LOG_BUCKET)
+    assert not is_allowed(logger.delete_object, **place)
+    assert not is_allowed(logger.delete_object, **place, VersionId=written)
+    assert not is_allowed(logger.list_objects_v2, Bucket=bucket)
+    for key, version in versions.items():
+        assert not is_allowed(logger.get_object, Bucket=bucket, Key=key)
+        assert not is_allowed(logger.put_object, Bucket=bucket, Key=key, Body=b"2")
+        assert not is_allowed(logger.delete_object, Bucket=bucket, Key=key, VersionId=version)
+    for other in ("archiver", "purger", "keeper", "stager", "witness"):
+        assert not is_allowed(object_store.client(other).put_object, **place, Body=b"forged")
 
 
 @pytest.mark.parametrize("prefix", ["", "team/a/"])

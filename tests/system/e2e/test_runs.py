@@ -17,6 +17,7 @@ from strongroom.archive.report import RunReport
 from strongroom.calendar import Frequency, Partition
 from strongroom_local.demo.later import RESTORED_TABLE
 from strongroom_local.servers.processes import ServerError
+from strongroom_local.servers.s3 import TASK_LOG_BUCKET
 from strongroom_local.servers.stack import Stack
 from strongroom_local.servers.stack_folder import SOURCE_DATABASE
 from tests.system.demonstration import Demonstration
@@ -294,6 +295,18 @@ def test_the_task_logs_alone_let_an_auditor_follow_the_rows(stack, airflow, arch
         assert known["version_id"] == manifest["parts"][number]["version_id"]
 
 
+def test_the_log_of_each_ended_task_lies_in_a_bucket_of_its_own(stack, airflow, archived):
+    """Airflow's page reads it from there: nothing of it is left on the worker's disk. No archive's bucket has any."""
+    run = archived.runs["audit_events"]
+
+    kept = Books(stack, TASK_LOG_BUCKET).objects(f"airflow/dag_id={run.dag_id}/run_id={run.run_id}/")
+
+    tasks = airflow.tasks(run)
+    assert {key.split("/task_id=")[1].split("/")[0] for key in kept} == {task.task_id for task in tasks}
+    assert all(kept_on_disk.stat().st_size == 0 for key in kept for kept_on_disk in [stack.home / "logs" / key[8:]])
+    assert {key.partition("/")[0] for key in Books(stack).objects()}.isdisjoint({"airflow", "logs"})
+
+
 def test_no_row_content_and_no_secret_is_told_anywhere(stack, archived):
     """Every due row had the token. Passwords and keys are the stack's own."""
     secrets = secrets_of(stack)
@@ -306,4 +319,6 @@ def test_no_row_content_and_no_secret_is_told_anywhere(stack, archived):
     }
 
     assert told == set()
-    assert SOURCE_DATABASE in dict(everything_said(stack))["metadata/source.json"]
+    said = dict(everything_said(stack))
+    assert SOURCE_DATABASE in said["metadata/source.json"]
+    assert any("sealed" in text.lower() for place, text in said.items() if place.startswith(TASK_LOG_BUCKET))

@@ -41,7 +41,7 @@ from strongroom.tlog.notes import SignerKey, VerifierKey
 from strongroom_local.servers.airflow import local_settings, read_shared_settings
 from strongroom_local.servers.ports import PortClaims
 from strongroom_local.servers.processes import bare_environment, spawn, wait_until
-from strongroom_local.servers.s3 import ObjectStore, find_weed
+from strongroom_local.servers.s3 import TASK_LOG_BUCKET, ObjectStore, find_weed
 from tests.support.repository import REPOSITORY
 
 SCRIPTS = REPOSITORY / "deploy" / "compose"
@@ -316,7 +316,7 @@ def test_every_strongroom_variable_is_a_setting(service: str):
 
 
 def test_the_worker_alone_has_all_connections_that_the_settings_name():
-    """Four connections with different rights and the log's key, each encrypted and verified with the CA. Exporter and pages read with two of them."""
+    """Connections with different rights and the log's key, each encrypted and verified with the CA. Exporter and pages read with two of them."""
     connections = {
         service: {name.removeprefix("AIRFLOW_CONN_").lower() for name in environment_of(service) if "_CONN_" in name}
         for service in SERVICES
@@ -327,13 +327,15 @@ def test_the_worker_alone_has_all_connections_that_the_settings_name():
     }
 
     assert {service for service, names in connections.items() if names} == {"api-server", "worker", "exporter"}
-    assert connections["exporter"] == connections["api-server"] == {*tables}
+    assert connections["exporter"] == {*tables}
+    assert connections["api-server"] == {*tables, "strongroom_task_logs"}
     assert connections["worker"] == {
         *tables,
         "strongroom_purge",
         "strongroom_restore",
         "strongroom_drill",
         "strongroom_log",
+        "strongroom_task_logs",
     }
 
 
@@ -637,8 +639,9 @@ def test_the_jobs_make_the_store_durable_and_create_the_bucket(store: RunningSto
 
         assert (fsync.returncode, fsync.stderr) == (0, "")
     keeper = store.client("keeper")
-    assert keeper.get_bucket_versioning(Bucket="first")["Status"] == "Enabled"
-    assert keeper.get_object_lock_configuration(Bucket="first")["ObjectLockConfiguration"]["ObjectLockEnabled"]
+    for bucket in ("first", TASK_LOG_BUCKET):
+        assert keeper.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
+        assert keeper.get_object_lock_configuration(Bucket=bucket)["ObjectLockConfiguration"]["ObjectLockEnabled"]
 
 
 def test_the_archiver_writes_encrypted_objects_and_deletes_none_and_the_purger_the_other_way_round(store: RunningStore):
