@@ -49,6 +49,7 @@ def _strongroom() -> GroupCommand:
             runs.PURGE,
             records.RESTORES,
             records.CERTIFICATES,
+            records.CERTIFICATE,
             records.VERIFICATIONS,
             records.JOBS,
             holds.HOLD,

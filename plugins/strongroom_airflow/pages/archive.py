@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+
 from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
 
+from strongroom.audit.certificate import make_certificate_page, read_kept
 from strongroom.ledger.holds import covering
 from strongroom.object_keys import ArchiveId
 from strongroom.overview.commands import check_commands
@@ -57,6 +60,7 @@ def show_archive(user: GetUserDep, session: SessionDep, id: str) -> HTMLResponse
         partition_page=page(PARTITION, table=f"{archive.schema_name}.{archive.table_name}", key=archive.partition_key),
         table=f"{archive.schema_name}.{archive.table_name}",
         manifest_page=page(f"{ARCHIVE}/manifest", id=id),
+        certificate_page=page(f"{ARCHIVE}/certificate", id=id),
         problems=[*([problem] if problem else []), *(details.problems if details else ())],
     )
 
@@ -69,6 +73,17 @@ def download_manifest(user: GetUserDep, id: str) -> Response:
         raise no_such("sound manifest", problem or id)
     headers = HEADERS | {"Content-Disposition": f'attachment; filename="{archive}.json"'}
     return Response(details.manifest.to_json(), media_type="application/json", headers=headers)
+
+
+@router.get(f"{ARCHIVE}/certificate")
+def download_certificate(user: GetUserDep, id: str) -> Response:
+    """The certificate of destruction as a page to print. Its style is inside, so it is a file and no page of ours."""
+    archive, store, details, problem = _find(user, id)
+    if store is None or details is None or details.certificate is None:
+        raise no_such("certificate of destruction", problem or id)
+    page = make_certificate_page(read_kept(store, archive), made_at=datetime.now(timezone.utc))
+    headers = HEADERS | {"Content-Disposition": f'attachment; filename="certificate {archive}.html"'}
+    return Response(page, media_type="text/html; charset=utf-8", headers=headers)
 
 
 def _find(user: GetUserDep, name: str) -> tuple[ArchiveId, Store | None, ArchiveDetails | None, str | None]:

@@ -76,6 +76,41 @@ def test_certificates_are_listed_for_all_tables_or_one(destroyed, airflow):
     assert (document["archive_id"], document["destroyed_by"]["triggered_by"]) == (str(destroyed), "grace")
 
 
+def test_a_certificate_is_written_as_a_page_by_number_by_archive_or_by_partition(destroyed, airflow, tmp_path):
+    """The PDF is what Chromium prints of the page."""
+    page, pdf = tmp_path / "certificate.html", tmp_path / "certificate.pdf"
+    number = f"{EXPIRED}/{NOW:%Y%m%dT%H%M%SZ}"
+
+    written = answered(airflow("strongroom", "certificate", "audit", "2016-05", "--output", str(page)))
+    printed = answered(airflow("strongroom", "certificate", number, "--output", str(pdf)))
+    shown = answered(airflow("strongroom", "certificate", EXPIRED))
+
+    assert written == f"Wrote {number} to {page}."
+    assert printed == f"Wrote {number} to {pdf}."
+    assert number in page.read_text()
+    assert pdf.read_bytes().startswith(b"%PDF-")
+    assert f"{EXPIRED}: destroyed" in shown
+
+
+def test_a_certificate_that_is_none_or_not_to_be_relied_on_ends_with_1(destroyed, chain, airflow, tmp_path):
+    """Nothing is written where there is none; of an archive that was put back there is a page, which says so."""
+    page = tmp_path / "certificate.html"
+
+    for words in (["audit", "2016-06"], [ARCHIVE], ["public.audit.2016-07.0001"]):
+        ended = airflow("strongroom", "certificate", *words, "--output", str(page))
+        assert (ended.returncode, page.exists()) == (1, False)
+        assert "HINT:" in ended.stderr
+    refused = airflow("strongroom", "certificate", EXPIRED, "--output", str(tmp_path / "certificate.docx"))
+    assert "a file that ends in .html or .pdf" in refused.stderr
+    chain.store.put_bytes(destroyed.manifest_key, chain.store.read(destroyed.seal_key)[0])
+
+    ended = airflow("strongroom", "certificate", EXPIRED, "--output", str(page))
+
+    assert ended.returncode == 1
+    assert "not to be relied on" in ended.stderr
+    assert "Do not rely on this certificate" in page.read_text()
+
+
 def test_restores_are_listed_with_who_why_and_until(chain, airflow):
     """One that ended long ago, and one that has not ended."""
     restoring.restore(chain, "first", now=TODAY - timedelta(days=90), triggered_by="grace", why="Case 4711")

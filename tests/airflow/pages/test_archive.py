@@ -10,6 +10,7 @@ from tests.support.chain import NOW, some_settings
 from tests.support.logs import AUTHOR, KEY, with_log
 from tests.support.rights_by_dag import refuse
 from tests.support.sealing import seal_month
+from tests.support.vault import Vault
 
 MAY = "public.audit.2026-05.0001"
 
@@ -49,6 +50,21 @@ def test_the_manifest_is_downloaded_byte_for_byte(ada, archived, object_store):
     assert got.html.encode() == stored
     assert got.headers["content-disposition"] == f'attachment; filename="{MAY}.json"'
     assert got.headers["content-type"] == "application/json"
+
+
+def test_the_certificate_of_a_destroyed_archive_is_downloaded_to_print(ada, bob, chain, object_store):
+    """As a file, because its style is inside. Who may not see the table gets none."""
+    vault = Vault(object_store, chain.settings)
+    gone = str(seal_month(chain.store, chain.settings, "2016-05"))
+    vault.purge("2016-05", now=NOW)
+
+    assert "Download it to print" in ada.get("/object", id=gone).links
+    got = ada.get("/object/certificate", id=gone)
+
+    assert got.headers["content-disposition"] == f'attachment; filename="certificate {gone}.html"'
+    assert f"Certificate of destruction {gone}/" in got.html
+    assert ada.get("/object/certificate", id=MAY).status == 404
+    assert bob.get("/object/certificate", id=gone.replace("audit", "payroll")).status == 404
 
 
 def test_a_part_that_is_gone_or_hidden_is_named(ada, chain, object_store, bucket):
