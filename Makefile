@@ -69,6 +69,7 @@ lint: setup ## Check style, formatting, types, imports between packages, pinned 
 	@deploy/check-lock requirements.lock
 	@deploy/check-lock deploy/compose/requirements.lock
 	@deploy/check-lock bench/peers/requirements.lock
+	@deploy/check-lock deploy/tlog/requirements.lock
 	@git ls-files -z | xargs -0 $(VENV)/detect-secrets-hook --no-verify --exclude-files 'requirements\.lock$$'
 
 up: setup ## Start PostgreSQL, the S3 server and Airflow (UNPAUSED=1: purge, drills, scrub and statistics run on schedule)
