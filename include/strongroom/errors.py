@@ -137,5 +137,13 @@ class StagingError(StrongroomError):
     retryable = True
 
 
+class ErasedError(StrongroomError):
+    """Rows of a person who was erased would come back."""
+
+
+class ErasureError(StrongroomError):
+    """A request about a person cannot be carried out as asked."""
+
+
 class IntegrityError(StrongroomError):
     """Bytes, sums or counts do not agree. Nothing is deleted after this error."""

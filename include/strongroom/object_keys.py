@@ -18,7 +18,7 @@ from strongroom.errors import PartitionError, StrongroomError
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 _PURGE_INTENT, _DESTRUCTION = "purge-intent.json", "destruction.json"
 _ASKED = "-asked.json"
-_SEAL, _CONDEMNATION, _SWEEP = "sealed.json", "condemned.json", "swept.json"
+_SEAL, _CONDEMNATION, _SWEEP, _SUCCESSION = "sealed.json", "condemned.json", "swept.json", "succession.json"
 _VERIFICATION = re.compile(
     r"reports/verifications/.*/(?P<archive>[^/]+)/(?P<at>[0-9]{8}T[0-9]{6}Z)-(?P<result>[a-z]+)\.json"
 )
@@ -144,6 +144,10 @@ class ArchiveId:
         """Key of one part."""
         return f"{self.archive_prefix}{part_file(number, compression_type, format)}"
 
+    def locator_key(self, number: int) -> str:
+        """Key of the filter that tells whose rows may be in one part."""
+        return f"{self.archive_prefix}{part_name(number)}.locator"
+
     @property
     def evidence_prefix(self) -> str:
         """Key prefix of all evidence of the archive, with its final slash."""
@@ -181,6 +185,11 @@ class ArchiveId:
     def condemnation_key(self) -> str:
         """Key of the record that the archive was condemned."""
         return f"{self.evidence_prefix}{_CONDEMNATION}"
+
+    @property
+    def succession_key(self) -> str:
+        """Key of the record that the archive holds the rows of an earlier one without those of a person."""
+        return f"{self.evidence_prefix}{_SUCCESSION}"
 
     @property
     def purge_intent_key(self) -> str:
@@ -282,8 +291,11 @@ def sealed_and_kept(evidence_keys: Iterable[str]) -> list[ArchiveId]:
 
 
 def emptied_and_kept(evidence_keys: Iterable[str]) -> list[ArchiveId]:
-    """Archives whose evidence says that rows left the database, and not that a purge began; sorted."""
-    return _with_evidence(evidence_keys, "delete-", "detach.json", ended=(_PURGE_INTENT, _DESTRUCTION))
+    """Archives whose evidence says that rows left the database, and not that a purge began; sorted.
+
+    The rows of an archive that supersedes another one left it because of that one.
+    """
+    return _with_evidence(evidence_keys, "delete-", "detach.json", _SUCCESSION, ended=(_PURGE_INTENT, _DESTRUCTION))
 
 
 def certified(evidence_keys: Iterable[str]) -> list[ArchiveId]:

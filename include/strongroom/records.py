@@ -268,6 +268,11 @@ class VerifiedPart(UploadedPart):
 
     verified_at: AwareDatetime
     proved_rows: int = Field(description="How many archived rows the server rebuilt and found equal to their digest.")
+    locator_sha256: Sha256 | None = Field(
+        default=None,
+        exclude_if=lambda sha256: sha256 is None,
+        description="Of the part's locator; None where the table's settings name no columns of persons.",
+    )
 
 
 PartKind = TypeVar("PartKind", bound=PlannedPart)

@@ -147,14 +147,14 @@ class _Planning:
         """The first archive whose rows are not all deleted.
 
         Archives of other columns than the table has now, and those that were condemned, are passed over: a delete by them is
-        refused, so the rows that they left go into a new archive.
+        refused, so the rows that they left go into a new archive. One that supersedes another has nothing to delete.
         """
         digest = shape_sha256(self.table.shape)
         for archive in self.earlier:
             if archive.condemnation_key in self.evidence:
                 continue
             manifest = require_manifest(self.store, archive)
-            if manifest.shape_sha256 != digest:
+            if manifest.shape_sha256 != digest or manifest.supersedes is not None:
                 continue
             if any(archive.delete_evidence_key(part.number) not in self.evidence for part in manifest.parts):
                 return manifest

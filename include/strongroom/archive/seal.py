@@ -6,26 +6,23 @@ With the manifest the archive exists. It is believed only with the proof that th
 from __future__ import annotations
 
 import hashlib
-import platform
 from collections.abc import Sequence
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
+from functools import partial
 
 from strongroom.calendar import Window
 from strongroom.errors import IntegrityError
-from strongroom.ledger.journal import enter_with_proof, log_of, of_archive, subject_of
-from strongroom.ledger.manifest_record import FORMAT_VERSION, Manifest, manifest_part, sha256_sums
+from strongroom.ledger.manifest_record import Manifest, format_version_of, manifest_part, sha256_sums
 from strongroom.ledger.manifests import parse_manifest, read_manifest, require_object, require_part_of
 from strongroom.ledger.object_lock import lock_archive
-from strongroom.object_keys import ArchiveId, evidence_prefix, proof_key, sealed_and_kept, settings_key
+from strongroom.ledger.sealing import software_versions, write_sealed
+from strongroom.object_keys import ArchiveId, evidence_prefix, sealed_and_kept
 from strongroom.records import ArchivePlan, RunIdentity, SealedArchive, VerifiedPart, shape_sha256
 from strongroom.settings import TableSettings
 from strongroom.storage.store import Store
 
 _OF_THE_TRY = ("created_at", "dag_id", "run_id", "triggered_by", "software", "storage_class", "encryption")
 """What two tries to seal one archive may say differently."""
-
-_SOFTWARE = ("strongroom", "apache-airflow", "psycopg", "pyarrow", "zstandard", "boto3")
 
 
 def seal_archive(
@@ -58,12 +55,7 @@ def seal_archive(
             require_object(store, part)
         present = _manifest(settings, plan, parts, run, now)
         present = _begun(store, archive, present) or present
-        _require_first(store, plan, archive)
-        _put_and_compare(store, archive.sums_key, sha256_sums(present.parts), "text/plain")
-        _put_and_compare(store, archive.seal_key, present.to_json(), "application/json")
-        _require_first(store, plan, archive)  # again, now that a later run would find the copy
-        _enter(store, settings, archive, present)
-        _put_and_compare(store, archive.manifest_key, present.to_json(), "application/json")
+        write_sealed(store, settings, present, check=partial(_require_first, store, plan, archive))
     _require_same(present, parts)
     if settings.store.object_lock != "off":
         lock_archive(store, present, mode=settings.store.object_lock, now=now)
@@ -123,40 +115,6 @@ def _begun(store: Store, archive: ArchiveId, ours: Manifest) -> Manifest | None:
     return begun
 
 
-def _enter(store: Store, settings: TableSettings, archive: ArchiveId, manifest: Manifest) -> None:
-    """Enter the archive in the store's log, which keeps the settings that its entries name."""
-    if log_of(store) is not None:
-        key = settings_key(settings.schema_name, settings.table_name, settings.sha256)
-        store.put_bytes(key, settings.model_dump_json().encode())
-    act = of_archive(
-        archive,
-        "archived",
-        legal_basis=manifest.legal_basis,
-        settings_sha256=settings.sha256,
-        facts={
-            "rows": manifest.record_count,
-            "parts": len(manifest.parts),
-            "retention_until": f"{manifest.retention_until:%Y-%m-%dT%H:%M:%SZ}",
-            "shape_sha256": manifest.shape_sha256,
-        },
-    )
-    enter_with_proof(store, act, subject_of(archive.manifest_key, manifest.to_json()), proof_key(archive.seal_key))
-
-
-def _put_and_compare(store: Store, key: str, body: bytes, content_type: str) -> None:
-    """Write an object and read it back: rows are deleted because of it."""
-    store.put_bytes(key, body, content_type=content_type)
-    found = store.read(key)
-    if found is None or found[0] != body:
-        raise IntegrityError(
-            f"{store}{key} is not what was written",
-            expected=f"SHA-256 {hashlib.sha256(body).hexdigest()}",
-            found="nothing" if found is None else f"SHA-256 {hashlib.sha256(found[0]).hexdigest()}",
-            hint="No row was deleted. Find out what is wrong with the store before anything else; remove the object if it "
-            "is there, then clear this task.",
-        )
-
-
 def _manifest(
     settings: TableSettings,
     plan: ArchivePlan,
@@ -167,7 +125,7 @@ def _manifest(
     window = Window(plan.start_at, plan.end_at)
     described = tuple(manifest_part(part) for part in parts)
     return Manifest(
-        format_version=FORMAT_VERSION,
+        format_version=format_version_of(described, None),
         format=parts[0].format,
         archive_id=str(plan.archive_id),
         table_name=plan.table,
@@ -192,18 +150,8 @@ def _manifest(
         dag_id=run.dag_id,
         run_id=run.run_id,
         triggered_by=run.triggered_by,
-        software={"python": platform.python_version(), **_versions()},
+        software=software_versions(),
     )
-
-
-def _versions() -> dict[str, str]:
-    versions = {}
-    for name in _SOFTWARE:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
 
 
 def _require_complete(plan: ArchivePlan, parts: Sequence[VerifiedPart]) -> None:

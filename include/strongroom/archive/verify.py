@@ -7,9 +7,11 @@ them if a type is not PostgreSQL's own.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from strongroom.database.rebuild import Rebuilder
 from strongroom.database.session import Connection
@@ -20,6 +22,9 @@ from strongroom.records import TableShape, UploadedPart, VerifiedPart, narrow
 from strongroom.storage.staging import Staging
 from strongroom.storage.store import Store
 from strongroom.tables.archived_rows import read_blocks
+
+if TYPE_CHECKING:
+    from strongroom.formats.persons import LocatorWriter, Persons
 
 _FEWEST_BLOCKS = 3
 
@@ -33,6 +38,7 @@ def verify_part(
     *,
     proof_rows: int | str,
     now: datetime,
+    persons: Persons | None = None,
 ) -> VerifiedPart:
     """Read a part back from the store and compare it with what was extracted.
 
@@ -40,9 +46,11 @@ def verify_part(
 
     Args:
         proof_rows: How many rows to rebuild and compare, evenly spread, or ``"all"``.
+        persons: Makes the part's locator; None where the table's settings name no columns of persons.
 
     Raises:
         IntegrityError: Says what differs.
+        ErasedError: There are rows of a person who was erased.
     """
     blocks = read_blocks(staging, part)
     if blocks is None and part.blocks_sha256 is not None:
@@ -51,7 +59,8 @@ def verify_part(
     wanted = _spread(blocks or [], part.rows if every else int(proof_rows))
     reading = ReadingBack(part, store.chunks(part.object_key, part.version_id), staging.folder)
     rebuilder = Rebuilder(connection, shape, texts=part.format == "parquet")
-    rows, proved = RowStream(reading.blocks()), 0
+    locating = _locating(shape, part, persons) if persons is not None else None
+    rows, proved = RowStream(reading.blocks() if locating is None else locating.watch(reading.blocks())), 0
     for number, block in enumerate(blocks or []):
         if part.format != "parquet" and number not in wanted:
             rows.skip(block.rows)
@@ -66,7 +75,24 @@ def verify_part(
     require_equal(part, reading.result())
     # The compressed file is no longer needed; from here on the store's version is the only one.
     staging.discard(staging.compressed(part))
-    return VerifiedPart(**narrow(part, UploadedPart).model_dump(), verified_at=now, proved_rows=proved)
+    sha256 = _keep_locator(store, part, locating) if locating is not None else None
+    return VerifiedPart(
+        **narrow(part, UploadedPart).model_dump(), verified_at=now, proved_rows=proved, locator_sha256=sha256
+    )
+
+
+def _locating(shape: TableShape, part: UploadedPart, persons: Persons) -> LocatorWriter:
+    from strongroom.formats.persons import LocatorWriter  # and with it cryptography, which most tables can do without
+
+    return LocatorWriter(shape, part.format, persons, rows=part.rows)
+
+
+def _keep_locator(store: Store, part: UploadedPart, locating: LocatorWriter) -> str:
+    """Write the locator into the archive's folder, and return its SHA-256."""
+    locating.require_none_suppressed(f"{part.archive_id} part {part.number}")
+    body = locating.locator.to_bytes()
+    store.put_bytes(part.archive.locator_key(part.number), body, content_type="application/zstd")
+    return hashlib.sha256(body).hexdigest()
 
 
 def _spread(blocks: Sequence[Block], rows: int) -> set[int]:

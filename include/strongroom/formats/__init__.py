@@ -6,6 +6,7 @@
 - ``parquet``      columns of text to parquet, and back
 - ``part_writer``  what extract_to_staging writes of a part: rows in either format, and the list of its blocks
 - ``codecs``, ``reading_back``  compression, and the sums of a part that is read back
+- ``persons``      keyed digests of what identifies a person, and filters that tell in which parts such rows may be
 - ``type_names``   which texts may be used as the name of a type
 - ``arrow``        pyarrow, imported once, without pandas
 

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from strongroom.calendar import Partition, refuse_if_hot
 from strongroom.database.session import Connection, read_identity
+from strongroom.errors import IntegrityError
 from strongroom.ledger.claims import KeepClaim
 from strongroom.ledger.journal import Act, Kind, of_archive
 from strongroom.ledger.manifests import Attested, require_attested, require_object, require_part_of
@@ -61,6 +62,12 @@ def require_sealed(parts: Sequence[VerifiedPart], step: DeletingStep) -> Atteste
     """
     refuse_if_hot(step.partition, step.settings.hot_retention, step.now)
     sealed = require_attested(step.store, parts[0].archive)
+    if sealed.manifest.supersedes is not None:
+        raise IntegrityError(
+            f"no row is deleted because of {parts[0].archive}",
+            found=f"an archive that supersedes {sealed.manifest.supersedes.archive_id}, whose rows left the table long ago",
+            hint="No row was deleted. Clear 'plan' and the tasks after it.",
+        )
     for part in parts:
         require_part_of(sealed.manifest, part)
     return sealed

@@ -53,12 +53,14 @@ class Survey:
     """The manifests of a store: the sound ones in the order of their archive ids, and the damaged ones.
 
     Attributes:
+        superseded: Manifests that are left out: a later archive holds their rows without those of a person.
         strays: Keys among the manifests that no manifest can have: somebody else wrote there.
         etags: ETag of each manifest by its key, as listed.
         read: How many manifests were read one by one, because the index did not hold them.
     """
 
     manifests: tuple[Manifest, ...]
+    superseded: tuple[Manifest, ...] = ()
     damaged: tuple[DamagedManifest, ...] = ()
     strays: tuple[str, ...] = ()
     etags: Mapping[str, str] = field(default_factory=dict)
@@ -124,12 +126,28 @@ def survey_manifests(
     listing = list_archives(store, schema_name, table_name)
     known = _by_key_and_etag(earlier) if earlier is not None else {}
     manifests, damaged, read = read_listed(store, listing.etags, known=known, indexed=indexed)
+    current, superseded = split_superseded(manifests)
     return Survey(
-        manifests=manifests,
+        manifests=current,
+        superseded=superseded,
         damaged=tuple(sorted((*listing.damaged, *damaged), key=lambda one: ArchiveId.parse(one.archive_id))),
         strays=listing.strays,
         etags={archive.manifest_key: etag for archive, etag in listing.etags.items()},
         read=read,
+    )
+
+
+def split_superseded(manifests: Iterable[Manifest]) -> tuple[tuple[Manifest, ...], tuple[Manifest, ...]]:
+    """Tell manifests that hold what there is of their rows from those that a later one supersedes; each in its order.
+
+    Args:
+        manifests: All of the partitions that they are of.
+    """
+    every = tuple(manifests)
+    earlier = {one.supersedes.archive_id for one in every if one.supersedes is not None}
+    return (
+        tuple(one for one in every if one.archive_id not in earlier),
+        tuple(one for one in every if one.archive_id in earlier),
     )
 
 
@@ -245,10 +263,11 @@ def each_once(surveys: Iterable[Survey]) -> list[Survey]:
     kept = []
     for survey in surveys:
         manifests = tuple(one for one in survey.manifests if one.archive_id not in seen)
+        superseded = tuple(one for one in survey.superseded if one.archive_id not in seen)
         damaged = tuple(one for one in survey.damaged if one.archive_id not in seen)
-        seen.update(one.archive_id for one in manifests)
+        seen.update(one.archive_id for one in (*manifests, *superseded))
         seen.update(one.archive_id for one in damaged)
-        kept.append(replace(survey, manifests=manifests, damaged=damaged))
+        kept.append(replace(survey, manifests=manifests, superseded=superseded, damaged=damaged))
     return kept
 
 
@@ -264,7 +283,8 @@ def write_index(store: Store, survey: Survey) -> None:
 
 
 def _by_key_and_etag(survey: Survey) -> dict[tuple[str, str], Manifest]:
-    keys = {ArchiveId.parse(manifest.archive_id).manifest_key: manifest for manifest in survey.manifests}
+    every = (*survey.manifests, *survey.superseded)
+    keys = {ArchiveId.parse(manifest.archive_id).manifest_key: manifest for manifest in every}
     return {(key, survey.etags[key]): manifest for key, manifest in keys.items() if key in survey.etags}
 
 

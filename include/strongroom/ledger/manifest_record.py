@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field
@@ -26,8 +27,9 @@ from strongroom.records import (
     shape_sha256,
 )
 
-FORMAT_VERSION: Literal[3] = 3
-"""What is written. Versions 1 and 2 are still read."""
+FORMAT_VERSION, WITH_LOCATORS = 3, 4
+"""What is written: version 4 where parts have locators or the archive supersedes another one, else version 3, which differs in nothing
+else. Versions 1 and 2 are still read."""
 
 _OLDER: Mapping[int, PartFormat] = {1: "jsonl", 2: "parquet"}
 """The one format of each older version."""
@@ -67,12 +69,30 @@ class ManifestPart(Record):
     extracted_at: AwareDatetime
     verified_at: AwareDatetime
     proved_rows: Count
+    locator_sha256: Sha256 | None = Field(
+        default=None,
+        exclude_if=lambda sha256: sha256 is None,
+        description="Of the part's locator, which tells whose rows may be in it. Since version 4, where the table's settings name persons.",
+    )
+
+
+class Succession(Record):
+    """That an archive holds the rows of an earlier one without those of a person who was erased."""
+
+    archive_id: str = Field(description="The archive that it supersedes.")
+    manifest_sha256: Sha256 = Field(description="Of that one's manifest.")
+    rank: int = Field(
+        ge=1, description="The sequence of the first archive of the line, whose place among the others it takes."
+    )
+    case_id: str
+    removed_rows: Count
+    blanked_rows: Count
 
 
 class Manifest(Record):
     """What an archive is, where it came from and how long it must be kept. Sizes are in bytes, instants in UTC."""
 
-    format_version: Literal[1, 2, 3]
+    format_version: Literal[1, 2, 3, 4]
     format: PartFormat = Field(
         default="jsonl", description="Format of the parts. Absent in version 1, which is always JSON lines."
     )
@@ -102,6 +122,14 @@ class Manifest(Record):
         default=None, description="Who started the run. Absent if the schedule did, and in older manifests."
     )
     software: dict[str, str]
+    supersedes: Succession | None = Field(
+        default=None, exclude_if=lambda earlier: earlier is None, description="Since version 4."
+    )
+
+    @property
+    def rank(self) -> int:
+        """Its place among the archives of its partition: of two rows with one key, that of the higher rank is the later one."""
+        return ArchiveId.parse(self.archive_id).sequence if self.supersedes is None else self.supersedes.rank
 
     @property
     def window(self) -> Window:
@@ -113,7 +141,7 @@ class Manifest(Record):
         unknown: dict[str, Any] = {"format": True} if self.format_version == 1 else {}
         if self.triggered_by is None:
             unknown["triggered_by"] = True
-        of_others = {"keys_sha256"} if self.format_version == FORMAT_VERSION else {"blocks_sha256", "ordered"}
+        of_others = {"keys_sha256"} if self.format_version >= FORMAT_VERSION else {"blocks_sha256", "ordered"}
         return self.to_bytes(exclude={**unknown, "parts": {"__all__": of_others}})
 
     @property
@@ -151,6 +179,7 @@ class Manifest(Record):
             etag=part.etag,
             verified_at=part.verified_at,
             proved_rows=part.proved_rows,
+            locator_sha256=part.locator_sha256,
         )
 
 
@@ -176,7 +205,13 @@ def manifest_part(part: VerifiedPart) -> ManifestPart:
         extracted_at=part.extracted_at,
         verified_at=part.verified_at,
         proved_rows=part.proved_rows,
+        locator_sha256=part.locator_sha256,
     )
+
+
+def format_version_of(parts: tuple[ManifestPart, ...], supersedes: Succession | None) -> Literal[3, 4]:
+    """The version of a manifest of such parts."""
+    return 4 if supersedes is not None or any(part.locator_sha256 is not None for part in parts) else 3
 
 
 def sha256_sums(parts: tuple[ManifestPart, ...]) -> bytes:
@@ -191,6 +226,7 @@ def faults_of(manifest: Manifest, archive: ArchiveId) -> Iterator[str]:
         yield f"the manifest of {manifest.archive_id}"
         return
     yield from _faults_of_format(manifest)
+    yield from _faults_of_succession(manifest, archive)
     yield from _faults_of_place(manifest, archive)
     yield from _faults_of_table(manifest)
     yield from _faults_of_parts(manifest, archive)
@@ -205,9 +241,23 @@ def _faults_of_format(manifest: Manifest) -> Iterator[str]:
         yield f"parts of format {manifest.format} in version {version}"
     for part in manifest.parts:
         if (part.blocks_sha256 is None) != (part.keys_sha256 is not None) or (part.keys_sha256 is None) != (
-            version == 3
+            version >= FORMAT_VERSION
         ):
             yield f"part {part.number} without the sum that version {version} has, or with another one"
+    has_more = format_version_of(manifest.parts, manifest.supersedes) == WITH_LOCATORS
+    if has_more != (version == WITH_LOCATORS):
+        yield f"{'' if has_more else 'no '}locators or succession in version {version}"
+
+
+def _faults_of_succession(manifest: Manifest, archive: ArchiveId) -> Iterator[str]:
+    """An archive supersedes an earlier one of its own partition."""
+    if manifest.supersedes is None:
+        return
+    earlier = ArchiveId.parse_or_none(manifest.supersedes.archive_id)
+    if earlier is None or replace(earlier, sequence=archive.sequence) != archive or earlier >= archive:
+        yield f"a succession to {manifest.supersedes.archive_id}, which is no earlier archive of its partition"
+    elif manifest.supersedes.rank > earlier.sequence:
+        yield "a rank that is higher than the sequence of the archive that it supersedes"
 
 
 def _faults_of_place(manifest: Manifest, archive: ArchiveId) -> Iterator[str]:

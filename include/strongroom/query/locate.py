@@ -13,7 +13,7 @@ from strongroom.calendar import Partition
 from strongroom.errors import IntegrityError, QueryError
 from strongroom.ledger.index import survey_manifests
 from strongroom.ledger.manifest_record import Manifest, ManifestPart
-from strongroom.ledger.manifests import is_destroyed, require_manifest
+from strongroom.ledger.manifests import archive_ids, is_destroyed, require_manifest
 from strongroom.ledger.owner import require_owned
 from strongroom.ledger.restore_records import split_table
 from strongroom.object_keys import ArchiveId, certified, evidence_prefix, unfinished_purges
@@ -21,7 +21,7 @@ from strongroom.query.records import NotSearched, QueryRequest
 from strongroom.storage.store import Store
 from strongroom.storage.versions import by_key, is_there
 
-_PURGED = "its term was over, and it was destroyed"
+_PURGED = "it was destroyed, since its term was over or another archive supersedes it"
 _PURGING = "a purge of it has begun"
 
 
@@ -89,10 +89,30 @@ def _named(store: Store, request: QueryRequest) -> Located:
                 hint="Nothing was read. One query searches the archives of one table.",
             )
     found = [trusted_manifest(store, archive) for archive in archives]
+    _require_current(store, found)
     return Located(
         _oldest_first([one for one in found if isinstance(one, Manifest)]),
         tuple(one for one in found if isinstance(one, NotSearched)),
     )
+
+
+def _require_current(store: Store, found: Sequence[Manifest | NotSearched]) -> None:
+    """Require that no later archive holds the rows without those of a person who was erased.
+
+    Raises:
+        QueryError: One does.
+    """
+    for partition in {
+        ArchiveId.parse(one.archive_id).partition_key: ArchiveId.parse(one.archive_id) for one in found
+    }.values():
+        beside = archive_ids(store, partition.schema_name, partition.table_name, partition.partition_key)
+        for other in (trusted_manifest(store, archive) for archive in beside):
+            earlier = other.supersedes if isinstance(other, Manifest) else None
+            if earlier is not None and earlier.archive_id in {one.archive_id for one in found}:
+                raise QueryError(
+                    f"{earlier.archive_id} is superseded: rows of a person who was erased are still in it until it is removed",
+                    hint=f"Nothing was read. Search {other.archive_id}, which holds its other rows.",
+                )
 
 
 def _in_range(store: Store, request: QueryRequest) -> Located:
@@ -101,12 +121,13 @@ def _in_range(store: Store, request: QueryRequest) -> Located:
     evidence = by_key(store.versions(evidence_prefix(*table)))
     written = [key for key, versions in evidence.items() if is_there(versions)]
     survey = survey_manifests(store, *table)
+    replaced = {one.supersedes.archive_id for one in survey.manifests if one.supersedes is not None}
     listed = {*(one.archive_id for one in survey.manifests), *(one.archive_id for one in survey.damaged)}
     gone = [(one, _PURGED) for one in certified(written)] + [(one, _PURGING) for one in unfinished_purges(written)]
     purged = [
         NotSearched(archive_id=str(archive), reason="purged", detail=detail)
         for archive, detail in sorted(gone)
-        if str(archive) not in listed
+        if str(archive) not in listed and str(archive) not in replaced
     ]
     damaged = [
         NotSearched(archive_id=one.archive_id, reason="unverifiable", detail=one.problem) for one in survey.damaged
@@ -124,7 +145,7 @@ def _partition_touches(archive_id: str, request: QueryRequest) -> bool:
 
 def _oldest_first(manifests: Sequence[Manifest]) -> tuple[Manifest, ...]:
     def age(manifest: Manifest) -> tuple[datetime, str, int]:
-        return manifest.window_start, manifest.partition_key, ArchiveId.parse(manifest.archive_id).sequence
+        return manifest.window_start, manifest.partition_key, manifest.rank
 
     return tuple(sorted(manifests, key=age))
 

@@ -11,11 +11,11 @@ from datetime import datetime, timedelta
 from itertools import groupby
 
 from strongroom.database.session import Connection
-from strongroom.errors import RestoreError
+from strongroom.errors import IntegrityError, RestoreError
 from strongroom.ledger.evidence import parse_evidence
 from strongroom.ledger.index import stray_keys
 from strongroom.ledger.manifest_record import Manifest
-from strongroom.ledger.manifests import archive_ids, in_range, require_manifest
+from strongroom.ledger.manifests import archive_ids, in_range, read_manifest, require_manifest
 from strongroom.ledger.owner import require_owned
 from strongroom.ledger.restore_records import keep_record, split_table
 from strongroom.object_keys import ArchiveId, emptied_and_kept, evidence_prefix
@@ -134,7 +134,7 @@ def _fitted(connection: Connection, plan: RestorePlan, target: Target, shapes: I
 
 
 def locate_archives(store: Store, request: RestoreRequest) -> list[Manifest]:
-    """Manifests of the archives that a request names, oldest window and lowest sequence first.
+    """Manifests of the archives that a request names, oldest window and lowest rank first.
 
     Raises:
         RestoreError: There are none, or they are of several tables.
@@ -155,12 +155,8 @@ def locate_archives(store: Store, request: RestoreRequest) -> list[Manifest]:
             hint="Nothing was loaded. `airflow strongroom list` prints the archives that exist.",
         )
     manifests = sorted(
-        (require_manifest(store, archive) for archive in sorted(set(wanted))),
-        key=lambda manifest: (
-            manifest.window_start,
-            manifest.partition_key,
-            ArchiveId.parse(manifest.archive_id).sequence,
-        ),
+        _without_superseded(store, wanted, named=bool(request.archives)),
+        key=lambda manifest: (manifest.window_start, manifest.partition_key, manifest.rank),
     )
     tables = sorted({manifest.table_name for manifest in manifests})
     if len(tables) > 1:
@@ -170,6 +166,39 @@ def locate_archives(store: Store, request: RestoreRequest) -> list[Manifest]:
             hint="Nothing was loaded. Start one restore for each table.",
         )
     return manifests
+
+
+def _without_superseded(store: Store, wanted: Iterable[ArchiveId], *, named: bool) -> Iterator[Manifest]:
+    """Manifests of archives; those that later ones supersede are left out, or are an error where a person named them.
+
+    Raises:
+        RestoreError: One that was named is superseded.
+    """
+    for _, group in groupby(sorted(set(wanted)), key=lambda one: (one.table_folder, one.partition_key)):
+        asked = list(group)
+        manifests = [require_manifest(store, archive) for archive in asked]
+        beside = {*archive_ids(store, asked[0].schema_name, asked[0].table_name, asked[0].partition_key)} - {*asked}
+        every = [*manifests, *filter(None, (_readable(store, archive) for archive in beside))]
+        later = {one.supersedes.archive_id: one.archive_id for one in every if one.supersedes is not None}
+        for manifest in manifests:
+            archive_id = manifest.archive_id
+            if archive_id not in later:
+                yield manifest
+            elif named:
+                raise RestoreError(
+                    f"{archive_id} is superseded: rows of a person who was erased are still in it until it is removed",
+                    expected=later[archive_id],
+                    found=archive_id,
+                    hint=f"Nothing was loaded. Restore {later[archive_id]}, which holds its other rows.",
+                )
+
+
+def _readable(store: Store, archive: ArchiveId) -> Manifest | None:
+    """The manifest of an archive that nobody asked for; None if it is damaged or gone."""
+    try:
+        return read_manifest(store, archive)
+    except IntegrityError:
+        return None
 
 
 def _archives_in_range(store: Store, request: RestoreRequest) -> Iterator[ArchiveId]:

@@ -87,6 +87,16 @@ class Issuer(Record):
     environment: str | None = None
 
 
+class Erasure(Record):
+    """Why an archive was destroyed before the end of its term: another one holds its rows without those of a person."""
+
+    case_id: str
+    superseded_by: str = Field(description="Id of the archive that holds the other rows.")
+
+    def __str__(self) -> str:
+        return f"{self.superseded_by} supersedes it (case {self.case_id})"
+
+
 class CopyLeft(Record):
     """A place that got a copy of the rows while the archive existed, and was not examined."""
 
@@ -151,6 +161,11 @@ class Certificate(Record):
         description="Restores that brought rows of the archive back. What is left of them was not examined.",
     )
     intent_key: str
+    erasure: Erasure | None = Field(
+        default=None,
+        exclude_if=lambda erasure: erasure is None,
+        description="Why it went before the end of its term; not there where the term was over.",
+    )
     checkpoint: str | None = Field(
         default=None,
         exclude_if=lambda checkpoint: checkpoint is None,
@@ -165,6 +180,7 @@ def make_certificate(
     proof: Proof,
     *,
     issuer: Issuer,
+    erasure: Erasure | None,
     store: Store,
     holds: Iterable[Hold],
     run: RunIdentity,
@@ -178,6 +194,7 @@ def make_certificate(
         removed: Every version that is gone.
         proof: That they are.
         issuer: Organisation and environment.
+        erasure: Why the archive went before the end of its term; None where that was over.
         store: That the archive lay in.
         holds: In force there.
         run: That ended the purge.
@@ -207,6 +224,7 @@ def make_certificate(
         holds_examined=tuple(hold.hold_id for hold in holds),
         copies_left=tuple(_copies(store, manifest)),
         intent_key=ArchiveId.parse(manifest.archive_id).purge_intent_key,
+        erasure=erasure,
         checkpoint=checkpoint_of(store),
     )
 

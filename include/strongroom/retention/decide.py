@@ -22,13 +22,14 @@ from strongroom.storage.store import Store
 
 _READERS = 8
 
-Reason = Literal["expired", "unfinished", "kept", "held", "contended", "left_out", "unverifiable"]
+Reason = Literal["expired", "superseded", "unfinished", "kept", "held", "contended", "left_out", "unverifiable"]
 
 
 class Decision(Record):
     """Whether one archive is to be purged, and why.
 
-    ``expired``: its term is over. ``unfinished``: an earlier purge removed its manifest and still has to certify that.
+    ``expired``: its term is over. ``superseded``: a later archive holds its rows without those of a person who was erased, and the
+    cooling-off is over. ``unfinished``: an earlier purge removed its manifest and still has to certify that.
     ``kept``: its term still runs. ``held``: a legal hold covers it. ``contended``: somebody needs it right now.
     ``left_out``: the settings of its table are wrong, so it is unknown who must approve.
     ``unverifiable``: its manifest is damaged, hidden or gone, or there are several, so it is unknown whether its term is
@@ -61,7 +62,11 @@ class Judged(Record):
 
 
 def decide(
-    archives: Iterable[Manifest], holds: Sequence[Hold], now: datetime, needed: Mapping[str, str] | None = None
+    archives: Iterable[Manifest],
+    holds: Sequence[Hold],
+    now: datetime,
+    needed: Mapping[str, str] | None = None,
+    superseded: Mapping[str, str] | None = None,
 ) -> list[Decision]:
     """Decide which archives to purge.
 
@@ -70,12 +75,13 @@ def decide(
         holds: Legal holds in force; an archive under one is kept, however old it is.
         now: Aware instant that terms are measured against.
         needed: Archive ids that somebody needs right now, and what for.
+        superseded: Archive ids that go before the end of their term, and why.
 
     Returns:
         One decision per archive, by table, oldest window first, each with its reason.
     """
     ordered = sorted(archives, key=lambda archive: (archive.table_name, archive.window_end, archive.archive_id))
-    return [_decide_one(archive, holds, now, needed or {}) for archive in ordered]
+    return [_decide_one(archive, holds, now, needed or {}, superseded or {}) for archive in ordered]
 
 
 def judge(store: Store, *, now: datetime) -> list[Decision]:
@@ -88,8 +94,9 @@ def judge(store: Store, *, now: datetime) -> list[Decision]:
         IntegrityError: A hold or a restore record cannot be read, so it is unknown what it protects.
     """
     found = survey_manifests(store)
-    decisions = decide_now(store, found.manifests, now=now)
-    present = {each.archive_id for each in found.manifests} | {each.archive_id for each in found.damaged}
+    every = (*found.manifests, *found.superseded)
+    decisions = decide_now(store, every, now=now)
+    present = {each.archive_id for each in every} | {each.archive_id for each in found.damaged}
     begun = (archive for archive in unfinished_purges(store.keys(EVIDENCE)) if str(archive) not in present)
     return [*map(_unverifiable, found.damaged), *decisions, *map(_unfinished, begun)]
 
@@ -115,10 +122,15 @@ def judge_again(store: Store, archives: Sequence[ArchiveId], *, now: datetime) -
 
 
 def decide_now(
-    store: Store, archives: Iterable[Manifest], *, now: datetime, watch: HoldWatch | None = None
+    store: Store,
+    archives: Iterable[Manifest],
+    *,
+    now: datetime,
+    watch: HoldWatch | None = None,
+    superseded: Mapping[str, str] | None = None,
 ) -> list[Decision]:
     """:func:`decide`, with the holds and restores that are in force in a store; whoever goes on watching the holds gives the watch."""
-    return decide(archives, (watch or HoldWatch(store)).in_force(), now, _restored(store, now))
+    return decide(archives, (watch or HoldWatch(store)).in_force(), now, _restored(store, now), superseded)
 
 
 def sum_up(decisions: Iterable[Decision], *, postponed: int = 0) -> Judged:
@@ -133,21 +145,31 @@ def sum_up(decisions: Iterable[Decision], *, postponed: int = 0) -> Judged:
     )
 
 
-def _decide_one(archive: Manifest, holds: Sequence[Hold], now: datetime, needed: Mapping[str, str]) -> Decision:
+def _decide_one(
+    archive: Manifest,
+    holds: Sequence[Hold],
+    now: datetime,
+    needed: Mapping[str, str],
+    superseded: Mapping[str, str],
+) -> Decision:
     until = f"{archive.retention_until:%Y-%m-%d %H:%M} UTC"
     holding = covering(holds, ArchiveId.parse(archive.archive_id))
+    early = superseded.get(archive.archive_id) if now < archive.retention_until else None
+    why = early or f"its term ended at {until}"
     reason: Reason
-    if now < archive.retention_until:
+    if now < archive.retention_until and early is None:
         reason, detail = "kept", f"its term runs until {until}"
     elif holding:
-        reason, detail = "held", f"its term ended at {until}, but {'; '.join(map(str, holding))}"
+        reason, detail = "held", f"{why}, but {'; '.join(map(str, holding))}"
     elif archive.archive_id in needed:
-        reason, detail = "contended", f"its term ended at {until}, but {needed[archive.archive_id]}"
+        reason, detail = "contended", f"{why}, but {needed[archive.archive_id]}"
+    elif early is not None:
+        reason, detail = "superseded", early
     else:
-        reason, detail = "expired", f"its term ended at {until} ({archive.legal_basis})"
+        reason, detail = "expired", f"{why} ({archive.legal_basis})"
     return Decision(
         archive_id=archive.archive_id,
-        purge=reason == "expired",
+        purge=reason in ("expired", "superseded"),
         reason=reason,
         detail=detail,
         retention_until=archive.retention_until,

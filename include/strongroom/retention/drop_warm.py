@@ -17,7 +17,7 @@ from pydantic import AwareDatetime
 from strongroom.calendar import Frequency, Partition
 from strongroom.database.session import Connection, qualified
 from strongroom.ledger.holds import Hold, covering, holds_in_force, on_everything
-from strongroom.ledger.index import read_manifests
+from strongroom.ledger.index import read_manifests, split_superseded
 from strongroom.ledger.journal import Act, Kind, enter, record
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.reread import doubt_about
@@ -169,7 +169,7 @@ def purge_warm(
     months = warm_months(connection, warm_name(settings))
     if not months:
         return []
-    archives = list(read_manifests(store, settings.schema_name, settings.table_name))
+    archives, _ = split_superseded(read_manifests(store, settings.schema_name, settings.table_name))
     results = []
     for decision in decide_warm(settings, months, archives, holds_in_force(store), now):
         if decision.reason == "expired":

@@ -31,6 +31,7 @@ from strongroom.retention.certificate import (
     NOBODY,
     Approval,
     Certificate,
+    Erasure,
     Issuer,
     Proof,
     PurgeIntent,
@@ -72,6 +73,7 @@ def purge_archive(
     now: datetime,
     claim_ttl: timedelta,
     issuer: Issuer | None = None,
+    erasure: Erasure | None = None,
 ) -> PurgeResult:
     """Destroy one archive that is decided to be purged, and leave a certificate. A repeat returns that certificate.
 
@@ -86,6 +88,7 @@ def purge_archive(
         now: Aware instant.
         claim_ttl: How long the claim on the partition holds if this process dies.
         issuer: Who issues the certificate; None leaves that open.
+        erasure: Why the archive goes before the end of its term; None lets only the term decide.
 
     Raises:
         StoreError: The store failed, or something is left; the next try continues.
@@ -107,7 +110,8 @@ def purge_archive(
     except ContendedError as error:
         return _stopped(archive, "contended", f"{error.what}, {error.found}")
     keep_claim = claim_keeper(store, [claim], owner=owner, clock=running_clock(now), ttl=claim_ttl)
-    result = _Purging(store, purge_store, archive, run, now, keep_claim, issuer or Issuer()).purge(decision, approval)
+    purging = _Purging(store, purge_store, archive, run, now, keep_claim, issuer or Issuer(), erasure)
+    result = purging.purge(decision, approval)
     release_claim(store, claim, owner=owner, now=now)
     return result
 
@@ -142,9 +146,11 @@ class _Purging:
         now: datetime,
         keep_claim: KeepClaim,
         issuer: Issuer,
+        erasure: Erasure | None,
     ) -> None:
         self._store, self._purge_store, self._archive = store, purge_store, archive
         self._run, self._now, self._keep_claim, self._issuer = run, now, keep_claim, issuer
+        self._erasure = erasure
         self._clock = running_clock(now)
         self._holds = HoldWatch(store)
 
@@ -157,7 +163,8 @@ class _Purging:
         if (doubt := _doubt(decision, manifest, intent)) is not None:
             return _stopped(self._archive, "unverifiable", doubt)
         if manifest is not None:
-            [again] = decide_now(self._store, [manifest], now=self._now, watch=self._holds)
+            early = {} if self._erasure is None else {str(self._archive): str(self._erasure)}
+            [again] = decide_now(self._store, [manifest], now=self._now, watch=self._holds, superseded=early)
             if not again.purge:
                 return _as_decided(again)
 
@@ -249,6 +256,7 @@ class _Purging:
             removed,
             proof,
             issuer=self._issuer,
+            erasure=self._erasure,
             store=self._store,
             holds=self._holds.seen,
             run=self._run,

@@ -20,6 +20,7 @@ from strongroom.settings.values import (
     Count,
     EndpointUrl,
     Identifier,
+    Identifiers,
     LogKeys,
     NetworkSeconds,
     Percent,
@@ -139,6 +140,34 @@ class DrillSettings(Section):
     most_bytes: Count = 10_737_418_240
 
 
+class Subjects(Section):
+    """Which columns identify persons, and what becomes of a person's rows when erasure is asked for."""
+
+    columns: Mapping[Identifier, Text] = {}
+    obligation: bool | None = Field(default=None, validate_default=True)
+    about_two: Literal["remove", "blank", "keep"] = "remove"
+    also_blank: Identifiers = ()
+    recipients: tuple[Text, ...] = ()
+
+    @field_validator("obligation")
+    @classmethod
+    def _require_decision(cls, obligation: bool | None, info: ValidationInfo) -> bool | None:
+        """Nobody but the controller can say whether a law obliges to keep the rows: GDPR 17(3)(b)."""
+        if info.data.get("columns") and obligation is None:
+            raise fault(
+                "true if a law obliges you to keep the rows until their term is over, so that erasure is refused, else false",
+                mutual=True,
+            )
+        return obligation
+
+
+class Erasure(Section):
+    """How erasing a person goes on: who is asked for how long, and how long an archive stays that another supersedes."""
+
+    cooling_off: RetentionTerm = Term.parse("P7D")
+    approval_timeout_seconds: TimeoutSeconds = 604_800
+
+
 class QueryLimits(Section):
     """What one query may take."""
 
@@ -225,6 +254,8 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "purge": Purge,
     "drill": DrillSettings,
     "query": QueryLimits,
+    "subjects": Subjects,
+    "erasure": Erasure,
     "prices": Prices,
     "transitions": Transitions,
 }

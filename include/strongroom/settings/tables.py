@@ -26,12 +26,14 @@ from strongroom.settings.sections import (
     Compression,
     DeleteLimits,
     DrillSettings,
+    Erasure,
     PartitionDelete,
     Prices,
     Purge,
     QueryLimits,
     Section,
     StoreSettings,
+    Subjects,
     Transitions,
 )
 from strongroom.settings.values import (
@@ -98,6 +100,8 @@ class TableSettings(Section):
     purge: Purge = Purge()
     drill: DrillSettings = DrillSettings()
     query: QueryLimits = QueryLimits()
+    subjects: Subjects = Subjects()
+    erasure: Erasure = Erasure()
     audit: Audit = Audit()
     prices: Prices = Prices()
     transitions: Transitions = Transitions()
@@ -109,6 +113,8 @@ class TableSettings(Section):
     staging_conn_id: Text = "strongroom_staging"
     restore_conn_id: Text = "strongroom_restore"
     drill_conn_id: Text = "strongroom_drill"
+    subject_conn_id: Text = "strongroom_subjects"
+    erasure_conn_id: Text = "strongroom_erasure"
     organisation: Text | None = None
     environment: Text | None = None
     owner: Text = "strongroom"
@@ -181,6 +187,19 @@ class TableSettings(Section):
         if exposed:
             raise _plain_http_fault()
         return store
+
+    @field_validator("subjects")
+    @classmethod
+    def _refuse_lock_for_ever(cls, subjects: Subjects, info: ValidationInfo) -> Subjects:
+        """What nobody can remove cannot be erased."""
+        store = info.data.get("store")
+        if store is not None and subjects.obligation is False and store.object_lock == "compliance":
+            raise fault(
+                "obligation: true, or another store.object_lock: nobody can erase what is locked in compliance mode",
+                found="obligation: false with object_lock: compliance",
+                mutual=True,
+            )
+        return subjects
 
     @property
     def staging_store(self) -> StoreSettings | None:
