@@ -39,6 +39,12 @@ HOLDS = "holds/"
 EVIDENCE, ARCHIVES, CLAIMS, RESTORES = "evidence/", "archives/", "claims/", "restores/"
 """Key prefixes of all evidence, of all parts, of all claims, and of all records of what was restored."""
 
+CASES = f"{EVIDENCE}cases/"
+"""Key prefix of the records of cases of persons."""
+
+SUBJECTS = "subjects/"
+"""Key prefix of the protected records of who these persons are."""
+
 REPORTS = "reports/"
 """Key prefix of all reports."""
 
@@ -61,6 +67,11 @@ OVERVIEW = "index/overview.json.zst"
 """What the map of all archives needs, in one object. It saves requests, proves nothing, and can be rebuilt."""
 
 _EXACT = "%Y%m%dT%H%M%S.%fZ"
+_CASE_ID = re.compile("[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_SUPPRESSED = re.compile(
+    rf"evidence/suppressed/[^/]+/(?P<key_id>[0-9a-f]{{16}})/(?P<token>[0-9a-f]{{64}})/"
+    rf"(?P<before>[0-9]{{8}}T[0-9]{{6}}\.[0-9]{{6}}Z)-(?P<case>{_CASE_ID.pattern})\.json"
+)
 
 _SUFFIXES = {"zstd": ".jsonl.zst", "gzip": ".jsonl.gz", "none": ".jsonl"}
 """File name endings of a part of JSON lines by compression type."""
@@ -334,6 +345,47 @@ def empty_key(schema_name: str, table_name: str, partition_key: str) -> str:
 def warm_evidence_key(schema_name: str, table_name: str, month: str, at: datetime) -> str:
     """Key of the record that a month's partition of a warm table was dropped."""
     return f"{EVIDENCE}{table_folder(schema_name, table_name)}/warm/{month}/{at:%Y%m%dT%H%M%SZ}.json"
+
+
+def case_prefix(case_id: str) -> str:
+    """Key prefix of all records of the case of one person."""
+    return f"{CASES}{case_id}/"
+
+
+def case_key(case_id: str, name: str, at: datetime | None = None) -> str:
+    """Key of one record of a case; what may be written several times has an instant."""
+    instant = "" if at is None else f"-{at.astimezone(timezone.utc):{_EXACT}}"
+    return f"{case_prefix(case_id)}{name}{instant}.json"
+
+
+def subject_key(case_id: str) -> str:
+    """Key of the protected record of who the person is. It is removed when the case ends."""
+    return f"{SUBJECTS}{case_id}.bin"
+
+
+def suppressed_prefix(schema_name: str, table_name: str) -> str:
+    """Key prefix of the tokens of erased persons whose rows must not come back into a table or its archives."""
+    return f"{EVIDENCE}suppressed/{table_folder(schema_name, table_name)}/"
+
+
+def suppressed_key(schema_name: str, table_name: str, key_id: str, token: str, case_id: str, before: datetime) -> str:
+    """Key of one of these: all that there is to know is in the key, so that a listing reads the whole list."""
+    instant = f"{before.astimezone(timezone.utc):{_EXACT}}"
+    return f"{suppressed_prefix(schema_name, table_name)}{key_id}/{token}/{instant}-{case_id}.json"
+
+
+def parse_suppressed_key(key: str) -> tuple[str, str, datetime, str] | None:
+    """Key id, token, instant and case of a key as :func:`suppressed_key` writes it; None for any other."""
+    found = _SUPPRESSED.fullmatch(key)
+    if found is None:
+        return None
+    before = datetime.strptime(found["before"], _EXACT).replace(tzinfo=timezone.utc)
+    return found["key_id"], found["token"], before, found["case"]
+
+
+def is_case_id(text: str) -> bool:
+    """Whether a text may name a case."""
+    return _CASE_ID.fullmatch(text) is not None
 
 
 def hold_key(hold_id: str) -> str:

@@ -35,6 +35,7 @@ from strongroom.tlog.notes import SignerKey
 from strongroom_airflow.identity import identity_of
 
 if TYPE_CHECKING:
+    from strongroom.formats.persons import Persons, SubjectKey
     from strongroom.restore.thaw import GlacierStore
 
 # Airflow's wrapper logs each time where a connection's credentials came from, which here is always Airflow. Its warnings stay.
@@ -106,6 +107,32 @@ def signing_key(conn_id: str) -> SignerKey:
             hint="Nothing was deleted that needs an entry in the log. Copy the whole line that `airflow strongroom log key` printed "
             "into the password.",
         ) from None
+
+
+def subject_key_of(settings: TableSettings) -> SubjectKey:
+    """The key for tokens and protected records of persons, from the password of its Airflow connection of type generic.
+
+    Raises:
+        ConfigurationError: There is no such connection, or its password is no key.
+    """
+    from strongroom.formats.persons import SubjectKey  # few tasks need it, and with it cryptography's ciphers
+
+    try:
+        secret = BaseHook.get_connection(settings.subject_conn_id).password
+    except AirflowNotFoundException:
+        raise no_connection(
+            settings.subject_conn_id, "generic, with the key for records of persons as its password"
+        ) from None
+    return SubjectKey(secret or "")
+
+
+def persons_for(settings: TableSettings, store: Store) -> Persons | None:
+    """Columns of persons in a table, the key, and who was erased; None where the settings name no columns."""
+    if not settings.subjects.columns:
+        return None
+    from strongroom.ledger.suppressed import persons_of
+
+    return persons_of(store, subject_key_of(settings), settings)
 
 
 StoreKey = tuple[str | None, str, str, str]

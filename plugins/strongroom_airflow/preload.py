@@ -13,6 +13,7 @@ from strongroom_airflow import (
     defaults,
     documentation,
     drill,
+    erasure,
     holds,
     parameters,
     query,
@@ -24,7 +25,7 @@ from strongroom_airflow import (
 
 __all__ = ["defaults", "documentation", "parameters", "task_group"]
 
-for room in (archive, audit, drill, holds, query, restore, retention, statistics, verification):
+for room in (archive, audit, drill, erasure, holds, query, restore, retention, statistics, verification):
     for module in iter_modules(room.__path__, f"{room.__name__}."):
         import_module(module.name)
 

@@ -32,7 +32,7 @@ def get_cli_commands() -> list[GroupCommand]:
 def _strongroom() -> GroupCommand:
     from airflow.cli.cli_config import GroupCommand
 
-    from strongroom_airflow.commands.definitions import archives, audit, holds, log, records, runs, setup
+    from strongroom_airflow.commands.definitions import archives, audit, holds, log, records, runs, setup, subject
 
     return GroupCommand(
         name="strongroom",
@@ -55,6 +55,7 @@ def _strongroom() -> GroupCommand:
             holds.HOLD,
             log.LOG,
             audit.AUDIT,
+            subject.SUBJECT,
             setup.WARM,
             setup.BUCKET,
         ),

@@ -28,6 +28,7 @@ from strongroom.formats.codecs import choose_codec
 from strongroom.ledger.claims import KeepClaim
 from strongroom.ledger.deletable import DeletingStep
 from strongroom.ledger.evidence import DetachEvidence
+from strongroom.ledger.suppressed import persons_of
 from strongroom.records import (
     ArchivePlan,
     ChecksummedPart,
@@ -49,7 +50,7 @@ from strongroom.storage.staging_folder import FolderRoot
 from strongroom.storage.staging_s3 import S3Root
 from strongroom.storage.store import Store
 from strongroom.tables.archived_rows import restore_blocks
-from tests.support.logs import AUTHOR
+from tests.support.logs import AUTHOR, SUBJECT_KEY
 from tests.support.sealing import claim_if_unowned
 
 _machines = itertools.count(1)
@@ -144,8 +145,11 @@ class Chain:
 
     def verify(self, plan: ArchivePlan, part: UploadedPart) -> VerifiedPart:
         proof_rows = self.settings.proof_rows
+        persons = persons_of(self.store, SUBJECT_KEY, self.settings) if self.settings.subjects.columns else None
         with self.source() as connection, self.staging(part.archive_id) as staging:
-            return verify_part(self.store, staging, connection, plan.shape, part, proof_rows=proof_rows, now=self.now)
+            return verify_part(
+                self.store, staging, connection, plan.shape, part, proof_rows=proof_rows, now=self.now, persons=persons
+            )
 
     def verified(self, plan: ArchivePlan, part: PlannedPart) -> VerifiedPart:
         """Run the steps from extract to verify."""

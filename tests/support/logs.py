@@ -1,9 +1,10 @@
-"""Stores with a transparency log, for tests: one key, and what their logs say."""
+"""Stores with a transparency log, for tests: one key, what their logs say, and the key of records of persons."""
 
 from __future__ import annotations
 
 import hashlib
 
+from strongroom.formats.persons import SubjectKey
 from strongroom.ledger.journal import Entry, log_of, parse_entry
 from strongroom.records import RunIdentity
 from strongroom.settings import TableSettings
@@ -12,6 +13,7 @@ from strongroom.storage.store import Store
 from strongroom.tlog.notes import SignerKey
 
 KEY = SignerKey("strongroom.test/log", hashlib.sha256(b"a key that all processes of the tests know").digest())
+SUBJECT_KEY = SubjectKey(hashlib.sha256(b"the key of records of persons").hexdigest())
 AUTHOR = Author(
     lambda: KEY, run=RunIdentity(dag_id="archive__test", run_id="manual__test"), task_id="seal", try_number=1
 )

@@ -125,11 +125,13 @@ class Persons:
         columns: Class of each column, by its name.
         key: For tokens.
         suppressed: What must not be archived again, by token.
+        keep_about_two: Whether a row stays that also has another person's value of the same class.
     """
 
     columns: Mapping[str, str]
     key: SubjectKey
     suppressed: Mapping[str, Suppressed]
+    keep_about_two: bool = False
 
 
 class Locator:
@@ -236,20 +238,26 @@ class LocatorWriter:
 
     def _see(self, rows: Sequence[bytes]) -> None:
         columns = self._columns(rows)
-        for kind, values in zip(self._classes, columns, strict=False):
+        known = self._persons.suppressed
+        hits: dict[int, list[int]] = {}  # columns with suppressed values, by the number of the row
+        for position, (kind, values) in enumerate(zip(self._classes, columns, strict=False)):
             tokens = {value: self._persons.key.token(kind, value) for value in {*values} if value is not None}
             for token in tokens.values():
                 self.locator.add(token)
-            found = {
-                value: self._persons.suppressed[token]
-                for value, token in tokens.items()
-                if token in self._persons.suppressed
-            }
-            if found:
-                for value, date in zip(values, columns[-1], strict=True):
-                    if value in found and _is_before(date, found[value].before):
-                        self.suppressed_rows += 1
-                        self.cases.add(found[value].case_id)
+            found = {value: known[token] for value, token in tokens.items() if token in known}
+            for number, value in enumerate(values) if found else ():
+                if value in found and _is_before(columns[-1][number], found[value].before):
+                    hits.setdefault(number, []).append(position)
+                    self.cases.add(found[value].case_id)
+        for number, positions in hits.items():
+            self.suppressed_rows += not (self._persons.keep_about_two and self._about_two(columns, number, positions))
+
+    def _about_two(self, columns: Sequence[Sequence[str | None]], number: int, positions: Sequence[int]) -> bool:
+        classes = {self._classes[position] for position in positions}
+        return any(
+            kind in classes and position not in positions and columns[position][number] is not None
+            for position, kind in enumerate(self._classes)
+        )
 
 
 def erased_rows(what: str, rows: int, cases: Iterable[str]) -> ErasedError:

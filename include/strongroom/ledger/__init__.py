@@ -12,6 +12,8 @@
 - ``claims``           which run works on a calendar partition; the store's clock
 - ``holds``            legal holds, and what they cover
 - ``restore_records``  which restored rows must stay in their tables
+- ``sealing``          the objects that make parts an archive, in their order
+- ``suppressed``       whose rows must not come back, by token
 - ``owner``            which database the store belongs to
 - ``object_lock``      S3's locks on the objects of archives
 - ``stored_records``   one record read from its object

@@ -64,6 +64,13 @@ Kind = Literal[
     "adoption reported",
     "audit reported",
     "key changed",
+    "case opened",
+    "case found",
+    "case answered",
+    "erasure intended",
+    "erased",
+    "superseded",
+    "case closed",
 ]
 """What was done. `adopted` are archives that are older than the log; `recorded late` is an object whose writer died before it
 entered it."""

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from strongroom.database.session import Connection
 from strongroom.errors import IntegrityError, RestoreError
@@ -21,6 +23,7 @@ from strongroom.ledger.restore_records import keep_record, split_table
 from strongroom.object_keys import ArchiveId, emptied_and_kept, evidence_prefix
 from strongroom.records import RestoreRecord, TableShape
 from strongroom.restore.claims import take_claims
+from strongroom.restore.erased import require_nobody_erased
 from strongroom.restore.fit import fit_columns, shape_of_its_own
 from strongroom.restore.records import RestorePart, RestorePlan, RestoreRequest
 from strongroom.restore.target import (
@@ -32,6 +35,9 @@ from strongroom.restore.target import (
     require_writable,
 )
 from strongroom.storage.store import Store
+
+if TYPE_CHECKING:
+    from strongroom.formats.persons import Persons
 
 MOST_LANES = 1000
 """Airflow maps a task over at most 1024 values (``max_map_length``)."""
@@ -51,6 +57,8 @@ def plan_restore(
     owner: str,
     claim_ttl: timedelta,
     now: datetime,
+    persons: Persons | None = None,
+    folder: Path | None = None,
 ) -> RestorePlan:
     """Find the archives, check that the target takes their rows, and record the restore before a row is loaded.
 
@@ -62,13 +70,17 @@ def plan_restore(
         restore_id: From :func:`strongroom.ledger.restore_records.make_restore_id`.
         owner: Names the run in the claims.
         claim_ttl: How long the claims hold without being renewed.
+        persons: Columns of persons and the list of those who were erased; None where the settings of the table name none.
+        folder: Where to keep files without names meanwhile, if archives must be searched for such persons.
 
     Raises:
         RestoreError: The request makes no sense, finds nothing, or the target does not take the rows.
         ContendedError: Another run works on one of the partitions.
         IntegrityError: A manifest is missing or damaged.
+        ErasedError: Rows of a person who was erased would come back.
     """
     manifests = locate_archives(store, request)
+    require_nobody_erased(store, manifests, persons, folder)
     shapes = _shapes(manifests)
     plan = _plan(store, request, manifests, restore_id=restore_id, now=now)
     _require_keys(request, manifests)

@@ -18,6 +18,7 @@ from strongroom.settings.sections import (
     Prices,
     QueryLimits,
     StoreSettings,
+    Subjects,
     Transitions,
 )
 from strongroom.settings.tables import Settings, TableSettings, qualify
@@ -33,6 +34,7 @@ __all__ = [
     "QueryLimits",
     "Settings",
     "StoreSettings",
+    "Subjects",
     "TableSettings",
     "Transitions",
     "load_settings",

@@ -81,16 +81,34 @@ def blocks_read_back(store: Store, folder: Path | None, shape: TableShape, part:
         return []
 
 
+def archived_texts(
+    store: Store, folder: Path | None, shape: TableShape, part: VerifiedPart, *, hint: str
+) -> Iterator[bytes]:
+    """The canonical texts of a part, some rows at a time, each row with its newline.
+
+    Args:
+        folder: Where to keep files without names meanwhile; None means the system's folder for temporary files.
+        hint: Of the error about rows that their columns cannot hold.
+
+    Raises:
+        IntegrityError: When all is read: the object is not the part.
+    """
+    reading = ReadingBack(part, store.chunks(part.object_key, part.version_id), folder)
+    if part.format == "parquet" and part.blocks_sha256 is not None:
+        yield from reading.blocks()
+    else:
+        yield from texts_of_content(shape, reading.blocks(), hint=hint)
+    require_equal(part, reading.result())
+
+
 def _cut_again(store: Store, folder: Path | None, shape: TableShape, part: VerifiedPart) -> list[Block]:
     """Cut the texts of a part into the blocks that the extraction cut them into. Raises as :func:`restore_blocks`."""
-    reading = ReadingBack(part, store.chunks(part.object_key, part.version_id), folder)
-    texts = reading.blocks() if part.format == "parquet" else texts_of_content(shape, reading.blocks(), hint=_BY_KEY)
+    texts = archived_texts(store, folder, shape, part, hint=_BY_KEY)
     date = [column.name for column in shape.columns].index(shape.date_column)
     cut = cut_into_blocks(
         (some.removesuffix(b"\n") for some in texts), date if part.ordered else None, part.end_at.isoformat()
     )
     found = [rows.block() for rows in cut]
-    require_equal(part, reading.result())
     sha256 = hashlib.sha256(b"".join(map(to_line, found))).hexdigest()
     if sha256 != part.blocks_sha256:
         raise IntegrityError(

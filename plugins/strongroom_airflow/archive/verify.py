@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from strongroom.archive.verify import verify_part
 from strongroom.records import TableShape, UploadedPart, VerifiedPart
 from strongroom.tables.archived_rows import restore_blocks
 from strongroom_airflow.archive.base import PartOperator
 from strongroom_airflow.archive.run import ArchiveRun
+from strongroom_airflow.connections import persons_for
+
+if TYPE_CHECKING:
+    from strongroom.formats.persons import Persons
 
 
 class VerifyOperator(PartOperator):
@@ -25,16 +29,26 @@ class VerifyOperator(PartOperator):
         self.plan = plan
 
     def work(self, run: ArchiveRun, part: UploadedPart) -> VerifiedPart:
+        return self._verify(run, part, persons_for(run.settings, run.store))
+
+    def _verify(self, run: ArchiveRun, part: UploadedPart, persons: Persons | None) -> VerifiedPart:
         with run.source() as connection, run.staging(part.archive_id) as staging:
             return verify_part(
-                run.store, staging, connection, self._shape, part, proof_rows=run.settings.proof_rows, now=run.now()
+                run.store,
+                staging,
+                connection,
+                self._shape,
+                part,
+                proof_rows=run.settings.proof_rows,
+                now=run.now(),
+                persons=persons,
             )
 
     def work_on_sealed(self, run: ArchiveRun, part: UploadedPart, sealed: VerifiedPart) -> VerifiedPart:
         if sealed.blocks_sha256 is not None:
             with run.staging(part.archive_id) as staging:
                 restore_blocks(run.store, staging, self._shape, sealed)
-        return self.work(run, part)
+        return self._verify(run, part, None)  # its locator lies in the archive already
 
     @property
     def _shape(self) -> TableShape:

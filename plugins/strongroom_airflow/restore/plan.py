@@ -7,6 +7,7 @@ from typing import Any
 from strongroom.object_keys import ArchiveId
 from strongroom.restore.plan import plan_restore
 from strongroom.restore.records import RestorePlan
+from strongroom_airflow.connections import persons_for
 from strongroom_airflow.links import page_of_archives
 from strongroom_airflow.restore.base import RestoreOperator
 from strongroom_airflow.restore.run import RestoreRun
@@ -28,6 +29,8 @@ class RestoreLocateOperator(RestoreOperator):
                 owner=run.owner,
                 claim_ttl=run.settings.claim_ttl,
                 now=run.now(),
+                persons=persons_for(run.settings, run.store),
+                folder=run.settings.working_folder[0],
             )
         self.page = page_of_archives(map(ArchiveId.parse, plan.archive_ids))
         run.context["ti"].xcom_push(key="plan", value=plan.model_dump(mode="json"))

@@ -1,0 +1,146 @@
+"""Cases of persons without Airflow: the steps of a run of subject_erasure, in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from strongroom.erasure.approve import keep_answer, keep_found, read_found, require_approved
+from strongroom.erasure.cases import Case, Closing, open_case, read_case
+from strongroom.erasure.close import close_case
+from strongroom.erasure.erase import Erased, Erasing, intend
+from strongroom.erasure.find import Found, find_person
+from strongroom.erasure.remove import left_to_remove, remove_superseded
+from strongroom.erasure.rows import Wanted, read_wanted
+from strongroom.erasure.supersede import SuccessionRecord
+from strongroom.ledger.claims import running_clock
+from strongroom.ledger.suppressed import tokens_of
+from strongroom.records import RunIdentity
+from strongroom.retention.certificate import Issuer
+from strongroom.retention.purge import PurgeResult
+from strongroom.settings import TableSettings
+from strongroom.storage.purge_store import PurgeStore
+from tests.support.chain import NOW, Chain, some_settings
+from tests.support.logs import SUBJECT_KEY, with_log
+
+CALLS = """
+CREATE TABLE audit (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz NOT NULL, caller text NOT NULL, callee text, name text, cost numeric
+);
+INSERT INTO audit (at, caller, callee, name, cost)
+SELECT '2026-05-01'::timestamptz + n * interval '1 hour', '+23480' || lpad((n % 50)::text, 4, '0'), '+23481' || lpad((n % 70)::text, 4, '0'),
+       'subscriber ' || n % 50 || E' \\\\ "x" \t', n / 7.0
+FROM generate_series(0, 699) AS n;
+"""
+"""700 calls of 50 callers with 70 others, all of one month."""
+
+ADA, BOB = "+234800007", "+234810011"
+COLUMNS = {"caller": "msisdn", "callee": "msisdn"}
+RUN = RunIdentity(dag_id="subject_erasure", run_id="manual__case", triggered_by="dpo")
+LATER = NOW + timedelta(days=8)
+
+
+def person_settings(bucket: str, staging: Any, **changes: Any) -> TableSettings:
+    """Settings of the calls, whose numbers identify persons; in a store with a log."""
+    subjects = {
+        "columns": COLUMNS,
+        "obligation": False,
+        "recipients": ["The billing partner"],
+        **changes.pop("subjects", {}),
+    }
+    return with_log(some_settings(bucket, staging, subjects=subjects, **changes))
+
+
+@dataclass
+class Person:
+    """A case and the steps of its run."""
+
+    chain: Chain
+    purge_client: Any
+    case_id: str = "DSR-1"
+    now: datetime = NOW
+
+    def open(self, *values: str, kind: str = "erasure") -> Case:
+        """The person asks."""
+        return open_case(
+            self.chain.store,
+            SUBJECT_KEY,
+            self.case_id,
+            kind="erasure" if kind == "erasure" else "access",
+            identifiers={"msisdn": values},
+            received_at=self.now - timedelta(days=1),
+            identity_check="passport seen in the shop",
+            who="clerk",
+            now=self.now,
+        )
+
+    @property
+    def wanted(self) -> Wanted:
+        store, settings = self.chain.store, self.chain.settings
+        case = read_case(store, self.case_id).case
+        return read_wanted(store, SUBJECT_KEY, case, tokens_of(store, settings, self.case_id))
+
+    def find(self, at: datetime | None = None) -> Found:
+        """Find and record."""
+        with self.chain.source() as connection:
+            places, searched = find_person(connection, self.chain.store, self.chain.settings, self.wanted, folder=None)
+        found = Found(case_id=self.case_id, run=RUN, found_at=at or self.now, places=tuple(places), searched=searched)
+        keep_found(self.chain.store, found)
+        return found
+
+    def answer(self, *, approved: bool = True, by: str = "boss") -> None:
+        key, _ = read_found(self.chain.store, self.case_id, RUN)
+        keep_answer(
+            self.chain.store,
+            self.case_id,
+            key,
+            approved=approved,
+            by=by,
+            at=self.now,
+            not_by=frozenset({"clerk", "dpo"}),
+        )
+
+    def erase(self) -> tuple[list[Erased], list[SuccessionRecord]]:
+        """Erase what was approved."""
+        store = self.chain.store
+        key, found = read_found(store, self.case_id, RUN)
+        answer = require_approved(store, self.case_id, key)
+        intent = intend(store, self.case_id, key, found_at=found.found_at, approved_by=answer.by, run=RUN, now=self.now)
+        erasing = Erasing(store, self.chain.staging, self.wanted, intent, run=RUN, clock=running_clock(self.now))
+        with self.chain.source() as connection:
+            return erasing.erase(connection, self.chain.settings, folder=None)
+
+    def remove(self, now: datetime = LATER) -> list[PurgeResult]:
+        """Destroy what was superseded."""
+        return [
+            remove_superseded(
+                self.chain.store, self.purge_store, self.chain.settings, one, run=RUN, now=now, issuer=Issuer()
+            )
+            for one in left_to_remove(self.chain.store, self.case_id)
+        ]
+
+    def close(self, now: datetime = LATER) -> Closing:
+        with self.chain.source() as connection:
+            places, _ = find_person(connection, self.chain.store, self.chain.settings, self.wanted, folder=None)
+        return close_case(
+            self.chain.store, self.purge_store, self.case_id, places, [self.chain.settings], run=RUN, now=now
+        )
+
+    def run(self) -> Closing:
+        """All steps from find to close."""
+        self.find()
+        self.answer()
+        self.erase()
+        self.remove()
+        return self.close()
+
+    @property
+    def purge_store(self) -> PurgeStore:
+        return PurgeStore(self.purge_client, self.chain.settings.store)
+
+
+def without(rows: Sequence[Any], *values: str) -> list[Any]:
+    """Rows that none of some numbers called or was called by."""
+    return [row for row in rows if row[2] not in values and row[3] not in values]
