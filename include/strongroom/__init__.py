@@ -6,6 +6,7 @@ Each room knows only the rooms below it (``make lint`` checks that). From the to
 - ``overview``    the state of each table and partition, for the pages and the map
 - ``statistics``  what is archived, waits and costs; when archives were last read again; pages and metrics
 - ``drill``       archives are really restored now and then, compared, and dropped again
+- ``erasure``     requests of one person: what is held about them, and erasing it from tables and archives
 - ``archive``     the steps of a run, one module each: plan, extract_to_staging, compress, checksum, upload, verify, seal, detach, delete, report
 - ``restore``     archived rows come back: plan, load, report; Glacier
 - ``query``       look inside archives without restoring them

@@ -33,6 +33,7 @@ _CONCLUDED = frozenset(
         "restore_drill",
         "retention_purge",
         "scrub_archives",
+        "subject_erasure",
         "verify_archives",
     }
 )

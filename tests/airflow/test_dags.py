@@ -36,6 +36,7 @@ NOT_OF_TABLES = [
     "restore_drill",
     "retention_purge",
     "scrub_archives",
+    "subject_erasure",
     "verify_archives",
 ]
 EDGES = {

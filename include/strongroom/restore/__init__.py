@@ -12,6 +12,7 @@ What they work with:
 - ``target``, ``fit``, ``sequences``  the table, how archived columns go into it, and its sequences
 - ``part_batches``  the rows of a part, a batch at a time
 - ``statements``, ``target_rows``, ``refusals``  the SQL of a load, the rows read back, and why a load failed
+- ``erased``  let no restore bring a person back who was erased
 - ``claims``, ``thaw``  keep other runs away; ask for parts in a Glacier class
 
 Nothing here changes an archive or deletes a row.
