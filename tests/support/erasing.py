@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from strongroom.erasure.approve import keep_answer, keep_found, read_found, require_approved
 from strongroom.erasure.cases import Case, Closing, open_case, read_case
@@ -24,6 +30,9 @@ from strongroom.settings import TableSettings
 from strongroom.storage.purge_store import PurgeStore
 from tests.support.chain import NOW, Chain, some_settings
 from tests.support.logs import SUBJECT_KEY, with_log
+from tests.support.repository import REPOSITORY
+
+ERASURE_SQL = REPOSITORY / "deploy" / "sql" / "erasure.sql"
 
 CALLS = """
 CREATE TABLE audit (
@@ -144,3 +153,16 @@ class Person:
 def without(rows: Sequence[Any], *values: str) -> list[Any]:
     """Rows that none of some numbers called or was called by."""
     return [row for row in rows if row[2] not in values and row[3] not in values]
+
+
+@contextmanager
+def eraser_role(conninfo: str, *tables: str) -> Iterator[str]:
+    """The connection string of a role that may erase in a database of one test, made by the script that a user runs with psql."""
+    role = f"eraser of {conninfo_to_dict(conninfo)['dbname']}"
+    values = {"eraser": role, "restorer": "nobody at all", "tables": ", ".join(tables)}
+    script = re.sub(r":'(\w+)'", lambda found: sql.Literal(values[found[1]]).as_string(), ERASURE_SQL.read_text())
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute(script.encode())
+        connection.execute(sql.SQL("ALTER ROLE {} PASSWORD 'an eraser''s'").format(sql.Identifier(role)))
+        yield make_conninfo(conninfo, user=role, password="an eraser's")  # pragma: allowlist secret
+        connection.execute(sql.SQL("DROP OWNED BY {0} CASCADE; DROP ROLE {0}").format(sql.Identifier(role)))

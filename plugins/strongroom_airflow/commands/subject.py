@@ -47,7 +47,7 @@ def key(args: Namespace) -> int:
 def open_(args: Namespace) -> int:
     """Record a request in each store that has tables with columns of persons."""
     stores = stores_of_persons(read_settings())
-    identifiers = parse_identifiers(sys.stdin)
+    identifiers = parse_identifiers(_lines(args.identifiers))
     classes = {kind for of in stores for table in of.tables for kind in table.subjects.columns.values()}
     if unknown := sorted(set(identifiers) - classes):
         raise ErasureError(
@@ -144,6 +144,19 @@ def report(args: Namespace) -> int:
         ("State", "ended, and the person is forgotten" if args.close else "open"),
     )
     return 1 if any("unreadable" in place for place in places) else 0
+
+
+def _lines(name: str) -> list[str]:
+    if name == "-":
+        return sys.stdin.readlines()
+    try:
+        return Path(name).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ErasureError(
+            f"{name} cannot be read",
+            found=type(error).__name__,
+            hint="Nothing was recorded. Name a text file with one class=value a line.",
+        ) from None
 
 
 def _held(of: StoreOfPersons, case_id: str) -> list[dict[str, Any]]:

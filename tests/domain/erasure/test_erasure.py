@@ -26,11 +26,11 @@ FORMATS = ("jsonl", "parquet")
 
 @pytest.fixture
 def make(source, object_store, bucket, tmp_path):
-    """A chain whose rows are archived in two parts and deleted, and a case about Ada."""
+    """A chain whose rows are archived and deleted, and a case about Ada."""
 
-    def make(**changes) -> Person:
+    def make(*, part_rows: int = 1000, **changes) -> Person:
         execute(source, CALLS)
-        settings = person_settings(bucket, tmp_path / "staging", part_rows=400, **changes)
+        settings = person_settings(bucket, tmp_path / "staging", part_rows=part_rows, **changes)
         chain = Chain(source, object_store.client("archiver"), settings)
         with psycopg.connect(source) as connection:
             chain.before = connection.execute("SELECT * FROM audit ORDER BY id").fetchall()
@@ -50,7 +50,7 @@ def archived(chain: Chain, archive: ArchiveId) -> list[bytes]:
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_persons_rows_leave_the_archive_and_all_others_stay_as_they_are(make, format):
-    person = make(format=format)
+    person = make(format=format, part_rows=400)
     before = archived(person.chain, FIRST)
     person.open(ADA)
 
@@ -241,7 +241,7 @@ def test_rows_about_two_persons_are_kept_where_the_settings_say_so(make):
 
 
 def test_locators_spare_reading_parts_and_a_damaged_one_is_no_answer(make):
-    person = make()
+    person = make(part_rows=400)
     person.open("+4900000")
     manifest = require_manifest(person.chain.store, FIRST)
     place = FIRST.locator_key(0)

@@ -21,7 +21,9 @@ def check(path: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([REPOSITORY / "deploy" / "check-lock", path], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "bench/peers/requirements.lock", "deploy/tlog/requirements.lock"])
+@pytest.mark.parametrize(
+    "lock", ["requirements.lock", "bench/peers/requirements.lock", "deploy/tlog/requirements.lock"]
+)
 def test_the_lock_is_in_order(lock):
     checked = check(REPOSITORY / lock)
 

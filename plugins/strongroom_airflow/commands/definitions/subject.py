@@ -42,6 +42,12 @@ _OPEN = ActionCommand(
         Arg(
             ("--identity-check",), required=True, metavar="TEXT", help="How it was made sure that the person is the one"
         ),
+        Arg(
+            ("--identifiers",),
+            metavar="FILE",
+            default="-",
+            help="Read the identifiers from this file instead; remove it afterwards",
+        ),
         _WHO,
         AS_JSON,
         ARG_VERBOSE,
