@@ -18,7 +18,6 @@ from tests.support.chain import Chain
 from tests.support.database import execute
 from tests.support.erasing import ADA, BOB, CALLS, COLUMNS, eraser_role, person_settings
 from tests.support.logs import KEY, SUBJECT_KEY, kinds_of
-from tests.support.operating import context_of
 
 SECRET = hashlib.sha256(b"the key of records of persons").hexdigest()
 CASE = "DSR-2026-0042"
@@ -64,11 +63,13 @@ class Run:
         self._monkeypatch = monkeypatch
         self.pushed: dict[str, Any] = {}
         self.asked: dict[str, Any] = {}
+        self.case = CASE
 
     @property
     def context(self) -> Any:
         run = SimpleNamespace(dag_id="subject_erasure", run_id="manual__case", triggering_user_name="dpo")
-        return context_of(self.pushed) | {"dag_run": run, "params": {"case": CASE}}
+        ti = SimpleNamespace(task_id="t", xcom_push=lambda key, value: self.pushed.update({key: value}))
+        return {"ti": ti, "dag_run": run, "params": {"case": self.case}}
 
     def find(self) -> dict[str, Any]:
         from strongroom_airflow.erasure.find import FindPersonOperator
@@ -206,23 +207,20 @@ def test_the_clock_of_a_case_is_seen_and_can_be_extended_once(opened, airflow):
     assert (again.returncode, "cannot be extended" in again.stderr) == (1, True)
 
 
-@pytest.mark.parametrize(
-    ("case", "text", "found"),
-    [
+def test_a_case_that_makes_no_sense_is_not_recorded(chain, airflow, tmp_path):
+    identifiers = tmp_path / "identifiers"
+    for case, text, found in (
         ("+234800007", "msisdn=+1", "cannot name a case"),
         (CASE, "msisdn", "line 1 of the identifiers has another form"),
         (CASE, "", "there are no identifiers"),
         (CASE, "imei=1", "no table has columns of the class imei"),
-    ],
-)
-def test_a_case_that_makes_no_sense_is_not_recorded(chain, airflow, tmp_path, case, text, found):
-    identifiers = tmp_path / "identifiers"
-    identifiers.write_text(text)
+    ):
+        identifiers.write_text(text)
 
-    ended = airflow("strongroom", "subject", "open", case, *a_case(), "--identifiers", str(identifiers))
+        ended = airflow("strongroom", "subject", "open", case, *a_case(), "--identifiers", str(identifiers))
 
-    assert (ended.returncode, found in ended.stderr) == (1, True), ended.stderr
-    assert "HINT:" in ended.stderr
+        assert (ended.returncode, found in ended.stderr) == (1, True), ended.stderr
+        assert "HINT:" in ended.stderr
     assert "case opened" not in kinds_of(chain.store)
 
 
@@ -234,25 +232,11 @@ def test_the_key_is_shown_once_and_has_the_form_that_is_asked_for(metadata, airf
     assert SubjectKey(json.loads(ended.stdout)["key"]).key_id != SUBJECT_KEY.key_id
 
 
-def test_a_case_of_access_is_not_erased(run, opened, airflow, tmp_path, monkeypatch):
+def test_a_case_of_access_is_not_erased(run, airflow, tmp_path):
     identifiers = tmp_path / "identifiers"
     identifiers.write_text(f"msisdn={ADA}\n")
     airflow("strongroom", "subject", "open", "DSR-2", *a_case("access"), "--identifiers", str(identifiers))
-    monkeypatch.setattr(
-        Run,
-        "context",
-        property(
-            lambda self: (
-                context_of(self.pushed)
-                | {
-                    "dag_run": SimpleNamespace(
-                        dag_id="subject_erasure", run_id="manual__2", triggering_user_name="dpo"
-                    ),
-                    "params": {"case": "DSR-2"},
-                }
-            )
-        ),
-    )
+    run.case = "DSR-2"
 
     with pytest.raises(Exception, match="asks for access, not for erasure"):
         run.find()
