@@ -1291,10 +1291,30 @@ def check_archives(audit: Audit) -> Findings:
         folder = key.split("/")[-2]
         if audit.of_archive(folder, "purge intended"):
             continue  # what a purge removes, and what it left, is told by its own check
-        if folder in audit.manifests:
+        if folder in audit.manifests and (annex := ANNEX.fullmatch(key.split("/")[-1])):
+            if not _names_annex(audit, folder, int(annex[1]), key):
+                yield (
+                    UNPROVED,
+                    f"{key} is named by no evidence of a delete: its writer died too early, or it was planted",
+                )
+        elif folder in audit.manifests:
             yield FALSE, f"{key} was planted: the manifest of its archive does not name it"
         elif folder not in ids:
             yield UNPROVED, f"{key} belongs to no archive: a broken run left it, or somebody planted it"
+
+
+ANNEX = re.compile(r"kept-part-([0-9]{5})(?:\.[0-9]{1,9})?\.json")
+"""The keys of the rows that a delete left in the table: it goes with its archive, the evidence that names it stays."""
+
+
+def _names_annex(audit: Audit, name: str, number: int, key: str) -> bool:
+    """Whether the evidence of a part's delete names an annex. Its bytes are compared with the counts."""
+    archive = Archive.parse(name)
+    with contextlib.suppress(MalformedError):
+        evidence = f"{archive.evidence if archive else ''}delete-part-{number:05d}.json"
+        annex = parse_object(audit.store.read(evidence), evidence).get("annex")
+        return isinstance(annex, dict) and annex.get("key") == key
+    return False
 
 
 def _archive(audit: Audit, archive: Archive) -> Findings:
@@ -1544,11 +1564,41 @@ def _faults_of_counts(audit: Audit, name: str, act: Act) -> Iterator[str]:
                 yield f"{key} tells of other counts than {act}"
             if (evidence.get("archive_id"), evidence.get("number")) != (name, number):
                 yield f"{key} is about another part or archive than {act}"
+            if evidence.get("annex") is not None and not audit.of_archive(name, "purge intended"):
+                yield from _faults_of_annex(audit, name, evidence)
         sizes = [part["record_count"] for part in audit.manifests.get(name, {}).get("parts", ())]
         if sizes and told["rows"] not in sizes[number : number + 1]:
             yield f"{act} tells of {told['rows']} rows, its manifest of others"
     except MalformedError as error:
         yield f"the counts of {act} cannot be read: {error}"
+
+
+STAYED = {"changed": "changed", "referenced": "referenced", "kept_by_trigger": "trigger"}
+MOST_KEYS = 10_000
+"""How many keys an annex has at most."""
+
+
+def _faults_of_annex(audit: Audit, name: str, evidence: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with the keys of the rows that stayed, as long as their archive is there."""
+    annex, archive = evidence["annex"], Archive.parse(name)
+    key = text_of(annex, "key") if isinstance(annex, dict) else ""
+    if archive is None or not key.startswith(archive.parts) or not ANNEX.fullmatch(key.removeprefix(archive.parts)):
+        raise MalformedError("its annex is not in its place")
+    body = audit.store.read(key)
+    if body is None:
+        yield f"{key} is gone, and its archive is there"
+        return
+    if sha256_of(body) != text_of(annex, "sha256"):
+        yield f"{key} was changed: the evidence has {short(text_of(annex, 'sha256'))}, found {short(sha256_of(body))}"
+        return
+    told = parse_object(body, key)
+    rows = objects_of(told, "kept")
+    counted = Counter(text_of(row, "reason") for row in rows)
+    expected = {reason: number_of(evidence, each) for each, reason in STAYED.items() if evidence.get(each)}
+    if (told.get("archive_id"), told.get("number")) != (name, evidence.get("number")):
+        yield f"{key} is about another part or archive than the evidence that names it"
+    if len(rows) != number_of(annex, "listed") or (len(rows) < MOST_KEYS and counted != expected):
+        yield f"{key} lists other rows than its evidence counts"
 
 
 class Hold(NamedTuple):

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+from strongroom.archive.report import report_run
 from strongroom.drill.begin import begin_drills
 from strongroom.drill.choose import choose
 from strongroom.drill.records import DrillRun
@@ -40,6 +41,8 @@ from tests.support.restoring import restore
 PURGED = ArchiveId("public", "calls", "2018-01", 1)
 CALLS = ArchiveId("public", "calls", "2018-02", 1)
 EMPTY_MONTH = "2018-03"
+CHANGED = ("2018-01", "2018-02")
+"""Months of which one row stayed in the table."""
 DELETED = ArchiveId("public", "calls", "2018-04", 1)
 TEXTS = ArchiveId("public", "texts", "2018-05", 1)
 RELEASED, IN_FORCE = "20260101T000000Z-00000001", "20260101T000000Z-00000002"
@@ -78,7 +81,7 @@ def fill_audited_store(source: str, object_store: ObjectStore, bucket: str, fold
 
     for key in ("2018-01", "2018-02", EMPTY_MONTH, "2018-04"):
         calls = chain_of("calls", key, part_rows=30)
-        calls.run()
+        _run_while_a_row_changes(calls) if key in CHANGED else calls.run()
     for key in ("2018-05", "2018-06"):
         chain_of("texts", key, format="parquet").run()
 
@@ -94,6 +97,17 @@ def fill_audited_store(source: str, object_store: ObjectStore, bucket: str, fold
     release_hold(store, RELEASED, who="frank", reason="closed", now=now)
     place_hold(store, covered("public", "texts"), why="case 2", who="eve", reference="R/2", now=now, hold_id=IN_FORCE)
     return calls
+
+
+def _run_while_a_row_changes(chain: Chain) -> None:
+    """Run all steps; the application changes a row of the second part before it is deleted, so that it stays."""
+    plan = chain.plan()
+    sealed = chain.seal(plan)
+    when = f"at >= '{sealed.parts[1].start_at}' AND at < '{sealed.parts[1].end_at}'"
+    execute(chain.conninfo, f"UPDATE calls SET who = who || '!' WHERE id = (SELECT min(id) FROM calls WHERE {when})")
+    deleted = [chain.delete(part) for part in sealed.parts]
+    with chain.staging(str(plan.archive_id)) as staging:
+        report_run(chain.store, staging, plan, sealed.parts, deleted, now=chain.now)
 
 
 def purge_one(chain: Chain, object_store: ObjectStore) -> None:

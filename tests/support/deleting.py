@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable
@@ -11,8 +12,9 @@ import psycopg
 import pytest
 
 from strongroom.errors import StrongroomError
-from strongroom.ledger.evidence import DeleteEvidence
+from strongroom.ledger.evidence import DeleteEvidence, KeptRow, KeptRows
 from strongroom.records import DeletedPart, VerifiedPart
+from strongroom.storage.store import Store
 from strongroom.tables.archived_rows import ArchivedKeys
 from tests.support.chain import Chain
 from tests.support.database import scalar
@@ -51,6 +53,19 @@ def evidence_of(chain: Chain, part: VerifiedPart) -> DeleteEvidence:
     present = chain.store.read(part.archive.delete_evidence_key(part.number))
     assert present is not None
     return DeleteEvidence.model_validate_json(present[0])
+
+
+def kept_of(store: Store, evidence: DeleteEvidence) -> tuple[KeptRow, ...]:
+    """The rows that stayed, as the annex lists them. The evidence itself lists none."""
+    assert evidence.kept == ()
+    if evidence.annex is None:
+        return ()
+    body = store.read(evidence.annex.key)[0]
+    assert hashlib.sha256(body).hexdigest() == evidence.annex.sha256
+    listed = KeptRows.model_validate_json(body)
+    assert (listed.archive_id, listed.number) == (evidence.archive_id, evidence.number)
+    assert len(listed.kept) == evidence.annex.listed
+    return listed.kept
 
 
 def require_refused(chain: Chain, part: VerifiedPart, kind: type[StrongroomError], expected: str) -> StrongroomError:

@@ -100,6 +100,21 @@ def a_part_added_to_a_sealed_archive(copy: Copy) -> None:
     copy.write(CALLS.part_key(9, "zstd"), copy.read(PART))
 
 
+@found_as("kept-part-00001.json was changed")
+def the_keys_of_rows_that_stayed_edited(copy: Copy) -> None:
+    copy.edit(CALLS.kept_rows_key(1), kept=[])
+
+
+@found_as("kept-part-00001.json is gone, and its archive is there")
+def the_keys_of_rows_that_stayed_removed(copy: Copy) -> None:
+    copy.remove(CALLS.kept_rows_key(1))
+
+
+@found_as("kept-part-00000.json is named by no evidence of a delete")
+def keys_of_rows_planted(copy: Copy) -> None:
+    copy.write(CALLS.kept_rows_key(0), copy.read(CALLS.kept_rows_key(1)))
+
+
 @found_as("part-00000.parquet has other bytes")
 def a_bit_of_a_parquet_part_flipped(copy: Copy) -> None:
     key = TEXTS.part_key(0, "zstd", "parquet")
@@ -505,6 +520,22 @@ def test_a_good_store_is_proved(audited):
     assert "4 archives with 217 rows are there whole" in str(verdict.of("proved", "archives"))
 
 
+def test_keys_of_rows_that_stayed_go_with_their_archive(audited):
+    """The purge took them along; what is kept for ever names their object and no key, and all is still proved."""
+    key = PURGED.kept_rows_key(1)
+    assert len(json.loads(audited.earlier.read(key))["kept"]) == 1
+
+    verdict = audited.verify(audited.good, "--since", audited.since)
+
+    assert verdict.code == 0
+    assert key not in audited.good.names()
+    assert key in audited.good.read(PURGED.delete_evidence_key(1)).decode()
+    assert key in audited.good.read(PURGED.destruction_key).decode()
+    evidence = [name for name in audited.good.names() if "/delete-part-" in name]
+    assert len(evidence) > 5
+    assert [name for name in evidence if b'"kept"' in audited.good.read(name)] == []
+
+
 @pytest.mark.parametrize(("tampering", "words"), FOUND)
 def test_it_is_found(audited, copy, tampering, words):
     """Without a witness. What may have been a crash is not proved; the rest is false."""
@@ -512,7 +543,7 @@ def test_it_is_found(audited, copy, tampering, words):
 
     verdict = audited.verify(copy)
 
-    if words.startswith("has no entry") or "nor 'empty'" in words:
+    if words.startswith("has no entry") or "nor 'empty'" in words or "named by no evidence" in words:
         assert verdict.code != 0
         assert words in str(verdict.unproved)
     else:

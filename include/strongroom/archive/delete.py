@@ -32,7 +32,7 @@ from strongroom.database.triggers import delete_triggers
 from strongroom.errors import SourceError, StrongroomError, UnarchivableError
 from strongroom.ledger.claims import running_clock
 from strongroom.ledger.deletable import DeletingStep, require_deletable, require_sealed
-from strongroom.ledger.evidence import DeleteEvidence, KeptRow, covers, detached_windows, parse_evidence
+from strongroom.ledger.evidence import DeleteEvidence, KeptRow, covers, detached_windows, keep_annex, parse_evidence
 from strongroom.ledger.journal import enter, subject_of
 from strongroom.ledger.manifests import manifest_of
 from strongroom.ledger.owner import require_owner
@@ -120,7 +120,6 @@ _OF_THE_DELETE = {
     "detached",
     "batches",
     "longest_batch_seconds",
-    "kept",
     "by_range",
     "one_by_one",
 }
@@ -131,10 +130,12 @@ def _keep_evidence(
 ) -> DeletedPart:
     """Write the evidence and discard the blocks; if another try wrote evidence first, that one counts."""
     key = part.archive.delete_evidence_key(part.number)
+    annex = keep_annex(step.store, part.archive, part.number, progress.kept)
     evidence = DeleteEvidence(
         **part.model_dump(include=_OF_THE_PART),
         **progress.model_dump(include=_OF_THE_DELETE),
         evidence_key=key,
+        annex=annex,
         deleted_at=step.now,
         warm_table=str(warm) if warm is not None else None,
         dag_id=step.run.dag_id,

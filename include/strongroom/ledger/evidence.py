@@ -1,16 +1,21 @@
-"""Evidence that rows left the table: of deletes, and of table partitions that were detached with rows in them."""
+"""Evidence that rows left the table: of deletes, and of table partitions that were detached with rows in them.
+
+Evidence is kept for ever, so it names no row. The keys of rows that a delete left in the table are in an annex, which lies beside the
+archive's parts and goes with them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, ValidationError
 
 from strongroom.calendar import Window
 from strongroom.ledger.stored_records import read_record
 from strongroom.object_keys import ArchiveId
-from strongroom.records import DeletedPart, Record, Sha256, parse_record
+from strongroom.records import DeletedPart, Record, Sha256, make_salt, parse_record
 from strongroom.storage.store import Store
 
 _DETACH = "sound evidence of a detach"
@@ -107,6 +112,23 @@ class KeptRow(Record):
     key: tuple[str, ...]
 
 
+class KeptRows(Record):
+    """An annex: the rows of one part that are still in the table. Its salt keeps anybody from guessing them from its sum."""
+
+    archive_id: str
+    number: int
+    salt: str
+    kept: tuple[KeptRow, ...]
+
+
+class Annex(Record):
+    """Which object has the keys of the rows that stayed."""
+
+    key: str
+    sha256: Sha256
+    listed: int = Field(description="How many keys it has.")
+
+
 class DeleteEvidence(DeletedPart):
     """What lies in the store under ``evidence/`` for each part whose rows were deleted."""
 
@@ -114,10 +136,38 @@ class DeleteEvidence(DeletedPart):
     version_id: str | None
     sha256: Sha256
     verified_at: datetime
-    kept: tuple[KeptRow, ...]
+    kept: tuple[KeptRow, ...] = Field(
+        default=(), exclude_if=lambda kept: not kept, description="Only in evidence from before there were annexes."
+    )
+    annex: Annex | None = Field(
+        default=None, exclude_if=lambda annex: annex is None, description="Not there where no row stayed."
+    )
     warm_table: str | None = Field(default=None, description="Where the deleted rows were moved to, if anywhere.")
     dag_id: str
     run_id: str
+
+
+def keep_annex(store: Store, archive: ArchiveId, number: int, kept: Sequence[KeptRow]) -> Annex | None:
+    """Write the keys of the rows that stayed, if there are any. A repeat finds what an earlier try wrote.
+
+    An earlier try that was about other rows died before its evidence. Its annex stays beside this one until the archive goes.
+    """
+    if not kept:
+        return None
+    ours = KeptRows(archive_id=str(archive), number=number, salt=make_salt(), kept=tuple(kept))
+    attempt = 1
+    while not _lists_the_same(body := store.put_first(archive.kept_rows_key(number, attempt), ours.to_bytes()), ours):
+        attempt += 1  # each attempt has a key of its own, so one of them is free
+    key = archive.kept_rows_key(number, attempt)
+    return Annex(key=key, sha256=hashlib.sha256(body).hexdigest(), listed=len(kept))
+
+
+def _lists_the_same(body: bytes, ours: KeptRows) -> bool:
+    try:
+        theirs = KeptRows.model_validate_json(body)
+    except ValidationError:
+        return False
+    return theirs.model_copy(update={"salt": ours.salt}) == ours
 
 
 def parse_evidence(where: str, body: bytes) -> DeleteEvidence:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BeforeValidator, Field
 
-from strongroom.records import Instant, Record
+from strongroom.records import Instant, Record, Salt
 from strongroom.settings.values import TableName
 
 LISTED_KEYS = 1000
@@ -161,6 +161,7 @@ class RestoreReport(Record):
     until: AwareDatetime
     planned_at: AwareDatetime
     finished_at: AwareDatetime
+    salt: Salt = None
 
     def headline(self) -> str:
         """The outcome for somebody who looks at a list of runs."""

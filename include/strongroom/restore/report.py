@@ -11,6 +11,7 @@ from strongroom.errors import RestoreError
 from strongroom.ledger.journal import Act, Facts, enter, subject_of
 from strongroom.ledger.restore_records import split_table
 from strongroom.object_keys import restore_report_key
+from strongroom.records import make_salt
 from strongroom.restore.progress import highest_of
 from strongroom.restore.records import RestoredPart, RestorePlan, RestoreReport
 from strongroom.restore.sequences import move_sequences
@@ -56,6 +57,7 @@ def report_restore(
         until=plan.until,
         planned_at=plan.planned_at,
         finished_at=now,
+        salt=make_salt(),
     )
     if not plan.request.dry_run:
         key = restore_report_key(*split_table(plan.target), plan.restore_id)

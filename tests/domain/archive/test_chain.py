@@ -93,8 +93,8 @@ def test_a_row_changed_after_it_was_read_stays_and_is_listed(chain):
     deleted = [chain.delete(part) for part in sealed.parts]
 
     assert (deleted[0].deleted, deleted[0].changed, deleted[0].gone) == (deleted[0].rows - 2, 1, 1)
-    evidence = json.loads(chain.store.read(deleted[0].evidence_key)[0])
-    assert evidence["kept"] == [{"reason": "changed", "key": ["10"]}]
+    annex = json.loads(chain.store.read(deleted[0].evidence_key)[0])["annex"]
+    assert json.loads(chain.store.read(annex["key"])[0])["kept"] == [{"reason": "changed", "key": ["10"]}]
     assert scalar(chain.conninfo, "SELECT array_agg(id) FROM audit WHERE at >= '2026-05-01' AND at < '2026-06-01'") == [
         10
     ]

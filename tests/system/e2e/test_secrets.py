@@ -130,11 +130,11 @@ def test_no_log_xcom_template_object_or_error_tells_a_secret_or_a_row(stack, liv
 
     keys_told = places.pop(KEY)
     assert {place for found in places.values() for place in found} == set()
-    evidence = {place for place in keys_told if place.startswith("evidence/") and "/delete-part-" in place}
+    annexes = {place for place in keys_told if place.startswith("archives/") and "/kept-part-" in place}
     reports = {place for place in keys_told if place.startswith(f"reports/{TABLE}/restores/")}
-    assert len(evidence) == 1
+    assert len(annexes) == 1
     assert reports
-    assert keys_told == evidence | reports
+    assert keys_told == annexes | reports
 
 
 def test_nothing_of_the_rows_is_left_in_staging(stack, lived):
@@ -147,7 +147,7 @@ def test_nothing_of_the_rows_is_left_in_staging(stack, lived):
 
 def test_a_key_that_stayed_is_told_as_evidence_and_nothing_else_of_its_row(stack, lived):
     books = Books(stack)
-    [key] = [one for one in books.objects(f"evidence/{TABLE}/") if "/delete-part-" in one]
+    [key] = [one for one in books.objects(f"archives/{TABLE}/") if "/kept-part-" in one]
 
     assert [row["key"] for row in books.document(key)["kept"]] == [[f"{KEY}-1"]]
 

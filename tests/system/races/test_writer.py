@@ -9,6 +9,7 @@ import pytest
 
 from strongroom.ledger.evidence import DeleteEvidence, parse_evidence
 from tests.support import restoring
+from tests.support.deleting import kept_of
 from tests.support.ledger import read_archives
 from tests.system.faults.scenario import Scenario, Scene
 from tests.system.faults.steps import ARCHIVE_STEPS, Steps
@@ -44,8 +45,9 @@ def _kept_rows(scenario: Scenario) -> set[int]:
     store = scenario.steps.chain.store
     keys = [key for key in store.keys("evidence/") if "/delete-part-" in key]
     evidence: list[DeleteEvidence] = [parse_evidence(key, store.read(key)[0]) for key in keys]
-    assert all(one.changed == sum(row.reason == "changed" for row in one.kept) for one in evidence)
-    return {int(row.key[0]) for one in evidence for row in one.kept}
+    kept = [(one, kept_of(store, one)) for one in evidence]
+    assert all(one.changed == sum(row.reason == "changed" for row in rows) for one, rows in kept)
+    return {int(row.key[0]) for _, rows in kept for row in rows}
 
 
 @pytest.mark.parametrize("first", [0, 1])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import psycopg
 import pytest
 
 from strongroom.archive.delete import delete_part
+from strongroom.ledger.evidence import DeleteEvidence, KeptRow, keep_annex, parse_evidence
 from strongroom.records import DeletedPart
 from strongroom.tables import delete_progress
 from tests.support.chain import NOW, RUN
@@ -14,9 +17,11 @@ from tests.support.deleting import (
     Moved,
     delete_while,
     evidence_of,
+    kept_of,
     left,
     nothing_more,
 )
+from tests.support.fuzzing import sample_of
 
 
 def test_all_rows_that_are_as_archived_go_and_the_evidence_says_so(chain, part):
@@ -31,7 +36,12 @@ def test_all_rows_that_are_as_archived_go_and_the_evidence_says_so(chain, part):
     )
     assert deleted.longest_batch_seconds > 0
     evidence = evidence_of(chain, part)
-    assert (evidence.kept, evidence.warm_table, evidence.dag_id, evidence.run_id) == ((), None, RUN.dag_id, RUN.run_id)
+    assert (kept_of(chain.store, evidence), evidence.warm_table, evidence.dag_id, evidence.run_id) == (
+        (),
+        None,
+        RUN.dag_id,
+        RUN.run_id,
+    )
     assert (evidence.object_key, evidence.version_id, evidence.sha256) == (
         part.object_key,
         part.version_id,
@@ -57,8 +67,49 @@ def test_rows_that_changed_are_gone_or_are_referred_to_stay_and_are_told_apart(c
 
     assert left(chain) == ["2a", "2b", "4b", "5a"]
     assert (deleted.deleted, deleted.gone, deleted.changed, deleted.referenced) == (5, 1, 2, 2)
-    kept = {("".join(row.key), row.reason) for row in evidence_of(chain, part).kept}
+    kept = {("".join(row.key), row.reason) for row in kept_of(chain.store, evidence_of(chain, part))}
     assert kept == {("2a", "changed"), ("2b", "changed"), ("4b", "referenced"), ("5a", "referenced")}
+
+
+def test_evidence_that_is_kept_for_ever_has_no_key_of_a_row(chain, part):
+    """The keys are in an object beside the archive's parts, which goes with them. Its salt keeps its sum from being guessed."""
+    execute(chain.conninfo, "UPDATE audit SET who = who || '!' WHERE id = 2")
+    chain.delete(part)
+    evidence = evidence_of(chain, part)
+    kept = kept_of(chain.store, evidence)
+
+    body = chain.store.read(part.archive.delete_evidence_key(0))[0]
+
+    assert {row.key for row in kept} == {("2", "a"), ("2", "b")}
+    assert b'"key": [' not in body
+    assert b'"kept"' not in body
+    assert evidence.annex.key == f"{part.archive.archive_prefix}kept-part-00000.json"
+    assert len(json.loads(chain.store.read(evidence.annex.key)[0])["salt"]) == 64
+
+
+def test_a_delete_that_died_before_its_evidence_finds_its_annex(chain, part):
+    """A later try about the same rows names the one that is there. One about others writes its own."""
+    execute(chain.conninfo, "UPDATE audit SET who = who || '!' WHERE id = 2")
+    rows = [KeptRow(reason="changed", key=("2", branch)) for branch in "ab"]
+
+    first, again = (keep_annex(chain.store, part.archive, 0, rows) for _ in range(2))
+    other = keep_annex(chain.store, part.archive, 0, rows[:1])
+    chain.delete(part)
+
+    assert first == again == evidence_of(chain, part).annex
+    assert other.key == f"{part.archive.archive_prefix}kept-part-00000.2.json"
+    assert kept_of(chain.store, evidence_of(chain, part)) == tuple(rows)
+
+
+def test_evidence_from_before_there_were_annexes_is_still_read():
+    """It lists the keys itself, and is written again as it was."""
+    old = sample_of(DeleteEvidence)
+
+    evidence = parse_evidence("evidence/x.json", old)
+
+    assert [row.key for row in evidence.kept] == [("1",)]
+    assert evidence.annex is None
+    assert json.loads(evidence.to_bytes())["kept"] == [{"reason": "changed", "key": ["1"]}]
 
 
 @pytest.mark.parametrize("change", ["who = NULL", "who = ''", "at = at + interval '1 us'", "at = '2030-01-01'"])
@@ -87,7 +138,7 @@ def test_only_so_many_keys_are_listed_and_all_are_counted(chain, part, monkeypat
     execute(chain.conninfo, "UPDATE audit SET who = 'new'")
 
     assert chain.delete(part).changed == 10
-    assert len(evidence_of(chain, part).kept) == 5
+    assert len(kept_of(chain.store, evidence_of(chain, part))) == 5
 
 
 def test_a_second_part_in_the_same_session_finds_an_empty_batch(chain, part):

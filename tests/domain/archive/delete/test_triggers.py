@@ -13,6 +13,7 @@ from tests.support.database import execute, scalar
 from tests.support.deleting import (
     delete_while,
     evidence_of,
+    kept_of,
     left,
     nothing_more,
     require_refused,
@@ -66,7 +67,7 @@ def test_rows_that_a_trigger_keeps_are_not_said_to_be_referred_to(chain, part):
 
     assert left(chain) == ["2a", "2b", "3a", "4b"]
     assert (deleted.deleted, deleted.changed, deleted.referenced, deleted.kept_by_trigger) == (6, 1, 1, 2)
-    kept = {("".join(row.key), row.reason) for row in evidence_of(chain, part).kept}
+    kept = {("".join(row.key), row.reason) for row in kept_of(chain.store, evidence_of(chain, part))}
     assert kept == {("2a", "trigger"), ("2b", "trigger"), ("3a", "changed"), ("4b", "referenced")}
 
 
