@@ -28,6 +28,7 @@ import gzip
 import hashlib
 import hmac
 import http.client
+import io
 import json
 import os
 import re
@@ -640,9 +641,8 @@ def parse_act(index: int, line: bytes) -> Act | str:
 KINDS = frozenset(
     """log begun, archived, adopted, empty, delete intended, deleted, detach intended, detached, drop intended, dropped, verified,
     drills chosen, drilled, restore begun, restored, queried, held, released, condemned, approval asked, approval answered, purge intended, purged,
-    purge reported, sweep intended, recorded late, adoption reported, audit reported, key changed""".replace(
-        "\n    ", " "
-    ).split(", ")
+    purge reported, sweep intended, recorded late, adoption reported, audit reported, key changed, case opened, case found, case answered,
+    erasure intended, erased, superseded, case closed""".replace("\n    ", " ").split(", ")
 )
 
 
@@ -766,7 +766,16 @@ class Archive:
 
     @property
     def table(self) -> str:
-        return ".".join(map(unquote, self.folder.split(".")))
+        return decode_table(self.folder)
+
+    @property
+    def sequence(self) -> int:
+        return int(self.archive_id.rpartition(".")[2])
+
+
+def decode_table(folder: str) -> str:
+    """Schema and table from their spelling in keys."""
+    return ".".join(map(unquote, folder.split(".")))
 
 
 def window_of(key: str) -> tuple[datetime, datetime] | None:
@@ -886,6 +895,10 @@ class Audit:
     by_kind: dict[str, list[Act]] = field(default_factory=lambda: defaultdict(list))
     by_archive: dict[str, list[Act]] = field(default_factory=lambda: defaultdict(list))
     manifests: dict[str, dict[str, Any]] = field(default_factory=dict)  # by archive id, those of destroyed ones too
+    whole: set[str] = field(default_factory=set)  # ids of archives that are there, with nothing that is false
+    successors: dict[str, list[Act]] = field(
+        default_factory=lambda: defaultdict(list)
+    )  # by the archive that they supersede
 
     def acts(self, *kinds: str) -> list[Act]:
         """Acts of some kinds, in their order."""
@@ -906,6 +919,7 @@ LOOKED_AT = (
     "metadata/",
     "reports/",
     "restores/",
+    "subjects/",
 )
 """What is listed. Claims, index, staging and statistics prove nothing. The log's tiles are read by their names."""
 
@@ -927,6 +941,7 @@ def run_checks(audit: Audit, report: Report) -> None:
         check_archives,
         check_terms,
         check_deletes,
+        check_erasures,
         check_purges,
         check_drills,
         check_gaps,
@@ -967,6 +982,8 @@ def check_log(audit: Audit) -> Findings:
         audit.by_kind[act.kind].append(act)
         if act.archive:
             audit.by_archive[act.archive].append(act)
+        if act.kind in SEALED and "supersedes" in act.facts:
+            audit.successors[str(act.facts["supersedes"])].append(act)
         for key, sha256 in act.subjects:
             audit.told[key].append((act, sha256))
 
@@ -1236,6 +1253,8 @@ def check_records(audit: Audit) -> Findings:
 
 LATE = UNPROVED, "has no entry: its writer died too early (`log adopt` names such records), or somebody planted it"
 RECORDS = ("evidence/", "holds/", "restores/", "reports/drills/", "reports/queries/", "reports/verifications/")
+LIST_OF_ERASED = "evidence/suppressed/"
+"""Who must not come back: looked at with the cases."""
 INTENTS = {"delete": "delete intended", "detach": "detach intended", "destruction": "purge intended"}
 
 
@@ -1243,7 +1262,7 @@ def _fault_of_unentered(audit: Audit, key: str, swept: set[Any]) -> tuple[str, s
     """What an object means that no entry names; None if it needs none."""
     name, parents = key.rpartition("/")[2], key.split("/")[:-1]
     archive = Archive.parse(parents[-1]) if len(parents) == 4 else None
-    if not key.startswith((*RECORDS, "metadata/")) or key.endswith(".tlog-proof"):
+    if not key.startswith((*RECORDS, "metadata/")) or key.endswith(".tlog-proof") or key.startswith(LIST_OF_ERASED):
         return None
     if key.startswith("metadata/"):
         return FALSE, "was planted: no entry says that it was sealed"
@@ -1271,7 +1290,7 @@ def check_archives(audit: Audit) -> Findings:
     ids = {act.archive for act in audit.acts(*SEALED)}
     if audit.log is None:
         ids = {key.rpartition("/")[2].removesuffix(".json") for key in audit.present if key.startswith("metadata/")}
-    whole, rows, size, owned = 0, 0, 0, set[str]()
+    whole, rows, size, twice, owned = 0, 0, 0, 0, set[str]()
     for archive in sorted(filter(None, map(Archive.parse, ids))):
         faults = [*_archive(audit, archive)]
         for verdict, text in faults:
@@ -1279,13 +1298,24 @@ def check_archives(audit: Audit) -> Findings:
         manifest = audit.manifests.get(archive.archive_id)
         if manifest is not None and not audit.of_archive(archive.archive_id, "purged"):
             owned.update((f"{archive.parts}SHA256SUMS", *(part["object_key"] for part in manifest["parts"])))
+            owned.update(_locator_key(part) for part in manifest["parts"] if "locator_sha256" in part)
+            if archive.manifest_key in audit.present and all(verdict != FALSE for verdict, _ in faults):
+                audit.whole.add(archive.archive_id)
             if not faults and archive.manifest_key in audit.present:
-                whole, rows, size = whole + 1, rows + manifest["record_count"], size + manifest["compressed_size"]
+                if archive.archive_id in audit.successors:
+                    twice += 1
+                else:
+                    whole, rows, size = whole + 1, rows + manifest["record_count"], size + manifest["compressed_size"]
     if whole:
         told = "as it was sealed" if audit.log else "as their manifests say, for which no log vouches"
         yield (
             PROVED,
             f"{some(whole, 'archive')} with {some(rows, 'row')} are there whole, each of their {size:,} bytes {told}",
+        )
+    if twice:
+        yield (
+            PROVED,
+            f"{some(twice, 'archive')} that another one supersedes {'is' if twice == 1 else 'are'} still there whole",
         )
     for key in sorted(key for key in audit.present - owned if key.startswith("archives/")):
         folder = key.split("/")[-2]
@@ -1366,12 +1396,39 @@ def _faults_of_manifest(manifest: dict[str, Any], archive: Archive) -> Iterator[
         if number_of(manifest, name) != sum(number_of(part, name) for part in parts):
             yield f"its {name} is not the sum of its parts"
     ending = ".parquet" if manifest.get("format") == "parquet" else ENDINGS.get(packing, "")
+    if "supersedes" in manifest:
+        yield from _faults_of_place(manifest, archive)
     for number, part in enumerate(parts):
         text_of(part, "original_sha256")
         if text_of(part, "object_key") != f"{archive.parts}part-{number:05d}{ending}":
             yield f"part {number} is not in its place"
     instant_of(manifest, "retention_until")
     text_of(manifest, "legal_basis")
+
+
+def _faults_of_place(manifest: dict[str, Any], archive: Archive) -> Iterator[str]:
+    """An archive supersedes an earlier one of its own partition, and takes its place there."""
+    told = _supersedes(manifest)
+    earlier = Archive.parse(text_of(told, "archive_id"))
+    text_of(told, "manifest_sha256")
+    text_of(told, "case_id")
+    if earlier is None or (earlier.folder, earlier.partition) != (archive.folder, archive.partition):
+        yield "it supersedes no archive of its own partition"
+    elif not 1 <= number_of(told, "rank") <= earlier.sequence < archive.sequence:
+        yield "it supersedes an archive that is not earlier, or takes a place that was not there"
+
+
+def _supersedes(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What a manifest says of the archive that it supersedes."""
+    told = manifest.get("supersedes")
+    if not isinstance(told, dict):
+        raise MalformedError("its supersedes is not an object")
+    return told
+
+
+def _locator_key(part: dict[str, Any]) -> str:
+    """Where the filter lies that tells whose rows may be in a part."""
+    return f"{part['object_key'].partition('.jsonl')[0].removesuffix('.parquet')}.locator"
 
 
 ENDINGS = {"zstd": ".jsonl.zst", "gzip": ".jsonl.gz", "none": ".jsonl"}
@@ -1405,6 +1462,12 @@ def _objects(audit: Audit, archive: Archive, manifest: dict[str, Any]) -> Findin
             yield verdict, f"{known}{file} {error}"
         except CannotReadError as error:  # such as one in a Glacier class
             yield UNPROVED, f": {file} was not compared: {error}"
+        if (
+            "locator_sha256" in part
+            and (found := hash_object(audit.store, _locator_key(part))) != part["locator_sha256"]
+        ):
+            told = "is gone" if found is None else "was changed"
+            yield verdict, f"{known}the locator {_locator_key(part).rpartition('/')[2]} {told}"
 
 
 def read_part(store: Store, manifest: dict[str, Any], part: dict[str, Any]) -> str | None:
@@ -1413,11 +1476,7 @@ def read_part(store: Store, manifest: dict[str, Any], part: dict[str, Any]) -> s
     Raises:
         MalformedError: It is gone, has other bytes, or other rows.
     """
-    version_id = part.get("version_id")
-    stream = store.open(part["object_key"], version_id if isinstance(version_id, str) else None)
-    stream = stream or store.open(part["object_key"])  # in a copy of the bucket versions have other ids; bytes decide
-    if stream is None:
-        raise MalformedError("is gone")
+    stream = _open_part(store, part)
     with tempfile.TemporaryFile() as file:
         digest, size = hashlib.sha256(), 0
         for chunk in chunks_of(stream):
@@ -1433,16 +1492,28 @@ def read_part(store: Store, manifest: dict[str, Any], part: dict[str, Any]) -> s
         return _count_parquet(file, part) if manifest.get("format") == "parquet" else _count_lines(file, manifest, part)
 
 
+def _open_part(store: Store, part: dict[str, Any]) -> IO[bytes]:
+    version_id = part.get("version_id")
+    stream = store.open(part["object_key"], version_id if isinstance(version_id, str) else None)
+    stream = stream or store.open(part["object_key"])  # in a copy of the bucket versions have other ids; bytes decide
+    if stream is None:
+        raise MalformedError("is gone")
+    return stream
+
+
+def _unpacked(file: IO[bytes], packing: str) -> Any:
+    """A stream of the lines in a part."""
+    if packing == "zstd":
+        return zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+    return gzip.GzipFile(fileobj=file) if packing == "gzip" else file
+
+
 def _count_lines(file: IO[bytes], manifest: dict[str, Any], part: dict[str, Any]) -> str | None:
     """Unpack, hash and count. It stops where there is more than there should be, so that nothing can fill the memory."""
     if manifest["compression_type"] == "zstd" and zstandard is None:
         return "the package zstandard is not installed"
     digest, size, rows = hashlib.sha256(), 0, 0
-    lines: Any = file
-    if manifest["compression_type"] == "zstd":
-        lines = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-    elif manifest["compression_type"] == "gzip":
-        lines = gzip.GzipFile(fileobj=file)
+    lines = _unpacked(file, manifest["compression_type"])
     try:
         while size <= part["original_size"] and (chunk := lines.read(CHUNK)):
             digest.update(chunk)
@@ -1492,6 +1563,10 @@ def _fault_of_term(audit: Audit, act: Act, manifest: dict[str, Any]) -> str | No
     until = instant_of(manifest, "retention_until")
     if instant_of(act.facts, "retention_until") != until.replace(microsecond=0):
         return f"{act} has another term than its manifest"
+    if "supersedes" in manifest:
+        earlier = audit.manifests.get(text_of(_supersedes(manifest), "archive_id"), {})
+        same = all(earlier.get(each) == manifest[each] for each in ("retention_until", "legal_basis"))
+        return None if same else "it has another term or legal basis than the archive that it supersedes"
     key = f"evidence/{cast('Archive', Archive.parse(act.archive)).folder}/settings/{act.settings}.json"
     body = audit.store.read(key)
     if body is None or sha256_of(body) != act.settings:
@@ -1612,23 +1687,401 @@ class Hold(NamedTuple):
     def covers(self, archive_id: str) -> bool:
         return self.what == "*" or f"{archive_id}.".startswith(f"{self.what}.")
 
+    def touches(self, table: str) -> bool:
+        """Whether it covers a table or some of its partitions."""
+        return self.what == "*" or decode_table(".".join(self.what.split(".")[:2])) == table
+
     def in_force_at(self, index: int) -> bool:
         return self.placed < index and (self.released is None or self.released > index)
 
 
-def check_purges(audit: Audit) -> Findings:
-    """What was destroyed had served its term, was under no hold, is gone, and has a certificate that says so."""
+CASES = re.compile(r"evidence/cases/([A-Za-z0-9][A-Za-z0-9_-]{0,63})/[^/]+\.json")
+CASE_ACTS = ("case opened", "case found", "case answered", "erasure intended", "erased", "superseded", "case closed")
+ERASED = re.compile(
+    r"evidence/suppressed/([^/]+)/[0-9a-f]{16}/([0-9a-f]{64})/([0-9]{8}T[0-9]{6}\.[0-9]{6}Z)-([A-Za-z0-9][A-Za-z0-9_-]{0,63})\.json"
+)
+"""One value of an erased person: table, token, instant of the intent, case."""
+
+
+def check_erasures(audit: Audit) -> Findings:
+    """Persons were erased with a second person's yes, under no hold; nothing but their rows left archives; and they are not forgotten too early."""
+    cases: dict[str, list[Act]] = defaultdict(list)
+    for act in audit.acts(*CASE_ACTS):
+        cases[str(act.facts.get("case"))].append(act)
+    holds = [*_holds(audit).values()]
+    sound = 0
+    for case_id, acts in sorted(cases.items()):
+        try:
+            faults = [*_case(audit, case_id, acts, holds)]
+        except MalformedError as error:
+            faults = [(FALSE, f"a record of it cannot be read: {error}")]
+        sound += not faults
+        for verdict, text in faults:
+            yield verdict, f"case {case_id}: {text}"
+    if sound:
+        closed = len({act.facts.get("case") for act in audit.acts("case closed")})
+        yield (
+            PROVED,
+            f"{some(sound, 'case')} of persons ({closed:,} closed) with an intent and a second person's yes before each erasure",
+        )
+    yield from _successions(audit)
+    yield from _list_of_erased(audit, cases)
+
+
+def _case(audit: Audit, case_id: str, acts: list[Act], holds: list[Hold]) -> Findings:
+    """One case, in the order of its entries."""
+    opened = [act for act in acts if act.kind == "case opened"]
+    if not opened or opened[0] is not acts[0]:
+        yield FALSE, f"{acts[0]} comes before it was opened"
+        return
+    received, intent = _record(audit, opened[0]), None
+    for act in acts:
+        if act.kind != "superseded" and any(
+            case_id != (CASES.fullmatch(key) or [""] * 2)[1] for key, _ in act.subjects
+        ):
+            yield FALSE, f"{act} is about {act.subjects[0][0]}, which is no record of it"
+        if act.kind == "erasure intended":
+            intent = act
+            for fault in _faults_of_yes(audit, act, received, acts):
+                yield FALSE, fault
+        elif act.kind in ("erased", "superseded"):
+            if intent is None:
+                yield FALSE, f"{act} has no 'erasure intended' before it"
+                continue
+            table = text_of(_record(audit, act), "table") if act.kind == "erased" else act.table
+            for hold in holds:
+                held = hold.touches(table) if act.kind == "erased" else hold.covers(str(act.facts.get("supersedes")))
+                if held and hold.in_force_at(act.number):
+                    before = hold.in_force_at(intent.number)
+                    told = "under" if before else "while somebody placed"
+                    yield FALSE if before else UNPROVED, f"{act} was made {told} the hold {hold.hold_id} on {hold.what}"
+        elif act.kind == "case closed":
+            yield from _closing(audit, act, acts)
+    yield from _person(audit, case_id, received, any(act.kind == "case closed" for act in acts))
+
+
+def _record(audit: Audit, act: Act) -> dict[str, Any]:
+    """The record that an entry is about. Whether its bytes are those of the entry is told by the check of records."""
+    key = act.subjects[0][0] if act.subjects else ""
+    return parse_object(audit.store.read(key), key or f"what {act} is about")
+
+
+def _faults_of_yes(audit: Audit, intent: Act, received: dict[str, Any], acts: list[Act]) -> Iterator[str]:
+    """A second person said yes to what was found, before anything was erased."""
+    told = _record(audit, intent)
+    found_key = text_of(told, "found_key")
+    shown = [
+        act
+        for act in acts
+        if act.kind == "case found" and act.number < intent.number and found_key in dict(act.subjects)
+    ]
+    answers = [act for act in acts if act.kind == "case answered" and act.number < intent.number]
+    by = []
+    for act in answers:
+        record = _record(audit, act) if act.facts.get("answer") == "yes" else {}
+        said_yes = record.get("approved") is True and record.get("found_key") == found_key
+        if said_yes and (record.get("by") != act.who or not shown or act.number < shown[0].number):
+            yield f"{act} tells of another answer than its record, or comes before what it answers"
+        elif said_yes:
+            by.append(act.who)
+    if told.get("approved_by") not in by:
+        yield f"{intent} has no yes of {told.get('approved_by')} before it"
+        return
+    run = _record(audit, shown[0]).get("run")
+    starter = run.get("triggered_by") if isinstance(run, dict) else None
+    if told["approved_by"] in (received.get("recorded_by"), starter):
+        yield f"{intent} was approved by {told['approved_by']}, who recorded the case or started the run"
+
+
+def _closing(audit: Audit, closed: Act, acts: list[Act]) -> Findings:
+    """How a case ended is what its other entries tell."""
+    before = [act for act in acts if act.kind in ("erased", "superseded") and act.number < closed.number]
+    rows = {act.subjects: number_of(act.facts, "removed_rows") + number_of(act.facts, "blanked_rows") for act in before}
+    if closed.facts.get("outcome") != "answered" and closed.facts.get("erased_rows") != sum(rows.values()):
+        yield (
+            FALSE,
+            f"{closed} tells of {closed.facts.get('erased_rows')} rows, the entries before it of {sum(rows.values())}",
+        )
+    record = _record(audit, closed)
+    if record.get("outcome") != closed.facts.get("outcome"):
+        yield FALSE, f"{closed} tells of another outcome than its record"
+    for act in before:
+        earlier = str(act.facts.get("supersedes"))
+        gone = any(one.number < closed.number for one in audit.of_archive(earlier, "purged"))
+        if act.kind == "superseded" and not gone:
+            yield FALSE, f"{closed} comes before {earlier}, which was superseded, was destroyed"
+
+
+def _person(audit: Audit, case_id: str, received: dict[str, Any], closed: bool) -> Findings:
+    """Who the person is lies protected in the store until the case is closed, and no longer."""
+    key = f"subjects/{case_id}.bin"
+    found = hash_object(audit.store, key)
+    if closed and found is not None:
+        yield (
+            UNPROVED,
+            f"it is closed, but {key} still tells who the person is: its writer died too early, or somebody put it back",
+        )
+    elif not closed and found is None:
+        yield FALSE, f"it is open, and {key}, which tells who the person is, is gone"
+    elif not closed and found != received.get("subject_sha256"):
+        yield FALSE, f"{key} is not the record of the person that it was opened with"
+
+
+def _list_of_erased(audit: Audit, cases: dict[str, list[Act]]) -> Findings:
+    """Who must not come back into a table: one object for each identifier of a person who was erased there."""
+    tokens: Counter[tuple[str, str, str]] = Counter()  # by case, table and instant
+    faults = 0
+    for key in sorted(key for key in audit.present if key.startswith((LIST_OF_ERASED, "subjects/"))):
+        told, fault = ERASED.fullmatch(key), None
+        if told is not None and told[4] in cases:
+            tokens[told[4], decode_table(told[1]), told[3]] += 1
+            fault = None if audit.store.read(key) == b'{"erased": true}\n' else (FALSE, "was changed")
+        elif key.startswith(LIST_OF_ERASED):
+            fault = FALSE, "was planted: the log has no such case"
+        elif key[len("subjects/") :].removesuffix(".bin") not in cases:
+            fault = UNPROVED, "belongs to no case: its writer died before the case was opened, or somebody planted it"
+        if fault is not None:
+            faults += 1
+            yield fault[0], f"{key} {fault[1]}"
+    instants = {
+        name: {_written(audit, act) for act in acts if act.kind == "erasure intended"} for name, acts in cases.items()
+    }
+    for (case_id, table, instant), count in sorted(tokens.items()):
+        identifiers = _record(audit, cases[case_id][0]).get("identifiers")
+        expected = sum(identifiers.values()) if isinstance(identifiers, dict) else 0
+        verdict = FALSE if instant not in instants[case_id] or count > expected else UNPROVED
+        if instant not in instants[case_id] or count != expected:
+            faults += 1
+            why = (
+                "no erasure began at that instant"
+                if instant not in instants[case_id]
+                else f"the person has {expected:,}"
+            )
+            yield (
+                verdict,
+                f"case {case_id}: the list of the erased has {some(count, 'value')} of {instant} for {table}, and {why}",
+            )
+    listed = {(case_id, table) for case_id, table, _ in tokens}
+    for act in audit.acts("erased", "superseded"):
+        table = act.table if act.kind == "superseded" else str(_record(audit, act).get("table"))
+        if (str(act.facts.get("case")), table) not in listed:
+            faults += 1
+            yield FALSE, f"{act}: the list of the erased has nobody of case {act.facts.get('case')} for {table}"
+    if tokens and not faults:
+        yield (
+            PROVED,
+            f"the list of the erased has {some(tokens.total(), 'value')}, as many as the persons of its cases have identifiers",
+        )
+
+
+def _written(audit: Audit, intent: Act) -> str:
+    """The instant of an intent, as keys have it."""
+    return f"{instant_of(_record(audit, intent), 'intended_at').astimezone(timezone.utc):%Y%m%dT%H%M%S.%fZ}"
+
+
+def _successions(audit: Audit) -> Findings:
+    """Each successor has all rows of the archive that it supersedes, without those of the person."""
+    sound = compared = 0
+    for earlier, acts in sorted(audit.successors.items()):
+        names = sorted({act.archive for act in acts})
+        if len(names) > 1:
+            yield FALSE, f"{earlier} is superseded by {' and by '.join(names)}"
+        for name in names:
+            manifest = audit.manifests.get(name)
+            if manifest is None:
+                continue  # the check of archives says why
+            try:
+                faults = [*_faults_of_succession(audit, name, manifest, earlier)]
+                if not faults and {name, earlier} <= audit.whole:
+                    uncompared = _compare(audit.store, audit.manifests[earlier], manifest)
+                    compared += uncompared is None
+                    faults = [] if uncompared is None else [(UNPROVED, uncompared)]
+            except MalformedError as error:
+                faults = [(FALSE, f"{error}")]
+            except CannotReadError as error:
+                faults = [(UNPROVED, f"its rows were not compared: {error}")]
+            sound += not faults
+            for verdict, text in faults:
+                yield verdict, f"{name}, which supersedes {earlier}: {text}"
+    if sound:
+        told = f"; {compared:,} compared row by row" if compared else ""
+        yield (
+            PROVED,
+            f"{some(sound, 'successor')} with as many rows as the archive before, less those of the person{told}",
+        )
+
+
+def _faults_of_succession(audit: Audit, name: str, manifest: dict[str, Any], earlier_name: str) -> Findings:
+    """Where manifest, record and entries of a succession tell other things."""
+    told, earlier = _supersedes(manifest), audit.manifests.get(earlier_name)
+    acts = audit.of_archive(name, "superseded")
+    if earlier is None:
+        yield FALSE, "nothing in the store says what that archive had"
+        return
+    known = Archive.parse(earlier_name)
+    sums = {sha256 for _, sha256 in audit.told.get(known.manifest_key if known else "", ())}
+    if (told["archive_id"], {told["manifest_sha256"]}) != (earlier_name, sums):
+        yield FALSE, "its manifest names another archive, or another manifest of it"
+    rank = _supersedes(earlier)["rank"] if "supersedes" in earlier else known.sequence if known else 0
+    if told["rank"] != rank:
+        yield FALSE, f"it takes place {told['rank']} among the archives of its partition instead of {rank}"
+    removed, blanked = number_of(told, "removed_rows"), number_of(told, "blanked_rows")
+    if manifest["record_count"] + removed != earlier["record_count"]:
+        yield (
+            FALSE,
+            f"{manifest['record_count']:,} rows and {removed:,} removed ones are not its {earlier['record_count']:,} rows",
+        )
+    if not acts:
+        gone = audit.of_archive(earlier_name, "purged")
+        yield FALSE if gone else UNPROVED, "it was not proved: the log has no 'superseded' of it"
+        return
+    record = _record(audit, acts[0])
+    expected = {
+        "archive_id": name,
+        "manifest_sha256": next(
+            iter({sha256 for act in audit.of_archive(name, *SEALED) for _, sha256 in act.subjects})
+        ),
+        "supersedes": earlier_name,
+        "superseded_sha256": told["manifest_sha256"],
+        "case_id": told["case_id"],
+    }
+    facts = {"supersedes": earlier_name, "case": told["case_id"], "removed_rows": removed, "blanked_rows": blanked}
+    parts = [
+        {
+            "number": number,
+            "earlier_rows": old["record_count"],
+            "kept": new["record_count"],
+            "removed": old["record_count"] - new["record_count"],
+            "earlier_sha256": old["sha256"],
+            "sha256": new["sha256"],
+        }
+        for number, (old, new) in enumerate(zip(earlier["parts"], manifest["parts"], strict=False))
+    ]
+    found = objects_of(record, "parts")
+    if {each: record.get(each) for each in expected} != expected or acts[0].facts != facts:
+        yield FALSE, "its proof is about other archives, another case or other counts than its manifest"
+    if [{each: one.get(each) for each in parts[0]} for one in found] != parts or blanked != sum(
+        number_of(one, "blanked") for one in found
+    ):
+        yield FALSE, "its proof tells of other parts than the two manifests"
+    if len(earlier["parts"]) != len(manifest["parts"]):
+        yield FALSE, "it has another number of parts"
+
+
+def _compare(store: Store, earlier: dict[str, Any], later: dict[str, Any]) -> str | None:
+    """Compare all rows of an archive and its successor. Returns why they could not be compared, if so.
+
+    Raises:
+        MalformedError: The successor has a row that is not in the archive, lost another one, or changed it otherwise than by blanking it.
+    """
+    if earlier.get("format") == "parquet" and parquet is None:
+        return "its rows were not compared: they are parquet, and the package pyarrow is not installed"
+    if zstandard is None and "zstd" in (earlier["compression_type"], later["compression_type"]):
+        return "its rows were not compared: the package zstandard is not installed"
+    removed = blanked = 0
+    table = later.get("table")
+    key = table.get("primary_key") if isinstance(table, dict) else None
+    if not isinstance(key, list) or not key:
+        raise MalformedError("its manifest names no primary key")
+    for old, new in zip(earlier["parts"], later["parts"], strict=True):
+        if old["sha256"] != new["sha256"]:
+            with tempfile.TemporaryFile() as first, tempfile.TemporaryFile() as second:
+                rows = _rows(store, earlier, old, first), _rows(store, later, new, second)
+                less, fewer = _follow(*rows, key, f"part {new['number']}")
+                removed, blanked = removed + less, blanked + fewer
+    told = _supersedes(later)
+    if (removed, blanked) != (told["removed_rows"], told["blanked_rows"]):
+        raise MalformedError(
+            f"{removed:,} rows are missing and {blanked:,} were blanked, which is not what its manifest says"
+        )
+    return None
+
+
+def _rows(store: Store, manifest: dict[str, Any], part: dict[str, Any], file: IO[bytes]) -> Iterator[Any]:
+    """The rows of a part in their order: lines of JSON, or what pyarrow reads."""
+    for chunk in chunks_of(_open_part(store, part)):
+        file.write(chunk)
+    file.seek(0)
+    if manifest.get("format") == "parquet":
+        for batch in parquet.ParquetFile(file).iter_batches():
+            yield from map(repr_of, batch.to_pylist())
+    else:
+        yield from io.BufferedReader(_unpacked(file, manifest["compression_type"]), CHUNK)
+
+
+def repr_of(row: dict[str, Any]) -> dict[str, str | None]:
+    """A row whose values can be compared: two NaNs are alike."""
+    return {name: None if value is None else str(value) for name, value in row.items()}
+
+
+def _values(row: Any) -> dict[str, Any]:
+    return row if isinstance(row, dict) else json.loads(row, parse_float=str, parse_int=str)
+
+
+def _follow(old: Iterator[Any], new: Iterator[Any], key: list[str], what: str) -> tuple[int, int]:
+    """Follow the rows of an archive and its successor side by side. Returns how many were removed, and how many blanked."""
+    removed = blanked = 0
+    row = next(new, None)
+    for earlier in old:
+        if row == earlier:
+            row = next(new, None)
+            continue
+        before, after = _values(earlier), _values(row) if row is not None else {}
+        if row is None or any(before.get(name) != after.get(name) for name in key):
+            removed += 1
+            continue
+        changed = {name for name in before if before[name] != after.get(name)}
+        if before.keys() != after.keys() or any(
+            after[name] not in (None, "erased") and not name.startswith("strongroom_exact") for name in changed
+        ):
+            raise MalformedError(f"{what} has a row that was changed otherwise than by blanking it")
+        blanked += 1
+        row = next(new, None)
+    if row is not None:
+        raise MalformedError(f"{what} has a row that the archive does not have, or has it in another place")
+    return removed, blanked
+
+
+def _erasure_of(audit: Audit, purged: Act) -> dict[str, Any] | None:
+    """What a certificate says of the case for which an archive went; None if it went because its term was over."""
+    with contextlib.suppress(MalformedError):
+        erasure = _record(audit, purged).get("erasure")
+        return erasure if isinstance(erasure, dict) else None
+    return None
+
+
+def _faults_of_erasure(audit: Audit, name: str, erasure: dict[str, Any], begun: int) -> Iterator[str]:
+    """An archive that was superseded goes after its successor was proved, for a case that a second person approved."""
+    successor, case_id = str(erasure.get("superseded_by")), erasure.get("case_id")
+    proofs = [act for act in audit.of_archive(successor, "superseded") if act.number < begun]
+    if not any(act.archive == successor for act in audit.successors.get(name, ())):
+        yield f"it was destroyed because {successor} supersedes it, of which the log knows nothing"
+    elif not any((act.facts.get("supersedes"), act.facts.get("case")) == (name, case_id) for act in proofs):
+        yield f"it was destroyed before it was proved, for case {case_id}, that {successor} holds its other rows"
+    if not any(act.facts.get("case") == case_id and act.number < begun for act in audit.acts("erasure intended")):
+        yield f"it was destroyed for case {case_id}, of which the log has no 'erasure intended' before"
+
+
+def _holds(audit: Audit) -> dict[str, Hold]:
+    """All holds that the log has, by their ids."""
     released = {str(act.facts.get("hold_id")): act.number for act in audit.acts("released")}
     holds: dict[str, Hold] = {}
     for act in audit.acts("held"):
         name = str(act.facts.get("hold_id"))
         holds.setdefault(name, Hold(name, str(act.facts.get("what")), act.number, released.get(name)))
+    return holds
+
+
+def check_purges(audit: Audit) -> Findings:
+    """What was destroyed had served its term, was under no hold, is gone, and has a certificate that says so."""
+    holds = _holds(audit)
+    released = {str(act.facts.get("hold_id")) for act in audit.acts("released")}
     if holds:
         force = sum(hold.released is None for hold in holds.values())
         yield PROVED, f"the log has {some(len(holds), 'hold')}, {force:,} in force"
-    for name in sorted(released.keys() - holds.keys()):
+    for name in sorted(released - holds.keys()):
         yield UNPROVED, f"the log has the release of the hold {name}, and not that it was placed"
-    sound = 0
+    sound = for_persons = 0
     for name in sorted({act.archive for act in audit.acts("purge intended", "purged")}):
         purged, archive = audit.of_archive(name, "purged"), Archive.parse(name)
         if archive is None:
@@ -1642,16 +2095,22 @@ def check_purges(audit: Audit) -> Findings:
         faults = [*_faults_of_purge(audit, archive, purged[0], list(holds.values()))]
         for fault in faults:
             yield FALSE, f"{name}: {fault}"
-        sound += not faults
+        superseded = _erasure_of(audit, purged[0]) is not None
+        sound, for_persons = sound + (not faults and not superseded), for_persons + (not faults and superseded)
     unknown = sorted(key for key in audit.present if key.startswith("holds/") and key not in audit.told)
-    if unknown and sound:
+    if unknown and (sound or for_persons):
         yield UNPROVED, f"{unknown[0]} has no entry, so it is unknown whether it should have stopped a purge"
     if sound:
         yield PROVED, f"{some(sound, 'archive')} destroyed after the end of the term, under no hold, with a certificate"
+    if for_persons:
+        yield (
+            PROVED,
+            f"{some(for_persons, 'archive')} destroyed that a proved one supersedes, under no hold, with a certificate",
+        )
 
 
 def _faults_of_purge(audit: Audit, archive: Archive, purged: Act, holds: list[Hold]) -> Iterator[str]:
-    name = archive.archive_id
+    name, erasure = archive.archive_id, _erasure_of(audit, purged)
     sealed = audit.of_archive(name, *SEALED)
     intents = [act for act in audit.of_archive(name, "purge intended") if act.number < purged.number]
     if not sealed or not intents:
@@ -1664,15 +2123,18 @@ def _faults_of_purge(audit: Audit, archive: Archive, purged: Act, holds: list[Ho
         except MalformedError as error:
             yield f"{told}: {error}"
             continue
-        if until is not None and (early := [act for act in (*intents, purged) if act.at < until - SLACK]):
+        early = [act for act in (*intents, purged) if until is not None and act.at < until - SLACK]
+        if early and until is not None and erasure is None:
             yield f"{early[0]} is before the end of its term, {until:%Y-%m-%d}"
+    if erasure is not None:
+        yield from _faults_of_erasure(audit, name, erasure, min((act.number for act in intents), default=purged.number))
     # A hold that came after the last intent stopped what was left; one that was there before should have stopped all.
     begun = max((act.number for act in intents), default=purged.number)
     for hold in holds:
         if hold.covers(name) and hold.in_force_at(begun) and hold.in_force_at(purged.number):
             yield f"it was destroyed, by {purged}, under the hold {hold.hold_id} on {hold.what}"
     approvers = {act.facts.get("approved_by") for act in intents} - {None, "by policy"}
-    answers = [act for act in audit.acts("approval answered") if act.number < purged.number]
+    answers = [act for act in audit.acts("approval answered", "case answered") if act.number < purged.number]
     yes = {act.who for act in answers if act.facts.get("answer") == "yes"}
     if approvers - yes:
         yield f"it was destroyed with the approval of {', '.join(map(str, approvers - yes))}, of whom the log has no yes"
@@ -1699,7 +2161,8 @@ def _faults_of_certificate(audit: Audit, archive: Archive, purged: Act) -> Itera
     for field_name in ("record_count", "checksum", "retention_until", "legal_basis") if manifest else ():
         if manifest and certificate.get(field_name) != manifest.get(field_name):
             yield f"the {field_name} in its certificate is not that of its manifest"
-    if instant_of(certificate, "begun_at") < instant_of(certificate, "retention_until"):
+    early = instant_of(certificate, "begun_at") < instant_of(certificate, "retention_until")
+    if early and certificate.get("erasure") is None:
         yield "by its certificate it was destroyed before the end of its term"
     if number_of(certificate, "record_count") != purged.facts.get("rows"):
         yield f"{purged} tells of another number of rows than its certificate"
@@ -1745,9 +2208,8 @@ def _faults_of_choice(audit: Audit, act: Act, record: dict[str, Any]) -> Iterato
     candidates = {text_of(one, "archive_id"): one for one in objects_of(record, "candidates")}
     for name in sorted(audit.manifests.keys() - candidates.keys() - skipped - why.keys()):
         sealed, *_ = audit.of_archive(name, *SEALED)
-        if sealed.number < note.size and not any(
-            one.number < act.number for one in audit.of_archive(name, "purge intended")
-        ):
+        gone = (*audit.of_archive(name, "purge intended"), *audit.successors.get(name, ()))
+        if sealed.number < note.size and not any(one.number < act.number for one in gone):
             yield f"left out {name}, which was sealed then"
     lots = sorted(candidates.keys() - skipped, key=lambda name: hashlib.sha256(seed + name.encode()).digest())
     drawn: dict[str, set[str]] = defaultdict(set)  # by reason and group: the archives that were chosen for it

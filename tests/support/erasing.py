@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import psycopg
@@ -22,13 +22,16 @@ from strongroom.erasure.remove import left_to_remove, remove_superseded
 from strongroom.erasure.rows import Wanted, read_wanted
 from strongroom.erasure.supersede import SuccessionRecord
 from strongroom.ledger.claims import running_clock
+from strongroom.ledger.holds import covered, place_hold
 from strongroom.ledger.suppressed import tokens_of
 from strongroom.records import RunIdentity
 from strongroom.retention.certificate import Issuer
 from strongroom.retention.purge import PurgeResult
 from strongroom.settings import TableSettings
 from strongroom.storage.purge_store import PurgeStore
+from strongroom_local.servers.s3 import ObjectStore
 from tests.support.chain import NOW, Chain, some_settings
+from tests.support.database import execute
 from tests.support.logs import SUBJECT_KEY, with_log
 from tests.support.repository import REPOSITORY
 
@@ -45,7 +48,8 @@ FROM generate_series(0, 699) AS n;
 """
 """700 calls of 50 callers with 70 others, all of one month."""
 
-ADA, BOB = "+234800007", "+234810011"
+ADA, BOB, CARL = "+234800007", "+234810011", "+234800008"
+OTHER_HOLD = "20260101T000000Z-00000003"
 COLUMNS = {"caller": "msisdn", "callee": "msisdn"}
 RUN = RunIdentity(dag_id="subject_erasure", run_id="manual__case", triggered_by="dpo")
 LATER = NOW + timedelta(days=8)
@@ -148,6 +152,40 @@ class Person:
     @property
     def purge_store(self) -> PurgeStore:
         return PurgeStore(self.purge_client, self.chain.settings.store)
+
+
+def fill_erased_store(
+    source: str, object_store: ObjectStore, bucket: str, folder: Any, format: str = "jsonl"
+) -> Person:
+    """Erase one person from a table and its archive, to the end of the case, and a second one up to the cooling-off.
+
+    Calls are blanked, so some rows leave the archive and others are blanked. Returns the second case.
+    """
+    now = datetime.now(timezone.utc)
+    execute(source, CALLS + "UPDATE audit SET callee = NULL WHERE id % 3 = 0;")
+    subjects = {"about_two": "blank", "also_blank": ["name"]}
+    settings = person_settings(bucket, folder, part_rows=400, cold_retention="P5Y", subjects=subjects, format=format)
+    chain = Chain(source, object_store.client("archiver"), settings, now=now)
+    chain.run()
+    place_hold(
+        chain.store, covered("public", "texts"), why="w", who="eve", reference="R/1", now=now, hold_id=OTHER_HOLD
+    )
+    execute(source, f"INSERT INTO audit (at, caller) VALUES (now() - interval '1 day', '{ADA}')")
+    purger = object_store.client("purger")
+    first = Person(chain, purger, now=now)
+    first.open(ADA)
+    first.find()
+    first.answer()
+    first.erase()
+    later = now + timedelta(days=8)
+    first.remove(now=later)
+    first.close(now=later)
+    second = Person(chain, purger, case_id="DSR-2", now=now)
+    second.open(CARL)
+    second.find()
+    second.answer()
+    second.erase()
+    return second
 
 
 def without(rows: Sequence[Any], *values: str) -> list[Any]:

@@ -8,7 +8,8 @@ import psycopg
 import pytest
 
 from strongroom.database.session import PINNED
-from strongroom.ledger.manifest_record import Manifest, ManifestPart
+from strongroom.erasure.supersede import PartSuccession
+from strongroom.ledger.manifest_record import Manifest, ManifestPart, Succession
 from strongroom.ledger.manifests import require_manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.records import Column, SourceIdentity, TableShape
@@ -28,7 +29,9 @@ def example(language: str, containing: str) -> str:
     return found
 
 
-@pytest.mark.parametrize("record", [Manifest, ManifestPart, TableShape, Column, SourceIdentity])
+@pytest.mark.parametrize(
+    "record", [Manifest, ManifestPart, Succession, PartSuccession, TableShape, Column, SourceIdentity]
+)
 def test_the_format_document_tells_of_every_field(record):
     assert [name for name in record.model_fields if f"`{name}`" not in DOCUMENT] == []
 
