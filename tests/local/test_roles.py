@@ -97,6 +97,28 @@ def test_the_role_of_drills_makes_tables_of_its_own_and_does_nothing_else(teleco
                 connection.execute(statement)
 
 
+def test_the_role_that_erases_changes_rows_and_copies_and_does_nothing_else(telecom: str):
+    load(telecom, call_records_per_month=100, months=2, now=NOW)
+    create_roles(telecom, PASSWORDS)
+    create_roles(telecom, PASSWORDS)
+    eraser = make_conninfo(telecom, user="strongroom_eraser", password=PASSWORDS["strongroom_eraser"])
+    restorer = make_conninfo(telecom, user="strongroom_restorer", password=PASSWORDS["strongroom_restorer"])
+    with psycopg.connect(restorer, autocommit=True) as connection:
+        connection.execute("CREATE TABLE restored.calls AS SELECT * FROM call_detail_records")
+
+    with psycopg.connect(eraser, autocommit=True) as connection:
+        for name in (*NAMES, "restored.calls"):
+            connection.execute(f"DELETE FROM {name} WHERE false")
+        connection.execute("UPDATE acm_alerts SET called_number = called_number WHERE false")
+        for statement in ("INSERT INTO {} DEFAULT VALUES", "TRUNCATE {} CASCADE", "ALTER TABLE {} ADD extra text"):
+            for name in NAMES:
+                with pytest.raises(errors.InsufficientPrivilege):
+                    connection.execute(statement.format(name))
+        for statement in ("CREATE TABLE public.mine (id int)", "CREATE SCHEMA mine", "SET ROLE telecom_app"):
+            with pytest.raises(errors.InsufficientPrivilege):
+                connection.execute(statement)
+
+
 def test_the_platform_owns_its_tables_and_can_make_its_own_sample(telecom: str):
     create_roles(telecom, PASSWORDS)
     app = make_conninfo(telecom, user="telecom_app", password=PASSWORDS["telecom_app"])

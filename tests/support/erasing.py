@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -23,12 +23,15 @@ from strongroom.erasure.rows import Wanted, read_wanted
 from strongroom.erasure.supersede import SuccessionRecord
 from strongroom.ledger.claims import running_clock
 from strongroom.ledger.holds import covered, place_hold
+from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.suppressed import tokens_of
+from strongroom.object_keys import ArchiveId
 from strongroom.records import RunIdentity
 from strongroom.retention.certificate import Issuer
 from strongroom.retention.purge import PurgeResult
 from strongroom.settings import TableSettings
 from strongroom.storage.purge_store import PurgeStore
+from strongroom.tables.archived_rows import archived_texts
 from strongroom_local.servers.s3 import ObjectStore
 from tests.support.chain import NOW, Chain, some_settings
 from tests.support.database import execute
@@ -74,6 +77,7 @@ class Person:
     purge_client: Any
     case_id: str = "DSR-1"
     now: datetime = NOW
+    before: list[Any] = field(default_factory=list)
 
     def open(self, *values: str, kind: str = "erasure") -> Case:
         """The person asks."""
@@ -186,6 +190,15 @@ def fill_erased_store(
     second.answer()
     second.erase()
     return second
+
+
+def archived(person: Person, archive: ArchiveId) -> list[bytes]:
+    """The canonical texts of an archive's rows, in their order."""
+    store = person.chain.store
+    manifest = require_manifest(store, archive)
+    parts = map(manifest.verified_part, range(len(manifest.parts)))
+    texts = (b"".join(archived_texts(store, None, manifest.table, part, hint="a test")) for part in parts)
+    return b"".join(texts).splitlines()
 
 
 def without(rows: Sequence[Any], *values: str) -> list[Any]:

@@ -35,6 +35,7 @@ PASSWORDS = {
     "strongroom_restorer": "restorer",
     "strongroom_reader": "reader",
     "strongroom_drill": "drill",
+    "strongroom_eraser": "eraser",
 }
 
 

@@ -9,11 +9,9 @@ from typing import Literal
 from strongroom.erasure.cases import RIGHTS, Closing, Refusal, forget_person, keep, records_of
 from strongroom.erasure.erase import Erased
 from strongroom.erasure.find import Place
-from strongroom.erasure.remove import successions_of
-from strongroom.erasure.supersede import SuccessionRecord
+from strongroom.erasure.supersede import SuccessionRecord, successions_of, superseded_for
 from strongroom.errors import ErasureError
 from strongroom.ledger.journal import Act, Facts
-from strongroom.ledger.manifests import is_destroyed
 from strongroom.ledger.stored_records import read_record
 from strongroom.object_keys import ArchiveId, case_key
 from strongroom.records import RunIdentity, make_salt
@@ -27,7 +25,7 @@ def close_case(
     purge_store: PurgeStore,
     case_id: str,
     places: Sequence[Place],
-    tables: Iterable[TableSettings],
+    tables: Sequence[TableSettings],
     *,
     run: RunIdentity,
     now: datetime,
@@ -45,11 +43,11 @@ def close_case(
     closing = read_record(store, case_key(case_id, "closed"), Closing, what=what, hint=hint)
     if closing is None:
         successions = successions_of(store, case_id)
-        superseded = [ArchiveId.parse(one.supersedes) for one in successions]
         left = [
             f"{place.name} ({place.rows + place.about_two} rows)" for place in places if place.fate in ("erase", "wait")
         ]
-        left += [f"{archive}, superseded" for archive in superseded if not is_destroyed(store, archive)]
+        superseded = (archive for table in tables for archive in superseded_for(store, table, case_id))
+        left += [f"{archive}, superseded" for archive in superseded]
         if left:
             raise ErasureError(
                 f"case {case_id} cannot end",

@@ -17,7 +17,7 @@ from strongroom.database.session import Connection
 from strongroom.erasure.cases import keep
 from strongroom.erasure.find import Place, find_person, is_refused
 from strongroom.erasure.rows import Wanted
-from strongroom.erasure.supersede import SuccessionRecord, Superseding
+from strongroom.erasure.supersede import SuccessionRecord, Superseding, unrecorded_for
 from strongroom.erasure.tables import Target, erase_rows, targets_of
 from strongroom.errors import ContendedError
 from strongroom.ledger.claims import claim_keeper, release_claim, take_claim
@@ -132,7 +132,9 @@ class Erasing:
             before=self._intent.intended_at,
         )
         erased = self._in_tables(connection, settings)
-        return erased, [self._in_archive(settings, place) for place in places if _has_to_go(place)]
+        begun = unrecorded_for(self._store, settings, case_id)
+        archives = [ArchiveId.parse(place.name) for place in places if _has_to_go(place)]
+        return erased, [self._in_archive(settings, archive) for archive in (*begun, *archives)]
 
     def _in_tables(self, connection: Connection, settings: TableSettings) -> list[Erased]:
         erased = []
@@ -142,8 +144,7 @@ class Erasing:
                 erased.append(self._record(settings, target, deleted, blanked))
         return erased
 
-    def _in_archive(self, settings: TableSettings, place: Place) -> SuccessionRecord:
-        archive = ArchiveId.parse(place.name)
+    def _in_archive(self, settings: TableSettings, archive: ArchiveId) -> SuccessionRecord:
         claim, owner, ttl = archive.claim_key, str(self._run), settings.claim_ttl
         take_claim(self._store, claim, owner=owner, now=self._clock(), ttl=ttl)
         keep_claim = claim_keeper(self._store, [claim], owner=owner, clock=self._clock, ttl=ttl)

@@ -224,6 +224,13 @@ def _fate(
     return "erase", f"they are removed{blank}"
 
 
+def begun(settings: TableSettings, archive: ArchiveId) -> Place:
+    """The place of an archive whose successor an earlier try sealed, and did not put on record."""
+    return _place(
+        settings, "archive", str(archive), Rows(0, 0), "erase", "its successor is sealed, and not yet on record"
+    )
+
+
 def is_refused(store: Store, settings: TableSettings) -> str | None:
     """Why nothing of a table may be erased: a hold, or a law. None if it may.
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from datetime import datetime
 
 from strongroom.erasure.approve import read_answer
-from strongroom.erasure.cases import doubt_of, records_of
+from strongroom.erasure.cases import records_of
 from strongroom.erasure.erase import ErasureIntent
-from strongroom.erasure.supersede import SuccessionRecord, read_succession
+from strongroom.erasure.supersede import SuccessionRecord, successions_of
 from strongroom.errors import IntegrityError
 from strongroom.ledger.manifests import is_destroyed, require_manifest
 from strongroom.ledger.stored_records import read_record
-from strongroom.object_keys import EVIDENCE, ArchiveId
+from strongroom.object_keys import ArchiveId
 from strongroom.records import RunIdentity
 from strongroom.retention.certificate import Approval, Erasure, Issuer
 from strongroom.retention.decide import Decision
@@ -25,26 +25,6 @@ from strongroom.storage.purge_store import PurgeStore
 from strongroom.storage.store import Store
 
 _HINT = "Nothing was removed. Look at the record's earlier versions, and find out who wrote it."
-
-
-def successions_of(store: Store, case_id: str) -> list[SuccessionRecord]:
-    """What a case has superseded, by archive id.
-
-    Raises:
-        IntegrityError: A record is damaged, or the log does not vouch for it.
-    """
-    found = []
-    for key in store.keys(EVIDENCE):
-        archive = ArchiveId.parse_or_none(key.rpartition("/")[0].rpartition("/")[2])
-        if archive is None or key != archive.succession_key:
-            continue
-        record = read_succession(store, archive)
-        if record is None or record.case_id != case_id:
-            continue
-        if (doubt := doubt_of(store, key, record, "superseded")) is not None:
-            raise IntegrityError(f"the transparency log of {store} does not vouch for {key}", found=doubt, hint=_HINT)
-        found.append(record)
-    return sorted(found, key=lambda record: record.archive_id)
 
 
 def left_to_remove(store: Store, case_id: str) -> list[SuccessionRecord]:

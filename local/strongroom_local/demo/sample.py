@@ -30,11 +30,14 @@ WORKERS = {"archiver": "strongroom_archiver", "restorer": "strongroom_restorer",
 DRILL_ROLE, DRILL_SCHEMA = "strongroom_drill", "strongroom_drill"
 """The role of restore drills, and the schema that they restore into."""
 
-ROLES = (PLATFORM_ROLE, *WORKERS.values(), DRILL_ROLE)
+ERASER_ROLE = "strongroom_eraser"
+"""The role that erases persons."""
+
+ROLES = (PLATFORM_ROLE, *WORKERS.values(), DRILL_ROLE, ERASER_ROLE)
 
 SQL_FOLDER = Path(__file__).parent / "sql"
 RIGHTS = Path(__file__).resolve().parents[3] / "deploy" / "sql" / "roles.sql"
-"""The script that a user runs on a real server. The sample database gets the same one, and `drill.sql` beside it."""
+"""The script that a user runs on a real server. The sample database gets the same one, and `drill.sql` and `erasure.sql` beside it."""
 
 LAGOS = timezone(timedelta(hours=1))
 """Nigeria is UTC+1 all year. The busy hours of a day follow its clocks."""
@@ -145,6 +148,8 @@ def create_roles(
             connection.execute(_fill_in(rights.read_text(), {**WORKERS, "tables": tables}))
             scratch = {"drill": DRILL_ROLE, "schema": DRILL_SCHEMA}
             connection.execute(_fill_in(rights.with_name("drill.sql").read_text(), scratch))
+            erasing = {"eraser": ERASER_ROLE, "restorer": WORKERS["restorer"], "tables": tables}
+            connection.execute(_fill_in(rights.with_name("erasure.sql").read_text(), erasing))
         except psycopg.errors.RaiseException as error:
             raise ConfigurationError(
                 "Strongroom's roles could not be given their rights",

@@ -39,6 +39,7 @@ ARCHIVER_ROLE = "strongroom_archiver"
 RESTORER_ROLE = "strongroom_restorer"
 READER_ROLE = "strongroom_reader"
 DRILL_ROLE = "strongroom_drill"
+ERASER_ROLE = "strongroom_eraser"
 EXPORTER_PORT = 9092
 """The port of the Prometheus metrics; another one is chosen if it is taken."""
 AIRFLOW_DATABASE = "airflow"
@@ -163,6 +164,10 @@ class StackFolder:
             "AIRFLOW_CONN_STRONGROOM_SOURCE": self._source_connection(ARCHIVER_ROLE),
             "AIRFLOW_CONN_STRONGROOM_RESTORE": self._source_connection(RESTORER_ROLE),
             "AIRFLOW_CONN_STRONGROOM_DRILL": self._source_connection(DRILL_ROLE),
+            "AIRFLOW_CONN_STRONGROOM_ERASURE": self._source_connection(ERASER_ROLE),
+            "AIRFLOW_CONN_STRONGROOM_SUBJECTS": json.dumps(
+                {"conn_type": "generic", "password": state["secrets"]["subjects"]}
+            ),
             "AIRFLOW_CONN_STRONGROOM_STORE": self._store_connection("archiver"),
             "AIRFLOW_CONN_STRONGROOM_PURGE": self._store_connection("purger"),
             "AIRFLOW_CONN_STRONGROOM_TASK_LOGS": self._store_connection("logger"),
@@ -239,5 +244,6 @@ def _new_state() -> dict[str, Any]:
     drawn |= {user: secrets.token_urlsafe(9) for user in (USER, VIEWER)}  # people type these
     # A Fernet key is 32 bytes in URL-safe base64, with padding.
     drawn["fernet"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+    drawn["subjects"] = secrets.token_hex(32)
     drawn["log"] = SignerKey.generate("strongroom.local/archive").secret
     return {"port": 0, "exporter_port": EXPORTER_PORT, "secrets": drawn}

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from strongroom.database.session import Connection
 from strongroom.erasure.cases import CaseState, read_case
-from strongroom.erasure.find import Place, find_person
+from strongroom.erasure.find import Place, begun, find_person
 from strongroom.erasure.rows import Wanted, read_wanted
+from strongroom.erasure.supersede import unrecorded_for
 from strongroom.errors import ConfigurationError, ErasureError
 from strongroom.formats.persons import SubjectKey
 from strongroom.ledger.suppressed import tokens_of
@@ -58,6 +59,7 @@ class StoreOfPersons:
             with session(table, application_name) as connection:
                 found, counts = find_person(connection, self.store, table, wanted, folder=working_folder(table))
             places += found
+            places += (begun(table, archive) for archive in unrecorded_for(self.store, table, case_id))
             for name, number in counts.items():
                 searched[name] = searched.get(name, 0) + number
         return places, searched

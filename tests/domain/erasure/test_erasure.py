@@ -12,57 +12,33 @@ from strongroom.erasure.find import find_person
 from strongroom.errors import ErasedError, ErasureError, IntegrityError, RestoreError
 from strongroom.ledger.manifests import require_manifest
 from strongroom.object_keys import ArchiveId, case_key, subject_key
+from strongroom.restore.plan import locate_archives
 from strongroom.restore.records import RestoreRequest
 from strongroom.retention.certificate import read_certificate
-from strongroom.tables.archived_rows import archived_texts
-from tests.support.chain import NOW, Chain
+from tests.support.chain import NOW
 from tests.support.database import execute
-from tests.support.erasing import ADA, BOB, CALLS, LATER, Person, person_settings, without
+from tests.support.erasing import ADA, BOB, LATER, archived, without
 from tests.support.logs import kinds_of
 
 FIRST, SECOND = (ArchiveId("public", "audit", "2026-05", sequence) for sequence in (1, 2))
 FORMATS = ("jsonl", "parquet")
 
 
-@pytest.fixture
-def make(source, object_store, bucket, tmp_path):
-    """A chain whose rows are archived and deleted, and a case about Ada."""
-
-    def make(*, part_rows: int = 1000, **changes) -> Person:
-        execute(source, CALLS)
-        settings = person_settings(bucket, tmp_path / "staging", part_rows=part_rows, **changes)
-        chain = Chain(source, object_store.client("archiver"), settings)
-        with psycopg.connect(source) as connection:
-            chain.before = connection.execute("SELECT * FROM audit ORDER BY id").fetchall()
-        chain.run()
-        return Person(chain, object_store.client("purger"))
-
-    return make
-
-
-def archived(chain: Chain, archive: ArchiveId) -> list[bytes]:
-    """The canonical texts of an archive's rows, in their order."""
-    manifest = require_manifest(chain.store, archive)
-    parts = map(manifest.verified_part, range(len(manifest.parts)))
-    texts = (b"".join(archived_texts(chain.store, None, manifest.table, part, hint="a test")) for part in parts)
-    return b"".join(texts).splitlines()
-
-
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_persons_rows_leave_the_archive_and_all_others_stay_as_they_are(make, format):
     person = make(format=format, part_rows=400)
-    before = archived(person.chain, FIRST)
+    before = archived(person, FIRST)
     person.open(ADA)
 
     closing = person.run()
 
-    after = archived(person.chain, SECOND)
+    after = archived(person, SECOND)
     assert after == [row for row in before if ADA.encode() not in row]
     assert (len(before), len(after)) == (700, 700 - closing.erased_rows)
     assert (closing.outcome, closing.refusals, closing.recipients) == ("erased", (), ("The billing partner",))
     manifest = require_manifest(person.chain.store, SECOND)
     assert (manifest.format_version, manifest.rank, manifest.supersedes.removed_rows) == (4, 1, closing.erased_rows)
-    assert closing.erased_rows == len(person.chain.before) - len(without(person.chain.before, ADA)) > 0
+    assert closing.erased_rows == len(person.before) - len(without(person.before, ADA)) > 0
 
 
 def test_the_archive_that_was_superseded_goes_with_a_certificate_that_says_why(make):
@@ -162,8 +138,6 @@ def test_what_is_superseded_stays_through_its_cooling_off(make):
 
 
 def test_nobody_restores_what_is_superseded(make):
-    from strongroom.restore.plan import locate_archives
-
     person = make()
     person.open(ADA)
     person.find()
@@ -196,7 +170,7 @@ def test_a_row_that_comes_back_is_not_archived_and_the_case_erases_it_again(make
 
     assert "1 of case DSR-1" in str(refused.value.found)
     assert [one.removed_rows for one in erased] == [1]
-    [row] = archived(person.chain, ArchiveId("public", "audit", "2026-05", 4))
+    [row] = archived(person, ArchiveId("public", "audit", "2026-05", 4))
     assert BOB.encode() in row
 
 
@@ -213,12 +187,12 @@ def test_a_number_that_was_given_out_again_is_archived(make, source):
 @pytest.mark.parametrize("format", FORMATS)
 def test_rows_about_two_persons_are_blanked(make, format, source):
     person = make(format=format, subjects={"about_two": "blank", "also_blank": ["name"]})
-    before = archived(person.chain, FIRST)
+    before = archived(person, FIRST)
     execute(source, f"INSERT INTO audit (at, caller, callee, name) VALUES ('2026-11-01', '{BOB}', '{ADA}', 'Ada')")
     person.open(ADA)
     person.run()
 
-    after = archived(person.chain, SECOND)
+    after = archived(person, SECOND)
 
     theirs = [row.split(b"\t") for row in before if ADA.encode() in row]
     assert len(after) == 700

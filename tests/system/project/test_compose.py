@@ -36,6 +36,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from jsonschema import Draft202012Validator
 from psycopg import pq
 
+from strongroom.formats.persons import SubjectKey
 from strongroom.settings import PREFIX, load_settings
 from strongroom.tlog.notes import SignerKey, VerifierKey
 from strongroom_local.servers.airflow import local_settings, read_shared_settings
@@ -334,6 +335,8 @@ def test_the_worker_alone_has_all_connections_that_the_settings_name():
         "strongroom_purge",
         "strongroom_restore",
         "strongroom_drill",
+        "strongroom_erasure",
+        "strongroom_subjects",
         "strongroom_log",
         "strongroom_task_logs",
     }
@@ -345,6 +348,7 @@ def test_the_worker_alone_has_all_connections_that_the_settings_name():
         ("worker", "SOURCE", "ARCHIVER"),
         ("worker", "RESTORE", "RESTORER"),
         ("worker", "DRILL", "DRILL"),
+        ("worker", "ERASURE", "ERASER"),
         ("exporter", "SOURCE", "READER"),
         ("api-server", "SOURCE", "READER"),
     ],
@@ -447,6 +451,7 @@ def test_make_env_draws_every_secret_once_and_keeps_them_from_others(tmp_path: P
     assert signing.secret not in first.stdout + first.stderr
     assert all(re.fullmatch(r"[\w-]{16,}=?", value) for value in values.values())
     assert len(base64.urlsafe_b64decode(values["AIRFLOW_FERNET_KEY"])) == 32
+    assert SubjectKey(values["SUBJECT_KEY"]).key_id
     assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
     assert not any(value in first.stdout + first.stderr for value in values.values())
     assert (second.returncode, (tmp_path / ".env").read_text()) == (1, drawn)
