@@ -640,7 +640,7 @@ def parse_act(index: int, line: bytes) -> Act | str:
 
 KINDS = frozenset(
     """log begun, archived, adopted, empty, delete intended, deleted, detach intended, detached, drop intended, dropped, verified,
-    drills chosen, drilled, restore begun, restored, queried, held, released, condemned, approval asked, approval answered, purge intended, purged,
+    drills chosen, drilled, replicated, restore begun, restored, queried, held, released, condemned, approval asked, approval answered, purge intended, purged,
     purge reported, sweep intended, recorded late, adoption reported, audit reported, key changed, case opened, case found, case answered,
     erasure intended, erased, superseded, case closed""".replace("\n    ", " ").split(", ")
 )
@@ -1252,7 +1252,12 @@ def check_records(audit: Audit) -> Findings:
 
 
 LATE = UNPROVED, "has no entry: its writer died too early (`log adopt` names such records), or somebody planted it"
-RECORDS = ("evidence/", "holds/", "restores/", "reports/drills/", "reports/queries/", "reports/verifications/")
+RECORDS = (
+    "evidence/",
+    "holds/",
+    "restores/",
+    *map("reports/{}/".format, ("drills", "queries", "replicas", "verifications")),
+)
 LIST_OF_ERASED = "evidence/suppressed/"
 """Who must not come back: looked at with the cases."""
 INTENTS = {"delete": "delete intended", "detach": "detach intended", "destruction": "purge intended"}

@@ -8,6 +8,7 @@ Each room knows only the rooms below it (``make lint`` checks that). From the to
 - ``drill``       archives are really restored now and then, compared, and dropped again
 - ``erasure``     requests of one person: what is held about them, and erasing it from tables and archives
 - ``archive``     the steps of a run, one module each: plan, extract_to_staging, compress, checksum, upload, verify, seal, detach, delete, report
+- ``replication`` the second copy of a store: filled, and compared byte for byte
 - ``restore``     archived rows come back: plan, load, report; Glacier
 - ``query``       look inside archives without restoring them
 - ``retention``   what ends: purge, sweep, condemn, warm and detached partitions

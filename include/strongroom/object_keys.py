@@ -25,6 +25,9 @@ _VERIFICATION = re.compile(
 _DRILL = re.compile(
     r"reports/drills/[^/]+\.[^/]+/(?P<archive>[^/]+)/(?P<at>[0-9]{8}T[0-9]{6}\.[0-9]{6}Z)-(?P<result>[a-z]+)\.json"
 )
+_COPY = re.compile(
+    r"reports/replicas/[^/]+\.[^/]+/(?P<archive>[^/]+)/(?P<place>[^/]+)/(?P<at>[0-9]{8}T[0-9]{6}\.[0-9]{6}Z)-(?P<result>[a-z]+)\.json"
+)
 _NAME = "[A-Za-z0-9_%-]+"
 _ARCHIVE_ID = re.compile(
     rf"(?P<schema>{_NAME})\.(?P<table>{_NAME})\.(?P<key>[0-9]{{4}}-[0-9W-]{{2,5}})\.(?P<sequence>[0-9]{{4,9}})"
@@ -51,7 +54,10 @@ REPORTS = "reports/"
 VERIFICATIONS, QUERIES, DRILLS = f"{REPORTS}verifications/", f"{REPORTS}queries/", f"{REPORTS}drills/"
 """Key prefixes of the records of archives that were read again, of who looked inside, and of restore drills."""
 
-RECORDS = (EVIDENCE, HOLDS, RESTORES, VERIFICATIONS, QUERIES, DRILLS)
+REPLICAS = f"{REPORTS}replicas/"
+"""Key prefix of the records of what was compared with the second copies of the store."""
+
+RECORDS = (EVIDENCE, HOLDS, RESTORES, VERIFICATIONS, QUERIES, DRILLS, REPLICAS)
 """Key prefixes of all records that entries of the log name."""
 
 SETTINGS_FOLDER = "/settings/"
@@ -515,6 +521,34 @@ def parse_drill_key(key: str) -> VerificationKey | None:
 def drill_run_key(run_id: str, at: datetime) -> str:
     """Key of the record of what a run of drills chose; each try of the run has its own."""
     return f"{DRILLS}runs/{encode_name(run_id)}/{at.astimezone(timezone.utc):{_EXACT}}.json"
+
+
+def copy_key(place: str, archive: ArchiveId, at: datetime, result: str) -> str:
+    """Key of the record that an archive was compared with its copy in a replica, when, and with what result."""
+    instant = f"{at.astimezone(timezone.utc):{_EXACT}}"
+    return f"{copies_prefix(archive)}{place}/{instant}-{result}.json"
+
+
+def copies_prefix(archive: ArchiveId) -> str:
+    """Key prefix of these records of one archive."""
+    return f"{REPLICAS}{archive.table_folder}/{archive}/"
+
+
+def parse_copy_key(key: str) -> tuple[str, VerificationKey] | None:
+    """Read a key as :func:`copy_key` writes it: the replica, and the rest; None for any other."""
+    found = _COPY.fullmatch(key)
+    parsed = _parsed_key(found, _EXACT)
+    return None if found is None or parsed is None else (found["place"], parsed)
+
+
+def copied_records_prefix(place: str) -> str:
+    """Key prefix of the records of how a store's evidence and log were compared with those in a replica."""
+    return f"{REPLICAS}records/{place}/"
+
+
+def copied_records_key(place: str, at: datetime, result: str) -> str:
+    """Key of one of these records."""
+    return f"{copied_records_prefix(place)}{at.astimezone(timezone.utc):{_EXACT}}-{result}.json"
 
 
 def statistics_key(day: date, suffix: str) -> str:

@@ -7,6 +7,7 @@ because not every command needs the hooks that this one loads.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ from strongroom_airflow.identity import identity_of
 if TYPE_CHECKING:
     from strongroom.formats.persons import Persons, SubjectKey
     from strongroom.restore.thaw import GlacierStore
+    from strongroom.retention.second_copy import SecondCopy
 
 # Airflow's wrapper logs each time where a connection's credentials came from, which here is always Airflow. Its warnings stay.
 # Each task configures logging again, which resets the level of every logger below `airflow`; so this one has another name, and
@@ -47,7 +49,45 @@ AwsConnectionWrapper._log.setLevel(logging.WARNING)
 
 def connect_store(settings: TableSettings) -> Store:
     """The table's archive store, with the keys (or role, or profile) of its Airflow connection of type aws."""
-    return Store(_connect_s3(settings, settings.store_conn_id), settings.store, author=author_for(settings))
+    return Store(
+        _connect_s3(settings, settings.store_conn_id),
+        settings.store,
+        author=author_for(settings),
+        connect_replica=_replica_of(settings),
+    )
+
+
+def _replica_of(settings: TableSettings) -> Callable[[], Store] | None:
+    """Opens the second copy of the table's store when somebody needs it; None if there is none."""
+    where = settings.replica_store
+    if where is None:
+        return None
+    return lambda: Store(_connect_s3(settings, settings.replica.conn_id, where), where)
+
+
+def connect_replica_bucket(settings: TableSettings, conn_id: str | None = None) -> BucketStore | None:
+    """The replica's bucket as its administrator sees it; None if the table has no replica."""
+    where = settings.replica_store
+    if where is None:
+        return None
+    return BucketStore(_connect_s3(settings, conn_id or settings.replica.conn_id, where), where)
+
+
+def connect_second(settings: TableSettings, store: Store) -> SecondCopy | None:
+    """The replica of a store, for who removes; None if the table has none.
+
+    Raises:
+        ConfigurationError: It is the store itself.
+    """
+    from strongroom.ledger.copies import require_apart
+    from strongroom.retention.second_copy import SecondCopy  # only who removes needs it
+
+    where = settings.replica_store
+    if where is None or store.replica is None:
+        return None
+    require_apart(store, store.replica)
+    purge_store = PurgeStore(_connect_s3(settings, settings.replica.purge_conn_id, where), where)
+    return SecondCopy(store.replica, purge_store, filled_by_us=settings.replica.filled_by == "strongroom")
 
 
 def connect_purge_store(settings: TableSettings) -> PurgeStore:
@@ -64,7 +104,12 @@ def connect_glacier(settings: TableSettings) -> GlacierStore:
     """The table's store, for parts that may lie in a Glacier class."""
     from strongroom.restore.thaw import GlacierStore  # only restores need it and all that it imports
 
-    return GlacierStore(_connect_s3(settings, settings.store_conn_id), settings.store, author=author_for(settings))
+    return GlacierStore(
+        _connect_s3(settings, settings.store_conn_id),
+        settings.store,
+        author=author_for(settings),
+        connect_replica=_replica_of(settings),
+    )
 
 
 def connect_staging(settings: TableSettings) -> StagingRoot:
@@ -145,8 +190,20 @@ def store_key(settings: TableSettings) -> StoreKey:
 
 
 def store_tables(settings: Settings) -> list[TableSettings]:
-    """One table for each archive store: its settings open the store."""
-    tables = {store_key(table): table for table in settings.tables.values()}
+    """One table for each archive store: its settings open the store.
+
+    Raises:
+        ConfigurationError: Two tables of one store name different replicas of it.
+    """
+    tables: dict[StoreKey, TableSettings] = {}
+    for table in settings.tables.values():
+        first = tables.setdefault(store_key(table), table)
+        if first.replica != table.replica:
+            raise ConfigurationError(
+                f"{first.table} and {table.table} share a store, and their `replica:` differs",
+                expected="one second copy of the store, since evidence and log are copied with it",
+                hint="Nothing was started. Write `replica:` at the top of archive.yaml, or give one table a store of its own.",
+            )
     return list(tables.values())
 
 
@@ -184,12 +241,14 @@ def find_archive(settings: Settings, text: str) -> tuple[TableSettings, Store, A
     )
 
 
-def _connect_s3(settings: TableSettings, conn_id: str) -> Any:
+def _connect_s3(settings: TableSettings, conn_id: str, where: StoreSettings | None = None) -> Any:
+    """A client for the table's store, or for another place."""
     hook = AwsGenericHook(aws_conn_id=conn_id, client_type="s3")
     if not hook.conn_config:  # without a connection the hook would use the keys of this machine
         raise no_connection(conn_id, "aws")
     session, endpoint_url = _sharing(hook.get_session()), hook.conn_config.get_service_endpoint_url("s3")
-    return make_client(settings.store, session=session, endpoint_url=endpoint_url, tls_required=settings.tls_required)
+    where = where or settings.store
+    return make_client(where, session=session, endpoint_url=endpoint_url, tls_required=settings.tls_required)
 
 
 def read_service_descriptions() -> None:

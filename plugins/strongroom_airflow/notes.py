@@ -29,6 +29,7 @@ _CONCLUDED = frozenset(
     {
         "legal_hold",
         "query_archive",
+        "replicate_archives",
         "restore_archive",
         "restore_drill",
         "retention_purge",

@@ -17,6 +17,7 @@ from strongroom_airflow import (
     holds,
     parameters,
     query,
+    replication,
     restore,
     retention,
     statistics,
@@ -25,7 +26,7 @@ from strongroom_airflow import (
 
 __all__ = ["defaults", "documentation", "parameters", "task_group"]
 
-for room in (archive, audit, drill, erasure, holds, query, restore, retention, statistics, verification):
+for room in (archive, audit, drill, erasure, holds, query, replication, restore, retention, statistics, verification):
     for module in iter_modules(room.__path__, f"{room.__name__}."):
         import_module(module.name)
 

@@ -20,6 +20,7 @@ from strongroom.records import RunIdentity
 from strongroom.retention.certificate import Approval, Erasure, Issuer
 from strongroom.retention.decide import Decision
 from strongroom.retention.purge import PurgeResult, purge_archive
+from strongroom.retention.second_copy import SecondCopy
 from strongroom.settings import TableSettings
 from strongroom.storage.purge_store import PurgeStore
 from strongroom.storage.store import Store
@@ -41,6 +42,7 @@ def remove_superseded(
     run: RunIdentity,
     now: datetime,
     issuer: Issuer,
+    second: SecondCopy | None = None,
 ) -> PurgeResult:
     """Destroy one archive that was superseded, and certify it. Its successor is read again before.
 
@@ -76,6 +78,7 @@ def remove_superseded(
         claim_ttl=settings.claim_ttl,
         issuer=issuer,
         erasure=erasure,
+        second=second,
     )
 
 

@@ -9,6 +9,7 @@
 - ``evidence``         that rows were deleted, or detached with their table partitions
 - ``deletable``        whether rows of a sealed archive may leave their table
 - ``reread``           sealed archives read back and compared again
+- ``copies``           the store's second copy, object by object: copying and comparing
 - ``claims``           which run works on a calendar partition; the store's clock
 - ``holds``            legal holds, and what they cover
 - ``restore_records``  which restored rows must stay in their tables

@@ -48,6 +48,7 @@ Kind = Literal[
     "verified",
     "drills chosen",
     "drilled",
+    "replicated",
     "restore begun",
     "restored",
     "queried",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from strongroom.calendar import Partition
-from strongroom.errors import IntegrityError
+from strongroom.errors import IntegrityError, StrongroomError
 from strongroom.ledger.journal import OF_MANIFESTS, Subject, doubt_of_entry, subject_of
 from strongroom.ledger.manifest_record import Manifest, faults_of
 from strongroom.object_keys import ArchiveId, manifest_archive_id, manifest_prefix, proof_key
@@ -228,6 +228,28 @@ def require_manifest(store: Store, archive: ArchiveId) -> Manifest:
         IntegrityError: There is no manifest, or it is damaged.
     """
     return require_attested(store, archive).manifest
+
+
+def require_readable(store: Store, archive: ArchiveId) -> Manifest:
+    """:func:`require_manifest` for who only reads: the replica's copy if the store's own is gone, hidden or damaged.
+
+    The copy must be attested as well, which it is by the same log. No archive that was destroyed, or whose purge began, is read so.
+
+    Raises:
+        IntegrityError: Neither copy is sound; says what is wrong with the first one.
+    """
+    try:
+        return require_manifest(store, archive)
+    except IntegrityError:
+        if store.replica is None or is_destroyed(store, archive) or is_there(store.history(archive.purge_intent_key)):
+            raise
+        try:
+            copy = read_manifest(store.replica, archive)
+        except StrongroomError:
+            copy = None
+        if copy is None:
+            raise
+        return copy
 
 
 def require_attested(store: Store, archive: ArchiveId) -> Attested:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field
 
-from strongroom.errors import FrozenError, IntegrityError
+from strongroom.errors import FrozenError, IntegrityError, StrongroomError
 from strongroom.formats.reading_back import ReadingBack, require_equal
 from strongroom.ledger.evidence import DeleteEvidence, parse_evidence
 from strongroom.ledger.manifest_record import Manifest, sha256_sums
 from strongroom.ledger.manifests import require_manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.records import Record, VerifiedPart
+from strongroom.storage.either import read_copy
 from strongroom.storage.store import Store
 
 _GRAVITY = ("sound", "hidden", "corrupted", "missing")
@@ -31,6 +33,11 @@ class PartVerdict(Record):
     rows: int
     result: Literal["sound", "corrupted", "missing", "hidden"]
     detail: str = ""
+    replica: Literal["sound", "unsound"] | None = Field(
+        default=None,
+        exclude_if=lambda state: state is None,
+        description="What its second copy is, which is read only if this one is corrupted or missing.",
+    )
 
 
 class ArchiveVerdict(Record):
@@ -97,21 +104,38 @@ def doubt_about(store: Store, archive: ArchiveId) -> str:
 def _verify(store: Store, part: VerifiedPart) -> PartVerdict:
     if store.head(part.object_key, part.version_id) is None:
         detail = f"version {part.version_id} is not there"
-        return PartVerdict(object_key=part.object_key, rows=part.rows, result="missing", detail=detail)
+        return _unsound(store, part, "missing", detail)
     if (difference := _difference(store, part)) is not None:
-        return PartVerdict(object_key=part.object_key, rows=part.rows, result="corrupted", detail=difference)
+        return _unsound(store, part, "corrupted", difference)
     if (hidden := what_hides(store, part)) is not None:
         return PartVerdict(object_key=part.object_key, rows=part.rows, result="hidden", detail=hidden)
     return PartVerdict(object_key=part.object_key, rows=part.rows, result="sound")
 
 
+def _unsound(store: Store, part: VerifiedPart, result: Literal["missing", "corrupted"], detail: str) -> PartVerdict:
+    """The verdict on an object that is not sound, after a look at its second copy."""
+    state: Literal["sound", "unsound"] | None = None
+    if store.replica is not None:
+        try:
+            sound = read_copy(store.replica, part.object_key, lambda chunks: _require_part(part, chunks)) is not None
+        except StrongroomError as error:
+            sound, detail = False, f"{detail}; the replica did not answer: {error.what}"
+        state = "sound" if sound else "unsound"
+        detail = f"{detail}; its copy in the replica {store.replica} is {state}"
+    return PartVerdict(object_key=part.object_key, rows=part.rows, result=result, detail=detail, replica=state)
+
+
+def _require_part(part: VerifiedPart, chunks: Iterator[bytes]) -> None:
+    reading = ReadingBack(part, chunks)
+    for _ in reading.blocks():
+        pass
+    require_equal(part, reading.result())
+
+
 def _difference(store: Store, part: VerifiedPart) -> str | None:
     """Why an object is not the part; None if it is."""
-    reading = ReadingBack(part, store.chunks(part.object_key, part.version_id))
     try:
-        for _ in reading.blocks():
-            pass
-        require_equal(part, reading.result())
+        _require_part(part, store.chunks(part.object_key, part.version_id))
     except IntegrityError as error:
         expected = "" if error.expected is None else f"expected {error.expected}, "
         return f"{error.what}: {expected}found {error.found}"

@@ -114,6 +114,7 @@ class StoreFacts(Record):
         reported: The reports of all restores that ended.
         readings: By archive id, the latest verification.
         drills: By archive id, the latest drill, and the latest that was sound.
+        copied: By the name of a replica and by archive id, when the copy was last found the same.
         unreadable: Of some tables, what cannot be read and is left out here.
     """
 
@@ -127,6 +128,7 @@ class StoreFacts(Record):
     reported: tuple[ReportedRestore, ...] = ()
     readings: dict[str, LatestReading] = Field(default={})
     drills: dict[str, tuple[ToldDrill, ...]] = Field(default={})
+    copied: dict[str, dict[str, AwareDatetime]] = Field(default={})
     unreadable: tuple[Unreadable, ...] = ()
 
     @property
@@ -140,6 +142,7 @@ class StoreFacts(Record):
                 name: [VerificationKey(ArchiveId.parse(name), one.at, one.result) for one in told]
                 for name, told in self.drills.items()
             },
+            self.copied,
         )
 
     def seen(self, sees: Callable[[str], bool]) -> StoreFacts:
@@ -160,6 +163,9 @@ class StoreFacts(Record):
                 "reported": tuple(one for one in self.reported if sees(one.table)),
                 "readings": {name: one for name, one in self.readings.items() if named(name)},
                 "drills": {name: told for name, told in self.drills.items() if named(name)},
+                "copied": {
+                    place: {name: at for name, at in told.items() if named(name)} for place, told in self.copied.items()
+                },
                 "unreadable": tuple(one for one in self.unreadable if sees(one.table)),
             }
         )
@@ -196,5 +202,9 @@ def merged(stores: Iterable[StoreFacts]) -> StoreFacts | None:
         reported=tuple({(one.key, one.etag): one for facts in stores for one in facts.reported}.values()),
         readings={name: one for facts in stores for name, one in facts.readings.items()},
         drills={name: told for facts in stores for name, told in facts.drills.items()},
+        copied={
+            place: {name: at for facts in stores for name, at in facts.copied.get(place, {}).items()}
+            for place in {place for facts in stores for place in facts.copied}
+        },
         unreadable=tuple(dict.fromkeys(one for facts in stores for one in facts.unreadable)),
     )

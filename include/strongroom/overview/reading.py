@@ -30,6 +30,7 @@ from strongroom.object_keys import (
     VerificationKey,
     certified,
     is_restore_report,
+    parse_copy_key,
     parse_drill_key,
     parse_verification_key,
     restored_table,
@@ -44,7 +45,7 @@ from strongroom.overview.facts import (
     Unreadable,
 )
 from strongroom.records import RestoreRecord
-from strongroom.statistics.proofs import proved_at
+from strongroom.statistics.proofs import note_copy, proved_at
 from strongroom.storage.store import LARGEST_READ_BYTES, Store
 
 
@@ -77,7 +78,7 @@ def read_facts(store: Store, *, now: datetime, earlier: StoreFacts | None = None
             lambda one: _read_archive(store, one, listing, evidence.get(one.archive_id, {})), manifests
         )
         restores = list(readers.map(lambda key: _read_restore(store, key), store.keys(RESTORES)))
-    readings, drills, reported = _read_reports(store, earlier)
+    readings, drills, copied, reported = _read_reports(store, earlier)
     return StoreFacts(
         read_at=now,
         archives=tuple(sorted(facts, key=lambda one: one.archive)),
@@ -89,6 +90,7 @@ def read_facts(store: Store, *, now: datetime, earlier: StoreFacts | None = None
         reported=reported,
         readings=readings,
         drills={name: told for name, told in drills.items() if not _is_condemned(name, listing)},
+        copied=copied,
         unreadable=tuple(one for one in restores if isinstance(one, Unreadable)),
     )
 
@@ -226,10 +228,18 @@ def _is_condemned(archive_id: str, listing: Listing) -> bool:
 
 def _read_reports(
     store: Store, earlier: StoreFacts | None
-) -> tuple[dict[str, LatestReading], dict[str, tuple[ToldDrill, ...]], tuple[ReportedRestore, ...]]:
-    """The latest reading of each archive, its latest drills, and the reports of restores, from one listing of all reports."""
+) -> tuple[
+    dict[str, LatestReading],
+    dict[str, tuple[ToldDrill, ...]],
+    dict[str, dict[str, datetime]],
+    tuple[ReportedRestore, ...],
+]:
+    """The latest reading of each archive, its latest drills, the comparisons of its copies, and the reports of restores, from one
+    listing of all reports.
+    """
     latest: dict[str, LatestReading] = {}
     drills: dict[str, tuple[ToldDrill, ...]] = {}
+    copied: dict[str, dict[str, datetime]] = {}
     known = {(one.key, one.etag): one for one in earlier.reported} if earlier else {}
     listed = []
     for key, etag in store.entries(REPORTS):
@@ -238,6 +248,8 @@ def _read_reports(
         elif (parsed := parse_verification_key(key)) is not None:
             name = str(parsed.archive)
             latest[name] = _after(latest.get(name), parsed)
+        elif (copy := parse_copy_key(key)) is not None:
+            note_copy(copied, *copy)
         elif (drill := parse_drill_key(key)) is not None and drill.result != "skipped":
             name = str(drill.archive)
             drills[name] = _with_drill(drills.get(name, ()), ToldDrill(at=drill.at, result=drill.result))
@@ -252,7 +264,7 @@ def _read_reports(
         return ReportedRestore(key=key, etag=etag, table=restored_table(key), proved_at=proved_at(present[0]))
 
     with ThreadPoolExecutor(store.connections) as readers:
-        return latest, drills, tuple(filter(None, readers.map(read, listed)))
+        return latest, drills, copied, tuple(filter(None, readers.map(read, listed)))
 
 
 def _with_drill(told: tuple[ToldDrill, ...], one: ToldDrill) -> tuple[ToldDrill, ...]:

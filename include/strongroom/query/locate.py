@@ -11,9 +11,9 @@ from datetime import datetime
 
 from strongroom.calendar import Partition
 from strongroom.errors import IntegrityError, QueryError
-from strongroom.ledger.index import survey_manifests
+from strongroom.ledger.index import DamagedManifest, survey_manifests
 from strongroom.ledger.manifest_record import Manifest, ManifestPart
-from strongroom.ledger.manifests import archive_ids, is_destroyed, require_manifest
+from strongroom.ledger.manifests import archive_ids, is_destroyed, require_readable
 from strongroom.ledger.owner import require_owned
 from strongroom.ledger.restore_records import split_table
 from strongroom.object_keys import ArchiveId, certified, evidence_prefix, unfinished_purges
@@ -58,9 +58,9 @@ def locate_archives(store: Store, request: QueryRequest) -> Located:
 
 
 def trusted_manifest(store: Store, archive: ArchiveId) -> Manifest | NotSearched:
-    """Read a manifest and require that it equals its copy; or say why the archive cannot be searched."""
+    """Read a manifest, or the replica's, and require that it equals its copy; or say why the archive cannot be searched."""
     try:
-        return require_manifest(store, archive)
+        return require_readable(store, archive)
     except IntegrityError as error:
         if is_destroyed(store, archive):
             return NotSearched(archive_id=str(archive), reason="purged", detail=_PURGED)
@@ -121,7 +121,9 @@ def _in_range(store: Store, request: QueryRequest) -> Located:
     evidence = by_key(store.versions(evidence_prefix(*table)))
     written = [key for key, versions in evidence.items() if is_there(versions)]
     survey = survey_manifests(store, *table)
-    replaced = {one.supersedes.archive_id for one in survey.manifests if one.supersedes is not None}
+    copies, damaged = _read_damaged(store, survey.damaged)
+    sound = (*survey.manifests, *copies)
+    replaced = {one.supersedes.archive_id for one in sound if one.supersedes is not None}
     listed = {*(one.archive_id for one in survey.manifests), *(one.archive_id for one in survey.damaged)}
     gone = [(one, _PURGED) for one in certified(written)] + [(one, _PURGING) for one in unfinished_purges(written)]
     purged = [
@@ -129,13 +131,23 @@ def _in_range(store: Store, request: QueryRequest) -> Located:
         for archive, detail in sorted(gone)
         if str(archive) not in listed and str(archive) not in replaced
     ]
-    damaged = [
-        NotSearched(archive_id=one.archive_id, reason="unverifiable", detail=one.problem) for one in survey.damaged
-    ]
+    current = [one for one in sound if one.archive_id not in replaced]
     return Located(
-        _oldest_first([one for one in survey.manifests if _touches(one.window_start, one.window_end, request)]),
+        _oldest_first([one for one in current if _touches(one.window_start, one.window_end, request)]),
         tuple(one for one in [*purged, *damaged] if _partition_touches(one.archive_id, request)),
     )
+
+
+def _read_damaged(store: Store, damaged: Sequence[DamagedManifest]) -> tuple[list[Manifest], list[NotSearched]]:
+    """The replica's manifests where those of the store are not sound, and what cannot be searched."""
+    copies, lost = [], []
+    for one in damaged:
+        found = None if store.replica is None else trusted_manifest(store, ArchiveId.parse(one.archive_id))
+        if isinstance(found, Manifest):
+            copies.append(found)
+        else:
+            lost.append(NotSearched(archive_id=one.archive_id, reason="unverifiable", detail=one.problem))
+    return copies, lost
 
 
 def _partition_touches(archive_id: str, request: QueryRequest) -> bool:

@@ -89,6 +89,11 @@ class SearchedArchive(Record):
     parts: int = Field(description="How many of its parts were searched; parts outside the range are left alone.")
     scanned: int = Field(description="How many rows these parts have.")
     matched: int = Field(description="How many of them are in the result.")
+    from_replica: tuple[int, ...] = Field(
+        default=(),
+        exclude_if=lambda parts: not parts,
+        description="Numbers of the parts that were read from the second copy, because the first one was not sound.",
+    )
 
 
 Reason = Literal[
@@ -155,7 +160,13 @@ class QueryOutcome(Record):
         """In a few words, without any value."""
         found = f"{self.rows} rows from {len(self.searched)} archives of {self.request.table}"
         left = f"; {len(self.not_searched)} archives or parts were not searched" if self.not_searched else ""
-        return f"{self.outcome}: {found}{left}"
+        copied = f"; {self.read_from_replica} parts were read from the replica" if self.read_from_replica else ""
+        return f"{self.outcome}: {found}{left}{copied}"
+
+    @property
+    def read_from_replica(self) -> int:
+        """How many parts were read from the second copy."""
+        return sum(len(one.from_replica) for one in self.searched)
 
 
 def judge(not_searched: tuple[NotSearched, ...], *, limited: bool) -> Literal["complete", "limited", "incomplete"]:

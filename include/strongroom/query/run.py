@@ -188,6 +188,7 @@ class _Searching:
         self.not_searched: list[NotSearched] = []
         self.rows = self.bytes_read = 0
         self.limited = False
+        self._from_replica: list[int] = []
 
     def search(self, located: Located) -> None:
         """Search all archives, until there are more rows than the limit."""
@@ -222,6 +223,7 @@ class _Searching:
     def _search_archive(self, manifest: Manifest) -> None:
         conditions = (*range_conditions(self._request, manifest.table), *self._request.conditions)
         before, scanned, parts = self.rows, 0, 0
+        self._from_replica = []
         for entry in parts_in_range(manifest, self._request):
             if self._full(manifest.archive_id, entry.number):
                 continue
@@ -231,14 +233,18 @@ class _Searching:
         if parts:
             self.searched.append(
                 SearchedArchive(
-                    archive_id=manifest.archive_id, parts=parts, scanned=scanned, matched=self.rows - before
+                    archive_id=manifest.archive_id,
+                    parts=parts,
+                    scanned=scanned,
+                    matched=self.rows - before,
+                    from_replica=tuple(self._from_replica),
                 )
             )
 
     def _fetched(self, manifest: Manifest, entry: ManifestPart) -> bool:
         part = manifest.verified_part(entry.number)
         try:
-            self._searcher.fetch(self._store, part)
+            fallback = self._searcher.fetch(self._store, part)
         except FrozenError as error:
             self._leave(manifest.archive_id, entry.number, "frozen", error.what)
         except (StoreError, StoreAccessError) as error:
@@ -247,6 +253,7 @@ class _Searching:
             self._leave(manifest.archive_id, entry.number, self._what_is_wrong(part), error.what)
         else:
             self.bytes_read += part.compressed_size_bytes
+            self._from_replica += [entry.number] if fallback is not None else []
             return True
         return False
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
@@ -24,6 +24,7 @@ from strongroom.formats.reading_back import unequal
 from strongroom.query.records import PartAnswer, PartJob
 from strongroom.records import VerifiedPart
 from strongroom.settings.sections import QueryLimits
+from strongroom.storage.either import read_either
 from strongroom.storage.store import Store
 
 if TYPE_CHECKING:
@@ -82,20 +83,26 @@ class Searcher:
         """What that process may take."""
         return self._limits.memory_bytes
 
-    def fetch(self, store: Store, part: VerifiedPart) -> None:
-        """Download the very version that was archived, in place of the part before it, and check its SHA-256.
+    def fetch(self, store: Store, part: VerifiedPart) -> str | None:
+        """Download what was archived, in place of the part before it, and check its SHA-256.
+
+        Returns:
+            Why it was read from the store's replica; None if it was not.
 
         Raises:
-            IntegrityError: The object is gone, or is not what was archived.
+            IntegrityError: The object is gone, or is not what was archived, and so is its copy.
             FrozenError, StoreAccessError, StoreError: It cannot be read.
             StagingError: The disk is full.
             QueryLimitError: Time is over.
         """
+        return read_either(store, part.object_key, part.version_id, lambda chunks: self._keep(part, chunks))[1]
+
+    def _keep(self, part: VerifiedPart, chunks: Iterator[bytes]) -> None:
         digest, size_bytes = hashlib.sha256(), 0
         try:
             self._part.seek(0)
             self._part.truncate()
-            for chunk in store.chunks(part.object_key, part.version_id):
+            for chunk in chunks:
                 self._require_time()
                 digest.update(chunk)
                 size_bytes += len(chunk)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from strongroom.formats.reading_back import ReadingBack, require_equal
 from strongroom.records import VerifiedPart
+from strongroom.storage.either import read_either
 from strongroom.storage.staging import Staging
 from strongroom.storage.store import Store
 
@@ -20,11 +21,24 @@ def download_part(store: Store, staging: Staging, part: VerifiedPart) -> Path:
     Raises:
         IntegrityError: The object is gone, or is not what was archived.
     """
+    return _write(staging, part, store.chunks(part.object_key, part.version_id))
+
+
+def download_either(store: Store, staging: Staging, part: VerifiedPart) -> tuple[Path, str | None]:
+    """:func:`download_part`, from the store's replica if the store's own object is gone, damaged or unreadable.
+
+    Returns:
+        The compressed file in staging; and why the replica was read, or None if it was not.
+    """
+    return read_either(store, part.object_key, part.version_id, lambda chunks: _write(staging, part, chunks))
+
+
+def _write(staging: Staging, part: VerifiedPart, chunks: Iterator[bytes]) -> Path:
     path = staging.compressed(part)
     with staging.writing(path) as [handle]:
 
         def written() -> Iterator[bytes]:
-            for chunk in store.chunks(part.object_key, part.version_id):
+            for chunk in chunks:
                 handle.write(chunk)
                 yield chunk
 

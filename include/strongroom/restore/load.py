@@ -16,12 +16,12 @@ from strongroom.database.session import Connection
 from strongroom.errors import IntegrityError, RestoreError
 from strongroom.ledger.claims import KeepClaim
 from strongroom.ledger.manifest_record import Manifest
-from strongroom.ledger.manifests import require_manifest
+from strongroom.ledger.manifests import require_readable
 from strongroom.ledger.reread import what_hides
 from strongroom.ledger.restore_records import split_table
 from strongroom.object_keys import ArchiveId
 from strongroom.records import TableShape, VerifiedPart
-from strongroom.restore.download import download_part
+from strongroom.restore.download import download_either
 from strongroom.restore.fit import Fit, fit_columns
 from strongroom.restore.loader import Loader
 from strongroom.restore.part_batches import PartBatches
@@ -49,7 +49,8 @@ def restore_part(
 ) -> RestoredPart:
     """Restore the rows of one part. A repeat inserts nothing twice, and continues where an earlier try stopped.
 
-    If the object is missing or is not what was archived, nothing is loaded from it and the result says so.
+    If the object is missing or is not what was archived, its copy in the replica is loaded and the result says so. Without a sound
+    copy nothing is loaded from it.
 
     Args:
         connection: A session in autocommit mode that may insert into the target.
@@ -62,11 +63,11 @@ def restore_part(
         IntegrityError: The manifest is damaged, or proved lines do not read back into their types.
     """
     require_writable(connection)
-    manifest = require_manifest(store, ArchiveId.parse(part.archive_id))
+    manifest = require_readable(store, ArchiveId.parse(part.archive_id))
     archived = manifest.verified_part(part.number)
     target, fit = _require_fit(connection, manifest, plan)
     try:
-        path = download_part(store, staging.local, archived)
+        path, fallback = download_either(store, staging.local, archived)
     except IntegrityError as error:
         return _unsound(store, archived, error)
     loader = Loader(connection, target, fit, manifest.table, plan.request, keep_claim)
@@ -77,7 +78,8 @@ def restore_part(
         number=archived.number,
         result="different" if progress.different else "restored" if progress.inserted else "unchanged",
         rows=archived.rows,
-        detail=what_hides(store, archived) or "",
+        detail=fallback or what_hides(store, archived) or "",
+        from_replica=fallback is not None,
         **progress.model_dump(include={"wanted", "inserted", "unchanged", "different", "listed", "highest"}),
     )
 

@@ -17,7 +17,7 @@ from strongroom.errors import IntegrityError, RestoreError
 from strongroom.ledger.evidence import parse_evidence
 from strongroom.ledger.index import stray_keys
 from strongroom.ledger.manifest_record import Manifest
-from strongroom.ledger.manifests import archive_ids, in_range, read_manifest, require_manifest
+from strongroom.ledger.manifests import archive_ids, in_range, require_readable
 from strongroom.ledger.owner import require_owned
 from strongroom.ledger.restore_records import keep_record, split_table
 from strongroom.object_keys import ArchiveId, emptied_and_kept, evidence_prefix
@@ -188,7 +188,7 @@ def _without_superseded(store: Store, wanted: Iterable[ArchiveId], *, named: boo
     """
     for _, group in groupby(sorted(set(wanted)), key=lambda one: (one.table_folder, one.partition_key)):
         asked = list(group)
-        manifests = [require_manifest(store, archive) for archive in asked]
+        manifests = [require_readable(store, archive) for archive in asked]
         beside = {*archive_ids(store, asked[0].schema_name, asked[0].table_name, asked[0].partition_key)} - {*asked}
         every = [*manifests, *filter(None, (_readable(store, archive) for archive in beside))]
         later = {one.supersedes.archive_id: one.archive_id for one in every if one.supersedes is not None}
@@ -208,7 +208,7 @@ def _without_superseded(store: Store, wanted: Iterable[ArchiveId], *, named: boo
 def _readable(store: Store, archive: ArchiveId) -> Manifest | None:
     """The manifest of an archive that nobody asked for; None if it is damaged or gone."""
     try:
-        return read_manifest(store, archive)
+        return require_readable(store, archive)
     except IntegrityError:
         return None
 

@@ -120,6 +120,11 @@ class RestoredPart(Record):
         default_factory=dict, description="Highest value loaded, by column with a sequence."
     )
     detail: str = ""
+    from_replica: bool = Field(
+        default=False,
+        exclude_if=lambda it_was: not it_was,
+        description="Whether it was read from the second copy; `detail` says why.",
+    )
 
     @property
     def failed(self) -> bool:

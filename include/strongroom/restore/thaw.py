@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from botocore.exceptions import ClientError
 
-from strongroom.ledger.manifests import require_manifest
+from strongroom.ledger.manifests import require_readable
 from strongroom.object_keys import ArchiveId
 from strongroom.records import Record, VerifiedPart
 from strongroom.restore.records import GlacierTier, RestorePart
@@ -76,7 +76,7 @@ def parts_of(store: Store, parts: Iterable[RestorePart]) -> list[VerifiedPart]:
         IntegrityError: A manifest is missing or damaged.
     """
     wanted = list(parts)
-    manifests = {name: require_manifest(store, ArchiveId.parse(name)) for name in {part.archive_id for part in wanted}}
+    manifests = {name: require_readable(store, ArchiveId.parse(name)) for name in {part.archive_id for part in wanted}}
     return [manifests[part.archive_id].verified_part(part.number) for part in wanted]
 
 

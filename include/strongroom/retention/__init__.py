@@ -4,6 +4,7 @@
 - ``approve``        what a person was shown and answered, as records in the store
 - ``purge``          one archive removed, and its removal proved, in the order that makes it safe to break off
 - ``certificate``    the intent and the certificate that a purge leaves
+- ``second_copy``    the replica as a purge and the sweep see it
 - ``condemn``        an archive given up because a part of it is lost
 - ``sweep``          leftovers of broken runs, and what has expired
 - ``drop_detached``  detached table partitions, dropped after their cooling-off

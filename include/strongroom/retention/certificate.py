@@ -17,6 +17,7 @@ from strongroom.ledger.restore_records import restores_of
 from strongroom.ledger.stored_records import read_record
 from strongroom.object_keys import EVIDENCE, ArchiveId, certified, evidence_prefix, unfinished_purges
 from strongroom.records import Record, RunIdentity, Sha256, SourceIdentity, name_both
+from strongroom.retention.second_copy import ReplicaCopy
 from strongroom.storage.store import Store
 from strongroom.storage.versions import StoredVersion
 
@@ -56,6 +57,9 @@ class PurgeIntent(Record):
     versions: tuple[StoredVersion, ...] = Field(description="What there was to remove.")
     begun_at: AwareDatetime
     begun_by: RunIdentity
+    copies: tuple[StoredVersion, ...] = Field(
+        default=(), exclude_if=lambda copies: not copies, description="What there was to remove in the replica."
+    )
 
 
 class Proof(Record):
@@ -75,8 +79,8 @@ METHOD = (
     "identities of the store found none left. In the terms of NIST SP 800-88 this is Clear: the store no longer gives the data back."
 )
 LIMITS = (
-    "The media under the store were not examined or overwritten; that is the duty of whoever runs the store. Replicas and backups of the bucket, "
-    "backups of the source database, and files that somebody downloaded were not searched."
+    "The media under the store were not examined or overwritten; that is the duty of whoever runs the store. Replicas of the bucket that are not named here, its "
+    "backups, backups of the source database, and files that somebody downloaded were not searched."
 )
 
 
@@ -160,6 +164,11 @@ class Certificate(Record):
         default=None,
         description="Restores that brought rows of the archive back. What is left of them was not examined.",
     )
+    replicas: tuple[ReplicaCopy, ...] | None = Field(
+        default=None,
+        exclude_if=lambda replicas: not replicas,
+        description="Second copies of the archive and what became of each; not there if there was none.",
+    )
     intent_key: str
     erasure: Erasure | None = Field(
         default=None,
@@ -185,6 +194,7 @@ def make_certificate(
     holds: Iterable[Hold],
     run: RunIdentity,
     destroyed_at: datetime,
+    replicas: tuple[ReplicaCopy, ...] = (),
 ) -> Certificate:
     """Certify the destruction that an intent announced.
 
@@ -199,6 +209,7 @@ def make_certificate(
         holds: In force there.
         run: That ended the purge.
         destroyed_at: When the last version was removed.
+        replicas: The second copies, and what became of each.
     """
     manifest = intent.manifest
     copied = set(Certificate.model_fields) & set(Manifest.model_fields)
@@ -223,6 +234,7 @@ def make_certificate(
         proof=proof,
         holds_examined=tuple(hold.hold_id for hold in holds),
         copies_left=tuple(_copies(store, manifest)),
+        replicas=replicas,
         intent_key=ArchiveId.parse(manifest.archive_id).purge_intent_key,
         erasure=erasure,
         checkpoint=checkpoint_of(store),

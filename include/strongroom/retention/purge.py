@@ -4,6 +4,9 @@ The order makes it safe to break off anywhere. The intent is stored before anyth
 certificate will say. Then the parts are removed, then SHA256SUMS, and the manifest last. While there is an intent without
 a certificate, the next purge takes the archive up again, and checks its term, holds and locks anew. The purger's identity
 removes objects; the archiver's identity writes all records.
+
+A replica is emptied first, and a purge begins only if it can be reached. No certificate is written while it holds anything of the
+archive.
 """
 
 from __future__ import annotations
@@ -40,6 +43,7 @@ from strongroom.retention.certificate import (
     read_intent,
 )
 from strongroom.retention.decide import Decision, decide_now
+from strongroom.retention.second_copy import ReplicaCopy, SecondCopy, copies_elsewhere
 from strongroom.storage.purge_store import LockedError, PurgeStore
 from strongroom.storage.store import Store
 from strongroom.storage.versions import StoredVersion
@@ -74,6 +78,7 @@ def purge_archive(
     claim_ttl: timedelta,
     issuer: Issuer | None = None,
     erasure: Erasure | None = None,
+    second: SecondCopy | None = None,
 ) -> PurgeResult:
     """Destroy one archive that is decided to be purged, and leave a certificate. A repeat returns that certificate.
 
@@ -89,6 +94,7 @@ def purge_archive(
         claim_ttl: How long the claim on the partition holds if this process dies.
         issuer: Who issues the certificate; None leaves that open.
         erasure: Why the archive goes before the end of its term; None lets only the term decide.
+        second: The replica, where the archive is removed first; None if there is none.
 
     Raises:
         StoreError: The store failed, or something is left; the next try continues.
@@ -110,7 +116,7 @@ def purge_archive(
     except ContendedError as error:
         return _stopped(archive, "contended", f"{error.what}, {error.found}")
     keep_claim = claim_keeper(store, [claim], owner=owner, clock=running_clock(now), ttl=claim_ttl)
-    purging = _Purging(store, purge_store, archive, run, now, keep_claim, issuer or Issuer(), erasure)
+    purging = _Purging(store, purge_store, archive, run, now, keep_claim, issuer or Issuer(), erasure, second)
     result = purging.purge(decision, approval)
     release_claim(store, claim, owner=owner, now=now)
     return result
@@ -147,7 +153,9 @@ class _Purging:
         keep_claim: KeepClaim,
         issuer: Issuer,
         erasure: Erasure | None,
+        second: SecondCopy | None,
     ) -> None:
+        self._second = second
         self._store, self._purge_store, self._archive = store, purge_store, archive
         self._run, self._now, self._keep_claim, self._issuer = run, now, keep_claim, issuer
         self._erasure = erasure
@@ -169,35 +177,53 @@ class _Purging:
                 return _as_decided(again)
 
         versions = versions_of(self._purge_store, self._archive)
-        if locks := self._locks(versions):
+        copies = [] if self._second is None else versions_of(self._second.purge_store, self._archive)
+        if locks := [*self._locks(self._purge_store, versions), *self._locks_of_copies(copies)]:
             return _stopped(self._archive, "locked", "; ".join(locks))
         if intent is None:
             assert manifest is not None  # noqa: S101 - _doubt() lets nothing else pass
-            intent = self._begin(manifest, approval, versions)
+            intent = self._begin(manifest, approval, versions, copies)
         elif doubt := self._enter_again(intent):
             return _stopped(self._archive, "unverifiable", doubt)
-        if (stop := self._remove(versions)) is not None:
+        if self._second is not None:
+            self._second.tell(self._store, self._archive)
+            if (stop := self._remove(self._second.purge_store, copies, "of the replica")) is not None:
+                return stop
+        if (stop := self._remove(self._purge_store, versions)) is not None:
             return stop
-        return self._certify(intent, approval if manifest is not None else intent.approval, versions)
+        return self._certify(intent, approval if manifest is not None else intent.approval, versions, copies)
 
-    def _locks(self, versions: Sequence[StoredVersion]) -> list[str]:
-        if not self._purge_store.may_hold_locks:
+    def _locks_of_copies(self, copies: Sequence[StoredVersion]) -> list[str]:
+        if self._second is None:
+            return []
+        return [f"in the replica {lock}" for lock in self._locks(self._second.purge_store, copies)]
+
+    @staticmethod
+    def _locks(purge_store: PurgeStore, versions: Sequence[StoredVersion]) -> list[str]:
+        if not versions or not purge_store.may_hold_locks:
             return []
         with ThreadPoolExecutor(_READERS) as lookers:
-            locks = lookers.map(self._purge_store.lock_of, versions)
+            locks = lookers.map(purge_store.lock_of, versions)
             return [
                 f"{version.key} version {version.version_id} is under {lock}"
                 for version, lock in zip(versions, locks, strict=True)
                 if lock is not None
             ]
 
-    def _begin(self, manifest: Manifest, approval: Approval, versions: Sequence[StoredVersion]) -> PurgeIntent:
+    def _begin(
+        self,
+        manifest: Manifest,
+        approval: Approval,
+        versions: Sequence[StoredVersion],
+        copies: Sequence[StoredVersion],
+    ) -> PurgeIntent:
         """Write the intent."""
         intent = PurgeIntent(
             manifest=manifest,
             manifest_sha256=manifest.sha256,
             approval=approval,
             versions=tuple(versions),
+            copies=tuple(copies),
             begun_at=self._clock(),
             begun_by=self._run,
         )
@@ -227,26 +253,36 @@ class _Purging:
             enter_with_proof(self._store, act, subject, proof_key(key))
         return doubt_of_entry(self._store, subject, proof_key(key), ["purge intended"])
 
-    def _remove(self, versions: Sequence[StoredVersion]) -> PurgeResult | None:
+    def _remove(
+        self, purge_store: PurgeStore, versions: Sequence[StoredVersion], whose: str = ""
+    ) -> PurgeResult | None:
         """Remove the versions in their order; None when all are gone, or why it stopped."""
         checked = None
         for number, version in enumerate(versions):
             if version.key != checked:
                 if holding := covering(self._holds.in_force(), self._archive):
-                    return _stopped(self._archive, "held", f"{'; '.join(map(str, holding))}; {_left(number, versions)}")
+                    return _stopped(
+                        self._archive, "held", f"{'; '.join(map(str, holding))}; {_left(number, versions, whose)}"
+                    )
                 try:
                     self._keep_claim()
                 except ContendedError as error:
-                    return _stopped(self._archive, "contended", f"{error.what}; {_left(number, versions)}")
+                    return _stopped(self._archive, "contended", f"{error.what}; {_left(number, versions, whose)}")
                 checked = version.key
             try:
-                self._purge_store.remove(version)
+                purge_store.remove(version)
             except LockedError as error:
-                return _stopped(self._archive, "locked", f"{error.what}; {_left(number, versions)}")
+                return _stopped(self._archive, "locked", f"{error.what}; {_left(number, versions, whose)}")
         return None
 
-    def _certify(self, intent: PurgeIntent, approval: Approval, versions: Sequence[StoredVersion]) -> PurgeResult:
-        """Prove that nothing is left, and write the certificate."""
+    def _certify(
+        self,
+        intent: PurgeIntent,
+        approval: Approval,
+        versions: Sequence[StoredVersion],
+        copies: Sequence[StoredVersion],
+    ) -> PurgeResult:
+        """Prove that nothing is left, in the replica either, and write the certificate."""
         destroyed_at = self._clock()
         removed = tuple({(one.key, one.version_id): one for one in (*intent.versions, *versions)}.values())
         proof = self._prove(intent.manifest, removed)
@@ -261,11 +297,21 @@ class _Purging:
             holds=self._holds.seen,
             run=self._run,
             destroyed_at=destroyed_at,
+            replicas=self._replicas({(one.key, one.version_id) for one in (*intent.copies, *copies)}),
         )
         facts = {"rows": certificate.record_count, "versions": len(removed)}
         act = of_archive(self._archive, "purged", legal_basis=certificate.legal_basis, facts=facts)
         record_with_proof(self._store, self._archive.destruction_key, certificate.to_bytes(), act)
         return _purged(self._archive, certificate)
+
+    def _replicas(self, removed: set[tuple[str, str]]) -> tuple[ReplicaCopy, ...]:
+        """The second copies: the one that was removed, and those in places that the settings do not name any more."""
+        here = (
+            []
+            if self._second is None
+            else [ReplicaCopy(place=str(self._second.store), state="destroyed", versions=len(removed))]
+        )
+        return (*here, *copies_elsewhere(self._store, self._archive, self._second))
 
     def _prove(self, manifest: Manifest, removed: Sequence[StoredVersion]) -> Proof:
         """See that nothing is left: both identities list all places where an archive's objects lie.
@@ -287,9 +333,10 @@ class _Purging:
         return Proof(proved_at=self._clock(), listed=listed, looked_at=tuple(places))
 
     def _still_listed(self) -> list[str]:
-        stores = (self._store, self._purge_store)
-        versions = (version for store in stores for version in versions_of(store, self._archive))
-        return [f"{version.key} version {version.version_id}" for version in versions]
+        second = () if self._second is None else (self._second.store, self._second.purge_store)
+        stores = (self._store, self._purge_store, *second)
+        found = ((store, version) for store in stores for version in versions_of(store, self._archive))
+        return [f"{store}{version.key} version {version.version_id}" for store, version in found]
 
     def _still_found(self, elsewhere: Sequence[tuple[str, str]]) -> list[str]:
         """Versions that no listing covers. A sound manifest names none, but an intent may be forged."""
@@ -330,9 +377,10 @@ def _places(manifest: Manifest, removed: Sequence[StoredVersion]) -> list[tuple[
     return list(dict.fromkeys(places))
 
 
-def _left(gone: int, versions: Sequence[StoredVersion]) -> str:
+def _left(gone: int, versions: Sequence[StoredVersion], whose: str) -> str:
     left = ", ".join(sorted({version.key.rpartition("/")[2] for version in versions[gone:]}))
-    return f"{gone} of {len(versions)} versions were removed before, left are {left}" if gone else "nothing was removed"
+    which = f"versions {whose}".strip()
+    return f"{gone} of {len(versions)} {which} were removed before, left are {left}" if gone else "nothing was removed"
 
 
 def _purged(archive: ArchiveId, certificate: Certificate) -> PurgeResult:

@@ -34,11 +34,15 @@ from strongroom.object_keys import (
     unfinished_purges,
 )
 from strongroom.records import Claim, Record, RunIdentity
+from strongroom.retention.second_copy import SecondCopy, left_behind
 from strongroom.settings import TableSettings
 from strongroom.storage.purge_store import LockedError, PurgeStore, UnfinishedUpload
 from strongroom.storage.staging import OF_QUERIES, OF_RESTORES, QUERY_RESULTS_KEPT, StagingRoot
 from strongroom.storage.store import Store
 from strongroom.storage.versions import StoredVersion, by_key
+
+_COPIED = ("unsealed", "restore_record", "claim", "copy")
+"""Kinds of leftovers that a replica may have too."""
 
 Refusal = Literal["held", "contended", "locked", "unverifiable"]
 
@@ -49,10 +53,10 @@ class Leftover(Record):
     ``unsealed``: parts without an archive. ``upload``: an unfinished multipart upload. ``restore_record``: its date is
     past. ``claim``: released or expired. ``superseded``: earlier versions of a claim, of the index of manifests or of the
     overview. ``staging``: scratch space of one archive or of one restore. ``query_result``: rows that a query
-    showed.
+    showed. ``copy``: what the replica has of an archive that was destroyed.
     """
 
-    kind: Literal["unsealed", "upload", "restore_record", "claim", "superseded", "staging", "query_result"]
+    kind: Literal["unsealed", "upload", "restore_record", "claim", "superseded", "staging", "query_result", "copy"]
     name: str = Field(description="Object key, archive id, or path.")
     archive_ids: tuple[str, ...] = ()
     since: AwareDatetime
@@ -79,14 +83,17 @@ class Swept(Record):
     size_bytes: int
 
 
-def find_leftovers(store: Store, purge_store: PurgeStore, *, now: datetime, grace: timedelta) -> list[Leftover]:
+def find_leftovers(
+    store: Store, purge_store: PurgeStore, *, now: datetime, grace: timedelta, second: SecondCopy | None = None
+) -> list[Leftover]:
     """Find the leftovers of a store, those that stay included. Removes nothing.
 
     Args:
         store: With the archiver's rights.
         purge_store: With the purger's rights, on the same bucket and prefix.
         now: Aware instant.
-        grace: How old a leftover must be. Records of restores are due on their date.
+        grace: How old a leftover must be. Records of restores are due on their date, copies of destroyed archives at once.
+        second: The replica; None if there is none.
 
     Raises:
         IntegrityError: A hold cannot be read.
@@ -99,6 +106,7 @@ def find_leftovers(store: Store, purge_store: PurgeStore, *, now: datetime, grac
         *_claims(store, now - grace),
         *_superseded(store.versions(MANIFEST_INDEX), now - grace),
         *_superseded(store.versions(OVERVIEW), now - grace),
+        *(_copies(store, second) if second is not None else ()),
     )
     return [_judge(store, leftover, holds, now) for leftover in found]
 
@@ -111,17 +119,20 @@ def sweep_store(
     now: datetime,
     grace: timedelta,
     claim_ttl: timedelta,
+    second: SecondCopy | None = None,
 ) -> list[Swept]:
-    """Remove what :func:`find_leftovers` finds, and say what became of each leftover. A repeat finds nothing."""
+    """Remove what :func:`find_leftovers` finds, in the replica first, and say what became of each leftover. A repeat finds nothing."""
 
     def remove(leftover: Leftover) -> None:
-        for version in leftover.versions:
+        if second is not None and leftover.kind in _COPIED:
+            second.remove_keys(iter(dict.fromkeys(version.key for version in leftover.versions)))
+        for version in leftover.versions if leftover.kind != "copy" else ():
             purge_store.remove(version)
         if leftover.upload is not None:
             purge_store.abort(leftover.upload)
 
     sweeping = _Sweeping(store, run, now, claim_ttl)
-    leftovers = find_leftovers(store, purge_store, now=now, grace=grace)
+    leftovers = find_leftovers(store, purge_store, now=now, grace=grace, second=second)
     return [sweeping.sweep(leftover, remove) for leftover in leftovers]
 
 
@@ -229,6 +240,13 @@ def _restore_records(store: Store, now: datetime) -> Iterator[Leftover]:
             continue
         if record is not None and record.until <= now:
             yield leftover.model_copy(update={"archive_ids": record.archive_ids, "since": record.until})
+
+
+def _copies(store: Store, second: SecondCopy) -> Iterator[Leftover]:
+    for archive, versions in left_behind(store, second):
+        since = max(version.modified_at for version in versions)
+        name = f"{archive} in {second.store}"
+        yield Leftover(kind="copy", name=name, archive_ids=(str(archive),), since=since, versions=tuple(versions))
 
 
 def _claims(store: Store, before: datetime) -> Iterator[Leftover]:
@@ -354,7 +372,7 @@ def _intent(leftover: Leftover) -> Act:
 
 def _claimed(leftover: Leftover) -> Sequence[ArchiveId]:
     """The archives whose partitions must be claimed before a leftover is removed."""
-    return leftover.archives if leftover.kind in ("unsealed", "upload", "staging") else ()
+    return leftover.archives if leftover.kind in ("unsealed", "upload", "staging", "copy") else ()
 
 
 def _swept(leftover: Leftover, result: Literal["removed"] | Refusal, detail: str) -> Swept:

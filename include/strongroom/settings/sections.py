@@ -104,6 +104,46 @@ class StoreSettings(Section):
         return key_id
 
 
+class Replica(Section):
+    """A second copy of the archive store, in another bucket. ``filled_by: none`` means that there is none.
+
+    A field that is None is as in the store, except the endpoint: that is the connection's own, or Amazon's.
+    """
+
+    filled_by: Literal["none", "store", "strongroom"] = "none"
+    bucket: BucketName | None = Field(default=None, validate_default=True)
+    prefix: Prefix | None = None
+    region: Text | None = None
+    endpoint_url: EndpointUrl | None = None
+    storage_class: StorageClass = "STANDARD"
+    kms_key_id: Text | None = None
+    conn_id: Text = "strongroom_replica"
+    purge_conn_id: Text = "strongroom_replica_purge"
+    compare_days: Count = 90
+
+    @field_validator("bucket")
+    @classmethod
+    def _check_bucket(cls, bucket: str | None, info: ValidationInfo) -> str | None:
+        filled_by = info.data.get("filled_by", "none")
+        if bucket is None and filled_by != "none":
+            raise fault(f"the bucket of the second copy, because filled_by is {filled_by}", mutual=True)
+        return bucket
+
+    def of(self, store: StoreSettings) -> StoreSettings | None:
+        """The settings that open the second copy of a store; None if there is none."""
+        if self.filled_by == "none" or self.bucket is None:
+            return None
+        own = {
+            "bucket": self.bucket,
+            "endpoint_url": self.endpoint_url,
+            "storage_class": self.storage_class,
+            **({} if self.prefix is None else {"prefix": self.prefix}),
+            **({} if self.region is None else {"region": self.region}),
+            **({} if self.kms_key_id is None else {"kms_key_id": self.kms_key_id}),
+        }
+        return store.model_copy(update=own)
+
+
 class DeleteLimits(Section):
     """The limits above which a delete pauses by itself. None means no limit."""
 
@@ -251,6 +291,7 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "delete_limits": DeleteLimits,
     "partition_delete": PartitionDelete,
     "store": StoreSettings,
+    "replica": Replica,
     "purge": Purge,
     "drill": DrillSettings,
     "query": QueryLimits,

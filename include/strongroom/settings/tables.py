@@ -31,6 +31,7 @@ from strongroom.settings.sections import (
     Prices,
     Purge,
     QueryLimits,
+    Replica,
     Section,
     StoreSettings,
     Subjects,
@@ -97,6 +98,7 @@ class TableSettings(Section):
     connect_timeout_seconds: TimeoutSeconds = 10
     tls_required: bool = True
     store: StoreSettings = StoreSettings()
+    replica: Replica = Replica()
     purge: Purge = Purge()
     drill: DrillSettings = DrillSettings()
     query: QueryLimits = QueryLimits()
@@ -200,6 +202,32 @@ class TableSettings(Section):
                 mutual=True,
             )
         return subjects
+
+    @field_validator("replica")
+    @classmethod
+    def _require_another_place(cls, replica: Replica, info: ValidationInfo) -> Replica:
+        """Refuse a second copy that would lie upon the first one."""
+        store: StoreSettings | None = info.data.get("store")
+        second = None if store is None else replica.of(store)
+        if (
+            store is not None
+            and second is not None
+            and (second.bucket, second.prefix, second.endpoint_url)
+            == (
+                store.bucket,
+                store.prefix,
+                store.endpoint_url,
+            )
+        ):
+            raise fault(
+                "a bucket, prefix or endpoint other than the store's", found=second.bucket, at="bucket", mutual=True
+            )
+        return replica
+
+    @property
+    def replica_store(self) -> StoreSettings | None:
+        """Where the second copy of the archives lies; None if there is none."""
+        return self.replica.of(self.store)
 
     @property
     def staging_store(self) -> StoreSettings | None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from croniter import croniter  # type: ignore[import-untyped]
 from pydantic import AwareDatetime, Field
 
 from strongroom.calendar import Frequency, Partition, hot_until, newest_due
+from strongroom.ledger.copies import place_of
 from strongroom.ledger.holds import Hold, covering
 from strongroom.ledger.index import DamagedManifest
 from strongroom.object_keys import ArchiveId
@@ -132,6 +133,12 @@ class TableStatistics(Figures):
         "sealed. None without an archive, and in older statistics.",
     )
     failed_drills: int = Field(default=0, description="Archives whose latest drill failed.")
+    uncopied: int | None = Field(
+        default=None, description="Archives whose second copy was never found the same. None without a replica."
+    )
+    longest_uncompared_at: AwareDatetime | None = Field(
+        default=None, description="When the second copy was last compared for which that is longest ago."
+    )
 
 
 class Statistics(Record):
@@ -252,7 +259,18 @@ def _table(
         longest_unverified_at=min(read_at, default=None),
         undrilled_since=_undrilled_since(archives, proofs.drilled.get(name)),
         failed_drills=sum(one.archive_id in proofs.failed_drills for one in archives),
+        **_copies(archives, settings, proofs),
     )
+
+
+def _copies(archives: Sequence[Archived], settings: TableSettings | None, proofs: Proofs) -> dict[str, Any]:
+    """How far the second copies are, if the table has a replica."""
+    replica = settings.replica_store if settings else None
+    if replica is None:
+        return {}
+    copied = proofs.copied.get(place_of(replica), {})
+    known = [copied[one.archive_id] for one in archives if one.archive_id in copied]
+    return {"uncopied": len(archives) - len(known), "longest_uncompared_at": min(known, default=None)}
 
 
 def _undrilled_since(archives: Sequence[Archived], drilled_at: datetime | None) -> datetime | None:

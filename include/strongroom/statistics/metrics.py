@@ -43,6 +43,12 @@ _TABLE_GAUGES = (
     ("undated_rows", "Rows that belong to no partition.", lambda one: one.undated_rows),
     ("saved_usd_per_month", "What archiving saves a month, estimated.", lambda one: one.saved_usd_per_month),
     ("failed_drills", "Archives whose latest drill failed.", lambda one: one.failed_drills),
+    ("uncopied_archives", "Archives whose second copy was never found the same.", lambda one: one.uncopied),
+    (
+        "longest_uncompared_timestamp_seconds",
+        "When that second copy was last compared whose comparison is longest ago.",
+        lambda one: _unix(one.longest_uncompared_at),
+    ),
     ("held_archives", "Archives under a legal hold.", lambda one: one.held_archives),
     ("next_expiry_timestamp_seconds", "When the next archive expires.", lambda one: _unix(one.next_expiry_at)),
     (

@@ -24,6 +24,7 @@ from strongroom.object_keys import (
     VerificationKey,
     decode_table,
     is_restore_report,
+    parse_copy_key,
     parse_drill_key,
     parse_verification_key,
     verification_key,
@@ -46,12 +47,14 @@ class Proofs:
         last_restored_at: When a restore, or a drill, last ended with each row in the table as it was archived.
         drilled: By table (``schema.table``), when a drill last restored one of its archives and each row was as archived.
         failed_drills: Ids of archives whose latest drill failed.
+        copied: By the name of a replica, when the copy of each archive, by its id, was last compared and found the same.
     """
 
     verified: Mapping[str, datetime] = field(default_factory=dict)
     last_restored_at: datetime | None = None
     drilled: Mapping[str, datetime] = field(default_factory=dict)
     failed_drills: frozenset[str] = frozenset()
+    copied: Mapping[str, Mapping[str, datetime]] = field(default_factory=dict)
 
 
 class Verification(ArchiveVerdict):
@@ -158,6 +161,7 @@ def read_proofs(store: Store) -> Proofs:
     """Find in the reports what was proved again after the archives were sealed."""
     verified: dict[str, datetime] = {}
     drills: dict[str, list[VerificationKey]] = {}
+    copied: dict[str, dict[str, datetime]] = {}
     restored = []
     for key in store.keys(REPORTS):
         parsed = parse_verification_key(key)
@@ -166,13 +170,25 @@ def read_proofs(store: Store) -> Proofs:
             verified[name] = max(verified.get(name, parsed.at), parsed.at)
         elif (drill := parse_drill_key(key)) is not None:
             drills.setdefault(str(drill.archive), []).append(drill)
+        elif (copy := parse_copy_key(key)) is not None:
+            note_copy(copied, *copy)
         elif is_restore_report(key) and (present := store.read(key)) is not None:
             restored.append(proved_at(present[0]))
-    return make_proofs(verified, filter(None, restored), drills)
+    return make_proofs(verified, filter(None, restored), drills, copied)
+
+
+def note_copy(copied: dict[str, dict[str, datetime]], place: str, one: VerificationKey) -> None:
+    """Note when a copy was compared and found the same, if it is the latest such comparison."""
+    if one.result == "same":
+        known = copied.setdefault(place, {})
+        known[str(one.archive)] = max(known.get(str(one.archive), one.at), one.at)
 
 
 def make_proofs(
-    verified: Mapping[str, datetime], restored: Iterable[datetime], drills: Mapping[str, Iterable[VerificationKey]]
+    verified: Mapping[str, datetime],
+    restored: Iterable[datetime],
+    drills: Mapping[str, Iterable[VerificationKey]],
+    copied: Mapping[str, Mapping[str, datetime]] | None = None,
 ) -> Proofs:
     """Put the proofs of readings, restores and drills together. A sound drill proves an archive, and a restore.
 
@@ -180,6 +196,7 @@ def make_proofs(
         verified: By archive id, the latest sound reading.
         restored: When restores ended proved.
         drills: By archive id, the keys of its drills in any order.
+        copied: As in :class:`Proofs`.
     """
     proved, by_table, failed = dict(verified), dict[str, datetime](), set[str]()
     for name, keys in drills.items():
@@ -195,6 +212,7 @@ def make_proofs(
         last_restored_at=max((*restored, *by_table.values()), default=None),
         drilled=by_table,
         failed_drills=frozenset(failed),
+        copied=copied or {},
     )
 
 

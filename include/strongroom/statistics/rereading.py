@@ -165,7 +165,11 @@ def reread(store: Store, lane: Lane, *, who: str, why: str | None, now: Callable
 
 
 def _summarize(verdict: ArchiveVerdict) -> Reread:
-    bad = [f"{one.object_key.rpartition('/')[2]} {one.result}" for one in verdict.objects if one.result != "sound"]
+    bad = [
+        f"{one.object_key.rpartition('/')[2]} {one.result}{'' if one.replica is None else f', its copy is {one.replica}'}"
+        for one in verdict.objects
+        if one.result != "sound"
+    ]
     return Reread(
         archive_id=verdict.archive_id,
         result=verdict.result,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,10 @@ class ObjectVersion:
         lock: Mode and end of the retention that it is under; None if it is under none.
         storage_class: None if the store does not say, which means its standard class.
 
-    The last three are known after :meth:`Store.head` alone, so two of one version are equal whatever they say.
+        content_type: What a browser is told that it is.
+        metadata: What the writer said of it.
+
+    The last five are known after :meth:`Store.head` alone, so two of one version are equal whatever they say.
     """
 
     key: str
@@ -51,6 +55,8 @@ class ObjectVersion:
     encryption: str | None = field(default=None, compare=False)
     lock: tuple[str, datetime] | None = field(default=None, compare=False)
     storage_class: str | None = field(default=None, compare=False)
+    content_type: str | None = field(default=None, compare=False)
+    metadata: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 class Store(S3Place):
@@ -62,11 +68,25 @@ class Store(S3Place):
         client: An S3 client from :func:`make_client`.
         settings: Bucket, prefix, encryption and storage class.
         author: Whose entries in the store's transparency log are; None for who only reads.
+        connect_replica: Opens the second copy of the store; None if there is none.
     """
 
-    def __init__(self, client: Any, settings: StoreSettings, *, author: Author | None = None) -> None:
+    def __init__(
+        self,
+        client: Any,
+        settings: StoreSettings,
+        *,
+        author: Author | None = None,
+        connect_replica: Callable[[], Store] | None = None,
+    ) -> None:
         super().__init__(client, settings)
         self.author = author
+        self._connect_replica = connect_replica
+
+    @cached_property
+    def replica(self) -> Store | None:
+        """The second copy of the store; None if the settings name none. :mod:`strongroom.storage.either` reads from it."""
+        return None if self._connect_replica is None else self._connect_replica()
 
     def prepare(self) -> None:
         """Check that the bucket exists, lets us in and keeps versions; create it if the settings say so.
@@ -270,6 +290,8 @@ class Store(S3Place):
             encryption=answer.get("ServerSideEncryption"),
             lock=None if until is None else (answer["ObjectLockMode"].lower(), until),
             storage_class=answer.get("StorageClass"),
+            content_type=answer.get("ContentType"),
+            metadata=answer["Metadata"],
         )
 
     def read(self, key: str, version_id: str | None = None) -> tuple[bytes, str] | None:

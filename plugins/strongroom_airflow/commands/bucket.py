@@ -13,13 +13,14 @@ from rich.table import Column, Table
 
 from strongroom.database.session import read_identity
 from strongroom.errors import ConfigurationError
+from strongroom.ledger.copies import require_apart
 from strongroom.ledger.index import read_manifests
 from strongroom.ledger.object_lock import lock_archive, short_locks
 from strongroom.ledger.owner import record_owner
 from strongroom.settings import Settings, TableSettings
 from strongroom.storage.bucket import BucketStore, Finding, apply_rules, check_bucket
 from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
-from strongroom_airflow.connections import connect_bucket, connect_store, store_tables
+from strongroom_airflow.connections import connect_bucket, connect_replica_bucket, connect_store, store_tables
 from strongroom_airflow.database_connections import connect_database
 
 _COLOURS = {"right": "green", "differs": "red", "unknown": "yellow"}
@@ -32,6 +33,9 @@ def claim(args: Namespace) -> int:
     table = settings.table(args.table) if args.table else _only_store_table(settings)
     store = connect_store(table)
     store.prepare()
+    if store.replica is not None:
+        require_apart(store, store.replica)
+        store.replica.prepare()
     with connect_database(table, table.source_conn_id, application_name="strongroom bucket claim") as connection:
         source = read_identity(connection)
     claimed = record_owner(store, source)
@@ -58,7 +62,9 @@ def _only_store_table(settings: Settings) -> TableSettings:
 @command
 def check(args: Namespace) -> int:
     """Compare each bucket with the settings; exit code 1 if anything differs."""
-    findings = {str(store): check_bucket(store, tables) for store, tables in _buckets(args.conn_id)}
+    findings = {
+        str(store): check_bucket(store, tables) for store, tables in _buckets(args.conn_id, args.replica_conn_id)
+    }
     if args.json:
         print_json({name: [each.model_dump() for each in found] for name, found in findings.items()})
     else:
@@ -82,7 +88,7 @@ def apply(args: Namespace) -> int:
     settings = read_settings()
     if settings.left_out:  # the rules of a bucket are replaced as a whole, so those of a table left out would be lost
         raise settings.tell_left_out(*settings.left_out)
-    changed = {str(store): apply_rules(store, tables) for store, tables in _buckets(args.conn_id)}
+    changed = {str(store): apply_rules(store, tables) for store, tables in _buckets(args.conn_id, args.replica_conn_id)}
     if args.json:
         print_json(changed)
     else:
@@ -118,9 +124,11 @@ def lock(args: Namespace) -> int:
     return 1 if args.dry_run and any(counts.values()) else 0
 
 
-def _buckets(conn_id: str | None) -> list[tuple[BucketStore, list[TableSettings]]]:
-    """Each bucket and prefix in use, with the tables that use it."""
+def _buckets(conn_id: str | None, replica_conn_id: str | None) -> list[tuple[BucketStore, list[TableSettings]]]:
+    """Each bucket and prefix in use, with the tables that use it; replicas come last."""
     users: defaultdict[tuple[str | None, str, str], list[TableSettings]] = defaultdict(list)
     for table in read_settings().tables.values():
         users[table.store.endpoint_url, table.store.bucket, table.store.prefix].append(table)
-    return [(connect_bucket(tables[0], conn_id), tables) for tables in users.values()]
+    stores = [(connect_bucket(tables[0], conn_id), tables) for tables in users.values()]
+    replicas = [(connect_replica_bucket(tables[0], replica_conn_id), tables) for tables in users.values()]
+    return stores + [(bucket, tables) for bucket, tables in replicas if bucket is not None]

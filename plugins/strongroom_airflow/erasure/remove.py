@@ -9,6 +9,7 @@ from strongroom.errors import ErasureError
 from strongroom.object_keys import ArchiveId
 from strongroom.retention.certificate import Issuer
 from strongroom.retention.purge import PurgeResult
+from strongroom_airflow.connections import connect_second
 from strongroom_airflow.erasure.base import ErasureOperator
 from strongroom_airflow.erasure.run import ErasureRun, StoreOfPersons
 
@@ -44,6 +45,7 @@ class RemoveSupersededOperator(ErasureOperator):
                 run=run.identity,
                 now=run.now(of.store),
                 issuer=issuer,
+                second=connect_second(table, of.store),
             )
             results.append(result)
         return results

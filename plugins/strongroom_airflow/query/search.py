@@ -13,6 +13,7 @@ from strongroom.query.records import QueryOutcome
 from strongroom.query.run import run_query
 from strongroom_airflow.links import page_of_archives
 from strongroom_airflow.query.run import QueryRun
+from strongroom_airflow.replication.counting import count_copies
 from strongroom_airflow.step import StepOperator, conclude
 
 _NAMED = 20
@@ -43,6 +44,7 @@ class QueryArchiveOperator(StepOperator):
                 folder=run.folder,
                 now=run.now(),
             )
+        count_copies(outcome.read_from_replica)
         for one in outcome.not_searched[:_NAMED]:
             self.log.warning("%s", one)
         self.page = page_of_archives(ArchiveId.parse(one.archive_id) for one in outcome.searched)
@@ -63,6 +65,7 @@ def _facts(outcome: QueryOutcome) -> dict[str, Any]:
         "searched": len(outcome.searched),
         "not_searched": len(outcome.not_searched),
         "scanned": sum(one.scanned for one in outcome.searched),
+        "from_replica": outcome.read_from_replica or None,
         "rows": outcome.rows,
         "read_bytes": outcome.bytes_read,
         "search_seconds": outcome.seconds,

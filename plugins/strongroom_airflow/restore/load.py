@@ -11,6 +11,7 @@ from strongroom.restore.claims import renew_claims
 from strongroom.restore.load import restore_part
 from strongroom.restore.records import RestoredPart, RestorePart, RestorePlan
 from strongroom_airflow.links import page_of_archives
+from strongroom_airflow.replication.counting import count_copies
 from strongroom_airflow.restore.base import RestoreOperator
 from strongroom_airflow.restore.run import RestoreRun
 
@@ -37,6 +38,7 @@ class RestorePartOperator(RestoreOperator):
         parts = [RestorePart.model_validate(part) for part in self.lane]
         self.page = page_of_archives({ArchiveId.parse(part.archive_id) for part in parts})
         results = [self._restore(run, plan, part) for part in parts]
+        count_copies(sum(result.from_replica for result in results))
         # Keys of rows stay out of XCom and the log. The report reads them from staging.
         records = [result.model_dump(mode="json", exclude={"listed"}) for result in results]
         failed = [result for result in results if result.failed]
@@ -50,7 +52,12 @@ class RestorePartOperator(RestoreOperator):
         counts = {
             name: sum(getattr(result, name) for result in results) for name in ("inserted", "unchanged", "different")
         }
-        return "; ".join(result.sentence() for result in results), {"parts": len(results), **counts}, records
+        facts = {
+            "parts": len(results),
+            "from_replica": sum(result.from_replica for result in results) or None,
+            **counts,
+        }
+        return "; ".join(result.sentence() for result in results), facts, records
 
     def _restore(self, run: RestoreRun, plan: RestorePlan, part: RestorePart) -> RestoredPart:
         keep_claim = renew_claims(run.store, plan, part, owner=run.owner, clock=run.now, ttl=run.settings.claim_ttl)

@@ -12,7 +12,7 @@ from strongroom.retention.approve import approval_of
 from strongroom.retention.certificate import BY_POLICY, Approval, Issuer
 from strongroom.retention.purge import PurgeResult, purge_archive
 from strongroom_airflow.assets import PURGES, announce, table_asset
-from strongroom_airflow.connections import connect_purge_store, connect_store
+from strongroom_airflow.connections import connect_purge_store, connect_second, connect_store
 from strongroom_airflow.links import PageLink, page_of_archives
 from strongroom_airflow.retention.base import PurgeStepOperator
 from strongroom_airflow.retention.run import PurgeBatch, PurgeRun, needs_approval, needs_four_eyes
@@ -41,6 +41,7 @@ class PurgeArchivesOperator(PurgeStepOperator):
         self.page = page_of_archives(one.archive for one in batch.decisions)
         table = run.settings.table(batch.store_table)
         store, purge_store = connect_store(table), connect_purge_store(table)
+        second = connect_second(table, store)
         asked = [one for one in batch.decisions if needs_approval(run.settings, one.archive)]
         four_eyes = [one.archive_id for one in asked if needs_four_eyes(run.settings, one.archive)]
         approvals = (
@@ -58,6 +59,7 @@ class PurgeArchivesOperator(PurgeStepOperator):
                 now=now,
                 claim_ttl=table.claim_ttl,
                 issuer=Issuer(organisation=table.organisation, environment=table.environment),
+                second=second,
             )
             self._log_result(result)
             results.append(result)

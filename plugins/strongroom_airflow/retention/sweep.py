@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from strongroom.retention.sweep import Swept, sweep_query_results, sweep_staging, sweep_store
-from strongroom_airflow.connections import connect_purge_store, connect_staging, connect_store
+from strongroom_airflow.connections import connect_purge_store, connect_second, connect_staging, connect_store
 from strongroom_airflow.retention.base import PurgeStepOperator
 from strongroom_airflow.retention.run import PurgeRun
 
@@ -27,6 +27,7 @@ class PurgeSweepOperator(PurgeStepOperator):
                 now=run.now(store),
                 grace=timedelta(days=longest),
                 claim_ttl=store_table.claim_ttl,
+                second=connect_second(store_table, store),
             )
         for table in run.settings.tables.values():
             store = connect_store(table)

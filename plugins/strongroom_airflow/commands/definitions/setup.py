@@ -30,6 +30,11 @@ _CONN_ID = Arg(
     ("--conn-id",), help="An Airflow connection that may read and change the bucket; default: the store's own"
 )
 
+_REPLICA_CONN_ID = Arg(
+    ("--replica-conn-id",),
+    help="The same for the replica's bucket; default: `replica.conn_id`",
+)
+
 _CLAIM = ActionCommand(
     name="claim",
     help="Record the source database as the owner of a new, empty store; once, before the first run",
@@ -50,7 +55,7 @@ _CHECK = ActionCommand(
     name="check",
     help="Compare versioning, Object Lock, encryption, public access and lifecycle rules with the settings",
     func=load_when_called("bucket.check"),
-    args=(_CONN_ID, AS_JSON, ARG_VERBOSE),
+    args=(_CONN_ID, _REPLICA_CONN_ID, AS_JSON, ARG_VERBOSE),
     epilog="Exit code: 0 when nothing differs, 1 otherwise. What the server cannot tell does not count.",
 )
 
@@ -58,7 +63,7 @@ _APPLY = ActionCommand(
     name="apply",
     help="Write the lifecycle rules that the settings require; other rules stay as they are",
     func=load_when_called("bucket.apply"),
-    args=(_CONN_ID, AS_JSON, ARG_VERBOSE),
+    args=(_CONN_ID, _REPLICA_CONN_ID, AS_JSON, ARG_VERBOSE),
 )
 
 _LOCK = ActionCommand(
