@@ -117,7 +117,9 @@ class Version(NamedTuple):
 Versions = dict[str, list[Version]]
 """By key, newest first."""
 
-SWAPPED = re.compile(r"log/checkpoint|holds/[^/]+\.json|reports/[^/]+\.[^/]+/restores/[^/]+\.json")
+SWAPPED = re.compile(
+    r"log/checkpoint|metadata/source\.json|holds/[^/]+\.json|reports/[^/]+\.[^/]+/restores/[^/]+\.json"
+)
 """Objects that are written again on purpose. All others are written once."""
 
 
@@ -641,8 +643,8 @@ def parse_act(index: int, line: bytes) -> Act | str:
 KINDS = frozenset(
     """log begun, archived, adopted, empty, delete intended, deleted, detach intended, detached, drop intended, dropped, verified,
     drills chosen, drilled, replicated, restore begun, restored, queried, held, released, condemned, approval asked, approval answered, purge intended, purged,
-    purge reported, sweep intended, recorded late, adoption reported, audit reported, key changed, case opened, case found, case answered,
-    erasure intended, erased, superseded, case closed""".replace("\n    ", " ").split(", ")
+    purge reported, sweep intended, recorded late, adoption reported, audit reported, key changed, owner changed, recovered,
+    case opened, case found, case answered, erasure intended, erased, superseded, case closed""".replace("\n    ", " ").split(", ")
 )
 
 

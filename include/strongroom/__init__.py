@@ -2,6 +2,7 @@
 
 Each room knows only the rooms below it (``make lint`` checks that). From the top:
 
+- ``recovery``    from nothing but a bucket and a recovery kit
 - ``audit``       the report of a period for an auditor, from the transparency log; certificates as pages
 - ``overview``    the state of each table and partition, for the pages and the map
 - ``statistics``  what is archived, waits and costs; when archives were last read again; pages and metrics

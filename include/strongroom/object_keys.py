@@ -541,6 +541,11 @@ def parse_copy_key(key: str) -> tuple[str, VerificationKey] | None:
     return None if found is None or parsed is None else (found["place"], parsed)
 
 
+def recovery_key(at: datetime) -> str:
+    """Key of the record that an empty bucket was filled from the replica."""
+    return f"{REPORTS}recoveries/{at.astimezone(timezone.utc):{_EXACT}}.json"
+
+
 def copied_records_prefix(place: str) -> str:
     """Key prefix of the records of how a store's evidence and log were compared with those in a replica."""
     return f"{REPLICAS}records/{place}/"

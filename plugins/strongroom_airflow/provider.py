@@ -32,7 +32,17 @@ def get_cli_commands() -> list[GroupCommand]:
 def _strongroom() -> GroupCommand:
     from airflow.cli.cli_config import GroupCommand
 
-    from strongroom_airflow.commands.definitions import archives, audit, holds, log, records, runs, setup, subject
+    from strongroom_airflow.commands.definitions import (
+        archives,
+        audit,
+        holds,
+        log,
+        records,
+        recovery,
+        runs,
+        setup,
+        subject,
+    )
 
     return GroupCommand(
         name="strongroom",
@@ -56,6 +66,8 @@ def _strongroom() -> GroupCommand:
             log.LOG,
             audit.AUDIT,
             subject.SUBJECT,
+            recovery.RECOVERY_KIT,
+            recovery.RECOVER,
             setup.WARM,
             setup.BUCKET,
         ),

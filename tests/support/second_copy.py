@@ -6,12 +6,13 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+from strongroom.ledger.manifests import archive_ids
 from strongroom.object_keys import ArchiveId
 from strongroom.replication.archive import FilledBy, replicate_archive
 from strongroom.replication.records import ArchiveCopy, RestCopy
 from strongroom.replication.rest import replicate_rest
 from strongroom.retention.second_copy import SecondCopy
-from strongroom.settings import Replica
+from strongroom.settings import Replica, TableSettings
 from strongroom.storage.purge_store import PurgeStore
 from strongroom.storage.store import Store
 from strongroom_local.servers.s3 import ObjectStore
@@ -38,6 +39,23 @@ class TwoCopies(Vault):
         self.vandal = Vandal(self.admin, self.store, bucket)
         self.replica_vandal = Vandal(self.admin, self.replica, replica)
         self.second = SecondCopy(self.replica, PurgeStore(self.purger, settings.replica_store), filled_by_us=True)
+
+    @classmethod
+    def of(cls, object_store: ObjectStore, store: Store, replica: Store, settings: TableSettings) -> TwoCopies:
+        """Two copies of a store that is there already."""
+        made = cls.__new__(cls)
+        made.settings, made.store, made.replica = settings, store, replica
+        made.archiver, made.purger, made.admin = map(object_store.client, ("archiver", "purger", "admin"))
+        return made
+
+    def sealed(self) -> list[ArchiveId]:
+        return sorted(archive_ids(self.store))
+
+    def copy_all(self, now: datetime = NOW + DAY) -> None:
+        """Every archive of the store, and all the rest."""
+        for archive in self.sealed():
+            self.copy_one(archive, now=now)
+        replicate_rest(self.store, self.replica, filled_by="strongroom", compare_days=90, who="ada", now=now)
 
     def copy(
         self, *months: str, filled_by: FilledBy = "strongroom", now: datetime = NOW, compare_days: int = 90

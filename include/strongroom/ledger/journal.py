@@ -65,6 +65,8 @@ Kind = Literal[
     "adoption reported",
     "audit reported",
     "key changed",
+    "owner changed",
+    "recovered",
     "case opened",
     "case found",
     "case answered",

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from strongroom.errors import IdentityError, StoreAccessError
-from strongroom.ledger.journal import begin_log
+from strongroom.errors import ContendedError, IdentityError, StoreAccessError
+from strongroom.ledger.journal import Act, Facts, begin_log, enter, subject_of
 from strongroom.ledger.stored_records import read_record
 from strongroom.object_keys import (
     ARCHIVES,
@@ -50,6 +50,36 @@ def record_owner(store: Store, source: SourceIdentity) -> bool:
     require_owner(store, source)
     begin_log(store)  # the store is older than its log, or an earlier claim broke off
     return False
+
+
+def change_owner(store: Store, source: SourceIdentity, *, who: str) -> bool:
+    """Let another database own a store: the one that replaces a lost owner. It is entered before it is written.
+
+    Args:
+        store: With a key to sign, if it has a log.
+        source: The new owner.
+        who: The person who wants that.
+
+    Returns:
+        False if the store belonged to this database already.
+
+    Raises:
+        IdentityError: The store is unclaimed.
+        ContendedError: Somebody else changed the owner at the same moment.
+    """
+    owner = require_owned(store)
+    if _named(owner) == _named(source):
+        return False
+    present = store.read(SOURCE_IDENTITY)
+    body = source.model_dump_json(indent=2).encode()
+    facts: Facts = {"from": _named(owner), "to": _named(source)}
+    enter(store, Act(kind="owner changed", who=who, facts=facts), [subject_of(SOURCE_IDENTITY, body)])
+    if not store.swap(SOURCE_IDENTITY, body, etag=None if present is None else present[1]):
+        raise ContendedError(
+            f"the owner of {store} was changed by somebody else at the same moment",
+            hint="Look at metadata/source.json, and try again if it is not the right one.",
+        )
+    return True
 
 
 def require_owner(store: Store, source: SourceIdentity) -> None:

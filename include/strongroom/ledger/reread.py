@@ -104,6 +104,10 @@ def doubt_about(store: Store, archive: ArchiveId) -> str:
 def _verify(store: Store, part: VerifiedPart) -> PartVerdict:
     if store.head(part.object_key, part.version_id) is None:
         detail = f"version {part.version_id} is not there"
+        other = read_copy(store, part.object_key, lambda chunks: _require_part(part, chunks))
+        if other is not None and _is_newest(store, part, other[1]):
+            detail = f"{detail}; version {other[1]} has the same content"
+            return PartVerdict(object_key=part.object_key, rows=part.rows, result="sound", detail=detail)
         return _unsound(store, part, "missing", detail)
     if (difference := _difference(store, part)) is not None:
         return _unsound(store, part, "corrupted", difference)
@@ -123,6 +127,11 @@ def _unsound(store: Store, part: VerifiedPart, result: Literal["missing", "corru
         state = "sound" if sound else "unsound"
         detail = f"{detail}; its copy in the replica {store.replica} is {state}"
     return PartVerdict(object_key=part.object_key, rows=part.rows, result=result, detail=detail, replica=state)
+
+
+def _is_newest(store: Store, part: VerifiedPart, version_id: str) -> bool:
+    newest = store.head(part.object_key)
+    return newest is not None and newest.version_id == version_id
 
 
 def _require_part(part: VerifiedPart, chunks: Iterator[bytes]) -> None:

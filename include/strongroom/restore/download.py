@@ -7,13 +7,13 @@ from pathlib import Path
 
 from strongroom.formats.reading_back import ReadingBack, require_equal
 from strongroom.records import VerifiedPart
-from strongroom.storage.either import read_either
+from strongroom.storage.either import read_either, read_own
 from strongroom.storage.staging import Staging
 from strongroom.storage.store import Store
 
 
 def download_part(store: Store, staging: Staging, part: VerifiedPart) -> Path:
-    """Download the very version that was verified, and check sums, sizes and row count of the whole object.
+    """Download the version that was verified, or one with the same content where that is gone, and check sums, sizes and row count of the whole object.
 
     Returns:
         The compressed file in staging.
@@ -21,7 +21,7 @@ def download_part(store: Store, staging: Staging, part: VerifiedPart) -> Path:
     Raises:
         IntegrityError: The object is gone, or is not what was archived.
     """
-    return _write(staging, part, store.chunks(part.object_key, part.version_id))
+    return read_own(store, part.object_key, part.version_id, lambda chunks: _write(staging, part, chunks))
 
 
 def download_either(store: Store, staging: Staging, part: VerifiedPart) -> tuple[Path, str | None]:

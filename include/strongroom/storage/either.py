@@ -34,7 +34,7 @@ def read_either(
         IntegrityError, StoreError: What was wrong with the first copy, if no copy is sound.
     """
     try:
-        return read(store.chunks(key, version_id)), None
+        return read_own(store, key, version_id, read), None
     except FrozenError:
         raise
     except (IntegrityError, StoreError) as error:
@@ -47,6 +47,25 @@ def read_either(
         if found is None:
             raise
         return found[0], f"read from the replica {store.replica}, because {error.what}"
+
+
+def read_own(store: Store, key: str, version_id: str | None, read: Callable[[Iterator[bytes]], T]) -> T:
+    """Have one version read; if it is not there, another one with the right content.
+
+    A store that was filled from its replica has other version ids than its manifests say.
+
+    Raises:
+        IntegrityError, StoreError: What was wrong with the version that was asked for.
+    """
+    try:
+        return read(store.chunks(key, version_id))
+    except IntegrityError:
+        if store.head(key, version_id) is not None:
+            raise
+        found = read_copy(store, key, read)
+        if found is None:
+            raise
+        return found[0]
 
 
 def read_copy(replica: Store, key: str, read: Callable[[Iterator[bytes]], T]) -> tuple[T, str] | None:

@@ -47,7 +47,7 @@ def requests_of_a_purge(vault: Vault) -> Counter[str]:
 IN_ALL = {
     "GetObject": 4 + OBJECTS,
     "PutObject": 4,
-    "ListObjectsV2": 2,
+    "ListObjectsV2": 3,
     "ListObjectVersions": 1 + 2 + 4 + OBJECTS,
     "DeleteObject": OBJECTS,
     "GetObjectLockConfiguration": 1,
