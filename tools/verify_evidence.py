@@ -644,7 +644,9 @@ KINDS = frozenset(
     """log begun, archived, adopted, empty, delete intended, deleted, detach intended, detached, drop intended, dropped, verified,
     drills chosen, drilled, replicated, restore begun, restored, queried, held, released, condemned, approval asked, approval answered, purge intended, purged,
     purge reported, sweep intended, recorded late, adoption reported, audit reported, key changed, owner changed, recovered,
-    case opened, case found, case answered, erasure intended, erased, superseded, case closed""".replace("\n    ", " ").split(", ")
+    case opened, case found, case answered, erasure intended, erased, superseded, case closed""".replace(
+        "\n    ", " "
+    ).split(", ")
 )
 
 
