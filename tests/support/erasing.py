@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -199,6 +201,19 @@ def archived(person: Person, archive: ArchiveId) -> list[bytes]:
     parts = map(manifest.verified_part, range(len(manifest.parts)))
     texts = (b"".join(archived_texts(store, None, manifest.table, part, hint="a test")) for part in parts)
     return b"".join(texts).splitlines()
+
+
+@contextmanager
+def an_erased_store(postgres: Any, object_store: ObjectStore, folder: Path, name: str) -> Iterator[Person]:
+    """A database and a bucket of their own with :func:`fill_erased_store`."""
+    bucket = f"{name}-{os.getpid()}"
+    database = bucket.replace("-", "_")
+    object_store.create_bucket(bucket)
+    with psycopg.connect(postgres.conninfo(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {database}")
+    yield fill_erased_store(postgres.conninfo(database), object_store, bucket, folder / "staging")
+    with psycopg.connect(postgres.conninfo(), autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {database} WITH (FORCE)")
 
 
 def without(rows: Sequence[Any], *values: str) -> list[Any]:

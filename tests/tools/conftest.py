@@ -13,7 +13,7 @@ import pytest
 from strongroom_local.servers.postgres import PostgresServer
 from strongroom_local.servers.s3 import ObjectStore
 from tests.support.audited import Copy, copy_bucket, fill_audited_store, purge_one
-from tests.support.erasing import fill_erased_store
+from tests.support.erasing import an_erased_store
 from tests.support.logs import KEY
 from tests.support.tools import Verdict, verify_evidence
 
@@ -70,16 +70,11 @@ def erased(
     postgres: PostgresServer, object_store: ObjectStore, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Audited]:
     """A store in which one person was erased, and another one's archive waits to be removed. Its earlier copy is the copy itself."""
-    folder, name = tmp_path_factory.mktemp("erased"), f"erased-{os.getpid()}"
-    database = name.replace("-", "_")
-    object_store.create_bucket(name)
-    with psycopg.connect(postgres.conninfo(), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {database}")
-    fill_erased_store(postgres.conninfo(database), object_store, name, folder / "staging")
-    versions = copy_bucket(object_store.client("admin"), name, folder / "good")
-    yield Audited(object_store, name, Copy(folder / "good"), versions, Copy(folder / "good"))
-    with psycopg.connect(postgres.conninfo(), autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {database} WITH (FORCE)")
+    folder = tmp_path_factory.mktemp("erased")
+    with an_erased_store(postgres, object_store, folder, "erased") as person:
+        bucket = person.chain.settings.store.bucket
+        versions = copy_bucket(object_store.client("admin"), bucket, folder / "good")
+        yield Audited(object_store, bucket, Copy(folder / "good"), versions, Copy(folder / "good"))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from pydantic import AwareDatetime, Field
 
+from strongroom.audit.cases import CaseAudit, read_cases
 from strongroom.calendar import Partition, Window, newest_due, partitions_between
 from strongroom.errors import ConfigurationError
 from strongroom.ledger.journal import Entry, cosignatures, log_of, parse_entry, software
@@ -39,12 +40,17 @@ class TableAudit(Record):
         description="Terms and legal basis as the settings have them now; None if it is not configured."
     )
     counts: dict[str, int] = Field(description="How often each kind of act was entered.")
-    rows: dict[str, int] = Field(description="Rows archived, deleted, restored and destroyed.")
+    rows: dict[str, int] = Field(
+        description="Rows archived, deleted, restored, erased for persons, and destroyed. What one archive takes over from another "
+        "that it supersedes is neither archived nor destroyed by that."
+    )
     acts: tuple[ListedAct, ...]
     left_out: int = Field(description="Acts that are counted and not listed.")
     gaps: tuple[str, ...] = Field(
         description="Calendar partitions that are due and neither archived nor entered as empty, from the first that is."
     )
+    for_persons: int = Field(default=0, description="Archives destroyed because another one supersedes them.")
+    names_persons: bool = Field(default=False, description="Whether the settings name columns of persons.")
 
 
 class StoreAudit(Record):
@@ -62,8 +68,9 @@ class StoreAudit(Record):
     last: int | None
     tables: tuple[TableAudit, ...]
     other: TableAudit = Field(
-        description="What is about no table: holds on everything, sweeps, keys, the purge's reports."
+        description="What is about no table: holds on everything, sweeps, keys, cases of persons, the purge's reports."
     )
+    cases: tuple[CaseAudit, ...] = Field(default=(), description="Requests of persons that were open in the period.")
 
 
 class AuditReport(Record):
@@ -82,6 +89,20 @@ class AuditReport(Record):
     def tables(self) -> Iterator[TableAudit]:
         """Those of all stores."""
         return (table for store in self.stores for table in (*store.tables, store.other))
+
+    @property
+    def cases(self) -> dict[str, tuple[CaseAudit, ...]]:
+        """Those of all stores by their ids: a case whose tables lie in several stores is recorded in each."""
+        found: dict[str, tuple[CaseAudit, ...]] = {}
+        for store in self.stores:
+            for case in store.cases:
+                found[case.case_id] = (*found.get(case.case_id, ()), case)
+        return found
+
+    @property
+    def purged_for_persons(self) -> int:
+        """Archives destroyed in the period because another one supersedes them."""
+        return sum(table.for_persons for table in self.tables)
 
     def count(self, *kinds: str) -> int:
         """How many acts of some kinds there are in all stores."""
@@ -151,6 +172,7 @@ def _read_store(
     configured = {table.qualified_name: table for table in tables}
     names = [only.qualified_name] if only else sorted({*configured, *(_table_of(entry) for _, entry in inside)} - {""})
     covered = _covered(entry for _, entry in entries)
+    superseded = {str(one.act.facts["supersedes"]) for _, one in entries if "supersedes" in one.act.facts}
     return StoreAudit(
         store=str(store),
         origin=head.checkpoint.origin,
@@ -164,11 +186,18 @@ def _read_store(
         last=inside[-1][0] if inside else None,
         tables=tuple(
             _audit(
-                name, configured.get(name), [one for one in inside if _table_of(one[1]) == name], covered, window, now
+                name,
+                configured.get(name),
+                [one for one in inside if _table_of(one[1]) == name],
+                covered,
+                superseded,
+                window,
+                now,
             )
             for name in names
         ),
-        other=_audit("", None, [one for one in inside if not _table_of(one[1])], covered, window, now),
+        other=_audit("", None, [one for one in inside if not _table_of(one[1])], covered, superseded, window, now),
+        cases=read_cases(store, entries, window, now),
     )
 
 
@@ -177,6 +206,7 @@ def _audit(
     settings: TableSettings | None,
     inside: Sequence[tuple[int, Entry]],
     covered: Mapping[str, set[str]],
+    superseded: set[str],
     window: Window,
     now: datetime,
 ) -> TableAudit:
@@ -185,10 +215,12 @@ def _audit(
         table=name,
         policy=_policy(settings) if settings is not None else None,
         counts=dict(sorted(Counter(entry.act.kind for _, entry in inside).items())),
-        rows=_rows(entry for _, entry in inside),
+        rows=_rows([entry for _, entry in inside], superseded),
+        for_persons=sum(entry.act.kind == "purged" and entry.act.archive_id in superseded for _, entry in inside),
         acts=tuple(listed[:MOST_LISTED]),
         left_out=max(0, len(listed) - MOST_LISTED),
         gaps=tuple(_gaps(settings, covered.get(name, set()), window, now)) if settings is not None else (),
+        names_persons=settings is not None and bool(settings.subjects.columns),
     )
 
 
@@ -200,13 +232,27 @@ def _policy(settings: TableSettings) -> str:
     )
 
 
-def _rows(entries: Iterable[Entry]) -> dict[str, int]:
-    """Sums of what the entries say of rows. Repeated entries of one act count once."""
-    names = {"archived": "rows", "adopted": "rows", "deleted": "deleted", "restored": "inserted", "purged": "rows"}
+_ROWS = {
+    "archived": "rows",
+    "adopted": "rows",
+    "deleted": "deleted",
+    "restored": "inserted",
+    "erased": "removed_rows",
+    "superseded": "removed_rows",
+    "purged": "rows",
+}
+"""The fact of each kind that counts rows."""
+
+
+def _rows(entries: Sequence[Entry], superseded: set[str]) -> dict[str, int]:
+    """Sums of what the entries say of rows. Repeated entries of one act count once, and rows that a successor takes over not at all."""
     counted: dict[tuple[str, tuple[str, ...]], int] = {}
     for entry in entries:
-        fact = entry.act.facts.get(names.get(entry.act.kind, ""))
-        if isinstance(fact, int):
+        fact = entry.act.facts.get(_ROWS.get(entry.act.kind, ""))
+        taken_over = (
+            "supersedes" in entry.act.facts if entry.act.kind == "archived" else entry.act.archive_id in superseded
+        )
+        if isinstance(fact, int) and not (taken_over and entry.act.kind in ("archived", "purged")):
             counted[entry.act.kind, tuple(one.key for one in entry.subjects)] = fact
     sums: Counter[str] = Counter()
     for (kind, _), rows in counted.items():
@@ -222,12 +268,14 @@ def _listed(index: int, entry: Entry) -> ListedAct:
         index=index,
         at=entry.at,
         kind=act.kind,
-        of=act.archive_id or " ".join(filter(None, (act.table, act.partition_key))) or str(act.facts.get("what", "")),
+        of=act.archive_id
+        or " ".join(filter(None, (act.table, act.partition_key)))
+        or str(act.facts.get("what", act.facts.get("case", ""))),
         by=", ".join(filter(None, [run or str(entry.person or "unknown"), *people])),
         facts=", ".join(
             f"{name.replace('_', ' ')} {value}"
             for name, value in act.facts.items()
-            if value not in (0, None) and not name.endswith("sha256") and name != "what"
+            if value not in (0, None) and not name.endswith("sha256") and name not in ("what", "case")
         ),
         objects=tuple(subject.key for subject in entry.subjects),
     )
