@@ -14,6 +14,7 @@ from strongroom.erasure.erase import ErasureIntent
 from strongroom.erasure.supersede import SuccessionRecord, successions_of
 from strongroom.errors import IntegrityError
 from strongroom.ledger.manifests import is_destroyed, require_manifest
+from strongroom.ledger.reread import doubt_about
 from strongroom.ledger.stored_records import read_record
 from strongroom.object_keys import ArchiveId
 from strongroom.records import RunIdentity
@@ -44,7 +45,7 @@ def remove_superseded(
     issuer: Issuer,
     second: SecondCopy | None = None,
 ) -> PurgeResult:
-    """Destroy one archive that was superseded, and certify it. Its successor is read again before.
+    """Destroy one archive that was superseded, and certify it. Every byte of its successor is read back before.
 
     Raises:
         IntegrityError: The successor is not what was proved.
@@ -60,6 +61,14 @@ def remove_superseded(
             hint=_HINT,
         )
     ends_at = settings.erasure.cooling_off.after(succession.proved_at)
+    if ends_at <= now and (doubt := doubt_about(store, successor)):
+        raise IntegrityError(
+            f"{archive} cannot be destroyed: it may be the only copy of rows that its successor should have",
+            expected=f"every object of {successor} to be read back and matched",
+            found=doubt,
+            hint=f"Nothing was removed. `airflow strongroom verify {successor}` says what is wrong with it; get the object back, "
+            "then clear this task.",
+        )
     erasure = Erasure(case_id=succession.case_id, superseded_by=str(successor))
     decision = Decision(
         archive_id=str(archive),

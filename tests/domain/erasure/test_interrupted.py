@@ -174,6 +174,24 @@ def test_a_restore_loads_no_row_of_a_person_who_was_erased(make):
         require_nobody_erased(store, manifests, None, None)
 
 
+def test_an_archive_stays_while_its_successor_is_not_whole(make, object_store):
+    """The cooling-off lasts for days. Meanwhile an administrator loses a part of the successor."""
+    person = make()
+    person.open(ADA)
+    person.find()
+    person.answer()
+    person.erase()
+    part = require_manifest(person.chain.store, SECOND).verified_part(0)
+    object_store.client("admin").delete_object(
+        Bucket=person.chain.settings.store.bucket, Key=part.object_key, VersionId=part.version_id
+    )
+
+    with pytest.raises(IntegrityError, match="may be the only copy"):
+        person.remove()
+
+    assert len(archived(person, FIRST)) == 700
+
+
 def test_two_cases_about_one_archive_follow_each_other(make):
     person = make()
     before = archived(person, FIRST)
