@@ -139,7 +139,7 @@ class Erasing:
     def _in_tables(self, connection: Connection, settings: TableSettings) -> list[Erased]:
         erased = []
         for target in targets_of(connection, self._store, settings):
-            deleted, blanked = erase_rows(connection, target, settings.subjects, self._wanted)
+            deleted, blanked = erase_rows(connection, target, settings, self._wanted)
             if deleted or blanked:
                 erased.append(self._record(settings, target, deleted, blanked))
         return erased

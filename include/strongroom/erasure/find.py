@@ -105,7 +105,7 @@ def find_person(
     searched: Counter[str] = Counter()
     for target in targets_of(connection, store, settings):
         searched["tables"] += 1
-        theirs, about_two = count_rows(connection, target, settings.subjects, wanted)
+        theirs, about_two = count_rows(connection, target, settings, wanted)
         if theirs or about_two:
             fate, why = _fate(settings, holding, theirs=theirs, about_two=about_two, until=None)
             places.append(_place(settings, target.kind, str(target), Rows(theirs, about_two), fate, why))

@@ -59,7 +59,7 @@ def report_table(
         "recipients": list(settings.subjects.recipients),
     }
     for target in targets_of(connection, store, settings):
-        rows = [json.loads(row) for row in rows_in_table(connection, target, settings.subjects, wanted)]
+        rows = [json.loads(row) for row in rows_in_table(connection, target, settings, wanted)]
         if rows:
             yield {
                 **about,

@@ -19,7 +19,7 @@ from strongroom.errors import ErasureError
 from strongroom.formats.persons import canonical
 from strongroom.ledger.restore_records import read_restore_record, split_table
 from strongroom.object_keys import RESTORES, ArchiveId
-from strongroom.settings import Subjects, TableSettings
+from strongroom.settings import TableSettings
 from strongroom.storage.store import Store
 from strongroom.tables.warm import WARM_SCHEMA, warm_name
 
@@ -29,6 +29,10 @@ SELECT a.attname, format_type(a.atttypid, NULL), a.attnotnull,
 FROM pg_attribute a WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attname = ANY (%s)
 ORDER BY a.attnum
 """
+
+_NEVER_NULL = "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND attnotnull"
+"""A warm table and a copy take NULL in columns where the live table does not. A blanked value must be the same in all of them and in
+archives, or a warm partition would no longer equal its archive."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +93,9 @@ def _exists(connection: Connection, target: Target) -> bool:
     return row is not None and bool(row[0])
 
 
-def count_rows(connection: Connection, target: Target, subjects: Subjects, wanted: Wanted) -> tuple[int, int]:
+def count_rows(connection: Connection, target: Target, settings: TableSettings, wanted: Wanted) -> tuple[int, int]:
     """How many rows of a table are about the person and go, and how many are about two persons and stay, whole or blanked."""
-    asked = _Asked(connection, target, subjects, wanted)
+    asked = _Asked(connection, target, settings, wanted)
     if not asked.columns:
         return 0, 0
     query = sql.SQL(
@@ -103,9 +107,9 @@ def count_rows(connection: Connection, target: Target, subjects: Subjects, wante
     return int(row[0]), int(row[1])
 
 
-def rows_in_table(connection: Connection, target: Target, subjects: Subjects, wanted: Wanted) -> Iterator[str]:
+def rows_in_table(connection: Connection, target: Target, settings: TableSettings, wanted: Wanted) -> Iterator[str]:
     """The rows of a table that are about the person, as JSON."""
-    asked = _Asked(connection, target, subjects, wanted)
+    asked = _Asked(connection, target, settings, wanted)
     if not asked.columns:
         return
     query = sql.SQL("SELECT to_jsonb(t)::text FROM {} AS t WHERE {}").format(target.identifier, asked.theirs)
@@ -116,7 +120,7 @@ def rows_in_table(connection: Connection, target: Target, subjects: Subjects, wa
                 yield str(row[0])
 
 
-def erase_rows(connection: Connection, target: Target, subjects: Subjects, wanted: Wanted) -> tuple[int, int]:
+def erase_rows(connection: Connection, target: Target, settings: TableSettings, wanted: Wanted) -> tuple[int, int]:
     """Delete the rows of a person, and blank those about two where the settings say so, in one transaction.
 
     Returns:
@@ -125,7 +129,7 @@ def erase_rows(connection: Connection, target: Target, subjects: Subjects, wante
     Raises:
         ErasureError: Other rows refer to one of them, or a value cannot be blanked.
     """
-    asked = _Asked(connection, target, subjects, wanted)
+    asked = _Asked(connection, target, settings, wanted)
     if not asked.columns:
         return 0, 0
     try:
@@ -134,7 +138,7 @@ def erase_rows(connection: Connection, target: Target, subjects: Subjects, wante
                 sql.SQL("DELETE FROM {} AS t WHERE {} AND NOT {}").format(target.identifier, asked.theirs, asked.stay)
             ).rowcount
             blanked = 0
-            if subjects.about_two == "blank":
+            if settings.subjects.about_two == "blank":
                 blanked = connection.execute(
                     sql.SQL("UPDATE {} AS t SET {} WHERE {} AND {}").format(
                         target.identifier, asked.blanks(), asked.theirs, asked.stay
@@ -148,12 +152,16 @@ def erase_rows(connection: Connection, target: Target, subjects: Subjects, wante
 class _Asked:
     """Conditions on the rows of one table."""
 
-    def __init__(self, connection: Connection, target: Target, subjects: Subjects, wanted: Wanted) -> None:
+    def __init__(self, connection: Connection, target: Target, settings: TableSettings, wanted: Wanted) -> None:
+        subjects = settings.subjects
         self._target, self._subjects = target, subjects
         names = [*subjects.columns, *subjects.also_blank]
+        live = qualified(settings.schema_name, settings.table_name).as_string()
+        never_null = {name for (name,) in connection.execute(_NEVER_NULL, [live])}
         found: Any = connection.execute(_COLUMNS, [target.identifier.as_string(), names]).fetchall()
         described = [
-            _Column(name, type_, subjects.columns.get(name, ""), required, key) for name, type_, required, key in found
+            _Column(name, type_, subjects.columns.get(name, ""), required or name in never_null, key)
+            for name, type_, required, key in found
         ]
         self.columns = [column for column in described if column.kind]
         self._also = [column for column in described if not column.kind]

@@ -17,8 +17,9 @@ from strongroom.restore.records import RestoreRequest
 from strongroom.retention.certificate import read_certificate
 from tests.support.chain import NOW
 from tests.support.database import execute
-from tests.support.erasing import ADA, BOB, LATER, archived, without
+from tests.support.erasing import ADA, BOB, CALLS, COLUMNS, LATER, Person, archived, without
 from tests.support.logs import kinds_of
+from tests.support.warm import a_warm_chain, an_archiver, purge
 
 FIRST, SECOND = (ArchiveId("public", "audit", "2026-05", sequence) for sequence in (1, 2))
 FORMATS = ("jsonl", "parquet")
@@ -252,3 +253,26 @@ def test_no_record_names_the_person(make):
 
     assert named == []
     assert not [version for version in store.versions(subject_key(person.case_id)) if not version.is_marker]
+
+
+def test_a_warm_partition_still_equals_its_archive_after_rows_were_blanked(source, object_store, bucket, tmp_path):
+    """A warm table takes NULL where the live one does not, and an archive has no column of its own."""
+    subjects = {"columns": COLUMNS, "obligation": False, "about_two": "blank", "also_blank": ["name"]}
+    with an_archiver(source) as archiver:
+        client = object_store.client("archiver")
+        chain = a_warm_chain(source, archiver, client, bucket, tmp_path / "staging", CALLS, subjects=subjects)
+        chain.apply()
+        chain.run()
+        person = Person(chain, object_store.client("purger"))
+        person.open(ADA)
+        chain.conninfo = source  # the eraser's rights
+        closing = person.run()
+        chain.conninfo = archiver
+
+        dropped = purge(chain)
+
+    assert (closing.outcome, closing.erased_rows) == (
+        "erased",
+        28,
+    )  # 14 in the warm table, and the same 14 in the archive
+    assert dropped["2026-05"].result == "dropped", dropped["2026-05"].detail
