@@ -241,10 +241,10 @@ def require_readable(store: Store, archive: ArchiveId) -> Manifest:
     try:
         return require_manifest(store, archive)
     except IntegrityError:
-        if store.replica is None or is_destroyed(store, archive) or is_there(store.history(archive.purge_intent_key)):
+        if is_destroyed(store, archive) or is_there(store.history(archive.purge_intent_key)):
             raise
         try:
-            copy = read_manifest(store.replica, archive)
+            copy = None if store.replica is None else read_manifest(store.replica, archive)
         except StrongroomError:
             copy = None
         if copy is None:

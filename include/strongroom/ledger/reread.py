@@ -119,13 +119,13 @@ def _verify(store: Store, part: VerifiedPart) -> PartVerdict:
 def _unsound(store: Store, part: VerifiedPart, result: Literal["missing", "corrupted"], detail: str) -> PartVerdict:
     """The verdict on an object that is not sound, after a look at its second copy."""
     state: Literal["sound", "unsound"] | None = None
-    if store.replica is not None:
-        try:
-            sound = read_copy(store.replica, part.object_key, lambda chunks: _require_part(part, chunks)) is not None
-        except StrongroomError as error:
-            sound, detail = False, f"{detail}; the replica did not answer: {error.what}"
-        state = "sound" if sound else "unsound"
-        detail = f"{detail}; its copy in the replica {store.replica} is {state}"
+    try:
+        if store.replica is not None:
+            found = read_copy(store.replica, part.object_key, lambda chunks: _require_part(part, chunks))
+            state = "sound" if found is not None else "unsound"
+            detail = f"{detail}; its copy in the replica {store.replica} is {state}"
+    except StrongroomError as error:
+        detail = f"{detail}; the replica could not be read: {error.what}"
     return PartVerdict(object_key=part.object_key, rows=part.rows, result=result, detail=detail, replica=state)
 
 

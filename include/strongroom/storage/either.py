@@ -38,10 +38,8 @@ def read_either(
     except FrozenError:
         raise
     except (IntegrityError, StoreError) as error:
-        if store.replica is None:
-            raise
         try:
-            found = read_copy(store.replica, key, read)
+            found = None if store.replica is None else read_copy(store.replica, key, read)
         except StrongroomError:
             raise error from None
         if found is None:

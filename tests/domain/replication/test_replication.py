@@ -18,6 +18,7 @@ from strongroom.replication.records import require_same, sum_up
 from strongroom.replication.rest import replicate_rest
 from strongroom.restore.download import download_either
 from strongroom.storage.staging_folder import FolderRoot
+from strongroom.storage.store import Store
 from tests.support.audited import copy_bucket
 from tests.support.damaging import flipped
 from tests.support.logs import KEY, entries_of
@@ -219,6 +220,28 @@ def test_a_part_is_read_from_the_replica_when_the_first_one_is_not_sound(copied,
 
     assert "read from the replica" in str(why)
     assert (bad.object_key, bad.result, bad.replica) == (part.object_key, "missing", "sound")
+
+
+def test_a_replica_that_cannot_be_reached_hides_no_fault(copied, tmp_path):
+    """Such as one whose connection nobody made: what is told is what is wrong with the first copy."""
+
+    def no_connection() -> Store:
+        raise ConfigurationError("Airflow has no connection strongroom_replica", hint="Add it.")
+
+    store = Store(copied.archiver, copied.settings.store, connect_replica=no_connection)
+    part = require_manifest(store, MAY).verified_part(2)
+    copied.vandal.remove(part.object_key)
+    with (
+        FolderRoot(str(tmp_path)).of("restore") as staging,
+        pytest.raises(IntegrityError, match="is not in the store"),
+    ):
+        download_either(store, staging, part)
+    [bad] = [one for one in verify_archive(store, MAY).objects if one.object_key == part.object_key]
+    with pytest.raises(IntegrityError, match="there is no archive"):
+        require_readable(store, an_archive("2026-01"))
+
+    assert (bad.result, bad.replica) == ("missing", None)
+    assert "no connection strongroom_replica" in bad.detail
 
 
 def test_without_a_sound_copy_the_first_fault_is_told(copied, tmp_path):
