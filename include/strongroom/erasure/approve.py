@@ -17,6 +17,7 @@ from strongroom.ledger.journal import Act, Facts
 from strongroom.ledger.stored_records import read_record
 from strongroom.object_keys import case_key
 from strongroom.records import Record, RunIdentity, make_salt
+from strongroom.retention.certificate import NOBODY
 from strongroom.storage.store import Store
 
 _HINT = "Nothing was erased. Clear 'find' and the tasks after it to look and ask again."
@@ -31,6 +32,11 @@ class Answer(Record):
     by: str
     at: AwareDatetime
     objection: str | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether a person said no. Silence, and a yes that does not count, leave the case open."""
+        return not self.approved and self.objection is None and self.by != NOBODY
 
 
 def keep_found(store: Store, found: Found) -> str:

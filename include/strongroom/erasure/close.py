@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Literal
 
+from strongroom.erasure.approve import Answer
 from strongroom.erasure.cases import RIGHTS, Closing, Refusal, forget_person, keep, records_of
 from strongroom.erasure.erase import Erased
 from strongroom.erasure.find import Place
@@ -19,6 +20,8 @@ from strongroom.settings import TableSettings
 from strongroom.storage.purge_store import PurgeStore
 from strongroom.storage.store import Store
 
+_LEFT = ("erase", "wait")
+
 
 def close_case(
     store: Store,
@@ -29,10 +32,12 @@ def close_case(
     *,
     run: RunIdentity,
     now: datetime,
+    answer: Answer | None = None,
 ) -> Closing:
     """End a case whose erasure is through, or which was refused. A repeat returns what was written.
 
     Args:
+        answer: What the second person said to what the run found. If it was no, everything is refused.
         places: What is found of the person now, from :func:`strongroom.erasure.find.find_person`.
         tables: That have columns of persons: they name who was given the data.
 
@@ -42,10 +47,14 @@ def close_case(
     what, hint = "a sound record of an end", "Nothing was changed. Look at its earlier versions."
     closing = read_record(store, case_key(case_id, "closed"), Closing, what=what, hint=hint)
     if closing is None:
+        if answer is not None and answer.refused:
+            why = f"{answer.by} refused it, {answer.at:%Y-%m-%d %H:%M} UTC"
+            places = [
+                place.model_copy(update={"fate": "refuse", "why": why}) if place.fate in _LEFT else place
+                for place in places
+            ]
         successions = successions_of(store, case_id)
-        left = [
-            f"{place.name} ({place.rows + place.about_two} rows)" for place in places if place.fate in ("erase", "wait")
-        ]
+        left = [f"{place.name} ({place.rows + place.about_two} rows)" for place in places if place.fate in _LEFT]
         superseded = (archive for table in tables for archive in superseded_for(store, table, case_id))
         left += [f"{archive}, superseded" for archive in superseded]
         if left:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from strongroom.erasure.approve import read_answer, read_found
 from strongroom.erasure.close import close_case
 from strongroom_airflow.erasure.base import ErasureOperator
 from strongroom_airflow.erasure.run import ErasureRun
@@ -19,6 +20,7 @@ class CloseCaseOperator(ErasureOperator):
                 places, _ = of.find(run.case_id, application_name=run.application_name)
             else:
                 places = []
+            found_key, _ = read_found(of.store, run.case_id, run.identity)
             closing = close_case(
                 of.store,
                 of.purge_store,
@@ -27,6 +29,7 @@ class CloseCaseOperator(ErasureOperator):
                 of.tables,
                 run=run.identity,
                 now=run.now(of.store),
+                answer=read_answer(of.store, run.case_id, found_key),
             )
             for refusal in closing.refusals:
                 self.log.info(f"Not erased: {refusal.name}, {refusal.why}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from strongroom.erasure.approve import read_found, require_approved
+from strongroom.erasure.approve import read_answer, read_found, require_approved
 from strongroom.erasure.erase import Erased, Erasing, intend
 from strongroom.erasure.supersede import SuccessionRecord
 from strongroom_airflow.erasure.base import ErasureOperator
@@ -43,6 +43,10 @@ class EraseOperator(ErasureOperator):
     def _erase(self, run: ErasureRun, of: StoreOfPersons) -> list[tuple[list[Erased], list[SuccessionRecord]]]:
         key, found = read_found(of.store, run.case_id, run.identity)
         if not found.of("erase", "wait"):
+            return []
+        said = read_answer(of.store, run.case_id, key)
+        if said is not None and said.refused:
+            self.log.info(f"{said.by} refused it, so nothing is erased")
             return []
         answer = require_approved(of.store, run.case_id, key)
         intent = intend(

@@ -91,11 +91,11 @@ class Run:
         except TaskAwaitingInput:
             return None
 
-    def answer(self, by: str) -> Any:
+    def answer(self, by: str, option: str = "Approve") -> Any:
         from strongroom_airflow.erasure.approve import ErasureApproveOperator
 
         event = {
-            "chosen_options": ["Approve"],
+            "chosen_options": [option],
             "params_input": {},
             "responded_at": datetime.now(timezone.utc),
             "responded_by_user": {"id": "7", "name": by},
@@ -176,6 +176,20 @@ def test_who_recorded_the_case_cannot_approve_it(run):
     assert answered["approved"] is False
     with pytest.raises(Exception, match="another person must approve"):
         run.erase()
+
+
+def test_a_persons_no_ends_the_case_with_the_reason_and_erases_nothing(run, opened):
+    run.find()
+    run.ask()
+    run.answer("boss", "Reject")
+
+    erased, waited, removed, closed = run.erase(), run.cool_off(), run.remove(), run.close()
+
+    assert (erased["removed_rows"], waited, removed["certificates"]) == (0, None, [])
+    assert (closed["outcome"], closed["refusals"]) == ("refused", 1)
+    kept = json.loads(opened.store.read(f"evidence/cases/{CASE}/closed.json")[0])
+    assert kept["refusals"][0]["why"].startswith("boss refused it")
+    assert "complaint" in kept["rights"]
 
 
 def test_what_is_held_is_written_for_the_person_alone(chain, airflow, tmp_path):
