@@ -643,7 +643,7 @@ def parse_act(index: int, line: bytes) -> Act | str:
 KINDS = frozenset(
     """log begun, archived, adopted, empty, delete intended, deleted, detach intended, detached, drop intended, dropped, verified,
     drills chosen, drilled, replicated, restore begun, restored, queried, held, released, condemned, approval asked, approval answered, purge intended, purged,
-    purge reported, sweep intended, recorded late, adoption reported, audit reported, key changed, owner changed, recovered,
+    purge reported, sweep intended, recorded late, adoption reported, audit reported, key changed, owner changed, recovered, refused, configuration changed,
     case opened, case found, case answered, erasure intended, erased, superseded, case closed""".replace(
         "\n    ", " "
     ).split(", ")
@@ -871,9 +871,9 @@ def minute(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M} UTC"
 
 
-def some(count: int, what: str) -> str:
+def some(count: int, what: str, several: str = "") -> str:
     """`1 archive`, `4 archives`."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
+    return f"{count:,} {what if count == 1 else several or f'{what}s'}"
 
 
 # 7 The checks -------------------------------------------------------------------------------------------------------------------
@@ -944,6 +944,7 @@ def run_checks(audit: Audit, report: Report) -> None:
         check_records,
         check_archives,
         check_terms,
+        check_settings,
         check_deletes,
         check_erasures,
         check_purges,
@@ -1592,6 +1593,52 @@ def _fault_of_term(audit: Audit, act: Act, manifest: dict[str, Any]) -> str | No
 
 OUTCOMES = ("deleted", "changed", "gone", "referenced", "kept_by_trigger", "detached")
 """What became of the rows of a part. Each row has one."""
+
+
+def check_settings(audit: Audit) -> Findings:
+    """What changed in a table's settings was entered, in one line from each to the next, and acts were done under what was in force."""
+    changes = audit.acts("configuration changed")
+    in_force: dict[str, str] = {}
+    faults = 0
+    for act in sorted([*changes, *audit.acts("archived")]):
+        before, known = in_force.get(act.table), act.table in in_force
+        if act.kind == "archived":
+            if known and act.settings != before:
+                faults += 1
+                yield UNPROVED, f"{act.archive}: {act} was under settings that no entry made those in force"
+            continue
+        for fault in _faults_of_change(audit, act, before, known=known):
+            faults += 1
+            yield FALSE, f"{act} of {act.table} {fault}"
+        in_force[act.table] = act.settings
+    if changes and not faults:
+        yield PROVED, f"{some(len(changes), 'entry', 'entries')} of settings in force, each after the one before it"
+
+
+def _faults_of_change(audit: Audit, act: Act, before: str | None, *, known: bool) -> Iterator[str]:
+    try:
+        for key, _ in act.subjects:
+            record = parse_object(audit.store.read(key), key)
+            told = record.get("before"), record.get("after"), record.get("changed")
+            folder = key.partition("/changes/")[0]
+            if told[:2] != (act.facts.get("before"), act.settings) or record.get("table") != act.table:
+                yield "is about other settings than its record"
+            if known and told[0] != before:
+                yield "does not begin with the settings that were in force"
+            older, newer = (parse_object(audit.store.read(f"{folder}/{each}.json"), str(each)) for each in told[:2])
+            if told[2] != [*_changed_names(older, newer)]:
+                yield "names other settings than those that differ"
+    except MalformedError as error:
+        yield f"cannot be compared: {error}"
+
+
+def _changed_names(before: dict[str, Any], after: dict[str, Any], within: str = "") -> Iterator[str]:
+    for name in sorted(before.keys() | after.keys()):
+        old, new = before.get(name), after.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _changed_names(old, new, f"{within}{name}.")
+        elif old != new:
+            yield f"{within}{name}"
 
 
 def check_deletes(audit: Audit) -> Findings:

@@ -344,7 +344,17 @@ def proof_key(key: str) -> str:
 
 def settings_key(schema_name: str, table_name: str, sha256: str) -> str:
     """Key of the settings of a table whose digest entries of the log name."""
-    return f"{EVIDENCE}{table_folder(schema_name, table_name)}{SETTINGS_FOLDER}{sha256}.json"
+    return f"{settings_prefix(schema_name, table_name)}{sha256}.json"
+
+
+def settings_prefix(schema_name: str, table_name: str) -> str:
+    """Key prefix of the settings of a table, and of the records that they changed."""
+    return f"{EVIDENCE}{table_folder(schema_name, table_name)}{SETTINGS_FOLDER}"
+
+
+def settings_change_key(schema_name: str, table_name: str, number: int, sha256: str) -> str:
+    """Key of one of these records: its number, from 1, and the digest of the settings that are in force from then on."""
+    return f"{settings_prefix(schema_name, table_name)}changes/{number:05d}-{sha256}.json"
 
 
 def empty_key(schema_name: str, table_name: str, partition_key: str) -> str:

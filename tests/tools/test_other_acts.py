@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -13,11 +14,13 @@ from strongroom.ledger.holds import place_hold, release_hold
 from strongroom.ledger.journal import begin_log, log_of
 from strongroom.object_keys import ArchiveId
 from strongroom.retention.condemn import condemn_archive
+from strongroom.retention.purge import PurgeResult
+from strongroom.retention.report import enter_refusals
 from strongroom.retention.sweep import sweep_store
 from strongroom.statistics.proofs import verify_and_record
 from strongroom.storage.purge_store import PurgeStore
 from strongroom.storage.store import Store
-from tests.support.audited import copy_bucket
+from tests.support.audited import Copy, copy_bucket, those
 from tests.support.chain import Chain, some_settings
 from tests.support.damaging import Vandal
 from tests.support.database import execute
@@ -155,3 +158,48 @@ def text_of_release(verdict: Verdict) -> str:
     """A release that was entered late, of a hold whose placing was not."""
     [text] = [text for text in verdict.unproved if "and not that it was placed" in text]
     return text.partition(": ")[0]
+
+
+def test_settings_that_changed_and_what_was_refused(object_store, bucket, tmp_path, audit):
+    """The change is between the settings of the two archives. Whoever has the log's key cannot hide what differed."""
+    settings = with_log(some_settings(bucket, tmp_path))
+    later = settings.model_copy(update={"legal_basis": "another one"})
+    store = Store(object_store.client("archiver"), settings.store, author=AUTHOR)
+    seal_month(store, settings, "2026-05")
+    seal_month(store, later, "2026-06")
+    refused = PurgeResult(archive_id=str(MAY), result="refused", detail="nobody approved it")
+    enter_refusals(store, "public.audit", [refused])
+
+    verdict = audit()
+
+    assert kinds_of(store)[-2:] == ["archived", "refused"]
+    assert kinds_of(store).count("configuration changed") == 1
+    assert verdict.false == []
+    assert verdict.of("proved", "settings") == ["1 entry of settings in force, each after the one before it"]
+
+    copy = Copy.of(tmp_path / "copy", tmp_path / "forged")
+    [key] = copy.names("evidence/public.audit/settings/changes/")
+    copy.edit(key, changed=["organisation"])
+    digest = hashlib.sha256(copy.read(key)).hexdigest()
+    copy.rewrite(lambda acts: those(acts, "configuration changed")[0]["subject"][0]["digest"].update(sha256=digest))
+
+    forged = verify_evidence(copy.folder, "--key", str(KEY.verifier))
+
+    assert "names other settings than those that differ" in str(forged.of("false", "settings"))
+
+
+def test_an_archive_under_settings_that_nobody_announced_is_named(object_store, bucket, tmp_path, audit):
+    """A third archive, under the first settings, after the change: its own change was left out with the log's key."""
+    settings = with_log(some_settings(bucket, tmp_path))
+    later = settings.model_copy(update={"legal_basis": "another one"})
+    store = Store(object_store.client("archiver"), settings.store, author=AUTHOR)
+    for month, given in (("2026-05", settings), ("2026-06", later), ("2026-07", settings)):
+        seal_month(store, given, month)
+    assert audit().of("proved", "settings") == ["2 entries of settings in force, each after the one before it"]
+
+    copy = Copy.of(tmp_path / "copy", tmp_path / "forged")
+    copy.rewrite(lambda acts: acts.remove(those(acts, "configuration changed")[1]))
+    verdict = verify_evidence(copy.folder, "--key", str(KEY.verifier))
+
+    assert "was under settings that no entry made those in force" in str(verdict.of("not proved", "settings"))
+    assert "has no entry" in str(verdict.of("not proved", "records"))

@@ -64,6 +64,8 @@ Kind = Literal[
     "recorded late",
     "adoption reported",
     "audit reported",
+    "refused",
+    "configuration changed",
     "key changed",
     "owner changed",
     "recovered",

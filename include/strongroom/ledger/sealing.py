@@ -11,9 +11,10 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 
 from strongroom.errors import IntegrityError
-from strongroom.ledger.journal import Facts, enter_with_proof, log_of, of_archive, subject_of
+from strongroom.ledger.configuration import keep_settings
+from strongroom.ledger.journal import Facts, enter_with_proof, of_archive, subject_of
 from strongroom.ledger.manifest_record import Manifest, sha256_sums
-from strongroom.object_keys import ArchiveId, proof_key, settings_key
+from strongroom.object_keys import ArchiveId, proof_key
 from strongroom.settings import TableSettings
 from strongroom.storage.store import Store
 
@@ -55,9 +56,7 @@ def write_sealed(store: Store, settings: TableSettings, manifest: Manifest, *, c
 
 def _enter(store: Store, settings: TableSettings, archive: ArchiveId, manifest: Manifest) -> None:
     """Enter the archive in the store's log, which keeps the settings that its entries name."""
-    if log_of(store) is not None:
-        key = settings_key(settings.schema_name, settings.table_name, settings.sha256)
-        store.put_bytes(key, settings.model_dump_json().encode())
+    keep_settings(store, settings)
     facts: Facts = {
         "rows": manifest.record_count,
         "parts": len(manifest.parts),

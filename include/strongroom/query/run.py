@@ -12,7 +12,7 @@ from pathlib import Path
 
 from strongroom.errors import FrozenError, IntegrityError, QueryError, QueryLimitError, StoreAccessError, StoreError
 from strongroom.formats.codecs import Writable
-from strongroom.ledger.journal import Act, record
+from strongroom.ledger.journal import Act, Facts, enter, record
 from strongroom.ledger.manifest_record import Manifest, ManifestPart
 from strongroom.ledger.restore_records import split_table
 from strongroom.object_keys import ArchiveId, query_record_key
@@ -63,6 +63,24 @@ def run_query(
         QueryLimitError: It needs more than it may.
         StoreError, StoreAccessError: The store cannot be listed, or does not take the record.
     """
+    try:
+        return _run_query(store, staging, request, run=run, limits=limits, folder=folder, now=now)
+    except (QueryError, QueryLimitError) as error:
+        facts: Facts = {"what": "query", "why": "limit" if isinstance(error, QueryLimitError) else "unsuitable"}
+        enter(store, Act(kind="refused", table=request.table, who=request.who, facts=facts))
+        raise
+
+
+def _run_query(
+    store: Store,
+    staging: Staging,
+    request: QueryRequest,
+    *,
+    run: RunIdentity,
+    limits: QueryLimits,
+    folder: Path,
+    now: datetime,
+) -> QueryOutcome:
     started = time.monotonic()
     _require_few(request, limits)
     located = locate_archives(store, request)

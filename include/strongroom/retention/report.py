@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from pydantic import AwareDatetime
 
-from strongroom.ledger.journal import Act, record
+from strongroom.ledger.journal import Act, Facts, enter, record
 from strongroom.object_keys import purge_report_key
 from strongroom.records import Record
 from strongroom.retention.certificate import Approval
@@ -68,11 +68,29 @@ class PurgeReport(Record):
         )
 
 
+_REFUSED = ("refused", "self_approved", "held", "locked", "unverifiable")
+_MOST_NAMED = 20
+
+
+def enter_refusals(store: Store, table: str, results: Iterable[PurgeResult]) -> None:
+    """Enter that archives which were about to be destroyed were not, with the reasons: one entry for a table and run.
+
+    Archives that were not even asked about, such as those under a hold, are counted in the run's report.
+    """
+    refused = [one for one in results if one.result in _REFUSED]
+    if not refused:
+        return
+    facts: Facts = {"what": "purge", **Counter(one.result for one in refused)}
+    facts["archives"] = ", ".join(one.archive_id for one in refused[:_MOST_NAMED])
+    enter(store, Act(kind="refused", table=table, facts=facts))
+
+
 def keep_report(stores: Iterable[Store], report: PurgeReport) -> None:
     """Write the summary into each store, under a key of its own each time the run ends."""
     key, body = purge_report_key(report.run_id, report.finished_at), report.to_bytes()
     for store in stores:
-        record(store, key, body, Act(kind="purge reported", facts=dict(report.counts)))
+        judged = {f"judged_{reason}": number for reason, number in report.judged.counts.items()}
+        record(store, key, body, Act(kind="purge reported", facts={**report.counts, **judged}))
 
 
 def _in_words(counts: Counter[str]) -> str:

@@ -8,9 +8,11 @@ from typing import Any
 
 from airflow.sdk.observability.stats import Stats
 
+from strongroom.ledger.configuration import keep_settings
 from strongroom.retention.approve import approval_of
 from strongroom.retention.certificate import BY_POLICY, Approval, Issuer
 from strongroom.retention.purge import PurgeResult, purge_archive
+from strongroom.retention.report import enter_refusals
 from strongroom_airflow.assets import PURGES, announce, table_asset
 from strongroom_airflow.connections import connect_purge_store, connect_second, connect_store
 from strongroom_airflow.links import PageLink, page_of_archives
@@ -47,6 +49,9 @@ class PurgeArchivesOperator(PurgeStepOperator):
         approvals = (
             approval_of(store, asked, run=run.identity, four_eyes=four_eyes, now=run.now(store)) if asked else {}
         )
+        for settings in run.settings.tables.values():
+            if settings.qualified_name == batch.table:
+                keep_settings(store, settings)  # they say who must approve
         results = []
         for decision in batch.decisions:
             now = run.now(store)
@@ -64,6 +69,7 @@ class PurgeArchivesOperator(PurgeStepOperator):
             self._log_result(result)
             results.append(result)
         counts = Counter(result.result for result in results)
+        enter_refusals(store, batch.table, results)
         self._announce(run, table.store.bucket, batch, results)
         Stats.incr("strongroom.purged_archives", counts["purged"])
         words = ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))

@@ -12,18 +12,22 @@ import pytest
 import zstandard
 
 from strongroom.archive.seal import seal_archive
-from strongroom.errors import ConfigurationError, IdentityError, IntegrityError
+from strongroom.errors import ConfigurationError, IdentityError, IntegrityError, QueryError
 from strongroom.ledger import holds
+from strongroom.ledger.configuration import keep_settings
 from strongroom.ledger.holds import HoldError, holds_in_force, place_hold, release_hold
 from strongroom.ledger.index import survey_manifests
-from strongroom.ledger.journal import Act, enter, log_of, parse_entry
+from strongroom.ledger.journal import Act, begin_log, enter, log_of, parse_entry
 from strongroom.ledger.log import CHECKPOINT
 from strongroom.ledger.manifest_record import sha256_sums
 from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.owner import record_owner
 from strongroom.object_keys import ArchiveId, hold_key, proof_key
+from strongroom.query.records import Condition
 from strongroom.retention.approve import approval_of, keep_answer, keep_question
+from strongroom.retention.certificate import Approval
 from strongroom.retention.condemn import condemn_archive
+from strongroom.retention.report import enter_refusals
 from strongroom.retention.sweep import sweep_store
 from strongroom.statistics.proofs import verify_and_record
 from strongroom.storage.author import Author
@@ -32,11 +36,13 @@ from strongroom.storage.store import Store
 from strongroom.tlog.notes import SignerKey
 from tests.support.chain import NOW, Chain, some_settings
 from tests.support.logs import AUTHOR, KEY, entries_of, kinds_of, lines_of, with_log
+from tests.support.querying import ask
 from tests.support.restoring import restore
 from tests.support.sealing import RUN, SEALED_AT, SOURCE, seal_month, upload_parts
 from tests.support.vault import LATER, MONTHS, TTL, YES, Interrupting, Vault, an_archive
 from tests.support.vault import RUN as PURGE
 
+NO = Approval(approved=False, by="grace", at=LATER)
 MAY = ArchiveId("public", "audit", "2026-05", 1)
 
 
@@ -59,6 +65,64 @@ def vault(object_store, settings) -> Vault:
     for month in MONTHS:
         seal_month(vault.store, vault.settings, month)
     return vault
+
+
+def test_settings_that_changed_are_entered_by_the_names_of_what_differs(chain):
+    """Not the first ones, and not those that stay. Settings that come back are a change, too."""
+    begin_log(chain.store)
+    first = chain.settings
+    other = first.model_copy(update={"legal_basis": "another one", "organisation": "Example Ltd"})
+
+    for settings in (first, first, other, other, first):
+        keep_settings(chain.store, settings)
+
+    changes = [entry for entry in entries_of(chain.store) if entry.act.kind == "configuration changed"]
+    assert [(one.act.facts["before"], one.act.settings_sha256) for one in changes] == [
+        (first.sha256, other.sha256),
+        (other.sha256, first.sha256),
+    ]
+    assert {one.act.facts["changed"] for one in changes} == {"legal_basis, organisation"}
+    key = f"evidence/public.audit/settings/changes/00001-{other.sha256}.json"
+    assert changes[0].vouches_for(key, hashlib.sha256(chain.store.read(key)[0]).hexdigest())
+    assert json.loads(chain.store.read(key)[0])["changed"] == ["legal_basis", "organisation"]
+    assert chain.store.read(f"evidence/public.audit/settings/{other.sha256}.json") is not None
+
+
+def test_a_store_without_a_log_keeps_no_settings(source, object_store, bucket, tmp_path):
+    settings = some_settings(bucket, tmp_path)
+    store = Store(object_store.client("archiver"), settings.store)
+
+    keep_settings(store, settings)
+
+    assert list(store.keys("evidence/")) == []
+
+
+def test_what_a_purge_had_chosen_and_did_not_destroy_is_entered_with_its_reasons(vault):
+    """One entry for all archives of a table. What was destroyed or still has its term is no refusal."""
+    results = [vault.purge("2026-05", approval=NO), vault.purge("2026-04"), vault.purge("2026-06")]
+
+    enter_refusals(vault.store, "public.audit", results)
+    enter_refusals(vault.store, "public.audit", results[1:])
+
+    [refused] = [entry for entry in entries_of(vault.store) if entry.act.kind == "refused"]
+    assert refused.act.table == "public.audit"
+    assert refused.act.facts == {"what": "purge", "refused": 1, "archives": str(an_archive("2026-05"))}
+
+
+def test_a_query_that_was_refused_is_entered_with_who_asked_and_no_value(chain):
+    chain.run()
+    condition = Condition.model_validate({"column": "none", "operator": "=", "value": "secret"})
+
+    for given in ({"conditions": (condition,)}, {"limit": 10**9}):
+        with pytest.raises(QueryError):
+            ask(chain, now=NOW, **given)
+
+    entries = [entry for entry in entries_of(chain.store) if entry.act.kind == "refused"]
+    assert [(one.act.table, one.act.facts) for one in entries] == [
+        ("public.audit", {"what": "query", "why": "unsuitable"})
+    ] * 2
+    assert {one.act.who for one in entries} == {"ada"}
+    assert b"secret" not in b"".join(lines_of(chain.store))
 
 
 def test_a_run_enters_what_it_does_before_and_after(chain):
