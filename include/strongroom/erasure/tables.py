@@ -103,6 +103,7 @@ def count_rows(connection: Connection, target: Target, settings: TableSettings, 
     ).format(two=asked.stay, table=target.identifier, theirs=asked.theirs)
     with connection.transaction():
         connection.execute("SET TRANSACTION READ ONLY")
+        asked.bind(connection)
         row: Any = connection.execute(query).fetchone()
     return int(row[0]), int(row[1])
 
@@ -115,6 +116,7 @@ def rows_in_table(connection: Connection, target: Target, settings: TableSetting
     query = sql.SQL("SELECT to_jsonb(t)::text FROM {} AS t WHERE {}").format(target.identifier, asked.theirs)
     with connection.transaction():
         connection.execute("SET TRANSACTION READ ONLY")
+        asked.bind(connection)
         with connection.cursor("strongroom_subject") as cursor:
             for row in cursor.execute(query):
                 yield str(row[0])
@@ -134,6 +136,7 @@ def erase_rows(connection: Connection, target: Target, settings: TableSettings, 
         return 0, 0
     try:
         with connection.transaction():
+            asked.bind(connection)
             deleted = connection.execute(
                 sql.SQL("DELETE FROM {} AS t WHERE {} AND NOT {}").format(target.identifier, asked.theirs, asked.stay)
             ).rowcount
@@ -150,7 +153,11 @@ def erase_rows(connection: Connection, target: Target, settings: TableSettings, 
 
 
 class _Asked:
-    """Conditions on the rows of one table."""
+    """Conditions on the rows of one table.
+
+    Their texts hold no value of the person, which ``pg_stat_activity`` and the server's log would show. The values are in settings of the
+    transaction: call :meth:`bind` in it first.
+    """
 
     def __init__(self, connection: Connection, target: Target, settings: TableSettings, wanted: Wanted) -> None:
         subjects = settings.subjects
@@ -165,6 +172,7 @@ class _Asked:
         ]
         self.columns = [column for column in described if column.kind]
         self._also = [column for column in described if not column.kind]
+        self._values: dict[str, list[str]] = {}
         self._hits = {column.name: self._hit(connection, column, wanted) for column in self.columns}
 
     def _hit(self, connection: Connection, column: _Column, wanted: Wanted) -> sql.Composable:
@@ -176,10 +184,16 @@ class _Asked:
             values = [text for (text,) in every if text is not None and wanted.holds(column.kind, text)]
         if not values:
             return sql.SQL("false")
-        array = sql.SQL(", ").join(map(sql.Literal, values))
-        return sql.SQL("coalesce({} = ANY (ARRAY[{}]::{}[]), false)").format(
-            column.identifier, array, sql.SQL(column.type)
+        setting = f"strongroom.person_{len(self._values)}"
+        self._values[setting] = values
+        return sql.SQL("coalesce({} = ANY (current_setting({})::{}[]), false)").format(
+            column.identifier, setting, sql.SQL(column.type)
         )
+
+    def bind(self, connection: Connection) -> None:
+        """Give the values to the transaction."""
+        for setting, values in self._values.items():
+            connection.execute("SELECT set_config(%s, (%s::text[])::text, true)", [setting, values])
 
     @property
     def theirs(self) -> sql.Composable:

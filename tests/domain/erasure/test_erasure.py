@@ -8,7 +8,10 @@ from datetime import timedelta
 import psycopg
 import pytest
 
+from strongroom.database.session import open_source
 from strongroom.erasure.find import find_person
+from strongroom.erasure.rows import Wanted
+from strongroom.erasure.tables import Target, count_rows, erase_rows
 from strongroom.errors import ErasedError, ErasureError, IntegrityError, RestoreError
 from strongroom.ledger.manifests import require_manifest
 from strongroom.object_keys import ArchiveId, case_key, subject_key
@@ -17,8 +20,9 @@ from strongroom.restore.records import RestoreRequest
 from strongroom.retention.certificate import read_certificate
 from tests.support.chain import NOW
 from tests.support.database import execute
-from tests.support.erasing import ADA, BOB, CALLS, COLUMNS, LATER, Person, archived, without
-from tests.support.logs import kinds_of
+from tests.support.erasing import ADA, BOB, CALLS, COLUMNS, LATER, Person, archived, person_settings, without
+from tests.support.logs import SUBJECT_KEY, kinds_of
+from tests.support.statements import Watched
 from tests.support.warm import a_warm_chain, an_archiver, purge
 
 FIRST, SECOND = (ArchiveId("public", "audit", "2026-05", sequence) for sequence in (1, 2))
@@ -253,6 +257,26 @@ def test_no_record_names_the_person(make):
 
     assert named == []
     assert not [version for version in store.versions(subject_key(person.case_id)) if not version.is_marker]
+
+
+def test_no_statement_holds_a_value_of_the_person(source, bucket, tmp_path):
+    """Other sessions see statements in pg_stat_activity, and the server may log them."""
+    execute(source, CALLS)
+    value = """+234 it's \\ {"odd"}, NULL %s"""
+    with psycopg.connect(source) as connection:
+        connection.execute("INSERT INTO audit (at, caller) VALUES ('2026-11-01', %s)", [value])
+    settings = person_settings(bucket, tmp_path, subjects={"about_two": "blank"})
+    target, wanted = Target("live", "public", "audit"), Wanted.of(SUBJECT_KEY, {"msisdn": frozenset({value})})
+    watched = Watched()
+
+    with open_source(source, application_name="erasing") as connection:
+        watched(connection)
+        found = count_rows(connection, target, settings, wanted)
+        erased = erase_rows(connection, target, settings, wanted)
+
+    assert (found, erased) == ((1, 0), (1, 0))
+    assert not [text for text in watched.statements if "+234" in text]
+    assert any(text.startswith("UPDATE") for text in watched.statements)
 
 
 def test_a_warm_partition_still_equals_its_archive_after_rows_were_blanked(source, object_store, bucket, tmp_path):
