@@ -45,6 +45,9 @@ EVIDENCE, ARCHIVES, CLAIMS, RESTORES = "evidence/", "archives/", "claims/", "res
 CASES = f"{EVIDENCE}cases/"
 """Key prefix of the records of cases of persons."""
 
+SUPPRESSED = f"{EVIDENCE}suppressed/"
+"""Key prefix of what tells whose rows must not come back."""
+
 SUBJECTS = "subjects/"
 """Key prefix of the protected records of who these persons are."""
 
@@ -385,7 +388,7 @@ def subject_key(case_id: str) -> str:
 
 def suppressed_prefix(schema_name: str, table_name: str) -> str:
     """Key prefix of the tokens of erased persons whose rows must not come back into a table or its archives."""
-    return f"{EVIDENCE}suppressed/{table_folder(schema_name, table_name)}/"
+    return f"{SUPPRESSED}{table_folder(schema_name, table_name)}/"
 
 
 def suppressed_key(schema_name: str, table_name: str, key_id: str, token: str, case_id: str, before: datetime) -> str:

@@ -160,7 +160,7 @@ def test_every_metric_says_what_it_is_has_few_labels_and_stands_in_the_documenta
         family.name for family in families if not family.documentation or family.type in ("unknown", "untyped")
     ] == []
     labels = {label for family in families for sample in family.samples for label in sample.labels}
-    assert labels <= {"table", "tier", "dag_id", "step"}
+    assert labels <= {"table", "tier", "store", "dag_id", "step"}
     names = {"counter": "{}_total", "summary": "{}_count"}
     assert [f.name for f in families if names.get(f.type, "{}").format(f.name[len("strongroom") :]) not in told] == []
 

@@ -22,7 +22,8 @@ from strongroom.erasure.erase import Erased, Erasing, intend
 from strongroom.erasure.find import Found, find_person
 from strongroom.erasure.remove import left_to_remove, remove_superseded
 from strongroom.erasure.rows import Wanted, read_wanted
-from strongroom.erasure.supersede import SuccessionRecord
+from strongroom.erasure.supersede import SuccessionRecord, Superseding
+from strongroom.formats.persons import Persons
 from strongroom.ledger.claims import running_clock
 from strongroom.ledger.holds import covered, place_hold
 from strongroom.ledger.manifests import require_manifest
@@ -31,7 +32,7 @@ from strongroom.object_keys import ArchiveId
 from strongroom.records import RunIdentity
 from strongroom.retention.certificate import Issuer
 from strongroom.retention.purge import PurgeResult
-from strongroom.settings import TableSettings
+from strongroom.settings import Subjects, TableSettings
 from strongroom.storage.purge_store import PurgeStore
 from strongroom.tables.archived_rows import archived_texts
 from strongroom_local.servers.s3 import ObjectStore
@@ -214,6 +215,24 @@ def an_erased_store(postgres: Any, object_store: ObjectStore, folder: Path, name
     yield fill_erased_store(postgres.conninfo(database), object_store, bucket, folder / "staging")
     with psycopg.connect(postgres.conninfo(), autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {database} WITH (FORCE)")
+
+
+def supersede(chain: Chain, archive: ArchiveId, column: str, value: str, case_id: str = "DSR-7") -> SuccessionRecord:
+    """Give an archive a successor without the rows that have a value, and nothing else of a case."""
+    subjects = Subjects(columns={column: "number"}, obligation=False)
+    settings = chain.settings.model_copy(update={"subjects": subjects})
+    wanted = Wanted.of(SUBJECT_KEY, {"number": frozenset({value})})
+    superseding = Superseding(
+        chain.store,
+        chain.staging,
+        settings,
+        wanted,
+        Persons(subjects.columns, SUBJECT_KEY, {}),
+        case_id=case_id,
+        run=RUN,
+        clock=running_clock(chain.now),
+    )
+    return superseding.supersede(archive, lambda: None)
 
 
 def without(rows: Sequence[Any], *values: str) -> list[Any]:

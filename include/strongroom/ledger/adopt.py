@@ -16,6 +16,7 @@ from strongroom.ledger.holds import Hold, release_proved, unproved_releases
 from strongroom.ledger.journal import (
     OF_MANIFESTS,
     Act,
+    Facts,
     doubt_of_entry,
     enter,
     enter_with_proof,
@@ -27,7 +28,7 @@ from strongroom.ledger.journal import (
 )
 from strongroom.ledger.manifests import archive_ids, manifest_of, read_attested
 from strongroom.ledger.reread import verify_manifest
-from strongroom.object_keys import RECORDS, SETTINGS_FOLDER, ArchiveId, adoption_key, hold_key, proof_key
+from strongroom.object_keys import RECORDS, SETTINGS_FOLDER, SUPPRESSED, ArchiveId, adoption_key, hold_key, proof_key
 from strongroom.records import Record
 from strongroom.storage.store import Store
 
@@ -135,10 +136,14 @@ def _is_entered(store: Store, archive: ArchiveId) -> bool:
 
 
 def _records(store: Store) -> Iterator[str]:
-    """Keys of all records that entries should name. Settings, proofs and copies of manifests are named by others."""
+    """Keys of all records that entries should name. Settings, proofs, copies of manifests and the list of the erased are not."""
     for prefix in RECORDS:
         for key in store.keys(prefix):
-            if not key.endswith((".tlog-proof", "/sealed.json")) and SETTINGS_FOLDER not in key:
+            if (
+                not key.endswith((".tlog-proof", "/sealed.json"))
+                and SETTINGS_FOLDER not in key
+                and not key.startswith(SUPPRESSED)
+            ):
                 yield key
 
 
@@ -154,11 +159,13 @@ def _adopt(store: Store, archive: ArchiveId, who: str) -> str | None:
     if not verdict.sound:
         return f"it is {verdict.result}"
     manifest = found.manifest
-    facts = {
+    facts: Facts = {
         "rows": manifest.record_count,
         "parts": len(manifest.parts),
         "retention_until": f"{manifest.retention_until:%Y-%m-%dT%H:%M:%SZ}",
     }
+    if manifest.supersedes is not None:
+        facts |= {"supersedes": manifest.supersedes.archive_id, "case": manifest.supersedes.case_id}
     act = of_archive(archive, "adopted", who=who, legal_basis=manifest.legal_basis, facts=facts)
     enter_with_proof(store, act, manifest_of(found), proof_key(archive.seal_key))
     return None

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from functools import cache
 
 from pydantic import AwareDatetime, Field
 
+from strongroom.erasure.clock import OpenCase
 from strongroom.ledger.holds import EVERYTHING, Hold
 from strongroom.ledger.index import DamagedManifest
 from strongroom.object_keys import ArchiveId, VerificationKey, decode_table
 from strongroom.records import Record, RestoreRecord, Sha256
+from strongroom.statistics.figures import StoreCases
 from strongroom.statistics.proofs import Proofs, make_proofs
 
 
@@ -30,6 +33,13 @@ class Left(Record):
     def stayed(self) -> int:
         """Rows that are archived, and are in the table as well."""
         return self.changed + self.referenced + self.kept_by_trigger
+
+    def of_successor(self, rows: int) -> Left:
+        """What is known of an archive that took these rows over: which of the others were a person's, nobody can tell any more."""
+        deleted = rows - (self.rows - self.deleted)
+        if deleted < 0:
+            return Left(rows=rows, deleted=rows, warm=self.warm)
+        return self.model_copy(update={"rows": rows, "deleted": deleted})
 
     def plus(self, other: Left) -> Left:
         """The sum of two parts."""
@@ -54,6 +64,10 @@ class ArchiveFacts(Record):
     storage_class: str
     dag_id: str
     run_id: str
+    supersedes: str | None = Field(
+        default=None, description="The archive whose rows it holds, without those of a person who was erased."
+    )
+    case_id: str | None = Field(default=None, description="For whose case it supersedes that one.")
     sums: tuple[Sha256, ...] = Field(description="Of the parts' objects and of SHA256SUMS.")
     left: Left | None = Field(description="None if the delete has not begun.")
     detached_waiting: int = Field(description="Rows in detached partitions that were not dropped yet.")
@@ -67,8 +81,8 @@ class ArchiveFacts(Record):
 
     @property
     def emptied(self) -> bool:
-        """Whether each of its parts went through a delete."""
-        return self.left is not None and self.left.rows >= self.record_count
+        """Whether each of its parts went through a delete, or those of the archive before."""
+        return self.supersedes is not None or (self.left is not None and self.left.rows >= self.record_count)
 
 
 class LatestReading(Record):
@@ -107,7 +121,10 @@ class StoreFacts(Record):
 
     Attributes:
         read_at: When the store was listed.
+        store: Its name; empty in facts that an earlier version kept.
         archives: The sound ones in the order of their ids.
+        superseded: Those that a later archive supersedes, which are counted nowhere and wait to be removed.
+        cases: Of persons, that have not ended.
         strays: Keys among the manifests that no manifest can have.
         destroyed: Archive ids with a certificate of destruction.
         restores: The records of those in force.
@@ -119,7 +136,10 @@ class StoreFacts(Record):
     """
 
     read_at: AwareDatetime
+    store: str = ""
     archives: tuple[ArchiveFacts, ...] = ()
+    superseded: tuple[ArchiveFacts, ...] = ()
+    cases: tuple[OpenCase, ...] = ()
     damaged: tuple[DamagedManifest, ...] = ()
     strays: tuple[str, ...] = ()
     destroyed: tuple[str, ...] = ()
@@ -145,6 +165,17 @@ class StoreFacts(Record):
             self.copied,
         )
 
+    def clocks(self, now: datetime) -> StoreCases:
+        """Its requests of persons, as they stand."""
+        due = [one.due_at for one in self.cases if one.due_at is not None]
+        return StoreCases(
+            store=self.store,
+            open=len(self.cases),
+            overdue=sum(at < now for at in due) + len(self.cases) - len(due),
+            next_due_at=min(due, default=None),
+            superseded=len(self.superseded),
+        )
+
     def seen(self, sees: Callable[[str], bool]) -> StoreFacts:
         """What somebody may know who sees only some tables (``schema.table``). A hold on everything is everybody's."""
         sees = cache(sees)
@@ -155,6 +186,8 @@ class StoreFacts(Record):
         return self.model_copy(
             update={
                 "archives": tuple(one for one in self.archives if sees(one.table_name)),
+                "superseded": tuple(one for one in self.superseded if sees(one.table_name)),
+                "cases": (),
                 "damaged": tuple(one for one in self.damaged if named(one.archive_id)),
                 "strays": tuple(key for key in self.strays if named(key.split("/")[1])),
                 "destroyed": tuple(filter(named, self.destroyed)),
@@ -174,7 +207,7 @@ class StoreFacts(Record):
     def tables(self) -> set[str]:
         """Each ``schema.table`` of which there is or was an archive."""
         lost = (*(one.archive_id for one in self.damaged), *self.destroyed)
-        return {*(one.table_name for one in self.archives), *map(decode_table, lost)}
+        return {*(one.table_name for one in (*self.archives, *self.superseded)), *map(decode_table, lost)}
 
 
 def merged(stores: Iterable[StoreFacts]) -> StoreFacts | None:
@@ -194,6 +227,7 @@ def merged(stores: Iterable[StoreFacts]) -> StoreFacts | None:
     return StoreFacts(
         read_at=min(facts.read_at for facts in stores),
         archives=tuple(sorted(archives.values(), key=lambda one: one.archive)),
+        superseded=tuple({one.archive_id: one for facts in stores for one in facts.superseded}.values()),
         damaged=tuple(damaged.values()),
         strays=tuple(dict.fromkeys(one for facts in stores for one in facts.strays)),
         destroyed=tuple(dict.fromkeys(one for facts in stores for one in facts.destroyed)),

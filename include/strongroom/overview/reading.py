@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 
@@ -15,6 +16,7 @@ import zstandard
 from pydantic import ValidationError
 
 from strongroom.calendar import Partition
+from strongroom.erasure.clock import open_cases
 from strongroom.errors import IntegrityError, StrongroomError
 from strongroom.formats.codecs import BLOCK_BYTES, decompress
 from strongroom.ledger.evidence import parse_detached, parse_evidence
@@ -63,7 +65,8 @@ def read_facts(store: Store, *, now: datetime, earlier: StoreFacts | None = None
     """
     listing = list_archives(store)
     evidence = _by_archive(listing.evidence)
-    known = {(one.archive_id, one.etags): one for one in earlier.archives} if earlier else {}
+    every = (*earlier.archives, *earlier.superseded) if earlier else ()
+    known = {(one.archive_id, one.etags): one for one in every}
     facts: list[ArchiveFacts] = []
     unknown: dict[ArchiveId, str] = {}
     for archive, etag in listing.etags.items():
@@ -79,9 +82,14 @@ def read_facts(store: Store, *, now: datetime, earlier: StoreFacts | None = None
         )
         restores = list(readers.map(lambda key: _read_restore(store, key), store.keys(RESTORES)))
     readings, drills, copied, reported = _read_reports(store, earlier)
+    ordered = sorted(facts, key=lambda one: one.archive)
+    gone = {one.supersedes for one in ordered}
     return StoreFacts(
         read_at=now,
-        archives=tuple(sorted(facts, key=lambda one: one.archive)),
+        store=str(store),
+        archives=tuple(one for one in ordered if one.archive_id not in gone),
+        superseded=tuple(one for one in ordered if one.archive_id in gone),
+        cases=tuple(open_cases(store)),
         damaged=(*listing.damaged, *damaged),
         strays=listing.strays,
         destroyed=tuple(map(str, certified(listing.evidence))),
@@ -122,14 +130,14 @@ def _is_named_well(facts: StoreFacts) -> bool:
         ArchiveIdError: One is no archive id.
         PartitionError: A key names no partition.
     """
-    for one in facts.archives:
+    for one in (*facts.archives, *facts.superseded):
         archive = one.archive
         if (f"{archive.schema_name}.{archive.table_name}", archive.partition_key) != (
             one.table_name,
             one.partition_key,
         ):
             return False
-    named = {one.archive for one in facts.archives}
+    named = {one.archive for one in (*facts.archives, *facts.superseded)}
     named |= {ArchiveId.parse(name) for name in (*facts.destroyed, *(one.archive_id for one in facts.damaged))}
     for key in {archive.partition_key for archive in named} | {
         key for one in facts.restores for key in one.partition_keys
@@ -156,7 +164,11 @@ def _read_archive(store: Store, manifest: Manifest, listing: Listing, evidence: 
     archive = ArchiveId.parse(manifest.archive_id)
     left, waiting, problem = None, 0, None
     try:
-        left = _read_left(store, (key for key in evidence if key.startswith(f"{archive.evidence_prefix}delete-")))
+        first = replace(archive, sequence=manifest.rank)
+        deletes = f"{first.evidence_prefix}delete-"
+        left = _read_left(store, (key for key in listing.evidence if key.startswith(deletes)))
+        if left is not None and manifest.supersedes is not None:
+            left = left.of_successor(manifest.record_count)
         if archive.detach_evidence_key in evidence:
             waiting = _waiting(store, archive, evidence)
     except IntegrityError as error:
@@ -176,6 +188,8 @@ def _read_archive(store: Store, manifest: Manifest, listing: Listing, evidence: 
         storage_class=manifest.storage_class,
         dag_id=manifest.dag_id,
         run_id=manifest.run_id,
+        supersedes=manifest.supersedes.archive_id if manifest.supersedes is not None else None,
+        case_id=manifest.supersedes.case_id if manifest.supersedes is not None else None,
         sums=(*(part.sha256 for part in manifest.parts), manifest.checksum),
         left=left,
         detached_waiting=waiting,

@@ -141,6 +141,16 @@ class TableStatistics(Figures):
     )
 
 
+class StoreCases(Record):
+    """What one store has of requests of persons, for metrics: no id of a case."""
+
+    store: str
+    open: int
+    overdue: int = Field(description="Open ones that are past their day, or of which nobody can tell.")
+    next_due_at: AwareDatetime | None = Field(description="When the first of them is due.")
+    superseded: int = Field(description="Archives that are superseded and not removed yet.")
+
+
 class Statistics(Record):
     """All tables at one instant."""
 
@@ -150,6 +160,7 @@ class Statistics(Record):
     damaged: tuple[DamagedManifest, ...]
     holds: int = Field(description="In force.")
     last_restored_at: AwareDatetime | None
+    cases: tuple[StoreCases, ...] = Field(default=(), description="Requests of persons, by store.")
 
 
 class Uncounted(Record):
@@ -166,6 +177,7 @@ def make_statistics(
     counts: Mapping[str, TableCounts | Uncounted] | None = None,
     holds: Sequence[Hold] = (),
     proofs: Proofs | None = None,
+    cases: Sequence[StoreCases] = (),
     now: datetime,
 ) -> Statistics:
     """Put everything together.
@@ -177,6 +189,7 @@ def make_statistics(
         counts: What the source database holds, or why that is unknown, by the table's qualified name.
         holds: In force.
         proofs: When archives were last read again or restored.
+        cases: Requests of persons, by store.
         now: Aware UTC instant.
     """
     counts, proofs = counts or {}, proofs or Proofs()
@@ -197,6 +210,7 @@ def make_statistics(
         damaged=tuple(damaged),
         holds=len(holds),
         last_restored_at=proofs.last_restored_at,
+        cases=tuple(cases),
     )
 
 

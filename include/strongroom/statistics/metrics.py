@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 
-from strongroom.statistics.figures import Statistics, TableStatistics
+from strongroom.statistics.figures import Statistics, StoreCases, TableStatistics
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ def make_metrics(statistics: Statistics, steps: Sequence[StepFigures]) -> Iterat
     yield _undrilled(statistics)
     yield _costs(statistics.tables)
     yield from _whole(statistics)
+    yield from _cases(statistics)
     yield from _steps(steps)
 
 
@@ -137,6 +138,37 @@ def _whole(statistics: Statistics) -> Iterator[Metric]:
         family = GaugeMetricFamily(f"strongroom_{name}", words)
         if value is not None:
             family.add_metric((), value)
+        yield family
+
+
+_CASE_GAUGES: tuple[tuple[str, str, Callable[[StoreCases, datetime], float | None]], ...] = (
+    ("open_cases", "Requests of persons that have not ended.", lambda one, _: one.open),
+    (
+        "overdue_cases",
+        "Requests of persons that are past their day, or of which nobody can tell.",
+        lambda one, _: one.overdue,
+    ),
+    (
+        "seconds_until_case_due",
+        "Seconds until the first open request of a person is due; negative when it is over.",
+        lambda one, now: (one.next_due_at - now).total_seconds() if one.next_due_at else None,
+    ),
+    (
+        "superseded_archives",
+        "Archives that were superseded because a person was erased, and are not removed yet.",
+        lambda one, _: one.superseded,
+    ),
+)
+"""Name, help and value of each store's metrics about requests of persons."""
+
+
+def _cases(statistics: Statistics) -> Iterator[Metric]:
+    for name, words, read in _CASE_GAUGES:
+        family = GaugeMetricFamily(f"strongroom_{name}", words, labels=("store",))
+        for one in statistics.cases:
+            value = read(one, statistics.made_at)
+            if value is not None:
+                family.add_metric((one.store,), value)
         yield family
 
 

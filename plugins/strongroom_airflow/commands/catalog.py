@@ -30,18 +30,37 @@ def catalog(args: Namespace) -> int:
         manifest
         for survey in surveys
         for manifest in survey.manifests
-        if manifest.archive_id.startswith(args.prefix or "")
-        and manifest.partition_key.startswith(args.partition or "")
+        if _is_named(manifest, args)
         and (older is None or older.after(manifest.window_end) <= now)
         and (younger is None or younger.after(manifest.window_end) > now)
     ]
     damaged = [one for survey in surveys for one in survey.damaged]
+    every = [one for survey in surveys for one in (*survey.manifests, *survey.superseded)]
+    left_out = {one.archive_id for survey in surveys for one in survey.superseded if _is_named(one, args)}
+    superseding = [one for one in every if one.supersedes is not None and one.supersedes.archive_id in left_out]
     strays = list(dict.fromkeys(key for survey in surveys for key in survey.strays))
     if args.json:
         print_json([summary(manifest) for manifest in manifests] + [one.model_dump() for one in damaged])
     else:
         _show(manifests, damaged, strays)
+        for one in superseding:
+            print_out(f"{_superseded(one)}.")
     return 1 if damaged else 0
+
+
+def _is_named(manifest: Manifest, args: Namespace) -> bool:
+    prefix, partition = args.prefix or "", args.partition or ""
+    return manifest.archive_id.startswith(prefix) and manifest.partition_key.startswith(partition)
+
+
+def _superseded(successor: Manifest) -> str:
+    """What is said of an archive that is left out of the list."""
+    told = successor.supersedes
+    assert told is not None  # noqa: S101 - the caller asked
+    return (
+        f"{told.archive_id} is superseded by {successor.archive_id} and not counted; it is removed when the cooling-off of case "
+        f"{told.case_id} is over"
+    )
 
 
 def _survey(args: Namespace) -> list[Survey]:

@@ -53,6 +53,8 @@ def show_archive(user: GetUserDep, session: SessionDep, id: str) -> HTMLResponse
         if manifest and manifest.parts and store
         else [],
         store_name=str(store) if store else "",
+        successor=facts.successor_of(id),
+        archive_page=lambda archive_id: page(ARCHIVE, id=archive_id),
         holds=list(holds.values()),
         reading=max(readings, key=lambda one: one.at, default=None),
         run=find_run(session, manifest.dag_id, manifest.run_id) if manifest else None,

@@ -101,6 +101,21 @@ class Facts:
         }
         return list(found.values())
 
+    def successor_of(self, archive_id: str) -> ArchiveFacts | None:
+        """The archive that supersedes another one, which is still there or not; None if none does."""
+        every = (one for facts in self.store_facts for one in (*facts.archives, *facts.superseded))
+        return next((one for one in every if one.supersedes == archive_id), None)
+
+    def superseded_in(self, table: str, partition_key: str) -> list[ArchiveFacts]:
+        """The archives of one partition that are superseded and not removed yet, in the order of their ids."""
+        found = {
+            one.archive_id: one
+            for facts in self.store_facts
+            for one in facts.superseded
+            if (one.table_name, one.partition_key) == (table, partition_key)
+        }
+        return sorted(found.values(), key=lambda one: one.archive)
+
     def store_table(self, table: str) -> TableSettings | None:
         """The settings that open the store of a table (`schema.table`), also of one that is no longer configured."""
         for one in self.settings.tables.values():
@@ -302,7 +317,7 @@ def _changed(earlier: StoreFacts | None, later: StoreFacts) -> set[str]:
     if earlier is None:
         return set()
     before, after = (
-        {(one.table_name, one.archive_id, one.etags) for one in facts.archives}
+        {(one.table_name, one.archive_id, one.etags) for one in (*facts.archives, *facts.superseded)}
         | {(one.table, one.restore_id, ()) for one in facts.restores}
         for facts in (earlier, later)
     )

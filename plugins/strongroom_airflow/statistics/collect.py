@@ -61,6 +61,7 @@ def combine(
     now: datetime,
 ) -> Statistics:
     """Make the figures of all tables from what the stores told and the counts of the source databases."""
+    stores = list(stores)
     told = merged(stores) or StoreFacts(read_at=now)
     return make_statistics(
         settings,
@@ -69,6 +70,7 @@ def combine(
         counts=counts,
         holds=told.holds,
         proofs=told.proofs,
+        cases=list({facts.store: facts.clocks(now) for facts in stores}.values()),
         now=now,
     )
 

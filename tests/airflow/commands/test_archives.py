@@ -9,6 +9,7 @@ import psycopg
 from strongroom.ledger.manifests import require_manifest
 from strongroom.object_keys import ArchiveId
 from tests.support.damaging import Vandal
+from tests.support.erasing import supersede
 
 ARCHIVE = "public.audit.2026-05.0001"
 
@@ -185,3 +186,17 @@ def test_bucket_lock_counts_what_is_not_locked_and_locks_it_once(chain, airflow,
     counts = [json.loads(each.stdout)["public.audit"] for each in (before, locked, after)]
     assert counts[0] == counts[1] == 4  # a part, SHA256SUMS, the manifest and its copy
     assert counts[2] == 0
+
+
+def test_list_counts_rows_of_a_superseded_archive_once_and_verify_reads_both(chain, airflow, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    supersede(chain, ArchiveId.parse(ARCHIVE), "id", "7")
+
+    listed = airflow("strongroom", "list")
+    every = airflow("strongroom", "verify", "--all", "--json")
+
+    assert (listed.returncode, every.returncode) == (0, 0), listed.stderr + every.stderr
+    assert "1 archive, 499 rows" in listed.stdout
+    waits = "is superseded by public.audit.2026-05.0002 and not counted; it is removed when the cooling-off of case DSR-7 is over"
+    assert f"{ARCHIVE} {waits}" in " ".join(listed.stdout.split())
+    assert [verdict["archive_id"] for verdict in json.loads(every.stdout)] == [ARCHIVE, "public.audit.2026-05.0002"]

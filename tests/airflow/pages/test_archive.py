@@ -7,6 +7,7 @@ from strongroom.ledger.manifests import read_manifest
 from strongroom.object_keys import ArchiveId
 from strongroom.storage.store import Store
 from tests.support.chain import NOW, some_settings
+from tests.support.erasing import supersede
 from tests.support.logs import AUTHOR, KEY, with_log
 from tests.support.rights_by_dag import refuse
 from tests.support.sealing import seal_month
@@ -134,3 +135,20 @@ def test_a_name_that_is_no_archive_is_not_found(ada, archived):
 
         assert page.status == 404, name
         assert len(page.text) < 1000
+
+
+def test_an_archive_that_is_superseded_says_so_and_so_does_its_successor(ada, chain):
+    """The partition counts its rows once."""
+    chain.run()
+    supersede(chain, ArchiveId.parse(MAY), "id", "7")
+    successor = MAY.replace("0001", "0002")
+
+    earlier, later = (ada.get("/object", id=one) for one in (MAY, successor))
+    partition = ada.get("/partition", table="public.audit", key="2026-05")
+
+    waits = "removed when the cooling-off of case DSR-7 is over"
+    assert f"Superseded by {successor} . It is {waits}" in earlier.text
+    assert f"It supersedes {MAY} for case DSR-7: 1 rows removed, 0 blanked" in later.text
+    assert "not deleted yet" not in later.text
+    assert f"{MAY} is superseded by {successor} and not counted. It is {waits}" in partition.text
+    assert f"supersedes {MAY} for case DSR-7" in partition.text
