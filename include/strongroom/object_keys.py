@@ -177,9 +177,14 @@ class ArchiveId:
         """Key of the record that one part's rows were deleted."""
         return f"{self.evidence_prefix}delete-{part_name(number)}.json"
 
+    @property
+    def kept_rows_prefix(self) -> str:
+        """Key prefix of all annexes of :meth:`kept_rows_key`."""
+        return f"{self.archive_prefix}kept-"
+
     def kept_rows_key(self, number: int, attempt: int = 1) -> str:
         """Key of the annex that lists the rows of one part that a delete left in the table. It lies among the parts, so a purge takes it along."""
-        return f"{self.archive_prefix}kept-{part_name(number)}{f'.{attempt}' if attempt > 1 else ''}.json"
+        return f"{self.kept_rows_prefix}{part_name(number)}{f'.{attempt}' if attempt > 1 else ''}.json"
 
     @property
     def detach_evidence_key(self) -> str:

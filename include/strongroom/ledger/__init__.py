@@ -4,6 +4,7 @@
 - ``manifests``        which manifests there are, and reading one that can be trusted
 - ``index``            all manifests of a store at once, fast
 - ``log``              the transparency log: one history that many append to and nobody takes back
+- ``configuration``    which settings of a table were in force when
 - ``journal``          what is entered in that log, and what is believed only because the log has it
 - ``adopt``            bringing into the log what is older than it, or whose writer died
 - ``evidence``         that rows were deleted, or detached with their table partitions

@@ -187,4 +187,7 @@ def _objects_of(archive: ArchiveId, manifest: Manifest, replica: Store) -> Itera
         locator = archive.locator_key(part.number)
         if part.locator_sha256 is not None and (kept := replica.head(locator)) is not None:
             yield locator, part.locator_sha256, kept.size_bytes
+    for annex in replica.keys(archive.kept_rows_prefix):
+        if (kept := replica.head(annex)) is not None:
+            yield annex, digest_of(replica, annex, kept.version_id), kept.size_bytes
     yield archive.sums_key, manifest.checksum, len(sha256_sums(manifest.parts))

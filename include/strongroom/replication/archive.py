@@ -135,6 +135,9 @@ class _Copying:
             locator = self._archive.locator_key(part.number)
             if part.locator_sha256 is not None and (kept := self._store.head(locator)) is not None:
                 yield locator, kept.version_id, part.locator_sha256, kept.size_bytes
+        for annex in self._store.keys(self._archive.kept_rows_prefix):
+            if (present := self._store.head(annex)) is not None:
+                yield annex, present.version_id, digest_of(self._store, annex, present.version_id), present.size_bytes
         yield self._archive.sums_key, None, manifest.checksum, len(sha256_sums(manifest.parts))
         for key in (self._archive.seal_key, proof_key(self._archive.seal_key), self._archive.manifest_key):
             if (present := self._store.head(key)) is not None:
