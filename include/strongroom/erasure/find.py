@@ -29,6 +29,7 @@ from strongroom.ledger.manifests import require_manifest
 from strongroom.object_keys import ArchiveId, evidence_prefix, table_folder
 from strongroom.records import Record, RunIdentity, Salt, VerifiedPart
 from strongroom.settings import TableSettings
+from strongroom.storage.either import read_own
 from strongroom.storage.store import Store
 from strongroom.tables.archived_rows import archived_texts
 
@@ -185,11 +186,20 @@ def _search(
         fates: Counter[str] = Counter()
         searched = suspects(store, manifest, wanted)
         for part in searched:
-            texts = archived_texts(store, folder, manifest.table, part, hint=_NO_ROWS)
-            fates.update(rows.fate(row) for row in split_rows(texts))
+            fates += _fates(store, folder, manifest, part, rows)
     except (IntegrityError, FrozenError) as error:
         return f"{error.what}{f', found {error.found}' if error.found else ''}"
     return Rows(fates["removed"], fates["blanked"] + fates["about two"], len(manifest.parts), len(searched))
+
+
+def _fates(store: Store, folder: Path | None, manifest: Manifest, part: VerifiedPart, rows: PersonRows) -> Counter[str]:
+    """What becomes of how many rows of a part. A bucket that was filled from its second copy has other versions."""
+
+    def count(chunks: Iterator[bytes]) -> Counter[str]:
+        texts = archived_texts(store, folder, manifest.table, part, hint=_NO_ROWS, chunks=chunks)
+        return Counter(rows.fate(row) for row in split_rows(texts))
+
+    return read_own(store, part.object_key, part.version_id, count)
 
 
 def _may_hold(store: Store, archive: ArchiveId, part: VerifiedPart, wanted: Wanted) -> bool:

@@ -6,7 +6,7 @@ After an erasure, no archive in use has the person's rows. One may have them nev
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from strongroom.errors import RestoreError
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.object_keys import suppressed_prefix
 from strongroom.records import VerifiedPart
+from strongroom.storage.either import read_either
 from strongroom.storage.store import Store
 from strongroom.tables.archived_rows import archived_texts
 
@@ -62,12 +63,15 @@ def _may_hold(store: Store, part: VerifiedPart, persons: Persons) -> bool:
 def _search(store: Store, manifest: Manifest, part: VerifiedPart, persons: Persons, folder: Path | None) -> None:
     from strongroom.formats.persons import LocatorWriter
 
-    searching = LocatorWriter(
-        manifest.table, "parquet", persons, rows=part.rows
-    )  # canonical texts, as those of parquet
-    for _ in searching.watch(archived_texts(store, folder, manifest.table, part, hint=_HINT)):
-        pass
-    searching.require_none_suppressed(f"{part.archive_id} part {part.number}")
+    def search(chunks: Iterator[bytes]) -> LocatorWriter:
+        # Canonical texts, as those of parquet.
+        searching = LocatorWriter(manifest.table, "parquet", persons, rows=part.rows)
+        for _ in searching.watch(archived_texts(store, folder, manifest.table, part, hint=_HINT, chunks=chunks)):
+            pass
+        return searching
+
+    searched, _ = read_either(store, part.object_key, part.version_id, search)
+    searched.require_none_suppressed(f"{part.archive_id} part {part.number}")
 
 
 def _without_columns(manifest: Manifest) -> RestoreError:

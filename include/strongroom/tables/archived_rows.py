@@ -82,18 +82,25 @@ def blocks_read_back(store: Store, folder: Path | None, shape: TableShape, part:
 
 
 def archived_texts(
-    store: Store, folder: Path | None, shape: TableShape, part: VerifiedPart, *, hint: str
+    store: Store,
+    folder: Path | None,
+    shape: TableShape,
+    part: VerifiedPart,
+    *,
+    hint: str,
+    chunks: Iterator[bytes] | None = None,
 ) -> Iterator[bytes]:
     """The canonical texts of a part, some rows at a time, each row with its newline.
 
     Args:
         folder: Where to keep files without names meanwhile; None means the system's folder for temporary files.
         hint: Of the error about rows that their columns cannot hold.
+        chunks: The object; None reads the version that was verified.
 
     Raises:
         IntegrityError: When all is read: the object is not the part.
     """
-    reading = ReadingBack(part, store.chunks(part.object_key, part.version_id), folder)
+    reading = ReadingBack(part, chunks or store.chunks(part.object_key, part.version_id), folder)
     if part.format == "parquet" and part.blocks_sha256 is not None:
         yield from reading.blocks()
     else:

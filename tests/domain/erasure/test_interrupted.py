@@ -159,7 +159,7 @@ def test_a_hold_that_is_placed_after_the_yes_stops_it(make):
     assert [(place.fate, "a trial" in place.why) for place in found.places] == [("refuse", True)]
 
 
-def test_a_restore_loads_no_row_of_a_person_who_was_erased(make):
+def test_a_restore_loads_no_row_of_a_person_who_was_erased(make, object_store):
     """From an archive that was copied back from elsewhere, which still has such rows."""
     person = make()
     store, settings = person.chain.store, person.chain.settings
@@ -168,6 +168,14 @@ def test_a_restore_loads_no_row_of_a_person_who_was_erased(make):
     token = SUBJECT_KEY.token("msisdn", ADA)
     suppress(store, SUBJECT_KEY, settings, [token], case_id="DSR-1", before=NOW)
 
+    with pytest.raises(ErasedError, match="14 of case DSR-1"):
+        require_nobody_erased(store, manifests, persons_of(store, SUBJECT_KEY, settings), None)
+    part = manifests[0].verified_part(0)
+    again = person.chain.client.put_object  # as in a bucket that was filled again: the same bytes, another version
+    bucket = settings.store.bucket
+    body = b"".join(store.chunks(part.object_key, part.version_id))
+    object_store.client("admin").delete_object(Bucket=bucket, Key=part.object_key, VersionId=part.version_id)
+    again(Bucket=bucket, Key=part.object_key, Body=body)
     with pytest.raises(ErasedError, match="14 of case DSR-1"):
         require_nobody_erased(store, manifests, persons_of(store, SUBJECT_KEY, settings), None)
     with pytest.raises(RestoreError, match="nobody can tell which rows are theirs"):
