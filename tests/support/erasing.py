@@ -22,7 +22,8 @@ from strongroom.erasure.erase import Erased, Erasing, intend
 from strongroom.erasure.find import Found, find_person
 from strongroom.erasure.remove import left_to_remove, remove_superseded
 from strongroom.erasure.rows import Wanted, read_wanted
-from strongroom.erasure.supersede import SuccessionRecord, Superseding
+from strongroom.erasure.successions import SuccessionRecord
+from strongroom.erasure.supersede import Superseding
 from strongroom.formats.persons import Persons
 from strongroom.ledger.claims import running_clock
 from strongroom.ledger.holds import covered, place_hold

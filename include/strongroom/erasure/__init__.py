@@ -6,6 +6,7 @@
 - ``find``      where there are such rows: tables, warm tables, restored copies and archives; and what may be erased
 - ``approve``   what a second person was shown and answered
 - ``tables``    rows leave tables
+- ``successions``  the records that archives supersede others
 - ``supersede``  an archive gets a successor without them, proved row by row
 - ``erase``     a whole erasure, in its order
 - ``remove``    archives that are superseded go, with a certificate

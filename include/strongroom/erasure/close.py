@@ -10,7 +10,7 @@ from strongroom.erasure.approve import Answer
 from strongroom.erasure.cases import RIGHTS, Closing, Refusal, forget_person, keep, records_of
 from strongroom.erasure.erase import Erased
 from strongroom.erasure.find import Place
-from strongroom.erasure.supersede import SuccessionRecord, successions_of, superseded_for
+from strongroom.erasure.successions import SuccessionRecord, successions_of, superseded_for
 from strongroom.errors import ErasureError
 from strongroom.ledger.journal import Act, Facts
 from strongroom.ledger.stored_records import read_record

@@ -17,7 +17,8 @@ from strongroom.database.session import Connection
 from strongroom.erasure.cases import keep
 from strongroom.erasure.find import Place, find_person, is_refused
 from strongroom.erasure.rows import Wanted
-from strongroom.erasure.supersede import SuccessionRecord, Superseding, unrecorded_for
+from strongroom.erasure.successions import SuccessionRecord, unrecorded_for
+from strongroom.erasure.supersede import Superseding
 from strongroom.erasure.tables import Target, erase_rows, targets_of
 from strongroom.errors import ContendedError
 from strongroom.ledger.claims import claim_keeper, release_claim, take_claim

@@ -11,7 +11,7 @@ from datetime import datetime
 from strongroom.erasure.approve import read_answer
 from strongroom.erasure.cases import records_of
 from strongroom.erasure.erase import ErasureIntent
-from strongroom.erasure.supersede import SuccessionRecord, successions_of
+from strongroom.erasure.successions import SuccessionRecord, successions_of
 from strongroom.errors import IntegrityError
 from strongroom.ledger.manifests import is_destroyed, require_manifest
 from strongroom.ledger.reread import doubt_about

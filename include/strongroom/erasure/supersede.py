@@ -16,18 +16,16 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from itertools import zip_longest
 
-from pydantic import AwareDatetime
-
-from strongroom.erasure.cases import doubt_of, keep
+from strongroom.erasure.cases import keep
 from strongroom.erasure.find import suspects, unfinished
 from strongroom.erasure.rows import PersonRows, Wanted, split_rows
+from strongroom.erasure.successions import PartSuccession, SuccessionRecord, read_succession
 from strongroom.errors import ContendedError, IntegrityError
 from strongroom.formats.blocks import cut_into_blocks
 from strongroom.formats.codecs import Codec
 from strongroom.formats.persons import LocatorWriter, Persons
 from strongroom.ledger.claims import KeepClaim
 from strongroom.ledger.holds import covering, holds_in_force
-from strongroom.ledger.index import survey_manifests
 from strongroom.ledger.journal import of_archive
 from strongroom.ledger.manifest_record import (
     Manifest,
@@ -39,9 +37,8 @@ from strongroom.ledger.manifest_record import (
 from strongroom.ledger.manifests import manifest_exists, parse_manifest, read_manifest, require_manifest
 from strongroom.ledger.object_lock import lock_archive
 from strongroom.ledger.sealing import software_versions, write_sealed
-from strongroom.ledger.stored_records import read_record
-from strongroom.object_keys import EVIDENCE, ArchiveId, evidence_prefix, partition_prefix
-from strongroom.records import Record, RunIdentity, Sha256, VerifiedPart
+from strongroom.object_keys import ArchiveId, evidence_prefix, partition_prefix
+from strongroom.records import RunIdentity, VerifiedPart
 from strongroom.settings import TableSettings
 from strongroom.storage.staging import Staging
 from strongroom.storage.store import Store
@@ -49,93 +46,6 @@ from strongroom.tables.archived_rows import archived_texts
 
 _HINT = "Nothing was removed, and the archive is as it was. Clear the task; if it happens again, please report the column types."
 _CONTENT_TYPES = {"jsonl": "application/octet-stream", "parquet": "application/vnd.apache.parquet"}
-
-
-class PartSuccession(Record):
-    """One part and its successor, as they were compared: ``earlier_rows == kept + removed``, of which some are blanked."""
-
-    number: int
-    earlier_rows: int
-    kept: int
-    removed: int
-    blanked: int
-    earlier_sha256: Sha256
-    sha256: Sha256
-
-
-class SuccessionRecord(Record):
-    """That an archive holds what an earlier one holds, without the rows of a person: read back and compared row by row."""
-
-    archive_id: str
-    manifest_sha256: Sha256
-    supersedes: str
-    superseded_sha256: Sha256
-    case_id: str
-    parts: tuple[PartSuccession, ...]
-    proved_at: AwareDatetime
-    proved_by: RunIdentity
-
-    @property
-    def removed_rows(self) -> int:
-        """Rows that are not in it."""
-        return sum(part.removed for part in self.parts)
-
-    @property
-    def blanked_rows(self) -> int:
-        """Rows about two persons without the values of one."""
-        return sum(part.blanked for part in self.parts)
-
-
-def read_succession(store: Store, archive: ArchiveId) -> SuccessionRecord | None:
-    """The record that an archive supersedes another; None if it does not.
-
-    Raises:
-        IntegrityError: It is damaged.
-    """
-    what, hint = "a sound record of a succession", "Nothing was removed. Look at its earlier versions."
-    return read_record(store, archive.succession_key, SuccessionRecord, what=what, hint=hint)
-
-
-def successions_of(store: Store, case_id: str, *, proved: bool = False) -> list[SuccessionRecord]:
-    """What a case has superseded, by archive id.
-
-    Args:
-        proved: Whether to leave out records that the log does not have, instead of raising.
-
-    Raises:
-        IntegrityError: A record is damaged, or the log does not vouch for it.
-    """
-    found = []
-    for key in store.keys(EVIDENCE):
-        archive = ArchiveId.parse_or_none(key.rpartition("/")[0].rpartition("/")[2])
-        if archive is None or key != archive.succession_key:
-            continue
-        record = read_succession(store, archive)
-        if record is None or record.case_id != case_id:
-            continue
-        if (doubt := doubt_of(store, key, record, "superseded")) is None:
-            found.append(record)
-        elif not proved:
-            raise IntegrityError(
-                f"the transparency log of {store} does not vouch for {key}",
-                found=doubt,
-                hint="Nothing was removed. If the task `erase` of this case failed, clear it. Otherwise find out who wrote the record.",
-            )
-    return sorted(found, key=lambda record: record.archive_id)
-
-
-def superseded_for(store: Store, settings: TableSettings, case_id: str) -> list[ArchiveId]:
-    """Archives of a table that are still there, and that a case has superseded."""
-    survey = survey_manifests(store, settings.schema_name, settings.table_name)
-    successions = (one.supersedes for one in (*survey.manifests, *survey.superseded))
-    of_case = {one.archive_id for one in successions if one is not None and one.case_id == case_id}
-    return [ArchiveId.parse(one.archive_id) for one in survey.superseded if one.archive_id in of_case]
-
-
-def unrecorded_for(store: Store, settings: TableSettings, case_id: str) -> list[ArchiveId]:
-    """Those of :func:`superseded_for` whose succession the log does not have: the try that sealed the successor died after it."""
-    recorded = {one.supersedes for one in successions_of(store, case_id, proved=True)}
-    return [archive for archive in superseded_for(store, settings, case_id) if str(archive) not in recorded]
 
 
 class Superseding:

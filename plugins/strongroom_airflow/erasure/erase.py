@@ -7,7 +7,7 @@ from typing import Any
 
 from strongroom.erasure.approve import read_answer, read_found, require_approved
 from strongroom.erasure.erase import Erased, Erasing, intend
-from strongroom.erasure.supersede import SuccessionRecord
+from strongroom.erasure.successions import SuccessionRecord
 from strongroom_airflow.erasure.base import ErasureOperator
 from strongroom_airflow.erasure.run import ErasureRun, StoreOfPersons, session, working_folder
 

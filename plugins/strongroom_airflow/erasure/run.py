@@ -11,7 +11,7 @@ from strongroom.database.session import Connection
 from strongroom.erasure.cases import CaseState, read_case
 from strongroom.erasure.find import Place, begun, find_person
 from strongroom.erasure.rows import Wanted, read_wanted
-from strongroom.erasure.supersede import unrecorded_for
+from strongroom.erasure.successions import unrecorded_for
 from strongroom.errors import ConfigurationError, ErasureError
 from strongroom.formats.persons import SubjectKey
 from strongroom.ledger.suppressed import tokens_of

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from strongroom.database.session import PINNED
-from strongroom.erasure.supersede import PartSuccession
+from strongroom.erasure.successions import PartSuccession
 from strongroom.ledger.manifest_record import Manifest, ManifestPart, Succession
 from strongroom.ledger.manifests import require_manifest
 from strongroom.object_keys import ArchiveId
