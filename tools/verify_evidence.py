@@ -1438,7 +1438,9 @@ def _supersedes(manifest: dict[str, Any]) -> dict[str, Any]:
 
 def _locator_key(part: dict[str, Any]) -> str:
     """Where the filter lies that tells whose rows may be in a part."""
-    return f"{part['object_key'].partition('.jsonl')[0].removesuffix('.parquet')}.locator"
+    folder, _, name = part["object_key"].rpartition("/")
+    number = name.removeprefix("part-").partition(".")[0]
+    return f"{folder}/locator-{number}.zst"
 
 
 ENDINGS = {"zstd": ".jsonl.zst", "gzip": ".jsonl.gz", "none": ".jsonl"}

@@ -166,7 +166,7 @@ class ArchiveId:
 
     def locator_key(self, number: int) -> str:
         """Key of the filter that tells whose rows may be in one part."""
-        return f"{self.archive_prefix}{part_name(number)}.locator"
+        return f"{self.archive_prefix}locator-{number:05d}.zst"
 
     @property
     def evidence_prefix(self) -> str:

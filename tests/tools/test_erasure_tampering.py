@@ -72,13 +72,13 @@ def sha256(body: bytes) -> str:
 # By somebody who can write everything in the bucket, but has not the log's key
 
 
-@found_as("the locator part-00000.locator was changed")
+@found_as("the locator locator-00000.zst was changed")
 def a_locator_changed(copy: Copy) -> None:
     key = THIRD.locator_key(0)
     copy.write(key, flipped(copy.read(key), 20))
 
 
-@found_as("the locator part-00001.locator is gone")
+@found_as("the locator locator-00001.zst is gone")
 def a_locator_removed(copy: Copy) -> None:
     copy.remove(THIRD.locator_key(1))
 

@@ -29,7 +29,7 @@ MOMENTS = (
     ("/intent-", "before"),
     ("/suppressed/", "after"),
     ("0002/part-00000.jsonl", "after"),
-    ("0002/part-00000.locator", "before"),
+    ("0002/locator-00000.zst", "before"),
     ("0002/SHA256SUMS", "after"),
     ("0002/sealed.json", "before"),
     ("0002/sealed.tlog-proof", "before"),
