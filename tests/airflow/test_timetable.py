@@ -17,7 +17,7 @@ from airflow.sdk import DAG
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.base import DagRunInfo, TimeRestriction
 from airflow.utils.types import DagRunType
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from strongroom.calendar import Frequency, Partition, hot_until
@@ -97,6 +97,7 @@ class TestTicks:
         assert info.run_after == utc(2026, 7, 1, 1)
         assert info.partition_date == utc(2026, 3, 1)
 
+    @settings(suppress_health_check=[HealthCheck.too_slow])  # the first instant of a process takes seconds to draw
     @given(
         st.sampled_from(Frequency),
         st.datetimes(datetime(2000, 1, 1), datetime(2040, 1, 1), timezones=st.just(timezone.utc)),

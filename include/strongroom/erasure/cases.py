@@ -12,19 +12,21 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import AwareDatetime
 
 from strongroom.calendar import Term
 from strongroom.errors import ErasureError, IntegrityError
-from strongroom.formats.persons import SubjectKey
 from strongroom.ledger.journal import Act, doubt_of_entry, record_with_proof, subject_of
 from strongroom.ledger.stored_records import read_record
 from strongroom.object_keys import CASES, case_key, case_prefix, is_case_id, proof_key, subject_key
 from strongroom.records import Record, RunIdentity, Salt, Sha256, make_salt
 from strongroom.storage.purge_store import PurgeStore
 from strongroom.storage.store import Store
+
+if TYPE_CHECKING:
+    from strongroom.formats.persons import SubjectKey
 
 ANSWER_WITHIN, EXTENDED = Term.parse("P1M"), Term.parse("P3M")
 """GDPR 12(3): one month from the receipt, and two months more where the person was told why within the first."""

@@ -21,6 +21,16 @@ class OpenCase(Record):
     due_at: AwareDatetime | None = Field(description="None if its records are not those of the log.")
 
 
+class StoreCases(Record):
+    """What one store has of requests of persons, for metrics: no id of a case."""
+
+    store: str
+    open: int
+    overdue: int = Field(description="Open ones that are past their day, or of which nobody can tell.")
+    next_due_at: AwareDatetime | None = Field(description="When the first of them is due.")
+    superseded: int = Field(description="Archives that are superseded and not removed yet.")
+
+
 def open_cases(store: Store) -> Iterator[OpenCase]:
     """The cases that have not ended, by their ids. An end that the log does not vouch for is none."""
     keys = set(store.keys(CASES))

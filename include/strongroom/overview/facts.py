@@ -8,12 +8,11 @@ from functools import cache
 
 from pydantic import AwareDatetime, Field
 
-from strongroom.erasure.clock import OpenCase
+from strongroom.erasure.clock import OpenCase, StoreCases
 from strongroom.ledger.holds import EVERYTHING, Hold
 from strongroom.ledger.index import DamagedManifest
 from strongroom.object_keys import ArchiveId, VerificationKey, decode_table
 from strongroom.records import Record, RestoreRecord, Sha256
-from strongroom.statistics.figures import StoreCases
 from strongroom.statistics.proofs import Proofs, make_proofs
 
 

@@ -15,6 +15,7 @@ from croniter import croniter  # type: ignore[import-untyped]
 from pydantic import AwareDatetime, Field
 
 from strongroom.calendar import Frequency, Partition, hot_until, newest_due
+from strongroom.erasure.clock import StoreCases
 from strongroom.ledger.copies import place_of
 from strongroom.ledger.holds import Hold, covering
 from strongroom.ledger.index import DamagedManifest
@@ -139,16 +140,6 @@ class TableStatistics(Figures):
     longest_uncompared_at: AwareDatetime | None = Field(
         default=None, description="When the second copy was last compared for which that is longest ago."
     )
-
-
-class StoreCases(Record):
-    """What one store has of requests of persons, for metrics: no id of a case."""
-
-    store: str
-    open: int
-    overdue: int = Field(description="Open ones that are past their day, or of which nobody can tell.")
-    next_due_at: AwareDatetime | None = Field(description="When the first of them is due.")
-    superseded: int = Field(description="Archives that are superseded and not removed yet.")
 
 
 class Statistics(Record):

@@ -8,7 +8,8 @@ from datetime import datetime
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 
-from strongroom.statistics.figures import Statistics, StoreCases, TableStatistics
+from strongroom.erasure.clock import StoreCases
+from strongroom.statistics.figures import Statistics, TableStatistics
 
 
 @dataclass(frozen=True)
