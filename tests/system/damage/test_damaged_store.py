@@ -16,6 +16,7 @@ from strongroom.errors import IntegrityError
 from strongroom.formats.codecs import Codec, compress_stream
 from strongroom.ledger.index import read_index
 from strongroom.ledger.manifests import require_manifest
+from strongroom.ledger.reread import verify_archive
 from strongroom.object_keys import MANIFEST_INDEX
 from strongroom.storage.store import CHUNK_BYTES
 from tests.support.damaging import (
@@ -25,6 +26,7 @@ from tests.support.damaging import (
     flipped,
     require_found_in_part,
     require_sound,
+    seal_three_parts,
 )
 
 
@@ -164,13 +166,19 @@ def test_an_index_of_manifests_that_is_a_bomb_is_as_good_as_none(damaged):
 # -------------------------------------------------------------------------------------------------- whole objects
 
 
-def test_a_part_that_was_removed_for_good_is_missing(damaged):
-    """The test could not put the original version back, so it removes a newer one that the manifest names."""
-    damaged.vandal.rot(damaged.archive, 0, b"another")
-    version = require_manifest(damaged.chain.store, damaged.archive).parts[0].version_id
-    damaged.vandal.admin.delete_object(Bucket=damaged.vandal.bucket, Key=damaged.part_key(0), VersionId=version)
+def test_a_part_that_was_removed_for_good_is_missing_until_its_bytes_are_there_again(postgres, object_store, tmp_path):
+    """In an archive of its own, since the version that was verified cannot be put back. The content decides, not the version."""
+    own = seal_three_parts(postgres, object_store, tmp_path, "removed-for-good")
+    body = own.vandal.read(own.part_key(0))
+    version = require_manifest(own.chain.store, own.archive).parts[0].version_id
+    own.vandal.admin.delete_object(Bucket=own.vandal.bucket, Key=own.part_key(0), VersionId=version)
 
-    require_found_in_part(damaged, "missing")
+    require_found_in_part(own, "missing")
+    own.vandal.write(own.part_key(0), body)
+
+    verdict, restored = verify_archive(own.chain.store, own.archive), own.restore(0)
+    assert (verdict.result, restored.result, restored.inserted) == ("sound", "restored", 10)
+    assert "has the same content" in verdict.objects[0].detail
 
 
 OVER = {
