@@ -230,6 +230,8 @@ def _fate(
         return "refuse", f"{held} (GDPR 17(3)(e))"
     if not theirs and subjects.about_two == "keep":
         return "keep", "they are about two persons, and `subjects.about_two` keeps them"
+    if not theirs and subjects.about_two == "blank":
+        return "erase", "they are about two persons, and the person's values in them are blanked"
     blank = " and blanked where they are about two" if about_two and subjects.about_two == "blank" else ""
     return "erase", f"they are removed{blank}"
 
