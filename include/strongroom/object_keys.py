@@ -584,9 +584,14 @@ def is_restore_report(key: str) -> bool:
     return re.fullmatch(r"reports/[^/]+\.[^/]+/restores/[^/]+\.json", key) is not None
 
 
+def claims_prefix(schema_name: str, table_name: str) -> str:
+    """Key prefix of the claims on the partitions of one table."""
+    return f"{CLAIMS}{table_folder(schema_name, table_name)}/"
+
+
 def claim_key(schema_name: str, table_name: str, partition_key: str) -> str:
     """Key of the claim on one partition."""
-    return f"{CLAIMS}{table_folder(schema_name, table_name)}/{partition_key}.json"
+    return f"{claims_prefix(schema_name, table_name)}{partition_key}.json"
 
 
 def queries_prefix(schema_name: str, table_name: str) -> str:

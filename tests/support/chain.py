@@ -25,6 +25,7 @@ from strongroom.database.session import Connection, open_source, read_identity
 from strongroom.errors import StrongroomError
 from strongroom.formats.blocks import Block
 from strongroom.formats.codecs import choose_codec
+from strongroom.formats.persons import Persons
 from strongroom.ledger.claims import KeepClaim
 from strongroom.ledger.deletable import DeletingStep
 from strongroom.ledger.evidence import DetachEvidence
@@ -145,10 +146,16 @@ class Chain:
 
     def verify(self, plan: ArchivePlan, part: UploadedPart) -> VerifiedPart:
         proof_rows = self.settings.proof_rows
-        persons = persons_of(self.store, SUBJECT_KEY, self.settings) if self.settings.subjects.columns else None
         with self.source() as connection, self.staging(part.archive_id) as staging:
             return verify_part(
-                self.store, staging, connection, plan.shape, part, proof_rows=proof_rows, now=self.now, persons=persons
+                self.store,
+                staging,
+                connection,
+                plan.shape,
+                part,
+                proof_rows=proof_rows,
+                now=self.now,
+                persons=self.persons,
             )
 
     def verified(self, plan: ArchivePlan, part: PlannedPart) -> VerifiedPart:
@@ -160,7 +167,14 @@ class Chain:
         return self.seal_parts(plan, [self.verified(plan, part) for part in plan.parts])
 
     def seal_parts(self, plan: ArchivePlan, parts: Sequence[VerifiedPart]) -> SealedArchive:
-        return seal_archive(self.store, self.settings, plan, parts, run=self.identity, now=self.now)
+        return seal_archive(
+            self.store, self.settings, plan, parts, run=self.identity, now=self.now, persons=self.persons
+        )
+
+    @property
+    def persons(self) -> Persons | None:
+        """What the steps know of persons, as of now."""
+        return persons_of(self.store, SUBJECT_KEY, self.settings) if self.settings.subjects.columns else None
 
     @contextmanager
     def owning(self) -> Iterator[Connection]:

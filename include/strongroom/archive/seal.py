@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
+from typing import TYPE_CHECKING
 
 from strongroom.calendar import Window
 from strongroom.errors import IntegrityError
@@ -20,6 +21,10 @@ from strongroom.object_keys import ArchiveId, evidence_prefix, sealed_and_kept
 from strongroom.records import ArchivePlan, RunIdentity, SealedArchive, VerifiedPart, shape_sha256
 from strongroom.settings import TableSettings
 from strongroom.storage.store import Store
+from strongroom.tables.erased import require_nobody_erased
+
+if TYPE_CHECKING:
+    from strongroom.formats.persons import Persons
 
 _OF_THE_TRY = ("created_at", "dag_id", "run_id", "triggered_by", "software", "storage_class", "encryption")
 """What two tries to seal one archive may say differently."""
@@ -33,6 +38,7 @@ def seal_archive(
     *,
     run: RunIdentity,
     now: datetime,
+    persons: Persons | None = None,
 ) -> SealedArchive:
     """Write the manifest of an archive whose parts are all verified; a repeat finds the one that is there.
 
@@ -40,6 +46,8 @@ def seal_archive(
 
     Args:
         run: Which Airflow run this is.
+        persons: Columns of persons and the list of those who were erased; None where the settings name none. A person may have been
+            erased after ``verify`` looked, so the list is read once the claim on the partition is held.
 
     Raises:
         IntegrityError: Parts or their objects are missing, a manifest of other parts exists already, or another archive of
@@ -53,6 +61,8 @@ def seal_archive(
     if present is None:
         for part in parts:  # if a run was frozen for long, they may have been swept away
             require_object(store, part)
+        if persons is not None:
+            require_nobody_erased(store, plan.shape, parts, persons, settings.working_folder[0])
         present = _manifest(settings, plan, parts, run, now)
         present = _begun(store, archive, present) or present
         write_sealed(store, settings, present, check=partial(_require_first, store, plan, archive))

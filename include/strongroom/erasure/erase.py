@@ -5,7 +5,7 @@ A repeat continues: rows that are gone are not found again, and an archive that 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from strongroom.erasure.successions import SuccessionRecord, unrecorded_for
 from strongroom.erasure.supersede import Superseding
 from strongroom.erasure.tables import Target, erase_rows, targets_of
 from strongroom.errors import ContendedError
-from strongroom.ledger.claims import claim_keeper, release_claim, take_claim
+from strongroom.ledger.claims import claim_keeper, others_at_work, release_claim, take_claim
 from strongroom.ledger.journal import Act, Facts
 from strongroom.ledger.stored_records import read_record
 from strongroom.ledger.suppressed import persons_of, suppress
@@ -109,20 +109,12 @@ class Erasing:
             What was erased in tables, and the archives that were superseded.
 
         Raises:
-            ContendedError: A run is still working on one of the archives; nothing of this table was erased.
+            ContendedError: A run is still working on the table or on one of its archives, or a hold came meanwhile.
             ErasureError: Other rows refer to one of the rows, or a value cannot be blanked.
             IntegrityError: An archive or its successor is not what it should be.
         """
         if is_refused(self._store, settings) is not None:
             return [], []
-        places, _ = find_person(connection, self._store, settings, self._wanted, folder=folder)
-        if waiting := [place for place in places if place.fate == "wait"]:
-            raise ContendedError(
-                f"nothing of {settings.qualified_name} can be erased yet",
-                found="; ".join(f"{place.name}: {place.why}" for place in waiting),
-                hint="Nothing of this table was changed. The task tries again by itself; if it keeps failing, clear it when those "
-                "runs have ended.",
-            )
         case_id = self._intent.case_id
         suppress(
             self._store,
@@ -132,6 +124,14 @@ class Erasing:
             case_id=case_id,
             before=self._intent.intended_at,
         )
+        # In this order: who claims a partition from here on reads the list before it seals, and who has claimed one is waited for.
+        schema_name, table_name = settings.schema_name, settings.table_name
+        working = others_at_work(self._store, schema_name, table_name, owner=str(self._run), now=self._clock())
+        if working:
+            raise _not_yet(settings, working)
+        places, _ = find_person(connection, self._store, settings, self._wanted, folder=folder)
+        if waiting := [f"{place.name}: {place.why}" for place in places if place.fate == "wait"]:
+            raise _not_yet(settings, waiting)
         erased = self._in_tables(connection, settings)
         begun = unrecorded_for(self._store, settings, case_id)
         archives = [ArchiveId.parse(place.name) for place in places if _has_to_go(place)]
@@ -140,6 +140,8 @@ class Erasing:
     def _in_tables(self, connection: Connection, settings: TableSettings) -> list[Erased]:
         erased = []
         for target in targets_of(connection, self._store, settings):
+            if (why := is_refused(self._store, settings)) is not None:  # a hold may have come since
+                raise _not_yet(settings, [why])
             deleted, blanked = erase_rows(connection, target, settings, self._wanted)
             if deleted or blanked:
                 erased.append(self._record(settings, target, deleted, blanked))
@@ -181,6 +183,14 @@ class Erasing:
         key = case_key(record.case_id, f"erased-{target.kind}-{encode_name(record.name)}", now)
         keep(self._store, key, record, act)
         return record
+
+
+def _not_yet(settings: TableSettings, why: Sequence[str]) -> ContendedError:
+    return ContendedError(
+        f"{settings.qualified_name} cannot be erased yet",
+        found="; ".join(why),
+        hint="Nothing more of this table was changed. The task tries again by itself; if it keeps failing, clear it when that has ended.",
+    )
 
 
 def _has_to_go(place: Place) -> bool:

@@ -6,13 +6,12 @@ locator is searched in any case. Nothing is left out silently: a place that cann
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import AwareDatetime
 
@@ -20,18 +19,20 @@ from strongroom.database.session import Connection
 from strongroom.erasure.rows import PersonRows, Wanted, columns_of, split_rows
 from strongroom.erasure.tables import count_rows, targets_of
 from strongroom.errors import FrozenError, IntegrityError
-from strongroom.formats.persons import Locator
 from strongroom.ledger.evidence import read_detached
 from strongroom.ledger.holds import Hold, holds_in_force
 from strongroom.ledger.index import survey_manifests
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import require_manifest
+from strongroom.ledger.suppressed import part_may_hold
 from strongroom.object_keys import ArchiveId, evidence_prefix, table_folder
 from strongroom.records import Record, RunIdentity, Salt, VerifiedPart
 from strongroom.settings import TableSettings
 from strongroom.storage.either import read_own
 from strongroom.storage.store import Store
 from strongroom.tables.archived_rows import archived_texts
+
+T = TypeVar("T")
 
 Fate = Literal["erase", "keep", "refuse", "wait", "unsearchable"]
 
@@ -136,24 +137,23 @@ def find_person(
 
 def rows_in_archive(
     store: Store, settings: TableSettings, manifest: Manifest, wanted: Wanted, folder: Path | None
-) -> Iterator[tuple[VerifiedPart, bytes]]:
-    """The rows of an archive that are about a person, as canonical texts, each with its part.
+) -> Iterator[bytes]:
+    """The rows of an archive that are about a person, as canonical texts.
 
     Raises:
         IntegrityError: A part is not what was archived, or is gone.
     """
     rows = PersonRows(manifest.table, settings.subjects, wanted)
     for part in suspects(store, manifest, wanted):
-        for row in split_rows(archived_texts(store, folder, manifest.table, part, hint=_NO_ROWS)):
-            if rows.fate(row) != "kept":
-                yield part, row
+        yield from _read(
+            store, folder, manifest, part, lambda found: [row for row in found if rows.fate(row) != "kept"]
+        )
 
 
 def suspects(store: Store, manifest: Manifest, wanted: Wanted) -> list[VerifiedPart]:
     """The parts of an archive that may have rows of a person."""
-    archive = ArchiveId.parse(manifest.archive_id)
-    parts = (manifest.verified_part(number) for number in range(len(manifest.parts)))
-    return [part for part in parts if part.rows and _may_hold(store, archive, part, wanted)]
+    parts = map(manifest.verified_part, range(len(manifest.parts)))
+    return [part for part in parts if part.rows and part_may_hold(store, part, wanted.key, wanted.tokens)]
 
 
 def unfinished(store: Store, manifest: Manifest) -> str | None:
@@ -186,31 +186,21 @@ def _search(
         fates: Counter[str] = Counter()
         searched = suspects(store, manifest, wanted)
         for part in searched:
-            fates += _fates(store, folder, manifest, part, rows)
+            fates += _read(store, folder, manifest, part, lambda found: Counter(map(rows.fate, found)))
     except (IntegrityError, FrozenError) as error:
         return f"{error.what}{f', found {error.found}' if error.found else ''}"
     return Rows(fates["removed"], fates["blanked"] + fates["about two"], len(manifest.parts), len(searched))
 
 
-def _fates(store: Store, folder: Path | None, manifest: Manifest, part: VerifiedPart, rows: PersonRows) -> Counter[str]:
-    """What becomes of how many rows of a part. A bucket that was filled from its second copy has other versions."""
+def _read(
+    store: Store, folder: Path | None, manifest: Manifest, part: VerifiedPart, take: Callable[[Iterator[bytes]], T]
+) -> T:
+    """Take what is wanted of the rows of a part. A bucket that was filled from its second copy has other versions."""
 
-    def count(chunks: Iterator[bytes]) -> Counter[str]:
-        texts = archived_texts(store, folder, manifest.table, part, hint=_NO_ROWS, chunks=chunks)
-        return Counter(rows.fate(row) for row in split_rows(texts))
+    def read(chunks: Iterator[bytes]) -> T:
+        return take(split_rows(archived_texts(store, folder, manifest.table, part, hint=_NO_ROWS, chunks=chunks)))
 
-    return read_own(store, part.object_key, part.version_id, count)
-
-
-def _may_hold(store: Store, archive: ArchiveId, part: VerifiedPart, wanted: Wanted) -> bool:
-    if part.locator_sha256 is None:
-        return True
-    where = archive.locator_key(part.number)
-    present = store.read(where)
-    if present is None or hashlib.sha256(present[0]).hexdigest() != part.locator_sha256:
-        return True  # somebody removed or changed it
-    locator = Locator.parse(f"{store}{where}", present[0])
-    return locator.key_id != wanted.key.key_id or any(map(locator.may_hold, wanted.tokens))
+    return read_own(store, part.object_key, part.version_id, read)
 
 
 def _holding(holds: Sequence[Hold], settings: TableSettings) -> list[Hold]:

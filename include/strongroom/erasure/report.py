@@ -76,7 +76,7 @@ def report_table(
             continue
         writer, width = LineWriter(manifest.table), len(manifest.table.columns)
         found = rows_in_archive(store, settings, manifest, wanted, folder)
-        rows = [json.loads(writer.lines(read_copy(width, row, 1))) for _, row in found]
+        rows = [json.loads(writer.lines(read_copy(width, row, 1))) for row in found]
         if rows:
             until = f"{manifest.retention_until:%Y-%m-%d}"
             yield {**about, "place": manifest.archive_id, "kind": "archive", "kept": f"until {until}", "rows": rows}

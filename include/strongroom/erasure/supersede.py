@@ -96,7 +96,11 @@ class Superseding:
         new = ArchiveId.parse(begun.archive_id) if begun is not None else self._next(archive)
         with self._staging(str(new)) as staging:
             if begun is None:
-                parts = [self._write(staging, earlier, number, new, keep_claim) for number in range(len(earlier.parts))]
+                theirs = {part.number for part in suspects(self._store, earlier, self._wanted)}
+                parts = [
+                    self._write(staging, earlier, part.number, new, keep_claim, suspect=part.number in theirs)
+                    for part in earlier.parts
+                ]
             else:
                 parts = [begun.verified_part(number) for number in range(len(begun.parts))]
             proved = [
@@ -135,12 +139,18 @@ class Superseding:
         return ArchiveId(*where, max((one.sequence for one in taken), default=archive.sequence) + 1)
 
     def _write(
-        self, staging: Staging, earlier: Manifest, number: int, new: ArchiveId, keep_claim: KeepClaim
+        self,
+        staging: Staging,
+        earlier: Manifest,
+        number: int,
+        new: ArchiveId,
+        keep_claim: KeepClaim,
+        *,
+        suspect: bool,
     ) -> VerifiedPart:
         """Write one part of the successor to the store."""
         keep_claim()
         part = earlier.verified_part(number)
-        suspect = any(one.number == number for one in suspects(self._store, earlier, self._wanted))
         if suspect or part.blocks_sha256 is None:  # older versions are written in the present form
             facts = self._rewrite(staging, earlier, part)
         else:
@@ -201,7 +211,7 @@ class Superseding:
 
     def _prove(
         self, staging: Staging, earlier: VerifiedPart, part: VerifiedPart, manifest: Manifest, keep_claim: KeepClaim
-    ) -> tuple[PartSuccession, str | None]:
+    ) -> tuple[PartSuccession, str]:
         """Read both parts from the store side by side. Returns what was compared, and the SHA-256 of the new locator."""
         shape = manifest.table
         rows = PersonRows(shape, self._settings.subjects, self._wanted)
@@ -241,7 +251,7 @@ class Superseding:
         earlier: Manifest,
         new: ArchiveId,
         parts: Iterable[VerifiedPart],
-        proved: Iterable[tuple[PartSuccession, str | None]],
+        proved: Iterable[tuple[PartSuccession, str]],
     ) -> Manifest:
         now = self._clock()
         described = tuple(
@@ -278,7 +288,7 @@ class Superseding:
         )
 
     def _require_counts(
-        self, manifest: Manifest, earlier: Manifest, proved: Iterable[tuple[PartSuccession, str | None]]
+        self, manifest: Manifest, earlier: Manifest, proved: Iterable[tuple[PartSuccession, str]]
     ) -> None:
         """Kept and removed rows are all rows, for each part and as the manifest says."""
         compared = [one for one, _ in proved]
@@ -321,7 +331,7 @@ class Superseding:
         require_manifest(self._store, archive)
 
     def _record(
-        self, manifest: Manifest, earlier: Manifest, proved: Iterable[tuple[PartSuccession, str | None]]
+        self, manifest: Manifest, earlier: Manifest, proved: Iterable[tuple[PartSuccession, str]]
     ) -> SuccessionRecord:
         archive = ArchiveId.parse(manifest.archive_id)
         if (present := read_succession(self._store, archive)) is None:

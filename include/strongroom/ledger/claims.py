@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
 from strongroom.errors import ClockError, ContendedError
+from strongroom.object_keys import claims_prefix
 from strongroom.records import Claim, parse_record
 from strongroom.storage.store import Store
 
@@ -67,6 +68,21 @@ def parse_claim(key: str, body: bytes) -> Claim:
         what="a sound claim",
         hint="Nothing was changed. Make sure that nobody works on the partition, then remove this object; the next run takes a new claim.",
     )
+
+
+def others_at_work(store: Store, schema_name: str, table_name: str, *, owner: str, now: datetime) -> list[str]:
+    """Claims of other runs on partitions of a table that hold at an aware instant, in words.
+
+    Raises:
+        IntegrityError: A claim is not sound.
+    """
+    found = ((key, store.read(key)) for key in store.keys(claims_prefix(schema_name, table_name)))
+    claims = ((key, parse_claim(key, present[0])) for key, present in found if present is not None)
+    return [
+        f"{key} is held by {claim.owner}"
+        for key, claim in claims
+        if claim.owner != owner and claim.state == "held" and claim.expires_at > now
+    ]
 
 
 def claim_keeper(

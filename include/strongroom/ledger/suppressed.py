@@ -7,12 +7,14 @@ dated before the erasure: later, a number may have been given to somebody else.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from datetime import datetime
 
 from strongroom.errors import ConfigurationError
-from strongroom.formats.persons import Persons, SubjectKey, Suppressed
+from strongroom.formats.persons import Locator, Persons, SubjectKey, Suppressed
 from strongroom.object_keys import parse_suppressed_key, suppressed_key, suppressed_prefix
+from strongroom.records import VerifiedPart
 from strongroom.settings import TableSettings
 from strongroom.storage.store import Store
 
@@ -39,6 +41,16 @@ def read_suppressed(store: Store, key: SubjectKey, settings: TableSettings) -> d
         if token not in found or found[token].before < before:
             found[token] = Suppressed(case_id, before)
     return found
+
+
+def part_may_hold(store: Store, part: VerifiedPart, key: SubjectKey, tokens: Iterable[str]) -> bool:
+    """Whether a part may have rows with one of some tokens. True where its locator is missing, another one, or of another key."""
+    where = part.archive.locator_key(part.number)
+    present = store.read(where) if part.locator_sha256 is not None else None
+    if present is None or hashlib.sha256(present[0]).hexdigest() != part.locator_sha256:
+        return True
+    locator = Locator.parse(f"{store}{where}", present[0])
+    return locator.key_id != key.key_id or any(map(locator.may_hold, tokens))
 
 
 def tokens_of(store: Store, settings: TableSettings, case_id: str) -> list[str]:

@@ -23,7 +23,7 @@ from strongroom.ledger.restore_records import keep_record, split_table
 from strongroom.object_keys import ArchiveId, emptied_and_kept, evidence_prefix
 from strongroom.records import RestoreRecord, TableShape
 from strongroom.restore.claims import take_claims
-from strongroom.restore.erased import require_nobody_erased
+from strongroom.restore.erased import require_nobody_restored
 from strongroom.restore.fit import fit_columns, shape_of_its_own
 from strongroom.restore.records import RestorePart, RestorePlan, RestoreRequest
 from strongroom.restore.target import (
@@ -80,7 +80,7 @@ def plan_restore(
         ErasedError: Rows of a person who was erased would come back.
     """
     manifests = locate_archives(store, request)
-    require_nobody_erased(store, manifests, persons, folder)
+    require_nobody_restored(store, manifests, persons, folder)
     shapes = _shapes(manifests)
     plan = _plan(store, request, manifests, restore_id=restore_id, now=now)
     _require_keys(request, manifests)

@@ -1,6 +1,7 @@
 """Work on live tables that several steps share.
 
 - ``archived_rows``  what an archive holds of a part: its blocks, from staging or made again; keys and line digests, from the store
+- ``erased``         rows of erased persons, which are neither sealed nor loaded
 - ``block_ranges``   the ranges of dates that hold exactly the rows of a block
 - ``equal_blocks``   which blocks a table holds exactly, in one COPY
 - ``compare``        a table compared with an archive, by blocks and row by row

@@ -9,6 +9,7 @@ from strongroom.archive.seal import seal_archive
 from strongroom.records import ArchivePlan, VerifiedPart
 from strongroom_airflow.archive.base import StrongroomOperator
 from strongroom_airflow.archive.run import ArchiveRun
+from strongroom_airflow.connections import persons_for
 from strongroom_airflow.pages.addresses import archive_page
 
 MANIFEST_XCOM = "manifest_sha256"
@@ -37,7 +38,8 @@ class SealOperator(StrongroomOperator):
         records = [self.parts] if isinstance(self.parts, dict) else self.parts
         parts = [VerifiedPart.model_validate(part) for part in records]
         self.page = archive_page(str(plan.archive_id))
-        sealed = seal_archive(run.store, run.settings, plan, parts, run=run.identity, now=run.now())
+        persons = persons_for(run.settings, run.store)
+        sealed = seal_archive(run.store, run.settings, plan, parts, run=run.identity, now=run.now(), persons=persons)
         run.context["ti"].xcom_push(key=MANIFEST_XCOM, value=sealed.manifest_sha256)
         facts = {
             "archive_id": sealed.archive_id,

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import psycopg
 import pytest
 
 from strongroom.errors import ContendedError, ErasedError, IntegrityError, RestoreError
+from strongroom.ledger.claims import release_claim, take_claim
 from strongroom.ledger.holds import place_hold
 from strongroom.ledger.manifests import is_destroyed, require_manifest
 from strongroom.ledger.suppressed import persons_of, suppress
-from strongroom.object_keys import ArchiveId
-from strongroom.restore.erased import require_nobody_erased
+from strongroom.object_keys import ArchiveId, claim_key
+from strongroom.restore.erased import require_nobody_restored
 from strongroom.restore.plan import locate_archives
 from strongroom.restore.records import RestoreRequest
 from tests.support.chain import NOW
@@ -139,10 +141,47 @@ def test_a_run_that_still_deletes_the_archived_rows_comes_first(source, object_s
     person.find()
     person.answer()
 
-    with pytest.raises(ContendedError, match="can be erased yet"):
+    with pytest.raises(ContendedError, match="cannot be erased yet"):
         person.erase()
     with psycopg.connect(source) as connection:
         assert connection.execute("SELECT count(*) FROM audit").fetchone() == (700,)
+
+
+def test_a_run_that_holds_a_claim_is_waited_for(make):
+    """It may have verified its parts before the person was on the list, and not have sealed them."""
+    person = make()
+    execute(person.chain.conninfo, f"INSERT INTO audit (at, caller) VALUES ('2026-11-01', '{ADA}')")
+    person.open(ADA)
+    person.find()
+    person.answer()
+    claim, other = claim_key("public", "audit", "2026-06"), "archive__audit 2026-06"
+    take_claim(person.chain.store, claim, owner=other, now=NOW, ttl=timedelta(hours=1))
+
+    with pytest.raises(ContendedError, match=f"held by {other}"):
+        person.erase()
+    with psycopg.connect(person.chain.conninfo) as connection:
+        assert connection.execute("SELECT count(*) FROM audit").fetchone() == (1,)
+    release_claim(person.chain.store, claim, owner=other, now=NOW)
+    erased, superseded = person.erase()
+
+    assert (len(erased), len(superseded)) == (1, 1)
+
+
+def test_what_was_verified_before_a_person_was_erased_is_not_sealed_after_it(make):
+    person = make()
+    chain = person.chain
+    execute(chain.conninfo, f"INSERT INTO audit (at, caller) VALUES ('2026-05-20', '{ADA}'), ('2026-05-20', '{BOB}')")
+    plan = chain.plan()
+    parts = [chain.verified(plan, part) for part in plan.parts]
+    person.open(ADA)
+    person.find()
+    person.answer()
+    person.erase()
+
+    with pytest.raises(ErasedError, match="1 of case DSR-1"):
+        chain.seal_parts(plan, parts)
+
+    assert chain.store.head(ArchiveId.parse(str(plan.archive_id)).manifest_key) is None
 
 
 def test_a_hold_that_is_placed_after_the_yes_stops_it(make):
@@ -164,12 +203,12 @@ def test_a_restore_loads_no_row_of_a_person_who_was_erased(make, object_store):
     person = make()
     store, settings = person.chain.store, person.chain.settings
     manifests = [require_manifest(store, FIRST)]
-    require_nobody_erased(store, manifests, persons_of(store, SUBJECT_KEY, settings), None)
+    require_nobody_restored(store, manifests, persons_of(store, SUBJECT_KEY, settings), None)
     token = SUBJECT_KEY.token("msisdn", ADA)
     suppress(store, SUBJECT_KEY, settings, [token], case_id="DSR-1", before=NOW)
 
     with pytest.raises(ErasedError, match="14 of case DSR-1"):
-        require_nobody_erased(store, manifests, persons_of(store, SUBJECT_KEY, settings), None)
+        require_nobody_restored(store, manifests, persons_of(store, SUBJECT_KEY, settings), None)
     part = manifests[0].verified_part(0)
     again = person.chain.client.put_object  # as in a bucket that was filled again: the same bytes, another version
     bucket = settings.store.bucket
@@ -177,9 +216,9 @@ def test_a_restore_loads_no_row_of_a_person_who_was_erased(make, object_store):
     object_store.client("admin").delete_object(Bucket=bucket, Key=part.object_key, VersionId=part.version_id)
     again(Bucket=bucket, Key=part.object_key, Body=body)
     with pytest.raises(ErasedError, match="14 of case DSR-1"):
-        require_nobody_erased(store, manifests, persons_of(store, SUBJECT_KEY, settings), None)
+        require_nobody_restored(store, manifests, persons_of(store, SUBJECT_KEY, settings), None)
     with pytest.raises(RestoreError, match="nobody can tell which rows are theirs"):
-        require_nobody_erased(store, manifests, None, None)
+        require_nobody_restored(store, manifests, None, None)
 
 
 def test_an_archive_stays_while_its_successor_is_not_whole(make, object_store):
