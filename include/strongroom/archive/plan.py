@@ -18,10 +18,10 @@ from strongroom.database.rows import count_rows_where, in_window, refers
 from strongroom.database.session import Connection, read_identity
 from strongroom.errors import StagingError, UnarchivableError
 from strongroom.ledger.manifest_record import Manifest
-from strongroom.ledger.manifests import archive_ids, require_manifest
+from strongroom.ledger.manifests import archive_ids, require_manifest, traces_of
 from strongroom.ledger.owner import require_owner
 from strongroom.ledger.restore_records import active_restores_of
-from strongroom.object_keys import ArchiveId, emptied_and_kept, evidence_prefix, partition_prefix
+from strongroom.object_keys import ArchiveId, emptied_and_kept, evidence_prefix
 from strongroom.records import ArchivePlan, Exclusion, PlannedPart, SourceIdentity, narrow, shape_sha256
 from strongroom.settings import TableSettings
 from strongroom.settings.time_budget import require_time
@@ -162,10 +162,7 @@ class _Planning:
 
     def _begun(self) -> list[ArchiveId]:
         """Archives of the partition that left a part or evidence, also those of a broken run and those that were purged."""
-        of_parts, of_evidence = partition_prefix(*self._where), evidence_prefix(*self._where)
-        folders = {key.removeprefix(of_parts).partition("/")[0] for key in self.store.keys(of_parts)}
-        folders |= {key.removeprefix(of_evidence).partition("/")[0] for key in self.evidence}
-        return sorted(filter(None, map(ArchiveId.parse_or_none, folders)))
+        return traces_of(self.store, *self._where, evidence=self.evidence)
 
     @property
     def _where(self) -> tuple[str, str, str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from strongroom.errors import IntegrityError
 from strongroom.records import ChecksummedPart, UploadedPart
 from strongroom.storage.staging import Staging
-from strongroom.storage.store import Store
+from strongroom.storage.store import ObjectVersion, Store
 
 CONTENT_TYPES = {"zstd": "application/zstd", "gzip": "application/gzip", "none": "application/x-ndjson"}
 PARQUET = "application/vnd.apache.parquet"
@@ -27,6 +29,16 @@ def upload_part(staging: Staging, store: Store, part: ChecksummedPart) -> Upload
     path = staging.fetch(written, part.sha256)
     if path is None:
         raise IntegrityError(f"{written} is gone", hint="No row was deleted. Clear 'plan' and the tasks after it.")
+    version = put_part(store, path, part)
+    uploaded = UploadedPart(
+        **part.model_dump(), object_key=version.key, version_id=version.version_id, etag=version.etag
+    )
+    staging.save(uploaded)
+    return uploaded
+
+
+def put_part(store: Store, path: Path, part: ChecksummedPart) -> ObjectVersion:
+    """Write the file of a part under its key. Raises as :func:`upload_part`."""
     key = part.archive.part_key(part.number, part.compression_type, part.format)
     metadata = {
         "archive-id": part.archive_id,
@@ -36,7 +48,4 @@ def upload_part(staging: Staging, store: Store, part: ChecksummedPart) -> Upload
         "original-sha256": part.original_sha256,
     }
     content_type = PARQUET if part.format == "parquet" else CONTENT_TYPES[part.compression_type]
-    version = store.put_file(key, path, sha256=part.sha256, content_type=content_type, metadata=metadata)
-    uploaded = UploadedPart(**part.model_dump(), object_key=key, version_id=version.version_id, etag=version.etag)
-    staging.save(uploaded)
-    return uploaded
+    return store.put_file(key, path, sha256=part.sha256, content_type=content_type, metadata=metadata)

@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from itertools import zip_longest
 
+from strongroom.archive.upload import put_part
 from strongroom.erasure.cases import keep
 from strongroom.erasure.find import suspects, unfinished
 from strongroom.erasure.rows import PersonRows, Wanted, split_rows
@@ -34,10 +35,10 @@ from strongroom.ledger.manifest_record import (
     manifest_part,
     sha256_sums,
 )
-from strongroom.ledger.manifests import manifest_exists, parse_manifest, read_manifest, require_manifest
+from strongroom.ledger.manifests import manifest_exists, parse_manifest, read_manifest, require_manifest, traces_of
 from strongroom.ledger.object_lock import lock_archive
 from strongroom.ledger.sealing import software_versions, write_sealed
-from strongroom.object_keys import ArchiveId, evidence_prefix, partition_prefix
+from strongroom.object_keys import ArchiveId, evidence_prefix
 from strongroom.records import RunIdentity, VerifiedPart
 from strongroom.settings import TableSettings
 from strongroom.storage.staging import Staging
@@ -45,7 +46,6 @@ from strongroom.storage.store import Store
 from strongroom.tables.archived_rows import archived_texts
 
 _HINT = "Nothing was removed, and the archive is as it was. Clear the task; if it happens again, please report the column types."
-_CONTENT_TYPES = {"jsonl": "application/octet-stream", "parquet": "application/vnd.apache.parquet"}
 
 
 class Superseding:
@@ -132,11 +132,7 @@ class Superseding:
     def _next(self, archive: ArchiveId) -> ArchiveId:
         """An id that nothing in the store has a trace of."""
         where = (archive.schema_name, archive.table_name, archive.partition_key)
-        of_parts, of_evidence = partition_prefix(*where), evidence_prefix(*where)
-        folders = {key.removeprefix(of_parts).partition("/")[0] for key in self._store.keys(of_parts)}
-        folders |= {key.removeprefix(of_evidence).partition("/")[0] for key in self._store.keys(of_evidence)}
-        taken = filter(None, map(ArchiveId.parse_or_none, folders))
-        return ArchiveId(*where, max((one.sequence for one in taken), default=archive.sequence) + 1)
+        return ArchiveId(*where, max(one.sequence for one in (archive, *traces_of(self._store, *where))) + 1)
 
     def _write(
         self,
@@ -156,16 +152,11 @@ class Superseding:
         else:
             facts = self._copy(staging, part)
         path = staging.of_store(number, part.compression_type, part.format)
-        key = new.part_key(number, part.compression_type, part.format)
-        metadata = {"archive-id": str(new), "part": str(number), "rows": str(facts["rows"])}
-        content_type = _CONTENT_TYPES[part.format]
-        version = self._store.put_file(
-            key, path, sha256=str(facts["sha256"]), content_type=content_type, metadata=metadata
-        )
-        place = {"object_key": key, "version_id": version.version_id, "etag": version.etag, "archive_id": str(new)}
-        return VerifiedPart.model_validate(
-            {**part.model_dump(), **facts, **place, "expected_rows": facts["rows"], "locator_sha256": None}
-        )
+        told = {"archive_id": str(new), "expected_rows": facts["rows"], "locator_sha256": None}
+        ready = VerifiedPart.model_validate({**part.model_dump(), **facts, **told})
+        version = put_part(self._store, path, ready)
+        place = {"object_key": version.key, "version_id": version.version_id, "etag": version.etag}
+        return ready.model_copy(update=place)
 
     def _rewrite(self, staging: Staging, earlier: Manifest, part: VerifiedPart) -> dict[str, object]:
         from strongroom.formats.part_writer import part_files  # it imports Arrow

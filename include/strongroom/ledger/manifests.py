@@ -15,7 +15,14 @@ from strongroom.calendar import Partition
 from strongroom.errors import IntegrityError, StrongroomError
 from strongroom.ledger.journal import OF_MANIFESTS, Subject, doubt_of_entry, subject_of
 from strongroom.ledger.manifest_record import Manifest, faults_of
-from strongroom.object_keys import ArchiveId, manifest_archive_id, manifest_prefix, proof_key
+from strongroom.object_keys import (
+    ArchiveId,
+    evidence_prefix,
+    manifest_archive_id,
+    manifest_prefix,
+    partition_prefix,
+    proof_key,
+)
 from strongroom.records import PlannedPart, VerifiedPart, upload_of
 from strongroom.storage.store import Store
 from strongroom.storage.versions import StoredVersion, by_key, is_there
@@ -203,6 +210,22 @@ def archive_ids(
         if archive is not None and archive not in seen:
             seen.add(archive)
             yield archive
+
+
+def traces_of(
+    store: Store, schema_name: str, table_name: str, partition_key: str, *, evidence: Iterable[str] | None = None
+) -> list[ArchiveId]:
+    """Archives of a partition that left a part or evidence, also those of a broken run and those that were purged; sorted.
+
+    Args:
+        evidence: Keys of the partition's evidence, if they are known.
+    """
+    where = (schema_name, table_name, partition_key)
+    of_parts, of_evidence = partition_prefix(*where), evidence_prefix(*where)
+    known = store.keys(of_evidence) if evidence is None else evidence
+    folders = {key.removeprefix(of_parts).partition("/")[0] for key in store.keys(of_parts)}
+    folders |= {key.removeprefix(of_evidence).partition("/")[0] for key in known}
+    return sorted(filter(None, map(ArchiveId.parse_or_none, folders)))
 
 
 def in_range(
