@@ -1,6 +1,7 @@
 """The source database, read: nothing in this room changes a row.
 
 - ``session``       open a session, pin its settings, translate its errors; which database it is
+- ``server_kind``   which server this is, which extensions change its tables, and what was tried with it
 - ``replica``       read from a standby when that is safe
 - ``rights``, ``delete_allowed``  what the role may not do, and what would stop every DELETE
 - ``inspect``       look a table up, and refuse what cannot be archived (why: each refusal is here or in ``column_types``)
