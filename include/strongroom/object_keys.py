@@ -42,6 +42,9 @@ HOLDS = "holds/"
 EVIDENCE, ARCHIVES, CLAIMS, RESTORES = "evidence/", "archives/", "claims/", "restores/"
 """Key prefixes of all evidence, of all parts, of all claims, and of all records of what was restored."""
 
+PROBES = f"{CLAIMS}strongroom-check/"
+"""Key prefix of the objects that `airflow strongroom check` writes and removes. No table's claims lie there: its folder has a dot."""
+
 CASES = f"{EVIDENCE}cases/"
 """Key prefix of the records of cases of persons."""
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from strongroom.formats.persons import Persons, SubjectKey
     from strongroom.restore.thaw import GlacierStore
     from strongroom.retention.second_copy import SecondCopy
+    from strongroom.storage.tried_store import TriedStore
 
 # Airflow's wrapper logs each time where a connection's credentials came from, which here is always Airflow. Its warnings stay.
 # Each task configures logging again, which resets the level of every logger below `airflow`; so this one has another name, and
@@ -98,6 +99,13 @@ def connect_purge_store(settings: TableSettings) -> PurgeStore:
 def connect_bucket(settings: TableSettings, conn_id: str | None = None) -> BucketStore:
     """The same store as the administrator of its bucket sees it; ``conn_id`` replaces the store's own connection."""
     return BucketStore(_connect_s3(settings, conn_id or settings.store_conn_id), settings.store)
+
+
+def connect_tried(settings: TableSettings, conn_id: str, where: StoreSettings) -> TriedStore:
+    """A bucket and prefix as the keys of a connection see it, for trying what they may do there."""
+    from strongroom.storage.tried_store import TriedStore  # only the checks need it
+
+    return TriedStore(_connect_s3(settings, conn_id, where), where)
 
 
 def connect_glacier(settings: TableSettings) -> GlacierStore:

@@ -68,6 +68,7 @@ def _strongroom() -> GroupCommand:
             subject.SUBJECT,
             recovery.RECOVERY_KIT,
             recovery.RECOVER,
+            setup.CHECK,
             setup.WARM,
             setup.BUCKET,
         ),

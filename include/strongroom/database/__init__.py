@@ -4,6 +4,7 @@
 - ``server_kind``   which server this is, which extensions change its tables, and what was tried with it
 - ``replica``       read from a standby when that is safe
 - ``rights``, ``delete_allowed``  what the role may not do, and what would stop every DELETE
+- ``tried_rights``  what a role may do to a table, tried with statements that change nothing
 - ``inspect``       look a table up, and refuse what cannot be archived (why: each refusal is here or in ``column_types``)
 - ``questions``     ask everything that an inspection asked again, in one statement
 - ``column_types``  how each column goes into an archive, and which types cannot

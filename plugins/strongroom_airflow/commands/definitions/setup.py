@@ -1,4 +1,4 @@
-"""warm apply, and bucket claim, check, apply and lock: commands that set up warm tables and buckets."""
+"""check, warm apply, and bucket claim, check, apply and lock: commands that set up a deployment and try it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,27 @@ from airflow.cli.cli_config import ARG_VERBOSE, ActionCommand, Arg, GroupCommand
 
 from strongroom_airflow.commands.definitions.loading import load_when_called
 from strongroom_airflow.commands.definitions.options import AS_JSON, TABLE
+
+CHECK = ActionCommand(
+    name="check",
+    help="Try everything that a deployment needs, and everything that its identities must be refused",
+    description=(
+        "Try the settings, Airflow, each database role, each identity of the stores, the transparency log, staging and the task logs, with "
+        "the connections that tasks use. A probe object is written, read back and removed; no row is changed. Run it where tasks run."
+    ),
+    func=load_when_called("check.check"),
+    args=(
+        Arg(("--all",), help="Also list each check that is ok", action="store_true"),
+        Arg(
+            ("--nagios",),
+            help="Print one line for Nagios or Icinga, and end with its exit codes 0 to 3",
+            action="store_true",
+        ),
+        Arg(("--json",), help="Print JSON", action="store_true"),
+        ARG_VERBOSE,
+    ),
+    epilog="Exit code: 0 when no check failed, 1 otherwise; with --nagios 0 ok, 1 warnings, 2 faults, 3 nothing could be checked.",
+)
 
 WARM = GroupCommand(
     name="warm",

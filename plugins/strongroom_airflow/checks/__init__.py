@@ -1,0 +1,1 @@
+"""What `airflow strongroom check` tries through Airflow: ``doors`` opens what connections lead to, ``airflow`` looks at Airflow itself."""
