@@ -15,6 +15,7 @@ from strongroom.database.date_index import has_date_index
 from strongroom.database.delete_allowed import require_delete_allowed
 from strongroom.database.inspect import inspect_table
 from strongroom.database.session import Connection, fetch_rows, read_identity, server_said
+from strongroom.database.server_kind import server_kind
 from strongroom.database.tried_rights import (
     RIGHTS,
     Right,
@@ -119,6 +120,7 @@ def _archiver(
     connection: Connection, checks: Checklist, tables: list[TableSettings], now: Callable[[], datetime]
 ) -> None:
     _clock(connection, checks, now)
+    _server(connection, checks)
     for table in tables:
         name = table.qualified_name
 
@@ -149,6 +151,19 @@ def _clock(connection: Connection, checks: Checklist, now: Callable[[], datetime
         )
     else:
         checks.ok(what, f"{apart:.0f} seconds apart")
+
+
+def _server(connection: Connection, checks: Checklist) -> None:
+    kind = server_kind(connection)
+    what = "the server is of a kind that was tried"
+    if kind.remarks:
+        checks.warning(
+            what,
+            f"{kind}; {'; '.join(kind.remarks)}",
+            "Read docs/reference/servers.md, and try it on a copy of the database first.",
+        )
+    else:
+        checks.ok(what, str(kind))
 
 
 def _standby(connection: Connection, checks: Checklist, tables: list[TableSettings]) -> None:
