@@ -30,7 +30,7 @@ LOCAL := $(VENV)/python -m strongroom_local
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-scale bench-compression scaling memory statistics parsing partitions query demo test test-faults soak coverage mutants fuzz lint docs up down status env sample lock clean setup
+.PHONY: help bench bench-scale bench-compression alerts scaling memory statistics parsing partitions query demo test test-faults soak coverage mutants fuzz lint docs up down status env sample lock clean setup
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -64,7 +64,7 @@ lint: setup ## Check style, formatting, types, imports between packages, pinned 
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
-	@$(VENV)/mypy tools/verify_evidence.py tools/witness.py
+	@$(VENV)/mypy tools/verify_evidence.py tools/witness.py tools/make_alerts.py
 	@$(VENV)/lint-imports
 	@deploy/check-lock requirements.lock
 	@deploy/check-lock deploy/compose/requirements.lock
@@ -117,6 +117,9 @@ bench-compression: setup ## Measure zstd 1 to 19, gzip, dictionaries, long-dista
 
 sample: setup ## Fill the source tables up to ROWS call records a month
 	@$(LOCAL) sample --rows $(ROWS)
+
+alerts: setup ## Make the rules for Prometheus from deploy/monitoring/alerts (ARGS="--runbooks URL": where you serve docs/runbooks)
+	@$(VENV)/python tools/make_alerts.py $(ARGS)
 
 lock: ## Update requirements.lock: pin requirements-dev.txt with hashes
 	@deploy/make-lock

@@ -19,6 +19,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from airflow.models.dag import DagTag
+from airflow.models.hitl import HITLDetail
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.taskinstancehistory import TaskInstanceHistory
 from airflow.utils.session import create_session
@@ -26,7 +27,7 @@ from airflow.utils.state import TaskInstanceState
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from strongroom.errors import StrongroomError
@@ -59,6 +60,7 @@ class Figures(Collector):
         self._told: dict[StoreKey, StoreFacts] = {}
         """What each store told when it was last read."""
         self._steps: list[StepFigures] = []
+        self._approvals: dict[str, int] = {}
         self._families: list[Metric] = []
         self._tables_up: dict[str, bool] = {}
         self._read_at: dict[str, datetime] = {}
@@ -92,7 +94,7 @@ class Figures(Collector):
             # Nobody knows in which store the archives of a table are that is left out.
             if table.table not in unread and (table.configured or table.archives)
         )
-        families = list(make_metrics(statistics.model_copy(update={"tables": tables}), self._steps))
+        families = list(make_metrics(statistics.model_copy(update={"tables": tables}), self._steps, self._approvals))
         up = {name: not isinstance(count, Uncounted) for name, count in counts.items()}
         for table in settings.tables.values():
             up[table.qualified_name] &= store_key(table) in read
@@ -118,7 +120,7 @@ class Figures(Collector):
 
     def _read_steps(self) -> bool:
         try:
-            self._steps = read_steps()
+            self._steps, self._approvals = read_steps(), read_approvals()
         except SQLAlchemyError as error:
             log.error("could not read Airflow's metadata: %s", error)
             return False
@@ -205,6 +207,19 @@ def _counted_tasks() -> Iterator[Any]:
                 .where(model.state.in_((TaskInstanceState.SUCCESS, TaskInstanceState.FAILED)))
                 .group_by(model.dag_id, model.task_id, model.state)
             )
+
+
+def read_approvals() -> dict[str, int]:
+    """How many requests for an approval wait for an answer, for each DAG of the package that has asked for one."""
+    waiting = case((TaskInstance.state == TaskInstanceState.AWAITING_INPUT, 1), else_=0)
+    with create_session() as session:
+        rows = session.execute(
+            select(TaskInstance.dag_id, func.sum(waiting))
+            .join(HITLDetail, HITLDetail.ti_id == TaskInstance.id)
+            .where(TaskInstance.dag_id.in_(select(DagTag.dag_id).where(DagTag.name == TAG)))
+            .group_by(TaskInstance.dag_id)
+        )
+        return {dag_id: int(count) for dag_id, count in rows}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -71,8 +71,16 @@ _TABLE_GAUGES = (
 """Name, help and value of each table's metrics; a table has no sample if the value is None."""
 
 
-def make_metrics(statistics: Statistics, steps: Sequence[StepFigures]) -> Iterator[Metric]:
-    """All metric families."""
+def make_metrics(
+    statistics: Statistics, steps: Sequence[StepFigures], approvals: Mapping[str, int]
+) -> Iterator[Metric]:
+    """All metric families.
+
+    Args:
+        statistics: Of all tables.
+        steps: How the steps of all DAGs went.
+        approvals: How many requests for an approval wait for an answer, by DAG.
+    """
     for name, words, read in _TABLE_GAUGES:
         family = GaugeMetricFamily(f"strongroom_{name}", words, labels=("table",))
         for table in statistics.tables:
@@ -85,6 +93,12 @@ def make_metrics(statistics: Statistics, steps: Sequence[StepFigures]) -> Iterat
     yield from _whole(statistics)
     yield from _cases(statistics)
     yield from _steps(steps)
+    waiting = GaugeMetricFamily(
+        "strongroom_waiting_approvals", "Requests for a person's approval that have no answer yet.", labels=("dag_id",)
+    )
+    for dag_id, count in approvals.items():
+        waiting.add_metric((dag_id,), count)
+    yield waiting
 
 
 def _undrilled(statistics: Statistics) -> Metric:

@@ -3,49 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 
-from tests.support.repository import REPOSITORY
+from tests.support.machines import Machine
 
 STARTS, DOES_NOT = "#!/bin/sh\necho Chromium 1.0\n", "#!/bin/sh\necho it needs a library >&2\nexit 127\n"
 
 
-class Machine:
-    """What the script finds: a folder with the few programs that it needs, and no browser yet."""
-
-    def __init__(self, folder: Path) -> None:
-        self.programs, self.project = folder / "bin", folder / "project"
-        (self.project / "deploy").mkdir(parents=True)
-        shutil.copy(REPOSITORY / "deploy" / "find-chromium", self.project / "deploy")
-        self.programs.mkdir()
-        for name in ("bash", "env", "timeout", "id", "dirname", "sh"):
-            (self.programs / name).symlink_to(str(shutil.which(name)))
-
-    def program(self, name: str, text: str) -> Path:
-        """Put a program on the PATH."""
-        path = self.programs / name
-        path.unlink(missing_ok=True)  # writing to a link would replace the machine's own program
-        path.write_text(text)
-        path.chmod(0o755)
-        return path
-
-    def find(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run the script."""
-        return subprocess.run(
-            [self.project / "deploy" / "find-chromium", *words],
-            env={"PATH": str(self.programs), "HOME": str(self.project)} | environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-
 @pytest.fixture
 def machine(tmp_path) -> Machine:
-    return Machine(tmp_path)
+    return Machine(tmp_path, "find-chromium")
 
 
 def test_the_browser_on_the_path_is_found_and_a_named_one_wins(machine):
@@ -116,8 +84,7 @@ def test_elsewhere_playwrights_own_is_downloaded_into_the_project(machine):
     for name, text in scripts.items():
         (venv / name).write_text(text)
         (venv / name).chmod(0o755)
-    for name in ("mkdir", "cp"):
-        (machine.programs / name).symlink_to(str(shutil.which(name)))
+    machine.link("mkdir", "cp")
     machine.program("id", "#!/bin/sh\necho 1000\n")
     starts = machine.program("starts", STARTS)
 
