@@ -5,6 +5,7 @@ Each room knows only the rooms below it (``make lint`` checks that). From the to
 - ``recovery``    from nothing but a bucket and a recovery kit
 - ``audit``       the report of a period for an auditor, from the transparency log; certificates as pages
 - ``checks``      is a deployment fit: what it needs is really tried, and what it must be refused
+- ``proposal``    a first archive.yaml for a database that nobody has looked at yet
 - ``overview``    the state of each table and partition, for the pages and the map
 - ``statistics``  what is archived, waits and costs; when archives were last read again; pages and metrics
 - ``drill``       archives are really restored now and then, compared, and dropped again

@@ -68,6 +68,7 @@ def _strongroom() -> GroupCommand:
             subject.SUBJECT,
             recovery.RECOVERY_KIT,
             recovery.RECOVER,
+            setup.INIT,
             setup.CHECK,
             setup.WARM,
             setup.BUCKET,

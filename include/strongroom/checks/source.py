@@ -14,8 +14,8 @@ from strongroom.checks.result import Checklist, CheckResult
 from strongroom.database.date_index import has_date_index
 from strongroom.database.delete_allowed import require_delete_allowed
 from strongroom.database.inspect import inspect_table
-from strongroom.database.session import Connection, fetch_rows, read_identity, server_said
 from strongroom.database.server_kind import server_kind
+from strongroom.database.session import Connection, fetch_rows, read_identity, server_said
 from strongroom.database.tried_rights import (
     RIGHTS,
     Right,

@@ -59,6 +59,22 @@ def inspect_table(connection: Session, settings: TableSettings) -> InspectedTabl
         UnarchivableError: Names each reason, all of them at once.
         SourceAccessError: The role may not read or delete the rows.
     """
+    table, faults = examine_table(connection, settings)
+    if table is None:
+        raise UnarchivableError(
+            f"{settings.qualified_name} cannot be archived: " + "; ".join(faults),
+            hint="Nothing was read and no row was deleted. Change the table or its settings, or take it out of archive.yaml.",
+        )
+    _check_rights(connection, settings, table.references)
+    return table
+
+
+def examine_table(connection: Session, settings: TableSettings) -> tuple[InspectedTable | None, list[str]]:
+    """A table's shape and no fault, or all reasons why it cannot be archived. The rights of the role are not looked at.
+
+    Raises:
+        UnarchivableError: There is no such table.
+    """
     oid = _find(connection, settings)
     types = read_column_types(connection, oid)
     by_name = {one.column.name: one for one in types}
@@ -75,11 +91,7 @@ def inspect_table(connection: Session, settings: TableSettings) -> InspectedTabl
         *reference_faults(references),
     ]
     if faults or date is None or date_type is None:  # the last two are faults themselves
-        raise UnarchivableError(
-            f"{settings.qualified_name} cannot be archived: " + "; ".join(faults),
-            hint="Nothing was read and no row was deleted. Change the table or its settings, or take it out of archive.yaml.",
-        )
-    _check_rights(connection, settings, references)
+        return None, faults
     shape = TableShape(
         schema_name=settings.schema_name,
         table_name=settings.table_name,
@@ -89,13 +101,14 @@ def inspect_table(connection: Session, settings: TableSettings) -> InspectedTabl
         columns=tuple(one.column for one in types),
         well_known_types=all(one.well_known for one in types),
     )
-    return InspectedTable(
+    table = InspectedTable(
         shape=shape,
         key_types=tuple(by_name[name].column.base_type for name in primary_key),
         references=references,
         date_nullable=date.column.nullable,
         text_to_try=tuple(one.column for one in types if any(type_.unsteady for type_ in one.reached)),
     )
+    return table, []
 
 
 def _primary_key_faults(

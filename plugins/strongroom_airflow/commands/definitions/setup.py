@@ -1,4 +1,4 @@
-"""check, warm apply, and bucket claim, check, apply and lock: commands that set up a deployment and try it."""
+"""init, check, warm apply, and bucket claim, check, apply and lock: commands that set up a deployment and try it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,40 @@ from airflow.cli.cli_config import ARG_VERBOSE, ActionCommand, Arg, GroupCommand
 
 from strongroom_airflow.commands.definitions.loading import load_when_called
 from strongroom_airflow.commands.definitions.options import AS_JSON, TABLE
+
+INIT = ActionCommand(
+    name="init",
+    help="Look at a database, propose what to archive, and write a first archive.yaml",
+    description=(
+        "List the tables with their sizes, date columns, keys and due rows, and say which could be archived, which not and why. Reads the "
+        "catalogue and the planner's statistics, and writes nothing but the file."
+    ),
+    func=load_when_called("init.init"),
+    args=(
+        Arg(
+            ("dsn",),
+            help="The database: an Airflow connection id, or a libpq connection string (give its password in PGPASSWORD or ~/.pgpass)",
+        ),
+        Arg(("-o", "--output"), metavar="FILE", default="archive.yaml", help="Where to write (default: archive.yaml)"),
+        Arg(("--force",), action="store_true", help="Write over a file that is there"),
+        Arg(("--schema",), action="append", help="Only tables of this schema; may be repeated"),
+        Arg(("--hot",), metavar="TERM", default="P90D", help="How long rows stay in the table (default: P90D)"),
+        Arg(("--cold",), metavar="TERM", default="P7Y", help="How long archives are kept (default: P7Y)"),
+        Arg(
+            ("--legal-basis",),
+            metavar="TEXT",
+            help="Why they are kept that long; without it, the file leaves the line to fill in",
+        ),
+        Arg(("--bucket",), default="strongroom-archive", help="Bucket of the archives (default: strongroom-archive)"),
+        Arg(("--endpoint-url",), help="Address of the S3 server; default: Amazon's own"),
+        Arg(
+            ("--no-tls",), action="store_true", help="Allow a connection that is not encrypted, on a network you trust"
+        ),
+        AS_JSON,
+        ARG_VERBOSE,
+    ),
+    epilog="Exit code: 0 when the file was written, 1 otherwise.",
+)
 
 CHECK = ActionCommand(
     name="check",
