@@ -261,6 +261,37 @@ def refuse_if_hot(partition: Partition, hot: Term, now: datetime) -> None:
     )
 
 
+SHORTEST_REST = timedelta(days=30)
+"""How long an archive rests at least before its term ends. One that ends sooner would be destroyed before anybody looks."""
+
+
+def refuse_if_spent(partition: Partition, cold: Term, confirmed: Term | None, now: datetime) -> None:
+    """Refuse to archive what would be destroyed within 30 days, unless the settings say the term twice.
+
+    Rows leave the table for an archive whose term counts from the end of their partition. With a term that is a slip, or with rows that are
+    older than anybody thought, the next purge would destroy them.
+
+    Args:
+        partition: What is to be archived.
+        cold: How long its archive is to be kept.
+        confirmed: The same term again, from the settings; None if it is not there.
+        now: Aware instant.
+
+    Raises:
+        ConfigurationError: The archive's term ends within 30 days, and is not confirmed.
+    """
+    until = cold.after(partition.window.end)
+    if until - SHORTEST_REST > now or confirmed == cold:
+        return
+    raise ConfigurationError(
+        f"an archive of {partition.key} would be destroyed on {until:%Y-%m-%d}, within {SHORTEST_REST.days} days of being made",
+        expected=f"`confirmed: {cold}` beside `cold_retention: {cold}`, or a longer term",
+        found=f"cold_retention {cold}, {f'confirmed {confirmed}' if confirmed else 'not confirmed'}",
+        hint="Nothing was read and no row was deleted. If these rows are to be destroyed so soon, say the term twice in archive.yaml; then "
+        "run the partition again.",
+    )
+
+
 def newest_due(frequency: Frequency, hot: Term, at: datetime) -> Partition | None:
     """The newest partition that may be archived at an aware instant; None if there is none."""
     oldest = Partition.containing(frequency, EPOCH)

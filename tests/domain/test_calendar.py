@@ -20,6 +20,7 @@ from strongroom.calendar import (
     newest_due,
     partitions_between,
     refuse_if_hot,
+    refuse_if_spent,
 )
 from strongroom.errors import ConfigurationError, PartitionError
 
@@ -295,3 +296,19 @@ class TestHotRetention:
 
     def test_nothing_is_due_before_the_first_partition_is(self):
         assert newest_due(Frequency.MONTHLY, Term.parse("P7Y"), utc(1975, 1, 1)) is None
+
+
+class TestShortestRest:
+    cold = Term.parse("P1Y")
+
+    def test_what_would_be_destroyed_within_thirty_days_is_refused_with_its_day(self):
+        with pytest.raises(
+            ConfigurationError, match="an archive of 2025-11 would be destroyed on 2026-12-01, within 30 days"
+        ):
+            refuse_if_spent(month("2025-11"), self.cold, None, now=utc(2026, 11, 1))
+        with pytest.raises(ConfigurationError, match="found cold_retention P1Y, confirmed P2Y"):
+            refuse_if_spent(month("2020-01"), self.cold, Term.parse("P2Y"), now=utc(2026, 11, 1))
+
+    def test_said_twice_or_with_thirty_days_to_go_it_passes(self):
+        refuse_if_spent(month("2025-11"), self.cold, self.cold, now=utc(2026, 11, 30))
+        refuse_if_spent(month("2025-11"), self.cold, None, now=utc(2026, 10, 31, 23, 59))

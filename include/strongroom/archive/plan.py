@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from psycopg import sql
 
-from strongroom.calendar import Partition, Window, refuse_if_hot
+from strongroom.calendar import Partition, Window, refuse_if_hot, refuse_if_spent
 from strongroom.database.date_index import has_date_index
 from strongroom.database.delete_allowed import require_delete_allowed
 from strongroom.database.inspect import InspectedTable, inspect_table
@@ -56,6 +56,7 @@ def plan_archive(
 
     Raises:
         PartitionError: The window is open or inside hot retention.
+        ConfigurationError: The archive would be destroyed within 30 days, and the settings do not say so twice.
         OutOfTimeError: The time is over.
         UnarchivableError: The table cannot be archived without loss, no row of it can be deleted, or its warm table cannot
             take the rows.
@@ -113,6 +114,7 @@ class _Planning:
         return self._plan_new()
 
     def _plan_new(self) -> ArchivePlan:
+        refuse_if_spent(self.partition, self.settings.cold_retention, self.settings.confirmed, self.now)
         known = self._begun()
         sequence = max((one.sequence for one in (*self.earlier, *known)), default=0) + 1
         archive = ArchiveId(*self._where, sequence)

@@ -5,7 +5,7 @@ There are three sources, and the nearer one wins: a table's own section, the def
 error reports all faults of file and environment. Nothing here opens a connection or keeps a secret.
 
 - ``tables``, ``sections``  what can be set, and the defaults
-- ``values``       the kinds of values, each with its rule
+- ``values``       the kinds of values, each with its rule; ``terms_in_words``  the terms that a legal basis names
 - ``loading``, ``strict_yaml``, ``faults``  read file and environment, and say what is wrong
 - ``time_budget``  when work on the source database must stop
 """

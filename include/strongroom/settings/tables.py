@@ -37,6 +37,7 @@ from strongroom.settings.sections import (
     Subjects,
     Transitions,
 )
+from strongroom.settings.terms_in_words import terms_in
 from strongroom.settings.values import (
     Budget,
     Count,
@@ -151,10 +152,27 @@ class TableSettings(Section):
             raise fault(
                 f"`confirmed: {term}` beside it, because archives would be destroyed after {term.in_words} ({days} days), "
                 "less than a year",
-                found=f"{term}, {f'confirmed: {confirmed}' if confirmed else 'not confirmed'}",
+                found=f"{term}, {_confirmed(info)}",
                 mutual=True,
             )
         return term
+
+    @field_validator("legal_basis")
+    @classmethod
+    def _compare_with_basis(cls, basis: str, info: ValidationInfo) -> str:
+        """A term that is shorter than the one that its own reason names, or more than twice as long, is a slip unless said twice."""
+        term, named = info.data.get("cold_retention"), terms_in(basis)
+        if term is None or "confirmed" not in info.data or info.data["confirmed"] == term or not named:
+            return basis
+        longest = max(named, key=length)
+        twice = Term(years=2 * longest.years, months=2 * longest.months, weeks=2 * longest.weeks, days=2 * longest.days)
+        if length(longest) <= length(term) <= length(twice):
+            return basis
+        raise fault(
+            f"`confirmed: {term}` beside it, because it says {longest.in_words} and cold_retention is {term.in_words}",
+            found=f"cold_retention {term}, {_confirmed(info)}",
+            mutual=True,
+        )
 
     @field_validator("staging", "scratch")
     @classmethod
@@ -350,6 +368,11 @@ def find_twins(names: Iterable[str]) -> list[tuple[str, str, str]]:
                 )
             )
     return twins
+
+
+def _confirmed(info: ValidationInfo) -> str:
+    confirmed = info.data.get("confirmed")
+    return f"confirmed: {confirmed}" if confirmed else "not confirmed"
 
 
 def _plain_http_fault() -> PydanticCustomError:

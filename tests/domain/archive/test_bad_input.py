@@ -15,6 +15,7 @@ from strongroom.archive.compress import compress_part
 from strongroom.archive.extract_to_staging import extract_part
 from strongroom.archive.report import report_run
 from strongroom.archive.upload import upload_part
+from strongroom.calendar import Term
 from strongroom.formats.codecs import choose_codec
 from strongroom.settings import StoreSettings
 from strongroom.storage.s3 import make_client
@@ -51,6 +52,21 @@ def test_a_wrong_password(chain):
     assert "HINT: No row was deleted because of it. Check the source connection" in text
     chain.conninfo = right
     require_nothing_lost(chain)
+    require_success(chain)
+
+
+def test_a_term_that_is_almost_over_counts_when_it_is_said_twice(chain):
+    """By a slip, or for rows that are older than anybody thought: the next purge would destroy what left the table."""
+    right = chain.settings
+    short = Term.parse("P180D")
+    chain.settings = right.model_copy(update={"cold_retention": short})
+
+    text = told(chain.run)
+
+    assert text.startswith("ConfigurationError: an archive of 2026-05 would be destroyed on 2026-11-28")
+    assert "HINT: Nothing was read and no row was deleted." in text
+    require_nothing_lost(chain)
+    chain.settings = right.model_copy(update={"cold_retention": short, "confirmed": short})
     require_success(chain)
 
 

@@ -82,6 +82,32 @@ def test_a_wrong_value_is_told_with_its_key(a_file, lines, told):
     assert any(fault.removeprefix("archive.yaml: tables.events.").startswith(told) for fault in faults), faults
 
 
+@pytest.mark.parametrize(
+    ("cold", "basis", "told"),
+    [
+        ("P6Y", "NCC 7-year audit trail", "it says 7 years and cold_retention is 6 years"),
+        ("P70Y", "seven years by law", "it says 7 years and cold_retention is 70 years"),
+        ("P1Y", "1 year for one, 18 Months for the other", "it says 18 months and cold_retention is 1 year"),
+        ("P7Y", "kept for 7 days", "it says 7 days and cold_retention is 7 years"),
+    ],
+)
+def test_a_term_that_does_not_fit_its_own_reason_counts_when_it_is_said_twice(cold, basis, told):
+    given = {"cold_retention": cold, "legal_basis": basis, "hot_retention": "P1D"}
+
+    with pytest.raises(ValidationError) as refused:
+        a_table(**given)
+
+    assert f"`confirmed: {cold}` beside it, because {told}" in str(refused.value)
+    assert str(a_table(**given, confirmed=cold).cold_retention) == cold
+
+
+@pytest.mark.parametrize(
+    "basis", ["NCC 7-year audit trail", "5 to 7 years", "GDPR Art. 5(1)(e)", "0 days", "99999 years", "2026 year-end"]
+)
+def test_a_term_that_fits_its_reason_needs_no_second_word(basis):
+    assert str(a_table(legal_basis=basis).cold_retention) == "P7Y"
+
+
 def test_a_term_under_a_year_counts_when_it_is_said_twice(a_file):
     """One wrong letter must not destroy evidence six years early; a term of a year or more needs no second word."""
     top = "cold_retention: P7M\nconfirmed: P7M\nlegal_basis: a law\ndate_column: at\n"
