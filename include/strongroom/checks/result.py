@@ -70,7 +70,7 @@ class Checklist:
     def refused(self, what: str, allowed: bool, hint: str) -> None:
         """Note a thing that must be refused, and whether it was."""
         if allowed:
-            self.failed(f"{what} is refused", "it was allowed", hint)
+            self.failed(f"{what} must be refused", "it was allowed", hint)
         else:
             self.ok(f"{what} is refused")
 

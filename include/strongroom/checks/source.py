@@ -231,12 +231,8 @@ def _exists(connection: Connection, checks: Checklist, table: TableSettings) -> 
 
 def _require_no_owner(connection: Connection, checks: Checklist, table: TableSettings) -> None:
     role, name = current_role(connection), quoted_name(connection, table)
-    hint = f"Let another role own it: ALTER TABLE {name} OWNER TO …; then run deploy/sql/roles.sql."
-    checks.refused(
-        f"to own {table.qualified_name}",
-        is_owner(connection, table),
-        f"{hint} An owner ({role}) may do anything to a table.",
-    )
+    hint = f"ALTER TABLE {name} OWNER TO …;        -- another role: an owner ({role}) may do anything\nthen run deploy/sql/roles.sql again"
+    checks.refused(f"owning {table.qualified_name}", is_owner(connection, table), hint)
 
 
 def _rights(connection: Connection, checks: Checklist, table: TableSettings, role: str) -> None:
@@ -255,7 +251,7 @@ def _may(connection: Connection, checks: Checklist, table: TableSettings, right:
         checks.ok(what)
     elif held is not None:
         grant = f"GRANT {right} ON {quoted_name(connection, table)} TO {current_role(connection)};"
-        checks.failed(what, "permission denied", f"As the owner of the table: {grant}")
+        checks.failed(what, "permission denied", f"{grant}        -- as the owner of the table")
 
 
 def _must_not(connection: Connection, checks: Checklist, table: TableSettings, right: Right) -> None:
@@ -265,9 +261,7 @@ def _must_not(connection: Connection, checks: Checklist, table: TableSettings, r
         return
     revoke = f"REVOKE {right} ON {quoted_name(connection, table)} FROM {current_role(connection)};"
     checks.refused(
-        what,
-        held,
-        f"{revoke} Or run deploy/sql/roles.sql again, which also finds rights through PUBLIC and other roles.",
+        what, held, f"{revoke}\nor run deploy/sql/roles.sql again: it also finds rights through PUBLIC and other roles"
     )
 
 

@@ -30,7 +30,7 @@ _CHANGES = re.compile(
 _MOST_ROWS_A_PARTITION = 100_000_000
 """A run cuts its partition into parts of a million rows, and Airflow maps a task to each; by default at most 1024."""
 
-SMALL_BYTES = 32 << 20
+SMALL_BYTES = 1 << 20
 """A smaller table is hardly worth a DAG of its own."""
 
 Verdict = Literal["archive", "ask", "leave"]

@@ -39,7 +39,7 @@ def test_it_names_what_is_wrong_and_what_to_paste(deployed, airflow, parsing):
     assert ended.returncode == 1
     assert "  FAILED  Airflow's triggerer is at work: none was ever started" in told
     assert "          fix: airflow triggerer" in told
-    assert "  FAILED  UPDATE on public.audit is refused: it was allowed" in told
+    assert "  FAILED  UPDATE on public.audit must be refused: it was allowed" in told
     assert "  warning the DAGs of all tables run on schedule: paused: archive__audit" in told
     assert f"task logs s3://{TASK_LOG_BUCKET}/airflow  3 of 3 ok" in told
     assert not any("  ok  " in line for line in told)
@@ -57,7 +57,7 @@ def test_as_json_and_for_nagios_it_says_the_same(deployed, airflow, parsing, mon
 
     assert (as_json.returncode, nagios.returncode) == (1, 2)
     assert failed["the pool nowhere has room"]["hint"].startswith("airflow pools set nowhere ")
-    assert "removing a log is refused" in failed
+    assert "removing a log must be refused" in failed
     [line] = nagios.stdout.splitlines()
     assert line.startswith(f"STRONGROOM CRITICAL - {told['failed']} of {len(told['checks'])} checks failed: airflow: ")
 

@@ -79,9 +79,9 @@ IDENTITIES = {
     "the archiver may do anything": (
         {"strongroom_store": "admin"},
         [
-            "the archiver's writing outside its folders is refused",
-            "the archiver's hiding an object behind a delete marker is refused",
-            "the archiver's removing a version is refused",
+            "the archiver's writing outside its folders must be refused",
+            "the archiver's hiding an object behind a delete marker must be refused",
+            "the archiver's removing a version must be refused",
         ],
     ),
     "the archiver only reads": (
@@ -91,17 +91,17 @@ IDENTITIES = {
     "the purger may do anything": (
         {"strongroom_purge": "admin"},
         [
-            "the purger's writing is refused",
-            "the purger's hiding an object behind a delete marker is refused",
-            "the purger's removing evidence is refused",
-            "the purger's removing holds is refused",
-            "the purger's removing reports is refused",
+            "the purger's writing must be refused",
+            "the purger's hiding an object behind a delete marker must be refused",
+            "the purger's removing evidence must be refused",
+            "the purger's removing holds must be refused",
+            "the purger's removing reports must be refused",
         ],
     ),
     "the purger cannot remove": ({"strongroom_purge": "auditor"}, ["the purger removes the probe for good"]),
     "the purger has the archiver's keys": (
         {"strongroom_purge": "archiver"},
-        ["the purger's writing is refused", "the purger removes the probe for good"],
+        ["the purger's writing must be refused", "the purger removes the probe for good"],
     ),
 }
 
@@ -236,12 +236,12 @@ def test_staging_on_s3_is_tried_with_its_own_keys(deployed, settings, claimed, t
 
     assert faults(sound) == []
     assert [fault.partition(":")[0] for fault in faults(open_)] == [
-        "the stager's reading an archive is refused",
-        "the stager's removing evidence is refused",
+        "the stager's reading an archive must be refused",
+        "the stager's removing evidence must be refused",
     ]
     assert [fault.partition(":")[0] for fault in faults(closed)] == [
         "the stager writes, reads and removes in staging",
-        "the stager's reading an archive is refused",
+        "the stager's reading an archive must be refused",
     ]
 
 
