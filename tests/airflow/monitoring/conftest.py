@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psycopg
 import pytest
@@ -29,7 +30,7 @@ def environment(source, metadata, object_store, bucket, tmp_path) -> dict[str, s
     chain = Chain(source, object_store.client("archiver"), some_settings(bucket, tmp_path))
     archive = ArchiveId.parse(chain.run().archive_id)
     list(verify_archives(chain.store, [archive], who="ada", now=lambda: NOW))
-    _make_tasks(metadata)
+    make_tasks(metadata)
     config = tmp_path / "archive.yaml"
     tables = {
         "audit": {},
@@ -48,7 +49,7 @@ def environment(source, metadata, object_store, bucket, tmp_path) -> dict[str, s
     }
 
 
-def _make_tasks(metadata: str) -> None:
+def make_tasks(metadata: str) -> None:
     """What Airflow keeps of a DAG with one task that failed once and then succeeded, and of two requests for an approval, one of which waits."""
     with psycopg.connect(metadata, autocommit=True) as connection:
         connection.execute("SET session_replication_role = replica")  # without the rows that these refer to
@@ -85,6 +86,13 @@ def _make_tasks(metadata: str) -> None:
 @pytest.fixture
 def exporter(environment) -> Iterator[str]:
     """The address of a running exporter."""
+    with running_exporter(environment) as url:
+        yield url
+
+
+@contextmanager
+def running_exporter(environment: dict[str, str]) -> Iterator[str]:
+    """An exporter with these variables: the address of its figures."""
     with PortClaims() as claims:
         [port] = claims.choose(1)
         process = start("strongroom_airflow.exporter", "--port", str(port), "--interval", "1", environment=environment)
