@@ -7,6 +7,7 @@ Each room knows only the rooms below it (``make lint`` checks that). From the to
 - ``checks``      is a deployment fit: what it needs is really tried, and what it must be refused
 - ``proposal``    a first archive.yaml for a database that nobody has looked at yet
 - ``overview``    the state of each table and partition, for the pages and the map
+- ``preview``     what runs would do, said without doing it; a saved plan, and what changed since
 - ``statistics``  what is archived, waits and costs; when archives were last read again; pages and metrics
 - ``drill``       archives are really restored now and then, compared, and dropped again
 - ``erasure``     requests of one person: what is held about them, and erasing it from tables and archives

@@ -50,6 +50,7 @@ def _strongroom() -> GroupCommand:
         subcommands=(
             archives.CATALOG,
             archives.LIST,
+            runs.PLAN,
             runs.ARCHIVE,
             archives.SHOW,
             archives.VERIFY,

@@ -42,7 +42,7 @@ from strongroom.tables.archived_rows import ArchivedKeys, KeysInTurn, restore_bl
 from strongroom.tables.block_ranges import BlockRange, ranges_of
 from strongroom.tables.delete_batch import BatchDelete
 from strongroom.tables.delete_progress import DeleteProgress, PendingBatch, require_all_counted, settle
-from strongroom.tables.delete_range import delete_range
+from strongroom.tables.delete_range import NEAREST_INDEX, delete_range
 from strongroom.tables.pace import Pace
 from strongroom.tables.warm import WarmTable, warm_table
 
@@ -61,9 +61,6 @@ _REFERENCED = "a row of their block came to be referred to"
 _OF_ANY_ROW = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError, psycopg.NotSupportedError)
 """What a row that came late or changed can raise, by a trigger for example; and what a server says that cannot copy a DELETE. If it
 was one of the archived rows, the keys meet it again."""
-
-_NEAREST_INDEX = {"enable_seqscan": "off"}
-"""A range is small beside the table, whatever the planner thinks."""
 
 
 def delete_part(connection: Connection, part: VerifiedPart, step: DeletingStep) -> DeletedPart:
@@ -322,7 +319,7 @@ class _Deleting:
         equal = False
         try:
             with self._connection.transaction() as savepoint:
-                pin(self._connection, locally=_NEAREST_INDEX)
+                pin(self._connection, locally=NEAREST_INDEX)
                 equal = delete_range(self._connection, self._rows.table, self._rows.warm, block)
                 if not equal:
                     raise psycopg.Rollback(savepoint)

@@ -68,7 +68,7 @@ def _extract(
     extracted = staging.extracted(part.number, codec.type, settings.format)
     with connection.transaction():
         table = inspect_unchanged(connection, settings, part)
-        rows = _extract_query(table, part)
+        rows = extract_query(table, part)
         with (
             staging.writing(extracted, staging.blocks(part.number)) as [handle, blocks],
             part_files(table.shape, settings.format, codec, handle, blocks) as written,
@@ -92,7 +92,8 @@ def _extract(
     )
 
 
-def _extract_query(table: InspectedTable, part: PlannedPart) -> sql.Composed:
+def extract_query(table: InspectedTable, part: PlannedPart) -> sql.Composed:
+    """The statement that reads a part."""
     order = sql.SQL(" ORDER BY t.{}").format(sql.Identifier(table.shape.date_column)) if part.ordered else sql.SQL("")
     return sql.SQL("COPY (SELECT {columns} FROM {table} AS t WHERE {due}{order}) TO STDOUT").format(
         columns=row_columns(table.shape, "t"), table=table.name, due=rows_of_part(table, part), order=order

@@ -29,7 +29,7 @@ from strongroom.storage.bucket import refuse_early_expiry
 from strongroom.storage.staging_folder import free_bytes
 from strongroom.storage.store import LARGEST_PUT_BYTES, Store
 from strongroom.tables.cut import Cut, cut_partition
-from strongroom.tables.readable import refuse_unsteady_text, refuse_wide_rows
+from strongroom.tables.readable import may_be_too_wide, refuse_unsteady_text, refuse_wide_rows
 from strongroom.tables.warm import warm_table
 
 _LONGEST_ID_BYTES = 250
@@ -68,14 +68,46 @@ def plan_archive(
     refuse_if_hot(partition, settings.hot_retention, now)
     require_time(f"{settings.qualified_name} {partition.key}", stop_at, now)
     store.prepare()
+    require_delete_allowed(connection, settings)
+    plan, cut = foresee_archive(connection, store, settings, partition, now=now, try_rows=True)
+    if plan.archive_id is not None and cut is not None:
+        _check_room(settings, plan.archive_id, cut)
+    return plan
+
+
+def foresee_archive(
+    connection: Connection,
+    store: Store,
+    settings: TableSettings,
+    partition: Partition,
+    *,
+    now: datetime,
+    try_rows: bool = False,
+) -> tuple[ArchivePlan, Cut | None]:
+    """Say what :func:`plan_archive` would decide now, as far as reading tells. Works in a transaction that is read only.
+
+    It asks neither whether the window is past hot retention, nor for the time of ``stop_after``, nor whether the server allows
+    deletes, nor for room in staging.
+
+    Args:
+        try_rows: Whether to try rows that may be too wide to be read back. That takes a temporary table.
+
+    Returns:
+        The plan; and how the window is cut, None where no new archive is planned.
+
+    Raises:
+        As :func:`plan_archive`.
+    """
     until = settings.cold_retention.after(partition.window.end)
     doubt = refuse_early_expiry(store, settings, now=now, until=until)
     table = inspect_table(connection, settings)
-    require_delete_allowed(connection, settings)
     warm_table(connection, settings, table.shape, partition.window, now)
     source = read_identity(connection)
     require_owner(store, source)
-    planning = _Planning(connection, store, settings, partition, table, source, now, (doubt,) if doubt else ())
+    notes = [doubt] if doubt else []
+    if not try_rows and may_be_too_wide(connection, table):
+        notes.append("Rows may be too wide to be read back; only a run can try that, in a temporary table.")
+    planning = _Planning(connection, store, settings, partition, table, source, now, tuple(notes), try_rows)
     return planning.plan()
 
 
@@ -91,6 +123,7 @@ class _Planning:
     source: SourceIdentity
     now: datetime
     notes: tuple[str, ...]
+    try_rows: bool
 
     @cached_property
     def evidence(self) -> frozenset[str]:
@@ -102,36 +135,37 @@ class _Planning:
         """Sealed archives of the partition. One by which rows were deleted counts even if only its evidence is left."""
         return sorted({*archive_ids(self.store, *self._where), *emptied_and_kept(self.evidence)})
 
-    def plan(self) -> ArchivePlan:
+    def plan(self) -> tuple[ArchivePlan, Cut | None]:
         """Decide between the outcomes."""
         restores = active_restores_of(self.store, self.settings.qualified_name, self.partition, self.now)
         if restores:
-            return self._make("restored", restores=restores)
+            return self._make("restored", restores=restores), None
         unfinished = self._first_unfinished()
         if unfinished is not None:
             numbers = range(len(unfinished.parts))
-            return self._make("resumed", tuple(narrow(unfinished.verified_part(each), PlannedPart) for each in numbers))
+            parts = tuple(narrow(unfinished.verified_part(each), PlannedPart) for each in numbers)
+            return self._make("resumed", parts), None
         return self._plan_new()
 
-    def _plan_new(self) -> ArchivePlan:
+    def _plan_new(self) -> tuple[ArchivePlan, Cut]:
         refuse_if_spent(self.partition, self.settings.cold_retention, self.settings.confirmed, self.now)
         known = self._begun()
         sequence = max((one.sequence for one in (*self.earlier, *known)), default=0) + 1
         archive = ArchiveId(*self._where, sequence)
         _refuse_long_id(self.settings, str(archive))
-        refuse_wide_rows(self.connection, self.table, self.partition.window)
+        if self.try_rows:
+            refuse_wide_rows(self.connection, self.table, self.partition.window)
         with self.connection.transaction():
             # Reading rows runs code of their types' owners, which must change nothing.
             self.connection.execute("SET TRANSACTION READ ONLY")
             refuse_unsteady_text(self.connection, self.table, self.partition.window)
             exclusions = _exclusions(self.connection, self.table, self.partition.window)
             cut = cut_partition(self.connection, self.table, self.partition, self.settings)
-        if cut.pieces:
-            _check_room(self.settings, archive, cut)
         ordered, why = self._by_range()
         parts = _parts(archive, cut, shape_sha256(self.table.shape), ordered=ordered)
         outcome: Literal["planned", "nothing_due"] = "planned" if parts else "nothing_due"
-        return self._make(outcome, parts, exclusions=exclusions, known_archives=tuple(map(str, known)), delete_by=why)
+        plan = self._make(outcome, parts, exclusions=exclusions, known_archives=tuple(map(str, known)), delete_by=why)
+        return plan, cut
 
     def _by_range(self) -> tuple[bool, str]:
         """Whether the rows are archived and deleted by ranges of their date, and why."""
@@ -240,7 +274,7 @@ def _exclusions(connection: Connection, table: InspectedTable, window: Window) -
     return tuple(exclusions)
 
 
-def _check_room(settings: TableSettings, archive: ArchiveId, cut: Cut) -> None:
+def _check_room(settings: TableSettings, archive_id: str, cut: Cut) -> None:
     """Refuse parts that staging cannot hold.
 
     A shared folder holds two compressed forms of each of the parts that run side by side, at worst half as large as its lines.
@@ -250,23 +284,23 @@ def _check_room(settings: TableSettings, archive: ArchiveId, cut: Cut) -> None:
     shared = name == "staging"
     largest_part = max(piece.rows for piece in cut.pieces)
     if not shared and settings.format == "jsonl" and largest_part * cut.line_bytes > LARGEST_PUT_BYTES:
-        raise _too_large(settings, archive, int(largest_part * cut.line_bytes))
+        raise _too_large(settings, archive_id, int(largest_part * cut.line_bytes))
     free = free_bytes(folder, name)
     at_once = min(settings.max_parallel_parts, math.ceil(cut.rows / largest_part)) if shared else 1
     needed = int(largest_part * cut.line_bytes * at_once)
     if needed > free:
         lower = "`part_rows` or `max_parallel_parts`" if shared else "`part_rows`"
         raise StagingError(
-            f"{name} at {folder} cannot hold {'the parts' if shared else 'a part'} of {archive}",
+            f"{name} at {folder} cannot hold {'the parts' if shared else 'a part'} of {archive_id}",
             expected=f"about {needed:,} bytes free",
             found=f"{free:,} bytes free",
             hint=f"Nothing was read and no row was deleted. Free space, or point `{name}` at a larger disk, or lower {lower}.",
         )
 
 
-def _too_large(settings: TableSettings, archive: ArchiveId, size_bytes: int) -> StagingError:
+def _too_large(settings: TableSettings, archive_id: str, size_bytes: int) -> StagingError:
     return StagingError(
-        f"staging at {settings.staging} cannot take the parts of {archive}",
+        f"staging at {settings.staging} cannot take the parts of {archive_id}",
         expected=f"at most {LARGEST_PUT_BYTES:,} bytes of JSON lines in one",
         found=f"about {size_bytes:,}",
         hint="Nothing was read and no row was deleted. Lower `part_rows` or `part_bytes`; where the partition would fall "

@@ -88,17 +88,20 @@ class Store(S3Place):
         """The second copy of the store; None if the settings name none. :mod:`strongroom.storage.either` reads from it."""
         return None if self._connect_replica is None else self._connect_replica()
 
-    def prepare(self) -> None:
+    def prepare(self, *, create: bool = True) -> None:
         """Check that the bucket exists, lets us in and keeps versions; create it if the settings say so.
 
         Without versions the right to write is the right to destroy: writing over an object removes it.
+
+        Args:
+            create: Whether a missing bucket may be created.
 
         Raises:
             StoreAccessError: There is no such bucket, it is not ours to use, or it keeps no versions.
             StoreError: The store did not answer.
         """
         bucket = self.settings.bucket
-        self._look_at_bucket()
+        self._look_at_bucket(create=create)
         with self._translated("look at the versioning of", ""):
             versioning = self.client.get_bucket_versioning(Bucket=bucket).get("Status", "off")
         if versioning != "Enabled":
@@ -116,14 +119,14 @@ class Store(S3Place):
                 "most servers want that when a bucket is made.",
             )
 
-    def _look_at_bucket(self) -> dict[str, Any]:
+    def _look_at_bucket(self, *, create: bool = True) -> dict[str, Any]:
         """Ask for the bucket, and create it first if it is missing and the settings allow it."""
         try:
             with self._translated("look at", ""):
                 answer: dict[str, Any] = self.client.head_bucket(Bucket=self.settings.bucket)
                 return answer
         except AbsentError:
-            if not self.settings.create_bucket:
+            if not (create and self.settings.create_bucket):
                 raise StoreAccessError(
                     f"there is no bucket {self.settings.bucket}",
                     hint="Nothing was written and no row was deleted. Check the name. If the bucket is to "

@@ -67,7 +67,7 @@ class BatchDelete:
         fill_batch(self.connection, batch)
         detached = self._leave_out_detached() if self.detached else 0
         deleted = (
-            self._move(self.warm) if self.warm is not None else self.connection.execute(self._statement()).rowcount
+            self._move(self.warm) if self.warm is not None else self.connection.execute(key_delete(self.table)).rowcount
         )
         pin(self.connection)
         return BatchResult(deleted, detached, tuple(self._kept_rows()) if deleted < len(batch) else ())
@@ -77,21 +77,9 @@ class BatchDelete:
         condition = dated_inside(self.table.shape, self.detached)
         return self.connection.execute(sql.SQL("DELETE FROM {} AS b WHERE {}").format(BATCH, condition)).rowcount
 
-    def _statement(self) -> sql.Composed:
-        """Delete each row that equals its archived form and that no other row refers to."""
-        conditions = [
-            same_key(self.table.shape, "b"),
-            sql.SQL("{} = b.digest").format(line_digest(self.table.shape, "t")),
-            *(sql.SQL("NOT ") + refers(reference) for reference in self.table.references),
-        ]
-        return sql.SQL("DELETE FROM {} AS t USING {} AS b WHERE {}").format(
-            self.table.name, BATCH, sql.SQL(" AND ").join(conditions)
-        )
-
     def _move(self, warm: WarmTable) -> int:
         """Delete rows and insert exactly those into the warm table, in one statement."""
-        counted = sql.SQL("(SELECT count(*) FROM gone), (SELECT count(*) FROM moved)")
-        row: Any = self.connection.execute(move_statement(self._statement(), warm, counted)).fetchone()
+        row: Any = self.connection.execute(key_move(self.table, warm)).fetchone()
         deleted, moved = map(int, row)
         require_moved(warm, deleted, moved)
         return deleted
@@ -111,6 +99,29 @@ class BatchDelete:
             else:
                 reason = "trigger" if keeping else "changed"
             yield KeptRow(reason=reason, key=tuple(key))
+
+
+def key_delete(table: InspectedTable, batch: sql.Composable = BATCH) -> sql.Composed:
+    """Delete each row of a batch that equals its archived form and that no other row refers to.
+
+    Args:
+        table: What the rows are deleted from.
+        batch: Holds their keys and digests.
+    """
+    conditions = [
+        same_key(table.shape, "b"),
+        sql.SQL("{} = b.digest").format(line_digest(table.shape, "t")),
+        *(sql.SQL("NOT ") + refers(reference) for reference in table.references),
+    ]
+    return sql.SQL("DELETE FROM {} AS t USING {} AS b WHERE {}").format(
+        table.name, batch, sql.SQL(" AND ").join(conditions)
+    )
+
+
+def key_move(table: InspectedTable, warm: WarmTable, batch: sql.Composable = BATCH) -> sql.Composed:
+    """The same with a warm table, into which the rows move. It selects how many went, and how many arrived."""
+    counted = sql.SQL("(SELECT count(*) FROM gone), (SELECT count(*) FROM moved)")
+    return move_statement(key_delete(table, batch), warm, counted)
 
 
 def move_statement(delete: sql.Composed, warm: WarmTable, selected: sql.Composable) -> sql.Composed:

@@ -18,9 +18,15 @@ from strongroom.tables.block_ranges import BlockRange
 from strongroom.tables.delete_batch import move_statement, require_moved
 from strongroom.tables.warm import WarmTable
 
+NEAREST_INDEX = {"enable_seqscan": "off"}
+"""A range is small beside the table, whatever the planner thinks."""
 
-def _statement(table: InspectedTable, warm: WarmTable | None, window: Window) -> sql.Composed:
-    """Selects the texts of the rows that it deletes; with a warm table, and behind each how many arrived there."""
+
+def range_delete(table: InspectedTable, warm: WarmTable | None, window: Window) -> sql.Composed:
+    """The statement that deletes the rows of a block, or moves them to the warm table.
+
+    It selects their texts; with a warm table, and behind each how many arrived there.
+    """
     delete = sql.SQL("DELETE FROM {} AS t WHERE {}").format(table.name, due_rows(table, window))
     if warm is None:
         return sql.SQL("{} RETURNING {}").format(delete, row_columns(table.shape, "t"))
@@ -39,7 +45,7 @@ def delete_range(connection: Connection, table: InspectedTable, warm: WarmTable 
     """
     rows: list[bytes] = []
     more = False
-    statement = _statement(table, warm, wanted.window)
+    statement = range_delete(table, warm, wanted.window)
     with connection.cursor() as cursor, cursor.copy(sql.SQL("COPY ({}) TO STDOUT").format(statement)) as copy:
         for batch in copied_rows(copy):
             rows += batch.split(b"\n")

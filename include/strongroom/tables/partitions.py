@@ -196,6 +196,11 @@ def _instant(groups: tuple[str | None, ...]) -> datetime:
     return datetime(year, month, day, hour, minute, second, micros, timezone.utc)
 
 
+def detach_statement(parent: sql.Identifier, name: sql.Identifier, ending: str = "CONCURRENTLY") -> sql.Composed:
+    """The statement that takes a partition out of its table."""
+    return sql.SQL("ALTER TABLE {} DETACH PARTITION {} {}").format(parent, name, sql.SQL(ending))
+
+
 def detach_concurrently(
     connection: Connection,
     settings: TableSettings,
@@ -209,9 +214,8 @@ def detach_concurrently(
     may wait as long as any of our statements. If it then gives up, the partition stays in the state of being detached:
     new statements no longer see it, and a later try finishes the detach.
     """
-    statement = sql.SQL("ALTER TABLE {} DETACH PARTITION {} {}").format(parent, name, sql.SQL(ending))
     try:
-        connection.execute(statement)
+        connection.execute(detach_statement(parent, name, ending))
     except (*CONTENDED, errors.ObjectNotInPrerequisiteState, errors.FeatureNotSupported, errors.SyntaxError) as error:
         _logger.info(
             "%s is not detached from %s yet (%s)", name.as_string(), settings.qualified_name, type(error).__name__

@@ -41,7 +41,7 @@ def refuse_wide_rows(connection: Connection, table: InspectedTable, window: Wind
     Raises:
         UnarchivableError: There is such a row.
     """
-    if _widest(connection, table) <= _SURELY_FITS_BYTES:
+    if not may_be_too_wide(connection, table):
         return
     rebuilt = RebuiltRows(connection, table.shape.columns)
     try:
@@ -55,8 +55,8 @@ def refuse_wide_rows(connection: Connection, table: InspectedTable, window: Wind
         ) from None
 
 
-def _widest(connection: Connection, table: InspectedTable) -> int:
-    """How many bytes a row can take at most, as far as the types of its columns tell."""
+def may_be_too_wide(connection: Connection, table: InspectedTable) -> bool:
+    """Whether a row may be too wide to be read back, as far as the types of its columns tell."""
     [(widest,)] = fetch_rows(
         connection,
         "SELECT sum(CASE WHEN t.typlen > 0 THEN t.typlen + 7 WHEN t.typstorage = 'p' THEN %s ELSE 24 END) "
@@ -67,7 +67,7 @@ def _widest(connection: Connection, table: InspectedTable) -> int:
         table.shape.schema_name,
         table.shape.table_name,
     )
-    return int(widest)
+    return int(widest) > _SURELY_FITS_BYTES
 
 
 def _insert_wide_rows(connection: Connection, rebuilt: RebuiltRows, table: InspectedTable, window: Window) -> None:

@@ -7,9 +7,10 @@ starts one run, and it says so. Only `--again` starts another.
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 from airflow.utils.state import DagRunState
@@ -69,33 +70,77 @@ class Run:
 @command
 def archive(args: Namespace) -> int:
     """Start the runs, oldest partition first, and follow them; exit code 1 if one failed, now or before."""
-    if (args.partition is None) == (args.before is None):
+    settings = read_settings()
+    if args.plan is not None:
+        from strongroom_airflow.commands.planned import keys_of_plan  # only this needs a look at the whole table
+
+        _require_alone(args)
+        chosen = keys_of_plan(settings, Path(args.plan), args.table)
+        work = [(settings.table(name), keys) for name, keys in chosen.items()]
+    else:
+        _require_partitions(args)
+        table = settings.table(args.table)
+        work = [(table, _read_keys(args, table, datetime.now(timezone.utc)))]
+    if args.dry_run or not any(keys for _, keys in work):
+        _print_plans(args, work)
+        return 0
+    for table, _ in work:
+        refuse_a_paused_dag(_dag_of(table), wait=not args.no_wait)
+    begun = [(table, _begin_all(args, table, keys)) for table, keys in work if keys]
+    ended = (
+        begun if args.no_wait else [(table, _follow(_dag_of(table), runs, quiet=args.json)) for table, runs in begun]
+    )
+    return _conclude(args, {_dag_of(table): runs for table, runs in ended})
+
+
+def _dag_of(table: TableSettings) -> str:
+    return f"archive__{table.slug}"
+
+
+def _require_alone(args: Namespace) -> None:
+    if args.partition is not None or args.before is not None:
         raise RunError(
-            "archive needs either --partition or --before",
+            "a saved plan says itself which partitions to archive",
+            found="--partition" if args.partition is not None else "--before",
+            hint="Nothing was started. Leave that option out, or --plan.",
+        )
+
+
+def _require_partitions(args: Namespace) -> None:
+    if args.table is None or (args.partition is None) == (args.before is None):
+        raise RunError(
+            "archive needs a table and either --partition or --before; or --plan",
             hint="Nothing was started. `airflow strongroom archive audit_events --partition 2026-05` archives one month.",
         )
-    table = read_settings().table(args.table)
-    dag_id = f"archive__{table.slug}"
-    keys = _read_keys(args, table, datetime.now(timezone.utc))
-    if args.dry_run or not keys:
-        _print_plan(args, table, keys)
-        return 0
-    refuse_a_paused_dag(dag_id, wait=not args.no_wait)
-    runs = [_begin(dag_id, key, again=args.again) for key in keys]
+
+
+def _begin_all(args: Namespace, table: TableSettings, keys: Sequence[str]) -> list[Run]:
+    """Start the runs of a table. A plan's rows are in the table, so an earlier run does not make its own needless."""
+    dag_id = _dag_of(table)
+    runs = [_begin(dag_id, key, again=args.again or args.plan is not None) for key in keys]
     if not args.json:
         for run in runs:
             print_out(escape(run.words(dag_id)))
-    if not args.no_wait:
-        runs = _follow(dag_id, runs, quiet=args.json)
-    failed = [run for run in runs if run.state in _NOT_SUCCEEDED]
-    found = {run.run_id: find_problems(dag_id, run.run_id) for run in failed}
+    return runs
+
+
+def _conclude(args: Namespace, runs_of: Mapping[str, Sequence[Run]]) -> int:
+    """Print what became of the runs of each DAG.
+
+    Raises:
+        RunError: One of them failed.
+    """
+    runs = [(dag_id, run) for dag_id, of_dag in runs_of.items() for run in of_dag]
+    failed = [(dag_id, run) for dag_id, run in runs if run.state in _NOT_SUCCEEDED]
+    found = {(dag_id, run.run_id): find_problems(dag_id, run.run_id) for dag_id, run in failed}
     if args.json:
-        print_json([_as_json(dag_id, run, found.get(run.run_id, [])) for run in runs])
-    for run_id, problems in found.items():
+        print_json([_as_json(dag_id, run, found.get((dag_id, run.run_id), [])) for dag_id, run in runs])
+    for (dag_id, run_id), problems in found.items():
         print_problems(dag_id, run_id, problems)
     if failed:
+        dags = ", ".join(dict.fromkeys(dag_id for dag_id, _ in failed))
         raise RunError(
-            f"{len(failed)} of {len(runs)} runs of {dag_id} failed: {', '.join(run.partition_key for run in failed)}",
+            f"{len(failed)} of {len(runs)} runs of {dags} failed: {', '.join(run.partition_key for _, run in failed)}",
             hint="No row was deleted that was not proved. Read the failed task's log, fix the cause and clear the task; or "
             "repeat the command with --again.",
         )
@@ -126,13 +171,19 @@ def _count(table: TableSettings) -> TableCounts:
         return count_waiting(connection, table, now=datetime.now(timezone.utc))
 
 
-def _print_plan(args: Namespace, table: TableSettings, keys: Sequence[str]) -> None:
-    rows = {one.partition_key: one.rows for one in _count(table).waiting} if keys else {}
+def _print_plans(args: Namespace, work: Sequence[tuple[TableSettings, Sequence[str]]]) -> None:
+    rows = {(table.table, one.partition_key): one.rows for table, keys in work if keys for one in _count(table).waiting}
+    found = [(table.table, key, rows.get((table.table, key), 0)) for table, keys in work for key in keys]
     if args.json:
-        print_json([{"partition_key": key, "rows": rows.get(key, 0)} for key in keys])
-    elif keys:
-        would_be = ", ".join(f"{key} ({rows.get(key, 0):,} rows wait)" for key in keys)
+        print_json([{"table": name, "partition_key": key, "rows": number} for name, key, number in found])
+    elif found:
+        several = len(work) > 1
+        would_be = ", ".join(
+            f"{f'{name} ' if several else ''}{key} ({number:,} rows wait)" for name, key, number in found
+        )
         print_out(f"Dry run: nothing was started. It would be {would_be}.")
+    elif args.plan is not None:
+        print_out("Nothing to do: the plan has no partition that is due.")
     else:
         print_out("Nothing to do: no due partition before that date has a row in the table.")
 

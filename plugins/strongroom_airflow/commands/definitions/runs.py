@@ -1,4 +1,4 @@
-"""archive, restore, query and purge: commands that start runs of a DAG and follow them."""
+"""plan, archive, restore, query and purge: commands that foresee runs of a DAG, or start and follow them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,24 @@ from airflow.cli.cli_config import ARG_VERBOSE, ActionCommand, Arg, parsedate, p
 
 from strongroom_airflow.commands.definitions.loading import load_when_called
 from strongroom_airflow.commands.definitions.options import AS_JSON, NO_WAIT, TABLE, who
+
+PLAN = ActionCommand(
+    name="plan",
+    help="Say what would be archived and deleted, and how, without doing it",
+    description=(
+        "Read a table's database and store, and say for each partition that is due: rows, what stays and why, sizes, time, and "
+        "how the rows are deleted. Nothing is started or written. Without a table: all tables, in short."
+    ),
+    func=load_when_called("plan.plan"),
+    args=(
+        Arg(("table",), nargs="?", help="Name of a table in archive.yaml; default: all tables"),
+        Arg(("--save",), metavar="FILE", help="Save the plan, to be carried out with archive --plan FILE"),
+        Arg(("--sql",), action="store_true", help="Print the statements, and how the server plans them"),
+        AS_JSON,
+        ARG_VERBOSE,
+    ),
+    epilog="Exit code: 0, or 1 when a run would be refused.",
+)
 
 ARCHIVE = ActionCommand(
     name="archive",
@@ -16,7 +34,12 @@ ARCHIVE = ActionCommand(
     ),
     func=load_when_called("archive.archive"),
     args=(
-        TABLE,
+        Arg(
+            ("table",),
+            nargs="?",
+            help="Name of a table in archive.yaml; with --plan, all tables of the plan without it",
+        ),
+        Arg(("--plan",), metavar="FILE", help="What a saved plan says, if nothing has changed since"),
         Arg(("--partition",), metavar="KEY", nargs="+", help="Such as 2026-07"),
         Arg(
             ("--before",),
