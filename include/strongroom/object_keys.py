@@ -92,6 +92,8 @@ _SUFFIXES = {"zstd": ".jsonl.zst", "gzip": ".jsonl.gz", "none": ".jsonl"}
 class ArchiveIdError(StrongroomError):
     """The text is not an archive id."""
 
+    code = "SR-103"
+
 
 @dataclass(frozen=True, order=True)
 class ArchiveId:

@@ -14,6 +14,7 @@ from strongroom.errors import StrongroomError
 class StoppedError(StrongroomError):
     """The task was stopped (SIGTERM) before it was done."""
 
+    code = "SR-114"
     retryable = True
 
 

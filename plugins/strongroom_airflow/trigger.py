@@ -46,6 +46,8 @@ _AUDITED_AS = "trigger_dag_run"
 class RunError(StrongroomError):
     """A run was not started, or it failed."""
 
+    code = "SR-111"
+
 
 class UnderWayError(RunError):
     """The same work is under way already, so no second run was started.
@@ -53,6 +55,8 @@ class UnderWayError(RunError):
     Attributes:
         run_id: The run that does it.
     """
+
+    code = "SR-112"
 
     def __init__(self, what: str, *, run_id: str, hint: str) -> None:
         super().__init__(what, found=f"run {run_id}", hint=hint)
@@ -65,6 +69,8 @@ class ParameterError(RunError):
     Attributes:
         field: Its name.
     """
+
+    code = "SR-105"
 
     def __init__(self, what: str, *, field: str, hint: str, expected: str | None = None) -> None:
         super().__init__(what, expected=expected, hint=hint)

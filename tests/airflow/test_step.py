@@ -49,7 +49,7 @@ def test_an_error_is_pushed_and_only_one_that_a_retry_may_fix_is_tried_again(con
     with pytest.raises(raised, match="the part is gone"):
         Step(outcome=error).execute(context)
 
-    assert pushed == {ERROR_XCOM: "the part is gone\nHINT: Nothing was loaded."}
+    assert pushed == {ERROR_XCOM: f"the part is gone\nHINT: Nothing was loaded.\nCODE: {kind.code}"}
 
 
 def test_a_step_gives_its_result(context, pushed):
@@ -178,7 +178,7 @@ def test_a_task_that_is_stopped_ends_its_work_and_may_be_tried_again(step, conte
     with pytest.raises(StoppedError, match="stopped before it was done"):
         step.execute(context)
 
-    assert pushed[ERROR_XCOM].endswith("The next try continues from there.")
+    assert "The next try continues from there." in pushed[ERROR_XCOM]
 
 
 def test_a_task_that_is_stopped_before_it_begins_does_not_begin(step, context):

@@ -50,6 +50,8 @@ _UNSOUND = (
 class HoldError(StrongroomError):
     """A hold cannot be placed or released as asked."""
 
+    code = "SR-504"
+
 
 class Hold(Record):
     """One legal hold."""

@@ -130,6 +130,8 @@ def check_conditions(conditions: Sequence[Condition], columns: Sequence[Column])
 class NoColumnError(QueryError):
     """An archive has no column of that name."""
 
+    code = "SR-604"
+
 
 def require_columns(names: Sequence[str], columns: Sequence[Column]) -> None:
     """Check that there are columns of these names.

@@ -23,6 +23,8 @@ KIT, SETTINGS, VARIABLES, README, SUMS = "kit.json", "archive.yaml", "settings.e
 class RecoveryError(StrongroomError):
     """A kit or a bucket is not what a recovery needs."""
 
+    code = "SR-605"
+
 
 class Needed(Record):
     """An Airflow connection that somebody must make again. Its secret is not in the kit."""

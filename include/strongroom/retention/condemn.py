@@ -26,6 +26,8 @@ from strongroom.storage.store import Store
 class CondemnError(StrongroomError):
     """An archive must not be condemned, or the request is incomplete."""
 
+    code = "SR-403"
+
 
 class Condemnation(Record):
     """Who gave up an archive, why, and what was left of it."""

@@ -87,6 +87,8 @@ class Reading:
 class SampleError(StrongroomError):
     """A text does not say how many of how many archives to verify."""
 
+    code = "SR-104"
+
 
 def verify_and_record(
     store: Store, archive: ArchiveId, *, who: str, now: datetime, why: str | None = None

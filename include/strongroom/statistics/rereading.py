@@ -36,6 +36,8 @@ _NAMED = 10
 class VerificationError(StrongroomError):
     """The archives of a verification cannot be found as requested."""
 
+    code = "SR-402"
+
 
 class Lane(Record):
     """Archives of one store that one task reads again, one after the other."""

@@ -22,6 +22,8 @@ from strongroom.storage.versions import StoredVersion
 class LockedError(StrongroomError):
     """An Object Lock protects a version; it is never forced."""
 
+    code = "SR-306"
+
 
 class UnfinishedUpload(Record):
     """A multipart upload that was begun and neither completed nor given up; its key has no prefix."""

@@ -50,9 +50,13 @@ _NOTHING_CHANGED = "Nothing was overwritten, and no row is deleted before its ar
 class AbsentError(StrongroomError):
     """There is no such object, version or bucket."""
 
+    code = "SR-304"
+
 
 class TakenError(StrongroomError):
     """The condition of a conditional write does not hold."""
+
+    code = "SR-305"
 
 
 class S3Place:

@@ -31,6 +31,8 @@ _SHORT_POLL_SECONDS = 0.7
 class RunFailedError(StrongroomError):
     """A run did not do what the demo promised."""
 
+    code = "SR-903"
+
 
 @dataclass
 class Airflow:

@@ -24,6 +24,8 @@ _FIRST, _LAST = 20_000, 32_700
 class PortTakenError(StrongroomError):
     """Another process listens on the requested port, or no port is free."""
 
+    code = "SR-901"
+
 
 class PortClaims:
     """The ports that one start has chosen. Until it ends, no other start on this machine gets them.

@@ -24,6 +24,8 @@ _LEAST_FREE_BYTES = 512 * 1024**2
 class ServerError(StrongroomError):
     """A server of the local stack could not be found, started or reached."""
 
+    code = "SR-902"
+
 
 @dataclass(frozen=True)
 class Account:

@@ -60,6 +60,8 @@ POLL_SECONDS = 2.0
 class BackfillError(StrongroomError):
     """The backfill was not created, or one of its runs failed."""
 
+    code = "SR-113"
+
 
 @dataclass(frozen=True)
 class Request:
