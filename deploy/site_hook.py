@@ -18,6 +18,8 @@ from mkdocs.structure.pages import Page
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)(?=[#)])")
+_DIAGRAM = re.compile(r"^```mermaid\n.*?^```\n", re.MULTILINE | re.DOTALL)
+"""Left out: the script that draws it would have to come from elsewhere. Git hosts draw it in the README."""
 _FENCE = re.compile(r" *(```|~~~)")
 _ITEM = re.compile(r"([-*+]|\d+\.) ")
 
@@ -25,8 +27,7 @@ _ITEM = re.compile(r"([-*+]|\d+\.) ")
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages at the root, and all files outside docs/ that a page links to."""
     for path in sorted(REPOSITORY.glob("*.md")):
-        if path.name != "README.md":
-            files.append(File.generated(config, f"project/{path.name}", abs_src_path=str(path)))
+        files.append(File.generated(config, f"project/{path.name}", abs_src_path=str(path)))
     linked = {
         target
         for file in files.documentation_pages()
@@ -47,7 +48,7 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """Lead links to where their targets are on the site, and begin lists as Python-Markdown wants it."""
     here = posixpath.dirname(page.file.src_uri)
     led = _LINK.sub(lambda found: posixpath.relpath(_on_site(page.file.src_uri, found[1]), here or "."), markdown)
-    return "\n".join(_with_lists(led.splitlines())) + "\n"
+    return "\n".join(_with_lists(_DIAGRAM.sub("", led).splitlines())) + "\n"
 
 
 def _on_site(page: str, link: str) -> str:
@@ -61,8 +62,6 @@ def _on_site(page: str, link: str) -> str:
     place = name if name != page else page if page.startswith("source/") else f"docs/{page}"
     target = posixpath.normpath(posixpath.join(posixpath.dirname(place), link))
     folder = (REPOSITORY / target).is_dir()
-    if target == "README.md":
-        return target
     if target.startswith("docs/"):
         return target.removeprefix("docs/") + ("/README.md" if folder else "")
     if "/" not in target and target.endswith(".md"):

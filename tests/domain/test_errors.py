@@ -91,7 +91,12 @@ def test_the_reference_lists_exactly_the_kinds_there_are():
     rows = re.findall(r"^\| (SR-\d+) \| `(\w+)` \| (yes|no) \| (.+?) \| .+ \|$", page, re.MULTILINE)
 
     assert sorted(rows) == sorted(
-        (value(kind, "code"), name, "yes" if is_retryable(kind) else "no", (ast.get_docstring(kind) or "").splitlines()[0])
+        (
+            value(kind, "code"),
+            name,
+            "yes" if is_retryable(kind) else "no",
+            (ast.get_docstring(kind) or "").splitlines()[0],
+        )
         for name, kind in ours().items()
     )
 
