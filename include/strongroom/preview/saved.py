@@ -28,6 +28,8 @@ _NOTHING = "none"
 class PlanError(StrongroomError):
     """A saved plan cannot be written, read or carried out."""
 
+    code = "SR-115"
+
 
 class Change(NamedTuple):
     """One fact that is no longer as it was."""
