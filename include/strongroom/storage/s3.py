@@ -32,6 +32,9 @@ _ABSENT = frozenset({"NoSuchKey", "NoSuchVersion", "NoSuchUpload", "404"})
 _TAKEN = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412"})
 
 _UNKNOWN = frozenset({"NotImplemented", "XNotImplemented", "MethodNotAllowed", "501", "405"})
+_NOT_SO = frozenset({"InvalidRequest", "InvalidEncryptionAlgorithmError", "InvalidStorageClass"}) | _UNKNOWN
+"""What servers say to a write that asks for an encryption or a storage class that they do not have."""
+
 _NONE = frozenset(
     {
         "NoSuchLifecycleConfiguration",
@@ -218,6 +221,13 @@ def _answered(error: ClientError, doing: str, where: str) -> StrongroomError:
             found=said,
             hint=f"{_NOTHING_CHANGED} Check the store connection's keys, "
             "the bucket's name and the rights of this identity, then clear the task.",
+        )
+    if code in _NOT_SO and doing == "write":
+        return StoreAccessError(
+            f"the store does not take an object as it was asked to {doing} {where}",
+            found=said,
+            hint=f"{_NOTHING_CHANGED} Perhaps the server does not know the encryption of `store.sse` (`none` asks for none), or not without TLS, "
+            "or the class of `store.storage_class`. Correct the settings, then clear the task.",
         )
     return failed(doing, where, said)
 

@@ -15,8 +15,9 @@ from strongroom.ledger.claims import release_claim, take_claim
 from strongroom.settings import StoreSettings
 from strongroom.storage.s3 import make_client
 from strongroom.storage.store import Store
-from strongroom_local.servers.ports import choose_ports
+from strongroom_local.servers.ports import LOOPBACK, choose_ports
 from tests.support.chain import NOW
+from tests.support.proxies import HoldingProxy, proxied_client, refuse
 
 TTL = timedelta(hours=1)
 
@@ -173,3 +174,17 @@ def test_of_many_that_reach_for_a_claim_at_once_one_gets_it(object_store, bucket
 
     with ThreadPoolExecutor(racers) as threads:
         assert sum(threads.map(reach, range(racers))) == 1
+
+
+def test_a_server_that_does_not_know_the_encryption_is_named_with_the_setting(object_store, bucket):
+    """Ceph 16 answers so to AES256 without TLS. A retry would hear the same."""
+    with HoldingProxy() as proxy:
+        proxy.forward_to(LOOPBACK, object_store.port)
+        proxy.on("PUT", "archives/t/part", refuse(400, "InvalidRequest"))
+        store = Store(proxied_client(object_store, proxy), StoreSettings(bucket=bucket))
+
+        with pytest.raises(StoreAccessError) as refused:
+            store.put_bytes("archives/t/part", b"rows")
+
+    assert "does not take an object as it was asked to write" in refused.value.what
+    assert "`store.sse`" in refused.value.hint
