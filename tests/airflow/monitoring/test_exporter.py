@@ -82,15 +82,24 @@ def test_every_metric_says_what_it_is_has_few_labels_and_stands_in_the_documenta
             for family in text_string_to_metric_families(answer.read().decode())
             if family.name.startswith("strongroom_")
         ]
-    told = re.findall(r"`(?:strongroom)?(_[a-z_]+)`", (REPOSITORY / "docs" / "howto" / "monitor.md").read_text())
+    page = (REPOSITORY / "docs" / "reference" / "metrics.md").read_text()
+    told = re.findall(r"^\| `(\w+)` \| (\w+) \| ([\w, ]*?) ?\| (.+) \|$", page, re.MULTILINE)
 
     assert [
         family.name for family in families if not family.documentation or family.type in ("unknown", "untyped")
     ] == []
     labels = {label for family in families for sample in family.samples for label in sample.labels}
     assert labels <= {"table", "tier", "store", "dag_id", "step"}
-    names = {"counter": "{}_total", "summary": "{}_count"}
-    assert [f.name for f in families if names.get(f.type, "{}").format(f.name[len("strongroom") :]) not in told] == []
+    suffixes = {"counter": ("_total",), "summary": ("_count", "_sum")}
+    served = {
+        f"{family.name}{suffix}": (family.type, family.documentation)
+        for family in families
+        for suffix in suffixes.get(family.type, ("",))
+    }
+    assert {name: (kind, words) for name, kind, _, words in told} == served
+    named = {name: set(labels.split(", ")) for name, _, labels, _ in told}
+    samples = [sample for family in families for sample in family.samples if not sample.name.endswith("_created")]
+    assert [sample.name for sample in samples if sample.labels and set(sample.labels) != named[sample.name]] == []
 
 
 def test_a_source_that_lets_nobody_in_is_waited_for_once(environment, monkeypatch):
