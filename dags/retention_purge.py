@@ -36,7 +36,7 @@ from airflow.sdk import DAG
 
 from strongroom.settings import load_settings
 from strongroom_airflow.assets import PURGES
-from strongroom_airflow.defaults import BACKOFF, START_DATE, default_args
+from strongroom_airflow.defaults import BACKOFF, START_DATE, default_args, notifiers_of
 from strongroom_airflow.retention.approve import PurgeApproveOperator
 from strongroom_airflow.retention.decide import PurgeDecideOperator
 from strongroom_airflow.retention.drop_detached import PurgeDetachedOperator
@@ -66,6 +66,7 @@ with DAG(
     approve = PurgeApproveOperator(
         task_id="approve",
         batches=decide.output,
+        notifiers=notifiers_of(first, "approval_wanted"),
         response_timeout=timedelta(seconds=min(table.purge.approval_timeout_seconds for table in tables.values())),
         doc_md="Asks a person if the settings require it. The request has the list. **Clear it** to ask again.",
     )

@@ -26,7 +26,7 @@ from datetime import timedelta
 from airflow.sdk import DAG, Param
 
 from strongroom.settings import load_settings
-from strongroom_airflow.defaults import BACKOFF, START_DATE, default_args
+from strongroom_airflow.defaults import BACKOFF, START_DATE, default_args, notifiers_of
 from strongroom_airflow.erasure.approve import ErasureApproveOperator
 from strongroom_airflow.erasure.close import CloseCaseOperator
 from strongroom_airflow.erasure.cool_off import CoolOffOperator
@@ -64,6 +64,7 @@ with DAG(
     )
     approve = ErasureApproveOperator(
         task_id="approve",
+        notifiers=notifiers_of(first, "approval_wanted"),
         response_timeout=timedelta(seconds=min(table.erasure.approval_timeout_seconds for table in tables.values())),
         doc_md="Asks a second person. **Clear it** to ask again.",
     )

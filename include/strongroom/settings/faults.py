@@ -68,7 +68,12 @@ def _tell(error: ErrorDetails) -> Finding:
     if kind == "extra_forbidden":
         text = describe_unknown(key)
     elif kind == "missing":
-        text = f"expected {_REQUIRED[str(key[-1])]}, here or as a default at the top, found nothing"
+        wanted = _REQUIRED.get(key[-1]) if isinstance(key[-1], str) else None
+        text = (
+            f"expected {wanted}, here or as a default at the top, found nothing"
+            if wanted
+            else "expected this key, found nothing"
+        )
     else:
         expected = _EXPECTED[kind].format(**ctx) if kind in _EXPECTED else error["msg"]
         value = error["input"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -23,6 +24,7 @@ from strongroom.settings.values import (
     Identifiers,
     LogKeys,
     NetworkSeconds,
+    NotifierName,
     Percent,
     Prefix,
     Price,
@@ -215,6 +217,33 @@ class QueryLimits(Section):
     timeout_seconds: TimeoutSeconds = 600
     most_rows: Count = 100_000
     most_result_bytes: Count = 268_435_456
+
+
+class Notification(Section):
+    """Who is told of what. The notifier is a short name or the path of a class of Airflow's kind; its secrets are in an Airflow connection."""
+
+    when: Annotated[tuple[Literal["failed", "approval_wanted", "overdue", "drill_failed"], ...], Field(min_length=1)]
+    notifier: NotifierName
+    arguments: Mapping[str, Any] = {}
+
+    @field_validator("arguments")
+    @classmethod
+    def _refuse_secrets(cls, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Names, hosts and addresses of mail may stand in the file; what opens a door may not."""
+        for name, value in arguments.items():
+            if _SECRET_NAME.search(name) and not name.endswith("conn_id"):
+                raise fault(
+                    "the id of an Airflow connection that has the secret", found=f"an argument {name}", mutual=False
+                )
+            if isinstance(value, str) and _SECRET_ADDRESS.search(value):
+                raise fault(
+                    "the id of an Airflow connection that has this address", found=f"an address with a secret in {name}"
+                )
+        return arguments
+
+
+_SECRET_NAME = re.compile(r"password|passwd|secret|token|api_?key|credential", re.IGNORECASE)
+_SECRET_ADDRESS = re.compile(r"://[^/\s]*:[^/\s]*@|hooks\.slack\.com/|/webhooks?/", re.IGNORECASE)
 
 
 class RequiredControl(Section):

@@ -27,6 +27,7 @@ from strongroom.settings.sections import (
     DeleteLimits,
     DrillSettings,
     Erasure,
+    Notification,
     PartitionDelete,
     Prices,
     Purge,
@@ -108,6 +109,7 @@ class TableSettings(Section):
     audit: Audit = Audit()
     prices: Prices = Prices()
     transitions: Transitions = Transitions()
+    notifications: tuple[Notification, ...] = ()
     source_conn_id: Text = "strongroom_source"
     replica_conn_id: Text | None = None
     store_conn_id: Text = "strongroom_store"

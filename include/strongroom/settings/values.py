@@ -27,6 +27,9 @@ from strongroom.errors import ConfigurationError
 from strongroom.settings.time_budget import TimeBudget
 from strongroom.tlog.notes import COSIGNATURE, SIGNATURE, VerifierKey
 
+NOTIFIERS = ("email", "slack", "webhook")
+"""Notifiers with a short name; any other is the path of a class."""
+
 STORAGE_CLASSES = (
     "STANDARD",
     "REDUCED_REDUNDANCY",
@@ -82,6 +85,12 @@ def _refuse_bool(value: Any) -> Any:
     if isinstance(value, bool):
         raise fault("a number, not true or false", found=str(value).lower())
     return value
+
+
+def _check_notifier(name: str) -> str:
+    if name not in NOTIFIERS and not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", name):
+        raise fault(f"one of {', '.join(NOTIFIERS)}, or the path of a class such as package.module.Notifier")
+    return name
 
 
 def _refuse_blank(text: str) -> str:
@@ -263,6 +272,7 @@ def _require_one_name(keys: tuple[str, ...]) -> tuple[str, ...]:
 Cron = Annotated[str, AfterValidator(_check_cron)]
 Text = Annotated[str, AfterValidator(_refuse_blank)]
 Identifier = Annotated[str, AfterValidator(_check_identifier)]
+NotifierName = Annotated[str, AfterValidator(_check_notifier)]
 Identifiers = Annotated[tuple[Identifier, ...], BeforeValidator(_list_one), AfterValidator(_refuse_repeats)]
 TableName = Annotated[str, AfterValidator(_check_table)]
 LogKeys = Annotated[

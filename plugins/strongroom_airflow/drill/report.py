@@ -9,11 +9,13 @@ from typing import Any
 from strongroom.drill.records import ArchiveDrill, DrillLane, Skip
 from strongroom.drill.report import require_complete, sum_up
 from strongroom.errors import RestoreError
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys import ArchiveId, decode_table
 from strongroom_airflow.drill.base import DrillOperator
 from strongroom_airflow.drill.choose import SKIPS_XCOM
 from strongroom_airflow.drill.run import DrillRun
 from strongroom_airflow.links import page_of_archives
+from strongroom_airflow.notices.sending import tell_of_tables
+from strongroom_airflow.notices.texts import tell_drill_failed
 from strongroom_airflow.step import conclude
 
 
@@ -48,6 +50,13 @@ class DrillReportOperator(DrillOperator):
         summary = report.model_dump(mode="json")
         ti.xcom_push(key="return_value", value=summary)
         conclude(run.context, f"{report.sentence()[:1].upper()}{report.sentence()[1:]}.")
+        failed: dict[str, list[str]] = {}
+        for one in found:
+            if one.result == "failed":
+                failed.setdefault(decode_table(one.archive_id), []).append(one.sentence())
+        tell_of_tables(
+            run.settings, "drill_failed", failed, lambda some: tell_drill_failed(some, run.context), run.context
+        )
         require_complete(report)
         facts = {name: value for name, value in summary.items() if name not in ("failed", "skipped")}
         return report.sentence(), facts, summary

@@ -12,6 +12,8 @@ from strongroom.statistics.keep import keep_statistics, log_lines
 from strongroom.statistics.page import make_page
 from strongroom_airflow.connections import connect_stores
 from strongroom_airflow.links import PageLink
+from strongroom_airflow.notices.sending import tell_of_tables
+from strongroom_airflow.notices.texts import tell_overdue
 from strongroom_airflow.pages.addresses import totals_page
 from strongroom_airflow.statistics.collect import collect_statistics
 from strongroom_airflow.step import StepOperator
@@ -22,7 +24,7 @@ class StatisticsOperator(StepOperator):
 
     operator_extra_links = (PageLink(),)
 
-    def step(self, run: Context) -> tuple[str, dict[str, Any], Any]:  # noqa: ARG002
+    def step(self, run: Context) -> tuple[str, dict[str, Any], Any]:
         self.page = totals_page()
         settings = load_settings()
         statistics = collect_statistics(settings, now=datetime.now(timezone.utc))
@@ -35,6 +37,8 @@ class StatisticsOperator(StepOperator):
         for table in statistics.tables:
             if table.uncounted:
                 self.log.warning("The rows of %s were not counted", table.table, reason=table.uncounted)
+        overdue = {table.table: table.overdue_rows for table in statistics.tables if table.overdue_rows}
+        tell_of_tables(settings, "overdue", overdue, tell_overdue, run)
         written = [f"{store}{key}" for store, keys in kept for key in keys]
         facts = statistics.total.model_dump(mode="json", exclude={"growth", "costs"}) | {"written": written}
         return "Wrote the statistics", facts, facts

@@ -15,6 +15,7 @@ from tests.support.chain import Chain, some_settings
 from tests.support.database import execute
 from tests.support.drilling import drill_role, scratch_tables
 from tests.support.logs import KEY, entries_of, with_log
+from tests.support.receivers import web_receiver
 from tests.support.repository import REPOSITORY
 
 DAG_ID = "restore_drill"
@@ -122,15 +123,25 @@ def test_the_chosen_archives_come_back_and_the_choice_was_recorded_before(deploy
 
 
 def test_an_archive_that_does_not_come_back_fails_the_run_by_name_and_the_others_are_drilled(
-    deployed, chain, airflow, object_store
+    deployed, chain, airflow, object_store, monkeypatch
 ):
+    """And whoever wants to know is told, of the drill and of the tasks."""
     admin, bucket = object_store.client("admin"), chain.settings.store.bucket
     for version in list(chain.store.versions(archive("2026-05").part_key(0, "zstd"))):
         admin.delete_object(Bucket=bucket, Key=version.key, VersionId=version.version_id)
 
-    ended = airflow("dags", "test", DAG_ID)
+    with web_receiver() as web:
+        monkeypatch.setenv("AIRFLOW_CONN_STRONGROOM_WEBHOOK", web.connection())
+        ways = [{"when": ["failed", "drill_failed"], "notifier": "webhook"}]
+        monkeypatch.setenv("STRONGROOM__NOTIFICATIONS", json.dumps(ways))
+        ended = airflow("dags", "test", DAG_ID)
 
     said = ended.stdout + ended.stderr
+    assert web.kinds == ["failed", "drill_failed", "failed"]
+    drilled = web.received[1][1]
+    assert drilled["subject"] == "Strongroom: an archive did not come back in a restore drill"
+    assert f"{archive('2026-05')} failed: part 0: " in drilled["text"]
+    assert "No row of a table was touched. No archive was changed." in drilled["text"]
     found = results(chain.store)
     assert found.pop("2026-05") == "failed"
     assert {*found.values()} == {"sound"}

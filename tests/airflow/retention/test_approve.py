@@ -14,7 +14,10 @@ from strongroom.object_keys import ArchiveId
 from strongroom.retention.approve import PurgeQuestion
 from strongroom.retention.certificate import Approval
 from strongroom.retention.decide import judge
+from strongroom.settings import load_settings
 from strongroom.storage.store import Store
+from strongroom_airflow.defaults import notifiers_of
+from tests.support.receivers import web_receiver
 from tests.support.sealing import seal_month
 
 OLD, OLDER = (ArchiveId("public", "audit", month, 1) for month in ("2015-05", "2015-04"))
@@ -28,6 +31,7 @@ class Desk:
         self.store = store
         self.monkeypatch = monkeypatch
         self.starter: str | None = None
+        self.notifiers: list[Any] = []
         self.body = ""
 
     @property
@@ -58,8 +62,8 @@ class Desk:
         from strongroom_airflow.retention.approve import PurgeApproveOperator
 
         self.monkeypatch.setattr(hitl, "upsert_hitl_detail", lambda **asked: setattr(self, "body", asked["body"]))
-        operator = PurgeApproveOperator(task_id="approve", batches=batches)
-        context = self.context | {"task_instance": SimpleNamespace(id="1")}
+        operator = PurgeApproveOperator(task_id="approve", batches=batches, notifiers=self.notifiers)
+        context = self.context | {"task_instance": SimpleNamespace(id="1"), "task": operator}
         try:
             record: dict[str, Any] = operator.execute(context)
         except TaskAwaitingInput:
@@ -111,6 +115,26 @@ def test_what_a_person_was_shown_and_approved_is_purged_and_certified_under_thei
     assert "| public.audit.2015-05.0001 | 10 |" in desk.body
     assert {month: result for month, (result, _) in purged.items()} == {"2015-04": "purged", "2015-05": "purged"}
     assert json.loads(desk.store.read(OLD.destruction_key)[0])["approved_by"] == "ada"
+
+
+def test_people_are_told_that_an_approval_is_wanted_and_a_broken_notifier_changes_nothing(desk, monkeypatch):
+    [batch] = desk.batches()
+    with web_receiver() as web:
+        monkeypatch.setenv("AIRFLOW_CONN_STRONGROOM_WEBHOOK", web.connection())
+        ways = [{"when": ["approval_wanted"], "notifier": "webhook", "arguments": {"http_conn_id": "nowhere"}}]
+        ways.append({"when": ["approval_wanted"], "notifier": "webhook"})
+        monkeypatch.setenv("STRONGROOM__NOTIFICATIONS", json.dumps(ways))
+        desk.notifiers = notifiers_of(load_settings().table("audit"), "approval_wanted")
+
+        waits = desk.ask([batch]) is None
+
+    assert waits
+    [(_, posted)] = web.received
+    assert (posted["kind"], posted["subject"]) == (
+        "approval_wanted",
+        "Strongroom: retention_purge waits for an approval",
+    )
+    assert posted["text"].startswith("Destroy 2 expired archives with 20 rows, for good?\nNothing is destroyed before")
 
 
 def test_an_xcom_approves_nothing(desk):
