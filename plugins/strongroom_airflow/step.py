@@ -11,8 +11,9 @@ from typing import Any
 
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowFailException
+from pydantic import ValidationError
 
-from strongroom.errors import StrongroomError
+from strongroom.errors import IntegrityError, StrongroomError
 from strongroom_airflow.stopping import Stopping
 
 ERROR_XCOM = "error"
@@ -68,12 +69,36 @@ def log_fields(facts: Mapping[str, Any]) -> dict[str, Any]:
 def translated_errors(context: Context) -> Iterator[None]:
     """Push an error to XCom, and fail the task at once if a retry cannot help."""
     try:
-        yield
+        with told_records():
+            yield
     except StrongroomError as error:
         context["ti"].xcom_push(key=ERROR_XCOM, value=str(error))
         if error.retryable:
             raise error from None
         raise AirflowFailException(str(error)) from None
+
+
+@contextmanager
+def told_records() -> Iterator[None]:
+    """Say what to do when a task was handed a record that is not one of this version.
+
+    Raises:
+        IntegrityError: An earlier task of the run made it with another version of Strongroom.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False)[0]
+        kind, found = error.title, f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+    else:
+        return
+    raise IntegrityError(
+        "an earlier task of this run handed on a record that is not one of this version",
+        expected=f"a record of kind {kind}",
+        found=found,
+        hint="Nothing was done with it, and no row was touched. Another version of Strongroom made it. Clear the first task of the run "
+        "('plan'; of a restore 'locate') and the tasks after it: they begin again, and an archive that is sealed stays.",
+    )
 
 
 def conclude(context: Context, outcome: str) -> None:

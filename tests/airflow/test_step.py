@@ -15,6 +15,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from structlog.testing import capture_logs
 
 from strongroom.errors import RestoreError, StoreError
+from strongroom.records import CompressedPart
 from strongroom_airflow.step import ERROR_XCOM, StepOperator, log_fields, log_lines
 from strongroom_airflow.stopping import StoppedError
 
@@ -50,6 +51,24 @@ def test_an_error_is_pushed_and_only_one_that_a_retry_may_fix_is_tried_again(con
         Step(outcome=error).execute(context)
 
     assert pushed == {ERROR_XCOM: f"the part is gone\nHINT: Nothing was loaded.\nCODE: {kind.code}"}
+
+
+class Handed(StepOperator):
+    """Takes what a task before it handed on."""
+
+    def step(self, run):  # noqa: ARG002 - it needs nothing
+        CompressedPart.model_validate({"archive_id": "public.audit.2026-05.0001", "added_since": "x"})
+        raise AssertionError("it was taken")
+
+
+def test_a_record_of_another_version_fails_the_task_at_once_and_says_what_to_clear(context, pushed):
+    """In the middle of a run that one version began and another one goes on with."""
+    with pytest.raises(AirflowFailException, match="handed on a record that is not one of this version"):
+        Handed(task_id="handed").execute(context)
+
+    assert "expected a record of kind CompressedPart" in pushed[ERROR_XCOM]
+    assert "HINT: Nothing was done with it, and no row was touched." in pushed[ERROR_XCOM]
+    assert "Clear the first task of the run ('plan'" in pushed[ERROR_XCOM]
 
 
 def test_a_step_gives_its_result(context, pushed):

@@ -34,6 +34,9 @@ DEFAULT_FILE = Path(__file__).resolve().parents[2] / "config" / "archive.yaml"
 FILE_VARIABLE = "STRONGROOM_CONFIG"
 PREFIX = "STRONGROOM__"
 
+VERSION = 1
+"""Of the settings file. It grows when a key changes its meaning or goes; a file that names no version has the first one."""
+
 
 def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """Read the file and the environment, and check every setting of every table.
@@ -111,6 +114,9 @@ class _Draft:
             self._report_file(sentence)
         if not isinstance(document, dict):
             return self._report_file(f"expected a mapping of settings, found {show(document)}")
+        version = document.pop("version", VERSION)
+        if version != VERSION or isinstance(version, bool):
+            return self._report(("version",), _describe_version(version))
         self.is_read = True
         tables = document.pop("tables", None)
         self.document = _without_empty_sections(document)
@@ -281,6 +287,14 @@ class _OneVariable(EnvSettingsSource):
             return super().decode_complex_value(field_name, field, value)
         except (ValueError, RecursionError):
             return value
+
+
+def _describe_version(found: object) -> str:
+    newer = isinstance(found, int) and found > VERSION
+    why = "; the file is for a newer Strongroom, and its keys may mean something else there: upgrade, or use the file of this version"
+    return (
+        f"expected {VERSION}, the version of the settings that this Strongroom reads, found {show(found)}" + why * newer
+    )
 
 
 def _holds(document: Mapping[str, Any], key: Key) -> bool:

@@ -321,3 +321,25 @@ def test_one_setting_in_two_variables_is_refused(a_file):
 def test_dates_and_quoted_numbers_stay_text(a_file):
     """YAML would make a date of a column's name, which is no reason to refuse it."""
     assert load_settings(a_file(one_table("owner: 2026-01-01")), {}).table("events").owner == "2026-01-01"
+
+
+@pytest.mark.parametrize("version", ["1", "1.0"])
+def test_a_file_may_name_its_version(a_file, version):
+    assert load_settings(a_file(f"version: {version}\n{one_table()}"), environ={}).tables
+
+
+@pytest.mark.parametrize(
+    ("version", "found"),
+    [("2", "2; the file is for a newer Strongroom"), ("0", "0"), ("true", "true"), ("'1'", "'1'"), ("", "nothing")],
+)
+def test_a_file_of_a_version_that_is_not_known_says_only_that(a_file, version, found):
+    """Whatever else it holds may mean something else there."""
+    text = f"version: {version}\nunheard_of: 1\n{one_table()}"
+
+    with pytest.raises(ConfigurationError, match="1 fault in the settings") as raised:
+        load_settings(a_file(text), environ={})
+
+    assert (
+        f"archive.yaml: version: expected 1, the version of the settings that this Strongroom reads, found {found}"
+        in str(raised.value)
+    )
