@@ -1,8 +1,10 @@
-# Airflow with Strongroom. The stage `strongroom` runs on any container platform. The last stage, which is the default,
-# adds what docker-compose.yaml needs.
+# Airflow with Strongroom. The stage `strongroom` runs on any container platform, `kubernetes` is for Airflow's Helm chart
+# (docs/start/kubernetes.md). The last stage, which is the default, adds what docker-compose.yaml needs.
 # Everything runs as the image's own user, airflow (50000), who cannot change the copied files.
+# AIRFLOW_DIGEST=sha256:… is the digest of the base image. Whoever publishes it can move its tag, but not its digest.
 ARG AIRFLOW_VERSION=3.3.2
-FROM apache/airflow:${AIRFLOW_VERSION}-python3.12 AS strongroom
+ARG AIRFLOW_DIGEST=
+FROM apache/airflow:${AIRFLOW_VERSION}-python3.12${AIRFLOW_DIGEST:+@${AIRFLOW_DIGEST}} AS strongroom
 ARG AIRFLOW_VERSION
 
 # --chmod makes the copied files readable for the image's user, whatever umask the repository was cloned with.
@@ -26,6 +28,14 @@ ENV STRONGROOM_CONFIG=/opt/strongroom/config/archive.yaml
 # Fail the build of a broken image, not its first run.
 RUN airflow version | grep -qx "${AIRFLOW_VERSION}" \
     && python -c "import airflow.providers.celery, redis, strongroom_airflow.provider; from strongroom.settings import load_settings; load_settings()"
+
+# The executor that starts pods, and Airflow's own users. It is not built on a base image that is named by its tag alone.
+FROM strongroom AS kubernetes
+ARG AIRFLOW_DIGEST
+RUN test -n "${AIRFLOW_DIGEST}" || { echo "give --build-arg AIRFLOW_DIGEST=sha256:…, see docs/start/kubernetes.md" >&2; exit 1; }
+COPY --chmod=644 deploy/kubernetes/requirements.lock /opt/strongroom/kubernetes.lock
+RUN pip install --no-cache-dir --no-deps --require-hashes -r /opt/strongroom/kubernetes.lock
+RUN python -c "import airflow.providers.cncf.kubernetes.executors.kubernetes_executor, airflow.providers.fab.auth_manager.fab_auth_manager"
 
 # The sample data, and the scripts that prepare the volumes of docker-compose.yaml.
 FROM strongroom AS compose

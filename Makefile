@@ -68,6 +68,8 @@ lint: setup ## Check style, formatting, types, imports between packages, pinned 
 	@$(VENV)/lint-imports
 	@deploy/check-lock requirements.lock
 	@deploy/check-lock deploy/compose/requirements.lock
+	@deploy/check-lock deploy/kubernetes/requirements.lock
+	@deploy/check-lock deploy/kubernetes/schemas.lock
 	@deploy/check-lock bench/peers/requirements.lock
 	@deploy/check-lock deploy/tlog/requirements.lock
 	@git ls-files -z | xargs -0 $(VENV)/detect-secrets-hook --no-verify --exclude-files 'requirements\.lock$$'

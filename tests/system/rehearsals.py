@@ -27,10 +27,12 @@ KILLS = (
     "delete",
     "deleted",
     "stopped",
+    "evicted",
     "report",
 )
 """What is killed in each table's rehearsal: a step in its middle, or (uploaded, sealed, deleted) a step between its effect
-and the record of it. ``stopped`` is a delete that gets SIGTERM instead."""
+and the record of it. ``stopped`` is a delete that gets SIGTERM instead, ``evicted`` one whose supervisor gets it, as the first process
+of a pod does from Kubernetes."""
 
 ERRORS = ("password", "unconnected", "missing", "unreachable", "twice", "marked", "held", "late")
 """What goes wrong in each table's rehearsal."""

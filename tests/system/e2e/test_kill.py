@@ -32,6 +32,7 @@ TASK_OF = {name.removeprefix("part."): name for name in STEPS} | {
     "sealed": "seal",
     "deleted": "delete",
     "stopped": "delete",
+    "evicted": "delete",
 }
 LONGEST_SECONDS = 600
 
@@ -136,7 +137,7 @@ def hold_before_plan(stack: Stack, proxy: HoldingProxy, kill: str) -> Hold | Non
     """The hold for a step, if it can be set up before the run begins."""
     if kill == "plan":
         return SessionLock(stack, kill, f"LOCK TABLE {table_of(kill)} IN ACCESS EXCLUSIVE MODE")
-    if kill in ("delete", "stopped"):
+    if TASK_OF[kill] == "delete" and kill != "deleted":
         # The third batch waits for this row. Two are committed.
         return SessionLock(stack, kill, f"SELECT 1 FROM {table_of(kill)} WHERE id = 1200 FOR UPDATE")
     archive_id = archive_of(kill)
@@ -202,7 +203,7 @@ def move_on(stack: Stack, airflow: Airflow, metadata: psycopg.Connection, rehear
     if rehearsal.hold is None or rehearsal.cleared:
         return
     if rehearsal.killed_pid is None and state == "running" and pid and rehearsal.hold.reached(pid):
-        os.kill(pid, signal.SIGTERM if rehearsal.name == "stopped" else signal.SIGKILL)
+        end_task(rehearsal.name, pid)
         rehearsal.killed_pid = pid
     elif rehearsal.killed_pid is not None and rehearsal.state == "failed":
         # Not earlier: while the scheduler still marks the tasks after the failed one, it would also mark cleared ones.
@@ -211,6 +212,15 @@ def move_on(stack: Stack, airflow: Airflow, metadata: psycopg.Connection, rehear
         [run] = airflow.runs(rehearsal.dag_id)
         airflow.clear(run, TASK_OF[rehearsal.name])
         rehearsal.cleared = True
+
+
+def end_task(kill: str, pid: int) -> None:
+    """Kill a task's process, or tell it or its supervisor to end."""
+    if kill == "evicted":
+        supervisor = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        os.kill(supervisor, signal.SIGTERM)
+    else:
+        os.kill(pid, signal.SIGTERM if kill == "stopped" else signal.SIGKILL)
 
 
 def claim_of(stack: Stack, rehearsal: str) -> str:
@@ -288,6 +298,7 @@ def test_a_killed_run_gives_its_claim_back_in_the_end(stack, rehearsals, kill):
 def test_a_task_that_is_told_to_end_gives_its_claim_back_at_once_and_a_killed_one_cannot(rehearsals):
     """Another run could take the partition between the task's end and its next try."""
     assert rehearsals["stopped"].claim_then == "released"
+    assert rehearsals["evicted"].claim_then == "released"
     assert rehearsals["delete"].claim_then == "held"
 
 

