@@ -30,7 +30,7 @@ LOCAL := $(VENV)/python -m strongroom_local
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-scale bench-compression alerts scaling memory statistics parsing partitions query demo test test-faults soak coverage mutants fuzz lint docs up down status env sample lock clean setup
+.PHONY: help bench bench-scale bench-compression alerts scaling memory statistics parsing partitions query demo test test-faults soak coverage mutants fuzz lint docs wheel up down status env sample lock clean setup
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -76,6 +76,9 @@ lint: setup ## Check style, formatting, types, imports between packages, pinned 
 
 docs: setup ## Build the documentation as a site into site/; to look: python3 -m http.server --bind 127.0.0.1 --directory site
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build --strict --quiet
+
+wheel: setup ## Build the package that `pip install` takes, into dist/
+	@$(VENV)/uv build --quiet --wheel --no-build-isolation --python $(VENV)/python --out-dir dist
 
 up: setup ## Start PostgreSQL, the S3 server and Airflow (UNPAUSED=1: purge, drills, scrub and statistics run on schedule)
 	@$(LOCAL) up $(if $(UNPAUSED),$(if $(filter 0,$(UNPAUSED)),--no-unpaused,--unpaused))
@@ -128,7 +131,7 @@ lock: ## Update requirements.lock: pin requirements-dev.txt with hashes
 
 clean: ## Stop and remove the stack, the virtual environment and caches
 	@if [ -x $(VENV)/python ]; then $(LOCAL) destroy; fi
-	@rm -rf .venv .strongroom site .ruff_cache .mypy_cache .pytest_cache .hypothesis *.egg-info include/*.egg-info
+	@rm -rf .venv .strongroom site dist build .ruff_cache .mypy_cache .pytest_cache .hypothesis *.egg-info include/*.egg-info
 
 setup:
 	@PYTHON='$(PYTHON)' deploy/make-venv
