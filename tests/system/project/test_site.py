@@ -72,7 +72,7 @@ def test_each_page_that_the_menu_names_is_there():
 
     pages = [page for page in named(yaml.safe_load((DOCS / ".nav.yml").read_text())["nav"]) if "*" not in page]
 
-    assert len(pages) > 30
+    assert len(pages) == len(set(pages)) > 30
     assert [page for page in pages if not (DOCS / page).is_file() and not page.startswith("project/")] == []
 
 
