@@ -14,6 +14,7 @@ from strongroom.checks.result import Checklist, CheckResult
 from strongroom.database.date_index import has_date_index
 from strongroom.database.delete_allowed import require_delete_allowed
 from strongroom.database.inspect import inspect_table
+from strongroom.database.other_retention import other_retention
 from strongroom.database.server_kind import server_kind
 from strongroom.database.session import Connection, fetch_rows, read_identity, server_said
 from strongroom.database.tried_rights import (
@@ -133,6 +134,7 @@ def _archiver(
             continue
         _rights(connection, checks, table, "archiver")
         _require_no_owner(connection, checks, table)
+        _require_no_other_retention(connection, checks, table)
         if not has_date_index(connection, table.schema_name, table.table_name, table.date_column):
             checks.warning(
                 f"an index of {name} begins with {table.date_column}",
@@ -164,6 +166,17 @@ def _server(connection: Connection, checks: Checklist) -> None:
         )
     else:
         checks.ok(what, str(kind))
+
+
+def _require_no_other_retention(connection: Connection, checks: Checklist, table: TableSettings) -> None:
+    other = other_retention(connection, table.schema_name, table.table_name)
+    what = f"nobody else takes old rows out of {table.qualified_name}"
+    if other is None:
+        checks.ok(what)
+    elif other.known:
+        checks.failed(what, other.says, f"{other.fix} Strongroom can drop whole partitions: see partition_delete.")
+    else:
+        checks.warning(what, other.says, other.fix)
 
 
 def _standby(connection: Connection, checks: Checklist, tables: list[TableSettings]) -> None:

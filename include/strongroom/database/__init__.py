@@ -2,6 +2,7 @@
 
 - ``session``       open a session, pin its settings, translate its errors; which database it is
 - ``server_kind``   which server this is, which extensions change its tables, and what was tried with it
+- ``other_retention``  whether an extension takes rows out of a table by itself
 - ``replica``       read from a standby when that is safe
 - ``rights``, ``delete_allowed``  what the role may not do, and what would stop every DELETE
 - ``tried_rights``  what a role may do to a table, tried with statements that change nothing
