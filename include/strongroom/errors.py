@@ -108,6 +108,10 @@ class BusyError(StrongroomError):
     retryable = True
 
 
+class PausedError(StrongroomError):
+    """An operator paused the steps of a table, and nobody resumed them in time."""
+
+
 class ClockError(StrongroomError):
     """This machine's clock cannot be trusted."""
 

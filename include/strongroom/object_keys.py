@@ -42,6 +42,9 @@ HOLDS = "holds/"
 EVIDENCE, ARCHIVES, CLAIMS, RESTORES = "evidence/", "archives/", "claims/", "restores/"
 """Key prefixes of all evidence, of all parts, of all claims, and of all records of what was restored."""
 
+ORDERS = f"{CLAIMS}orders/"
+"""Key prefix of the orders to running steps. No table has claims there: its folder has a dot."""
+
 PROBES = f"{CLAIMS}strongroom-check/"
 """Key prefix of the objects that `airflow strongroom check` writes and removes. No table's claims lie there: its folder has a dot."""
 
@@ -597,6 +600,11 @@ def claims_prefix(schema_name: str, table_name: str) -> str:
 def claim_key(schema_name: str, table_name: str, partition_key: str) -> str:
     """Key of the claim on one partition."""
     return f"{claims_prefix(schema_name, table_name)}{partition_key}.json"
+
+
+def orders_key(schema_name: str, table_name: str) -> str:
+    """Key of the orders to running steps of one table."""
+    return f"{ORDERS}{table_folder(schema_name, table_name)}.json"
 
 
 def queries_prefix(schema_name: str, table_name: str) -> str:

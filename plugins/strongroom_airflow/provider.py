@@ -41,6 +41,7 @@ def _strongroom() -> GroupCommand:
         recovery,
         runs,
         setup,
+        steer,
         subject,
     )
 
@@ -52,6 +53,10 @@ def _strongroom() -> GroupCommand:
             archives.LIST,
             runs.PLAN,
             runs.ARCHIVE,
+            steer.STATUS,
+            steer.THROTTLE,
+            steer.PAUSE,
+            steer.RESUME,
             archives.SHOW,
             archives.VERIFY,
             archives.CONDEMN,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -26,9 +26,10 @@ from strongroom.errors import StrongroomError
 from strongroom.formats.blocks import Block
 from strongroom.formats.codecs import choose_codec
 from strongroom.formats.persons import Persons
-from strongroom.ledger.claims import KeepClaim
+from strongroom.ledger.claims import KeepClaim, running_clock
 from strongroom.ledger.deletable import DeletingStep
 from strongroom.ledger.evidence import DetachEvidence
+from strongroom.ledger.orders import Steering
 from strongroom.ledger.suppressed import persons_of
 from strongroom.records import (
     ArchivePlan,
@@ -51,6 +52,7 @@ from strongroom.storage.staging_folder import FolderRoot
 from strongroom.storage.staging_s3 import S3Root
 from strongroom.storage.store import Store
 from strongroom.tables.archived_rows import restore_blocks
+from strongroom.tables.steering import Steered, StepProgress
 from tests.support.logs import AUTHOR, SUBJECT_KEY
 from tests.support.sealing import claim_if_unowned
 
@@ -71,6 +73,7 @@ class Chain:
         key: The partition key.
         identity: The identity of the Airflow run.
         keep_claim: Called in each batch of a delete.
+        steered: Whether extraction and delete obey orders, and tell how far they have come.
         stop_at: When extraction and delete must stop.
         staging_client: An S3 client that may write and remove, if staging is on S3.
         owner: Connection string of the table's owner; that of the source by default.
@@ -84,6 +87,7 @@ class Chain:
     now: datetime = NOW
     identity: RunIdentity = RUN
     keep_claim: KeepClaim = lambda: None
+    steered: bool = False
     stop_at: datetime | None = None
     staging_client: Any = None
     owner: str | None = None
@@ -129,8 +133,21 @@ class Chain:
             )
 
     def extract(self, part: PlannedPart) -> ExtractedPart:
-        with self.source() as connection, self.staging(part.archive_id) as staging:
-            return extract_part(connection, staging, self.settings, part, now=self.now, stop_at=self.stop_at)
+        with (
+            self.source() as connection,
+            self.staging(part.archive_id) as staging,
+            self.steering(staging, "extract_to_staging", part, part.expected_rows) as steering,
+        ):
+            return extract_part(
+                connection,
+                staging,
+                self.settings,
+                part,
+                now=self.now,
+                stop_at=self.stop_at,
+                keep_claim=self.keep_claim,
+                steering=steering,
+            )
 
     def compress(self, part: ExtractedPart) -> CompressedPart:
         with self.staging(part.archive_id) as staging:
@@ -184,7 +201,23 @@ class Chain:
         ) as connection:
             yield connection
 
-    def deleting_step(self, staging: Staging) -> DeletingStep:
+    def steering(self, staging: Staging, step: str, part: PlannedPart, rows: int) -> AbstractContextManager[Steering]:
+        """What a step of a part is steered by."""
+        if not self.steered:
+            return nullcontext(Steering())
+        progress = StepProgress(
+            step=step,
+            archive_id=part.archive_id,
+            number=part.number,
+            run=str(self.identity),
+            host="test",
+            rows=rows,
+            began_at=self.now,
+            told_at=self.now,
+        )
+        return Steered(self.store, staging, self.settings, progress, clock=running_clock(self.now))
+
+    def deleting_step(self, staging: Staging, steering: Steering | None = None) -> DeletingStep:
         """What delete and detach need."""
         return DeletingStep(
             self.store,
@@ -195,19 +228,28 @@ class Chain:
             keep_claim=self.keep_claim,
             now=self.now,
             stop_at=self.stop_at,
+            steering=steering or Steering(),
         )
 
     def detach(self, parts: Sequence[VerifiedPart]) -> DetachEvidence:
-        with self.owning() as connection, self.staging(parts[0].archive_id) as staging:
-            return detach_partitions(connection, parts, self.deleting_step(staging))
+        with (
+            self.owning() as connection,
+            self.staging(parts[0].archive_id) as staging,
+            self.steering(staging, "detach", parts[0], sum(part.rows for part in parts)) as steering,
+        ):
+            return detach_partitions(connection, parts, self.deleting_step(staging, steering))
 
     def drop_detached(self, *, now: datetime | None = None) -> list[DetachedResult]:
         with self.owning() as connection:
             return purge_detached(connection, self.store, self.settings, run=self.identity, now=now or self.now)
 
     def delete(self, part: VerifiedPart) -> DeletedPart:
-        with self.source() as connection, self.staging(part.archive_id) as staging:
-            return delete_part(connection, part, self.deleting_step(staging))
+        with (
+            self.source() as connection,
+            self.staging(part.archive_id) as staging,
+            self.steering(staging, "delete", part, part.rows) as steering,
+        ):
+            return delete_part(connection, part, self.deleting_step(staging, steering))
 
     def restored_blocks(self, part: VerifiedPart) -> list[Block]:
         with self.staging(part.archive_id) as staging:

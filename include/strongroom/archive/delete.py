@@ -80,6 +80,7 @@ def delete_part(connection: Connection, part: VerifiedPart, step: DeletingStep) 
         HeldError: A hold on everything stops all deletion.
         OutOfTimeError: The time is over.
         BusyError: The database was above the limits of the settings for too long.
+        PausedError: An operator's pause was too long.
         IntegrityError: Record, manifest, object or keys do not agree; nothing was deleted.
         NeededError: Rows of the partition were restored and are needed in the table.
         UnarchivableError: The table changed since it was planned, or its warm table cannot take the rows.
@@ -245,6 +246,7 @@ class _Deleting:
             keep_claim=step.keep_claim,
             clock=running_clock(step.now),
             stop_at=step.stop_at,
+            steering=step.steering,
         )
 
     def run(self, ranges: Sequence[BlockRange]) -> DeleteProgress:
@@ -260,6 +262,7 @@ class _Deleting:
         with _archived_keys(self._step, self._rows.table) as archived:
             keys = KeysInTurn(archived, self._part)
             while progress.done_rows < self._part.rows:
+                self._step.steering.tell(done_rows=progress.done_rows)
                 with self._pace.turn() as most:
                     progress = progress.with_batch(self._delete(most, progress, keys))
         require_all_counted(progress, self._part)

@@ -78,6 +78,7 @@ def detach_partitions(connection: Connection, parts: Sequence[VerifiedPart], ste
         ContendedError: The run lost its claim.
         HeldError: A hold on everything stops all deletion.
         OutOfTimeError: The time is over.
+        PausedError: An operator's pause was too long.
         IntegrityError: Records, manifest, objects or keys do not agree, or a detached partition no longer holds what was
             proved. No row was deleted.
         NeededError: Rows of the partition were restored and are needed in the table.
@@ -171,6 +172,10 @@ class _Detaching:
             self._lift(one.oid)
         return detached + taken, left, parent.obstacle
 
+    def _look_after(self) -> None:
+        self._step.keep_claim()
+        require_time("the detach", self._step.stop_at, self.clock())
+
     def _go(self) -> None:
         """Raise if the run must not go on: the claim is lost, all deletion is on hold, or the time is over."""
         self._step.keep_claim()
@@ -191,10 +196,12 @@ class _Detaching:
     ) -> tuple[list[DetachedPartition], list[LeftPartition]]:
         detached, left = [], []
         for leaf in leaves:
+            self._step.steering.wait(self._look_after)  # here alone: a partition that is guarded takes no writes
             self._go()
             taken = leaf.obstacle or self._take(leaf, parent)
             if isinstance(taken, DetachedPartition):
                 detached.append(taken)
+                self._step.steering.tell(done_rows=sum(one.rows for one in detached))
             else:
                 self._lift(leaf.oid)
                 left.append(LeftPartition(partition=str(leaf), reason=taken))

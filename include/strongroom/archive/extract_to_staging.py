@@ -20,6 +20,8 @@ from strongroom.database.session import Connection
 from strongroom.errors import UnarchivableError
 from strongroom.formats.blocks import cut_into_blocks
 from strongroom.formats.codecs import codec_as_read
+from strongroom.ledger.claims import KeepClaim, running_clock
+from strongroom.ledger.orders import Steering
 from strongroom.records import ExtractedPart, PlannedPart
 from strongroom.settings import TableSettings
 from strongroom.settings.time_budget import require_time
@@ -34,6 +36,8 @@ def extract_part(
     *,
     now: datetime,
     stop_at: datetime | None = None,
+    keep_claim: KeepClaim = lambda: None,
+    steering: Steering | None = None,
 ) -> ExtractedPart:
     """Write a part's rows, as JSON lines or as parquet, and the list of their blocks to staging.
 
@@ -41,9 +45,13 @@ def extract_part(
 
     Args:
         stop_at: No extraction begins after this instant; None means no limit.
+        keep_claim: Renews the partition's claim in a pause.
+        steering: What an operator ordered, and who is told how far it has come. A pause keeps a part from being begun. One that
+            is being read is read to its end: its snapshot would keep vacuum from its work for as long as the pause.
 
     Raises:
         OutOfTimeError: The time is over.
+        PausedError: An operator's pause was too long.
         UnarchivableError: The table changed since it was planned, or holds bytes that are not UTF-8.
         StagingError: The disk is full.
         SourceError: The server broke off; nothing is kept of the half-read part.
@@ -51,14 +59,26 @@ def extract_part(
     finished = staging.finished(ExtractedPart, part)
     if finished is not None and staging.has(staging.blocks(part.number), str(finished.blocks_sha256)):
         return finished
-    require_time(f"{part.archive_id} part {part.number}", stop_at, now)
-    extracted = _extract(connection, staging, settings, part, now)
+    steering, clock = steering or Steering(), running_clock(now)
+
+    def look_after() -> None:
+        keep_claim()
+        require_time(f"{part.archive_id} part {part.number}", stop_at, clock())
+
+    steering.wait(look_after)
+    require_time(f"{part.archive_id} part {part.number}", stop_at, clock())
+    extracted = _extract(connection, staging, settings, part, now, steering)
     staging.save(extracted)
     return extracted
 
 
 def _extract(
-    connection: Connection, staging: Staging, settings: TableSettings, part: PlannedPart, now: datetime
+    connection: Connection,
+    staging: Staging,
+    settings: TableSettings,
+    part: PlannedPart,
+    now: datetime,
+    steering: Steering,
 ) -> ExtractedPart:
     from strongroom.formats.part_writer import part_files  # it imports Arrow, which few steps need
 
@@ -78,6 +98,7 @@ def _extract(
                 batches, table.date_position if part.ordered else None, part.end_at.isoformat()
             ):
                 written.add(block)
+                steering.tell(done_rows=written.rows)
         snapshot = _snapshot(connection)
     return ExtractedPart(
         **part.model_dump(),

@@ -15,5 +15,6 @@
 - ``copy_in``, ``copy_out``  send rows to a COPY, and receive them
 - ``key_batch``     archived keys and line digests as a temporary table
 - ``rebuild``       archived lines as rows again, inside the server
+- ``waits``         which sessions wait for a lock, and whose
 - ``retry``         run a transaction again when another session was in the way
 """

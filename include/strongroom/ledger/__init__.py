@@ -12,6 +12,7 @@
 - ``reread``           sealed archives read back and compared again
 - ``copies``           the store's second copy, object by object: copying and comparing
 - ``claims``           which run works on a calendar partition; the store's clock
+- ``orders``           what an operator orders running steps to do: slower, or pause
 - ``holds``            legal holds, and what they cover
 - ``restore_records``  which restored rows must stay in their tables
 - ``sealing``          the objects that make parts an archive, in their order

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from strongroom.calendar import Partition, refuse_if_hot
@@ -12,6 +12,7 @@ from strongroom.errors import IntegrityError
 from strongroom.ledger.claims import KeepClaim
 from strongroom.ledger.journal import Act, Kind, of_archive
 from strongroom.ledger.manifests import Attested, require_attested, require_object, require_part_of
+from strongroom.ledger.orders import Steering
 from strongroom.ledger.owner import require_owner
 from strongroom.ledger.restore_records import require_wanted
 from strongroom.object_keys import ArchiveId
@@ -34,6 +35,7 @@ class DeletingStep:
         keep_claim: Called before each change; raises when the run no longer holds the partition's claim.
         now: Aware UTC instant at which the step begins.
         stop_at: No new batch or partition begins after this instant; None means no limit.
+        steering: What it is ordered to do, and what it tells.
     """
 
     store: Store
@@ -44,6 +46,7 @@ class DeletingStep:
     keep_claim: KeepClaim
     now: datetime
     stop_at: datetime | None = None
+    steering: Steering = field(default_factory=Steering)
 
     def act(self, archive: ArchiveId, kind: Kind, **facts: int | str | None) -> Act:
         """What the step does with an archive, for the store's log."""

@@ -27,6 +27,7 @@ from strongroom.object_keys import (
     CLAIMS,
     EVIDENCE,
     MANIFEST_INDEX,
+    ORDERS,
     OVERVIEW,
     RESTORES,
     ArchiveId,
@@ -251,6 +252,9 @@ def _copies(store: Store, second: SecondCopy) -> Iterator[Leftover]:
 
 def _claims(store: Store, before: datetime) -> Iterator[Leftover]:
     for key, versions in by_key(store.versions(CLAIMS)).items():
+        if key.startswith(ORDERS):
+            yield from _superseded(versions, before)
+            continue
         since = versions[-1].modified_at
         present = store.read(key) if since <= before else None
         try:

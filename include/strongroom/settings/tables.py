@@ -88,6 +88,7 @@ class TableSettings(Section):
     delete_limits: DeleteLimits = DeleteLimits()
     partition_delete: PartitionDelete = PartitionDelete()
     stop_after: Budget | None = None
+    pause_limit_seconds: TimeoutSeconds = 14_400
     vacuum_after_delete: bool = False
     max_parallel_parts: Count = 4
     proof_rows: ProofRows = 1000

@@ -11,6 +11,7 @@
 - ``delete_batch``   the statements that delete or move single rows by their keys
 - ``delete_progress``  how far a delete has come, noted before each commit
 - ``pace``           how a delete gives way to its neighbours
+- ``steering``       orders that running steps obey between two batches, and how far they have come
 - ``locks``          locks that are held briefly and given up soon
 - ``guard``, ``partitions``  partitions that leave their table as a whole
 - ``warm``           the warm tier; ``warm_script`` is the SQL that creates it

@@ -24,6 +24,7 @@ from strongroom.database.session import Connection, qualified
 from strongroom.errors import BusyError
 from strongroom.ledger.claims import KeepClaim
 from strongroom.ledger.holds import HoldWatch
+from strongroom.ledger.orders import Steering
 from strongroom.settings import TableSettings
 from strongroom.settings.time_budget import require_time
 from strongroom.storage.store import Store
@@ -146,6 +147,7 @@ class Pace:
         keep_claim: Renews the partition's claim, also in a long pause.
         clock: Returns the current instant.
         stop_at: When the delete must stop. None means no limit.
+        steering: What an operator ordered, and who is told why the delete waits.
     """
 
     def __init__(
@@ -157,8 +159,10 @@ class Pace:
         keep_claim: KeepClaim,
         clock: Callable[[], datetime],
         stop_at: datetime | None,
+        steering: Steering | None = None,
     ) -> None:
         self._settings = settings
+        self._steering = steering or Steering()
         self._neighbours = Neighbours(connection, settings)
         self._holds = HoldWatch(store)
         self._keep_claim, self._clock, self._stop_at = keep_claim, clock, stop_at
@@ -181,9 +185,14 @@ class Pace:
             OutOfTimeError: The time is over.
             ContendedError: The claim was lost in a pause.
             BusyError: A pause was too long.
+            PausedError: An operator's pause was too long.
         """
+        if self._steering.wait(self._look_after):
+            self._next_look = -float("inf")  # a hold may have come meanwhile
         self._wait_for_turn()
-        yield self._rows
+        most = self._steering.most_rows
+        yield self._rows if most is None else min(self._rows, most)
+        self._steering.spent(self._last_rows, self._began)
         self._learn(time.monotonic())
 
     def before_commit(self, began: float, rows: int, rows_seconds: float) -> None:
@@ -230,6 +239,8 @@ class Pace:
             _logger.info("The delete rests after each batch: %s", trouble)
         elif self._trouble and not trouble:
             _logger.info("The delete no longer rests")
+        if trouble != self._trouble:
+            self._steering.tell(waits=f"rests after each batch: {trouble}" if trouble else "")
         self._trouble = trouble
 
     def _wait_for_turn(self) -> None:
@@ -245,12 +256,18 @@ class Pace:
             if not told:
                 _logger.info("The delete pauses: %s", "; ".join(worries))
                 told = True
+            self._steering.tell(waits="; ".join(worries))
             time.sleep(LOOK_SECONDS)
             self._keep_claim()
             self._require_go()
         if told:
             _logger.info("The delete continues after a pause of %.0f seconds", time.monotonic() - began)
+            self._steering.tell(waits="")
         self._next_look = time.monotonic() + LOOK_SECONDS
+
+    def _look_after(self) -> None:
+        self._keep_claim()
+        require_time("the delete", self._stop_at, self._clock())
 
     def _require_go(self) -> None:
         require_time("the delete", self._stop_at, self._clock())

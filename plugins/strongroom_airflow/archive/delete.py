@@ -27,8 +27,12 @@ class DeleteOperator(StrongroomOperator):
     def step(self, run: ArchiveRun) -> tuple[str, dict[str, Any], Any]:
         part = VerifiedPart.model_validate(self.part)
         self.page = archive_page(part.archive_id)
-        with run.source() as connection, run.staging(part.archive_id) as staging:
-            deleted = delete_part(connection, part, run.deleting_step(staging))
+        with (
+            run.source() as connection,
+            run.staging(part.archive_id) as staging,
+            run.steered(staging, "delete", part.archive_id, number=part.number, rows=part.rows) as steering,
+        ):
+            deleted = delete_part(connection, part, run.deleting_step(staging, steering))
         stayed = deleted.changed + deleted.referenced + deleted.kept_by_trigger
         if stayed:
             self.log.warning(

@@ -28,8 +28,12 @@ class DetachOperator(StrongroomOperator):
         parts = [VerifiedPart.model_validate(part) for part in self.parts]
         archive_id = parts[0].archive_id
         self.page = archive_page(archive_id)
-        with run.owner() as connection, run.staging(archive_id) as staging:
-            evidence = detach_partitions(connection, parts, run.deleting_step(staging))
+        with (
+            run.owner() as connection,
+            run.staging(archive_id) as staging,
+            run.steered(staging, "detach", archive_id, rows=sum(part.rows for part in parts)) as steering,
+        ):
+            evidence = detach_partitions(connection, parts, run.deleting_step(staging, steering))
         for one in evidence.detached:
             self.log.info("%s waits as %s until %s: %d rows", one.partition, one.held_as, evidence.drop_after, one.rows)
         for stays in evidence.left:

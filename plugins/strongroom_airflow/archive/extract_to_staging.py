@@ -39,8 +39,23 @@ class ExtractToStagingOperator(PartOperator):
         if too_many > 0:
             self.log.info("Waits for earlier parts", part=part.number, unfinished=len(unfinished), too_many=too_many)
             raise AirflowRescheduleException(datetime.now(timezone.utc) + pause(too_many))
-        with run.reading() as connection, run.staging(part.archive_id) as staging:
-            return extract_part(connection, staging, run.settings, part, now=run.now(), stop_at=run.stop_at)
+        with (
+            run.reading() as connection,
+            run.staging(part.archive_id) as staging,
+            run.steered(
+                staging, "extract_to_staging", part.archive_id, number=part.number, rows=part.expected_rows
+            ) as steering,
+        ):
+            return extract_part(
+                connection,
+                staging,
+                run.settings,
+                part,
+                now=run.now(),
+                stop_at=run.stop_at,
+                keep_claim=run.keep_claim,
+                steering=steering,
+            )
 
 
 def pause(too_many: int) -> timedelta:

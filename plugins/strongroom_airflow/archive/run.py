@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime, timezone
 from functools import cached_property, partial
+from socket import gethostname
 
 from airflow.sdk import Context
 
@@ -14,10 +15,12 @@ from strongroom.database.replica import read_source
 from strongroom.database.session import Connection
 from strongroom.ledger.claims import KeepClaim, claim_keeper, release_claim, shared_clock, take_claim
 from strongroom.ledger.deletable import DeletingStep
+from strongroom.ledger.orders import Steering
 from strongroom.object_keys import claim_key
 from strongroom.settings import TableSettings
 from strongroom.storage.staging import Staging
 from strongroom.storage.store import Store
+from strongroom.tables.steering import Steered, StepProgress
 from strongroom_airflow.connections import connect_staging, connect_store
 from strongroom_airflow.database_connections import connect_database
 from strongroom_airflow.task_run import TaskRun
@@ -95,7 +98,29 @@ class ArchiveRun(TaskRun):
         owner = str(self.identity)
         return claim_keeper(self.store, [self._claim_key], owner=owner, clock=self.now, ttl=self.settings.claim_ttl)
 
-    def deleting_step(self, staging: Staging) -> DeletingStep:
+    def steered(self, staging: Staging, step: str, archive_id: str, *, number: int = 0, rows: int) -> Steered:
+        """Obeys the orders of the table while a step works, and tells how far it has come.
+
+        :param staging: The archive's.
+        :param step: Id of the step, without its group.
+        :param archive_id: What it works on.
+        :param number: Of the part.
+        :param rows: How many rows it has to do.
+        """
+        now = self.now()
+        progress = StepProgress(
+            step=step,
+            archive_id=archive_id,
+            number=number,
+            run=str(self.identity),
+            host=gethostname(),
+            rows=rows,
+            began_at=now,
+            told_at=now,
+        )
+        return Steered(self.store, staging, self.settings, progress, clock=self.now)
+
+    def deleting_step(self, staging: Staging, steering: Steering) -> DeletingStep:
         """What delete and detach work with."""
         return DeletingStep(
             self.store,
@@ -106,6 +131,7 @@ class ArchiveRun(TaskRun):
             keep_claim=self.keep_claim,
             now=self.now(),
             stop_at=self.stop_at,
+            steering=steering,
         )
 
     def release(self) -> None:

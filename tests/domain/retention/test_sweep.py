@@ -10,7 +10,7 @@ import pytest
 
 from strongroom.ledger.claims import release_claim, take_claim
 from strongroom.ledger.holds import EVERYTHING, covered, place_hold
-from strongroom.object_keys import MANIFEST_INDEX, OVERVIEW, ArchiveId, claim_key
+from strongroom.object_keys import MANIFEST_INDEX, OVERVIEW, ArchiveId, claim_key, orders_key
 from strongroom.records import RestoreRecord, RunIdentity
 from strongroom.retention.sweep import find_leftovers, sweep_query_results, sweep_staging, sweep_store
 from strongroom.storage.purge_store import PurgeStore
@@ -186,7 +186,7 @@ def test_claims_that_nobody_holds_go_and_of_the_others_only_what_was_overwritten
     assert (left.key, left.is_latest) == (claim_key("public", "audit", "2026-05"), True)
 
 
-@pytest.mark.parametrize("key", [MANIFEST_INDEX, OVERVIEW])
+@pytest.mark.parametrize("key", [MANIFEST_INDEX, OVERVIEW, orders_key("public", "audit")])
 def test_earlier_versions_of_an_index_go(yard, key):
     for body in (b"1", b"2"):
         present = yard.store.read(key)

@@ -1,0 +1,360 @@
+"""Orders to running steps: a pause in the middle of a delete, a throttle, a store that is down, and what steps tell."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from strongroom.errors import ContendedError, OutOfTimeError, PausedError, StagingError, StoreError, StrongroomError
+from strongroom.ledger.claims import running_clock
+from strongroom.ledger.orders import Orders, Pause, Throttle, change_orders, pause_until, read_orders
+from strongroom.records import DeletedPart, VerifiedPart
+from strongroom.storage.staging_folder import FolderRoot
+from strongroom.tables import steering
+from strongroom.tables.steering import Steered, StepProgress, progress_name
+from tests.support.chain import NOW, Chain, some_settings
+from tests.support.database import execute, scalar
+
+TABLE = """
+CREATE TABLE audit (id bigint PRIMARY KEY, at timestamptz NOT NULL, who text);
+INSERT INTO audit SELECT n, '2026-05-02 00:00+00', 'agent ' || n FROM generate_series(1, 40) AS n;
+"""
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch) -> None:
+    """Orders are read, and progress is written, more often than outside tests."""
+    monkeypatch.setattr(steering, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(steering, "TELL_SECONDS", 0.05)
+    monkeypatch.setattr(steering, "_SLICE_SECONDS", 0.01)
+
+
+@pytest.fixture
+def chain(source, object_store, bucket, tmp_path) -> Chain:
+    execute(source, TABLE)
+    settings = some_settings(bucket, tmp_path, delete_batch_rows=4)
+    return Chain(source, object_store.client("archiver"), settings, steered=True)
+
+
+@pytest.fixture
+def part(chain) -> VerifiedPart:
+    """The one part of a sealed archive of all forty rows."""
+    [part] = chain.seal(chain.plan()).parts
+    return part
+
+
+def order(chain: Chain, **changes: Any) -> Orders:
+    return change_orders(chain.store, chain.settings, lambda orders: orders.model_copy(update=changes))
+
+
+def a_pause(chain: Chain, **changes: Any) -> Pause:
+    given = {"who": "ada", "why": "an index is built", "since": NOW, "until": pause_until(chain.settings, NOW)}
+    return Pause(**given | changes)
+
+
+def rows_left(chain: Chain) -> int:
+    return int(scalar(chain.conninfo, "SELECT count(*) FROM audit"))
+
+
+def comes(condition: Callable[[], Any]) -> Any:
+    """Whether something comes true within a time that is long enough on a busy machine."""
+    return next((found for _ in range(3000) if (found := condition()) or time.sleep(0.02)), None)
+
+
+class Deleting(threading.Thread):
+    """A delete in a thread of its own. Before its third batch the table is paused."""
+
+    def __init__(self, chain: Chain, part: VerifiedPart, at_third: Callable[[], object]) -> None:
+        super().__init__(daemon=True)
+        self.chain, self.part, self.claims = chain, part, 0
+        self.outcome: DeletedPart | BaseException | None = None
+        self._at_third = at_third
+        chain.keep_claim = self._keep_claim
+
+    def _keep_claim(self) -> None:
+        self.claims += 1
+        if self.claims == 3:
+            self._at_third()
+            time.sleep(0.3)  # the thread that reads orders has read them before the batch ends
+
+    def run(self) -> None:
+        try:
+            self.outcome = self.chain.delete(self.part)
+        except BaseException as error:  # noqa: BLE001 - the test looks at it
+            self.outcome = error
+
+    def told(self) -> StepProgress | None:
+        with self.chain.staging(self.part.archive_id) as staging:
+            return staging.kept(progress_name("delete", 0), StepProgress)
+
+    def waits(self) -> StepProgress | None:
+        progress = self.told()
+        return progress if progress is not None and progress.waits else None
+
+
+@pytest.fixture
+def paused(chain, part) -> Iterator[Deleting]:
+    """A delete that has come to a pause after three of its batches."""
+    deleting = Deleting(chain, part, lambda: order(chain, pause=a_pause(chain)))
+    deleting.start()
+    assert comes(deleting.waits)
+    yield deleting
+    order(chain, pause=None)
+    deleting.join(timeout=60)
+    assert not deleting.is_alive()
+
+
+def test_a_paused_delete_finishes_its_batch_and_goes_on_when_it_is_resumed(paused, chain):
+    progress = paused.told()
+
+    assert rows_left(chain) == 40 - 3 * 4
+    assert (progress.done_rows, progress.rows) == (12, 40)
+    assert progress.waits == "paused by ada at 2026-11-23 12:00 UTC: an index is built"
+    order(chain, pause=None)
+    paused.join(timeout=60)
+
+    assert isinstance(paused.outcome, DeletedPart), paused.outcome
+    assert (paused.outcome.deleted, paused.outcome.batches, rows_left(chain)) == (40, 10, 0)
+
+
+def test_a_paused_delete_has_no_transaction_no_lock_and_no_snapshot_and_keeps_its_claim(paused, chain):
+    before = paused.claims
+    mine = "FROM pg_stat_activity a WHERE application_name = 'test audit'"
+
+    state = scalar(
+        chain.conninfo, f"SELECT state || coalesce(backend_xmin::text, '') || coalesce(xact_start::text, '') {mine}"
+    )
+    locks = scalar(chain.conninfo, f"SELECT (SELECT count(*) FROM pg_locks l WHERE l.pid = a.pid) {mine}")
+
+    assert (state, locks) == ("idle", 0)
+    assert comes(lambda: paused.claims > before + 1)
+
+
+def test_rows_that_change_in_a_pause_stay(paused, chain):
+    with psycopg.connect(chain.conninfo, autocommit=True) as other:
+        changed = other.execute("UPDATE audit SET who = 'changed in the pause'").rowcount
+        other.execute("DELETE FROM audit WHERE id = (SELECT max(id) FROM audit)")
+    order(chain, pause=None)
+    paused.join(timeout=60)
+
+    assert (changed, rows_left(chain)) == (28, 27)
+    assert (paused.outcome.deleted, paused.outcome.changed, paused.outcome.gone) == (12, 27, 1)
+
+
+def test_a_column_that_is_added_in_a_pause_stops_the_delete(paused, chain):
+    execute(chain.conninfo, "ALTER TABLE audit ADD note text")
+    order(chain, pause=None)
+    paused.join(timeout=60)
+
+    assert "changed its columns or key" in str(paused.outcome)
+    assert rows_left(chain) == 28
+
+
+def test_a_claim_that_is_lost_and_a_time_that_is_over_end_a_pause(chain, part):
+    def lose() -> None:
+        raise ContendedError("contended: another run has it", hint="Nothing was changed.")
+
+    order(chain, pause=a_pause(chain))
+
+    chain.keep_claim = lose
+    with pytest.raises(ContendedError):
+        chain.delete(part)
+    chain.keep_claim, chain.stop_at = lambda: None, NOW + timedelta(seconds=0.5)
+    with pytest.raises(OutOfTimeError):
+        chain.delete(part)
+    assert rows_left(chain) == 40
+
+
+def test_a_store_that_is_down_in_a_pause_does_not_end_it(chain, part):
+    calls: list[int] = []
+
+    def keep_claim() -> None:
+        calls.append(1)
+        if len(calls) < 3:
+            raise StoreError("the store did not answer", hint="Try again.")
+        order(chain, pause=None)
+
+    order(chain, pause=a_pause(chain))
+    chain.keep_claim = keep_claim
+
+    assert chain.delete(part).deleted == 40
+
+
+def test_a_pause_that_is_forgotten_ends_in_an_error_that_says_how_to_go_on(chain, part):
+    order(chain, pause=a_pause(chain, until=NOW + timedelta(seconds=0.3)))
+
+    with pytest.raises(PausedError, match="paused by ada") as caught:
+        chain.delete(part)
+
+    assert "airflow strongroom resume audit" in str(caught.value)
+    assert not caught.value.retryable
+    assert rows_left(chain) == 40
+    order(chain, pause=None)
+    assert chain.delete(part).deleted == 40
+
+
+def test_a_part_is_not_begun_in_a_pause(chain):
+    plan = chain.plan()
+    order(chain, pause=a_pause(chain, until=NOW + timedelta(seconds=0.3)))
+
+    with pytest.raises(PausedError):
+        chain.extract(plan.parts[0])
+
+    with chain.staging(plan.archive_id) as staging:
+        assert not list(staging.folder.glob("*.lines*"))
+    order(chain, pause=None)
+    assert chain.extract(plan.parts[0]).rows == 40
+
+
+def test_no_partition_is_detached_in_a_pause(source, object_store, bucket, tmp_path):
+    execute(
+        source,
+        "CREATE TABLE audit (id bigint, at timestamptz NOT NULL, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);"
+        "CREATE TABLE may PARTITION OF audit FOR VALUES FROM ('2026-05-01+00') TO ('2026-06-01+00');"
+        "INSERT INTO audit SELECT n, '2026-05-02Z' FROM generate_series(1, 40) AS n",
+    )
+    settings = some_settings(bucket, tmp_path, partition_delete={"enabled": True})
+    chain = Chain(source, object_store.client("archiver"), settings, steered=True)
+    parts = chain.seal(chain.plan()).parts
+    order(chain, pause=a_pause(chain, until=NOW + timedelta(seconds=0.3)))
+
+    with pytest.raises(PausedError):
+        chain.detach(parts)
+
+    assert scalar(source, "SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'strongroom%%'") == 0
+    order(chain, pause=None)
+    assert [one.partition for one in chain.detach(parts).detached] == ["public.may"]
+
+
+def test_a_throttle_makes_batches_smaller_and_waits_between_them(chain, part, monkeypatch):
+    """Two rows in a batch of a fortieth of a second each, instead of four at once."""
+    slept: list[float] = []
+    real = time.sleep
+    monkeypatch.setattr(steering.time, "sleep", lambda seconds: slept.append(seconds) or real(seconds))
+    order(chain, throttle=Throttle(rows_per_second=2, who="ada", why="a busy hour", since=NOW))
+    deleting = Deleting(chain, part, lambda: order(chain, throttle=None))
+    deleting.start()
+    deleting.join(timeout=60)
+
+    assert isinstance(deleting.outcome, DeletedPart), deleting.outcome
+    assert len(slept) >= 10  # a batch of two rows takes a second: a hundred slices, or fewer on a busy machine
+    assert deleting.outcome.batches > 10  # ten without the throttle
+    assert deleting.outcome.deleted == 40
+
+
+def steered(chain: Chain, staging: Any, *, store: Any = None) -> Steered:
+    progress = StepProgress(
+        step="delete", archive_id="a", number=0, run="r", host="h", rows=40, began_at=NOW, told_at=NOW
+    )
+    return Steered(store or chain.store, staging, chain.settings, progress, clock=running_clock(NOW))
+
+
+def test_the_last_known_orders_count_while_the_store_is_down(chain, tmp_path, monkeypatch):
+    down = threading.Event()
+    real = chain.store.read
+
+    def read(*place: Any) -> Any:
+        if down.is_set():
+            raise StoreError("the store did not answer", hint="Try again.")
+        return real(*place)
+
+    monkeypatch.setattr(chain.store, "read", read)
+    order(chain, throttle=Throttle(rows_per_second=7, who="ada", why="a busy hour", since=NOW))
+
+    with steered(chain, FolderRoot(tmp_path).of("a")) as one:
+        down.set()
+        time.sleep(0.2)
+        assert one.most_rows == 7
+        down.clear()
+        order(chain, throttle=None)
+        assert comes(lambda: one.most_rows is None)
+
+
+def test_a_store_that_does_not_answer_keeps_no_step_waiting(chain, tmp_path, monkeypatch):
+    """The thread that reads hangs; the step goes on, and ends."""
+    hangs, looked = threading.Event(), threading.Event()
+    real = chain.store.read
+
+    def read(*place: Any) -> Any:
+        if looked.is_set():
+            hangs.wait(30)
+        looked.set()
+        return real(*place)
+
+    monkeypatch.setattr(chain.store, "read", read)
+    with steered(chain, FolderRoot(tmp_path).of("a")) as one:
+        time.sleep(0.2)
+        assert one.wait(lambda: None) is False
+    hangs.set()
+
+
+def test_progress_that_cannot_be_written_fails_no_step(chain, part, monkeypatch, caplog):
+    caplog.set_level("INFO", logger="strongroom.tables.steering")
+    real = steering.Staging.keep
+
+    def keep(self: Any, name: str, record: Any) -> None:
+        if isinstance(record, StepProgress):
+            raise StagingError("the disk is full", hint="Free space.")
+        real(self, name, record)
+
+    monkeypatch.setattr(steering.Staging, "keep", keep)
+    order(chain, pause=a_pause(chain))
+    deleting = Deleting(chain, part, lambda: None)
+    deleting.start()
+    said = comes(lambda: [one for one in caplog.messages if "cannot be written (the disk is full)" in one])
+    order(chain, pause=None)
+    deleting.join(timeout=60)
+
+    assert said
+    assert isinstance(deleting.outcome, DeletedPart)
+
+
+def test_progress_tells_speed_and_what_is_left(chain, tmp_path):
+    with steered(chain, FolderRoot(tmp_path).of("a")) as one:
+        one.tell(done_rows=0)
+        time.sleep(0.1)
+        one.tell(done_rows=10)
+        staging = FolderRoot(tmp_path).of("a")
+
+        def told_of_ten() -> StepProgress | None:
+            progress = staging.kept(progress_name("delete", 0), StepProgress)
+            return progress if progress is not None and progress.done_rows == 10 else None
+
+        told = comes(told_of_ten)
+
+    assert told is not None
+    assert told.seconds_left == pytest.approx(30 / told.rows_per_second)
+
+
+def test_orders_that_cannot_be_read_are_an_error_for_who_gives_them_and_none_for_steps(chain, part):
+    chain.store.put_bytes("claims/orders/public.audit.json", b"slip")
+
+    with pytest.raises(StrongroomError, match="is not a sound record of orders"):
+        order(chain, pause=a_pause(chain))
+    assert chain.delete(part).deleted == 40
+
+
+def test_two_who_change_orders_at_once_lose_nothing(chain):
+    one = lambda number: order(  # noqa: E731
+        chain,
+        **(
+            {"pause": a_pause(chain)}
+            if number
+            else {"throttle": Throttle(rows_per_second=9, who="b", why="w", since=NOW)}
+        ),
+    )
+    both = [threading.Thread(target=one, args=(number,)) for number in range(2)]
+    for each in both:
+        each.start()
+    for each in both:
+        each.join(timeout=30)
+
+    orders = read_orders(chain.store, chain.settings)
+    assert orders.pause is not None
+    assert orders.throttle is not None
