@@ -111,6 +111,8 @@ class BusyError(StrongroomError):
 class PausedError(StrongroomError):
     """An operator paused the steps of a table, and nobody resumed them in time."""
 
+    code = "SR-206"
+
 
 class ClockError(StrongroomError):
     """This machine's clock cannot be trusted."""

@@ -253,4 +253,6 @@ def _suppressed(store: Store, settings: TableSettings) -> int:
 
 
 def _in_words(error: StrongroomError) -> str:
-    return str(error).replace("\nHINT: ", ". ")
+    """An error in one line, with its code."""
+    compared = str(error).partition("\nHINT: ")[0]
+    return f"{compared}. {error.hint} ({error.code})"
