@@ -1,5 +1,5 @@
-# Airflow with Strongroom. The stage `strongroom` runs on any container platform, `kubernetes` is for Airflow's Helm chart
-# (docs/start/kubernetes.md). The last stage, which is the default, adds what docker-compose.yaml needs.
+# Airflow with Strongroom. The stage `strongroom` runs on any container platform, `compose` adds what docker-compose.yaml needs, and
+# `kubernetes` what Airflow's Helm chart needs (docs/start/kubernetes.md).
 # Everything runs as the image's own user, airflow (50000), who cannot change the copied files.
 # AIRFLOW_DIGEST=sha256:… is the digest of the base image. Whoever publishes it can move its tag, but not its digest.
 ARG AIRFLOW_VERSION=3.3.2
@@ -29,14 +29,6 @@ ENV STRONGROOM_CONFIG=/opt/strongroom/config/archive.yaml
 RUN airflow version | grep -qx "${AIRFLOW_VERSION}" \
     && python -c "import airflow.providers.celery, redis, strongroom_airflow.provider; from strongroom.settings import load_settings; load_settings()"
 
-# The executor that starts pods, and Airflow's own users. It is not built on a base image that is named by its tag alone.
-FROM strongroom AS kubernetes
-ARG AIRFLOW_DIGEST
-RUN test -n "${AIRFLOW_DIGEST}" || { echo "give --build-arg AIRFLOW_DIGEST=sha256:…, see docs/start/kubernetes.md" >&2; exit 1; }
-COPY --chmod=644 deploy/kubernetes/requirements.lock /opt/strongroom/kubernetes.lock
-RUN pip install --no-cache-dir --no-deps --require-hashes -r /opt/strongroom/kubernetes.lock
-RUN python -c "import airflow.providers.cncf.kubernetes.executors.kubernetes_executor, airflow.providers.fab.auth_manager.fab_auth_manager"
-
 # The sample data, and the scripts that prepare the volumes of docker-compose.yaml.
 FROM strongroom AS compose
 COPY --chmod=755 deploy/compose /opt/strongroom/compose
@@ -45,3 +37,11 @@ COPY --chmod=755 deploy/sql /opt/strongroom/sql
 COPY --chmod=755 local /opt/strongroom/local
 ENV PYTHONPATH=/opt/strongroom/local
 RUN python -c "import strongroom_local.demo.sample, strongroom_local.servers.s3"
+
+# The executor that starts pods, and Airflow's own users. It is not built on a base image that is named by its tag alone.
+FROM strongroom AS kubernetes
+ARG AIRFLOW_DIGEST
+RUN test -n "${AIRFLOW_DIGEST}" || { echo "give --build-arg AIRFLOW_DIGEST=sha256:…, see docs/start/kubernetes.md" >&2; exit 1; }
+COPY --chmod=644 deploy/kubernetes/requirements.lock /opt/strongroom/kubernetes.lock
+RUN pip install --no-cache-dir --no-deps --require-hashes -r /opt/strongroom/kubernetes.lock
+RUN python -c "import airflow.providers.cncf.kubernetes.executors.kubernetes_executor, airflow.providers.fab.auth_manager.fab_auth_manager"

@@ -386,6 +386,34 @@ def test_the_store_connections_use_the_keys_that_the_store_was_given(service: st
     assert connection["extra"]["endpoint_url"] == environment_of("worker")["STRONGROOM__STORE__ENDPOINT_URL"]
 
 
+# ---------------------------------------------------------------------------------------------------------- the page
+
+
+def test_the_page_names_every_service_port_and_variable():
+    """docs/start/docker.md, and what it says to remove for real servers."""
+    page = (REPOSITORY / "docs/start/docker.md").read_text()
+    table = re.findall(
+        r"^\| ((?:`[\w-]+`(?:, )?)+) \|", page.partition("## What runs")[2].partition("###")[0], re.MULTILINE
+    )
+    named = [name for row in table for name in re.findall(r"`([\w-]+)`", row)]
+    [removed] = re.findall(
+        r"^2\. Remove (.+), and `store-claim` from the `depends_on` of `worker` and `exporter`", page, re.MULTILINE
+    )
+    left = SERVICES.keys() - set(re.findall(r"`([\w-]+)`", removed))
+
+    assert sorted(named) == sorted(SERVICES)
+    for port in {
+        filled_in(port).rpartition(":")[0] for service in SERVICES.values() for port in service.get("ports", ())
+    }:
+        assert f"`{port}`" in page
+    for name in (match["name"] for match in _VARIABLE.finditer(TEXT) if match["kind"] == ":-"):
+        assert f"`{name}`" in page
+    still_needed = {
+        (name, needed) for name in left for needed in SERVICES[name].get("depends_on", {}) if needed not in left
+    }
+    assert still_needed == {("worker", "store-claim"), ("exporter", "store-claim")}
+
+
 # ------------------------------------------------------------------------------------------------------------- secrets
 
 
@@ -809,6 +837,8 @@ def test_the_image_is_built_once_and_ends_as_its_own_user():
     users = {name: service for name, service in SERVICES.items() if service["image"].startswith("strongroom:")}
 
     assert [name for name, service in SERVICES.items() if "build" in service] == ["prepare"]
+    assert SERVICES["prepare"]["build"] == {"context": ".", "target": "compose"}
+    assert "FROM strongroom AS compose\n" in (REPOSITORY / "Dockerfile").read_text()
     assert {name for name, service in users.items() if service.get("pull_policy") != "never"} == {"prepare"}
     assert "USER" not in (REPOSITORY / "Dockerfile").read_text()
     assert [name for name, service in SERVICES.items() if service.get("user", "").startswith("0")] == ["prepare"]
