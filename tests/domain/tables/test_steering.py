@@ -11,10 +11,12 @@ from typing import Any
 import psycopg
 import pytest
 
+from strongroom.archive.report import report_run
 from strongroom.errors import ContendedError, OutOfTimeError, PausedError, StagingError, StoreError, StrongroomError
 from strongroom.ledger.claims import running_clock
 from strongroom.ledger.orders import Orders, Pause, Throttle, change_orders, pause_until, read_orders
 from strongroom.records import DeletedPart, VerifiedPart
+from strongroom.storage.purge_store import PurgeStore
 from strongroom.storage.staging_folder import FolderRoot
 from strongroom.tables import steering
 from strongroom.tables.steering import Steered, StepProgress, progress_name
@@ -330,6 +332,30 @@ def test_progress_tells_speed_and_what_is_left(chain, tmp_path):
 
     assert told is not None
     assert told.seconds_left == pytest.approx(30 / told.rows_per_second)
+
+
+def test_progress_in_staging_on_s3_is_read_by_another_machine_and_goes_with_the_run(
+    source, object_store, bucket, tmp_path
+):
+    execute(source, TABLE)
+    changes = {"delete_batch_rows": 4, "scratch": str(tmp_path)}
+    settings = some_settings(bucket, f"s3://{bucket}/scratch", **changes)
+    clients = {"client": object_store.client("archiver"), "staging_client": object_store.client("stager")}
+    chain = Chain(source, settings=settings, steered=True, **clients)
+    plan = chain.plan()
+    sealed = chain.seal(plan)
+    deleting = Deleting(chain, sealed.parts[0], lambda: order(chain, pause=a_pause(chain)))
+    deleting.start()
+
+    told = comes(deleting.waits)  # each look has a staging of its own, as on another machine
+    order(chain, pause=None)
+    deleting.join(timeout=60)
+    with chain.staging(str(plan.archive_id)) as staging:
+        report_run(chain.store, staging, plan, sealed.parts, [deleting.outcome], now=NOW)
+
+    assert (told.done_rows, told.rows, told.waits[:13]) == (12, 40, "paused by ada")
+    assert isinstance(deleting.outcome, DeletedPart)
+    assert list(PurgeStore(chain.staging_client, settings.staging_store).versions("staging/")) == []
 
 
 def test_orders_that_cannot_be_read_are_an_error_for_who_gives_them_and_none_for_steps(chain, part):
