@@ -6,6 +6,7 @@
 #   UNPAUSED=1          up lets purge, drills, scrub and statistics run on schedule (0 pauses them; default: unchanged)
 #   ARGS="-k verify"    more arguments for pytest or the benches
 #   POSTGRES=15         test on the system's PostgreSQL of that version; installed if missing, on Debian as root
+#   HELM_SCHEMA=FILE    test also checks deploy/kubernetes/values.yaml against the Helm chart's schema
 #   MINUTES=5           how long soak runs
 #   SERIES=10000,50000  months of bench-scale; PICTURE=docs/measured/scale.svg is what it draws
 #   CHART=FILE.svg      where bench draws its chart (docs/measured/bench.svg)

@@ -185,6 +185,12 @@ def test_the_charts_pods_have_no_more(chart):
     assert tasks["resources"]["limits"].keys() == {"memory", "ephemeral-storage"}
 
 
+def test_redis_is_that_of_docker_compose():
+    compose = yaml.safe_load((REPOSITORY / "docker-compose.yaml").read_text())
+
+    assert "{repository}:{tag}".format(**CELERY["images"]["redis"]) == compose["services"]["redis"]["image"]
+
+
 def test_every_image_of_ours_is_named_by_its_digest():
     """The chart writes repository@digest, and for the pods of tasks repository:tag; so does Airflow's executor."""
     images, executor = VALUES["images"], VALUES["config"]["kubernetes_executor"]
