@@ -45,16 +45,14 @@ class ProbedStore:
 
     def check_bucket(self, now: Callable[[], datetime]) -> bool:
         """Whether the bucket lets the archiver in, keeps versions, and agrees about the time. Creates nothing."""
-        asleep = self._store.settings.model_copy(update={"create_bucket": False})
-        tried = Store(self._store.client, asleep)
 
         def prepared() -> str:
-            tried.prepare()
-            locked = asleep.object_lock != "off"
-            return "versions kept" + (f", Object Lock in {asleep.object_lock} mode possible" if locked else "")
+            self._store.prepare(create=False)
+            mode = self._store.settings.object_lock
+            return "versions kept" + (f", Object Lock in {mode} mode possible" if mode != "off" else "")
 
         def agreed() -> None:
-            shared_clock(tried, now())
+            shared_clock(self._store, now())
 
         if not self._checks.attempt("the bucket is there, lets the archiver in and keeps versions", prepared):
             return False
