@@ -12,6 +12,7 @@ from airflow.models.errors import ParseImportError
 from airflow.models.pool import Pool
 from airflow.utils.session import create_session
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
 from strongroom.checks.result import Checklist, CheckResult
 from strongroom.errors import StoreError, StrongroomError
@@ -36,8 +37,17 @@ def executor_elsewhere() -> str | None:
 def check_airflow(settings: Settings) -> list[CheckResult]:
     """Look at the processes, the pools of the tables and their DAGs."""
     checks = Checklist("airflow")
-    _processes(checks)
     tables = list(settings.tables.values())
+    try:
+        _look(checks, tables)
+    except SQLAlchemyError as error:
+        said = " ".join(str(getattr(error, "orig", None) or type(error).__name__).split())
+        hint = "See that the database of [database] sql_alchemy_conn is up and migrated: airflow db check && airflow db migrate"
+        checks.failed("Airflow's metadata database answers", said, hint)
+    return checks.results
+
+
+def _look(checks: Checklist, tables: list[TableSettings]) -> None:
     with create_session() as session:
         for name in sorted({table.pool for table in tables}):
             pool = Pool.get_pool(name, session=session)
@@ -53,8 +63,8 @@ def check_airflow(settings: Settings) -> list[CheckResult]:
             last[-1] if last else "it cannot",
             "airflow dags list-import-errors",
         )
+    _processes(checks)
     _dags(checks, tables, paused)
-    return checks.results
 
 
 def _processes(checks: Checklist) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -70,3 +73,17 @@ def test_settings_that_cannot_be_read_are_a_fault_like_others(deployed, airflow,
     [only] = json.loads(ended.stdout)["checks"]
     assert (ended.returncode, only["area"], only["verdict"]) == (1, "settings", "failed")
     assert "cannot be read" in only["found"]
+
+
+@pytest.mark.exhaustive
+def test_a_metadata_database_that_does_not_answer_is_a_fault_like_others(deployed):
+    """In a process of its own: the others have read Airflow's settings."""
+    away = os.environ | {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "postgresql+psycopg2://nobody@127.0.0.1:1/nowhere"}
+    program = [sys.executable, "-m", "airflow", "strongroom", "check"]
+
+    ended = subprocess.run(program, capture_output=True, text=True, check=False, env=away)
+
+    assert ended.returncode == 1, ended.stderr
+    assert "FAILED  Airflow's metadata database answers: " in ended.stdout
+    assert "database strongroom_source  " in ended.stdout
+    assert "Traceback" not in ended.stderr
