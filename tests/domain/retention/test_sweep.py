@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from strongroom.checks.result import Checklist
+from strongroom.checks.stores import ProbedStore
 from strongroom.ledger.claims import release_claim, take_claim
 from strongroom.ledger.holds import EVERYTHING, covered, place_hold
-from strongroom.object_keys import MANIFEST_INDEX, OVERVIEW, ArchiveId, claim_key, orders_key
+from strongroom.object_keys import MANIFEST_INDEX, OVERVIEW, PROBES, ArchiveId, claim_key, orders_key
 from strongroom.records import RestoreRecord, RunIdentity
 from strongroom.retention.sweep import find_leftovers, sweep_query_results, sweep_staging, sweep_store
 from strongroom.storage.purge_store import PurgeStore
@@ -226,6 +228,15 @@ def test_looking_for_leftovers_removes_nothing(yard):
     [found] = find_leftovers(yard.store, yard.purge_store, now=IN_A_WHILE, grace=GRACE)
 
     assert (found.kind, len(found.versions), len(yard.parts("2026-05"))) == ("unsealed", 3, 3)
+
+
+def test_the_probe_of_a_check_that_was_killed_goes(yard):
+    """It looks like a claim that has run out: the sweep needs to know nothing of checks."""
+    ProbedStore(Checklist("store"), yard.store, "strongroom_store").check_archiver(NOW)
+    [probe] = yard.store.versions(PROBES)
+
+    assert ("claim", probe.key, "removed") in yard.sweep()
+    assert list(yard.store.versions(PROBES)) == []
 
 
 def test_staging_goes_when_its_archive_is_finished_or_it_is_old_and_stays_under_a_hold_or_a_claim(yard):
