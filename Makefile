@@ -7,6 +7,7 @@
 #   ARGS="-k verify"    more arguments for pytest or the benches
 #   POSTGRES=15         test on the system's PostgreSQL of that version; installed if missing, on Debian as root
 #   HELM_SCHEMA=FILE    test also checks deploy/kubernetes/values.yaml against the Helm chart's schema
+#   EVERYTHING=1        test runs the thorough tests too, and requires coverage, as CI does (three times as long)
 #   MINUTES=5           how long soak runs
 #   SERIES=10000,50000  months of bench-scale; PICTURE=docs/measured/scale.svg is what it draws
 #   CHART=FILE.svg      where bench draws its chart (docs/measured/bench.svg)
@@ -20,6 +21,7 @@ ARGS ?=
 WRITE ?=
 MINUTES ?= 5
 POSTGRES ?=
+EVERYTHING ?=
 SERIES ?= 1000000,5000000,20000000
 PICTURE ?= docs/measured/scale.svg
 CHART ?= docs/measured/bench.svg
@@ -43,7 +45,7 @@ pictures: setup ## Take the pictures of the documentation from the stack that ma
 	@$(LOCAL) pictures
 
 test: setup ## Run every test against real embedded servers (ARGS="-k ..."; POSTGRES=15: tests without Airflow, on that server)
-	@$(if $(POSTGRES),programs=$$(deploy/find-postgres --install $(POSTGRES)) && STRONGROOM_POSTGRES=$$programs )deploy/make-test $(ARGS)
+	@$(if $(POSTGRES),programs=$$(deploy/find-postgres --install $(POSTGRES)) && STRONGROOM_POSTGRES=$$programs )EVERYTHING=$(EVERYTHING) deploy/make-test $(ARGS)
 
 coverage: setup ## Run the domain's tests and check that they cover what they must (see docs/explain/testing.md)
 	@deploy/measure-coverage $(ARGS)
