@@ -15,9 +15,7 @@ def sampled(values: Iterable[Any], *, every: int, first: int = 0) -> list[Any]:
         values: As :func:`pytest.mark.parametrize` takes them.
         first: Which of them is the first that is always tried.
     """
-    return [
-        value if position % every == first % every else _thorough(value) for position, value in enumerate(values)
-    ]
+    return [value if position % every == first % every else _thorough(value) for position, value in enumerate(values)]
 
 
 def _thorough(value: Any) -> Any:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Literal
 
 from strongroom.errors import StrongroomError
 from strongroom.records import Record
+
+_SAFE = re.compile(r"^(?:(?:Nothing|No row|No rows) [^.]*\. )+(?=\S)")
+"""What a hint says first: what is safe. A check changes nothing anyway, so there it says what to do at once."""
 
 Verdict = Literal["ok", "warning", "failed"]
 
@@ -65,7 +69,7 @@ class Checklist:
             for word, value in (("expected", error.expected), ("found", error.found))
             if value is not None
         )
-        self.failed(what, f"{error.what}{f' ({compared})' if compared else ''}", error.hint)
+        self.failed(what, f"{error.what}{f' ({compared})' if compared else ''}", _SAFE.sub("", error.hint))
 
     def refused(self, what: str, allowed: bool, hint: str) -> None:
         """Note a thing that must be refused, and whether it was."""

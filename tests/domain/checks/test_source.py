@@ -135,6 +135,7 @@ def test_each_wrong_right_is_named_in_one_line_with_what_to_do(deployed, setting
     [fault] = faults(results)
     assert line in fault
     assert "\n" not in fault
+    assert not any(one.hint.startswith(("Nothing", "No row")) for one in results)
     assert all(one.hint for one in results if one.verdict == "failed")
 
 
