@@ -15,6 +15,8 @@ from pydantic import ValidationError
 
 from strongroom.errors import IntegrityError, StrongroomError
 from strongroom_airflow.stopping import Stopping
+from strongroom_airflow.task_run import TaskRun
+from strongroom_airflow.tracing import step_span
 
 ERROR_XCOM = "error"
 """XCom key of the error of a failed task, for the commands that follow its run."""
@@ -127,8 +129,16 @@ class StepOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         started = time.monotonic()
-        with translated_errors(context), self.opened(context) as run, self._stopping.working():
+        with (
+            translated_errors(context),
+            step_span(self.task_id.rpartition(".")[2]) as span,
+            self.opened(context) as run,
+            self._stopping.working(),
+        ):
+            if span.traced:
+                span.tell(self.traced(run))
             sentence, facts, result = self.step(run)
+            span.tell(facts)
         first, *others = wrap(sentence, _SENTENCE, break_long_words=False, break_on_hyphens=False)
         self.log.info(first, seconds=round(time.monotonic() - started, 3))
         for line in others:
@@ -141,6 +151,10 @@ class StepOperator(BaseOperator):
     def opened(self, context: Context) -> Iterator[Any]:
         """What :meth:`step` works with, such as an `ArchiveRun`. Here that is Airflow's context."""
         yield context
+
+    def traced(self, run: Any) -> dict[str, Any]:
+        """What a span of OpenTelemetry says of the step before it works. Here that is the table of the run, if one is named."""
+        return {"table": run.named_table} if isinstance(run, TaskRun) else {}
 
     @abstractmethod
     def step(self, run: Any) -> tuple[str, dict[str, Any], Any]:

@@ -46,6 +46,14 @@ class StrongroomOperator(StepOperator):
                 self._release(run)
             raise
 
+    def traced(self, run: ArchiveRun) -> dict[str, Any]:
+        store = run.settings.store
+        return {
+            "table": run.settings.qualified_name,
+            "window": run.partition.key,
+            "store": f"s3://{store.bucket}/{store.prefix}".removesuffix("/"),
+        }
+
     def _release(self, run: ArchiveRun) -> None:
         """Release the claim, unless other parts of the run work under it."""
         try:

@@ -56,7 +56,9 @@ def load_or_refuse(path: Path, environ: dict[str, str]) -> None:
     assert loaded.tables
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])  # the first text of a process takes seconds to draw
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)  # the first text of a process takes seconds to draw
 @given(document=DOCUMENTS, environ=ENVIRONMENTS)
 @example(document={}, environ={"STRONGROOM__TABLES__EVENTS__STORE": '{"bucket": {}}'})
 def test_settings_of_any_shape_load_or_are_refused(tmp_path_factory, document, environ):
@@ -75,7 +77,7 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(text=st.text() | st.lists(PIECES, max_size=30).map("".join) | st.binary())
 @example(text="? ")
 @example(text="!!int ")
