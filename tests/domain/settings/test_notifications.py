@@ -54,7 +54,7 @@ def test_a_variable_can_say_it_as_json(a_file):
         ("{when: [failed], notifier: telegram}", "expected one of email, slack, webhook, or the path of a class"),
         ("{when: [failed], notifier: slack, arguments: {token: xoxb-xyzzy}}", "the id of an Airflow connection that has the secret"),
         ("{when: [failed], notifier: webhook, arguments: {endpoint: 'https://hooks.slack.com/services/T/B/xyzzy'}}", "the id of an Airflow connection that has this address"),
-        ("{when: [failed], notifier: webhook, arguments: {endpoint: 'https://u:xyzzy@example.com/'}}", "the id of an Airflow connection that has this address"),
+        ("{when: [failed], notifier: webhook, arguments: {endpoint: 'https://u:xyzzy@example.com/'}}", "the id of an Airflow connection that has this address"),  # pragma: allowlist secret
         ("{on: [failed], notifier: email}", "quote it if it is a name"),
         ("{whenever: [failed], notifier: email}", "notifications[0].whenever"),
     ],
