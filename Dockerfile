@@ -14,7 +14,7 @@ RUN pip install --no-cache-dir --no-deps --require-hashes -r /opt/strongroom/req
 
 # The build runs as this user, who must own the folder.
 RUN mkdir /tmp/strongroom
-COPY --chown=airflow:0 --chmod=755 pyproject.toml README.md LICENSE requirements.txt /tmp/strongroom/
+COPY --chown=airflow:0 --chmod=755 pyproject.toml README.md LICENSE requirements.txt requirements-iceberg.txt /tmp/strongroom/
 COPY --chown=airflow:0 --chmod=755 include /tmp/strongroom/include
 COPY --chown=airflow:0 --chmod=755 plugins /tmp/strongroom/plugins
 RUN pip install --no-cache-dir --no-deps /tmp/strongroom && rm -rf /tmp/strongroom

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from strongroom_local.servers.s3 import read_policies  # noqa: TID251 (compose is for development too)
+from strongroom_local.servers.s3 import policies_of, read_policies  # noqa: TID251 (compose is for development too)
 
 Give = Callable[[Path, int, int], None]
 """Changes the owner and group of a file or folder, like os.chown."""
@@ -50,7 +50,7 @@ GRPC_ROLES = ("client", "master", "volume", "filer", "s3", "admin", "worker", "m
 POLICIES = Path(__file__).resolve().parents[1] / "s3"
 """The policies of the store's identities, in the folder beside this one, in the repository and in the image."""
 
-IDENTITIES = ("keeper", "archiver", "purger", "reader", "logger")
+IDENTITIES = ("keeper", "archiver", "purger", "reader", "logger", "iceberg")
 
 COPIED = {"source-tls": "pg_hba.conf", "store-config": "write-fsync.sh"}
 """Files beside this script that other users read. They are copied, because those users may not reach the clone."""
@@ -171,7 +171,7 @@ def describe_identities(environ: Mapping[str, str]) -> dict[str, object]:
             "accessKey": environ[f"STORE_{name.upper()}_ACCESS_KEY"],
             "secretKey": environ[f"STORE_{name.upper()}_SECRET_KEY"],
         }
-        identities.append({"name": name, "credentials": [keys], "policyNames": [name]})
+        identities.append({"name": name, "credentials": [keys], "policyNames": policies_of(name)})
     return {"identities": identities, "policies": read_policies(POLICIES)}
 
 

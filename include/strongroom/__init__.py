@@ -15,6 +15,7 @@ Each room knows only the rooms below it (``make lint`` checks that). From the to
 - ``replication`` the second copy of a store: filled, and compared byte for byte
 - ``restore``     archived rows come back: plan, load, report; Glacier
 - ``query``       look inside archives without restoring them
+- ``lake``        parquet archives as Iceberg tables, for Trino, Spark and others
 - ``retention``   what ends: purge, sweep, condemn, warm and detached partitions
 - ``tables``      work on live tables: guards, locks, pace, vacuum, the warm tier, comparing rows with an archive
 - ``ledger``      what the store has on record: manifests, evidence, claims, holds, restores, the owner, the index

@@ -51,7 +51,7 @@ AwsConnectionWrapper._log.setLevel(logging.WARNING)
 def connect_store(settings: TableSettings) -> Store:
     """The table's archive store, with the keys (or role, or profile) of its Airflow connection of type aws."""
     return Store(
-        _connect_s3(settings, settings.store_conn_id),
+        connect_s3(settings, settings.store_conn_id),
         settings.store,
         author=author_for(settings),
         connect_replica=_replica_of(settings),
@@ -63,7 +63,7 @@ def _replica_of(settings: TableSettings) -> Callable[[], Store] | None:
     where = settings.replica_store
     if where is None:
         return None
-    return lambda: Store(_connect_s3(settings, settings.replica.conn_id, where), where)
+    return lambda: Store(connect_s3(settings, settings.replica.conn_id, where), where)
 
 
 def connect_replica_bucket(settings: TableSettings, conn_id: str | None = None) -> BucketStore | None:
@@ -71,7 +71,7 @@ def connect_replica_bucket(settings: TableSettings, conn_id: str | None = None) 
     where = settings.replica_store
     if where is None:
         return None
-    return BucketStore(_connect_s3(settings, conn_id or settings.replica.conn_id, where), where)
+    return BucketStore(connect_s3(settings, conn_id or settings.replica.conn_id, where), where)
 
 
 def connect_second(settings: TableSettings, store: Store) -> SecondCopy | None:
@@ -87,25 +87,25 @@ def connect_second(settings: TableSettings, store: Store) -> SecondCopy | None:
     if where is None or store.replica is None:
         return None
     require_apart(store, store.replica)
-    purge_store = PurgeStore(_connect_s3(settings, settings.replica.purge_conn_id, where), where)
+    purge_store = PurgeStore(connect_s3(settings, settings.replica.purge_conn_id, where), where)
     return SecondCopy(store.replica, purge_store, filled_by_us=settings.replica.filled_by == "strongroom")
 
 
 def connect_purge_store(settings: TableSettings) -> PurgeStore:
     """The same store, with the identity that may remove versions."""
-    return PurgeStore(_connect_s3(settings, settings.purge_conn_id), settings.store)
+    return PurgeStore(connect_s3(settings, settings.purge_conn_id), settings.store)
 
 
 def connect_bucket(settings: TableSettings, conn_id: str | None = None) -> BucketStore:
     """The same store as the administrator of its bucket sees it; ``conn_id`` replaces the store's own connection."""
-    return BucketStore(_connect_s3(settings, conn_id or settings.store_conn_id), settings.store)
+    return BucketStore(connect_s3(settings, conn_id or settings.store_conn_id), settings.store)
 
 
 def connect_tried(settings: TableSettings, conn_id: str, where: StoreSettings) -> TriedStore:
     """A bucket and prefix as the keys of a connection see it, for trying what they may do there."""
     from strongroom.storage.tried_store import TriedStore  # only the checks need it
 
-    return TriedStore(_connect_s3(settings, conn_id, where), where)
+    return TriedStore(connect_s3(settings, conn_id, where), where)
 
 
 def connect_glacier(settings: TableSettings) -> GlacierStore:
@@ -113,7 +113,7 @@ def connect_glacier(settings: TableSettings) -> GlacierStore:
     from strongroom.restore.thaw import GlacierStore  # only restores need it and all that it imports
 
     return GlacierStore(
-        _connect_s3(settings, settings.store_conn_id),
+        connect_s3(settings, settings.store_conn_id),
         settings.store,
         author=author_for(settings),
         connect_replica=_replica_of(settings),
@@ -125,7 +125,7 @@ def connect_staging(settings: TableSettings) -> StagingRoot:
     where = settings.staging_store
     if where is None:
         return FolderRoot(settings.staging)
-    return S3Root(PurgeStore(_connect_s3(settings, settings.staging_conn_id), where), settings.scratch)
+    return S3Root(PurgeStore(connect_s3(settings, settings.staging_conn_id), where), settings.scratch)
 
 
 def author_for(settings: TableSettings) -> Author | None:
@@ -249,7 +249,7 @@ def find_archive(settings: Settings, text: str) -> tuple[TableSettings, Store, A
     )
 
 
-def _connect_s3(settings: TableSettings, conn_id: str, where: StoreSettings | None = None) -> Any:
+def connect_s3(settings: TableSettings, conn_id: str, where: StoreSettings | None = None) -> Any:
     """A client for the table's store, or for another place."""
     hook = AwsGenericHook(aws_conn_id=conn_id, client_type="s3")
     if not hook.conn_config:  # without a connection the hook would use the keys of this machine

@@ -28,6 +28,7 @@ _LONGEST = 500
 _CONCLUDED = frozenset(
     {
         "legal_hold",
+        "publish_iceberg",
         "query_archive",
         "replicate_archives",
         "restore_archive",

@@ -15,6 +15,7 @@ from strongroom_airflow import (
     drill,
     erasure,
     holds,
+    iceberg,
     parameters,
     query,
     replication,
@@ -26,7 +27,20 @@ from strongroom_airflow import (
 
 __all__ = ["defaults", "documentation", "parameters", "task_group"]
 
-for room in (archive, audit, drill, erasure, holds, query, replication, restore, retention, statistics, verification):
+for room in (
+    archive,
+    audit,
+    drill,
+    erasure,
+    holds,
+    iceberg,
+    query,
+    replication,
+    restore,
+    retention,
+    statistics,
+    verification,
+):
     for module in iter_modules(room.__path__, f"{room.__name__}."):
         import_module(module.name)
 

@@ -50,6 +50,6 @@ def test_the_commands_are_those_that_users_type():
         "strongroom",
         "catalog | list | plan | archive | status | throttle | pause | resume | show | verify | condemn | restore | query | purge | restores | certificates | certificate | verifications | jobs | "
         "hold add | hold list | hold release | log key | log show | log adopt | log rotate | audit | "
-        "subject key | subject open | subject list | subject extend | subject report | recovery-kit | recover | init | check | warm apply | bucket claim | bucket check | bucket apply | bucket lock",
+        "subject key | subject open | subject list | subject extend | subject report | iceberg status | iceberg reconcile | recovery-kit | recover | init | check | warm apply | bucket claim | bucket check | bucket apply | bucket lock",
     )
     assert get_provider_info()["cli"] == ["strongroom_airflow.provider.get_cli_commands"]

@@ -47,7 +47,7 @@ def run(*command: Any, cwd: Path, **environment: str) -> str:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built in a copy, because a build writes beside its sources. Nothing is fetched."""
     folder = tmp_path_factory.mktemp("sources")
-    for name in ("pyproject.toml", "README.md", "LICENSE", "requirements.txt"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "requirements.txt", "requirements-iceberg.txt"):
         shutil.copy(REPOSITORY / name, folder)
     for name in ("include", "plugins"):
         ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")

@@ -121,7 +121,7 @@ def open_source(
     """
     parameters = _parse(conninfo)
     if tls_required:
-        _require_tls(parameters)
+        require_tls(parameters)
     parameters |= {"application_name": application_name[:63], "connect_timeout": connect_timeout_seconds}
     # Set from the first statement on: a session starts in the database's own encoding, and the driver does not know EUC_TW.
     parameters["client_encoding"] = PINNED["client_encoding"]
@@ -215,7 +215,12 @@ def _set(
     return row
 
 
-def _require_tls(parameters: dict[str, Any]) -> None:
+def require_tls(parameters: dict[str, Any]) -> None:
+    """Require of libpq's parameters, and complete them, that the connection is encrypted to a server whose name is checked, or stays on this machine.
+
+    Raises:
+        ConfigurationError: It would not be.
+    """
     by_service = "service" in parameters or "PGSERVICE" in os.environ  # a file names the host
     if not by_service and all(
         host == "" or host.startswith(("/", "@")) or is_loopback(host) for host in _hosts(parameters)

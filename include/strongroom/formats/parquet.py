@@ -82,7 +82,7 @@ class PartWriter:
         self._columns = shape.columns
         self._kinds = [_kind(column) for column in shape.columns]
         self._target = _Target(handle)
-        self._schema = _schema(shape)
+        self._schema = part_schema(shape)
         self._batches: list[Any] = []
         self._rows = self._size_bytes = 0
         self._writer = pq.ParquetWriter(
@@ -221,7 +221,8 @@ def exact_name(columns: Sequence[Column]) -> str:
     return name
 
 
-def _schema(shape: TableShape) -> Any:
+def part_schema(shape: TableShape) -> Any:
+    """Arrow's schema of the parts of a table: its columns, then :func:`exact_name`'s."""
     fields = []
     for column in shape.columns:
         kind = _kind(column)
@@ -377,7 +378,7 @@ class _Target(Summed):
 def _shape(file: Any, shape_sum: str) -> TableShape:
     written = (file.metadata.metadata or {}).get(_TABLE, b"")
     shape = TableShape.model_validate_json(written)
-    if shape_sha256(shape) != shape_sum or not file.schema_arrow.equals(_schema(shape)):
+    if shape_sha256(shape) != shape_sum or not file.schema_arrow.equals(part_schema(shape)):
         raise _damaged("another table's columns")
     return shape
 

@@ -99,6 +99,9 @@ def needed_connections(table: TableSettings) -> Iterator[Needed]:
     if table.replica_store is not None:
         yield Needed(conn_id=table.replica.conn_id, conn_type="aws", purpose="reads and writes the second copy")
         yield Needed(conn_id=table.replica.purge_conn_id, conn_type="aws", purpose="removes versions there")
+    if table.iceberg_store is not None:
+        yield Needed(conn_id=table.iceberg.conn_id, conn_type="aws", purpose="reads archives, writes Iceberg tables")
+        yield Needed(conn_id=table.iceberg.catalog_conn_id, conn_type="postgres", purpose="names the Iceberg tables")
     if table.staging_store is not None:
         yield Needed(conn_id=table.staging_conn_id, conn_type="aws", purpose="staging")
     yield Needed(conn_id=table.source_conn_id, conn_type="postgres", purpose="the source database: reads and deletes")

@@ -146,6 +146,22 @@ class Replica(Section):
         return store.model_copy(update=own)
 
 
+class Iceberg(Section):
+    """Where the Iceberg tables over parquet archives are kept. Without a bucket there are none."""
+
+    bucket: BucketName | None = None
+    prefix: Prefix = ""
+    catalog: Text = "strongroom"
+    conn_id: Text = "strongroom_iceberg"
+    catalog_conn_id: Text = "strongroom_iceberg_catalog"
+
+    def of(self, store: StoreSettings) -> StoreSettings | None:
+        """The settings that open the bucket, on the server of the archives; None if there is none."""
+        if self.bucket is None:
+            return None
+        return store.model_copy(update={"bucket": self.bucket, "prefix": self.prefix, "storage_class": "STANDARD"})
+
+
 class DeleteLimits(Section):
     """The limits above which a delete pauses by itself. None means no limit."""
 
@@ -321,6 +337,7 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "partition_delete": PartitionDelete,
     "store": StoreSettings,
     "replica": Replica,
+    "iceberg": Iceberg,
     "purge": Purge,
     "drill": DrillSettings,
     "query": QueryLimits,

@@ -27,6 +27,7 @@ from strongroom.settings.sections import (
     DeleteLimits,
     DrillSettings,
     Erasure,
+    Iceberg,
     Notification,
     PartitionDelete,
     Prices,
@@ -102,6 +103,7 @@ class TableSettings(Section):
     tls_required: bool = True
     store: StoreSettings = StoreSettings()
     replica: Replica = Replica()
+    iceberg: Iceberg = Iceberg()
     purge: Purge = Purge()
     drill: DrillSettings = DrillSettings()
     query: QueryLimits = QueryLimits()
@@ -244,6 +246,20 @@ class TableSettings(Section):
                 "a bucket, prefix or endpoint other than the store's", found=second.bucket, at="bucket", mutual=True
             )
         return replica
+
+    @field_validator("iceberg")
+    @classmethod
+    def _require_own_bucket(cls, iceberg: Iceberg, info: ValidationInfo) -> Iceberg:
+        """What is removed from it must be gone, so it keeps no versions, and archives must."""
+        taken = [where.bucket for name in ("store", "replica") if (where := info.data.get(name)) is not None]
+        if iceberg.bucket is not None and iceberg.bucket in taken:
+            raise fault("a bucket of its own, without versions", found=iceberg.bucket, at="bucket", mutual=True)
+        return iceberg
+
+    @property
+    def iceberg_store(self) -> StoreSettings | None:
+        """Where the metadata of the Iceberg table lies; None if there is no such table."""
+        return self.iceberg.of(self.store)
 
     @property
     def replica_store(self) -> StoreSettings | None:

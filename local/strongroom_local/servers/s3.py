@@ -25,9 +25,15 @@ if TYPE_CHECKING:
     from botocore.client import BaseClient
 
 REGION = "us-east-1"
-IDENTITIES = ("admin", "archiver", "purger", "reader", "keeper", "stager", "witness", "auditor", "logger")
+IDENTITIES = ("admin", "archiver", "purger", "reader", "keeper", "stager", "witness", "auditor", "logger", "iceberg")
 TASK_LOG_BUCKET = "strongroom-task-logs"
 """Where Airflow keeps the logs of finished tasks, in both stacks. The logger reaches this bucket alone."""
+
+ICEBERG_BUCKET = "strongroom-iceberg"
+"""Where the metadata of Iceberg tables lies. The identity `iceberg` writes to buckets of this name, or one that begins with it, and reads all others."""
+
+_OWN_BUCKETS = {"logger": TASK_LOG_BUCKET, "iceberg": f"{ICEBERG_BUCKET}*"}
+"""The buckets of policies that are not for every bucket."""
 
 _START_SECONDS = 180
 """A start takes one second on an idle machine."""
@@ -60,7 +66,8 @@ class ObjectStore(LocalServer):
     """One SeaweedFS server, kept in a folder across restarts: versioned buckets with Object Lock, fsync on every PUT.
 
     The identities ``archiver``, ``purger``, ``reader``, ``keeper``, ``stager``, ``witness`` and ``auditor`` have the rights in ``deploy/s3``, in every
-    bucket and below every prefix. ``logger`` has them in `TASK_LOG_BUCKET` alone. ``admin``, for tests and people, may do everything. Requests without credentials are
+    bucket and below every prefix. ``logger`` has them in `TASK_LOG_BUCKET` alone, and ``iceberg`` reads archives in every
+    bucket and writes to those that begin with `ICEBERG_BUCKET`. ``admin``, for tests and people, may do everything. Requests without credentials are
     refused. The internal ports require a certificate or a signed token, and only this folder holds them.
 
     Args:
@@ -166,7 +173,7 @@ class ObjectStore(LocalServer):
         identities: list[dict[str, Any]] = []
         for identity in IDENTITIES:
             access_key, secret_key = self.keys(identity)
-            rights = {"actions": ["Admin"]} if identity == "admin" else {"policyNames": [identity]}
+            rights = {"actions": ["Admin"]} if identity == "admin" else {"policyNames": policies_of(identity)}
             credentials = [{"accessKey": access_key, "secretKey": secret_key}]
             identities.append({"name": identity, "credentials": credentials, **rights})
         write_private(
@@ -272,13 +279,18 @@ def _choose_ports(s3_port: int | None, claims: PortClaims) -> dict[str, int]:
             return {**ports, "admin.port": admin, "admin.port.grpc": grpc}
 
 
+def policies_of(identity: str) -> list[str]:
+    """The names of an identity's policies: those of Iceberg tables read archives and write elsewhere."""
+    return [identity, f"{identity}-archives"] if identity == "iceberg" else [identity]
+
+
 def read_policies(folder: Path) -> list[dict[str, str]]:
-    """Read the policies of all identities in SeaweedFS's form, for every bucket and prefix; the logger's for one bucket."""
+    """Read the policies of all identities in SeaweedFS's form, for every bucket and prefix; those of `_OWN_BUCKETS` for their own."""
     policies = []
-    for name in IDENTITIES[1:]:
+    for name in (name for identity in IDENTITIES[1:] for name in policies_of(identity)):
         document = (folder / f"{name}.json").read_text()
-        bucket, inside = (TASK_LOG_BUCKET, f"{TASK_LOG_BUCKET}/") if name == "logger" else ("*", "*/")
-        document = document.replace("BUCKET/PREFIX", inside).replace("BUCKET", bucket)
+        bucket = _OWN_BUCKETS.get(name, "*")
+        document = document.replace("BUCKET/PREFIX", f"{bucket}/").replace("BUCKET", bucket)
         policies.append({"name": name, "document": document})
     return policies
 

@@ -47,7 +47,7 @@ from strongroom_local.servers.processes import (
     write_private,
     write_record,
 )
-from strongroom_local.servers.s3 import REGION, TASK_LOG_BUCKET
+from strongroom_local.servers.s3 import ICEBERG_BUCKET, REGION, TASK_LOG_BUCKET
 from strongroom_local.servers.stack_folder import (
     AIRFLOW_DATABASE,
     AIRFLOW_ROLE,
@@ -236,6 +236,7 @@ class Stack(StackFolder):
         self.object_store.start()
         self.object_store.create_bucket(BUCKET)
         self.object_store.create_bucket(TASK_LOG_BUCKET)
+        self.object_store.create_bucket(ICEBERG_BUCKET, versioned=False)
 
     def _claim_bucket(self) -> None:
         """Claim the bucket for the source database, only once: a bucket that was emptied later is not claimed again.

@@ -171,6 +171,10 @@ class StackFolder:
             "AIRFLOW_CONN_STRONGROOM_STORE": self._store_connection("archiver"),
             "AIRFLOW_CONN_STRONGROOM_PURGE": self._store_connection("purger"),
             "AIRFLOW_CONN_STRONGROOM_TASK_LOGS": self._store_connection("logger"),
+            "AIRFLOW_CONN_STRONGROOM_ICEBERG": self._store_connection("iceberg"),
+            "AIRFLOW_CONN_STRONGROOM_ICEBERG_CATALOG": json.dumps(
+                {"conn_type": "generic", "extra": {"type": "sql", "uri": f"sqlite:///{self.home}/iceberg.db"}}
+            ),
         }
 
     def environment_of(self, component: Component) -> dict[str, str]:

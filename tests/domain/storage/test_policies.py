@@ -16,7 +16,7 @@ from strongroom.settings import StoreSettings
 from strongroom.storage.bucket import BucketStore, apply_rules, check_bucket
 from strongroom.storage.store import Store
 from strongroom_local.servers.airflow import REPOSITORY
-from strongroom_local.servers.s3 import TASK_LOG_BUCKET
+from strongroom_local.servers.s3 import ICEBERG_BUCKET, TASK_LOG_BUCKET
 from tests.support.chain import NOW, some_settings
 
 POLICIES = REPOSITORY / "deploy" / "s3"
@@ -86,6 +86,32 @@ def test_the_logger_writes_and_reads_task_logs_and_comes_to_no_archive(object_st
         assert not is_allowed(logger.delete_object, Bucket=bucket, Key=key, VersionId=version)
     for other in ("archiver", "purger", "keeper", "stager", "witness"):
         assert not is_allowed(object_store.client(other).put_object, **place, Body=b"forged")
+
+
+@pytest.mark.parametrize("prefix", ["", "team/a/"])
+def test_the_identity_of_iceberg_tables_reads_archives_and_changes_none(object_store, bucket, prefix):
+    """It writes and clears a bucket of its own. In that of the archives it can neither overwrite nor remove anything."""
+    iceberg, admin = object_store.client("iceberg"), object_store.client("admin")
+    told = [f"{prefix}{folder}/x" for folder in ("archives", "evidence", "index", "log", "metadata")]
+    closed = [f"{prefix}{folder}/x" for folder in ("claims", "holds", "reports", "restores", "staging", "subjects")]
+    versions = {key: admin.put_object(Bucket=bucket, Key=key, Body=b"1")["VersionId"] for key in (*told, *closed)}
+    own = f"{ICEBERG_BUCKET}-{bucket}"
+    object_store.create_bucket(own, versioned=False)
+
+    iceberg.put_object(Bucket=own, Key=f"{prefix}t/metadata/a", Body=b"1")
+    iceberg.put_object(Bucket=own, Key=f"{prefix}t/metadata/a", Body=b"2")
+    iceberg.delete_object(Bucket=own, Key=f"{prefix}t/metadata/a")
+
+    assert is_allowed(iceberg.list_object_versions, Bucket=bucket)
+    assert {key for key in versions if is_allowed(iceberg.get_object, Bucket=bucket, Key=key)} == set(told)
+    for key, version in versions.items():
+        place = {"Bucket": bucket, "Key": key}
+        assert not is_allowed(iceberg.put_object, **place, Body=b"2")
+        assert not is_allowed(iceberg.delete_object, **place)
+        assert not is_allowed(iceberg.delete_object, **place, VersionId=version)
+        assert not is_allowed(iceberg.copy_object, **place, CopySource={"Bucket": bucket, "Key": told[0]})
+    other = {"Bucket": bucket, "VersioningConfiguration": {"Status": "Suspended"}}
+    assert not is_allowed(iceberg.put_bucket_versioning, **other)
 
 
 @pytest.mark.parametrize("prefix", ["", "team/a/"])

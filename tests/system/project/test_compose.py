@@ -337,6 +337,7 @@ def test_the_worker_alone_has_all_connections_that_the_settings_name():
         "strongroom_drill",
         "strongroom_erasure",
         "strongroom_subjects",
+        "strongroom_iceberg",
         "strongroom_log",
         "strongroom_task_logs",
     }

@@ -5,5 +5,5 @@ nothing else; the module that does a command's work is loaded when the command i
 
 `options` holds what several commands take; `loading` loads a command when it is called. `archives` defines catalog, list, show,
 verify and condemn; `runs` archive, restore and purge; `records` restores, certificates, verifications and jobs; `holds` the group
-hold; `log` the group log; `audit` audit; `subject` the group subject; `setup` the groups warm and bucket; `backfill` the command `airflow dags backfill`.
+hold; `log` the group log; `audit` audit; `subject` the group subject; `iceberg` the group iceberg; `setup` the groups warm and bucket; `backfill` the command `airflow dags backfill`.
 """
