@@ -110,7 +110,10 @@ def make_files(alerts: Sequence[dict[str, Any]], runbooks: str) -> dict[str, str
     resource = {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
-        "metadata": {"name": "strongroom", "labels": {"app.kubernetes.io/name": "strongroom"}},
+        "metadata": {
+            "name": "strongroom",
+            "labels": {"app.kubernetes.io/part-of": "strongroom", "release": "prometheus"},
+        },
         "spec": groups,
     }
     return {"rules.yaml": _dump(groups), "prometheusrule.yaml": _dump(resource)}
