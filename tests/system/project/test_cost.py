@@ -77,7 +77,10 @@ def test_the_figures_in_the_text_follow():
     early = month * PRICE["deep_archive"]["storage"] * (timedelta(days=180).days / 30)
     million_rows = FIGURES["size"] * 2**30 / 514 / 1e6
 
+    paid = {row[0].strip("`"): float(row[4]) for row in RESULT[1:]}
+
     for words in (
+        f"saves {paid['glacier_ir'] - paid['glacier']:.0f} to {paid['glacier_ir'] - paid['deep_archive']:.0f} dollars",
         f"{STORED:.1f} GiB lie in the store",
         f"{STORED * 1024 / FIGURES['parts']:.0f} MiB",
         f"{whole / float(RESULT[2][4]):.0f} to {round(whole / float(RESULT[5][4]), -1):.0f} times",
