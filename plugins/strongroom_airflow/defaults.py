@@ -33,7 +33,6 @@ def notifiers_of(table: TableSettings, kind: str) -> list[Any]:
 
     :param table: Whose notifications.
     :param kind: `failed` or `approval_wanted`.
-    :raises ConfigurationError: A notifier cannot be made of the settings.
     """
     if not table.notifications:
         return []

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from strongroom.errors import ConfigurationError, IntegrityError
+from strongroom.errors import IntegrityError
 from strongroom.settings import Notification
 from strongroom_airflow.defaults import default_args, notifiers_of
 from strongroom_airflow.notices.fates import fate_of_rows
@@ -176,24 +176,27 @@ def test_without_notifications_tasks_have_no_callback_and_nothing_is_imported():
         ("webhook", {"conn": "typo"}, "expected arguments that HttpNotifier takes"),
     ],
 )
-def test_a_notifier_that_cannot_be_made_is_an_error_of_the_dag_at_once(notifier, arguments, expected):
-    table = some_settings("bucket", "staging").model_copy(
-        update={"notifications": (notification(notifier, **arguments),)}
-    )
+def test_a_notifier_that_cannot_be_made_is_an_import_error_and_every_dag_runs_as_ever(
+    metadata, monkeypatch, notifier, arguments, expected
+):
+    """The error is that of a file without DAGs: Airflow schedules no DAG of a file that has one."""
+    from airflow.dag_processing.dagbag import DagBag
 
-    with pytest.raises(ConfigurationError) as refused:
-        default_args(table)
+    ways = [{"when": ["failed"], "notifier": notifier, "arguments": arguments}]
+    monkeypatch.setenv("STRONGROOM_CONFIG", str(REPOSITORY / "include" / "config" / "archive.yaml"))
+    monkeypatch.setenv("STRONGROOM__NOTIFICATIONS", json.dumps(ways))
 
-    assert expected in str(refused.value)
-    assert "HINT: No row was touched. Correct it in archive.yaml" in str(refused.value)
+    bags = [
+        DagBag(REPOSITORY / "dags" / f"{name}.py", load_op_links=False)
+        for name in ("left_out_tables", "archive_tables")
+    ]
 
-
-def test_a_task_does_not_stop_because_of_a_notifier_that_cannot_be_made(monkeypatch):
-    """A worker parses for one DAG. It has rows to save."""
-    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "archive__audit")
-    table = some_settings("bucket", "staging").model_copy(update={"notifications": (notification("no.such.Notifier"),)})
-
-    assert len(default_args(table)["on_failure_callback"]) == 1
+    [(file, error)] = [pair for bag in bags for pair in bag.import_errors.items()]
+    assert file.endswith("left_out_tables.py")
+    assert expected in error
+    assert "HINT: No row was touched, and all DAGs run as ever. Correct it in archive.yaml" in error
+    assert len(bags[1].dags) == 5
+    assert all(task.on_failure_callback for dag in bags[1].dags.values() for task in dag.tasks)
 
 
 def test_a_run_that_fails_tells_by_web_and_mail_and_fails_as_ever(
