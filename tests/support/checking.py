@@ -64,6 +64,7 @@ class Deployed:
             "strongroom_store": "archiver",
             "strongroom_purge": "purger",
             "strongroom_staging": "stager",
+            "strongroom_iceberg": "iceberg",
             "strongroom_replica": "archiver",
             "strongroom_replica_purge": "purger",
         }
@@ -105,6 +106,11 @@ class Deployed:
     def stager(self, settings: TableSettings) -> TriedStore:
         assert settings.staging_store is not None
         return self._tried(settings.staging_conn_id, settings.staging_store)
+
+    def publisher(self, settings: TableSettings, *, own: bool) -> TriedStore:
+        where = settings.iceberg_store if own else settings.store
+        assert where is not None
+        return self._tried(settings.iceberg.conn_id, where)
 
     def signing_key(self, settings: TableSettings) -> SignerKey:  # noqa: ARG002 - all tables have one
         return self.key

@@ -56,7 +56,7 @@ def check_deployment(
 
 def _store_place(one: TableSettings) -> tuple[object, ...]:
     where = (one.store.endpoint_url, one.store.bucket, one.store.prefix, one.store_conn_id, one.purge_conn_id)
-    return (*where, one.replica, one.staging_store, one.staging_conn_id)
+    return (*where, one.replica, one.staging_store, one.staging_conn_id, one.iceberg)
 
 
 def _groups(tables: Sequence[TableSettings], key: Callable[[TableSettings], object]) -> list[list[TableSettings]]:
@@ -86,6 +86,11 @@ def _check_store(tables: list[TableSettings], doors: Doors, now: Callable[[], da
             probed.check_purger(purger, first.purge_conn_id)
         if stager is not None:
             probed.check_stager(stager, first.staging_conn_id)
+        if first.iceberg_store is not None:
+            own = _open(checks, first.iceberg.conn_id, lambda: doors.publisher(first, own=True))
+            archives = _open(checks, first.iceberg.conn_id, lambda: doors.publisher(first, own=False))
+            if own is not None and archives is not None:
+                probed.check_publisher(own, archives, first.iceberg.conn_id)
         probed.clean_up(*(one for one in (purger, stager) if one is not None))
         check_log(checks, first, store, doors, now())
         if any(one.subjects.columns for one in tables):

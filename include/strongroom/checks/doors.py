@@ -33,6 +33,9 @@ class Doors(Protocol):
     def stager(self, settings: TableSettings) -> TriedStore:
         """Staging on S3, with its keys; the settings have it there."""
 
+    def publisher(self, settings: TableSettings, *, own: bool) -> TriedStore:
+        """The bucket of the Iceberg tables, or the archive store, both with the keys that publish them; the settings have such a bucket."""
+
     def signing_key(self, settings: TableSettings) -> SignerKey:
         """The key that signs the transparency log."""
 

@@ -131,7 +131,7 @@ class ProbedStore:
     def check_purger(self, purger: TriedStore, conn_id: str) -> None:
         """The purger removes the probe, and is refused everything that is not its work."""
         checks, hint = self._checks, _POLICY.format(policy="purger.json", conn_id=conn_id)
-        planted = f"{PROBES}{self._token}-purger.json"
+        [planted] = self._planted("purger")
         checks.refused("the purger's writing", purger.may_write(planted, b"{}"), hint)
         checks.refused("the purger's hiding an object behind a delete marker", purger.may_hide(self.key), hint)
         for prefix, what in ((EVIDENCE, "evidence"), (HOLDS, "holds"), (REPORTS, "reports")):
@@ -148,9 +148,13 @@ class ProbedStore:
 
         checks.attempt("the purger removes the probe for good", removed)
 
+    def _planted(self, *identities: str) -> tuple[str, ...]:
+        """Keys of what identities try to write that must not."""
+        return tuple(f"{PROBES}{self._token}-{identity}.json" for identity in identities)
+
     def clean_up(self, *others: TriedStore) -> None:
         """Remove what a wrong right has let through, with whichever keys can."""
-        for key in (self.key, self._elsewhere, f"{PROBES}{self._token}-purger.json"):
+        for key in (self.key, self._elsewhere, *self._planted("purger", "publisher")):
             for store in (*others, self._archiver):
                 try:
                     for version in store.history(key):
@@ -189,6 +193,31 @@ class ProbedStore:
         )
         never = f"{EVIDENCE}strongroom-check/{self._token}.json"
         checks.refused("the stager's removing evidence", apart.may_remove(never, NO_VERSION), hint)
+
+    def check_publisher(self, own: TriedStore, archives: TriedStore, conn_id: str) -> None:
+        """Who publishes Iceberg tables reads archives, and writes only in a bucket of its own, which keeps no versions."""
+        checks = self._checks
+        hint = "Attach the policies that `deploy/s3/fill iceberg.json BUCKET PREFIX` and `iceberg-archives.json` print, and nothing beside them."
+
+        def worked() -> str:
+            key = f"strongroom-check/{self._token}"
+            own.put_bytes(key, b"{}")
+            present = own.read(key)
+            if not own.may_hide(key):  # without versions nothing is hidden: it is gone
+                raise StoreAccessError(f"{own}{key} cannot be removed", hint=hint)
+            if present is None or present[0] != b"{}" or own.head(key) is not None:
+                raise _differs(own, key)
+            return str(own)
+
+        checks.attempt(f"{conn_id} writes, reads and removes in the bucket of Iceberg tables", worked)
+        if archives.may_read(f"{ARCHIVES}strongroom-check/{self._token}"):
+            checks.ok(f"{conn_id} may read archives")
+        else:
+            checks.failed(f"{conn_id} may read archives", "it was refused", hint)
+        [planted] = self._planted("publisher")
+        checks.refused(f"writing into the archive store with {conn_id}", archives.may_write(planted, b"{}"), hint)
+        never = f"{EVIDENCE}strongroom-check/{self._token}.json"
+        checks.refused(f"removing evidence with {conn_id}", archives.may_remove(never, NO_VERSION), hint)
 
 
 def check_replica(

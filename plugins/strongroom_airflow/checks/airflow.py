@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from airflow.api.common.airflow_health import HEALTHY, get_airflow_health
@@ -129,22 +129,14 @@ def check_task_logs(settings: Settings) -> list[CheckResult]:
                 raise _refused(f"{logs}{_PROBE} was written and cannot be read", hint)
 
         checks.attempt("logs of tasks can be written and read", worked)
-        _try(checks, "removing a log", lambda: logs.may_remove(f"{_PROBE}.none", NO_VERSION), hint)
+        checks.refused("removing a log", logs.may_remove(f"{_PROBE}.none", NO_VERSION), hint)
         for bucket, prefix in sorted({(one.store.bucket, one.store.prefix) for one in settings.tables.values()}):
             apart = connect_tried(table, conn_id, _place(table.store, bucket, prefix))
-            _try(
-                checks,
-                f"reading an archive in {bucket} with the keys of logs",
-                lambda apart=apart: apart.may_read(f"{ARCHIVES}{_PROBE}"),
-                hint,
-            )
+            read = apart.may_read(f"{ARCHIVES}{_PROBE}")
+            checks.refused(f"reading an archive in {bucket} with the keys of logs", read, hint)
     except StrongroomError as error:
         checks.fault("the checks of task logs run to their end", error)
     return checks.results
-
-
-def _try(checks: Checklist, what: str, allowed: Callable[[], bool], hint: str) -> None:
-    checks.refused(what, allowed(), hint)
 
 
 def _place(store: StoreSettings, bucket: str, prefix: str) -> StoreSettings:

@@ -40,6 +40,11 @@ class AirflowDoors:
         assert where is not None  # noqa: S101 - only asked for where there is one
         return connect_tried(settings, settings.staging_conn_id, where)
 
+    def publisher(self, settings: TableSettings, *, own: bool) -> TriedStore:
+        where = settings.iceberg_store if own else settings.store
+        assert where is not None  # noqa: S101 - only asked for where there is one
+        return connect_tried(settings, settings.iceberg.conn_id, where)
+
     def signing_key(self, settings: TableSettings) -> SignerKey:
         return signing_key(settings.log_conn_id)
 
