@@ -38,6 +38,18 @@ _numbers = itertools.count(1)
 _BUCKETS_AHEAD = 3
 
 
+THOROUGH = Path(__file__).parent / "thorough.txt"
+"""The tests that `make test` leaves out, one node id in each line, or a file for all of its tests."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that are listed there."""
+    listed = {line for line in THOROUGH.read_text().splitlines() if line and not line.startswith("#")}
+    for item in items:
+        if item.nodeid in listed or item.nodeid.partition("::")[0] in listed:
+            item.add_marker(pytest.mark.thorough)
+
+
 @pytest.fixture(scope="session")
 def session_folder() -> Iterator[Path]:
     """A folder for the servers of this test session. Leftovers of killed sessions are removed first."""
