@@ -23,6 +23,8 @@ from strongroom_airflow.defaults import BACKOFF, START_DATE, default_args
 from strongroom_airflow.documentation import describe_dag, describe_step
 from strongroom_airflow.timetable import RetentionPartitionTimetable
 
+_OF_A_UNIT = "{{ task.part['archive_id'].rsplit('.', 2)[0] }} part {{ task.part['number'] }}"
+
 
 def empty_dag(table: TableSettings) -> DAG:
     """The DAG of one table, without its steps."""
@@ -51,7 +53,7 @@ def archive_dag(name: str, table: TableSettings) -> DAG:
 
         def part_step(task_id: str) -> dict:
             return step(task_id) | {
-                "map_index_template": "part {{ task.part['number'] }}",
+                "map_index_template": _OF_A_UNIT if table.unit else "part {{ task.part['number'] }}",
                 "max_active_tis_per_dagrun": table.max_parallel_parts,
             }
 
@@ -88,5 +90,5 @@ def archive_dag(name: str, table: TableSettings) -> DAG:
 
 wanted = get_parsing_context().dag_id
 for name, table in load_settings().tables.items():
-    if wanted in (None, f"archive__{table.slug}"):
+    if wanted in (None, f"archive__{table.slug}") and not table.is_member:
         globals()[f"archive__{table.slug}"] = archive_dag(name, table)

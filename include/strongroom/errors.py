@@ -114,6 +114,13 @@ class PausedError(StrongroomError):
     code = "SR-206"
 
 
+class ChildrenLeftError(StrongroomError):
+    """Rows of another table that refer to these must be deleted first."""
+
+    code = "SR-505"
+    retryable = True
+
+
 class ClockError(StrongroomError):
     """This machine's clock cannot be trusted."""
 

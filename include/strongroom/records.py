@@ -137,17 +137,31 @@ class Column(Record):
     )
 
 
+class ForeignKey(Record):
+    """The foreign key that leads from a row to the row of another table that it belongs to."""
+
+    name: str
+    columns: tuple[str, ...]
+    parent: str = Field(description="schema.table of that row.")
+    parent_columns: tuple[str, ...] = Field(description="In the same order.")
+
+
 class TableShape(Record):
     """What the archive must know of a table to read its rows back."""
 
     schema_name: str
     table_name: str
-    date_column: str
+    date_column: str = Field(description="Of the last table of `dated_through`, if there is one.")
     date_type: Literal["date", "timestamp", "timestamptz"]
     primary_key: tuple[str, ...]
     columns: tuple[Column, ...]
     well_known_types: bool = Field(
         description="False when a type from outside PostgreSQL occurs; then each row is proved, not a sample."
+    )
+    dated_through: tuple[ForeignKey, ...] = Field(
+        default=(),
+        exclude_if=lambda path: not path,
+        description="Where another table's row dates a row: the foreign keys that lead there. Since version 5.",
     )
 
 
@@ -165,7 +179,7 @@ class SourceIdentity(Record):
 class Exclusion(Record):
     """Rows of the window that stay where they are, and why."""
 
-    reason: Literal["referenced", "no_date"]
+    reason: Literal["referenced", "no_date", "no_parent"]
     detail: str
     rows: int
 
@@ -339,6 +353,14 @@ class ArchivePlan(Record):
     restores: tuple[RestoreRecord, ...] = Field(default=(), description="Why the rows are left alone for now.")
     planned_at: AwareDatetime
     notes: tuple[str, ...] = Field(default=(), description="What could not be looked at, and why.")
+    members: tuple[ArchivePlan, ...] = Field(
+        default=(), exclude_if=lambda members: not members, description="Of the tables that are archived with this one."
+    )
+
+    @property
+    def all_tables(self) -> tuple[ArchivePlan, ...]:
+        """The plan of each table of the run, children before their parents."""
+        return tuple(sorted((self, *self.members), key=lambda one: -len(one.shape.dated_through)))
 
 
 class SealedArchive(Record):

@@ -35,7 +35,7 @@ releases the claim. **Clear it** at any time.""",
 
 _DAG = """
 Archives the rows of **{table}** whose `{date_column}` is in the run's partition, proves the archive, and deletes exactly the rows
-that it proved.
+that it proved.{together}
 
 `plan ▶ part[i]: extract_to_staging ▶ compress ▶ checksum ▶ upload ▶ verify ▶ seal ▶ {detach}delete[i] ▶ report`
 
@@ -83,6 +83,7 @@ def describe_dag(table: TableSettings) -> str:
     return _DAG.format(
         table=table.qualified_name,
         date_column=table.date_column,
+        together=_together(table),
         frequency=table.frequency.value,
         detach="detach ▶ " if table.partition_delete.enabled else "",
         cron=table.cron,
@@ -96,6 +97,16 @@ def describe_dag(table: TableSettings) -> str:
         example=table.frequency.key_example,
         dag_id=f"archive__{table.slug}",
         name=table.table,
+    )
+
+
+def _together(table: TableSettings) -> str:
+    if table.unit is None:
+        return ""
+    members = ", ".join(f"**{name}**" for name in table.unit.members)
+    return (
+        f" Rows of {members} go with the rows that their foreign keys lead to. Each table gets an archive of its own. No row is "
+        "deleted before all of them are sealed, and children are deleted before their parents."
     )
 
 

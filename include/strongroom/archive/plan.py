@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -14,23 +15,27 @@ from strongroom.calendar import Partition, Window, refuse_if_hot, refuse_if_spen
 from strongroom.database.date_index import has_date_index
 from strongroom.database.delete_allowed import require_delete_allowed
 from strongroom.database.inspect import InspectedTable, inspect_table
-from strongroom.database.rows import count_rows_where, in_window, refers
+from strongroom.database.rows import count_rows_where, exclusions_by_reference, in_window
 from strongroom.database.session import Connection, read_identity
+from strongroom.database.units import Place
 from strongroom.errors import StagingError, UnarchivableError
 from strongroom.ledger.manifest_record import Manifest
-from strongroom.ledger.manifests import archive_ids, require_manifest, traces_of
+from strongroom.ledger.manifests import archive_ids, read_manifest, require_manifest, traces_of
 from strongroom.ledger.owner import require_owner
 from strongroom.ledger.restore_records import active_restores_of
 from strongroom.object_keys import ArchiveId, emptied_and_kept, evidence_prefix
-from strongroom.records import ArchivePlan, Exclusion, PlannedPart, SourceIdentity, narrow, shape_sha256
+from strongroom.records import ArchivePlan, Exclusion, PlannedPart, RestoreRecord, SourceIdentity, narrow, shape_sha256
 from strongroom.settings import TableSettings
 from strongroom.settings.time_budget import require_time
 from strongroom.storage.bucket import refuse_early_expiry
 from strongroom.storage.staging_folder import free_bytes
 from strongroom.storage.store import LARGEST_PUT_BYTES, Store
-from strongroom.tables.cut import Cut, cut_partition
+from strongroom.tables.cut import MOST_PARTS, Cut, cut_partition
 from strongroom.tables.readable import may_be_too_wide, refuse_unsteady_text, refuse_wide_rows
 from strongroom.tables.warm import warm_table
+
+Planned = tuple[ArchivePlan, dict[str, Cut]]
+"""A plan; and how the window is cut, by the tables (`schema.table`) of which a new archive is planned."""
 
 _LONGEST_ID_BYTES = 250
 """An archive id names a folder in staging, and with a suffix an object that some stores keep as a file."""
@@ -42,6 +47,7 @@ def plan_archive(
     settings: TableSettings,
     partition: Partition,
     *,
+    members: Sequence[TableSettings] = (),
     now: datetime,
     stop_at: datetime | None = None,
 ) -> ArchivePlan:
@@ -52,6 +58,8 @@ def plan_archive(
     (``nothing_due``). A partition whose rows were restored is left alone until the restore record expires (``restored``).
 
     Args:
+        members: Settings of the tables that are archived together with this one. What is due in all of them is looked up in one
+            snapshot, and the outcome is the same for all.
         stop_at: No plan is made after this instant; None means no limit.
 
     Raises:
@@ -68,10 +76,14 @@ def plan_archive(
     refuse_if_hot(partition, settings.hot_retention, now)
     require_time(f"{settings.qualified_name} {partition.key}", stop_at, now)
     store.prepare()
-    require_delete_allowed(connection, settings)
-    plan, cut = foresee_archive(connection, store, settings, partition, now=now, try_rows=True)
-    if plan.archive_id is not None and cut is not None:
-        _check_room(settings, plan.archive_id, cut)
+    tables = (settings, *members)
+    for one in tables:
+        require_delete_allowed(connection, one)
+    plan, cuts = foresee_archive(connection, store, settings, partition, members=members, now=now, try_rows=True)
+    for of_table in plan.all_tables:
+        one = next(each for each in tables if each.qualified_name == of_table.table)
+        if of_table.archive_id is not None and of_table.table in cuts:
+            _check_room(one, of_table.archive_id, cuts[of_table.table])
     return plan
 
 
@@ -81,34 +93,90 @@ def foresee_archive(
     settings: TableSettings,
     partition: Partition,
     *,
+    members: Sequence[TableSettings] = (),
     now: datetime,
     try_rows: bool = False,
-) -> tuple[ArchivePlan, Cut | None]:
+) -> Planned:
     """Say what :func:`plan_archive` would decide now, as far as reading tells. Works in a transaction that is read only.
 
     It asks neither whether the window is past hot retention, nor for the time of ``stop_after``, nor whether the server allows
     deletes, nor for room in staging.
 
     Args:
+        members: As for :func:`plan_archive`, which needs a session in autocommit mode for them. Without them, what is due in the
+            table alone is looked up; of a table with members, still whole objects.
         try_rows: Whether to try rows that may be too wide to be read back. That takes a temporary table.
 
     Returns:
-        The plan; and how the window is cut, None where no new archive is planned.
+        The plan; and how the window is cut, for each table of which a new archive is planned.
 
     Raises:
         As :func:`plan_archive`.
     """
     until = settings.cold_retention.after(partition.window.end)
     doubt = refuse_early_expiry(store, settings, now=now, until=until)
-    table = inspect_table(connection, settings)
-    warm_table(connection, settings, table.shape, partition.window, now)
     source = read_identity(connection)
+    plannings = []
+    for one in (settings, *members):
+        table = inspect_table(connection, one)
+        warm_table(connection, one, table.shape, partition.window, now)
+        notes = [doubt] if doubt else []
+        if not try_rows and may_be_too_wide(connection, table):
+            notes.append("Rows may be too wide to be read back; only a run can try that, in a temporary table.")
+        plannings.append(_Planning(connection, store, one, partition, table, source, now, tuple(notes), try_rows))
     require_owner(store, source)
-    notes = [doubt] if doubt else []
-    if not try_rows and may_be_too_wide(connection, table):
-        notes.append("Rows may be too wide to be read back; only a run can try that, in a temporary table.")
-    planning = _Planning(connection, store, settings, partition, table, source, now, tuple(notes), try_rows)
-    return planning.plan()
+    return _plan_unit(plannings) if members else plannings[0].plan()
+
+
+def _plan_unit(plannings: Sequence[_Planning]) -> Planned:
+    """Decide for all tables of a unit at once, of which the root is the first."""
+    root = plannings[0]
+    if any(one.restores for one in plannings):
+        return _together([one.make("restored", restores=one.restores) for one in plannings]), {}
+    earlier = {(one.table.place): one for one in plannings}
+    for manifest in root.earlier_manifests():
+        unit = _sealed_unit(root, manifest, earlier)
+        if unit is not None and any(earlier[place].is_unfinished(one) for place, one in unit.items()):
+            return _together(
+                [
+                    one.resume(unit[place]) if place in unit else one.make("nothing_due")
+                    for place, one in earlier.items()
+                ]
+            ), {}
+    for one in plannings:
+        one.require_archivable()
+    with root.connection.transaction():
+        root.connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        due = [one.look() for one in plannings]
+    made = [one.make_new(*found) for one, found in zip(plannings, due, strict=True)]
+    return _together([plan for plan, _ in made]), {key: cut for _, cuts in made for key, cut in cuts.items()}
+
+
+def _together(plans: Sequence[ArchivePlan]) -> ArchivePlan:
+    if (parts := sum(len(one.parts) for one in plans)) > MOST_PARTS:
+        raise UnarchivableError(
+            f"{plans[0].table} {plans[0].partition_key} and the tables that are archived with it fall into {parts} parts",
+            expected=f"at most {MOST_PARTS}",
+            hint="No row was deleted. Raise `part_rows` and `part_bytes`, or cut the table into weeks or days (`frequency`).",
+        )
+    return plans[0].model_copy(update={"members": tuple(plans[1:])})
+
+
+def _sealed_unit(root: _Planning, manifest: Manifest, known: Mapping[Place, _Planning]) -> dict[Place, Manifest] | None:
+    """The archives that were sealed together with one of the root, by their tables.
+
+    None if their rows cannot be deleted: some of them were never sealed, are of other columns, were condemned or purged, or are of
+    a table that is no member any more. What is still in the tables goes into new archives then.
+    """
+    found = {root.table.place: manifest}
+    for entry in manifest.unit:
+        archive = ArchiveId.parse(entry.archive_id)
+        planning = known.get((archive.schema_name, archive.table_name))
+        other = None if planning is None or archive not in planning.earlier else read_manifest(root.store, archive)
+        if planning is None or other is None or not planning.may_delete(archive, other):
+            return None
+        found[planning.table.place] = other
+    return found
 
 
 @dataclass(frozen=True)
@@ -135,42 +203,70 @@ class _Planning:
         """Sealed archives of the partition. One by which rows were deleted counts even if only its evidence is left."""
         return sorted({*archive_ids(self.store, *self._where), *emptied_and_kept(self.evidence)})
 
-    def plan(self) -> tuple[ArchivePlan, Cut | None]:
-        """Decide between the outcomes."""
-        restores = active_restores_of(self.store, self.settings.qualified_name, self.partition, self.now)
-        if restores:
-            return self._make("restored", restores=restores), None
-        unfinished = self._first_unfinished()
-        if unfinished is not None:
-            numbers = range(len(unfinished.parts))
-            parts = tuple(narrow(unfinished.verified_part(each), PlannedPart) for each in numbers)
-            return self._make("resumed", parts), None
-        return self._plan_new()
+    @cached_property
+    def restores(self) -> tuple[RestoreRecord, ...]:
+        """Restores whose rows are needed in the table."""
+        return active_restores_of(self.store, self.settings.qualified_name, self.partition, self.now)
 
-    def _plan_new(self) -> tuple[ArchivePlan, Cut]:
-        refuse_if_spent(self.partition, self.settings.cold_retention, self.settings.confirmed, self.now)
-        known = self._begun()
-        sequence = max((one.sequence for one in (*self.earlier, *known)), default=0) + 1
-        archive = ArchiveId(*self._where, sequence)
-        _refuse_long_id(self.settings, str(archive))
-        if self.try_rows:
-            refuse_wide_rows(self.connection, self.table, self.partition.window)
+    def plan(self) -> Planned:
+        """Decide between the outcomes."""
+        if self.restores:
+            return self.make("restored", restores=self.restores), {}
+        for manifest in self.earlier_manifests():
+            if self.is_unfinished(manifest):
+                return self.resume(manifest), {}
+        self.require_archivable()
         with self.connection.transaction():
             # Reading rows runs code of their types' owners, which must change nothing.
             self.connection.execute("SET TRANSACTION READ ONLY")
-            refuse_unsteady_text(self.connection, self.table, self.partition.window)
-            exclusions = _exclusions(self.connection, self.table, self.partition.window)
-            cut = cut_partition(self.connection, self.table, self.partition, self.settings)
+            found = self.look()
+        return self.make_new(*found)
+
+    def resume(self, manifest: Manifest) -> ArchivePlan:
+        """Plan to delete the rows of a sealed archive."""
+        numbers = range(len(manifest.parts))
+        return self.make("resumed", tuple(narrow(manifest.verified_part(each), PlannedPart) for each in numbers))
+
+    @cached_property
+    def begun(self) -> list[ArchiveId]:
+        """Archives of the partition that left a part or evidence, also those of a broken run and those that were purged."""
+        return traces_of(self.store, *self._where, evidence=self.evidence)
+
+    @cached_property
+    def archive(self) -> ArchiveId:
+        """The next archive of the partition."""
+        sequence = max((one.sequence for one in (*self.earlier, *self.begun)), default=0) + 1
+        return ArchiveId(*self._where, sequence)
+
+    def require_archivable(self) -> None:
+        """Refuse what needs no look at the due rows alone."""
+        refuse_if_spent(self.partition, self.settings.cold_retention, self.settings.confirmed, self.now)
+        _refuse_long_id(self.settings, str(self.archive))
+        if self.try_rows:
+            refuse_wide_rows(self.connection, self.table, self.partition.window)
+
+    def look(self) -> tuple[tuple[Exclusion, ...], Cut]:
+        """What stays, and what is due. The caller's transaction is read only."""
+        refuse_unsteady_text(self.connection, self.table, self.partition.window)
+        exclusions = _exclusions(self.connection, self.table, self.partition.window)
+        return exclusions, cut_partition(self.connection, self.table, self.partition, self.settings)
+
+    def make_new(self, exclusions: tuple[Exclusion, ...], cut: Cut) -> Planned:
+        """The plan of a new archive, or of none if nothing is due."""
         ordered, why = self._by_range()
-        parts = _parts(archive, cut, shape_sha256(self.table.shape), ordered=ordered)
+        parts = _parts(self.archive, cut, shape_sha256(self.table.shape), ordered=ordered)
         outcome: Literal["planned", "nothing_due"] = "planned" if parts else "nothing_due"
-        plan = self._make(outcome, parts, exclusions=exclusions, known_archives=tuple(map(str, known)), delete_by=why)
-        return plan, cut
+        plan = self.make(
+            outcome, parts, exclusions=exclusions, known_archives=tuple(map(str, self.begun)), delete_by=why
+        )
+        return plan, {self.settings.qualified_name: cut}
 
     def _by_range(self) -> tuple[bool, str]:
         """Whether the rows are archived and deleted by ranges of their date, and why."""
         wanted, shape = self.settings.delete_by, self.table.shape
         date = shape.date_column
+        if shape.dated_through:
+            return False, f"key, since rows of {shape.dated_through[-1].parent} date them"
         if wanted == "key":
             return False, "key, as the settings say"
         if has_date_index(self.connection, shape.schema_name, shape.table_name, date):
@@ -179,37 +275,40 @@ class _Planning:
             return True, f"range, as the settings say, though no index begins with {date}"
         return False, f"key, since no index begins with {date}"
 
-    def _first_unfinished(self) -> Manifest | None:
-        """The first archive whose rows are not all deleted.
-
-        Archives of other columns than the table has now, and those that were condemned, are passed over: a delete by them is
-        refused, so the rows that they left go into a new archive. One that supersedes another has nothing to delete.
-        """
-        digest = shape_sha256(self.table.shape)
+    def earlier_manifests(self) -> Iterator[Manifest]:
+        """The archives of the partition whose rows may still be deleted, in their order."""
         for archive in self.earlier:
-            if archive.condemnation_key in self.evidence:
-                continue
-            manifest = require_manifest(self.store, archive)
-            if manifest.shape_sha256 != digest or manifest.supersedes is not None:
-                continue
-            if any(archive.delete_evidence_key(part.number) not in self.evidence for part in manifest.parts):
-                return manifest
-        return None
+            if archive.condemnation_key not in self.evidence:
+                manifest = require_manifest(self.store, archive)
+                if self.may_delete(archive, manifest):
+                    yield manifest
 
-    def _begun(self) -> list[ArchiveId]:
-        """Archives of the partition that left a part or evidence, also those of a broken run and those that were purged."""
-        return traces_of(self.store, *self._where, evidence=self.evidence)
+    def may_delete(self, archive: ArchiveId, manifest: Manifest) -> bool:
+        """Whether rows may be deleted by an archive.
+
+        By archives of other columns than the table has now, and by those that were condemned, a delete is refused, so the rows
+        that they left go into a new archive. One that supersedes another has nothing to delete. One of a unit needs the others.
+        """
+        unlike = manifest.shape_sha256 != shape_sha256(self.table.shape) or manifest.supersedes is not None
+        alone = bool(manifest.unit) and self.settings.unit is None
+        return not unlike and not alone and archive.condemnation_key not in self.evidence
+
+    def is_unfinished(self, manifest: Manifest) -> bool:
+        """Whether not all rows of a sealed archive are deleted."""
+        archive = ArchiveId.parse(manifest.archive_id)
+        return any(archive.delete_evidence_key(part.number) not in self.evidence for part in manifest.parts)
 
     @property
     def _where(self) -> tuple[str, str, str]:
         return self.settings.schema_name, self.settings.table_name, self.partition.key
 
-    def _make(
+    def make(
         self,
         outcome: Literal["planned", "resumed", "nothing_due", "restored"],
         parts: tuple[PlannedPart, ...] = (),
         **rest: Any,
     ) -> ArchivePlan:
+        """A plan of the table."""
         return ArchivePlan(
             outcome=outcome,
             table=self.settings.qualified_name,
@@ -256,14 +355,14 @@ def _refuse_long_id(settings: TableSettings, archive_id: str) -> None:
 
 
 def _exclusions(connection: Connection, table: InspectedTable, window: Window) -> tuple[Exclusion, ...]:
-    """Rows that stay; each is counted once, under the first foreign key that refers to it."""
+    """Rows that stay; each is counted once, under the first foreign key that refers to it or to its object."""
     exclusions = []
-    for position, reference in enumerate(table.references):
-        earlier = (sql.SQL("NOT ") + refers(one) for one in table.references[:position])
-        condition = sql.SQL(" AND ").join([in_window(table, window), refers(reference), *earlier])
+    by_reference = exclusions_by_reference(table)
+    for position, (detail, referred) in enumerate(by_reference):
+        earlier = (sql.SQL("NOT ") + one for _, one in by_reference[:position])
+        condition = sql.SQL(" AND ").join([in_window(table, window), referred, *earlier])
         rows = count_rows_where(connection, table, condition)
         if rows:
-            detail = f"{reference.schema_name}.{reference.table_name} refers to them ({reference.name})"
             exclusions.append(Exclusion(reason="referenced", detail=detail, rows=rows))
     if table.date_nullable:
         column = sql.Identifier(table.shape.date_column)
@@ -271,6 +370,16 @@ def _exclusions(connection: Connection, table: InspectedTable, window: Window) -
         if rows:
             detail = f"their {table.shape.date_column} is NULL; they belong to no partition"
             exclusions.append(Exclusion(reason="no_date", detail=detail, rows=rows))
+    nullable = {column.name for column in table.shape.columns if column.nullable}
+    own = table.shape.dated_through[0].columns if table.shape.dated_through else ()
+    if names := [name for name in own if name in nullable]:
+        null = sql.SQL(" OR ").join(sql.SQL("t.{} IS NULL").format(sql.Identifier(name)) for name in names)
+        rows = count_rows_where(connection, table, sql.Composed([null]))
+        if rows:
+            detail = (
+                f"their {' or '.join(names)} is NULL; they belong to no row of {table.shape.dated_through[0].parent}"
+            )
+            exclusions.append(Exclusion(reason="no_parent", detail=detail, rows=rows))
     return tuple(exclusions)
 
 

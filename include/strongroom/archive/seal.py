@@ -9,11 +9,11 @@ import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from strongroom.calendar import Window
 from strongroom.errors import IntegrityError
-from strongroom.ledger.manifest_record import Manifest, format_version_of, manifest_part, sha256_sums
+from strongroom.ledger.manifest_record import Manifest, UnitArchive, format_version_of, manifest_part, sha256_sums
 from strongroom.ledger.manifests import parse_manifest, read_manifest, require_object, require_part_of
 from strongroom.ledger.object_lock import lock_archive
 from strongroom.ledger.sealing import software_versions, write_sealed
@@ -53,22 +53,88 @@ def seal_archive(
         IntegrityError: Parts or their objects are missing, a manifest of other parts exists already, or another archive of
             the partition was sealed since this one was planned.
     """
-    archive = ArchiveId.parse(str(plan.archive_id))
-    # A run that was cleared may still show records of the archive that its earlier try had planned.
-    parts = sorted((part for part in parts if part.archive_id == plan.archive_id), key=lambda part: part.number)
+    parts = _parts_of(plan, parts)
     _require_complete(plan, parts)
+    return _seal(store, settings, plan, parts, _Sealing(run, now, (), persons))
+
+
+def seal_unit(
+    store: Store,
+    tables: Sequence[tuple[TableSettings, ArchivePlan]],
+    parts: Sequence[VerifiedPart],
+    *,
+    run: RunIdentity,
+    now: datetime,
+) -> list[SealedArchive]:
+    """Seal the archives of all tables of a unit, the root's last; a repeat finds those that are there.
+
+    Before the first one is sealed, the parts of all of them must be complete. Each manifest names all archives.
+
+    Args:
+        tables: Of which something is due.
+        parts: Verification records of all of them.
+
+    Raises:
+        IntegrityError: As :func:`seal_archive`, of any of them.
+    """
+    of_each = [(settings, plan, _parts_of(plan, parts)) for settings, plan in tables]
+    for _, plan, own in of_each:
+        _require_complete(plan, own)
+    children_first = sorted(of_each, key=lambda one: -len(one[1].shape.dated_through))
+    unit = _unit([(plan, own) for _, plan, own in reversed(children_first)])
+    if len(of_each) == 1 and _sealed_alone(store, of_each[0][1]):
+        unit = ()
+    return [_seal(store, settings, plan, own, _Sealing(run, now, unit)) for settings, plan, own in children_first]
+
+
+def _sealed_alone(store: Store, plan: ArchivePlan) -> bool:
+    """Whether an archive was sealed while its table was archived without members."""
+    present = read_manifest(store, ArchiveId.parse(str(plan.archive_id)))
+    return present is not None and not present.unit
+
+
+def _parts_of(plan: ArchivePlan, parts: Sequence[VerifiedPart]) -> list[VerifiedPart]:
+    """The parts of a plan. A run that was cleared may still show records of the archive that its earlier try had planned."""
+    return sorted((part for part in parts if part.archive_id == plan.archive_id), key=lambda part: part.number)
+
+
+def _unit(tables: Sequence[tuple[ArchivePlan, Sequence[VerifiedPart]]]) -> tuple[UnitArchive, ...]:
+    """How each manifest of a unit names all of its archives."""
+    return tuple(
+        UnitArchive(
+            archive_id=str(plan.archive_id),
+            record_count=sum(part.rows for part in parts),
+            checksum=hashlib.sha256(sha256_sums(tuple(map(manifest_part, parts)))).hexdigest(),
+        )
+        for plan, parts in tables
+    )
+
+
+class _Sealing(NamedTuple):
+    """What the archives of one run are sealed with."""
+
+    run: RunIdentity
+    now: datetime
+    unit: tuple[UnitArchive, ...]
+    persons: Persons | None = None
+
+
+def _seal(
+    store: Store, settings: TableSettings, plan: ArchivePlan, parts: Sequence[VerifiedPart], sealing: _Sealing
+) -> SealedArchive:
+    archive = ArchiveId.parse(str(plan.archive_id))
     present = read_manifest(store, archive)
     if present is None:
         for part in parts:  # if a run was frozen for long, they may have been swept away
             require_object(store, part)
-        if persons is not None:
-            require_nobody_erased(store, plan.shape, parts, persons, settings.working_folder[0])
-        present = _manifest(settings, plan, parts, run, now)
+        if sealing.persons is not None:
+            require_nobody_erased(store, plan.shape, parts, sealing.persons, settings.working_folder[0])
+        present = _manifest(settings, plan, parts, sealing)
         present = _begun(store, archive, present) or present
         write_sealed(store, settings, present, check=partial(_require_first, store, plan, archive))
-    _require_same(present, parts)
+    _require_same(present, parts, sealing.unit)
     if settings.store.object_lock != "off":
-        lock_archive(store, present, mode=settings.store.object_lock, now=now)
+        lock_archive(store, present, mode=settings.store.object_lock, now=sealing.now)
     return SealedArchive(
         archive_id=str(archive),
         manifest_key=archive.manifest_key,
@@ -129,13 +195,13 @@ def _manifest(
     settings: TableSettings,
     plan: ArchivePlan,
     parts: Sequence[VerifiedPart],
-    run: RunIdentity,
-    now: datetime,
+    sealing: _Sealing,
 ) -> Manifest:
+    run, now = sealing.run, sealing.now
     window = Window(plan.start_at, plan.end_at)
     described = tuple(manifest_part(part) for part in parts)
     return Manifest(
-        format_version=format_version_of(described, None),
+        format_version=format_version_of(described, None, sealing.unit),
         format=parts[0].format,
         archive_id=str(plan.archive_id),
         table_name=plan.table,
@@ -161,6 +227,7 @@ def _manifest(
         run_id=run.run_id,
         triggered_by=run.triggered_by,
         software=software_versions(),
+        unit=sealing.unit,
     )
 
 
@@ -182,6 +249,13 @@ def _require_complete(plan: ArchivePlan, parts: Sequence[VerifiedPart]) -> None:
         )
 
 
-def _require_same(manifest: Manifest, parts: Sequence[VerifiedPart]) -> None:
+def _require_same(manifest: Manifest, parts: Sequence[VerifiedPart], unit: tuple[UnitArchive, ...]) -> None:
     for part in parts:
         require_part_of(manifest, part)
+    if manifest.unit != unit:
+        raise IntegrityError(
+            f"{manifest.archive_id} was sealed together with other archives than those of this run",
+            expected=", ".join(one.archive_id for one in unit) or "none",
+            found=", ".join(one.archive_id for one in manifest.unit) or "none",
+            hint="No row was deleted. Clear 'plan' and the tasks after it.",
+        )

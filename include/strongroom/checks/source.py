@@ -28,7 +28,7 @@ from strongroom.database.tried_rights import (
     table_exists,
 )
 from strongroom.errors import StrongroomError
-from strongroom.records import SourceIdentity
+from strongroom.records import SourceIdentity, TableShape
 from strongroom.settings import TableSettings
 
 _MOST_APART_SECONDS = 60
@@ -128,19 +128,28 @@ def _archiver(
         def inspected(table: TableSettings = table) -> str:
             shape = inspect_table(connection, table).shape
             require_delete_allowed(connection, table)
-            return f"{len(shape.columns)} columns, key {', '.join(shape.primary_key)}, dated by {shape.date_column}"
+            return f"{len(shape.columns)} columns, key {', '.join(shape.primary_key)}, {_dating(shape)}"
 
         if not checks.attempt(f"{name} can be archived, and its rows deleted", inspected):
             continue
         _rights(connection, checks, table, "archiver")
         _require_no_owner(connection, checks, table)
         _require_no_other_retention(connection, checks, table)
+        if table.is_member:
+            continue
         if not has_date_index(connection, table.schema_name, table.table_name, table.date_column):
             checks.warning(
                 f"an index of {name} begins with {table.date_column}",
                 "there is none, so each run reads the whole table",
                 f"CREATE INDEX CONCURRENTLY ON {quoted_name(connection, table)} ({table.date_column});",
             )
+
+
+def _dating(shape: TableShape) -> str:
+    if not shape.dated_through:
+        return f"dated by {shape.date_column}"
+    steps = (f"{', '.join(one.columns)} to {one.parent}" for one in shape.dated_through)
+    return f"dated through {', '.join(steps)}, by {shape.date_column}"
 
 
 def _clock(connection: Connection, checks: Checklist, now: Callable[[], datetime]) -> None:

@@ -10,6 +10,7 @@
 - ``questions``     ask everything that an inspection asked again, in one statement
 - ``column_types``  how each column goes into an archive, and which types cannot
 - ``references``, ``triggers``  foreign keys that point at a table, and triggers that a DELETE fires
+- ``units``, ``paths``  tables whose rows are archived together, and SQL that follows the foreign keys between them
 - ``date_index``    whether rows can be read and deleted by ranges of their date
 - ``rows``          SQL: which rows are due, what COPY selects as a row's canonical text, and a row's JSON line with its digest
 - ``copy_in``, ``copy_out``  send rows to a COPY, and receive them

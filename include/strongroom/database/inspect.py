@@ -13,6 +13,7 @@ from strongroom.database.references import Reference, read_references, reference
 from strongroom.database.rights import Rights
 from strongroom.database.session import Session, fetch_rows, qualified
 from strongroom.database.triggers import delete_triggers
+from strongroom.database.units import Hop, Place, Unit, oid_of, read_unit
 from strongroom.errors import UnarchivableError
 from strongroom.records import Column, PlannedPart, TableShape, VerifiedPart, shape_sha256
 from strongroom.settings import TableSettings
@@ -33,6 +34,7 @@ class InspectedTable:
         references: Foreign keys that point at the table; rows they refer to stay.
         date_nullable: Whether rows without a date may exist.
         text_to_try: Columns that may hold a value whose text reads back as a different value.
+        unit: The tables that are archived with it, if the settings name any.
     """
 
     shape: TableShape
@@ -40,6 +42,17 @@ class InspectedTable:
     references: tuple[Reference, ...]
     date_nullable: bool
     text_to_try: tuple[Column, ...]
+    unit: Unit | None = None
+
+    @property
+    def place(self) -> Place:
+        """Its schema and name."""
+        return self.shape.schema_name, self.shape.table_name
+
+    @property
+    def path(self) -> tuple[Hop, ...]:
+        """The foreign keys that lead to the row that dates a row; none if it is dated by itself."""
+        return () if self.unit is None else self.unit.table(self.place).path
 
     @property
     def date_position(self) -> int:
@@ -65,7 +78,7 @@ def inspect_table(connection: Session, settings: TableSettings) -> InspectedTabl
             f"{settings.qualified_name} cannot be archived: " + "; ".join(faults),
             hint="Nothing was read and no row was deleted. Change the table or its settings, or take it out of archive.yaml.",
         )
-    _check_rights(connection, settings, table.references)
+    _check_rights(connection, settings, table.references, table.unit)
     return table
 
 
@@ -79,7 +92,8 @@ def examine_table(connection: Session, settings: TableSettings) -> tuple[Inspect
     types = read_column_types(connection, oid)
     by_name = {one.column.name: one for one in types}
     primary_key = settings.primary_key or _primary_key(connection, oid) or ()
-    date = by_name.get(settings.date_column)
+    unit, unit_faults = (None, []) if settings.unit is None else read_unit(connection, settings.unit.places)
+    date = _date_column(connection, settings, by_name)
     date_type = _DATE_TYPES.get(date.leaf.name) if date is not None and date.leaf.builtin else None
     references = read_references(connection, oid)
     faults = [
@@ -89,6 +103,7 @@ def examine_table(connection: Session, settings: TableSettings) -> tuple[Inspect
         *_date_faults(settings, date, date_type),
         *_trigger_faults(connection, settings),
         *reference_faults(references),
+        *unit_faults,
     ]
     if faults or date is None or date_type is None:  # the last two are faults themselves
         return None, faults
@@ -100,13 +115,15 @@ def examine_table(connection: Session, settings: TableSettings) -> tuple[Inspect
         primary_key=tuple(primary_key),
         columns=tuple(one.column for one in types),
         well_known_types=all(one.well_known for one in types),
+        dated_through=tuple(hop.record for hop in _path(unit, settings)),
     )
     table = InspectedTable(
         shape=shape,
         key_types=tuple(by_name[name].column.base_type for name in primary_key),
         references=references,
-        date_nullable=date.column.nullable,
+        date_nullable=date.column.nullable and not shape.dated_through,
         text_to_try=tuple(one.column for one in types if any(type_.unsteady for type_ in one.reached)),
+        unit=unit,
     )
     return table, []
 
@@ -124,6 +141,19 @@ def _primary_key_faults(
         named = ", ".join(primary_key)
         return [f"its configured primary key {named} is not a unique index on NOT NULL columns {_NO_KEYS}"]
     return list(key_faults(types[name] for name in primary_key))
+
+
+def _path(unit: Unit | None, settings: TableSettings) -> tuple[Hop, ...]:
+    return () if unit is None else unit.table((settings.schema_name, settings.table_name)).path
+
+
+def _date_column(connection: Session, settings: TableSettings, own: Mapping[str, ColumnTypes]) -> ColumnTypes | None:
+    """The column that dates a row: one of the table's own, or of the root of its unit."""
+    if settings.unit is None or settings.unit.is_root(settings.table):
+        return own.get(settings.date_column)
+    root = oid_of(connection, settings.unit.places[0])
+    types = read_column_types(connection, root) if root is not None else ()
+    return next((one for one in types if one.column.name == settings.date_column), None)
 
 
 def _date_faults(settings: TableSettings, date: ColumnTypes | None, date_type: DateType | None) -> list[str]:
@@ -271,13 +301,21 @@ def _trigger_faults(connection: Session, settings: TableSettings) -> list[str]:
     ]
 
 
-def _check_rights(connection: Session, settings: TableSettings, references: Iterable[Reference]) -> None:
+def _check_rights(
+    connection: Session, settings: TableSettings, references: Iterable[Reference], unit: Unit | None
+) -> None:
     where = settings.qualified_name
     rights = Rights(connection)
     rights.look_at_table(settings.schema_name, settings.table_name, "SELECT", "DELETE")
     rights.look_at_temporary_tables()
     for one in references:
         rights.look_at_table(one.schema_name, one.table_name, "SELECT", why=f", which refers to {where}")
+    for member in unit.tables if unit else ():
+        rights.look_at_table(*member.place, "SELECT", why=f", which belongs to one unit with {where}")
+        for one in member.outside:
+            rights.look_at_table(
+                one.schema_name, one.table_name, "SELECT", why=f", which refers to {'.'.join(member.place)}"
+            )
     rights.require(where, safe="Nothing was read and no row was deleted.")
 
 

@@ -21,8 +21,8 @@ from psycopg import sql
 
 from strongroom.calendar import Window
 from strongroom.database.inspect import InspectedTable
-from strongroom.database.references import Reference
-from strongroom.database.session import Connection, qualified, type_name
+from strongroom.database.paths import object_references, refers, way_up
+from strongroom.database.session import Connection, type_name
 from strongroom.formats.type_names import xml_columns
 from strongroom.records import Column, PlannedPart, TableShape
 
@@ -78,17 +78,54 @@ def json_value(column: Column, alias: str = "t") -> sql.Composed:
 
 def due_rows(table: InspectedTable, window: Window) -> sql.Composed:
     """A condition on the row ``t``: dated inside the window, nothing refers to it, and its text reads back as itself."""
+    return _due(table, window, references_that_keep(table))
+
+
+def rows_to_archive(table: InspectedTable, window: Window) -> sql.Composed:
+    """:func:`due_rows`; of a table of a unit, the rows of whole objects: references from inside the unit do not count."""
+    return _due(table, window, references_that_exclude(table))
+
+
+def references_that_keep(table: InspectedTable) -> list[sql.Composed]:
+    """Conditions on the row ``t``: for each of them that it meets, it must not be deleted now."""
+    return [
+        *map(refers, table.references),
+        *(object_references(table.unit, table.place) if table.unit else {}).values(),
+    ]
+
+
+def references_that_exclude(table: InspectedTable) -> list[sql.Composed]:
+    """Conditions on the row ``t``: for each of them that it meets, it does not go into an archive."""
+    return [condition for _, condition in exclusions_by_reference(table)]
+
+
+def exclusions_by_reference(table: InspectedTable) -> list[tuple[str, sql.Composed]]:
+    """:func:`references_that_exclude`, each with what it says, in words."""
+    if table.unit is None:
+        return [
+            (f"{one.schema_name}.{one.table_name} refers to them ({one.name})", refers(one)) for one in table.references
+        ]
+    return [
+        (
+            f"{one.schema_name}.{one.table_name} refers to rows of {'.'.join(place)} ({one.name}); the whole objects stay",
+            condition,
+        )
+        for (place, one), condition in object_references(table.unit, table.place).items()
+    ]
+
+
+def _due(table: InspectedTable, window: Window, references: Sequence[sql.Composed]) -> sql.Composed:
     conditions = [
         in_window(table, window),
-        *(sql.SQL("NOT ") + refers(one) for one in table.references),
+        *(sql.SQL("NOT ") + one for one in references),
         *(reads_back(column) for column in table.text_to_try),
     ]
     return sql.SQL(" AND ").join(conditions)
 
 
 def rows_of_part(table: InspectedTable, part: PlannedPart) -> sql.Composed:
-    """A condition on the row ``t``: due, and in the part's slice, and in its share of that."""
-    due = due_rows(table, part.window)
+    """A condition on the row ``t``: to be archived, and in the part's slice, and in its share of that."""
+    due = rows_to_archive(table, part.window)
     if part.shares == 1:
         return due
     return sql.SQL("{} AND {} = {}").format(due, share_of(table, part.shares), sql.Literal(part.share))
@@ -101,31 +138,31 @@ def share_of(table: InspectedTable, shares: int) -> sql.Composed:
 
 
 def in_window(table: InspectedTable, window: Window) -> sql.Composed:
-    """A condition on the row ``t``: dated inside the half-open window."""
-    column = sql.Identifier(table.shape.date_column)
+    """A condition on the row ``t``: it, or the row that dates it, is dated inside the half-open window."""
     start, end = (dated(instant, table.shape.date_type) for instant in (window.start, window.end))
-    return sql.SQL("(t.{column} >= {start} AND t.{column} < {end})").format(column=column, start=start, end=end)
-
-
-def refers(reference: Reference) -> sql.Composed:
-    """A condition on the row ``t``: some row of the referring table points at it."""
-    pairs = []
-    for referring, referred, operator, collation in zip(
-        reference.referring, reference.referred, reference.operators, reference.collations, strict=True
-    ):
-        collate = sql.SQL(" COLLATE {}").format(sql.Identifier(*collation)) if collation else sql.SQL("")
-        pairs.append(
-            sql.SQL("t.{ours}{collate} OPERATOR({schema}.{operator}) r.{theirs}{collate}").format(
-                ours=sql.Identifier(referred),
-                theirs=sql.Identifier(referring),
-                schema=sql.Identifier(operator[0]),
-                operator=sql.SQL(operator[1]),
-                collate=collate,
-            )
-        )
-    return sql.SQL("EXISTS (SELECT FROM {} AS r WHERE {})").format(
-        qualified(reference.schema_name, reference.table_name), sql.SQL(" AND ").join(pairs)
+    tables, conditions, last = way_up(table.path)
+    inside = sql.SQL("({column} >= {start} AND {column} < {end})").format(
+        column=sql.Identifier(last, table.shape.date_column) if tables else _date_of(table), start=start, end=end
     )
+    if not tables:
+        return inside
+    return sql.SQL("EXISTS (SELECT FROM {} WHERE {})").format(
+        sql.SQL(", ").join(tables), sql.SQL(" AND ").join([*conditions, inside])
+    )
+
+
+def date_value(table: InspectedTable) -> sql.Composed:
+    """An expression over the row ``t``: the date that decides which partition it belongs to."""
+    tables, conditions, last = way_up(table.path)
+    if not tables:
+        return _date_of(table)
+    return sql.SQL("(SELECT {} FROM {} WHERE {})").format(
+        sql.Identifier(last, table.shape.date_column), sql.SQL(", ").join(tables), sql.SQL(" AND ").join(conditions)
+    )
+
+
+def _date_of(table: InspectedTable) -> sql.Composed:
+    return sql.SQL("t.{}").format(sql.Identifier(table.shape.date_column))
 
 
 def reads_back(column: Column) -> sql.Composed:

@@ -40,13 +40,28 @@ def has_right(connection: Connection, settings: TableSettings, right: Right) -> 
         )
         return bool(held)
     statement = sql.SQL(_TRIES[right]).format(
-        table=qualified(settings.schema_name, settings.table_name), column=sql.Identifier(settings.date_column)
+        table=qualified(settings.schema_name, settings.table_name), column=_some_column(connection, settings)
     )
     try:
         connection.execute(statement)
     except errors.InsufficientPrivilege:
         return False
     return True
+
+
+def _some_column(connection: Connection, settings: TableSettings) -> sql.Identifier:
+    """The date column; of a table whose rows others date, its first one."""
+    if not settings.is_member:
+        return sql.Identifier(settings.date_column)
+    [(name,)] = fetch_rows(
+        connection,
+        "SELECT a.attname::text FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid "
+        "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s "
+        "AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum LIMIT 1",
+        settings.schema_name,
+        settings.table_name,
+    )
+    return sql.Identifier(name)
 
 
 def is_owner(connection: Connection, settings: TableSettings) -> bool:

@@ -82,6 +82,9 @@ class Rows:
     searched_parts: int = 0
 
 
+_OF_A_UNIT = "it was sealed together with archives of other tables, and no successor can take its place among them"
+
+
 def find_person(
     connection: Connection, store: Store, settings: TableSettings, wanted: Wanted, *, folder: Path | None
 ) -> tuple[list[Place], dict[str, int]]:
@@ -120,7 +123,7 @@ def find_person(
         if not columns_of(settings, manifest.table):
             searched["archives_without_columns_of_persons"] += 1
             continue
-        found = _search(store, settings, manifest, wanted, folder)
+        found = _OF_A_UNIT if manifest.unit else _search(store, settings, manifest, wanted, folder)
         if isinstance(found, str):
             places.append(_unsearchable(settings, manifest.archive_id, found))
             continue

@@ -8,6 +8,7 @@
 - ``journal``          what is entered in that log, and what is believed only because the log has it
 - ``adopt``            bringing into the log what is older than it, or whose writer died
 - ``evidence``         that rows were deleted, or detached with their table partitions
+- ``units``            archives that were sealed together, and which rows go first
 - ``deletable``        whether rows of a sealed archive may leave their table
 - ``reread``           sealed archives read back and compared again
 - ``copies``           the store's second copy, object by object: copying and comparing

@@ -15,6 +15,7 @@ from strongroom.ledger.manifests import Attested, require_attested, require_obje
 from strongroom.ledger.orders import Steering
 from strongroom.ledger.owner import require_owner
 from strongroom.ledger.restore_records import require_wanted
+from strongroom.ledger.units import require_children_gone, require_unit
 from strongroom.object_keys import ArchiveId
 from strongroom.records import RunIdentity, VerifiedPart
 from strongroom.settings import TableSettings
@@ -56,12 +57,15 @@ class DeletingStep:
 def require_sealed(parts: Sequence[VerifiedPart], step: DeletingStep) -> Attested:
     """Check that an archive is past hot retention, and that its manifest lists the parts as they were verified.
 
+    One of a unit needs all others of it, too, and that the rows that refer to its own were deleted before.
+
     Args:
         parts: Verification records of one archive.
 
     Raises:
         PartitionError: The partition is inside hot retention.
-        IntegrityError: There is no sound manifest, or it does not agree with a record.
+        IntegrityError: There is no sound manifest, or it does not agree with a record; or not all archives of its unit are sealed.
+        ChildrenLeftError: Rows that refer to those of the archive were not deleted yet.
     """
     refuse_if_hot(step.partition, step.settings.hot_retention, step.now)
     sealed = require_attested(step.store, parts[0].archive)
@@ -73,6 +77,8 @@ def require_sealed(parts: Sequence[VerifiedPart], step: DeletingStep) -> Atteste
         )
     for part in parts:
         require_part_of(sealed.manifest, part)
+    if sealed.manifest.unit:
+        require_children_gone(sealed.manifest, require_unit(step.store, sealed.manifest))
     return sealed
 
 

@@ -27,9 +27,9 @@ from strongroom.records import (
     shape_sha256,
 )
 
-FORMAT_VERSION, WITH_LOCATORS = 3, 4
-"""What is written: version 4 where parts have locators or the archive supersedes another one, else version 3, which differs in nothing
-else. Versions 1 and 2 are still read."""
+FORMAT_VERSION, WITH_LOCATORS, OF_A_UNIT = 3, 4, 5
+"""What is written: version 5 where the archive belongs to a unit, version 4 where parts have locators or the archive supersedes another
+one, else version 3, which differs in nothing else. Versions 1 and 2 are still read."""
 
 _OLDER: Mapping[int, PartFormat] = {1: "jsonl", 2: "parquet"}
 """The one format of each older version."""
@@ -89,10 +89,18 @@ class Succession(Record):
     blanked_rows: Count
 
 
+class UnitArchive(Record):
+    """One of the archives that were sealed together, each with the rows of one table of the same objects."""
+
+    archive_id: str
+    record_count: Count
+    checksum: Sha256 = Field(description="Of its SHA256SUMS object.")
+
+
 class Manifest(Record):
     """What an archive is, where it came from and how long it must be kept. Sizes are in bytes, instants in UTC."""
 
-    format_version: Literal[1, 2, 3, 4]
+    format_version: Literal[1, 2, 3, 4, 5]
     format: PartFormat = Field(
         default="jsonl", description="Format of the parts. Absent in version 1, which is always JSON lines."
     )
@@ -124,6 +132,11 @@ class Manifest(Record):
     software: dict[str, str]
     supersedes: Succession | None = Field(
         default=None, exclude_if=lambda earlier: earlier is None, description="Since version 4."
+    )
+    unit: tuple[UnitArchive, ...] = Field(
+        default=(),
+        exclude_if=lambda unit: not unit,
+        description="All archives of one unit, itself included, the root's first; each of them says the same. Since version 5.",
     )
 
     @property
@@ -209,8 +222,12 @@ def manifest_part(part: VerifiedPart) -> ManifestPart:
     )
 
 
-def format_version_of(parts: tuple[ManifestPart, ...], supersedes: Succession | None) -> Literal[3, 4]:
+def format_version_of(
+    parts: tuple[ManifestPart, ...], supersedes: Succession | None, unit: tuple[UnitArchive, ...] = ()
+) -> Literal[3, 4, 5]:
     """The version of a manifest of such parts."""
+    if unit:
+        return 5
     return 4 if supersedes is not None or any(part.locator_sha256 is not None for part in parts) else 3
 
 
@@ -227,6 +244,7 @@ def faults_of(manifest: Manifest, archive: ArchiveId) -> Iterator[str]:
         return
     yield from _faults_of_format(manifest)
     yield from _faults_of_succession(manifest, archive)
+    yield from _faults_of_unit(manifest, archive)
     yield from _faults_of_place(manifest, archive)
     yield from _faults_of_table(manifest)
     yield from _faults_of_parts(manifest, archive)
@@ -244,6 +262,8 @@ def _faults_of_format(manifest: Manifest) -> Iterator[str]:
             version >= FORMAT_VERSION
         ):
             yield f"part {part.number} without the sum that version {version} has, or with another one"
+    if bool(manifest.unit) != (version == OF_A_UNIT):
+        yield f"{'a' if manifest.unit else 'no'} unit in version {version}"
     has_more = format_version_of(manifest.parts, manifest.supersedes) == WITH_LOCATORS
     if has_more != (version == WITH_LOCATORS):
         yield f"{'' if has_more else 'no '}locators or succession in version {version}"
@@ -258,6 +278,20 @@ def _faults_of_succession(manifest: Manifest, archive: ArchiveId) -> Iterator[st
         yield f"a succession to {manifest.supersedes.archive_id}, which is no earlier archive of its partition"
     elif manifest.supersedes.rank > earlier.sequence:
         yield "a rank that is higher than the sequence of the archive that it supersedes"
+
+
+def _faults_of_unit(manifest: Manifest, archive: ArchiveId) -> Iterator[str]:
+    """An archive of a unit names itself as it is, and others of the same partition. Without a unit, a row is dated by itself."""
+    others = [ArchiveId.parse_or_none(one.archive_id) for one in manifest.unit]
+    own = UnitArchive(archive_id=manifest.archive_id, record_count=manifest.record_count, checksum=manifest.checksum)
+    if manifest.unit and own not in manifest.unit:
+        yield "a unit that does not name the archive as it is"
+    elif len(
+        {one.table_folder for one in others if one is not None and one.partition_key == archive.partition_key}
+    ) != len(others):
+        yield "a unit of anything but one archive of its partition for each table"
+    if manifest.table.dated_through and not manifest.unit:
+        yield "rows that rows of another table date, without a unit"
 
 
 def _faults_of_place(manifest: Manifest, archive: ArchiveId) -> Iterator[str]:
@@ -294,10 +328,15 @@ def _faults_of_table(manifest: Manifest) -> Iterator[str]:
                 yield f"no name of a type in the {field} of column {column.name!r}"
     if len(set(names)) != len(names) or any(not name or "\0" in name for name in names):
         yield "columns whose names are not names, or not each its own"
-    if not manifest.table.primary_key or not {*manifest.table.primary_key, manifest.table.date_column} <= set(names):
+    if not manifest.table.primary_key or not {*manifest.table.primary_key, *_own_columns(manifest.table)} <= set(names):
         yield "a primary key or date column that is none of its columns"
     if shape_sha256(manifest.table) != manifest.shape_sha256:
         yield "a table that does not give its shape_sha256"
+
+
+def _own_columns(table: TableShape) -> tuple[str, ...]:
+    """The columns of the table that date its rows, or lead to the row that does."""
+    return table.dated_through[0].columns if table.dated_through else (table.date_column,)
 
 
 def _faults_of_parts(manifest: Manifest, archive: ArchiveId) -> Iterator[str]:

@@ -175,7 +175,7 @@ def _damaged(store: Store, archive: ArchiveId, found: str, key: str | None = Non
         f"{store}{key or archive.manifest_key} is not a sound manifest",
         expected="one version and no delete marker"
         if one_version
-        else f"the manifest of {archive}, format version 1, 2, 3 or 4",
+        else f"the manifest of {archive}, format version 1 to 5",
         found=found,
         hint=f"Nothing was deleted or loaded. The manifest and its copy {archive.seal_key} were each written once, with the "
         "same bytes. List all versions of both. Let an administrator of the bucket remove, by version id, the delete markers "

@@ -58,6 +58,8 @@ def look_at_table(connection: Connection, settings: TableSettings, *, now: datet
 
 
 def _first_at(connection: Connection, settings: TableSettings) -> datetime | None:
+    if settings.is_member:
+        return None
     row: Any = connection.execute(
         sql.SQL(
             "SELECT extract(epoch FROM min(t.{column}))::float8 FROM {table} AS t WHERE t.{column} >= {first} AND t.{column} < 'infinity'"
@@ -75,7 +77,7 @@ def _first_at(connection: Connection, settings: TableSettings) -> datetime | Non
 
 def _hot_keys(connection: Connection, settings: TableSettings, now: datetime) -> tuple[str, ...]:
     partitions = _hot(settings.frequency, settings, now)
-    if not partitions:
+    if not partitions or settings.is_member:
         return ()
     # The bounds take the type of the column, so that its index is used; the session's time zone is UTC.
     exists = sql.SQL(" UNION ALL ").join(

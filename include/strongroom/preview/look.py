@@ -139,7 +139,8 @@ class _Looking:
 
     def _partition(self, partition: Partition, rows_in_table: int, history: History) -> PartitionPreview:
         with _reading(self.connection):
-            plan, cut = foresee_archive(self.connection, self.store, self.settings, partition, now=self.now)
+            plan, cuts = foresee_archive(self.connection, self.store, self.settings, partition, now=self.now)
+        cut = cuts.get(self.settings.qualified_name)
         leaves, stays = self._leaves(partition) if plan.parts else ([], {})
         return PartitionPreview(
             partition_key=partition.key,

@@ -180,9 +180,12 @@ def _unsuited(condition: Condition, column: Column, expected: str) -> QueryError
 
 
 def range_conditions(request: QueryRequest, shape: TableShape) -> Iterator[Condition]:
-    """The time range as conditions on the date column, as a restore reads one: a date is compared with the bound's date."""
+    """The time range as conditions on the date column, as a restore reads one: a date is compared with the bound's date.
+
+    None if rows of another table date the rows: then the range holds all of them.
+    """
     for bound, sign in ((request.since, ">="), (request.before, "<")):
-        if bound is not None:
+        if bound is not None and not shape.dated_through:
             plain = bound.replace(tzinfo=None)
             text = plain.date().isoformat() if shape.date_type == "date" else plain.isoformat(" ")
             yield Condition.model_validate({"column": shape.date_column, "operator": sign, "value": text})

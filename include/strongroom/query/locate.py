@@ -72,6 +72,16 @@ def parts_in_range(manifest: Manifest, request: QueryRequest) -> Iterator[Manife
     return (part for part in manifest.parts if _touches(part.start_at, part.end_at, request))
 
 
+def cuts_undated_rows(request: QueryRequest, manifest: Manifest) -> str | None:
+    """Why a time range cannot be decided in an archive, if so: rows of another table date its rows, so only all or none are in it."""
+    window, dating = manifest.window, manifest.table.dated_through
+    later = request.since is not None and request.since > window.start
+    earlier = request.before is not None and request.before < window.end
+    if not dating or not (later or earlier):
+        return None
+    return f"rows of {dating[-1].parent} date its rows, so the time range must hold all of {manifest.partition_key} or nothing of it"
+
+
 def _touches(start: datetime, end: datetime, request: QueryRequest) -> bool:
     late = request.since is not None and end <= request.since
     early = request.before is not None and start >= request.before

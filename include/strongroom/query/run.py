@@ -17,7 +17,7 @@ from strongroom.ledger.manifest_record import Manifest, ManifestPart
 from strongroom.ledger.restore_records import split_table
 from strongroom.object_keys import ArchiveId, query_record_key
 from strongroom.query.conditions import NoColumnError, check_conditions, range_conditions, require_columns
-from strongroom.query.locate import Located, locate_archives, parts_in_range, trusted_manifest
+from strongroom.query.locate import Located, cuts_undated_rows, locate_archives, parts_in_range, trusted_manifest
 from strongroom.query.records import (
     Condition,
     NotSearched,
@@ -229,7 +229,9 @@ class _Searching:
             return NotSearched(archive_id=str(archive), reason="no_answer", detail=error.what)
 
     def _unfit(self, manifest: Manifest) -> NotSearched | None:
-        """Why the conditions cannot be decided in an archive: its table was another one then."""
+        """Why the conditions cannot be decided in an archive: its table was another one then, or other rows date its rows."""
+        if (why := cuts_undated_rows(self._request, manifest)) is not None:
+            return NotSearched(archive_id=manifest.archive_id, reason="no_column", detail=why)
         try:
             check_conditions(self._request.conditions, manifest.table.columns)
         except NoColumnError as error:

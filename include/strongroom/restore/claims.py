@@ -15,8 +15,13 @@ from strongroom.storage.store import Store
 
 def claim_keys(plan: RestorePlan) -> list[str]:
     """Keys of the claims that keep archive runs and purges away during the restore."""
-    tables = sorted({split_table(plan.table), split_table(plan.target)})
-    return [claim_key(*table, key) for table in tables for key in plan.partition_keys]
+    return [claim_key(*table, key) for table in _tables(plan) for key in plan.partition_keys]
+
+
+def _tables(plan: RestorePlan) -> list[tuple[str, str]]:
+    """The archived tables and the targets, the root's first: an archive run of a unit takes their claims in this order, too."""
+    places = [split_table(name) for one in plan.all_tables for name in sorted({one.table, one.target})]
+    return [*dict.fromkeys(places)]
 
 
 def take_claims(store: Store, plan: RestorePlan, *, owner: str, now: datetime, ttl: timedelta) -> None:
@@ -51,8 +56,7 @@ def renew_claims(
         A function that keeps the claims while the part is loaded.
     """
     archive = ArchiveId.parse(part.archive_id)
-    tables = sorted({split_table(plan.table), split_table(plan.target)})
-    keys = [claim_key(*table, archive.partition_key) for table in tables]
+    keys = [claim_key(*table, archive.partition_key) for table in _tables(plan)]
     for key in keys:
         take_claim(store, key, owner=owner, now=clock(), ttl=ttl)
     return claim_keeper(store, keys, owner=owner, clock=clock, ttl=ttl)

@@ -64,6 +64,7 @@ def restore_part(
     """
     require_writable(connection)
     manifest = require_readable(store, ArchiveId.parse(part.archive_id))
+    plan = plan.of_table(manifest.table_name)
     archived = manifest.verified_part(part.number)
     target, fit = _require_fit(connection, manifest, plan)
     try:

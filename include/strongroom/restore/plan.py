@@ -20,6 +20,7 @@ from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import archive_ids, in_range, require_readable
 from strongroom.ledger.owner import require_owned
 from strongroom.ledger.restore_records import keep_record, split_table
+from strongroom.ledger.units import depth
 from strongroom.object_keys import ArchiveId, emptied_and_kept, evidence_prefix
 from strongroom.records import RestoreRecord, TableShape
 from strongroom.restore.claims import take_claims
@@ -81,27 +82,87 @@ def plan_restore(
     """
     manifests = locate_archives(store, request)
     require_nobody_restored(store, manifests, persons, folder)
-    shapes = _shapes(manifests)
-    plan = _plan(store, request, manifests, restore_id=restore_id, now=now)
-    _require_keys(request, manifests)
+    members = _members(store, request, manifests)
     require_writable(connection)
-    target = find_target(connection, *split_table(plan.target))
-    own: TableShape | None = None
-    if target is not None:
-        plan = _fitted(connection, plan, target, shapes.values())
-    elif request.create_target:
-        require_schema(connection, split_table(plan.target)[0])
-        own = shape_of_its_own(shapes)
-        plan = plan.model_copy(update={"creates_target": True})
-    else:
-        raise _no_target(plan)
+    planned = [
+        _plan_table(connection, store, request, of_table, restore_id=restore_id, now=now)
+        for of_table in (manifests, *members)
+    ]
+    plan = _together([one for one, _ in planned])
     if request.dry_run:
         return plan
     take_claims(store, plan, owner=owner, now=now, ttl=claim_ttl)
-    record = keep_record(store, _record(plan), now=now)
-    if own is not None:
-        create_target(connection, own, *split_table(plan.target))
-    return plan.model_copy(update={"until": record.until})
+    records = [keep_record(store, _record(one), now=now) for one in plan.all_tables]
+    for one, own in planned:
+        if own is not None:
+            create_target(connection, own, *split_table(one.target))
+    return plan.model_copy(update={"until": records[0].until})
+
+
+def _plan_table(
+    connection: Connection,
+    store: Store,
+    request: RestoreRequest,
+    manifests: Sequence[Manifest],
+    *,
+    restore_id: str,
+    now: datetime,
+) -> tuple[RestorePlan, TableShape | None]:
+    """The plan of one table, and what its target must be created from."""
+    shapes = _shapes(manifests)
+    plan = _plan(store, request, manifests, restore_id=restore_id, now=now)
+    _require_keys(request, manifests)
+    target = find_target(connection, *split_table(plan.target))
+    if target is not None:
+        return _fitted(connection, plan, target, shapes.values()), None
+    if request.create_target:
+        require_schema(connection, split_table(plan.target)[0])
+        return plan.model_copy(update={"creates_target": True}), shape_of_its_own(shapes)
+    raise _no_target(plan)
+
+
+def _members(store: Store, request: RestoreRequest, manifests: Sequence[Manifest]) -> list[list[Manifest]]:
+    """The archives that were sealed together with those of a root, by their tables, parents first.
+
+    A restore that names archives brings back just those.
+
+    Raises:
+        RestoreError: Some of the rows are asked for, and it is unknown which rows of other tables belong to them.
+        IntegrityError: One of the archives is missing or damaged.
+    """
+    partial = request.since is not None or request.before is not None
+    if partial and (dating := next((one.table.dated_through for one in manifests if one.table.dated_through), None)):
+        raise RestoreError(
+            f"rows of {manifests[0].table_name} have no date of their own: rows of {dating[-1].parent} date them",
+            hint="Nothing was loaded. Name whole partitions, or keys.",
+        )
+    if request.archives or depth(manifests[0]) or not any(one.unit for one in manifests):
+        return []  # of a member its own rows are meant
+    if partial or request.keys or request.target is not None:
+        raise RestoreError(
+            f"{manifests[0].table_name} was archived together with other tables, and is restored together with them",
+            expected="whole partitions into the tables that the rows came from",
+            found="a time range, keys or another target",
+            hint="Nothing was loaded. Name whole partitions; or name the archives of one table, which are restored alone.",
+        )
+    ids = {entry.archive_id for one in manifests for entry in one.unit} - {one.archive_id for one in manifests}
+    found = [require_readable(store, archive) for archive in map(ArchiveId.parse, sorted(ids))]
+    found.sort(key=lambda one: (depth(one), one.table_name, one.window_start, one.partition_key, one.rank))
+    return [list(group) for _, group in groupby(found, key=lambda one: one.table_name)]
+
+
+def _together(plans: Sequence[RestorePlan]) -> RestorePlan:
+    """One plan whose lanes load a partition of all tables, parents first: no row can come before the one that it refers to."""
+    root, *members = plans
+    if not members:
+        return root
+    parts = [part for one in plans for part in one.parts]
+    lanes = [
+        tuple(part for part in parts if ArchiveId.parse(part.archive_id).partition_key == key)
+        for key in root.partition_keys
+    ]
+    alone = tuple(one.model_copy(update={"lanes": ()}) for one in members)
+    return root.model_copy(update={"lanes": _at_most(lanes), "members": alone})
 
 
 def _no_target(plan: RestorePlan) -> RestoreError:
@@ -236,6 +297,10 @@ def _cut_lanes(
             lanes += [(part,) for part in _parts_of(request, archives[0])]
         elif parts := tuple(part for archive in reversed(archives) for part in _latest_first(request, archive)):
             lanes.append(parts)
+    return _at_most(lanes)
+
+
+def _at_most(lanes: Sequence[tuple[RestorePart, ...]]) -> tuple[tuple[RestorePart, ...], ...]:
     if len(lanes) > MOST_LANES:
         lanes = [tuple(part for lane in lanes[start::MOST_LANES] for part in lane) for start in range(MOST_LANES)]
     return tuple(lanes)

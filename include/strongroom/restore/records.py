@@ -81,6 +81,25 @@ class RestorePlan(Record):
     )
     until: AwareDatetime
     planned_at: AwareDatetime
+    members: tuple[RestorePlan, ...] = Field(
+        default=(),
+        exclude_if=lambda members: not members,
+        description="Of the tables whose rows come back together with these, parents first. All lanes are in the plan of the root.",
+    )
+
+    @property
+    def all_tables(self) -> tuple[RestorePlan, ...]:
+        """The plan of each table, the root's first."""
+        return (self, *self.members)
+
+    def of_table(self, table: str) -> RestorePlan:
+        """The plan of the table that some archive holds rows of."""
+        return next((one for one in self.members if one.table == table), self)
+
+    @property
+    def every_archive(self) -> tuple[str, ...]:
+        """The archives of all tables."""
+        return tuple(archive_id for one in self.all_tables for archive_id in one.archive_ids)
 
     @property
     def parts(self) -> tuple[RestorePart, ...]:

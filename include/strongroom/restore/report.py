@@ -32,16 +32,13 @@ def report_restore(
         SourceAccessError: A sequence must be moved and the role may not.
     """
     parts = sorted(parts, key=lambda part: (part.archive_id, part.number))
-    highest: dict[str, int] = {}
-    for part in parts:
-        highest = highest_of(highest, part.highest)
-    target = find_target(connection, *split_table(plan.target)) if highest else None
+    moved = [name for one in plan.all_tables for name in _move_sequences(connection, one, parts)]
     report = RestoreReport(
         outcome=_outcome(plan, parts),
         restore_id=plan.restore_id,
         table=plan.table,
         target=plan.target,
-        archive_ids=plan.archive_ids,
+        archive_ids=plan.every_archive,
         partition_keys=plan.partition_keys,
         rows=plan.rows,
         wanted=sum(part.wanted for part in parts),
@@ -49,7 +46,7 @@ def report_restore(
         unchanged=sum(part.unchanged for part in parts),
         different=sum(part.different for part in parts),
         results=_count_results(plan, parts),
-        moved_sequences=move_sequences(connection, target, highest) if target is not None else (),
+        moved_sequences=tuple(moved),
         parts=tuple(parts),
         who=plan.request.who,
         triggered_by=plan.request.triggered_by,
@@ -67,6 +64,16 @@ def report_restore(
         act = Act(kind="restored", table=report.table, who=report.who, facts=facts)
         enter(store, act, [subject_of(key, report.to_bytes())])
     return report
+
+
+def _move_sequences(connection: Connection, plan: RestorePlan, parts: Sequence[RestoredPart]) -> Sequence[str]:
+    """Move the sequences of one table past what was loaded into it."""
+    highest: dict[str, int] = {}
+    for part in parts:
+        if part.archive_id in plan.archive_ids:
+            highest = highest_of(highest, part.highest)
+    target = find_target(connection, *split_table(plan.target)) if highest else None
+    return () if target is None else move_sequences(connection, target, highest)
 
 
 def _count_results(plan: RestorePlan, parts: Sequence[RestoredPart]) -> dict[str, int]:

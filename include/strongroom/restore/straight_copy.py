@@ -40,7 +40,8 @@ class StraightCopy:
         self._loaded = [*map(names.index, fit.loaded)]
         self._key = [*map(names.index, shape.primary_key)]
         self._counted = {name: names.index(name) for name in fit.loaded if name in target.sequences}
-        indexed = has_date_index(connection, target.schema_name, target.table_name, shape.date_column)
+        own_date = not shape.dated_through
+        indexed = own_date and has_date_index(connection, target.schema_name, target.table_name, shape.date_column)
         self._date = names.index(shape.date_column) if indexed else None
 
     def copy(self, rows: Sequence[bytes], meanwhile: Callable[[], None]) -> dict[str, int]:

@@ -11,11 +11,12 @@ from typing import Literal
 from pydantic import AwareDatetime, Field
 
 from strongroom.errors import IntegrityError
-from strongroom.ledger.holds import Hold, HoldWatch, covering
+from strongroom.ledger.holds import Hold, HoldWatch
 from strongroom.ledger.index import DamagedManifest, survey_manifests
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import read_manifest
 from strongroom.ledger.restore_records import read_restore_record
+from strongroom.ledger.units import covering_unit
 from strongroom.object_keys import EVIDENCE, RESTORES, ArchiveId, unfinished_purges
 from strongroom.records import Record, Sha256, name_both
 from strongroom.storage.store import Store
@@ -153,7 +154,7 @@ def _decide_one(
     superseded: Mapping[str, str],
 ) -> Decision:
     until = f"{archive.retention_until:%Y-%m-%d %H:%M} UTC"
-    holding = covering(holds, ArchiveId.parse(archive.archive_id))
+    holding = covering_unit(holds, archive)
     early = superseded.get(archive.archive_id) if now < archive.retention_until else None
     why = early or f"its term ended at {until}"
     reason: Reason

@@ -18,7 +18,7 @@ from typing import Literal
 
 from strongroom.errors import ContendedError, IntegrityError, StoreError
 from strongroom.ledger.claims import KeepClaim, claim_keeper, release_claim, running_clock, take_claim
-from strongroom.ledger.holds import HoldWatch, covering
+from strongroom.ledger.holds import Hold, HoldWatch, covering
 from strongroom.ledger.journal import (
     doubt_of_entry,
     enter_with_proof,
@@ -28,6 +28,7 @@ from strongroom.ledger.journal import (
 )
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import manifest_exists, read_manifest
+from strongroom.ledger.units import covering_unit
 from strongroom.object_keys import ArchiveId, proof_key
 from strongroom.records import Record, RunIdentity
 from strongroom.retention.certificate import (
@@ -161,6 +162,7 @@ class _Purging:
         self._erasure = erasure
         self._clock = running_clock(now)
         self._holds = HoldWatch(store)
+        self._manifest: Manifest | None = None
 
     def purge(self, decision: Decision, approval: Approval) -> PurgeResult:
         """Check everything again, then remove the archive, prove it and certify it; or say why not."""
@@ -170,6 +172,7 @@ class _Purging:
             return _stopped(self._archive, "unverifiable", f"{error.what}: found {error.found}")
         if (doubt := _doubt(decision, manifest, intent)) is not None:
             return _stopped(self._archive, "unverifiable", doubt)
+        self._manifest = manifest
         if manifest is not None:
             early = {} if self._erasure is None else {str(self._archive): str(self._erasure)}
             [again] = decide_now(self._store, [manifest], now=self._now, watch=self._holds, superseded=early)
@@ -192,6 +195,11 @@ class _Purging:
         if (stop := self._remove(self._purge_store, versions)) is not None:
             return stop
         return self._certify(intent, approval if manifest is not None else intent.approval, versions, copies)
+
+    def _holding(self) -> list[Hold]:
+        """Holds in force that keep the archive, and what was sealed together with it as long as its manifest says so."""
+        holds = self._holds.in_force()
+        return covering(holds, self._archive) if self._manifest is None else covering_unit(holds, self._manifest)
 
     def _locks_of_copies(self, copies: Sequence[StoredVersion]) -> list[str]:
         if self._second is None:
@@ -260,7 +268,7 @@ class _Purging:
         checked = None
         for number, version in enumerate(versions):
             if version.key != checked:
-                if holding := covering(self._holds.in_force(), self._archive):
+                if holding := self._holding():
                     return _stopped(
                         self._archive, "held", f"{'; '.join(map(str, holding))}; {_left(number, versions, whose)}"
                     )

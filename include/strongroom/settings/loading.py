@@ -25,9 +25,18 @@ from strongroom.settings.faults import (
     show,
     show_key,
 )
+from strongroom.settings.names import find_twins, make_slug, qualify
 from strongroom.settings.sections import SECTIONS
 from strongroom.settings.strict_yaml import YamlError, parse_yaml
-from strongroom.settings.tables import Settings, TableSettings, find_twins, make_slug
+from strongroom.settings.tables import Settings, TableSettings
+from strongroom.settings.units import (
+    WITH,
+    UnitSettings,
+    faults_of_member,
+    faults_of_root,
+    named_members,
+    section_of_member,
+)
 from strongroom.settings.values import guess
 
 DEFAULT_FILE = Path(__file__).resolve().parents[2] / "config" / "archive.yaml"
@@ -175,6 +184,8 @@ class _Draft:
     def check(self, context: dict[str, Any]) -> dict[str, TableSettings]:
         """Check the defaults alone, then every table with the defaults it inherits."""
         self._check_defaults(context)
+        units = self._find_units()
+        roots = {member: root for root, members in units.items() for member in members}
         for first, second, expected in find_twins(self.tables):
             for name in (first, second):
                 self._report(("tables", second), f"expected {expected}", name)
@@ -182,7 +193,7 @@ class _Draft:
         for name, section in self.tables.items():
             if name in self._not_sections:
                 continue
-            merged = _merge(self.document, section)
+            merged = self._merged(name, section, roots)
             if "table" in section:
                 self._report(("tables", name, "table"), describe_unknown(("table",)), name)
             try:
@@ -190,12 +201,67 @@ class _Draft:
             except ValidationError as error:
                 for finding in list_findings(error):
                     self._report_in_table(name, finding)
+        return self._together(checked, units)
+
+    def _merged(self, name: str, section: Mapping[str, Any], roots: Mapping[str, str]) -> dict[str, Any]:
+        root = roots.get(name)
+        if root is None:
+            return _merge(self.document, section)
+        return _merge(section_of_member(_merge(self.document, self.tables[root]), self.document), section)
+
+    def _find_units(self) -> dict[str, list[str]]:
+        """The members of each root, by the names that their tables have here. Those that have no section get an empty one."""
+        known = {qualify(name): name for name in self.tables}
+        units: dict[str, list[str]] = {}
+        claimed: dict[str, str] = {}
+        for root, section in [*self.tables.items()]:
+            if not (named := named_members(section)):
+                continue
+            units[root] = []
+            for member in named:
+                name = known.setdefault(qualify(member), member)
+                first = claimed.setdefault(name, root)
+                if name == root:
+                    self._report(("tables", root, WITH), f"expected other tables than {root} itself, found it", root)
+                elif first != root:
+                    for table in (first, root):
+                        self._report(
+                            ("tables", root, WITH),
+                            f"expected {name} in one table's `with`, found it in that of {first} too",
+                            table,
+                        )
+                else:
+                    units[root].append(name)
+                    for key, text in faults_of_member(root, self.tables.setdefault(name, {})):
+                        self._report(("tables", name, key), text, name)
+        return units
+
+    def _together(
+        self, checked: dict[str, TableSettings], units: Mapping[str, Sequence[str]]
+    ) -> dict[str, TableSettings]:
+        """The tables with what they are archived together with. What is wrong with one table of a unit stops all of it."""
+        for root, members in units.items():
+            names = [root, *members]
+            if root in checked:
+                for expected in faults_of_root(checked[root]):
+                    self._report(("tables", root, WITH), f"expected {expected}", root)
+            wrong = [name for name in names if name not in checked or self._has_fault(name)]
+            for name in names if wrong else ():
+                if name not in wrong:
+                    self._report(("tables", name), f"is archived together with {wrong[0]}, which has a fault", name)
+            unit = UnitSettings(tuple(names))
+            checked |= {name: checked[name].in_unit(unit) for name in names if name in checked}
         return checked
+
+    def _has_fault(self, name: str) -> bool:
+        return any(name in fault.tables for fault in self._faults.values())
 
     def _check_defaults(self, context: dict[str, Any]) -> None:
         """Report what is wrong with a default, whichever table inherits it."""
         if "table" in self.document:
             self._report(("table",), describe_unknown(("table",)))
+        if WITH in self.document:
+            self._report((WITH,), "expected it in the section of a table, found it at the top")
         required = {"date_column": "date_column", "legal_basis": "legal_basis"}
         try:
             TableSettings.model_validate({**required, **self.document, "table": "table"}, context=context)

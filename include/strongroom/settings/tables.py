@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
+    PrivateAttr,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
@@ -21,6 +21,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from strongroom.calendar import Frequency, Term
 from strongroom.errors import ConfigurationError
+from strongroom.settings.names import find_twins, make_slug, names_of, qualify
 from strongroom.settings.sections import (
     Audit,
     Compression,
@@ -40,6 +41,7 @@ from strongroom.settings.sections import (
     Transitions,
 )
 from strongroom.settings.terms_in_words import terms_in
+from strongroom.settings.units import UnitSettings, WithMembers
 from strongroom.settings.values import (
     Budget,
     Count,
@@ -63,7 +65,7 @@ from strongroom.settings.values import (
 _S3 = "s3://"
 
 
-class TableSettings(Section):
+class TableSettings(WithMembers):
     """Everything that one table's DAG needs to know.
 
     Each field but `table` may stand in the table's section, or at the top of the file for all tables.
@@ -128,6 +130,28 @@ class TableSettings(Section):
     owner: Text = "strongroom"
     retries: Retries = 3
     pool: Text = "default_pool"
+    _unit: UnitSettings | None = PrivateAttr(default=None)
+
+    @property
+    def unit(self) -> UnitSettings | None:
+        """The tables that it is archived together with; None if it is archived alone."""
+        return self._unit
+
+    def in_unit(self, unit: UnitSettings) -> TableSettings:
+        """The settings of the table as one of a unit."""
+        copy = self.model_copy()
+        copy._unit = unit
+        return copy
+
+    @property
+    def is_member(self) -> bool:
+        """Whether it is archived by the run of another table, the root of its unit."""
+        return self._unit is not None and not self._unit.is_root(self.table)
+
+    @property
+    def run_slug(self) -> str:
+        """The slug of the table whose DAG archives this one: its own, or its root's."""
+        return self.slug if self._unit is None else make_slug(self._unit.tables[0])
 
     @property
     def sha256(self) -> str:
@@ -331,10 +355,10 @@ class Settings(Section):
         """
         wanted = name.casefold()
         for known, settings in self.tables.items():
-            if wanted in _names_of(known):
+            if wanted in names_of(known):
                 return settings
         for known in self.left_out:
-            if wanted in _names_of(known):
+            if wanted in names_of(known):
                 raise self.tell_left_out(known)
         raise ConfigurationError(
             f"table {name!r} is not configured{guess(name, list(self.tables))}",
@@ -343,9 +367,14 @@ class Settings(Section):
             hint="Nothing was read or changed; name a configured table, or add it under `tables:` in archive.yaml.",
         )
 
+    def members_of(self, root: TableSettings) -> tuple[TableSettings, ...]:
+        """The settings of the tables that are archived with one."""
+        names = () if root.unit is None or root.is_member else root.unit.members
+        return tuple(self.table(name) for name in names)
+
     def leaves_out(self, schema_name: str, table_name: str) -> bool:
         """Whether a table stands in the file and its settings are wrong."""
-        return any(f"{schema_name}.{table_name}".casefold() in _names_of(known) for known in self.left_out)
+        return any(f"{schema_name}.{table_name}".casefold() in names_of(known) for known in self.left_out)
 
     def tell_left_out(self, *names: str) -> ConfigurationError:
         """The error that says what is wrong with some of the tables that are left out."""
@@ -354,39 +383,6 @@ class Settings(Section):
             hint="No row of such a table was touched and none of its archives was purged; nothing is started for it. The other "
             "tables are archived, restored and purged as ever. Correct these lines (all settings: docs/reference/configuration.md).",
         )
-
-
-def _names_of(table: str) -> tuple[str, str, str]:
-    """What a table may be called, casefolded: as in the file, with its schema, by its slug."""
-    return table.casefold(), qualify(table).casefold(), make_slug(table).casefold()
-
-
-def qualify(table: str) -> str:
-    """A table's name in the file with its schema, which is public where none is written."""
-    return table if "." in table else f"public.{table}"
-
-
-def make_slug(table: str) -> str:
-    """What stands for a table in a DAG id and in the name of a variable."""
-    return re.sub(r"\W", "_", table.removeprefix("public.").replace(".", "__"))
-
-
-def find_twins(names: Iterable[str]) -> list[tuple[str, str, str]]:
-    """Find pairs of names that DAG ids and variables cannot tell apart, each with what is expected instead."""
-    seen: dict[str, str] = {}
-    twins = []
-    for name in names:
-        slug = make_slug(name)
-        first = seen.setdefault(slug.casefold(), name)
-        if first != name:
-            twins.append(
-                (
-                    first,
-                    name,
-                    f"a table that differs from {first!r} in the slug {slug!r}, which names DAG and variables",
-                )
-            )
-    return twins
 
 
 def _confirmed(info: ValidationInfo) -> str:

@@ -275,6 +275,7 @@ Identifier = Annotated[str, AfterValidator(_check_identifier)]
 NotifierName = Annotated[str, AfterValidator(_check_notifier)]
 Identifiers = Annotated[tuple[Identifier, ...], BeforeValidator(_list_one), AfterValidator(_refuse_repeats)]
 TableName = Annotated[str, AfterValidator(_check_table)]
+TableNames = Annotated[tuple[TableName, ...], BeforeValidator(_list_one), AfterValidator(_refuse_repeats)]
 LogKeys = Annotated[
     tuple[Annotated[str, AfterValidator(_check_key(SIGNATURE, "a log"))], ...],
     BeforeValidator(_list_one),

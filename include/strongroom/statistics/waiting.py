@@ -111,7 +111,7 @@ def _size(connection: Connection, name: sql.Identifier) -> tuple[int, int]:
 
 def _waiting(connection: Connection, settings: TableSettings, now: datetime) -> tuple[WaitingPartition, ...]:
     newest = newest_due(settings.frequency, settings.hot_retention, now)
-    if newest is None:
+    if newest is None or settings.is_member:  # rows of a member are due with those that date them
         return ()
     # Plain dates take the type of the column, so that its index is used; the session's time zone is UTC.
     query = sql.SQL(
@@ -129,6 +129,8 @@ def _waiting(connection: Connection, settings: TableSettings, now: datetime) -> 
 
 
 def _undated(connection: Connection, settings: TableSettings) -> int:
+    if settings.is_member:
+        return 0
     query = sql.SQL(
         "SELECT count(*) FROM {table} AS t WHERE t.{column} IS NULL OR t.{column} < {first} OR t.{column} = 'infinity'"
     ).format(

@@ -5,6 +5,7 @@
 - ``block_ranges``   the ranges of dates that hold exactly the rows of a block
 - ``equal_blocks``   which blocks a table holds exactly, in one COPY
 - ``compare``        a table compared with an archive, by blocks and row by row
+- ``unit_graph``     the tables that are archived together, as lines of text
 - ``cut``            a window cut into parts
 - ``readable``       rows that an archive could not give back
 - ``delete_range``   the statement that deletes or moves a block by the range of its dates

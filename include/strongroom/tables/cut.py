@@ -13,7 +13,7 @@ from psycopg import sql
 
 from strongroom.calendar import Partition, Window
 from strongroom.database.inspect import InspectedTable
-from strongroom.database.rows import due_rows, json_line, share_of
+from strongroom.database.rows import date_value, json_line, rows_to_archive, share_of
 from strongroom.database.session import Connection
 from strongroom.errors import UnarchivableError
 from strongroom.settings import TableSettings
@@ -106,21 +106,19 @@ def _share_out(connection: Connection, table: InspectedTable, piece: Piece, most
         return [piece]
     shares = math.ceil(piece.rows / most)
     query = sql.SQL("SELECT {}, count(*) FROM {} AS t WHERE {} GROUP BY 1 ORDER BY 1").format(
-        share_of(table, shares), table.name, due_rows(table, piece.window)
+        share_of(table, shares), table.name, rows_to_archive(table, piece.window)
     )
     rows: list[Any] = connection.execute(query).fetchall()
     return [Piece(piece.window, int(count), int(share), shares) for share, count in rows]
 
 
 def _count_by_time(connection: Connection, table: InspectedTable, window: Window, bucket: str) -> list[_Slice]:
-    column = sql.Identifier(table.shape.date_column)
+    value = date_value(table)
     bucketed = (
-        sql.SQL("t.{}").format(column)
-        if table.shape.date_type == "date"
-        else sql.SQL("date_trunc({}, t.{})").format(sql.Literal(bucket), column)
+        value if table.shape.date_type == "date" else sql.SQL("date_trunc({}, {})").format(sql.Literal(bucket), value)
     )
     query = sql.SQL("SELECT {}, count(*) FROM {} AS t WHERE {} GROUP BY 1 ORDER BY 1").format(
-        bucketed, table.name, due_rows(table, window)
+        bucketed, table.name, rows_to_archive(table, window)
     )
     rows: list[Any] = connection.execute(query).fetchall()
     return [_Slice(_instant(start), int(count)) for start, count in rows]
@@ -159,7 +157,7 @@ def _group(slices: Sequence[_Slice], most: int, *, parts: int) -> list[list[_Sli
 def _line_bytes(connection: Connection, table: InspectedTable, window: Window) -> float:
     query = sql.SQL(
         "SELECT coalesce(avg(octet_length(line::text)) + 1, 1) FROM (SELECT {} AS line FROM {} AS t WHERE {} LIMIT {}) AS lines"
-    ).format(json_line(table.shape), table.name, due_rows(table, window), sql.Literal(_SAMPLE_ROWS))
+    ).format(json_line(table.shape), table.name, rows_to_archive(table, window), sql.Literal(_SAMPLE_ROWS))
     row: Any = connection.execute(query).fetchone()
     return float(row[0])
 

@@ -15,7 +15,7 @@ from psycopg import sql
 from strongroom.calendar import Window
 from strongroom.database.inspect import InspectedTable
 from strongroom.database.key_batch import BATCH, BY_INDEX, batch_table, fill_batch, same_key
-from strongroom.database.rows import dated_inside, line_digest, refers
+from strongroom.database.rows import dated_inside, line_digest, references_that_keep
 from strongroom.database.session import Connection, pin
 from strongroom.database.triggers import delete_triggers
 from strongroom.errors import IntegrityError
@@ -94,7 +94,7 @@ class BatchDelete:
         for key, unchanged, is_referred in rows:
             if not unchanged:
                 reason = "changed"
-            elif is_referred or (self.table.references and not keeping):
+            elif is_referred or (references_that_keep(self.table) and not keeping):
                 reason = "referenced"
             else:
                 reason = "trigger" if keeping else "changed"
@@ -111,7 +111,7 @@ def key_delete(table: InspectedTable, batch: sql.Composable = BATCH) -> sql.Comp
     conditions = [
         same_key(table.shape, "b"),
         sql.SQL("{} = b.digest").format(line_digest(table.shape, "t")),
-        *(sql.SQL("NOT ") + refers(reference) for reference in table.references),
+        *(sql.SQL("NOT ") + one for one in references_that_keep(table)),
     ]
     return sql.SQL("DELETE FROM {} AS t USING {} AS b WHERE {}").format(
         table.name, batch, sql.SQL(" AND ").join(conditions)
@@ -166,7 +166,7 @@ def _kept_query(table: InspectedTable) -> sql.Composed:
         sql.SQL("concat(b.{})").format(sql.Identifier(f"k{p}"))
         for p in range(len(table.key_types))
     )
-    referred = sql.SQL(" OR ").join([sql.SQL("false"), *map(refers, table.references)])
+    referred = sql.SQL(" OR ").join([sql.SQL("false"), *references_that_keep(table)])
     return sql.SQL("SELECT ARRAY[{}], {} = b.digest, {} FROM {} AS b JOIN {} AS t ON {}").format(
         keys, line_digest(table.shape, "t"), referred, BATCH, table.name, same_key(table.shape, "b")
     )

@@ -35,7 +35,9 @@ class StrongroomOperator(StepOperator):
 
     @contextmanager
     def opened(self, context: Context) -> Iterator[ArchiveRun]:
-        run = ArchiveRun(load_settings().table(self.table), context)
+        settings = load_settings()
+        table = settings.table(self.table)
+        run = ArchiveRun(table, context, settings.members_of(table))
         try:
             self.page = partition_page(run.settings.qualified_name, run.partition.key)
             run.claim()
@@ -82,6 +84,7 @@ class PartOperator(StrongroomOperator):
 
     def step(self, run: ArchiveRun) -> tuple[str, dict[str, Any], Any]:
         part = self.takes.model_validate(self.part)
+        run = run.of(part.archive)
         sealed = sealed_part(run.store, part)
         record = self.work(run, part) if sealed is None else self.work_on_sealed(run, part, sealed)
         done = self.done if sealed is None else f"{self.done} before; the archive is sealed"

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from airflow.sdk.exceptions import AirflowRescheduleException
+
 from strongroom.archive.delete import delete_part
+from strongroom.errors import ChildrenLeftError
 from strongroom.records import DeletedPart, VerifiedPart
 from strongroom_airflow.archive.base import StrongroomOperator
 from strongroom_airflow.archive.run import ArchiveRun
@@ -26,13 +30,18 @@ class DeleteOperator(StrongroomOperator):
 
     def step(self, run: ArchiveRun) -> tuple[str, dict[str, Any], Any]:
         part = VerifiedPart.model_validate(self.part)
+        run = run.of(part.archive)
         self.page = archive_page(part.archive_id)
-        with (
-            run.source() as connection,
-            run.staging(part.archive_id) as staging,
-            run.steered(staging, "delete", part.archive_id, number=part.number, rows=part.rows) as steering,
-        ):
-            deleted = delete_part(connection, part, run.deleting_step(staging, steering))
+        try:
+            with (
+                run.source() as connection,
+                run.staging(part.archive_id) as staging,
+                run.steered(staging, "delete", part.archive_id, number=part.number, rows=part.rows) as steering,
+            ):
+                deleted = delete_part(connection, part, run.deleting_step(staging, steering))
+        except ChildrenLeftError as error:
+            self._wait(run, error)
+            raise
         stayed = deleted.changed + deleted.referenced + deleted.kept_by_trigger
         if stayed:
             self.log.warning(
@@ -50,6 +59,14 @@ class DeleteOperator(StrongroomOperator):
         }
         return _sentence(deleted), facts, record
 
+    def _wait(self, run: ArchiveRun, error: ChildrenLeftError) -> None:
+        """Give the slot up while the deletes of children, which come first in the list of parts, are under way."""
+        if run.earlier_unfinished(run.context["ti"].map_index, self.task_id):
+            self.log.info("Waits for rows of other tables: %s", error.what)
+            raise AirflowRescheduleException(datetime.now(timezone.utc) + _PAUSE)
+
+
+_PAUSE = timedelta(seconds=5)
 
 _OF_A_REPEAT = ("archive_id", "number", "rows", "in_table", "evidence_key", "deleted_at", "deleted_by")
 

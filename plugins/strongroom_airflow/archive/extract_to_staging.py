@@ -34,7 +34,8 @@ class ExtractToStagingOperator(PartOperator):
         self.last_step = last_step
 
     def work(self, run: ArchiveRun, part: PlannedPart) -> ExtractedPart:
-        unfinished = run.earlier_unfinished_parts(part.number, self.last_step)
+        number = part.number if run.settings.unit is None else run.context["ti"].map_index
+        unfinished = run.earlier_unfinished_parts(number, self.last_step)
         too_many = len(unfinished) - run.settings.max_parallel_parts + 1
         if too_many > 0:
             self.log.info("Waits for earlier parts", part=part.number, unfinished=len(unfinished), too_many=too_many)

@@ -6,6 +6,7 @@ from typing import Any
 
 from strongroom.archive.plan import plan_archive
 from strongroom.records import ArchivePlan
+from strongroom.tables.unit_graph import unit_graph
 from strongroom_airflow.archive.base import StrongroomOperator
 from strongroom_airflow.archive.run import ArchiveRun
 
@@ -18,12 +19,26 @@ class PlanOperator(StrongroomOperator):
 
     def step(self, run: ArchiveRun) -> tuple[str, dict[str, Any], Any]:
         with run.source() as connection:
-            plan = plan_archive(connection, run.store, run.settings, run.partition, now=run.now(), stop_at=run.stop_at)
-        if plan.outcome == "planned":
-            with run.staging(str(plan.archive_id)) as staging:
-                staging.clear()  # a run that stopped before it uploaded anything may have left files
-        for exclusion in plan.exclusions:
-            self.log.warning("Rows stay in the table: %s", exclusion.detail, **exclusion.model_dump(exclude={"detail"}))
+            plan = plan_archive(
+                connection,
+                run.store,
+                run.settings,
+                run.partition,
+                members=run.members,
+                now=run.now(),
+                stop_at=run.stop_at,
+            )
+        for one in plan.all_tables:
+            if one.outcome == "planned":
+                with run.staging(str(one.archive_id)) as staging:
+                    staging.clear()  # a run that stopped before it uploaded anything may have left files
+        for one in plan.all_tables if run.members else [plan]:
+            table = {"table": one.table} if run.members else {}
+            for exclusion in one.exclusions:
+                facts = exclusion.model_dump(exclude={"detail"}) | table
+                self.log.warning("Rows stay in the table: %s", exclusion.detail, **facts)
+        for line in unit_graph(plan) if run.members else ():
+            self.log.info(line)
         for note in plan.notes:
             self.log.warning(note)
         run.context["ti"].xcom_push(key="plan", value=plan.model_dump(mode="json"))
@@ -43,7 +58,9 @@ class PlanOperator(StrongroomOperator):
             "database": plan.source.database,
             "system_identifier": plan.source.system_identifier,
         }
-        return _sentence(plan), facts, [part.model_dump(mode="json") for part in plan.parts]
+        # A plan without members is in the same order: its one table's parts.
+        parts = [part for one in plan.all_tables for part in one.parts]
+        return _sentence(plan), facts, [part.model_dump(mode="json") for part in parts]
 
 
 def _sentence(plan: ArchivePlan) -> str:

@@ -10,11 +10,12 @@ from airflow.sdk import Asset
 from airflow.sdk.observability.stats import Stats
 
 from strongroom.archive.report import RunReport, report_run
+from strongroom.object_keys import ArchiveId
 from strongroom.records import ArchivePlan, DeletedPart, VerifiedPart
-from strongroom.tables.vacuum import vacuum_after
+from strongroom.tables.vacuum import Vacuum, vacuum_after
 from strongroom_airflow.archive.base import StrongroomOperator
 from strongroom_airflow.archive.run import ArchiveRun
-from strongroom_airflow.archive.seal import MANIFEST_XCOM
+from strongroom_airflow.archive.seal import MANIFEST_XCOM, MEMBERS_XCOM
 from strongroom_airflow.assets import of_archive_run
 from strongroom_airflow.pages.addresses import archive_page
 from strongroom_airflow.step import conclude
@@ -46,9 +47,8 @@ class ReportOperator(StrongroomOperator):
         deleted = [DeletedPart.model_validate(part) for part in self.deleted or ()]
         if plan.archive_id is not None:
             self.page = archive_page(plan.archive_id)
-        vacuum = None
-        if any(part.deleted and part.deleted_by in (None, str(run.identity)) for part in deleted):
-            vacuum = vacuum_after(run.source, run.settings, stop_at=run.stop_at, now=run.now())
+        members = [self._report_member(run, one, parts, deleted) for one in plan.members]
+        vacuum = self._vacuum(run, [part for part in deleted if part.archive_id == plan.archive_id])
         with run.staging(plan.archive_id) if plan.archive_id else nullcontext() as staging:
             now = run.now()
             sealed = (
@@ -59,8 +59,11 @@ class ReportOperator(StrongroomOperator):
             )
         run.release()
         summary = report.model_dump(mode="json")
-        run.context["outlet_events"][self.asset].extra = of_archive_run(report)
-        conclude(run.context, report.headline())
+        of_members = {"members": [one.model_dump(mode="json") for one in members]} if members else {}
+        run.context["outlet_events"][self.asset].extra = of_archive_run(report) | of_members
+        conclude(run.context, " ".join([report.headline(), *(f"With it {_in_short(one)}." for one in members)]))
+        for one in members:
+            self.log.info(one.sentence())
         # Not "earlier than": the store's clock has whole seconds, so two tries within one second may seem to swap.
         if report.finished_at != now:
             return (
@@ -70,6 +73,33 @@ class ReportOperator(StrongroomOperator):
             )
         _count(self.table, report)
         return report.sentence(), summary, summary
+
+    def _vacuum(self, run: ArchiveRun, deleted: Sequence[DeletedPart]) -> Vacuum | None:
+        if any(part.deleted and part.deleted_by in (None, str(run.identity)) for part in deleted):
+            return vacuum_after(run.source, run.settings, stop_at=run.stop_at, now=run.now())
+        return None
+
+    def _report_member(
+        self, run: ArchiveRun, plan: ArchivePlan, parts: Sequence[VerifiedPart], deleted: Sequence[DeletedPart]
+    ) -> RunReport:
+        """Report what became of the rows of another table of the unit."""
+        if plan.archive_id is None:
+            return report_run(run.store, None, plan, [], [], now=run.now())
+        own = run.of(ArchiveId.parse(plan.archive_id))
+        vacuum = self._vacuum(own, [part for part in deleted if part.archive_id == plan.archive_id])
+        sums = run.context["ti"].xcom_pull(task_ids=self.sealed_by, key=MEMBERS_XCOM) or {}
+        with run.staging(plan.archive_id) as staging:
+            now, sealed = run.now(), sums.get(plan.archive_id)
+            report = report_run(
+                run.store, staging, plan, parts, deleted, now=now, vacuum=vacuum, manifest_sha256=sealed
+            )
+        if report.finished_at == now:
+            _count(own.settings.table, report)
+        return report
+
+
+def _in_short(report: RunReport) -> str:
+    return f"{report.archived_rows:,} rows of {report.table}, deleted {report.deleted_rows:,}"
 
 
 def _count(table: str, report: RunReport) -> None:

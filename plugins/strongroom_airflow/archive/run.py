@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timezone
 from functools import cached_property, partial
@@ -16,7 +16,7 @@ from strongroom.database.session import Connection
 from strongroom.ledger.claims import KeepClaim, claim_keeper, release_claim, shared_clock, take_claim
 from strongroom.ledger.deletable import DeletingStep
 from strongroom.ledger.orders import Steering
-from strongroom.object_keys import claim_key
+from strongroom.object_keys import ArchiveId, claim_key
 from strongroom.settings import TableSettings
 from strongroom.storage.staging import Staging
 from strongroom.storage.store import Store
@@ -34,11 +34,24 @@ class ArchiveRun(TaskRun):
 
     :param settings: Settings of the table.
     :param context: Airflow's context of the task.
+    :param members: Settings of the tables that the run archives together with that one.
     """
 
-    def __init__(self, settings: TableSettings, context: Context) -> None:
+    def __init__(self, settings: TableSettings, context: Context, members: Sequence[TableSettings] = ()) -> None:
         super().__init__(context)
         self.settings = settings
+        self.members = members
+        self._claimed = (settings, *members)
+
+    def of(self, archive: ArchiveId) -> ArchiveRun:
+        """The same run, as a step of one of its archives sees it: with the settings of the archive's table."""
+        place = (archive.schema_name, archive.table_name)
+        for member in self.members:
+            if (member.schema_name, member.table_name) == place:
+                run = ArchiveRun(member, self.context)
+                run._claimed = self._claimed
+                return run
+        return self
 
     @cached_property
     def partition(self) -> Partition:
@@ -89,14 +102,15 @@ class ArchiveRun(TaskRun):
         return None if budget is None else budget.ends_at(self._dag_run.start_date or now, now)
 
     def claim(self) -> None:
-        """Take the partition's claim, or renew it."""
-        take_claim(self.store, self._claim_key, owner=str(self.identity), now=self.now(), ttl=self.settings.claim_ttl)
+        """Take the partition's claim, or renew it; of a unit that of each table, always in the same order."""
+        for key in self._claim_keys:
+            take_claim(self.store, key, owner=str(self.identity), now=self.now(), ttl=self.settings.claim_ttl)
 
     @property
     def keep_claim(self) -> KeepClaim:
         """Renews the claim while a step works in batches."""
         owner = str(self.identity)
-        return claim_keeper(self.store, [self._claim_key], owner=owner, clock=self.now, ttl=self.settings.claim_ttl)
+        return claim_keeper(self.store, self._claim_keys, owner=owner, clock=self.now, ttl=self.settings.claim_ttl)
 
     def steered(self, staging: Staging, step: str, archive_id: str, *, number: int = 0, rows: int) -> Steered:
         """Obeys the orders of the table while a step works, and tells how far it has come.
@@ -118,7 +132,7 @@ class ArchiveRun(TaskRun):
             began_at=now,
             told_at=now,
         )
-        return Steered(self.store, staging, self.settings, progress, clock=self.now)
+        return Steered(self.store, staging, self._claimed[0], progress, clock=self.now)  # of a unit the root's
 
     def deleting_step(self, staging: Staging, steering: Steering) -> DeletingStep:
         """What delete and detach work with."""
@@ -136,7 +150,8 @@ class ArchiveRun(TaskRun):
 
     def release(self) -> None:
         """Release the partition's claim, if this run has it."""
-        release_claim(self.store, self._claim_key, owner=str(self.identity), now=self.now())
+        for key in reversed(self._claim_keys):
+            release_claim(self.store, key, owner=str(self.identity), now=self.now())
 
     def others_work(self) -> bool:
         """Whether other tasks of this run are running, or will run without anybody's help."""
@@ -149,12 +164,14 @@ class ArchiveRun(TaskRun):
         :param number: Number of a part, which is also the map index of its tasks.
         :param last_step: Id of the last task of a part.
         """
-        if number < self.settings.max_parallel_parts:
-            return []
+        return self.earlier_unfinished(number, last_step) if number >= self.settings.max_parallel_parts else []
+
+    def earlier_unfinished(self, number: int, last_step: str) -> list[int]:
+        """The map indexes below one whose tasks are under way, or will be without anybody's help."""
         ti = self.context["ti"]
         states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[last_step], run_ids=[ti.run_id]).get(ti.run_id, {})
         return [other for other in range(number) if states.get(f"{last_step}_{other}") not in _ENDED]
 
     @property
-    def _claim_key(self) -> str:
-        return claim_key(self.settings.schema_name, self.settings.table_name, self.partition.key)
+    def _claim_keys(self) -> list[str]:
+        return [claim_key(one.schema_name, one.table_name, self.partition.key) for one in self._claimed]

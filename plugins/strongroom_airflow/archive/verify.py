@@ -37,7 +37,7 @@ class VerifyOperator(PartOperator):
                 run.store,
                 staging,
                 connection,
-                self._shape,
+                self._shape(part),
                 part,
                 proof_rows=run.settings.proof_rows,
                 now=run.now(),
@@ -47,9 +47,9 @@ class VerifyOperator(PartOperator):
     def work_on_sealed(self, run: ArchiveRun, part: UploadedPart, sealed: VerifiedPart) -> VerifiedPart:
         if sealed.blocks_sha256 is not None:
             with run.staging(part.archive_id) as staging:
-                restore_blocks(run.store, staging, self._shape, sealed)
+                restore_blocks(run.store, staging, self._shape(part), sealed)
         return self._verify(run, part, None)  # its locator lies in the archive already
 
-    @property
-    def _shape(self) -> TableShape:
-        return TableShape.model_validate(self.plan["shape"])
+    def _shape(self, part: UploadedPart) -> TableShape:
+        of_members = (one for one in self.plan.get("members", ()) if one["archive_id"] == part.archive_id)
+        return TableShape.model_validate(next(of_members, self.plan)["shape"])

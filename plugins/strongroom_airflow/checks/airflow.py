@@ -95,7 +95,7 @@ def _pool(checks: Checklist, name: str, slots: int | None) -> None:
 
 def _dags(checks: Checklist, tables: Iterable[TableSettings], paused: dict[str, bool]) -> None:
     asleep = []
-    for table in tables:
+    for table in (one for one in tables if not one.is_member):
         dag_id = f"archive__{table.slug}"
         if dag_id not in paused:
             hint = "Wait for the dag-processor, or see why it cannot read dags/archive_tables.py: airflow dags list-import-errors"

@@ -80,6 +80,7 @@ def archive(args: Namespace) -> int:
     else:
         _require_partitions(args)
         table = settings.table(args.table)
+        _require_own_runs(table)
         work = [(table, _read_keys(args, table, datetime.now(timezone.utc)))]
     if args.dry_run or not any(keys for _, keys in work):
         _print_plans(args, work)
@@ -95,6 +96,15 @@ def archive(args: Namespace) -> int:
 
 def _dag_of(table: TableSettings) -> str:
     return f"archive__{table.slug}"
+
+
+def _require_own_runs(table: TableSettings) -> None:
+    if table.is_member and table.unit is not None:
+        root = table.unit.tables[0]
+        raise RunError(
+            f"{table.table} is archived together with {root}",
+            hint=f"Nothing was started. `airflow strongroom archive {root}` archives the rows of both.",
+        )
 
 
 def _require_alone(args: Namespace) -> None:

@@ -55,7 +55,7 @@ class Asked:
     @property
     def dag_id(self) -> str | None:
         """The DAG that archives the table; None if it is not configured."""
-        return f"archive__{self.settings.slug}" if self.settings else None
+        return f"archive__{self.settings.run_slug}" if self.settings else None
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,7 @@ def show_map(
 def visible_chart(rights: Rights, session: Session, facts: Facts, tables: Iterable[str] | None = None) -> Chart:
     """The chart of the tables that a user may see; of the given ones alone, if any are given."""
     settings = facts.settings
-    names = {one.qualified_name: f"archive__{one.slug}" for one in settings.tables.values()}
+    names = {one.qualified_name: f"archive__{one.slug}" for one in settings.tables.values() if not one.is_member}
     chart = make_chart(
         settings,
         facts.store_facts,

@@ -61,7 +61,7 @@ def archive_dag(settings: Settings, table: str) -> str | None:
     """The DAG that archives a table (`schema.table`); None if the settings do not name it."""
     for one in settings.tables.values():
         if one.qualified_name == table:
-            return f"archive__{one.slug}"
+            return f"archive__{one.run_slug}"
     return None
 
 

@@ -32,13 +32,13 @@ class RestoreLocateOperator(RestoreOperator):
                 persons=persons_for(run.settings, run.store),
                 folder=run.settings.working_folder[0],
             )
-        self.page = page_of_archives(map(ArchiveId.parse, plan.archive_ids))
+        self.page = page_of_archives(map(ArchiveId.parse, plan.every_archive))
         run.context["ti"].xcom_push(key="plan", value=plan.model_dump(mode="json"))
         facts = {
             "restore_id": plan.restore_id,
             "table": plan.table,
             "target": plan.target,
-            "archives": list(plan.archive_ids),
+            "archives": list(plan.every_archive),
             "partitions": list(plan.partition_keys),
             "parts": len(plan.parts),
             "rows": plan.rows,
@@ -57,8 +57,8 @@ class RestoreLocateOperator(RestoreOperator):
 
 
 def _sentence(plan: RestorePlan) -> str:
-    what = f"{plan.rows} rows in {len(plan.parts)} parts of {', '.join(plan.archive_ids[:5])}"
-    more = f" and {len(plan.archive_ids) - 5} more archives" if len(plan.archive_ids) > 5 else ""
+    what = f"{plan.rows} rows in {len(plan.parts)} parts of {', '.join(plan.every_archive[:5])}"
+    more = f" and {len(plan.every_archive) - 5} more archives" if len(plan.every_archive) > 5 else ""
     strays = f"; ignored {', '.join(plan.strays)}, which is no key of a manifest" if plan.strays else ""
     verb = "Dry run: would restore" if plan.request.dry_run else "Restoring"
     return f"{verb} {what}{more} into {plan.target}{strays}"

@@ -41,7 +41,7 @@ class RestoreReportOperator(RestoreOperator):
                 hint=f"Nothing was loaded. Read the log of {self.planned_by}, fix the cause and clear it.",
             )
         plan = RestorePlan.model_validate(planned)
-        self.page = page_of_archives(map(ArchiveId.parse, plan.archive_ids))
+        self.page = page_of_archives(map(ArchiveId.parse, plan.every_archive))
         parts = [_with_keys(run, RestoredPart.model_validate(part)) for lane in self.parts or () for part in lane or ()]
         with run.target() as connection:
             report = report_restore(connection, run.store, plan, parts, now=run.now())

@@ -47,7 +47,7 @@ class RestoreThawOperator(RestoreOperator):
 
     def step(self, run: RestoreRun) -> tuple[str, dict[str, Any], Any]:
         plan = RestorePlan.model_validate(self.plan)
-        self.page = page_of_archives(map(ArchiveId.parse, plan.archive_ids))
+        self.page = page_of_archives(map(ArchiveId.parse, plan.every_archive))
         if plan.request.dry_run:
             return "Dry run: asked for nothing", {}, {"result": "readable", "parts": len(plan.parts)}
         store = connect_glacier(run.settings)
