@@ -1408,12 +1408,40 @@ def _faults_of_manifest(manifest: dict[str, Any], archive: Archive) -> Iterator[
     ending = ".parquet" if manifest.get("format") == "parquet" else ENDINGS.get(packing, "")
     if "supersedes" in manifest:
         yield from _faults_of_place(manifest, archive)
+    if "unit" in manifest:
+        yield from _faults_of_unit(manifest, archive)
     for number, part in enumerate(parts):
         text_of(part, "original_sha256")
         if text_of(part, "object_key") != f"{archive.parts}part-{number:05d}{ending}":
             yield f"part {number} is not in its place"
     instant_of(manifest, "retention_until")
     text_of(manifest, "legal_basis")
+
+
+def _faults_of_unit(manifest: dict[str, Any], archive: Archive) -> Iterator[str]:
+    """An archive that was sealed together with others names itself as it is, and one of its own partition for each table."""
+    entries = objects_of(manifest, "unit")
+    own = [one for one in entries if text_of(one, "archive_id") == archive.archive_id]
+    told = [(number_of(one, "record_count"), text_of(one, "checksum")) for one in own]
+    if told != [(number_of(manifest, "record_count"), text_of(manifest, "checksum"))]:
+        yield "its unit does not name it as it is"
+    named = [Archive.parse(text_of(one, "archive_id")) for one in entries]
+    if len({one.folder for one in named if one is not None and one.partition == archive.partition}) != len(entries):
+        yield "its unit is not of one archive of its partition for each table"
+
+
+def _doubts_of_unit(audit: Audit, archive: Archive, manifest: dict[str, Any]) -> Findings:
+    """Archives that were sealed together say the same of their unit, and all of them were sealed before rows were deleted."""
+    for entry in manifest.get("unit", ()):
+        other = text_of(entry, "archive_id")
+        if other in audit.manifests and audit.manifests[other].get("unit") != manifest["unit"]:
+            yield FALSE, f": {other}, which was sealed together with it, tells of another unit"
+        elif (
+            audit.log is not None
+            and audit.of_archive(archive.archive_id, "delete intended")
+            and not audit.of_archive(other, *SEALED)
+        ):
+            yield FALSE, f": rows were deleted because of it, and {other} of the same unit was never sealed"
 
 
 def _faults_of_place(manifest: dict[str, Any], archive: Archive) -> Iterator[str]:
@@ -1460,6 +1488,7 @@ def _objects(audit: Audit, archive: Archive, manifest: dict[str, Any]) -> Findin
     for act in audit.of_archive(name, *SEALED):
         if (act.facts.get("rows"), act.facts.get("parts")) != (manifest["record_count"], len(parts)):
             yield FALSE, f": {act} tells of other rows or parts than its manifest"
+    yield from _doubts_of_unit(audit, archive, manifest)
     if audit.store.read(f"{archive.parts}SHA256SUMS") != _sums(parts):
         yield verdict, f"{known}its SHA256SUMS is gone or was changed"
     if audit.log is not None and not exists(audit.store, f"{archive.evidence}sealed.tlog-proof"):

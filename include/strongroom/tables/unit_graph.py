@@ -29,4 +29,4 @@ def _due(plan: ArchivePlan) -> str:
     else:
         due = f"{rows:,} rows in {len(plan.parts)} part{'' if len(plan.parts) == 1 else 's'}, {plan.archive_id}"
     stay = sum(one.rows for one in plan.exclusions)
-    return due + (f"; {stay:,} rows stay" if stay else "")
+    return due + (f"; {stay:,} row{' stays' if stay == 1 else 's stay'}" if stay else "")

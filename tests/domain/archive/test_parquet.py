@@ -265,7 +265,8 @@ def test_a_manifest_whose_format_is_not_of_its_version_is_refused(chain):
         ({"format_version": 2}, "part 0 without the sum that version 2 has"),
         ({"format": "orc"}, "format: Input should be"),
         ({"format_version": 4}, "no locators or succession in version 4"),
-        ({"format_version": 5}, "format_version: Input should be 1, 2, 3 or 4"),
+        ({"format_version": 5}, "no unit in version 5"),
+        ({"format_version": 6}, "format_version: Input should be 1, 2, 3, 4 or 5"),
     ):
         with pytest.raises(IntegrityError) as refused:
             parse_manifest(chain.store, archive, json.dumps(document | change).encode())

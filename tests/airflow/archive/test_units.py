@@ -1,0 +1,159 @@
+"""A unit through the operators of its DAG: one run, one plan, and each mapped task knows which table it works on."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk import Asset
+from structlog.testing import capture_logs
+
+from strongroom_airflow.step import OUTCOME_XCOM
+from tests.support.database import execute
+from tests.support.operating import context_of
+from tests.support.units import ORDERS, UnitChain, rows_of_may, unit_settings
+
+TABLES = {"orders": {"date_column": "at", "with": ["order_lines", "line_notes", "order_alerts"]}}
+
+ASSET = Asset("archive of public.orders")
+
+
+@pytest.fixture
+def unit(source, object_store, bucket, tmp_path, deployment) -> UnitChain:
+    execute(source, ORDERS)
+    deployment.tables(**TABLES)
+    deployment.store(object_store, bucket)
+    deployment.database(source, "source", "restore")
+    chain = UnitChain(source, object_store.client("archiver"), unit_settings(bucket, tmp_path / "staging"))
+    chain.plan()  # claims the store
+    return chain
+
+
+class Run:
+    """One run of the DAG: a context in which no try is the last, with what its tasks left in XCom, and in the log."""
+
+    def __init__(self) -> None:
+        self.pushed: dict[str, Any] = {}
+        self.context = context_of("archive__orders", "2026-05")
+        self.context["ti"].xcom_push = lambda key, value: self.pushed.update({key: value})
+        self.context["ti"].xcom_pull = lambda task_ids, key: {("seal", key): self.pushed.get(key)}[task_ids, key]
+        vars(self.context["ti"]).update(map_index=0, dag_id="archive__orders", run_id="r", try_number=1, max_tries=3)
+        self.context["outlet_events"] = defaultdict(lambda: SimpleNamespace(extra=None))
+
+    def step(self, kind: Any, task_id: str, **arguments: Any) -> Any:
+        with capture_logs() as captured:
+            result = kind(task_id=task_id, table="orders", **arguments).execute(self.context)
+        self.logged = [line["event"] for line in captured]
+        return result
+
+    def plan(self) -> list[Any]:
+        from strongroom_airflow.archive.plan import PlanOperator
+
+        parts: list[Any] = self.step(PlanOperator, "plan")
+        return parts
+
+    def verify(self, part: Any) -> Any:
+        from strongroom_airflow.archive.checksum import ChecksumOperator
+        from strongroom_airflow.archive.compress import CompressOperator
+        from strongroom_airflow.archive.extract_to_staging import ExtractToStagingOperator
+        from strongroom_airflow.archive.upload import UploadOperator
+        from strongroom_airflow.archive.verify import VerifyOperator
+
+        part = self.step(ExtractToStagingOperator, "extract_to_staging", part=part, last_step="part.verify")
+        part = self.step(CompressOperator, "compress", part=part)
+        part = self.step(ChecksumOperator, "checksum", part=part)
+        part = self.step(UploadOperator, "upload", part=part)
+        return self.step(VerifyOperator, "verify", part=part, plan=self.pushed["plan"])
+
+    def seal(self, parts: list[Any]) -> list[Any]:
+        from strongroom_airflow.archive.seal import SealOperator
+
+        sealed: list[Any] = self.step(SealOperator, "seal", plan=self.pushed["plan"], parts=parts)
+        return sealed
+
+    def delete(self, part: Any) -> Any:
+        from strongroom_airflow.archive.delete import DeleteOperator
+
+        return self.step(DeleteOperator, "delete", part=part)
+
+    def report(self, parts: Any, deleted: Any) -> Any:
+        from strongroom_airflow.archive.report import ReportOperator
+
+        arguments = {"plan": self.pushed["plan"], "parts": parts, "deleted": deleted}
+        return self.step(ReportOperator, "report", sealed_by="seal", asset=ASSET, **arguments)
+
+
+def test_one_run_archives_and_deletes_all_tables_of_a_unit(metadata, unit):
+    run = Run()
+
+    planned = run.plan()
+    graph = [line for line in run.logged if "rows in" in line and "Planned" not in line]
+    parts = run.seal([run.verify(part) for part in planned])
+    deleted = [run.delete(part) for part in parts]
+    run.report(parts, deleted)
+
+    assert graph == [
+        "public.orders by at: 100 rows in 1 part, public.orders.2026-05.0001",
+        "├─ public.order_lines by order_id (order_lines_order_id_fkey): 270 rows in 1 part, public.order_lines.2026-05.0001",
+        "│  └─ public.line_notes by order_id, line (line_notes_order_id_line_fkey): 120 rows in 1 part, "
+        "public.line_notes.2026-05.0001; 1 row stays",
+        "└─ public.order_alerts by order_id (order_alerts_order_id_fkey): 30 rows in 1 part, public.order_alerts.2026-05.0001",
+    ]
+    assert not any(rows_of_may(unit.conninfo).values())
+    assert "archived 100 rows as public.orders.2026-05.0001, deleted 100" in run.pushed[OUTCOME_XCOM]
+    assert "With it 270 rows of public.order_lines, deleted 270." in run.pushed[OUTCOME_XCOM]
+    members = run.context["outlet_events"][ASSET].extra["members"]
+    assert {one["archive_id"]: one["manifest_sha256"] is not None for one in members} == {
+        f"public.{name}.2026-05.0001": True for name in ("order_lines", "line_notes", "order_alerts")
+    }
+
+
+def test_the_delete_of_parents_waits_for_that_of_their_children(metadata, unit):
+    """It gives its slot up while a task before it is under way, and fails when none is left that could do it."""
+    from airflow.sdk.exceptions import AirflowRescheduleException
+
+    from strongroom.errors import ChildrenLeftError
+
+    run = Run()
+    parts = run.seal([run.verify(part) for part in run.plan()])
+    run.context["ti"].map_index = 3
+    states = {"delete_0": "running"}
+    run.context["ti"].get_task_states = lambda **_: {"r": states}
+
+    with pytest.raises(AirflowRescheduleException):
+        run.delete(parts[-1])
+    states.update({f"delete_{number}": "failed" for number in range(3)})
+    with pytest.raises(ChildrenLeftError):
+        run.delete(parts[-1])
+
+    assert len(rows_of_may(unit.conninfo)["orders"]) == 100
+
+
+def test_another_run_on_any_table_of_the_unit_keeps_the_run_away(metadata, unit):
+    from strongroom.errors import ContendedError
+    from strongroom.ledger.claims import take_claim
+    from strongroom.object_keys import claim_key
+
+    key = claim_key("public", "line_notes", "2026-05")
+    settings = unit.settings[0]
+    take_claim(unit.store, key, owner="somebody else", now=unit.store.clock(), ttl=settings.claim_ttl)
+
+    with pytest.raises(ContendedError):
+        Run().plan()
+
+
+def test_only_the_root_has_a_dag_and_its_tasks_name_the_table(metadata, deployment):
+    from airflow.dag_processing.dagbag import DagBag
+
+    from tests.support.repository import REPOSITORY
+
+    deployment.tables(**TABLES, audit={"date_column": "at"})
+
+    bag = DagBag(str(REPOSITORY / "dags" / "archive_tables.py"))
+
+    assert (bag.import_errors, sorted(bag.dags)) == ({}, ["archive__audit", "archive__orders"])
+    names = {dag_id: dag.get_task("delete").partial_kwargs["map_index_template"] for dag_id, dag in bag.dags.items()}
+    assert names["archive__audit"] == "part {{ task.part['number'] }}"
+    assert "archive_id" in names["archive__orders"]
