@@ -17,7 +17,7 @@ from strongroom.records import ArchivePlan, DeletedPart, PlannedPart, SealedArch
 from strongroom.settings import Settings, TableSettings
 from strongroom.settings.units import UnitSettings
 from tests.support.chain import NOW, RUN, Chain, some_settings
-from tests.support.database import ask, execute
+from tests.support.database import ask
 from tests.support.sealing import claim_if_unowned
 
 ORDERS = """
@@ -153,6 +153,20 @@ def archive_named(table: str, sequence: int = 1, key: str = "2026-05") -> Archiv
     return ArchiveId("public", table, key, sequence)
 
 
-def change(conninfo: str, statement: str) -> None:
-    """Change the tables meanwhile."""
-    execute(conninfo, statement)
+class DiedError(Exception):
+    """The process was killed."""
+
+
+def die_at_manifest(monkeypatch, unit, number: int) -> None:
+    """Die before a manifest is written, the so many-th one."""
+    seen = []
+    put = type(unit.store).put_bytes
+
+    def dying(store, key, body, **kwargs):
+        if key.startswith("metadata/") and key.endswith(".json") and "2026-05" in key:
+            seen.append(key)
+            if len(seen) == number:
+                raise DiedError
+        return put(store, key, body, **kwargs)
+
+    monkeypatch.setattr(type(unit.store), "put_bytes", dying)

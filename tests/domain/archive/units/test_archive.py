@@ -7,7 +7,7 @@ import pytest
 from strongroom.errors import ChildrenLeftError, IntegrityError, UnarchivableError
 from strongroom.ledger.manifests import read_manifest, require_manifest
 from tests.support.database import ask, execute, scalar
-from tests.support.units import TABLES, archive_named, rows_of, rows_of_may
+from tests.support.units import TABLES, DiedError, archive_named, die_at_manifest, rows_of, rows_of_may
 
 
 def counts(plan) -> dict[str, int]:
@@ -222,22 +222,3 @@ def test_a_foreign_key_that_leads_elsewhere_since_the_plan_stops_the_delete(unit
         unit.delete(next(part for part in parts if part.archive.table_name == "order_alerts"))
 
     assert rows_of(unit.conninfo) == before
-
-
-class DiedError(Exception):
-    """The process was killed."""
-
-
-def die_at_manifest(monkeypatch, unit, number: int) -> None:
-    """Die before a manifest is written, the so many-th one."""
-    seen = []
-    put = type(unit.store).put_bytes
-
-    def dying(store, key, body, **kwargs):
-        if key.startswith("metadata/") and key.endswith(".json") and "2026-05" in key:
-            seen.append(key)
-            if len(seen) == number:
-                raise DiedError
-        return put(store, key, body, **kwargs)
-
-    monkeypatch.setattr(type(unit.store), "put_bytes", dying)
