@@ -177,7 +177,7 @@ def _remarks(table: TablePreview) -> Iterator[str]:
         for restore in one.plan.restores:
             yield f"{one.partition_key} is left alone, because its rows were restored: {restore}"
         for exclusion in one.plan.exclusions:
-            if exclusion.reason != "no_date":
+            if exclusion.reason not in ("no_date", "no_parent"):
                 yield f"{one.partition_key}: {exclusion.rows:,} rows stay: {exclusion.detail}"
         yield from (f"{one.partition_key}: {note}" for note in one.plan.notes)
         yield from (
