@@ -31,7 +31,7 @@ _numbers = itertools.count(1)
 def chain(source, object_store, bucket, tmp_path) -> Chain:
     """For a test that changes archives: four rows a day in May and June, none archived yet."""
     execute(source, TABLE)
-    settings = with_log(some_settings(bucket, tmp_path / "staging", format="parquet", part_rows=50))
+    settings = with_log(some_settings(bucket, tmp_path / "staging", format="parquet", part_rows=100))
     return Chain(source, object_store.client("archiver"), settings)
 
 

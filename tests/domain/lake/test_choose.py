@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.domain.lake.test_lake import JUNE, MAY
 from tests.support.erasing import ADA, CARL, fill_erased_store
 from tests.support.lakes import a_lakeside, archive
@@ -38,6 +40,7 @@ def test_a_part_that_is_no_parquet_leaves_its_archive_out_alone(chain, lakeside,
     assert "part-00001.parquet" in state.left_out[0].detail
 
 
+@pytest.mark.thorough
 def test_a_person_who_was_erased_is_not_in_the_table(source, object_store, bucket, tmp_path):
     person = fill_erased_store(source, object_store, bucket, tmp_path, "parquet")
     lakeside = a_lakeside(object_store, person.chain.settings, tmp_path)

@@ -20,6 +20,10 @@ MOMENTS: dict[str, tuple[At, bool]] = {
     "between commit and hint": (lambda write: write.key.endswith("version-hint.text"), True),
     "before the last clearing": (lambda write: write.method == "delete_object", True),
 }
+MOMENTS_TO_TEST = [
+    next(iter(MOMENTS)),
+    *(pytest.param(moment, marks=pytest.mark.thorough) for moment in list(MOMENTS)[1:]),
+]
 PHASES = ((NOW, (MAY, JUNE)), (LATER, (JUNE,)))
 """A run that makes the table, or puts an archive in, and one that takes an archive out."""
 
@@ -60,14 +64,14 @@ def meet(lakeside: Lakeside, at: At, *, before: bool) -> bool:
     return fired
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("moment", MOMENTS_TO_TEST)
 def test_a_run_that_is_killed_is_finished_by_the_next(another, moment):
     at, before = MOMENTS[moment]
 
     assert kill_and_finish(another(), at, before=before)
 
 
-@pytest.mark.parametrize("moment", list(MOMENTS)[:2])
+@pytest.mark.parametrize("moment", MOMENTS_TO_TEST[:2])
 def test_two_runs_at_once_keep_one_result(another, moment):
     at, before = MOMENTS[moment]
 
