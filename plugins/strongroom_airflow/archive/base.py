@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowRuntimeError
 
-from strongroom.errors import StrongroomError
+from strongroom.errors import ContendedError, StrongroomError
 from strongroom.ledger.manifests import sealed_part
 from strongroom.records import PlannedPart, VerifiedPart, narrow
 from strongroom.settings import load_settings
@@ -44,7 +44,9 @@ class StrongroomOperator(StepOperator):
             yield run
         except StrongroomError as error:
             last_try = context["ti"].try_number > (context["ti"].max_tries or 0)
-            if last_try or not error.retryable or isinstance(error, StoppedError):
+            # Of a unit, the claims that it did get would keep others away from those tables until the next try.
+            some_claims = bool(run.members) and isinstance(error, ContendedError)
+            if last_try or not error.retryable or isinstance(error, StoppedError) or some_claims:
                 self._release(run)
             raise
 

@@ -133,15 +133,21 @@ def test_the_delete_of_parents_waits_for_that_of_their_children(metadata, unit):
 
 def test_another_run_on_any_table_of_the_unit_keeps_the_run_away(metadata, unit):
     from strongroom.errors import ContendedError
-    from strongroom.ledger.claims import take_claim
+    from strongroom.ledger.claims import parse_claim, take_claim
     from strongroom.object_keys import claim_key
 
     key = claim_key("public", "line_notes", "2026-05")
     settings = unit.settings[0]
     take_claim(unit.store, key, owner="somebody else", now=unit.store.clock(), ttl=settings.claim_ttl)
 
+    run = Run()
+    run.context["ti"].get_ti_count = lambda **asked: len(asked["run_ids"])  # no other task of the run
+
     with pytest.raises(ContendedError):
-        Run().plan()
+        run.plan()
+
+    of_root = parse_claim("the claim", unit.store.read(claim_key("public", "orders", "2026-05"))[0])
+    assert of_root.state == "released", "it keeps nobody away until the next try"
 
 
 def test_only_the_root_has_a_dag_and_its_tasks_name_the_table(metadata, deployment):
