@@ -140,6 +140,8 @@ class Steered(Steering):
             time.sleep(_SLICE_SECONDS)
             if time.monotonic() >= next_look:
                 _look_after(between)
+                if why is not self.orders.pause:
+                    self.tell()  # its speed falls while it waits
                 next_look = time.monotonic() + LOOK_SECONDS
         if self._progress.waits != before:
             self.tell(waits=before)
