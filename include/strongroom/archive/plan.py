@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 
 from strongroom.calendar import Partition, Window, refuse_if_hot, refuse_if_spent
 from strongroom.database.date_index import has_date_index
@@ -103,8 +104,7 @@ def foresee_archive(
     deletes, nor for room in staging.
 
     Args:
-        members: As for :func:`plan_archive`, which needs a session in autocommit mode for them. Without them, what is due in the
-            table alone is looked up; of a table with members, still whole objects.
+        members: As for :func:`plan_archive`.
         try_rows: Whether to try rows that may be too wide to be read back. That takes a temporary table.
 
     Returns:
@@ -145,8 +145,11 @@ def _plan_unit(plannings: Sequence[_Planning]) -> Planned:
             ), {}
     for one in plannings:
         one.require_archivable()
+    alone = root.connection.info.transaction_status is TransactionStatus.IDLE
     with root.connection.transaction():
-        root.connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        # Who only foresees has a transaction already, which sees each table in a snapshot of its own.
+        one_view = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
+        root.connection.execute(one_view if alone else "SET TRANSACTION READ ONLY")
         due = [one.look() for one in plannings]
     made = [one.make_new(*found) for one, found in zip(plannings, due, strict=True)]
     return _together([plan for plan, _ in made]), {key: cut for _, cuts in made for key, cut in cuts.items()}

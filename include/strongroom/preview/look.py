@@ -41,6 +41,7 @@ def look_at_table(
     connect_owner: Connect,
     *,
     now: datetime,
+    members: Sequence[TableSettings] = (),
     explain: bool = False,
 ) -> TablePreview:
     """Say what runs would do with a table now. What cannot be said is a ``problem`` of the table or of its partition.
@@ -52,6 +53,7 @@ def look_at_table(
         connect: Opens a session of the role that reads and deletes.
         connect_owner: Opens one of the role that detaches partitions; called only if the settings let runs do that.
         now: Aware UTC instant.
+        members: Settings of the tables that are archived together with it.
         explain: Whether to add the statements, and how the server plans them.
     """
     told = TablePreview(name=name, table=settings.qualified_name, settings=flat_settings(settings))
@@ -63,7 +65,7 @@ def look_at_table(
             with _reading(connection):
                 table, source = inspect_table(connection, settings), read_identity(connection)
                 counts = count_waiting(connection, settings, now=now)
-            looking = _Looking(settings, store, connection, connect_owner, table, counts, holds, now, explain)
+            looking = _Looking(settings, store, connection, connect_owner, table, counts, holds, now, explain, members)
             partitions = looking.partitions(read_history(store, settings))
     except StrongroomError as error:
         return told.model_copy(update={"problem": _in_words(error)})
@@ -123,6 +125,7 @@ class _Looking:
     holds: Sequence[Hold]
     now: datetime
     explain: bool
+    members: Sequence[TableSettings]
 
     def partitions(self, history: History) -> tuple[PartitionPreview, ...]:
         found = []
@@ -139,7 +142,9 @@ class _Looking:
 
     def _partition(self, partition: Partition, rows_in_table: int, history: History) -> PartitionPreview:
         with _reading(self.connection):
-            plan, cuts = foresee_archive(self.connection, self.store, self.settings, partition, now=self.now)
+            plan, cuts = foresee_archive(
+                self.connection, self.store, self.settings, partition, members=self.members, now=self.now
+            )
         cut = cuts.get(self.settings.qualified_name)
         leaves, stays = self._leaves(partition) if plan.parts else ([], {})
         return PartitionPreview(

@@ -20,6 +20,7 @@ from strongroom.preview.look import look_at_table
 from strongroom.preview.records import PartitionPreview, Preview, Statement, TablePreview
 from strongroom.preview.saved import save_preview
 from strongroom.settings import Settings, TableSettings
+from strongroom.tables.unit_graph import unit_graph
 from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
 from strongroom_airflow.connections import connect_store
 from strongroom_airflow.database_connections import connect_database
@@ -59,6 +60,7 @@ def look(settings: Settings, names: Iterable[str], *, explain: bool) -> Iterator
             partial(_connect, table, table.source_conn_id),
             partial(_connect, table, table.partition_delete.conn_id),
             now=now,
+            members=settings.members_of(table),
             explain=explain,
         )
 
@@ -176,6 +178,8 @@ def _remarks(table: TablePreview) -> Iterator[str]:
             yield f"{one.partition_key} is sealed as {one.plan.archive_id}; the run deletes what is left of its rows"
         for restore in one.plan.restores:
             yield f"{one.partition_key} is left alone, because its rows were restored: {restore}"
+        if one.plan.members and one.plan.archive_id is not None:
+            yield from unit_graph(one.plan)
         for exclusion in one.plan.exclusions:
             if exclusion.reason not in ("no_date", "no_parent"):
                 yield f"{one.partition_key}: {exclusion.rows:,} rows stay: {exclusion.detail}"
