@@ -1,15 +1,16 @@
-"""A unit's DAG from plan to report, as Airflow runs it: mapped tasks, XCom, and names of tasks in the UI."""
+"""A unit goes and comes back as Airflow runs it: mapped tasks, XCom, and names of tasks in the UI."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-import airflow.models.dagrun
 import psycopg
 import pytest
+from airflow.models import dagrun as runs
 
 from tests.support.database import execute
-from tests.support.units import ORDERS, UnitChain, rows_of_may, unit_settings
+from tests.support.units import ORDERS, UnitChain, rows_of, rows_of_may, unit_settings
 
 TABLES = {"orders": {"date_column": "at", "with": ["order_lines", "line_notes", "order_alerts"]}}
 
@@ -21,14 +22,17 @@ def unit(source, object_store, bucket, tmp_path, deployment) -> UnitChain:
     execute(source, ORDERS)
     deployment.tables(**TABLES)
     deployment.store(object_store, bucket)
-    deployment.database(source, "source")
+    deployment.database(source, "source", "restore")
     chain = UnitChain(source, object_store.client("archiver"), unit_settings(bucket, tmp_path / "staging"))
     chain.plan()  # claims the store
     return chain
 
 
-def test_a_run_of_the_dag_archives_all_tables_and_names_them(metadata, parsing, unit, dags_folder, monkeypatch):
-    create = airflow.models.dagrun.get_or_create_dagrun
+def test_a_run_archives_all_tables_and_names_them_and_a_restore_brings_them_back(
+    metadata, parsing, unit, dags_folder, monkeypatch, airflow
+):
+    before = rows_of(unit.conninfo)
+    create = runs.get_or_create_dagrun
 
     def with_key(**arguments: Any) -> Any:
         """`dag.test()` takes no partition key."""
@@ -37,14 +41,18 @@ def test_a_run_of_the_dag_archives_all_tables_and_names_them(metadata, parsing, 
         arguments["session"].commit()
         return run
 
-    monkeypatch.setattr(airflow.models.dagrun, "get_or_create_dagrun", with_key)
-    with parsing("archive_tables.py", tables=TABLES):
+    monkeypatch.setattr(runs, "get_or_create_dagrun", with_key)
+    with parsing("archive_tables.py", "restore_archive.py", tables=TABLES):
         from airflow.dag_processing.dagbag import DagBag
 
         run = DagBag(str(dags_folder / "archive_tables.py")).dags["archive__orders"].test()
+        gone = not any(rows_of_may(unit.conninfo).values())
+        asked = {"table": "orders", "first_partition": "2026-05", "last_partition": "2026-05", "why": "Case 4711"}
+        restored = airflow("dags", "test", "restore_archive", "--conf", json.dumps(asked))
 
-    assert run.state == "success"
-    assert not any(rows_of_may(unit.conninfo).values())
+    assert (run.state, gone) == ("success", True)
+    assert restored.returncode == 0, restored.stderr
+    assert rows_of(unit.conninfo) == before
     with psycopg.connect(metadata) as connection:
         assert [name for _, name in connection.execute(NAMES)] == [
             f"public.{name} part 0" for name in ("line_notes", "order_lines", "order_alerts", "orders")

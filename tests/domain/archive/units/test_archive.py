@@ -222,3 +222,21 @@ def test_a_foreign_key_that_leads_elsewhere_since_the_plan_stops_the_delete(unit
         unit.delete(next(part for part in parts if part.archive.table_name == "order_alerts"))
 
     assert rows_of(unit.conninfo) == before
+
+
+def test_of_two_runs_at_once_the_slower_one_seals_and_deletes_nothing(unit):
+    """Its claims ran out, and another run archived the orders meanwhile. A late order is in its table alone."""
+    slow = unit.plan()
+    unit.run()
+    execute(
+        unit.conninfo,
+        "INSERT INTO orders VALUES (50, '2026-05-20', 'late'); INSERT INTO order_lines VALUES (50, 1, 'late')",
+    )
+    before = rows_of(unit.conninfo)
+
+    with pytest.raises(IntegrityError):
+        unit.seal(slow)
+
+    assert rows_of(unit.conninfo) == before
+    assert unit.run()["public.orders"].archive_id == "public.orders.2026-05.0002"
+    assert not any(rows for rows in rows_of_may(unit.conninfo).values())
