@@ -69,7 +69,7 @@ WRONG_ARGUMENTS = [
     (("list", "nope"), "is not configured"),
     (("verify",), "needs exactly one of an archive id, --all and --sample"),
     (("verify", "--sample", "2/1"), "is no sample"),
-    (("archive", "audit"), "needs either --partition or --before"),
+    (("archive", "audit"), "needs a table and either --partition or --before; or --plan"),
 ]
 
 
@@ -151,8 +151,8 @@ def test_a_dry_run_of_archive_says_how_many_rows_of_each_month_wait(chain, airfl
 
     assert "It would be 2026-04 (1,234 rows wait), 2026-05 (1 rows wait)." in before.stdout, before.stderr
     assert json.loads(named.stdout) == [
-        {"partition_key": "2026-03", "rows": 0},
-        {"partition_key": "2026-04", "rows": 1234},
+        {"table": "audit", "partition_key": "2026-03", "rows": 0},
+        {"table": "audit", "partition_key": "2026-04", "rows": 1234},
     ]
 
 
