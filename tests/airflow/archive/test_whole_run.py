@@ -43,9 +43,13 @@ def test_a_run_archives_all_tables_and_names_them_and_a_restore_brings_them_back
 
     monkeypatch.setattr(runs, "get_or_create_dagrun", with_key)
     with parsing("archive_tables.py", "restore_archive.py", tables=TABLES):
+        from airflow import settings as airflow_settings
         from airflow.dag_processing.dagbag import DagBag
 
-        run = DagBag(str(dags_folder / "archive_tables.py")).dags["archive__orders"].test()
+        try:
+            run = DagBag(str(dags_folder / "archive_tables.py")).dags["archive__orders"].test()
+        finally:
+            airflow_settings.Session.remove()  # its transaction stays open, and would block the tests that come after
         gone = not any(rows_of_may(unit.conninfo).values())
         asked = {"table": "orders", "first_partition": "2026-05", "last_partition": "2026-05", "why": "Case 4711"}
         restored = airflow("dags", "test", "restore_archive", "--conf", json.dumps(asked))

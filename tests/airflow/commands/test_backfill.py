@@ -61,7 +61,8 @@ class Metadata:
     """What the tests look at, and how they set the scene, in Airflow's metadata database."""
 
     def __init__(self, conninfo: str) -> None:
-        self.connection = psycopg.connect(conninfo, autocommit=True)
+        # A session that another test left open must fail this one, and not keep it waiting for ever.
+        self.connection = psycopg.connect(conninfo, autocommit=True, options="-c lock_timeout=60s")
 
     def rows(self, query: str, *values: object) -> list[tuple]:
         return self.connection.execute(query, values).fetchall()
