@@ -27,6 +27,8 @@ class Reference:
         collations: Schema and name of our column's collation where the two sides differ; else None.
         on_delete: pg_constraint.confdeltype.
         temporal: Whether the last pair is a period, which may be referred to without being equal.
+        validated: Whether each referring row is known to refer to one of ours. It is not with NOT VALID or NOT ENFORCED.
+        to_partition: Whether it points at one of our table partitions, so that other partitions may have rows of the same values.
     """
 
     name: str
@@ -38,11 +40,14 @@ class Reference:
     collations: tuple[tuple[str, str] | None, ...]
     on_delete: str
     temporal: bool
+    validated: bool
+    to_partition: bool
 
 
 _REFERENCES = """
 SELECT f.conname::text, n.nspname::text, c.relname::text, f.confdeltype::text,
-       coalesce((to_jsonb(f) ->> 'conperiod')::boolean, false),
+       coalesce((to_jsonb(f) ->> 'conperiod')::boolean, false), f.convalidated,
+       f.confrelid IN (SELECT relid FROM pg_partition_tree(%s) WHERE level > 0),
        ours.attname::text, theirs.attname::text, operator_schema.nspname::text, o.oprname::text,
        CASE WHEN ours.attcollation <> theirs.attcollation THEN collation_schema.nspname::text END, l.collname::text
 FROM pg_constraint f
@@ -65,10 +70,11 @@ ORDER BY n.nspname, c.relname, f.conname, f.oid, k.position
 
 def read_references(connection: Session, oid: int) -> tuple[Reference, ...]:
     """Foreign keys that point at a table, at one of its table partitions, or at a table that it is a partition of."""
-    rows = fetch_rows(connection, _REFERENCES, oid, oid, oid)
+    rows = fetch_rows(connection, _REFERENCES, oid, oid, oid, oid)
     references = []
-    for (name, schema_name, table_name, on_delete, temporal), pairs in groupby(rows, key=itemgetter(0, 1, 2, 3, 4)):
-        referred, referring, *compared = zip(*(pair[5:] for pair in pairs), strict=True)
+    for constraint, pairs in groupby(rows, key=itemgetter(slice(7))):
+        name, schema_name, table_name, on_delete, temporal, validated, to_partition = constraint
+        referred, referring, *compared = zip(*(pair[7:] for pair in pairs), strict=True)
         operator_schemas, operators, collation_schemas, collations = compared
         references.append(
             Reference(
@@ -84,6 +90,8 @@ def read_references(connection: Session, oid: int) -> tuple[Reference, ...]:
                 ),
                 on_delete=on_delete,
                 temporal=temporal,
+                validated=validated,
+                to_partition=to_partition,
             )
         )
     return tuple(references)

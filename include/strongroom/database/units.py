@@ -6,7 +6,7 @@ exactly one foreign key into the unit, so that each of its rows belongs to one r
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from strongroom.database.references import Reference, read_references
@@ -121,11 +121,28 @@ def _faults(places: Sequence[Place], hops: Mapping[Place, Sequence[Hop]]) -> lis
             faults.append(
                 f"several foreign keys lead from {_name(place)} into its unit ({named}), so a row may belong to two objects"
             )
+    for place in members:
+        faults += _faults_of_hops(place, hops[place])
     if not faults and (lost := [place for place in members if not _leads_to(root, place, hops)]):
         faults.append(
             f"the foreign keys of {', '.join(map(_name, lost))} go round in a circle and do not lead to {_name(root)}"
         )
     return faults
+
+
+def _faults_of_hops(place: Place, hops: Sequence[Hop]) -> Iterator[str]:
+    """Why a row may belong to no row of its parent, or to two of them."""
+    for hop in hops:
+        name = hop.reference.name
+        if not hop.reference.validated:
+            yield (
+                f"the foreign key {name} of {_name(place)} is NOT VALID or NOT ENFORCED, so rows may refer to none of {_name(hop.parent)}"
+            )
+        if hop.reference.to_partition:
+            yield (
+                f"the foreign key {name} of {_name(place)} leads to a table partition of {_name(hop.parent)}, so a row may belong to "
+                "rows of several"
+            )
 
 
 def _leads_to(root: Place, place: Place, hops: Mapping[Place, Sequence[Hop]]) -> bool:

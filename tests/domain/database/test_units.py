@@ -95,6 +95,43 @@ def test_what_cannot_be_deleted_children_first_is_refused(source, tmp_path, chan
     assert fault in caught.value.what
 
 
+def test_a_foreign_key_that_proves_no_parent_makes_no_unit(source):
+    execute(
+        source,
+        TABLES + "ALTER TABLE lines DROP CONSTRAINT lines_order_id_fkey; INSERT INTO lines VALUES (1, 404); "
+        "ALTER TABLE lines ADD CONSTRAINT later FOREIGN KEY (order_id) REFERENCES orders NOT VALID",
+    )
+
+    unit, faults = found(source, ORDERS, LINES)
+
+    assert (unit, faults) == (
+        None,
+        [
+            "the foreign key later of public.lines is NOT VALID or NOT ENFORCED, so rows may refer to none of public.orders"
+        ],
+    )
+
+
+def test_a_foreign_key_to_a_table_partition_makes_no_unit(source):
+    """Another partition may have an order of the same number."""
+    execute(
+        source,
+        """
+        CREATE TABLE orders (id integer, at timestamptz, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+        CREATE TABLE orders_of_may PARTITION OF orders FOR VALUES FROM ('2026-05-01Z') TO ('2026-06-01Z');
+        ALTER TABLE orders_of_may ADD UNIQUE (id);
+        CREATE TABLE lines (id integer PRIMARY KEY, order_id integer CONSTRAINT of_may REFERENCES orders_of_may (id));
+        """,
+    )
+
+    unit, faults = found(source, ORDERS, LINES)
+
+    assert unit is None
+    assert faults == [
+        "the foreign key of_may of public.lines leads to a table partition of public.orders, so a row may belong to rows of several"
+    ]
+
+
 def test_a_row_that_refers_to_another_one_of_the_root_is_outside_its_object(source):
     """An order that replaces another one keeps that one, as without members."""
     execute(source, TABLES + "ALTER TABLE orders ADD COLUMN replaces integer CONSTRAINT replaced REFERENCES orders")
