@@ -40,3 +40,17 @@ def require_nobody_restored(
             found="none",
             hint="Nothing was loaded. Put the columns of persons back into archive.yaml.",
         )
+
+
+def require_nobody_erased_from(store: Store, manifests: Sequence[Manifest]) -> None:
+    """Require that no person was erased from a table whose archives come back with those of another table.
+
+    Raises:
+        RestoreError: Some were. Which rows are theirs is known where the table is restored by its own name.
+    """
+    shape = manifests[0].table
+    if any(store.keys(suppressed_prefix(shape.schema_name, shape.table_name))):
+        raise RestoreError(
+            f"persons were erased from {manifests[0].table_name}, so it is not restored together with other tables",
+            hint="Nothing was loaded. Name the archives of each table, parents first: their restores know which rows must not come back.",
+        )

@@ -24,7 +24,7 @@ from strongroom.ledger.units import depth
 from strongroom.object_keys import ArchiveId, emptied_and_kept, evidence_prefix
 from strongroom.records import RestoreRecord, TableShape
 from strongroom.restore.claims import take_claims
-from strongroom.restore.erased import require_nobody_restored
+from strongroom.restore.erased import require_nobody_erased_from, require_nobody_restored
 from strongroom.restore.fit import fit_columns, shape_of_its_own
 from strongroom.restore.records import RestorePart, RestorePlan, RestoreRequest
 from strongroom.restore.target import (
@@ -83,6 +83,8 @@ def plan_restore(
     manifests = locate_archives(store, request)
     require_nobody_restored(store, manifests, persons, folder)
     members = _members(store, request, manifests)
+    for of_table in members:
+        require_nobody_erased_from(store, of_table)
     require_writable(connection)
     planned = [
         _plan_table(connection, store, request, of_table, restore_id=restore_id, now=now)
@@ -136,7 +138,8 @@ def _members(store: Store, request: RestoreRequest, manifests: Sequence[Manifest
             f"rows of {manifests[0].table_name} have no date of their own: rows of {dating[-1].parent} date them",
             hint="Nothing was loaded. Name whole partitions, or keys.",
         )
-    if request.archives or depth(manifests[0]) or not any(one.unit for one in manifests):
+    of_roots = [one for one in manifests if one.unit and not depth(one)]
+    if request.archives or not of_roots:
         return []  # of a member its own rows are meant
     if partial or request.keys or request.target is not None:
         raise RestoreError(
@@ -145,7 +148,7 @@ def _members(store: Store, request: RestoreRequest, manifests: Sequence[Manifest
             found="a time range, keys or another target",
             hint="Nothing was loaded. Name whole partitions; or name the archives of one table, which are restored alone.",
         )
-    ids = {entry.archive_id for one in manifests for entry in one.unit} - {one.archive_id for one in manifests}
+    ids = {entry.archive_id for one in of_roots for entry in one.unit} - {one.archive_id for one in manifests}
     found = [require_readable(store, archive) for archive in map(ArchiveId.parse, sorted(ids))]
     found.sort(key=lambda one: (depth(one), one.table_name, one.window_start, one.partition_key, one.rank))
     return [list(group) for _, group in groupby(found, key=lambda one: one.table_name)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from strongroom.errors import RestoreError
-from tests.support.chain import NOW
+from strongroom.object_keys import suppressed_prefix
+from tests.support.chain import NOW, Chain, some_settings
 from tests.support.database import execute
 from tests.support.restoring import restore
 from tests.support.units import TABLES, rows_of
@@ -67,3 +68,33 @@ def test_a_time_range_of_rows_without_a_date_is_refused(unit):
 
     with pytest.raises(RestoreError, match=r"rows of public\.orders date them"):
         restore(unit.chains["public.order_lines"], since="2026-05-03")
+
+
+def test_a_member_that_was_archived_alone_before_comes_back_alone(unit, bucket, tmp_path):
+    execute(unit.conninfo, "UPDATE order_alerts SET at = '2026-04-02' WHERE id > 25")
+    unit.plan()  # claims the store
+    alone = Chain(unit.conninfo, unit.client, some_settings(bucket, tmp_path, "order_alerts"), "2026-04")
+    for part in alone.seal(alone.plan()).parts:
+        alone.delete(part)
+    unit.run()
+    restore(unit.root)
+    execute(unit.conninfo, "DELETE FROM order_alerts")
+
+    report = restore(unit.chains["public.order_alerts"], "restore-2")
+
+    assert (report.inserted, report.archive_ids) == (
+        30,
+        ("public.order_alerts.2026-04.0001", "public.order_alerts.2026-05.0001"),
+    )
+
+
+def test_rows_of_erased_persons_do_not_come_back_with_another_table(unit):
+    """The table was taken out of the unit, and a person was erased from it."""
+    unit.run()
+    unit.store.put_bytes(f"{suppressed_prefix('public', 'order_lines')}some.json", b"{}")
+    before = rows_of(unit.conninfo)
+
+    with pytest.raises(RestoreError, match=r"persons were erased from public\.order_lines"):
+        restore(unit.root)
+
+    assert rows_of(unit.conninfo) == before
