@@ -21,7 +21,7 @@ from strongroom.database.session import Connection, read_identity
 from strongroom.database.units import Place
 from strongroom.errors import StagingError, UnarchivableError
 from strongroom.ledger.manifest_record import Manifest
-from strongroom.ledger.manifests import archive_ids, read_manifest, require_manifest, traces_of
+from strongroom.ledger.manifests import archive_ids, require_manifest, traces_of
 from strongroom.ledger.owner import require_owner
 from strongroom.ledger.restore_records import active_restores_of
 from strongroom.object_keys import ArchiveId, emptied_and_kept, evidence_prefix
@@ -133,14 +133,16 @@ def _plan_unit(plannings: Sequence[_Planning]) -> Planned:
     root = plannings[0]
     if any(one.restores for one in plannings):
         return _together([one.make("restored", restores=one.restores) for one in plannings]), {}
-    earlier = {(one.table.place): one for one in plannings}
-    for manifest in root.earlier_manifests():
-        unit = _sealed_unit(root, manifest, earlier)
-        if unit is not None and any(earlier[place].is_unfinished(one) for place, one in unit.items()):
+    by_place = {one.table.place: one for one in plannings}
+    # All are read, also those of members: one whose manifest is damaged or gone stops the run.
+    usable = {manifest.archive_id: manifest for one in plannings for manifest in one.earlier_manifests()}
+    for manifest in [one for one in usable.values() if one.table_name == root.settings.qualified_name]:
+        unit = _sealed_unit(manifest, usable)
+        if unit is not None and any(by_place[place].is_unfinished(one) for place, one in unit.items()):
             return _together(
                 [
                     one.resume(unit[place]) if place in unit else one.make("nothing_due")
-                    for place, one in earlier.items()
+                    for place, one in by_place.items()
                 ]
             ), {}
     for one in plannings:
@@ -165,21 +167,15 @@ def _together(plans: Sequence[ArchivePlan]) -> ArchivePlan:
     return plans[0].model_copy(update={"members": tuple(plans[1:])})
 
 
-def _sealed_unit(root: _Planning, manifest: Manifest, known: Mapping[Place, _Planning]) -> dict[Place, Manifest] | None:
+def _sealed_unit(manifest: Manifest, usable: Mapping[str, Manifest]) -> dict[Place, Manifest] | None:
     """The archives that were sealed together with one of the root, by their tables.
 
     None if their rows cannot be deleted: some of them were never sealed, are of other columns, were condemned or purged, or are of
     a table that is no member any more. What is still in the tables goes into new archives then.
     """
-    found = {root.table.place: manifest}
-    for entry in manifest.unit:
-        archive = ArchiveId.parse(entry.archive_id)
-        planning = known.get((archive.schema_name, archive.table_name))
-        other = None if planning is None or archive not in planning.earlier else read_manifest(root.store, archive)
-        if planning is None or other is None or not planning.may_delete(archive, other):
-            return None
-        found[planning.table.place] = other
-    return found
+    every = [manifest, *(usable.get(one.archive_id) for one in manifest.unit)]
+    sealed = [one for one in every if one is not None]
+    return {(one.table.schema_name, one.table.table_name): one for one in sealed} if len(sealed) == len(every) else None
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,8 @@ def seal_unit(
     of_each = [(settings, plan, _parts_of(plan, parts)) for settings, plan in tables]
     for _, plan, own in of_each:
         _require_complete(plan, own)
-    children_first = sorted(of_each, key=lambda one: -len(one[1].shape.dated_through))
+    # By their names, too: the order in which the settings name them may change before the run is resumed.
+    children_first = sorted(of_each, key=lambda one: (-len(one[1].shape.dated_through), one[1].table))
     unit = _unit([(plan, own) for _, plan, own in reversed(children_first)])
     if len(of_each) == 1 and _sealed_alone(store, of_each[0][1]):
         unit = ()
@@ -252,7 +253,7 @@ def _require_complete(plan: ArchivePlan, parts: Sequence[VerifiedPart]) -> None:
 def _require_same(manifest: Manifest, parts: Sequence[VerifiedPart], unit: tuple[UnitArchive, ...]) -> None:
     for part in parts:
         require_part_of(manifest, part)
-    if manifest.unit != unit:
+    if {*manifest.unit} != {*unit}:
         raise IntegrityError(
             f"{manifest.archive_id} was sealed together with other archives than those of this run",
             expected=", ".join(one.archive_id for one in unit) or "none",

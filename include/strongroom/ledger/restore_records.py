@@ -126,7 +126,7 @@ def require_wanted(
 
     Raises:
         IntegrityError: The archive was condemned.
-        NeededError: Rows of the partition were restored and are needed in the table.
+        NeededError: Rows of the partition were restored and are needed in the table, or in another one of its unit.
     """
     archive = ArchiveId.parse(sealed.manifest.archive_id)
     if archive.condemnation_key in sealed.evidence:
@@ -134,10 +134,13 @@ def require_wanted(
             f"{archive} was condemned: a part of it is not what was archived",
             hint="No row was deleted. Run the partition again: what is still in the table goes into another archive.",
         )
-    restores = active_restores_of(store, settings.qualified_name, partition, now)
-    if restores:
+    of_unit = (ArchiveId.parse(one.archive_id) for one in sealed.manifest.unit)
+    tables = dict.fromkeys((settings.qualified_name, *(f"{one.schema_name}.{one.table_name}" for one in of_unit)))
+    of_each = {table: active_restores_of(store, table, partition, now) for table in tables}
+    if restores := [one for found in of_each.values() for one in found]:
+        named = ", ".join(table for table, found in of_each.items() if found)
         raise NeededError(
-            f"{settings.qualified_name} {partition.key} was restored and its rows are needed in the table",
+            f"{named} {partition.key} was restored and its rows are needed in the table",
             found="; ".join(map(str, restores)),
             hint="No row was deleted by this step. When that time is over, clear 'plan' and the tasks after it.",
         )
