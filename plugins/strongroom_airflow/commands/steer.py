@@ -46,7 +46,7 @@ def throttle(args: Namespace) -> int:
 @command
 def pause(args: Namespace) -> int:
     """Let running steps of a table wait after their batch, and further steps before they begin."""
-    limit = read_settings().table(args.table)
+    limit = _steered_table(args)
 
     def change(orders: Orders, who: str, now: datetime) -> Orders:
         until = pause_until(limit, now)
@@ -80,7 +80,7 @@ def _order(
     facts: dict[str, Any],
 ) -> int:
     """Put an order into the audit log, give it, and print what is in force now."""
-    table = read_settings().table(args.table)
+    table = _steered_table(args)
     store, who = connect_store(table), args.who or getuser()
     now = shared_clock(store, datetime.now(timezone.utc))()
     _audit(args.subcommand, table, who, args.reason, facts)
@@ -90,6 +90,18 @@ def _order(
     else:
         print_out(escape(words(table, orders)))
     return 0
+
+
+def _steered_table(args: Namespace) -> TableSettings:
+    """The table of the command; the steps of a unit obey the orders of its root alone."""
+    table = read_settings().table(args.table)
+    if table.is_member and table.unit is not None:
+        root = table.unit.tables[0]
+        raise ConfigurationError(
+            f"{table.table} is archived together with {root}, whose orders its steps obey",
+            hint=f"Nothing was ordered. `airflow strongroom {args.subcommand} {root}` orders it for all tables of the unit.",
+        )
+    return table
 
 
 def _audit(order: str, table: TableSettings, who: str, why: str, facts: dict[str, Any]) -> None:

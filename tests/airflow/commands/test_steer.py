@@ -190,3 +190,16 @@ def test_an_order_without_a_reason_or_a_speed_is_refused(chain, airflow):
     assert without_speed.returncode == 1
     assert "either --rows-per-second N, or --off" in without_speed.stderr
     assert read_orders(chain.store, chain.settings).model_dump() == {"throttle": None, "pause": None}
+
+
+def test_an_order_for_a_member_of_a_unit_is_refused_because_its_steps_obey_those_of_the_root(
+    chain, deployment, airflow
+):
+    deployment.tables(orders={"date_column": "at", "with": ["audit"]})
+
+    for words in (("pause", "audit"), ("throttle", "audit", "--rows-per-second", "5"), ("resume", "audit")):
+        refused = airflow("strongroom", *words, "--reason", "an index is built")
+        assert refused.returncode == 1
+        assert f"`airflow strongroom {words[0]} orders`" in refused.stderr
+
+    assert read_orders(chain.store, chain.settings).model_dump() == {"throttle": None, "pause": None}
