@@ -359,8 +359,8 @@ class ArchivePlan(Record):
 
     @property
     def all_tables(self) -> tuple[ArchivePlan, ...]:
-        """The plan of each table of the run, children before their parents."""
-        return tuple(sorted((self, *self.members), key=lambda one: -len(one.shape.dated_through)))
+        """The plan of each table of the run, children before their parents; in no order of the settings, which may change."""
+        return tuple(sorted((self, *self.members), key=lambda one: (-len(one.shape.dated_through), one.table)))
 
 
 class SealedArchive(Record):
