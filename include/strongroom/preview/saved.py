@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from strongroom.errors import IntegrityError, StrongroomError
 from strongroom.preview.records import PartitionPreview, Preview, SavedPreview, TablePreview
-from strongroom.records import parse_record
+from strongroom.records import ArchivePlan, parse_record
 
 LONGEST_AGE = timedelta(days=7)
 """A plan that is older is refused, whatever has changed."""
@@ -156,14 +156,21 @@ def _facts_of(one: PartitionPreview) -> Iterator[tuple[str, str]]:
         yield f"partition {leaf.name}", leaf.stays_because or "detached whole"
     if one.plan is None:
         return
-    yield "archive", one.plan.archive_id or _NOTHING
-    yield "key", ", ".join(one.plan.shape.primary_key)
-    yield "rows to archive", f"{one.plan.due_rows:,}"
-    yield "rows in each part", ", ".join(f"{part.expected_rows:,}" for part in one.plan.parts) or _NOTHING
-    yield "bounds of parts", ", ".join(f"{part.start_at:%Y-%m-%d %H:%M:%S}" for part in one.plan.parts) or _NOTHING
-    for exclusion in one.plan.exclusions:
-        yield f"rows that stay, {exclusion.detail}", f"{exclusion.rows:,}"
+    yield from _facts_of_rows(one.plan)
+    for member in one.plan.members:
+        yield from ((f"{member.table}: {what}", fact) for what, fact in _facts_of_rows(member))
     yield "restored rows", "; ".join(map(str, one.plan.restores)) or _NOTHING
+
+
+def _facts_of_rows(plan: ArchivePlan) -> Iterator[tuple[str, str]]:
+    """Which rows of one table go."""
+    yield "archive", plan.archive_id or _NOTHING
+    yield "key", ", ".join(plan.shape.primary_key)
+    yield "rows to archive", f"{plan.due_rows:,}"
+    yield "rows in each part", ", ".join(f"{part.expected_rows:,}" for part in plan.parts) or _NOTHING
+    yield "bounds of parts", ", ".join(f"{part.start_at:%Y-%m-%d %H:%M:%S}" for part in plan.parts) or _NOTHING
+    for exclusion in plan.exclusions:
+        yield f"rows that stay, {exclusion.detail}", f"{exclusion.rows:,}"
 
 
 def _digest(preview: Preview) -> str:
