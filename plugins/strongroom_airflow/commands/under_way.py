@@ -5,7 +5,7 @@ Each of them may fail to answer. Then a remark says so, and the rest is told.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from strongroom.errors import StrongroomError
 from strongroom.ledger.claims import parse_claim
 from strongroom.ledger.orders import Orders, read_orders
 from strongroom.object_keys import claim_key
-from strongroom.records import ArchivePlan
+from strongroom.records import ArchivePlan, PlannedPart
 from strongroom.settings import TableSettings
 from strongroom.tables.steering import STEPS, StepProgress, progress_name
 from strongroom_airflow.commands.runs import Task, error_of, page_of, read_snapshot, results, scheduler_is_alive
@@ -137,7 +137,8 @@ class _Looking:
         for task in tasks:
             if task.state == "success":
                 done[_step(task)] = done.get(_step(task), 0) + 1
-        told = self._try("progress", lambda: self._progress(archive_id, tasks)) or {} if archive_id else {}
+        parts = [] if plan is None else [part for one in plan.all_tables for part in one.parts]
+        told = self._try("progress", lambda: self._progress(parts, tasks)) or {}
         steps = tuple(
             self._step_under_way(task, told.get((_step(task), max(task.map_index, 0))), locks)
             for task in tasks
@@ -150,23 +151,27 @@ class _Looking:
             page=page_of(self._dag_id, run_id),
             since=since,
             archive_id=archive_id,
-            parts=None if plan is None else len(plan.parts),
-            rows=None if plan is None else plan.due_rows,
+            parts=None if plan is None else len(parts),
+            rows=None if plan is None else sum(one.due_rows for one in plan.all_tables),
             done=done,
             steps=steps,
             why=tuple(self._why_run_waits(run_id, key, state, steps, orders)),
         )
 
-    def _progress(self, archive_id: str, tasks: Iterable[Task]) -> dict[tuple[str, int], StepProgress]:
-        """What the steps at work have told, by step and part."""
+    def _progress(self, parts: Sequence[PlannedPart], tasks: Iterable[Task]) -> dict[tuple[str, int], StepProgress]:
+        """What the steps at work have told, by step and map index.
+
+        Args:
+            parts: Those that tasks are mapped over, in that order; of a unit, parts of several archives.
+        """
         found: dict[tuple[str, int], StepProgress] = {}
-        with connect_staging(self._settings).of(archive_id) as staging:
-            for task in tasks:
-                step, number = _step(task), max(task.map_index, 0)
-                if step in STEPS and task.state == "running":
-                    progress = staging.kept(progress_name(step, number), StepProgress)
-                    if progress is not None:
-                        found[step, number] = progress
+        for task in tasks:
+            step, index = _step(task), max(task.map_index, 0)
+            if step in STEPS and task.state == "running" and index < len(parts):
+                with connect_staging(self._settings).of(parts[index].archive_id) as staging:
+                    progress = staging.kept(progress_name(step, parts[index].number), StepProgress)
+                if progress is not None:
+                    found[step, index] = progress
         return found
 
     def _step_under_way(self, task: Task, progress: StepProgress | None, locks: list[tuple[str, str]]) -> StepUnderWay:
