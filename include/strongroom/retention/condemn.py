@@ -13,11 +13,12 @@ from pydantic import AwareDatetime, Field
 
 from strongroom.errors import StrongroomError
 from strongroom.ledger.claims import release_claim, take_claim
-from strongroom.ledger.holds import covering, holds_in_force
+from strongroom.ledger.holds import holds_in_force
 from strongroom.ledger.journal import of_archive, record
 from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.reread import ArchiveVerdict, read_deletions, verify_archive
 from strongroom.ledger.stored_records import read_record
+from strongroom.ledger.units import covering_unit
 from strongroom.object_keys import ArchiveId
 from strongroom.records import Record
 from strongroom.storage.store import Store
@@ -88,13 +89,13 @@ def read_condemnation(store: Store, archive: ArchiveId) -> Condemnation | None:
 def _condemn(store: Store, archive: ArchiveId, why: str, who: str, now: datetime) -> Condemnation:
     if (present := read_condemnation(store, archive)) is not None:
         return present
-    if holding := covering(holds_in_force(store), archive):
+    manifest = require_manifest(store, archive)
+    if holding := covering_unit(holds_in_force(store), manifest):
         raise CondemnError(
             f"{archive} is under {'; '.join(map(str, holding))}",
             hint="Nothing was changed. Whoever placed the hold must know that a part is gone. Release the hold first, or get the "
             "part back.",
         )
-    manifest = require_manifest(store, archive)
     verdict = verify_archive(store, archive)
     judged = list(zip(verdict.objects, read_deletions(store, manifest), strict=False))  # SHA256SUMS comes last
     bad = [(part, deletion) for part, deletion in judged if part.result in ("missing", "corrupted")]

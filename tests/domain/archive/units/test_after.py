@@ -10,6 +10,7 @@ from strongroom.ledger.holds import covered, place_hold
 from strongroom.ledger.journal import enter
 from strongroom.ledger.manifest_record import faults_of
 from strongroom.ledger.manifests import require_manifest
+from strongroom.retention.condemn import CondemnError, condemn_archive
 from strongroom.retention.decide import judge
 from strongroom.settings.units import UnitSettings
 from strongroom.statistics.waiting import count_waiting
@@ -32,6 +33,16 @@ def test_a_hold_on_one_table_keeps_the_archives_of_all(unit):
 
     decisions = judge(unit.store, now=MUCH_LATER)
     assert [(one.reason, one.purge) for one in decisions] == [("held", False)] * len(TABLES)
+
+
+def test_an_archive_is_not_condemned_under_a_hold_on_another_table_of_its_unit(unit, object_store, bucket):
+    [part] = [one for one in unit.seal(unit.plan()) if one.archive.table_name == "order_alerts"]
+    object_store.client("admin").delete_object(Bucket=bucket, Key=part.object_key, VersionId=part.version_id)
+    place_hold(unit.store, covered("public", "orders"), **HOLD, now=NOW)
+    given = {"why": "lost", "who": "ada", "now": NOW, "claim_ttl": timedelta(hours=1)}
+
+    with pytest.raises(CondemnError, match="Case 4711"):
+        condemn_archive(unit.store, part.archive, **given)
 
 
 def test_what_waits_is_counted_in_the_root_alone(unit):
