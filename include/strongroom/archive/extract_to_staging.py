@@ -65,9 +65,9 @@ def extract_part(
         keep_claim()
         require_time(f"{part.archive_id} part {part.number}", stop_at, clock())
 
-    steering.wait(look_after)
+    paused = steering.wait(look_after)
     require_time(f"{part.archive_id} part {part.number}", stop_at, clock())
-    extracted = _extract(connection, staging, settings, part, now, steering)
+    extracted = _extract(connection, staging, settings, part, clock() if paused else now, steering)
     staging.save(extracted)
     return extracted
 

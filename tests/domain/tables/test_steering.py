@@ -214,6 +214,14 @@ def test_a_part_is_not_begun_in_a_pause(chain):
     assert chain.extract(plan.parts[0]).rows == 40
 
 
+def test_a_part_that_waited_is_dated_when_it_was_read(chain):
+    plan = chain.plan()
+    order(chain, pause=a_pause(chain))
+    chain.keep_claim = lambda: order(chain, pause=None)
+
+    assert chain.extract(plan.parts[0]).extracted_at > NOW
+
+
 def test_no_partition_is_detached_in_a_pause(source, object_store, bucket, tmp_path):
     execute(
         source,
