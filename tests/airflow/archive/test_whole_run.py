@@ -59,5 +59,5 @@ def test_a_run_archives_all_tables_and_names_them_and_a_restore_brings_them_back
     assert rows_of(unit.conninfo) == before
     with psycopg.connect(metadata) as connection:
         assert [name for _, name in connection.execute(NAMES)] == [
-            f"public.{name} part 0" for name in ("line_notes", "order_lines", "order_alerts", "orders")
+            f"public.{name} part 0" for name in ("line_notes", "order_alerts", "order_lines", "orders")
         ]
