@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -74,16 +74,29 @@ def propose(
         least_bytes: A smaller table is left to a person.
     """
     order: dict[Verdict, int] = {"archive": 0, "ask": 1, "leave": 2}
-    proposals = [_propose(connection, table, hot, now, least_bytes) for table in tables]
+    parents: dict[str, list[str]] = {}
+    for table in tables:
+        for child in table.referenced_by:
+            parents.setdefault(child.replace('"', ""), []).append(table.name)
+    proposals = [_propose(connection, table, parents, hot, now, least_bytes) for table in tables]
     return sorted(proposals, key=lambda one: (order[one.verdict], -one.table.size_bytes, one.table.name))
 
 
-def _propose(connection: Connection, table: SeenTable, hot: Term, now: datetime, least_bytes: int) -> Proposal:
+def _propose(
+    connection: Connection,
+    table: SeenTable,
+    parents: Mapping[str, Sequence[str]],
+    hot: Term,
+    now: datetime,
+    least_bytes: int,
+) -> Proposal:
     ranked = sorted(table.dates, key=_score, reverse=True)
     if not ranked:
-        return Proposal(
-            table, "leave", None, reasons=("no column of type date, timestamp or timestamptz dates its rows",)
-        )
+        above = parents.get(f"{table.schema_name}.{table.table_name}", ())
+        why = "no column of type date, timestamp or timestamptz dates its rows"
+        if above:
+            why += f"; `with:` in the section of {' or '.join(above)} archives them together"
+        return Proposal(table, "leave", None, reasons=(why,))
     date, *others = ranked
     try:
         settings = TableSettings.model_validate({"table": table.name, "date_column": date.name, "legal_basis": "init"})
@@ -121,7 +134,10 @@ def _score(column: DateColumn) -> float:
 def _doubts(table: SeenTable, date: DateColumn, others: Sequence[DateColumn], nullable: bool) -> list[str]:
     doubts = []
     if table.referenced_by:
-        doubts.append(f"rows that {', '.join(table.referenced_by)} still refers to stay in it")
+        verb = "refers" if len(table.referenced_by) == 1 else "refer"
+        doubts.append(
+            f"rows that {', '.join(table.referenced_by)} still {verb} to stay in it, unless `with:` archives both together"
+        )
     if others and _score(date) - _score(others[0]) < 2:
         doubts.append(f"{others[0].name} dates its rows as well as {date.name}")
     if _CHANGES.search(date.name):

@@ -79,7 +79,7 @@ def write_settings(proposals: Sequence[Proposal], choices: Choices, *, where: st
                 if verdict == "ask"
                 else [f"  # {_comment(one.table.name)}: {_comment('; '.join(one.reasons))}."]
             )
-    return "\n".join(lines) + "\n"
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines).rstrip()) + "\n"
 
 
 def _section(one: Proposal) -> list[str]:

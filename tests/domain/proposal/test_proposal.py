@@ -25,6 +25,7 @@ CREATE TABLE clicks (id bigint, clicked_on date NOT NULL, page text, PRIMARY KEY
 CREATE TABLE clicks_2026 PARTITION OF clicks FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
 CREATE INDEX ON clicks (clicked_on);
 CREATE TABLE letters (body text, sent_at timestamptz);
+CREATE TABLE addresses (customer_id bigint REFERENCES customers, line integer, PRIMARY KEY (customer_id, line));
 CREATE TABLE countries (code text PRIMARY KEY, name text);
 CREATE TABLE fresh (id bigint PRIMARY KEY, at timestamptz NOT NULL);
 CREATE INDEX ON fresh (at);
@@ -78,7 +79,10 @@ def test_a_table_that_could_go_wrong_is_left_to_a_person_with_the_reason(shop):
 
     assert found["customers"].verdict == "ask"
     assert found["customers"].date.name == "created_at"
-    assert "rows that public.orders still refers to stay in it" in found["customers"].reasons
+    assert (
+        "rows that public.addresses, public.orders still refer to stay in it, unless `with:` archives both together"
+        in found["customers"].reasons
+    )
     assert "no index begins with created_at, so each run reads the whole table" in found["customers"].reasons
     assert found["Odd Shop.Sales: 2026 # all"].verdict == "ask"
     assert proposals(shop, least_bytes=1 << 30)["orders"].reasons == ("it is small",)
@@ -87,7 +91,8 @@ def test_a_table_that_could_go_wrong_is_left_to_a_person_with_the_reason(shop):
 def test_what_cannot_be_archived_is_left_with_every_reason(shop):
     left = {name: one.reasons for name, one in proposals(shop).items() if one.verdict == "leave"}
 
-    assert left.keys() == {"letters", "countries", "fresh", "Odd Shop.a.b"}
+    assert left.keys() == {"letters", "countries", "addresses", "fresh", "Odd Shop.a.b"}
+    assert left["addresses"][0].endswith("; `with:` in the section of customers archives them together")
     assert "it has no primary key" in left["letters"][0]
     assert left["countries"] == ("no column of type date, timestamp or timestamptz dates its rows",)
     assert left["fresh"][0] == "no row of it is older than 90 days"
