@@ -283,5 +283,6 @@ def no_connection(conn_id: str, kind: str) -> ConfigurationError:
     return ConfigurationError(
         f"Airflow has no connection {conn_id}",
         expected=f"a connection of type {kind}",
-        hint=f"Nothing was started. Add it under Admin, Connections, or set AIRFLOW_CONN_{conn_id.upper()}.",
+        hint=f"Nothing was started. Add it under Admin, Connections, or set AIRFLOW_CONN_{conn_id.upper()}, or: "
+        f"airflow connections add {conn_id} --conn-type {kind.partition(',')[0]} --conn-login … --conn-password …",
     )

@@ -32,9 +32,11 @@ def has_right(connection: Connection, settings: TableSettings, right: Right) -> 
         psycopg.Error: The server failed for another reason.
     """
     if right == "TRUNCATE":
+        # By its oid: to look its name up, the role would need the right to use its schema.
         [(held,)] = fetch_rows(
             connection,
-            "SELECT has_table_privilege(format('%%I.%%I', %s::text, %s::text), 'TRUNCATE')",
+            "SELECT has_table_privilege(c.oid, 'TRUNCATE') AND has_schema_privilege(n.oid, 'USAGE') FROM pg_class c "
+            "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s",
             settings.schema_name,
             settings.table_name,
         )

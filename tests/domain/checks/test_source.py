@@ -139,6 +139,23 @@ def test_each_wrong_right_is_named_in_one_line_with_what_to_do(deployed, setting
     assert all(one.hint for one in results if one.verdict == "failed")
 
 
+def test_a_role_that_may_not_use_the_schema_is_refused_everything_there(deployed, shared_source, tmp_path, prefix):
+    execute(
+        shared_source, "CREATE SCHEMA sales; CREATE TABLE sales.notes (id bigint PRIMARY KEY, at timestamptz NOT NULL)"
+    )
+    execute(shared_source, f"GRANT USAGE ON SCHEMA sales TO {prefix}_archiver, {prefix}_restorer")
+    execute(
+        shared_source,
+        f"GRANT SELECT, DELETE ON sales.notes TO {prefix}_archiver; GRANT SELECT, INSERT ON sales.notes TO {prefix}_restorer",
+    )
+    execute(shared_source, "CREATE INDEX ON sales.notes (at)")
+
+    results = check(deployed, some_settings("unused", tmp_path, table="sales.notes"))
+
+    assert (faults(results), warnings(results)) == ([], [])
+    assert "TRUNCATE on sales.notes is refused" in {one.what for one in results if one.area.endswith("drill")}
+
+
 def test_hints_about_rights_can_be_pasted(deployed, settings, shared_source, prefix):
     execute(shared_source, f"GRANT UPDATE ON audit TO {prefix}_archiver")
 
