@@ -20,6 +20,9 @@ from tests.support.chain import NOW, RUN, Chain, some_settings
 from tests.support.database import ask
 from tests.support.sealing import claim_if_unowned
 
+SECTION = {"orders": {"date_column": "at", "with": ["order_lines", "line_notes", "order_alerts"]}}
+"""The unit, as a section of archive.yaml."""
+
 ORDERS = """
 CREATE TABLE orders (id integer PRIMARY KEY, at timestamptz NOT NULL, buyer text);
 CREATE INDEX ON orders (at);

@@ -15,6 +15,9 @@ from strongroom_airflow.archive.base import StrongroomOperator
 from strongroom_airflow.archive.run import ArchiveRun
 from strongroom_airflow.pages.addresses import archive_page
 
+_PAUSE = timedelta(seconds=5)
+"""How long a delete gives its slot up while rows that refer to its own are being deleted."""
+
 
 class DeleteOperator(StrongroomOperator):
     """Delete the rows of a verified part that still equal their archived form.
@@ -65,8 +68,6 @@ class DeleteOperator(StrongroomOperator):
             self.log.info("Waits for rows of other tables: %s", error.what)
             raise AirflowRescheduleException(datetime.now(timezone.utc) + _PAUSE)
 
-
-_PAUSE = timedelta(seconds=5)
 
 _OF_A_REPEAT = ("archive_id", "number", "rows", "in_table", "evidence_key", "deleted_at", "deleted_by")
 

@@ -1,4 +1,4 @@
-"""What tests of the archive operators have in common: a partitioned table, and where Airflow finds it."""
+"""What tests of the archive operators have in common: a partitioned table, tables that belong together, and where Airflow finds them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from tests.support.chain import Chain, some_settings
+from tests.support.database import execute
+from tests.support.units import ORDERS, SECTION, UnitChain, unit_settings
 
 TABLE = """
 CREATE TABLE audit (id bigint, at timestamptz NOT NULL, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
@@ -28,3 +30,15 @@ def chain(source, object_store, bucket, tmp_path, deployment) -> Chain:
     deployment.store(object_store, bucket)
     deployment.database(source, "source", "owner")
     return Chain(make_conninfo(source), object_store.client("archiver"), settings, now=datetime.now(timezone.utc))
+
+
+@pytest.fixture
+def unit(source, object_store, bucket, tmp_path, deployment) -> UnitChain:
+    """Orders with their lines, notes and alerts, in a store that is claimed."""
+    execute(source, ORDERS)
+    deployment.tables(**SECTION)
+    deployment.store(object_store, bucket)
+    deployment.database(source, "source", "restore")
+    chain = UnitChain(source, object_store.client("archiver"), unit_settings(bucket, tmp_path / "staging"))
+    chain.plan()  # claims the store
+    return chain

@@ -12,24 +12,10 @@ from structlog.testing import capture_logs
 
 from strongroom.records import PlannedPart
 from strongroom_airflow.step import OUTCOME_XCOM
-from tests.support.database import execute
 from tests.support.operating import context_of
-from tests.support.units import ORDERS, UnitChain, rows_of_may, unit_settings
-
-TABLES = {"orders": {"date_column": "at", "with": ["order_lines", "line_notes", "order_alerts"]}}
+from tests.support.units import SECTION, rows_of_may
 
 ASSET = Asset("archive of public.orders")
-
-
-@pytest.fixture
-def unit(source, object_store, bucket, tmp_path, deployment) -> UnitChain:
-    execute(source, ORDERS)
-    deployment.tables(**TABLES)
-    deployment.store(object_store, bucket)
-    deployment.database(source, "source", "restore")
-    chain = UnitChain(source, object_store.client("archiver"), unit_settings(bucket, tmp_path / "staging"))
-    chain.plan()  # claims the store
-    return chain
 
 
 class Run:
@@ -156,7 +142,7 @@ def test_only_the_root_has_a_dag_and_its_tasks_name_the_table(metadata, deployme
 
     from tests.support.repository import REPOSITORY
 
-    deployment.tables(**TABLES, audit={"date_column": "at"})
+    deployment.tables(**SECTION, audit={"date_column": "at"})
 
     bag = DagBag(str(REPOSITORY / "dags" / "archive_tables.py"))
 

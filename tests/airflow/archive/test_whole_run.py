@@ -6,26 +6,11 @@ import json
 from typing import Any
 
 import psycopg
-import pytest
 from airflow.models import dagrun as runs
 
-from tests.support.database import execute
-from tests.support.units import ORDERS, UnitChain, rows_of, rows_of_may, unit_settings
-
-TABLES = {"orders": {"date_column": "at", "with": ["order_lines", "line_notes", "order_alerts"]}}
+from tests.support.units import SECTION, rows_of, rows_of_may
 
 NAMES = "SELECT task_id, rendered_map_index FROM task_instance WHERE dag_id = 'archive__orders' AND task_id = 'delete' ORDER BY map_index"
-
-
-@pytest.fixture
-def unit(source, object_store, bucket, tmp_path, deployment) -> UnitChain:
-    execute(source, ORDERS)
-    deployment.tables(**TABLES)
-    deployment.store(object_store, bucket)
-    deployment.database(source, "source", "restore")
-    chain = UnitChain(source, object_store.client("archiver"), unit_settings(bucket, tmp_path / "staging"))
-    chain.plan()  # claims the store
-    return chain
 
 
 def test_a_run_archives_all_tables_and_names_them_and_a_restore_brings_them_back(
@@ -42,7 +27,7 @@ def test_a_run_archives_all_tables_and_names_them_and_a_restore_brings_them_back
         return run
 
     monkeypatch.setattr(runs, "get_or_create_dagrun", with_key)
-    with parsing("archive_tables.py", "restore_archive.py", tables=TABLES):
+    with parsing("archive_tables.py", "restore_archive.py", tables=SECTION):
         from airflow import settings as airflow_settings
         from airflow.dag_processing.dagbag import DagBag
 
