@@ -27,7 +27,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from strongroom.ledger.index import survey_manifests, write_index
-from strongroom.object_keys import MANIFEST_INDEX, OVERVIEW
+from strongroom.object_keys.layout import MANIFEST_INDEX, OVERVIEW
 from strongroom.overview.reading import keep_facts, read_facts, read_kept_facts
 from strongroom.settings import StoreSettings
 from strongroom.storage.store import Store

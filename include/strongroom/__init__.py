@@ -24,7 +24,8 @@ Each room knows only the rooms below it (``make lint`` checks that). From the to
 - ``formats``     bytes and rows without a server: JSON lines, parquet, codecs, type names
 - ``tlog``        transparency logs in the formats of C2SP: hashes, tiles, signed notes
 - ``settings``    ``archive.yaml`` and the environment, checked
-- ``records``, ``object_keys``, ``calendar``, ``errors``  the words that all of them speak
+- ``object_keys`` where each object lies in the store
+- ``records``, ``calendar``, ``errors``  the words that all of them speak
 
 There are no re-exports: importing a room loads none of its modules, and so not Arrow.
 """

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 
 from strongroom.calendar import Window
 from strongroom.errors import IntegrityError
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 """A SHA-256 in lower-case hex, 64 characters."""

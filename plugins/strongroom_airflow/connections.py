@@ -22,7 +22,7 @@ from botocore.exceptions import BotoCoreError
 from botocore.loaders import Loader, create_loader
 
 from strongroom.errors import ConfigurationError, IntegrityError
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.settings import Settings, StoreSettings, TableSettings
 from strongroom.storage.author import Author
 from strongroom.storage.bucket import BucketStore

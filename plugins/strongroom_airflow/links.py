@@ -7,7 +7,8 @@ from typing import Any
 
 from airflow.sdk import BaseOperator, BaseOperatorLink
 
-from strongroom.object_keys import ArchiveId, decode_table
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.layout import decode_table
 from strongroom_airflow.pages.addresses import archive_page, base_url, framed, held, map_page, partition_page
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from airflow.sdk import Context
 
 from strongroom.ledger.claims import shared_clock
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.records import RunIdentity
 from strongroom.settings import Settings, load_settings
 from strongroom.storage.store import Store

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom_airflow.links import PageLink, page_of_archives, page_of_hold
 from strongroom_airflow.pages.addresses import archive_page, map_page, partition_page
 

@@ -12,16 +12,15 @@ from hypothesis import strategies as st
 
 from strongroom.calendar import Partition, Term
 from strongroom.ledger.holds import parse_coverage
-from strongroom.object_keys import (
+from strongroom.object_keys.archives import (
     ArchiveId,
-    encode_name,
-    is_restore_report,
     manifest_archive_id,
-    parse_verification_key,
     sealed_and_kept,
     stored_archive_id,
     unfinished_purges,
 )
+from strongroom.object_keys.layout import encode_name
+from strongroom.object_keys.reports import is_restore_report, parse_verification_key
 from strongroom.statistics.proofs import parse_sample
 from tests.support.fuzzing import (
     KEYS,

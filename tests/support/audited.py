@@ -17,7 +17,7 @@ from strongroom.drill.begin import begin_drills
 from strongroom.drill.choose import choose
 from strongroom.drill.records import DrillRun
 from strongroom.ledger.holds import covered, place_hold, release_hold
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.records import RunIdentity
 from strongroom.retention.approve import keep_answer, keep_question
 from strongroom.retention.certificate import Approval

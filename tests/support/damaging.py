@@ -19,7 +19,7 @@ from strongroom.formats.reading_back import ReadingBack, require_equal
 from strongroom.ledger.manifest_record import Manifest, sha256_sums
 from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.reread import ArchiveVerdict
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.restore.claims import release_claims
 from strongroom.restore.records import RestoredPart, RestorePlan
 from strongroom.statistics.proofs import verify_and_record

@@ -14,7 +14,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from strongroom.database.session import open_source
 from strongroom.drill.drill import Drill
 from strongroom.drill.records import ArchiveDrill, Choice
-from strongroom.object_keys import ArchiveId, parse_drill_key
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.reports import parse_drill_key
 from strongroom.storage.staging import OF_RESTORES
 from tests.support.chain import NOW, Chain
 from tests.support.repository import REPOSITORY

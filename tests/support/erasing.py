@@ -29,7 +29,7 @@ from strongroom.ledger.claims import running_clock
 from strongroom.ledger.holds import covered, place_hold
 from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.suppressed import tokens_of
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.records import RunIdentity
 from strongroom.retention.certificate import Issuer
 from strongroom.retention.purge import PurgeResult

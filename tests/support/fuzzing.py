@@ -21,10 +21,8 @@ from strongroom.errors import StrongroomError
 from strongroom.ledger.evidence import DeleteEvidence
 from strongroom.ledger.holds import Hold
 from strongroom.ledger.manifest_record import Manifest
-from strongroom.object_keys import (
-    MANIFEST_INDEX,
-    ArchiveId,
-)
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.layout import MANIFEST_INDEX
 from strongroom.records import (
     CompressedPart,
     ExtractedPart,

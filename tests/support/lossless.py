@@ -15,7 +15,7 @@ from strongroom.formats.line_reader import LineReader
 from strongroom.formats.reading_back import ReadingBack
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import require_manifest
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from tests.support import restoring
 from tests.support.chain import Chain
 from tests.support.every_type import DATE, EVERY_TYPE, INTERVALS, LITERALS, MAY, SCHEMA, TABLE

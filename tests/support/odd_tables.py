@@ -6,7 +6,7 @@ import pytest
 from psycopg import sql
 
 from strongroom.errors import UnarchivableError
-from strongroom.object_keys import SOURCE_IDENTITY
+from strongroom.object_keys.layout import SOURCE_IDENTITY
 from tests.support.chain import Chain
 from tests.support.database import ask
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from strongroom.ledger.manifests import read_manifest
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from tests.support.chain import Chain
 from tests.support.partitions import remove
 

@@ -10,7 +10,7 @@ from strongroom.database.session import Connection
 from strongroom.ledger.claims import KeepClaim, running_clock
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import require_manifest
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.restore.claims import release_claims, renew_claims
 from strongroom.restore.load import restore_part
 from strongroom.restore.plan import plan_restore

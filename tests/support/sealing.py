@@ -12,7 +12,8 @@ import zstandard
 from strongroom.archive.seal import seal_archive
 from strongroom.calendar import Partition
 from strongroom.ledger.owner import record_owner
-from strongroom.object_keys import SOURCE_IDENTITY, ArchiveId
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.layout import SOURCE_IDENTITY
 from strongroom.records import ArchivePlan, Column, RunIdentity, SourceIdentity, TableShape, VerifiedPart, shape_sha256
 from strongroom.settings import TableSettings
 from strongroom.storage.store import Store

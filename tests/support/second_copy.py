@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from strongroom.ledger.manifests import archive_ids
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.replication.archive import FilledBy, replicate_archive
 from strongroom.replication.records import ArchiveCopy, RestCopy
 from strongroom.replication.rest import replicate_rest

@@ -11,7 +11,7 @@ from typing import Any
 from strongroom.calendar import Frequency, Partition, Term, Window
 from strongroom.ledger.evidence import DeleteEvidence
 from strongroom.ledger.manifest_record import Manifest, ManifestPart, sha256_sums
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.records import Column, SourceIdentity, TableShape, shape_sha256
 from strongroom.storage.store import Store
 from tests.support.sealing import claim_if_unowned

@@ -12,7 +12,7 @@ from strongroom.archive.report import RunReport, report_run
 from strongroom.archive.seal import seal_unit
 from strongroom.database.session import read_identity
 from strongroom.ledger.manifests import require_manifest
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.records import ArchivePlan, DeletedPart, PlannedPart, SealedArchive, VerifiedPart
 from strongroom.settings import Settings, TableSettings
 from strongroom.settings.units import UnitSettings

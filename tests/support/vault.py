@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from strongroom.ledger.holds import Hold, covered, place_hold
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.records import RunIdentity
 from strongroom.retention.certificate import Approval, Certificate
 from strongroom.retention.decide import Decision, judge

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 import zstandard
 
-from strongroom.object_keys import CASES, EVIDENCE, ArchiveId, case_key, subject_key
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.layout import CASES, EVIDENCE
+from strongroom.object_keys.records import case_key, subject_key
 from tests.support.audited import Copy, copy_bucket, those
 from tests.support.damaging import flipped
 from tests.support.erasing import fill_erased_store

@@ -12,7 +12,7 @@ import pytest
 from strongroom.ledger.adopt import adopt, missing_from_log
 from strongroom.ledger.holds import place_hold, release_hold
 from strongroom.ledger.journal import begin_log, log_of
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.retention.condemn import condemn_archive
 from strongroom.retention.purge import PurgeResult
 from strongroom.retention.report import enter_refusals

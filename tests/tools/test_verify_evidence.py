@@ -16,7 +16,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from strongroom.ledger.journal import Act, Kind, begin_log, change_key, enter
-from strongroom.object_keys import hold_key
+from strongroom.object_keys.records import hold_key
 from strongroom.storage.author import Author
 from strongroom.storage.store import Store
 from strongroom.tlog.notes import SignerKey

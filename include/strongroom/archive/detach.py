@@ -32,7 +32,7 @@ from strongroom.ledger.holds import HoldWatch
 from strongroom.ledger.journal import enter, subject_of
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import manifest_of
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.records import VerifiedPart
 from strongroom.settings.time_budget import require_time
 from strongroom.tables.archived_rows import ArchivedKeys, blocks_read_back, read_blocks

@@ -24,7 +24,8 @@ from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import archive_ids, require_manifest, traces_of
 from strongroom.ledger.owner import require_owner
 from strongroom.ledger.restore_records import active_restores_of
-from strongroom.object_keys import ArchiveId, emptied_and_kept, evidence_prefix
+from strongroom.object_keys.archives import ArchiveId, emptied_and_kept
+from strongroom.object_keys.records import evidence_prefix
 from strongroom.records import ArchivePlan, Exclusion, PlannedPart, RestoreRecord, SourceIdentity, narrow, shape_sha256
 from strongroom.settings import TableSettings
 from strongroom.settings.time_budget import require_time

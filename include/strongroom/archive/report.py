@@ -10,7 +10,8 @@ from pydantic import AwareDatetime, Field
 
 from strongroom.ledger.evidence import read_detached
 from strongroom.ledger.journal import Act, Facts, checkpoint_of, log_of, record
-from strongroom.object_keys import ArchiveId, empty_key
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.records import empty_key
 from strongroom.records import (
     ArchivePlan,
     DeletedPart,

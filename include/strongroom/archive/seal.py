@@ -17,7 +17,8 @@ from strongroom.ledger.manifest_record import Manifest, UnitArchive, format_vers
 from strongroom.ledger.manifests import parse_manifest, read_manifest, require_object, require_part_of
 from strongroom.ledger.object_lock import lock_archive
 from strongroom.ledger.sealing import software_versions, write_sealed
-from strongroom.object_keys import ArchiveId, evidence_prefix, sealed_and_kept
+from strongroom.object_keys.archives import ArchiveId, sealed_and_kept
+from strongroom.object_keys.records import evidence_prefix
 from strongroom.records import ArchivePlan, RunIdentity, SealedArchive, VerifiedPart, shape_sha256
 from strongroom.settings import TableSettings
 from strongroom.storage.store import Store

@@ -18,7 +18,8 @@ from strongroom.ledger.journal import (
     place_of,
     trusted_keys,
 )
-from strongroom.object_keys import ArchiveId, proof_key
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.records import proof_key
 from strongroom.retention.certificate import Certificate, read_certificate
 from strongroom.storage.store import Store
 

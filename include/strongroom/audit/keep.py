@@ -10,7 +10,7 @@ from strongroom.audit.oscal import make_oscal
 from strongroom.audit.page import make_audit_page
 from strongroom.audit.report import AuditReport
 from strongroom.ledger.journal import Act, Facts, enter, log_of, subject_of
-from strongroom.object_keys import audit_key
+from strongroom.object_keys.reports import audit_key
 from strongroom.records import Record
 from strongroom.settings.sections import RequiredControl
 from strongroom.storage.store import Store

@@ -13,7 +13,7 @@ from strongroom.checks.result import Checklist
 from strongroom.errors import IntegrityError, StoreAccessError, StoreError, StrongroomError
 from strongroom.ledger.claims import shared_clock
 from strongroom.ledger.owner import require_owner
-from strongroom.object_keys import ARCHIVES, EVIDENCE, HOLDS, PROBES, REPORTS
+from strongroom.object_keys.layout import ARCHIVES, EVIDENCE, HOLDS, PROBES, REPORTS
 from strongroom.records import Claim, SourceIdentity
 from strongroom.settings import TableSettings
 from strongroom.storage.bucket import refuse_early_expiry

@@ -13,7 +13,9 @@ from strongroom.drill.records import Candidate, Choice, DrillLane, DrillRun, Ski
 from strongroom.ledger.index import Survey, survey_manifests
 from strongroom.ledger.journal import Act, log_of, record
 from strongroom.ledger.manifest_record import Manifest
-from strongroom.object_keys import EVIDENCE, ArchiveId, drill_run_key
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.layout import EVIDENCE
+from strongroom.object_keys.reports import drill_run_key
 from strongroom.settings import DrillSettings
 from strongroom.storage.store import Store
 

@@ -23,7 +23,9 @@ from strongroom.errors import FrozenError, IntegrityError, RestoreError, Strongr
 from strongroom.ledger import journal
 from strongroom.ledger.journal import Kind, doubt_of_entry, of_archive, subject_of
 from strongroom.ledger.manifests import require_manifest
-from strongroom.object_keys import ArchiveId, drill_key, proof_key
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.records import proof_key
+from strongroom.object_keys.reports import drill_key
 from strongroom.records import Sha256, TableShape, VerifiedPart
 from strongroom.restore.download import download_part
 from strongroom.restore.fit import Fit, fit_columns

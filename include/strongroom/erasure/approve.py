@@ -15,7 +15,7 @@ from strongroom.erasure.find import Found
 from strongroom.errors import ErasureError, IntegrityError
 from strongroom.ledger.journal import Act, Facts
 from strongroom.ledger.stored_records import read_record
-from strongroom.object_keys import case_key
+from strongroom.object_keys.records import case_key
 from strongroom.records import Record, RunIdentity, make_salt
 from strongroom.retention.certificate import NOBODY
 from strongroom.storage.store import Store

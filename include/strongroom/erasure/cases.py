@@ -20,7 +20,8 @@ from strongroom.calendar import Term
 from strongroom.errors import ErasureError, IntegrityError
 from strongroom.ledger.journal import Act, doubt_of_entry, record_with_proof, subject_of
 from strongroom.ledger.stored_records import read_record
-from strongroom.object_keys import CASES, case_key, case_prefix, is_case_id, proof_key, subject_key
+from strongroom.object_keys.layout import CASES
+from strongroom.object_keys.records import case_key, case_prefix, is_case_id, proof_key, subject_key
 from strongroom.records import Record, RunIdentity, Salt, Sha256, make_salt
 from strongroom.storage.purge_store import PurgeStore
 from strongroom.storage.store import Store

@@ -9,7 +9,8 @@ from pydantic import AwareDatetime, Field
 from strongroom.erasure.cases import read_case
 from strongroom.errors import ErasureError, IntegrityError
 from strongroom.ledger.journal import doubt_of_entry, subject_of
-from strongroom.object_keys import CASES, case_key, proof_key
+from strongroom.object_keys.layout import CASES
+from strongroom.object_keys.records import case_key, proof_key
 from strongroom.records import Record
 from strongroom.storage.store import Store
 

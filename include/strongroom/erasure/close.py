@@ -14,7 +14,8 @@ from strongroom.erasure.successions import SuccessionRecord, successions_of, sup
 from strongroom.errors import ErasureError
 from strongroom.ledger.journal import Act, Facts
 from strongroom.ledger.stored_records import read_record
-from strongroom.object_keys import ArchiveId, case_key
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.records import case_key
 from strongroom.records import RunIdentity, make_salt
 from strongroom.settings import TableSettings
 from strongroom.storage.purge_store import PurgeStore

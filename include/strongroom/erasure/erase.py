@@ -25,7 +25,9 @@ from strongroom.ledger.claims import claim_keeper, others_at_work, release_claim
 from strongroom.ledger.journal import Act, Facts
 from strongroom.ledger.stored_records import read_record
 from strongroom.ledger.suppressed import persons_of, suppress
-from strongroom.object_keys import ArchiveId, case_key, encode_name
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.layout import encode_name
+from strongroom.object_keys.records import case_key
 from strongroom.records import Record, RunIdentity
 from strongroom.settings import TableSettings
 from strongroom.storage.staging import Staging

@@ -25,7 +25,9 @@ from strongroom.ledger.index import survey_manifests
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.suppressed import part_may_hold
-from strongroom.object_keys import ArchiveId, evidence_prefix, table_folder
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.layout import table_folder
+from strongroom.object_keys.records import evidence_prefix
 from strongroom.records import Record, RunIdentity, Salt, VerifiedPart
 from strongroom.settings import TableSettings
 from strongroom.storage.either import read_own

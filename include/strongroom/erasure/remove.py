@@ -16,7 +16,7 @@ from strongroom.errors import IntegrityError
 from strongroom.ledger.manifests import is_destroyed, require_manifest
 from strongroom.ledger.reread import doubt_about
 from strongroom.ledger.stored_records import read_record
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.records import RunIdentity
 from strongroom.retention.certificate import Approval, Erasure, Issuer
 from strongroom.retention.decide import Decision

@@ -19,7 +19,7 @@ from strongroom.formats.line_writer import LineWriter
 from strongroom.formats.row_texts import read_copy
 from strongroom.ledger.index import survey_manifests
 from strongroom.ledger.journal import Act
-from strongroom.object_keys import case_key
+from strongroom.object_keys.records import case_key
 from strongroom.records import Record
 from strongroom.settings import TableSettings
 from strongroom.storage.store import Store

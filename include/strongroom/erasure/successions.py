@@ -8,7 +8,8 @@ from strongroom.erasure.cases import doubt_of
 from strongroom.errors import IntegrityError
 from strongroom.ledger.index import survey_manifests
 from strongroom.ledger.stored_records import read_record
-from strongroom.object_keys import EVIDENCE, ArchiveId
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.layout import EVIDENCE
 from strongroom.records import Record, RunIdentity, Sha256
 from strongroom.settings import TableSettings
 from strongroom.storage.store import Store

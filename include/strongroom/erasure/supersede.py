@@ -38,7 +38,8 @@ from strongroom.ledger.manifest_record import (
 from strongroom.ledger.manifests import manifest_exists, parse_manifest, read_manifest, require_manifest, traces_of
 from strongroom.ledger.object_lock import lock_archive
 from strongroom.ledger.sealing import software_versions, write_sealed
-from strongroom.object_keys import ArchiveId, evidence_prefix
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.records import evidence_prefix
 from strongroom.records import RunIdentity, VerifiedPart
 from strongroom.settings import TableSettings
 from strongroom.storage.staging import Staging

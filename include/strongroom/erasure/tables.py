@@ -18,7 +18,8 @@ from strongroom.erasure.rows import BLANKED, Wanted
 from strongroom.errors import ErasureError
 from strongroom.formats.persons import canonical
 from strongroom.ledger.restore_records import read_restore_record, split_table
-from strongroom.object_keys import RESTORES, ArchiveId
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.layout import RESTORES
 from strongroom.settings import TableSettings
 from strongroom.storage.store import Store
 from strongroom.tables.warm import WARM_SCHEMA, warm_name

@@ -23,7 +23,7 @@ from strongroom.errors import ConfigurationError
 from strongroom.lake import file_io
 from strongroom.lake.places import OwnPlace, ReadPlace
 from strongroom.lake.records import LakeError
-from strongroom.object_keys import table_folder
+from strongroom.object_keys.layout import table_folder
 
 OF_TABLE, OF_STORE = "strongroom.table", "strongroom.store"
 """Properties of a table: which table of the source it is, and in which store its archives lie."""

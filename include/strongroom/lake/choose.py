@@ -13,7 +13,7 @@ from strongroom.lake.places import ReadPlace, StoredPart
 from strongroom.lake.records import LeftOut, Reason
 from strongroom.ledger.index import list_archives, read_listed, split_superseded
 from strongroom.ledger.manifest_record import Manifest
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 
 LEAVES_EARLY = timedelta(days=2)
 """How long before the end of its term an archive leaves the table: longer than the time between two runs, so that no purge takes a part from a reader."""

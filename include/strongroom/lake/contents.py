@@ -9,7 +9,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from strongroom.lake.catalogue import Lake
-from strongroom.object_keys import stored_archive_id
+from strongroom.object_keys.archives import stored_archive_id
 
 HINT = "version-hint.text"
 """Names the current metadata for readers that know the table's place alone, such as DuckDB."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from strongroom.errors import StoreAccessError
-from strongroom.object_keys import ARCHIVES, table_folder
+from strongroom.object_keys.layout import ARCHIVES, table_folder
 from strongroom.storage.s3 import AbsentError
 from strongroom.storage.store import Store
 

@@ -28,7 +28,10 @@ from strongroom.ledger.journal import (
 )
 from strongroom.ledger.manifests import archive_ids, manifest_of, read_attested
 from strongroom.ledger.reread import verify_manifest
-from strongroom.object_keys import RECORDS, SETTINGS_FOLDER, SUPPRESSED, ArchiveId, adoption_key, hold_key, proof_key
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.layout import RECORDS, SETTINGS_FOLDER, SUPPRESSED
+from strongroom.object_keys.records import hold_key, proof_key
+from strongroom.object_keys.reports import adoption_key
 from strongroom.records import Record
 from strongroom.storage.store import Store
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
 from strongroom.errors import ClockError, ContendedError
-from strongroom.object_keys import claims_prefix
+from strongroom.object_keys.records import claims_prefix
 from strongroom.records import Claim, parse_record
 from strongroom.storage.store import Store
 
@@ -29,7 +29,7 @@ def take_claim(store: Store, key: str, *, owner: str, now: datetime, ttl: timede
 
     Args:
         store: The archive store.
-        key: From :func:`strongroom.object_keys.claim_key`.
+        key: From :func:`strongroom.object_keys.records.claim_key`.
         owner: Names the run; a run may take its own claim any number of times.
         now: Aware instant.
         ttl: How long the claim holds without being renewed.

@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import Any
 
 from strongroom.ledger.journal import Act, Facts, enter, log_of, subject_of
-from strongroom.object_keys import settings_change_key, settings_key, settings_prefix
+from strongroom.object_keys.records import settings_change_key, settings_key, settings_prefix
 from strongroom.records import Record, Sha256
 from strongroom.settings import TableSettings
 from strongroom.storage.store import Store

@@ -17,7 +17,10 @@ from typing import Literal
 from pydantic import Field
 
 from strongroom.errors import ConfigurationError, IntegrityError
-from strongroom.object_keys import ARCHIVES, REPLICAS, ArchiveId, copies_prefix, encode_name, parse_copy_key, proof_key
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.layout import ARCHIVES, REPLICAS, encode_name
+from strongroom.object_keys.records import proof_key
+from strongroom.object_keys.reports import copies_prefix, parse_copy_key
 from strongroom.records import Record, Sha256
 from strongroom.settings import StoreSettings
 from strongroom.storage.store import Store

@@ -16,7 +16,7 @@ from strongroom.ledger.orders import Steering
 from strongroom.ledger.owner import require_owner
 from strongroom.ledger.restore_records import require_wanted
 from strongroom.ledger.units import require_children_gone, require_unit
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.records import RunIdentity, VerifiedPart
 from strongroom.settings import TableSettings
 from strongroom.storage.staging import Staging

@@ -14,7 +14,7 @@ from pydantic import AwareDatetime, Field, ValidationError
 
 from strongroom.calendar import Window
 from strongroom.ledger.stored_records import read_record
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.records import DeletedPart, Record, Sha256, make_salt, parse_record
 from strongroom.storage.store import Store
 

@@ -23,7 +23,9 @@ from pydantic import AwareDatetime, Field
 from strongroom.calendar import Partition
 from strongroom.errors import ContendedError, HeldError, IntegrityError, PartitionError, StrongroomError
 from strongroom.ledger.journal import Act, Kind, doubt_of_entry, enter, enter_with_proof, subject_of
-from strongroom.object_keys import HOLDS, ArchiveId, hold_key, release_proof_key, table_folder
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.layout import HOLDS, table_folder
+from strongroom.object_keys.records import hold_key, release_proof_key
 from strongroom.records import Record, Salt, make_salt, parse_record
 from strongroom.storage.store import Store
 from strongroom.storage.versions import StoredVersion, by_key

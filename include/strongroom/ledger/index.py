@@ -22,17 +22,9 @@ from strongroom.ledger.journal import log_of
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import archive_ids, fault_of_versions, manifest_exists, read_manifest, require_manifest
 from strongroom.ledger.owner import require_owned
-from strongroom.object_keys import (
-    MANIFEST_INDEX,
-    SOURCE_IDENTITY,
-    ArchiveId,
-    certified,
-    emptied_and_kept,
-    evidence_prefix,
-    manifest_archive_id,
-    manifest_prefix,
-    proof_key,
-)
+from strongroom.object_keys.archives import ArchiveId, certified, emptied_and_kept, manifest_archive_id, manifest_prefix
+from strongroom.object_keys.layout import MANIFEST_INDEX, SOURCE_IDENTITY
+from strongroom.object_keys.records import evidence_prefix, proof_key
 from strongroom.records import Record
 from strongroom.storage.store import LARGEST_READ_BYTES, Store
 from strongroom.storage.versions import StoredVersion, by_key, is_there

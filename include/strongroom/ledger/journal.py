@@ -22,7 +22,9 @@ from pydantic import Field, ValidationError
 
 from strongroom.errors import ConfigurationError, IntegrityError
 from strongroom.ledger.log import CHECKPOINT, Head, Log
-from strongroom.object_keys import LOG, SOURCE_IDENTITY, ArchiveId, proof_key, rotation_key, witness_prefix
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.layout import LOG, SOURCE_IDENTITY
+from strongroom.object_keys.records import proof_key, rotation_key, witness_prefix
 from strongroom.records import Record, Sha256
 from strongroom.settings import StoreSettings
 from strongroom.storage.author import Author

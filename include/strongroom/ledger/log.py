@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from strongroom.errors import ContendedError, IdentityError, IntegrityError
-from strongroom.object_keys import LOG
+from strongroom.object_keys.layout import LOG
 from strongroom.storage.store import Store
 from strongroom.tlog.checkpoints import Checkpoint, EntryProof
 from strongroom.tlog.merkle import (

@@ -16,7 +16,7 @@ from pydantic import AwareDatetime, Field
 from strongroom.calendar import FIRST_YEAR, LAST_YEAR, Partition, Window
 from strongroom.errors import PartitionError
 from strongroom.formats.type_names import is_type_name
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.records import (
     PartFormat,
     Record,

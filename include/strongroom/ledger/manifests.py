@@ -15,14 +15,8 @@ from strongroom.calendar import Partition
 from strongroom.errors import IntegrityError, StrongroomError
 from strongroom.ledger.journal import OF_MANIFESTS, Subject, doubt_of_entry, subject_of
 from strongroom.ledger.manifest_record import Manifest, faults_of
-from strongroom.object_keys import (
-    ArchiveId,
-    evidence_prefix,
-    manifest_archive_id,
-    manifest_prefix,
-    partition_prefix,
-    proof_key,
-)
+from strongroom.object_keys.archives import ArchiveId, manifest_archive_id, manifest_prefix, partition_prefix
+from strongroom.object_keys.records import evidence_prefix, proof_key
 from strongroom.records import PlannedPart, VerifiedPart, upload_of
 from strongroom.storage.store import Store
 from strongroom.storage.versions import StoredVersion, by_key, is_there

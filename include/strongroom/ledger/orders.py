@@ -12,7 +12,7 @@ from datetime import timedelta
 from pydantic import AwareDatetime, Field
 
 from strongroom.errors import ContendedError
-from strongroom.object_keys import orders_key
+from strongroom.object_keys.records import orders_key
 from strongroom.records import Record, parse_record
 from strongroom.settings import TableSettings
 from strongroom.storage.store import Store

@@ -10,15 +10,8 @@ from collections.abc import Iterator
 from strongroom.errors import ContendedError, IdentityError, StoreAccessError
 from strongroom.ledger.journal import Act, Facts, begin_log, enter, subject_of
 from strongroom.ledger.stored_records import read_record
-from strongroom.object_keys import (
-    ARCHIVES,
-    EVIDENCE,
-    SOURCE_IDENTITY,
-    manifest_archive_id,
-    manifest_prefix,
-    sealed_and_kept,
-    stored_archive_id,
-)
+from strongroom.object_keys.archives import manifest_archive_id, manifest_prefix, sealed_and_kept, stored_archive_id
+from strongroom.object_keys.layout import ARCHIVES, EVIDENCE, SOURCE_IDENTITY
 from strongroom.records import SourceIdentity
 from strongroom.storage.store import Store
 

@@ -13,7 +13,7 @@ from strongroom.formats.reading_back import ReadingBack, require_equal
 from strongroom.ledger.evidence import DeleteEvidence, parse_evidence
 from strongroom.ledger.manifest_record import Manifest, sha256_sums
 from strongroom.ledger.manifests import require_manifest
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.records import Record, VerifiedPart
 from strongroom.storage.either import read_copy
 from strongroom.storage.store import Store

@@ -13,7 +13,9 @@ from strongroom.errors import IntegrityError, NeededError, RestoreError
 from strongroom.ledger.journal import Act, Facts, enter, subject_of
 from strongroom.ledger.manifests import Attested
 from strongroom.ledger.stored_records import read_record
-from strongroom.object_keys import RESTORES, ArchiveId, restores_prefix
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.layout import RESTORES
+from strongroom.object_keys.records import restores_prefix
 from strongroom.records import RestoreRecord, parse_record
 from strongroom.settings import TableSettings
 from strongroom.storage.store import Store

@@ -14,7 +14,8 @@ from strongroom.errors import IntegrityError
 from strongroom.ledger.configuration import keep_settings
 from strongroom.ledger.journal import Facts, enter_with_proof, of_archive, subject_of
 from strongroom.ledger.manifest_record import Manifest, sha256_sums
-from strongroom.object_keys import ArchiveId, proof_key
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.records import proof_key
 from strongroom.settings import TableSettings
 from strongroom.storage.store import Store
 

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from strongroom.errors import ConfigurationError
 from strongroom.formats.persons import Locator, Persons, SubjectKey, Suppressed
-from strongroom.object_keys import parse_suppressed_key, suppressed_key, suppressed_prefix
+from strongroom.object_keys.records import parse_suppressed_key, suppressed_key, suppressed_prefix
 from strongroom.records import VerifiedPart
 from strongroom.settings import TableSettings
 from strongroom.storage.store import Store

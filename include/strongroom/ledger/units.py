@@ -11,7 +11,7 @@ from strongroom.errors import ChildrenLeftError, IntegrityError
 from strongroom.ledger.holds import Hold
 from strongroom.ledger.manifest_record import Manifest, UnitArchive
 from strongroom.ledger.manifests import Attested, read_attested
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.storage.store import Store
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from strongroom.calendar import EPOCH, Frequency, Partition, Term, newest_due
 from strongroom.ledger.holds import covering
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.overview.facts import ArchiveFacts, LatestReading, StoreFacts
 from strongroom.overview.source import TableRows
 from strongroom.overview.states import State, worst_first

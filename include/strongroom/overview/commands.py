@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from shlex import quote
 
 from strongroom.ledger.manifest_record import Manifest, ManifestPart
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 
 _UNPACK = {"zstd": "zstd -dc", "gzip": "gzip -dc", "none": "cat"}
 

@@ -16,7 +16,8 @@ from strongroom.ledger.journal import Place, place_of
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import read_manifest
 from strongroom.ledger.reread import read_deletions
-from strongroom.object_keys import ArchiveId, proof_key
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.records import proof_key
 from strongroom.retention.certificate import Certificate, read_certificate
 from strongroom.storage.store import ObjectVersion, Store
 from strongroom.storage.versions import StoredVersion, by_key

@@ -11,7 +11,9 @@ from pydantic import AwareDatetime, Field
 from strongroom.erasure.clock import OpenCase, StoreCases
 from strongroom.ledger.holds import EVERYTHING, Hold
 from strongroom.ledger.index import DamagedManifest
-from strongroom.object_keys import ArchiveId, VerificationKey, decode_table
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.layout import decode_table
+from strongroom.object_keys.reports import VerificationKey
 from strongroom.records import Record, RestoreRecord, Sha256
 from strongroom.statistics.proofs import Proofs, make_proofs
 

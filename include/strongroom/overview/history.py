@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from strongroom.errors import StrongroomError
 from strongroom.ledger.holds import Hold, read_holds
-from strongroom.object_keys import ArchiveId, certified, evidence_prefix
+from strongroom.object_keys.archives import ArchiveId, certified
+from strongroom.object_keys.records import evidence_prefix
 from strongroom.overview.details import read_run_report
 from strongroom.overview.facts import ArchiveFacts
 from strongroom.records import Exclusion

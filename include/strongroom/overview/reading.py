@@ -24,18 +24,15 @@ from strongroom.ledger.holds import holds_in_force
 from strongroom.ledger.index import Listing, list_archives, read_listed
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.restore_records import read_restore_record
-from strongroom.object_keys import (
-    OVERVIEW,
-    REPORTS,
-    RESTORES,
-    ArchiveId,
+from strongroom.object_keys.archives import ArchiveId, certified
+from strongroom.object_keys.layout import OVERVIEW, REPORTS, RESTORES
+from strongroom.object_keys.records import restored_table
+from strongroom.object_keys.reports import (
     VerificationKey,
-    certified,
     is_restore_report,
     parse_copy_key,
     parse_drill_key,
     parse_verification_key,
-    restored_table,
 )
 from strongroom.overview.facts import (
     ArchiveFacts,

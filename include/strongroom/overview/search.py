@@ -15,7 +15,8 @@ from typing import Generic, TypeVar
 from strongroom.calendar import Frequency, Partition, Window
 from strongroom.errors import PartitionError
 from strongroom.ledger.holds import Hold
-from strongroom.object_keys import ArchiveId, decode_table
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.layout import decode_table
 from strongroom.overview.facts import ArchiveFacts, StoreFacts
 
 MOST = 50

@@ -9,7 +9,7 @@ from strongroom.archive.report import RunReport
 from strongroom.errors import StrongroomError
 from strongroom.ledger.index import list_archives, read_listed
 from strongroom.ledger.manifest_record import Manifest
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.records import parse_record
 from strongroom.settings import TableSettings
 from strongroom.storage.store import Store

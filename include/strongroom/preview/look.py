@@ -15,7 +15,7 @@ from strongroom.database.session import Connection, read_identity
 from strongroom.errors import StrongroomError
 from strongroom.ledger.claims import parse_claim
 from strongroom.ledger.holds import EVERYTHING, Hold, covered, on_everything, read_holds
-from strongroom.object_keys import claim_key, parse_suppressed_key, suppressed_prefix
+from strongroom.object_keys.records import claim_key, parse_suppressed_key, suppressed_prefix
 from strongroom.preview.history import History, read_history
 from strongroom.preview.records import Estimate, PartitionPreview, Statement, TablePreview, WholePartition
 from strongroom.preview.statements import statements_of

@@ -16,7 +16,8 @@ from strongroom.ledger.manifest_record import Manifest, ManifestPart
 from strongroom.ledger.manifests import archive_ids, is_destroyed, require_readable
 from strongroom.ledger.owner import require_owned
 from strongroom.ledger.restore_records import split_table
-from strongroom.object_keys import ArchiveId, certified, evidence_prefix, unfinished_purges
+from strongroom.object_keys.archives import ArchiveId, certified, unfinished_purges
+from strongroom.object_keys.records import evidence_prefix
 from strongroom.query.records import NotSearched, QueryRequest
 from strongroom.storage.store import Store
 from strongroom.storage.versions import by_key, is_there

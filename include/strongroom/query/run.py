@@ -15,7 +15,8 @@ from strongroom.formats.codecs import Writable
 from strongroom.ledger.journal import Act, Facts, enter, record
 from strongroom.ledger.manifest_record import Manifest, ManifestPart
 from strongroom.ledger.restore_records import split_table
-from strongroom.object_keys import ArchiveId, query_record_key
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.reports import query_record_key
 from strongroom.query.conditions import NoColumnError, check_conditions, range_conditions, require_columns
 from strongroom.query.locate import Located, cuts_undated_rows, locate_archives, parts_in_range, trusted_manifest
 from strongroom.query.records import (

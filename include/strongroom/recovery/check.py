@@ -13,7 +13,8 @@ from strongroom.ledger.index import DamagedManifest, Survey, survey_manifests
 from strongroom.ledger.journal import OF_MANIFESTS, Entry, Kind, log_of, parse_entry
 from strongroom.ledger.log import Head
 from strongroom.ledger.owner import require_owned
-from strongroom.object_keys import EVIDENCE, ArchiveId, certified, unfinished_purges
+from strongroom.object_keys.archives import ArchiveId, certified, unfinished_purges
+from strongroom.object_keys.layout import EVIDENCE
 from strongroom.records import Record
 from strongroom.recovery.kit import KitStore, RecoveryError
 from strongroom.storage.store import Store

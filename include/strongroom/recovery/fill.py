@@ -19,14 +19,10 @@ from strongroom.ledger.journal import Act, Facts, doubt_of_entry, record, subjec
 from strongroom.ledger.log import CHECKPOINT
 from strongroom.ledger.manifest_record import Manifest, sha256_sums
 from strongroom.ledger.manifests import archive_ids, require_manifest
-from strongroom.object_keys import (
-    EVIDENCE,
-    LOG,
-    ArchiveId,
-    certified,
-    proof_key,
-    recovery_key,
-)
+from strongroom.object_keys.archives import ArchiveId, certified
+from strongroom.object_keys.layout import EVIDENCE, LOG
+from strongroom.object_keys.records import proof_key
+from strongroom.object_keys.reports import recovery_key
 from strongroom.records import Record
 from strongroom.recovery.check import GONE, entries_of, gone_of, require_kit
 from strongroom.recovery.kit import KitStore, RecoveryError

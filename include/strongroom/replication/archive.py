@@ -16,7 +16,9 @@ from strongroom.ledger.copies import ObjectCopy, compare_copy, copy_object, dige
 from strongroom.ledger.journal import of_archive, record
 from strongroom.ledger.manifest_record import Manifest, sha256_sums
 from strongroom.ledger.manifests import read_manifest
-from strongroom.object_keys import ArchiveId, copy_key, proof_key
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.records import proof_key
+from strongroom.object_keys.reports import copy_key
 from strongroom.replication.records import ArchiveCopy, ArchiveResult, worst
 from strongroom.storage.store import Store
 from strongroom.storage.versions import is_there

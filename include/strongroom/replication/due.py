@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from strongroom.ledger.copies import Latest, latest_copies, place_of
-from strongroom.object_keys import ArchiveId, manifest_archive_id, manifest_prefix
+from strongroom.object_keys.archives import ArchiveId, manifest_archive_id, manifest_prefix
 from strongroom.replication.records import ReplicaLane
 from strongroom.storage.store import Store
 

@@ -17,16 +17,8 @@ from strongroom.errors import IntegrityError
 from strongroom.ledger.copies import ObjectCopy, compare_copy, copy_object, digest_of, place_of
 from strongroom.ledger.journal import Act, log_of, record, trusted_keys
 from strongroom.ledger.log import CHECKPOINT, Head, Log
-from strongroom.object_keys import (
-    EVIDENCE,
-    HOLDS,
-    LOG,
-    REPORTS,
-    RESTORES,
-    SOURCE_IDENTITY,
-    copied_records_key,
-    copied_records_prefix,
-)
+from strongroom.object_keys.layout import EVIDENCE, HOLDS, LOG, REPORTS, RESTORES, SOURCE_IDENTITY
+from strongroom.object_keys.reports import copied_records_key, copied_records_prefix
 from strongroom.replication.archive import FilledBy
 from strongroom.replication.records import RestCopy
 from strongroom.storage.store import Store

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from strongroom.errors import StrongroomError
 from strongroom.ledger.claims import KeepClaim, claim_keeper, release_claim, take_claim
 from strongroom.ledger.restore_records import split_table
-from strongroom.object_keys import ArchiveId, claim_key
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.records import claim_key
 from strongroom.restore.records import RestorePart, RestorePlan
 from strongroom.storage.store import Store
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from strongroom.errors import RestoreError
 from strongroom.ledger.manifest_record import Manifest
-from strongroom.object_keys import suppressed_prefix
+from strongroom.object_keys.records import suppressed_prefix
 from strongroom.storage.store import Store
 from strongroom.tables.erased import require_nobody_erased
 

@@ -9,7 +9,9 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from strongroom.ledger.restore_records import read_restore_record
-from strongroom.object_keys import REPORTS, RESTORES, is_restore_report, restores_prefix, table_folder
+from strongroom.object_keys.layout import REPORTS, RESTORES, table_folder
+from strongroom.object_keys.records import restores_prefix
+from strongroom.object_keys.reports import is_restore_report
 from strongroom.records import RestoreRecord
 from strongroom.restore.records import RestoreReport
 from strongroom.storage.store import Store

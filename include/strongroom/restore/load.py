@@ -19,7 +19,7 @@ from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import require_readable
 from strongroom.ledger.reread import what_hides
 from strongroom.ledger.restore_records import split_table
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.records import TableShape, VerifiedPart
 from strongroom.restore.download import download_either
 from strongroom.restore.fit import Fit, fit_columns

@@ -21,7 +21,8 @@ from strongroom.ledger.manifests import archive_ids, in_range, require_readable
 from strongroom.ledger.owner import require_owned
 from strongroom.ledger.restore_records import keep_record, split_table
 from strongroom.ledger.units import depth
-from strongroom.object_keys import ArchiveId, emptied_and_kept, evidence_prefix
+from strongroom.object_keys.archives import ArchiveId, emptied_and_kept
+from strongroom.object_keys.records import evidence_prefix
 from strongroom.records import RestoreRecord, TableShape
 from strongroom.restore.claims import take_claims
 from strongroom.restore.erased import require_nobody_erased_from, require_nobody_restored

@@ -10,7 +10,7 @@ from strongroom.database.session import Connection
 from strongroom.errors import RestoreError
 from strongroom.ledger.journal import Act, Facts, enter, subject_of
 from strongroom.ledger.restore_records import split_table
-from strongroom.object_keys import restore_report_key
+from strongroom.object_keys.reports import restore_report_key
 from strongroom.records import make_salt
 from strongroom.restore.progress import highest_of
 from strongroom.restore.records import RestoredPart, RestorePlan, RestoreReport

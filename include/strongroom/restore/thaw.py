@@ -14,7 +14,7 @@ from typing import Any, Literal
 from botocore.exceptions import ClientError
 
 from strongroom.ledger.manifests import require_readable
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.records import Record, VerifiedPart
 from strongroom.restore.records import GlacierTier, RestorePart
 from strongroom.storage.s3 import AbsentError

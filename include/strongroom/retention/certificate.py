@@ -15,7 +15,9 @@ from strongroom.ledger.journal import checkpoint_of, software
 from strongroom.ledger.manifest_record import Manifest, ManifestPart
 from strongroom.ledger.restore_records import restores_of
 from strongroom.ledger.stored_records import read_record
-from strongroom.object_keys import EVIDENCE, ArchiveId, certified, evidence_prefix, unfinished_purges
+from strongroom.object_keys.archives import ArchiveId, certified, unfinished_purges
+from strongroom.object_keys.layout import EVIDENCE
+from strongroom.object_keys.records import evidence_prefix
 from strongroom.records import Record, RunIdentity, Sha256, SourceIdentity, name_both
 from strongroom.retention.second_copy import ReplicaCopy
 from strongroom.storage.store import Store

@@ -19,7 +19,7 @@ from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.reread import ArchiveVerdict, read_deletions, verify_archive
 from strongroom.ledger.stored_records import read_record
 from strongroom.ledger.units import covering_unit
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.records import Record
 from strongroom.storage.store import Store
 

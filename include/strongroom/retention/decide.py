@@ -17,7 +17,8 @@ from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import read_manifest
 from strongroom.ledger.restore_records import read_restore_record
 from strongroom.ledger.units import covering_unit
-from strongroom.object_keys import EVIDENCE, RESTORES, ArchiveId, unfinished_purges
+from strongroom.object_keys.archives import ArchiveId, unfinished_purges
+from strongroom.object_keys.layout import EVIDENCE, RESTORES
 from strongroom.records import Record, Sha256, name_both
 from strongroom.storage.store import Store
 

@@ -21,7 +21,8 @@ from strongroom.ledger.index import read_manifests, split_superseded
 from strongroom.ledger.journal import Act, Kind, enter, record
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.reread import doubt_about
-from strongroom.object_keys import ArchiveId, warm_evidence_key
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.records import warm_evidence_key
 from strongroom.records import Record, RunIdentity, Sha256
 from strongroom.retention.warm_rows import WarmRows
 from strongroom.settings import TableSettings

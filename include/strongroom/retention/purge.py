@@ -29,7 +29,8 @@ from strongroom.ledger.journal import (
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import manifest_exists, read_manifest
 from strongroom.ledger.units import covering_unit
-from strongroom.object_keys import ArchiveId, proof_key
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.records import proof_key
 from strongroom.records import Record, RunIdentity
 from strongroom.retention.certificate import (
     NOBODY,

@@ -11,16 +11,15 @@ from dataclasses import dataclass
 from strongroom.ledger.copies import copy_intent, place_of, places_of
 from strongroom.ledger.journal import doubt_of_entry, subject_of
 from strongroom.ledger.manifests import manifest_exists
-from strongroom.object_keys import (
-    ARCHIVES,
-    EVIDENCE,
+from strongroom.object_keys.archives import (
     ArchiveId,
     certified,
     manifest_archive_id,
     manifest_prefix,
-    proof_key,
     stored_archive_id,
 )
+from strongroom.object_keys.layout import ARCHIVES, EVIDENCE
+from strongroom.object_keys.records import proof_key
 from strongroom.records import Record
 from strongroom.storage.purge_store import PurgeStore
 from strongroom.storage.store import Store

@@ -22,18 +22,8 @@ from strongroom.ledger.holds import Hold, covering, holds_in_force, on_everythin
 from strongroom.ledger.journal import Act, Facts, enter, subject_of
 from strongroom.ledger.manifests import archive_ids, is_destroyed, read_manifest
 from strongroom.ledger.restore_records import read_restore_record
-from strongroom.object_keys import (
-    ARCHIVES,
-    CLAIMS,
-    EVIDENCE,
-    MANIFEST_INDEX,
-    ORDERS,
-    OVERVIEW,
-    RESTORES,
-    ArchiveId,
-    stored_archive_id,
-    unfinished_purges,
-)
+from strongroom.object_keys.archives import ArchiveId, stored_archive_id, unfinished_purges
+from strongroom.object_keys.layout import ARCHIVES, CLAIMS, EVIDENCE, MANIFEST_INDEX, ORDERS, OVERVIEW, RESTORES
 from strongroom.records import Claim, Record, RunIdentity
 from strongroom.retention.second_copy import SecondCopy, left_behind
 from strongroom.settings import TableSettings

@@ -19,7 +19,7 @@ from strongroom.erasure.clock import StoreCases
 from strongroom.ledger.copies import place_of
 from strongroom.ledger.holds import Hold, covering
 from strongroom.ledger.index import DamagedManifest
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.records import Record
 from strongroom.settings import Prices, Settings, TableSettings, qualify
 from strongroom.statistics.proofs import Proofs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from strongroom.object_keys import statistics_key
+from strongroom.object_keys.reports import statistics_key
 from strongroom.statistics.figures import Figures, Statistics
 from strongroom.storage.store import Store
 

@@ -18,11 +18,10 @@ from strongroom.errors import IntegrityError, StrongroomError
 from strongroom.ledger import journal
 from strongroom.ledger.journal import of_archive
 from strongroom.ledger.reread import ArchiveVerdict, verify_archive
-from strongroom.object_keys import (
-    REPORTS,
-    ArchiveId,
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.layout import REPORTS, decode_table
+from strongroom.object_keys.reports import (
     VerificationKey,
-    decode_table,
     is_restore_report,
     parse_copy_key,
     parse_drill_key,

@@ -15,7 +15,9 @@ from strongroom.ledger.index import Survey
 from strongroom.ledger.manifests import archive_ids, in_range
 from strongroom.ledger.owner import require_owned
 from strongroom.ledger.reread import ArchiveVerdict
-from strongroom.object_keys import EVIDENCE, ArchiveId, evidence_prefix, sealed_and_kept
+from strongroom.object_keys.archives import ArchiveId, sealed_and_kept
+from strongroom.object_keys.layout import EVIDENCE
+from strongroom.object_keys.records import evidence_prefix
 from strongroom.records import Record
 from strongroom.statistics.proofs import choose_sample, read_proofs, verify_and_record
 from strongroom.storage.store import Store

@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from strongroom.errors import StoreAccessError
-from strongroom.object_keys import ARCHIVES, EVIDENCE, HOLDS, SOURCE_IDENTITY, manifest_prefix, table_folder
+from strongroom.object_keys.archives import manifest_prefix
+from strongroom.object_keys.layout import ARCHIVES, EVIDENCE, HOLDS, SOURCE_IDENTITY, table_folder
 from strongroom.records import Record
 from strongroom.settings import TableSettings
 from strongroom.storage.store import Store

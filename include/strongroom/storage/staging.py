@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from strongroom.errors import IntegrityError, StagingError
-from strongroom.object_keys import part_file, part_name
+from strongroom.object_keys.archives import part_file, part_name
 from strongroom.records import CompressedPart, PartKind, PlannedPart, Record, RecordKind, Sha256, narrow, parse_record
 
 if TYPE_CHECKING:

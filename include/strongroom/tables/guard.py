@@ -20,7 +20,7 @@ from strongroom.calendar import Window
 from strongroom.database.session import Connection, fetch_rows, qualified
 from strongroom.database.triggers import DETACHED_SCHEMA, GUARD_FUNCTION
 from strongroom.errors import SourceAccessError, SourceError
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.records import Record, parse_record
 from strongroom.tables.locks import CONTENDED, briefly, tried
 

@@ -19,7 +19,7 @@ from pydantic import AwareDatetime, Field
 
 from strongroom.errors import PausedError, StoreError, StrongroomError
 from strongroom.ledger.orders import Orders, Pause, Steering, read_orders
-from strongroom.object_keys import part_name
+from strongroom.object_keys.archives import part_name
 from strongroom.records import Record
 from strongroom.settings import TableSettings
 from strongroom.storage.staging import Staging

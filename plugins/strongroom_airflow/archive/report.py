@@ -10,7 +10,7 @@ from airflow.sdk import Asset
 from airflow.sdk.observability.stats import Stats
 
 from strongroom.archive.report import RunReport, report_run
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.records import ArchivePlan, DeletedPart, VerifiedPart
 from strongroom.tables.vacuum import Vacuum, vacuum_after
 from strongroom_airflow.archive.base import StrongroomOperator

@@ -16,7 +16,8 @@ from strongroom.database.session import Connection
 from strongroom.ledger.claims import KeepClaim, claim_keeper, release_claim, shared_clock, take_claim
 from strongroom.ledger.deletable import DeletingStep
 from strongroom.ledger.orders import Steering
-from strongroom.object_keys import ArchiveId, claim_key
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.records import claim_key
 from strongroom.settings import TableSettings
 from strongroom.storage.staging import Staging
 from strongroom.storage.store import Store

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from strongroom.archive.seal import seal_archive, seal_unit
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.records import ArchivePlan, SealedArchive, VerifiedPart
 from strongroom_airflow.archive.base import StrongroomOperator
 from strongroom_airflow.archive.run import ArchiveRun

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from strongroom.checks.result import Checklist, CheckResult
 from strongroom.errors import StoreError, StrongroomError
-from strongroom.object_keys import ARCHIVES
+from strongroom.object_keys.layout import ARCHIVES
 from strongroom.settings import Settings, StoreSettings, TableSettings
 from strongroom.storage.tried_store import NO_VERSION
 from strongroom_airflow.connections import connect_tried

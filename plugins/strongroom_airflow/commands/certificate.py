@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from strongroom.audit.certificate import choose_certificate, make_certificate_page, read_kept
 from strongroom.errors import ConfigurationError
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.retention.certificate import read_certificates
 from strongroom.settings import Settings
 from strongroom.storage.store import Store

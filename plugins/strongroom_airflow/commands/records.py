@@ -12,7 +12,7 @@ from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Column, Table
 
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.records import name_both
 from strongroom.restore.history import read_restores
 from strongroom.retention.certificate import Certificate, read_certificates

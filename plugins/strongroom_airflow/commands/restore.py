@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from strongroom.errors import RestoreError
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.restore.records import RestoreReport
 from strongroom_airflow.commands.runs import (
     Task,

@@ -20,7 +20,7 @@ from strongroom.database.waits import waits_for_locks
 from strongroom.errors import StrongroomError
 from strongroom.ledger.claims import parse_claim
 from strongroom.ledger.orders import Orders, read_orders
-from strongroom.object_keys import claim_key
+from strongroom.object_keys.records import claim_key
 from strongroom.records import ArchivePlan, PlannedPart
 from strongroom.settings import TableSettings
 from strongroom.tables.steering import STEPS, StepProgress, progress_name

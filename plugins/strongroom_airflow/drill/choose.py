@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from strongroom.drill.begin import begin_drills, cut_lanes
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom_airflow.drill.base import DrillOperator
 from strongroom_airflow.drill.run import DrillRun
 from strongroom_airflow.links import page_of_archives

@@ -9,7 +9,8 @@ from typing import Any
 from strongroom.drill.records import ArchiveDrill, DrillLane, Skip
 from strongroom.drill.report import require_complete, sum_up
 from strongroom.errors import RestoreError
-from strongroom.object_keys import ArchiveId, decode_table
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.layout import decode_table
 from strongroom_airflow.drill.base import DrillOperator
 from strongroom_airflow.drill.choose import SKIPS_XCOM
 from strongroom_airflow.drill.run import DrillRun

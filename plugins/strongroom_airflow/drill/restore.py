@@ -9,7 +9,7 @@ from typing import Any
 from strongroom.drill.drill import Drill
 from strongroom.drill.records import ArchiveDrill, Choice, DrillLane
 from strongroom.drill.report import require_restored
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom_airflow.drill.base import DrillOperator
 from strongroom_airflow.drill.run import DrillRun
 from strongroom_airflow.links import page_of_archives

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from strongroom.database.session import Connection
 from strongroom.errors import ConfigurationError
 from strongroom.ledger.restore_records import make_restore_id
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.settings import DrillSettings, TableSettings
 from strongroom.storage.staging import OF_RESTORES, Staging
 from strongroom.storage.store import Store

@@ -6,7 +6,7 @@ from typing import Any
 
 from strongroom.erasure.remove import left_to_remove, remove_superseded
 from strongroom.errors import ErasureError
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.retention.certificate import Issuer
 from strongroom.retention.purge import PurgeResult
 from strongroom_airflow.connections import connect_second

@@ -17,7 +17,7 @@ from strongroom.ledger.holds import (
     read_holds,
     release_hold,
 )
-from strongroom.object_keys import manifest_prefix
+from strongroom.object_keys.archives import manifest_prefix
 from strongroom.settings import Settings
 from strongroom.storage.store import Store
 from strongroom_airflow.connections import connect_store, connect_stores

@@ -15,7 +15,7 @@ from strongroom.calendar import Partition
 from strongroom.errors import PartitionError
 from strongroom.ledger.holds import Hold
 from strongroom.ledger.restore_records import split_table
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.overview.chart import Cell
 from strongroom.overview.history import concerns
 from strongroom.overview.states import State

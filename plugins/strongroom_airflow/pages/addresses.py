@@ -10,7 +10,8 @@ from urllib.parse import urlencode, urlsplit
 
 from airflow.sdk.configuration import conf
 
-from strongroom.object_keys import ArchiveId, decode_table
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.layout import decode_table
 
 ROUTE = "archive"
 """What follows `/plugin/` in the frame."""

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, Response
 
 from strongroom.audit.certificate import make_certificate_page, read_kept
 from strongroom.ledger.holds import covering
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.overview.commands import check_commands
 from strongroom.overview.details import MOST_OBJECTS, ArchiveDetails, read_details
 from strongroom.storage.store import Store

@@ -20,7 +20,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from strongroom.ledger.manifests import read_manifest
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.query.records import WITHOUT_VALUE, Operator, QueryOutcome
 from strongroom.query.result import QueryResult
 from strongroom.query.values import operators_of

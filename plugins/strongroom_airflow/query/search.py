@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow.sdk import Context
 
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.query.records import QueryOutcome
 from strongroom.query.run import run_query
 from strongroom_airflow.links import page_of_archives

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from strongroom.ledger.index import survey_manifests
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.replication.due import cut_lanes, due_in
 from strongroom_airflow.replication.run import ReplicaOperator, ReplicaRun
 

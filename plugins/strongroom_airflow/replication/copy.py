@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.replication.archive import replicate_archive
 from strongroom.replication.records import ReplicaLane
 from strongroom_airflow.links import page_of_archives

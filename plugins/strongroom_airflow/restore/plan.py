@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.restore.plan import plan_restore
 from strongroom.restore.records import RestorePlan
 from strongroom_airflow.connections import persons_for

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from strongroom.errors import RestoreError
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.restore.claims import release_claims
 from strongroom.restore.load import listed_rows
 from strongroom.restore.records import RestoredPart, RestorePlan

@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow.sdk import Context
 
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.restore.records import RestorePlan
 from strongroom.restore.thaw import ask_back, parts_of
 from strongroom_airflow.connections import connect_glacier

@@ -10,7 +10,7 @@ from typing import Any
 from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOperator
 from airflow.sdk import Context
 
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.retention.approve import keep_answer, keep_question
 from strongroom.retention.certificate import BY_POLICY, NOBODY, Approval
 from strongroom.retention.decide import Decision, judge_again

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.retention.report import PurgeReport, keep_report
 from strongroom_airflow.connections import connect_stores
 from strongroom_airflow.links import PageLink, page_of_archives

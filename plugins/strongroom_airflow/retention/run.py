@@ -9,7 +9,7 @@ from operator import attrgetter
 
 from pydantic import AliasChoices, Field
 
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.records import Record
 from strongroom.retention.decide import Decision, judge
 from strongroom.settings import Settings, TableSettings

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.statistics.rereading import Lane, Reread, VerificationError, require_complete, sum_up
 from strongroom_airflow.links import page_of_archives
 from strongroom_airflow.step import conclude

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.statistics.rereading import Lane, require_sound, reread
 from strongroom_airflow.links import page_of_archives
 from strongroom_airflow.verification.base import VerificationOperator

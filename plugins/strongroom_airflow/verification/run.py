@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from strongroom.ledger.index import each_once, survey_manifests
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.statistics.proofs import parse_sample
 from strongroom.statistics.rereading import VerificationError, find_archives, find_sample
 from strongroom.storage.store import Store

@@ -10,7 +10,7 @@ import psycopg
 from airflow.sdk import Asset
 
 from strongroom.ledger.manifests import require_attested
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom_airflow.step import OUTCOME_XCOM
 from tests.support.operating import context_of
 

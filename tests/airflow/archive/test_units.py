@@ -121,7 +121,7 @@ def test_the_delete_of_parents_waits_for_that_of_their_children(metadata, unit):
 def test_another_run_on_any_table_of_the_unit_keeps_the_run_away(metadata, unit):
     from strongroom.errors import ContendedError
     from strongroom.ledger.claims import parse_claim, take_claim
-    from strongroom.object_keys import claim_key
+    from strongroom.object_keys.records import claim_key
 
     key = claim_key("public", "line_notes", "2026-05")
     settings = unit.settings[0]

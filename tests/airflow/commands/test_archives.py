@@ -7,7 +7,7 @@ import json
 import psycopg
 
 from strongroom.ledger.manifests import require_manifest
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from tests.support.damaging import Vandal
 from tests.support.erasing import supersede
 

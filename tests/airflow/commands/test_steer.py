@@ -15,7 +15,7 @@ import pytest
 
 from strongroom.ledger.claims import take_claim
 from strongroom.ledger.orders import read_orders
-from strongroom.object_keys import claim_key
+from strongroom.object_keys.records import claim_key
 from strongroom.records import ArchivePlan, DeletedPart, RunIdentity, VerifiedPart
 from strongroom.tables import steering
 from tests.support.chain import Chain

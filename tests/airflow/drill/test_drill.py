@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from strongroom.object_keys import ArchiveId, parse_drill_key
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.reports import parse_drill_key
 from strongroom.storage.store import Store
 from strongroom_airflow.pages.addresses import base_url, map_page
 from tests.support.chain import Chain, some_settings

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from tests.support.chain import Chain
 from tests.support.database import execute
 from tests.support.erasing import ADA, BOB, CALLS, COLUMNS, eraser_role, person_settings

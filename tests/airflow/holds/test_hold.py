@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from strongroom.ledger.holds import EVERYTHING, holds_in_force, place_hold, read_holds, release_hold
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.storage.store import Store
 from strongroom_airflow.holds.hold import HOLDS_XCOM, HoldOperator
 from tests.support.chain import some_settings

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.statistics.proofs import verify_archives
 from strongroom_local.servers.ports import PortClaims
 from tests.support.chain import NOW, Chain, some_settings

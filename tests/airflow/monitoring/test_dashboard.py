@@ -15,7 +15,7 @@ import psycopg
 import pytest
 import yaml
 
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.settings import Replica
 from strongroom.statistics.proofs import verify_archives
 from strongroom.storage.store import Store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from strongroom.ledger.holds import place_hold
 from strongroom.ledger.manifests import read_manifest
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.storage.store import Store
 from tests.support.chain import NOW, some_settings
 from tests.support.erasing import supersede

@@ -9,7 +9,7 @@ import psycopg
 
 from strongroom.ledger.holds import place_hold, release_hold
 from strongroom.ledger.restore_records import make_restore_id
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.statistics.proofs import verify_and_record
 from tests.support.restoring import plan, restore
 from tests.support.rights_by_dag import refuse, refuse_nothing

@@ -10,7 +10,7 @@ from typing import get_args
 import psycopg
 import pytest
 
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.query.records import Operator
 from tests.support.pages import Visitor
 from tests.support.rights_by_dag import refuse

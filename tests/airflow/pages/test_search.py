@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from strongroom.ledger.holds import covered, place_hold
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.storage.store import Store
 from tests.support.chain import NOW, some_settings
 from tests.support.sealing import seal_month

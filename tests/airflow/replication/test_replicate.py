@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from strongroom.ledger.log import CHECKPOINT
-from strongroom.object_keys import parse_copy_key
+from strongroom.object_keys.reports import parse_copy_key
 from strongroom_airflow.connections import connect_second, connect_store, store_tables
 from tests.support.deployment import Deployment, aws_connection
 from tests.support.logs import KEY, entries_of

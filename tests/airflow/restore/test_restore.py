@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import psycopg
 import pytest
 
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom_airflow.restore.run import RestoreRun
 from strongroom_local.servers.s3 import ObjectStore
 from tests.support.chain import Chain, some_settings

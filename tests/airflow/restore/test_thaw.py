@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from tests.support import glacier, restoring
 from tests.support.chain import Chain, some_settings
 

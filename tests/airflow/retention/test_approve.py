@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.retention.approve import PurgeQuestion
 from strongroom.retention.certificate import Approval
 from strongroom.retention.decide import judge

@@ -10,7 +10,7 @@ import pytest
 
 from strongroom.ledger.holds import EVERYTHING
 from strongroom.ledger.manifests import archive_ids
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.retention.certificate import Certificate
 from strongroom.retention.report import PurgeReport
 from strongroom.storage.store import Store

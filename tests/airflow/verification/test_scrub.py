@@ -8,7 +8,8 @@ from datetime import datetime, timezone
 import psycopg
 import pytest
 
-from strongroom.object_keys import ArchiveId, verification_key
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.reports import verification_key
 from strongroom.storage.store import Store
 from tests.support.chain import some_settings
 from tests.support.repository import REPOSITORY

@@ -8,7 +8,7 @@ import json
 import psycopg
 import pytest
 
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.storage.store import Store
 from strongroom_airflow.pages.addresses import archive_page, base_url, map_page
 from tests.support.chain import some_settings

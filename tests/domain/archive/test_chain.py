@@ -13,7 +13,7 @@ import zstandard
 from strongroom.archive.extract_to_staging import extract_part
 from strongroom.errors import IdentityError, IntegrityError, PartitionError, UnarchivableError
 from strongroom.ledger.manifests import archive_ids, require_manifest, sealed_part
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from tests.support.chain import RUN, Chain, some_settings
 from tests.support.database import AUDIT, execute, scalar
 

@@ -11,7 +11,7 @@ from strongroom.database.session import PINNED
 from strongroom.erasure.successions import PartSuccession
 from strongroom.ledger.manifest_record import Manifest, ManifestPart, Succession
 from strongroom.ledger.manifests import require_manifest
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.records import Column, SourceIdentity, TableShape
 from tests.support.chain import Chain, some_settings
 from tests.support.database import execute

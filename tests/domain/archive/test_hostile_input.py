@@ -14,7 +14,7 @@ from strongroom.calendar import Frequency, Partition
 from strongroom.errors import StrongroomError
 from strongroom.ledger.holds import place_hold, release_hold
 from strongroom.ledger.restore_records import make_restore_id
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.settings import StoreSettings
 from strongroom.statistics.proofs import verify_archive
 from strongroom.storage.staging_folder import FolderStaging

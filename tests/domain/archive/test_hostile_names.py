@@ -12,7 +12,7 @@ from strongroom.calendar import Frequency, Partition
 from strongroom.errors import UnarchivableError
 from strongroom.ledger.holds import covered, place_hold
 from strongroom.ledger.index import survey_manifests
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.retention.decide import judge
 from strongroom.retention.drop_warm import WarmResult, purge_warm
 from strongroom.settings import Settings, TableSettings

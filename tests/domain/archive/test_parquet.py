@@ -18,7 +18,7 @@ from pyarrow import parquet as pq
 from strongroom.errors import IntegrityError, SourceError, StagingError, StrongroomError
 from strongroom.formats.reading_back import ReadingBack
 from strongroom.ledger.manifests import parse_manifest, require_manifest
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.restore import load as restore_part_module
 from strongroom.statistics.proofs import verify_and_record
 from tests.support import restoring

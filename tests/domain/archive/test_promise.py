@@ -23,7 +23,7 @@ from strongroom.errors import (
     StoreAccessError,
     UnarchivableError,
 )
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.settings import StoreSettings
 from strongroom.storage.store import Store
 from tests.support import restoring

@@ -21,7 +21,7 @@ from strongroom.formats.codecs import decompress
 from strongroom.formats.line_reader import split_lines
 from strongroom.ledger.claims import release_claim, take_claim
 from strongroom.ledger.manifests import archive_ids, require_manifest
-from strongroom.object_keys import claim_key
+from strongroom.object_keys.records import claim_key
 from strongroom.settings import StoreSettings
 from strongroom.storage.store import Store
 from tests.support.chain import Chain, some_settings

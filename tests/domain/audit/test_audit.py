@@ -14,7 +14,7 @@ from strongroom.calendar import Window
 from strongroom.errors import ConfigurationError, IntegrityError
 from strongroom.ledger.holds import place_hold
 from strongroom.ledger.log import CHECKPOINT
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.settings.sections import RequiredControl
 from strongroom.statistics.proofs import verify_and_record
 from strongroom.storage.store import Store

@@ -10,7 +10,7 @@ import pytest
 from strongroom.audit.keep import make_files
 from strongroom.audit.report import make_report
 from strongroom.calendar import Window
-from strongroom.object_keys import case_key
+from strongroom.object_keys.records import case_key
 from tests.support.chain import Chain
 from tests.support.damaging import Vandal
 from tests.support.database import execute

@@ -10,7 +10,7 @@ import pytest
 
 from strongroom.audit.certificate import KeptCertificate, choose_certificate, make_certificate_page, read_kept
 from strongroom.errors import ConfigurationError, IntegrityError
-from strongroom.object_keys import proof_key
+from strongroom.object_keys.records import proof_key
 from strongroom.retention.certificate import Issuer
 from tests.support.chain import some_settings
 from tests.support.logs import KEY, with_log

@@ -10,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from strongroom.database.session import open_source
 from strongroom.errors import ConfigurationError, SourceAccessError, UnarchivableError
-from strongroom.object_keys import SOURCE_IDENTITY
+from strongroom.object_keys.layout import SOURCE_IDENTITY
 from tests.support.chain import Chain, some_settings
 from tests.support.database import AUDIT, execute, scalar
 from tests.support.database_proxy import MADE_UP_PROCESS, Pooler

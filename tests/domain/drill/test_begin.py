@@ -13,7 +13,7 @@ from strongroom.drill.choose import choose
 from strongroom.drill.records import Candidate, Choice, DrillLane, DrillRun
 from strongroom.errors import IdentityError, IntegrityError
 from strongroom.ledger.journal import log_of
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.settings import DrillSettings
 from strongroom.storage.store import Store
 from tests.support.chain import NOW, some_settings

@@ -20,7 +20,8 @@ from strongroom.drill.digests import RowDigests
 from strongroom.errors import RestoreError, SourceError
 from strongroom.ledger.journal import of_archive, record_with_proof
 from strongroom.ledger.manifests import require_manifest
-from strongroom.object_keys import ArchiveId, drill_key, parse_drill_key
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.reports import drill_key, parse_drill_key
 from strongroom.records import Column
 from strongroom.storage.store import Store
 from tests.support.chain import NOW, Chain, some_settings

@@ -14,7 +14,8 @@ from strongroom.erasure.rows import Wanted
 from strongroom.erasure.tables import Target, count_rows, erase_rows
 from strongroom.errors import ErasedError, ErasureError, IntegrityError, RestoreError
 from strongroom.ledger.manifests import require_manifest
-from strongroom.object_keys import ArchiveId, case_key, subject_key
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.records import case_key, subject_key
 from strongroom.restore.plan import locate_archives
 from strongroom.restore.records import RestoreRequest
 from strongroom.retention.certificate import read_certificate

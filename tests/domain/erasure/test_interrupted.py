@@ -15,7 +15,8 @@ from strongroom.ledger.claims import release_claim, take_claim
 from strongroom.ledger.holds import place_hold
 from strongroom.ledger.manifests import is_destroyed, require_manifest
 from strongroom.ledger.suppressed import persons_of, suppress
-from strongroom.object_keys import ArchiveId, claim_key
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.records import claim_key
 from strongroom.restore.erased import require_nobody_restored
 from strongroom.restore.plan import locate_archives
 from strongroom.restore.records import RestoreRequest

@@ -11,7 +11,7 @@ from psycopg.rows import dict_row
 
 from strongroom.errors import StoreAccessError
 from strongroom.ledger.manifests import require_manifest
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.retention.condemn import condemn_archive
 from strongroom.retention.decide import judge
 from strongroom.retention.purge import purge_archive

@@ -8,7 +8,7 @@ from itertools import count
 
 import pytest
 
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from tests.domain.lake.test_lake import JUNE, LATER, MAY
 from tests.support.chain import NOW
 from tests.support.lakes import Killed, Lakeside, Watched, Write, kill

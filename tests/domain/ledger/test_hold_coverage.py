@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strongroom.ledger.holds import EVERYTHING, Hold, HoldError, covered, covering, on_everything, parse_coverage
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 
 NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
 MAY = ArchiveId("public", "audit", "2026-05", 1)

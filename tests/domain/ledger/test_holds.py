@@ -18,7 +18,8 @@ from strongroom.ledger.holds import (
     read_holds,
     release_hold,
 )
-from strongroom.object_keys import ArchiveId, hold_key
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.records import hold_key
 from strongroom.settings import StoreSettings
 from strongroom.storage.store import Store
 from tests.support.damaging import Vandal

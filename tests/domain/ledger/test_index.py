@@ -9,7 +9,8 @@ import pytest
 
 from strongroom.errors import IntegrityError
 from strongroom.ledger.index import each_once, read_manifests, stray_keys, survey_manifests, write_index
-from strongroom.object_keys import MANIFEST_INDEX, SOURCE_IDENTITY, ArchiveId
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.layout import MANIFEST_INDEX, SOURCE_IDENTITY
 from strongroom.settings import Settings, StoreSettings
 from strongroom.statistics.figures import make_statistics
 from strongroom.statistics.keep import keep_statistics

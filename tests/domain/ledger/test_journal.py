@@ -22,7 +22,8 @@ from strongroom.ledger.log import CHECKPOINT
 from strongroom.ledger.manifest_record import sha256_sums
 from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.owner import record_owner
-from strongroom.object_keys import ArchiveId, hold_key, proof_key
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.records import hold_key, proof_key
 from strongroom.query.records import Condition
 from strongroom.retention.approve import approval_of, keep_answer, keep_question
 from strongroom.retention.certificate import Approval

@@ -9,7 +9,7 @@ import pytest
 
 from strongroom.errors import IdentityError, IntegrityError
 from strongroom.ledger.log import CHECKPOINT, Log
-from strongroom.object_keys import LOG
+from strongroom.object_keys.layout import LOG
 from strongroom.settings import StoreSettings
 from strongroom.storage.store import Store
 from strongroom.tlog.checkpoints import Checkpoint

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from strongroom.errors import StoreAccessError
 from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.object_lock import lock_archive, short_locks
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.retention.certificate import Approval
 from strongroom.retention.decide import judge
 from strongroom.retention.purge import PurgeResult, purge_archive, versions_of

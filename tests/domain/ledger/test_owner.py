@@ -13,7 +13,7 @@ from strongroom.database.session import read_identity
 from strongroom.errors import IdentityError, IntegrityError
 from strongroom.ledger.index import read_manifests, survey_manifests
 from strongroom.ledger.owner import record_owner, require_owned
-from strongroom.object_keys import SOURCE_IDENTITY
+from strongroom.object_keys.layout import SOURCE_IDENTITY
 from strongroom.retention.decide import judge
 from strongroom_local.servers.s3 import ObjectStore
 from tests.support import restoring

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from strongroom.ledger.manifests import require_manifest
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.overview.commands import CommandBlock, check_commands
 from tests.support.chain import Chain, some_settings
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.overview.details import read_details
 from strongroom.storage.store import Store
 from tests.support.chain import Chain, some_settings

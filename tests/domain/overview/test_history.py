@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from strongroom.ledger.holds import release_hold
-from strongroom.object_keys import HOLDS
+from strongroom.object_keys.layout import HOLDS
 from strongroom.overview.facts import Left
 from strongroom.overview.history import read_history, whereabouts
 from strongroom.overview.reading import read_facts

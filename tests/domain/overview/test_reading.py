@@ -10,7 +10,9 @@ import zstandard
 
 from strongroom.errors import IntegrityError
 from strongroom.ledger.holds import EVERYTHING, covered, place_hold, release_hold
-from strongroom.object_keys import OVERVIEW, ArchiveId, drill_key
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.layout import OVERVIEW
+from strongroom.object_keys.reports import drill_key
 from strongroom.overview.facts import ArchiveFacts, Left, StoreFacts, merged
 from strongroom.overview.reading import keep_facts, read_facts, read_kept_facts
 from strongroom.records import RestoreRecord

@@ -11,7 +11,7 @@ from strongroom.drill.begin import begin_drills
 from strongroom.erasure.clock import open_cases
 from strongroom.ledger.adopt import missing_from_log
 from strongroom.ledger.index import survey_manifests
-from strongroom.object_keys import case_key
+from strongroom.object_keys.records import case_key
 from strongroom.overview.history import whereabouts
 from strongroom.overview.reading import keep_facts, read_facts, read_kept_facts
 from strongroom.overview.states import State

@@ -10,7 +10,7 @@ import pytest
 
 from strongroom.ledger.claims import take_claim
 from strongroom.ledger.holds import EVERYTHING, place_hold
-from strongroom.object_keys import claim_key
+from strongroom.object_keys.records import claim_key
 from strongroom.preview.records import TablePreview
 from tests.support.chain import NOW, Chain, some_settings
 from tests.support.database import execute, scalar

@@ -11,7 +11,7 @@ from psycopg import sql
 from strongroom.database.session import open_source
 from strongroom.errors import QueryError
 from strongroom.ledger.manifests import require_manifest
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.query.records import Condition, PartJob
 from strongroom.query.search import search_part
 from strongroom.query.values import operators_of

@@ -11,7 +11,7 @@ import pytest
 
 from strongroom.errors import QueryError, QueryLimitError, StoreAccessError
 from strongroom.ledger.manifests import require_manifest
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.query.result import open_result
 from strongroom.settings import QueryLimits
 from strongroom.storage.s3 import make_client

@@ -14,7 +14,7 @@ import pytest
 
 from strongroom.errors import IntegrityError, QueryError, QueryLimitError, StagingError
 from strongroom.ledger.manifests import require_manifest
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.query.records import PartJob
 from strongroom.query.searcher import Searcher
 from strongroom.settings import QueryLimits

@@ -10,7 +10,7 @@ from strongroom.errors import IdentityError, IntegrityError
 from strongroom.ledger.log import CHECKPOINT
 from strongroom.ledger.owner import change_owner
 from strongroom.ledger.reread import verify_archive
-from strongroom.object_keys import SOURCE_IDENTITY
+from strongroom.object_keys.layout import SOURCE_IDENTITY
 from strongroom.recovery.check import require_kit, survey_store
 from strongroom.recovery.fill import fill_store
 from strongroom.recovery.kit import (

@@ -9,7 +9,7 @@ import pytest
 
 from strongroom.errors import SourceError
 from strongroom.ledger.manifests import require_manifest
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.restore import load as restore_part_module
 from strongroom.restore.progress import RestoreProgress
 from tests.support.database import ask, digest, execute

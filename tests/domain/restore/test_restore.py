@@ -8,7 +8,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from strongroom.errors import IntegrityError, RestoreError
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.restore.report import require_complete
 from strongroom_local.demo import sample
 from tests.support.chain import NOW, Chain, some_settings

@@ -11,7 +11,8 @@ from strongroom.errors import ContendedError, IntegrityError
 from strongroom.ledger.claims import take_claim
 from strongroom.ledger.holds import place_hold, release_hold
 from strongroom.ledger.manifests import require_manifest
-from strongroom.object_keys import ArchiveId, claim_key
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.records import claim_key
 from strongroom.retention.condemn import Condemnation, CondemnError, condemn_archive, read_condemnation
 from tests.support import restoring
 from tests.support.chain import NOW, Chain, some_settings

@@ -15,7 +15,7 @@ from strongroom.errors import IntegrityError, StoreAccessError
 from strongroom.ledger.claims import take_claim
 from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.restore_records import read_restore_record
-from strongroom.object_keys import claim_key
+from strongroom.object_keys.records import claim_key
 from strongroom.records import RestoreRecord
 from strongroom.retention.certificate import BY_POLICY, NOBODY, Approval, Certificate, Issuer
 from strongroom.storage.purge_store import PurgeStore, UnfinishedUpload

@@ -13,7 +13,7 @@ import pytest
 from strongroom.errors import StoreError
 from strongroom.ledger.holds import release_hold
 from strongroom.ledger.manifests import require_manifest
-from strongroom.object_keys import claim_key
+from strongroom.object_keys.records import claim_key
 from strongroom.records import Claim
 from strongroom.retention.certificate import Approval, begun_purges
 from tests.support.vault import LATER, NEXT_RUN, RUN, TTL, Interrupting, Vault, an_archive, fill_vault

@@ -12,7 +12,9 @@ from strongroom.checks.result import Checklist
 from strongroom.checks.stores import ProbedStore
 from strongroom.ledger.claims import release_claim, take_claim
 from strongroom.ledger.holds import EVERYTHING, covered, place_hold
-from strongroom.object_keys import MANIFEST_INDEX, OVERVIEW, PROBES, ArchiveId, claim_key, orders_key
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.layout import MANIFEST_INDEX, OVERVIEW, PROBES
+from strongroom.object_keys.records import claim_key, orders_key
 from strongroom.records import RestoreRecord, RunIdentity
 from strongroom.retention.sweep import find_leftovers, sweep_query_results, sweep_staging, sweep_store
 from strongroom.storage.purge_store import PurgeStore

@@ -11,7 +11,7 @@ from psycopg import errors
 
 from strongroom.formats import blocks
 from strongroom.ledger.holds import place_hold
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.retention import warm_rows
 from strongroom.retention.warm_rows import WarmRows
 from tests.support.chain import NOW

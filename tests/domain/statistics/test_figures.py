@@ -10,7 +10,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from strongroom.ledger.holds import Hold
-from strongroom.object_keys import ArchiveId, VerificationKey, parse_verification_key, verification_key
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.reports import VerificationKey, parse_verification_key, verification_key
 from strongroom.settings import Settings, TableSettings
 from strongroom.statistics.figures import GIBIBYTE, Statistics, Uncounted, make_statistics, next_run
 from strongroom.statistics.keep import log_lines

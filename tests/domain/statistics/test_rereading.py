@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from strongroom.errors import FrozenError, IdentityError, IntegrityError, PartitionError
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.settings import TableSettings
 from strongroom.statistics.rereading import (
     MOST_LANES,

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from strongroom.errors import StoreAccessError
-from strongroom.object_keys import SOURCE_IDENTITY
+from strongroom.object_keys.layout import SOURCE_IDENTITY
 from strongroom.settings import StoreSettings
 from strongroom.storage.bucket import refuse_early_expiry
 from strongroom.storage.s3 import make_client

@@ -12,7 +12,8 @@ import pytest
 from strongroom.errors import IntegrityError, UnarchivableError
 from strongroom.ledger.evidence import DeleteEvidence
 from strongroom.ledger.holds import EVERYTHING, place_hold
-from strongroom.object_keys import SOURCE_IDENTITY, ArchiveId
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.layout import SOURCE_IDENTITY
 from strongroom.retention.drop_warm import WarmEvidence
 from strongroom.tables import delete_batch
 from tests.support.chain import NOW

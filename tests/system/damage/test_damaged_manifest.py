@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from strongroom.errors import IntegrityError, StrongroomError
 from strongroom.ledger.manifests import require_manifest
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from tests.support.damaging import (
     A_FEW,
     Damaged,

@@ -17,7 +17,7 @@ from strongroom.archive.upload import upload_part
 from strongroom.archive.verify import verify_part
 from strongroom.errors import StoreError, StrongroomError
 from strongroom.formats.codecs import choose_codec
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.records import ArchivePlan, ExtractedPart, PlannedPart
 from strongroom.settings import Compression
 from tests.support.chain import Chain, some_settings

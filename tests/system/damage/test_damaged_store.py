@@ -17,7 +17,7 @@ from strongroom.formats.codecs import Codec, compress_stream
 from strongroom.ledger.index import read_index
 from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.reread import verify_archive
-from strongroom.object_keys import MANIFEST_INDEX
+from strongroom.object_keys.layout import MANIFEST_INDEX
 from strongroom.storage.store import CHUNK_BYTES
 from tests.support.damaging import (
     A_FEW,

@@ -8,7 +8,7 @@ import pytest
 
 from strongroom.errors import IntegrityError
 from strongroom.ledger.manifests import require_manifest
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.retention.certificate import Approval
 from strongroom.retention.decide import judge
 from strongroom.retention.purge import purge_archive

@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 import pytest
 
 from strongroom.calendar import Frequency
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from tests.support import glacier
 from tests.support.chain import Chain, some_settings
 from tests.system.helpers import Airflow, ended, query, run_airflow, start_airflow, wait_for

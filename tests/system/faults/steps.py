@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from strongroom.archive.report import report_run
 from strongroom.ledger.claims import claim_keeper, release_claim, running_clock, take_claim
 from strongroom.ledger.manifests import sealed_part
-from strongroom.object_keys import claim_key
+from strongroom.object_keys.records import claim_key
 from strongroom.records import (
     ArchivePlan,
     ChecksummedPart,

@@ -16,7 +16,7 @@ from strongroom.errors import ClockError, ContendedError, IntegrityError, Strong
 from strongroom.ledger.claims import MOST_APART, claim_keeper, release_claim, running_clock, shared_clock, take_claim
 from strongroom.ledger.holds import place_hold
 from strongroom.ledger.manifests import read_manifest
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.records import RunIdentity
 from strongroom.retention.certificate import BY_POLICY, Approval, begun_purges
 from strongroom.retention.decide import judge

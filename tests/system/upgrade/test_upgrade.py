@@ -24,7 +24,7 @@ from strongroom.errors import RestoreError
 from strongroom.ledger.manifests import read_manifest, sealed_part
 from strongroom.ledger.reread import verify_archive
 from strongroom.ledger.restore_records import restores_of
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.records import ArchivePlan, CompressedPart, RunIdentity, VerifiedPart
 from strongroom.retention.certificate import Approval
 from strongroom.retention.decide import judge

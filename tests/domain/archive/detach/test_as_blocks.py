@@ -10,7 +10,7 @@ import pytest
 from strongroom.database.session import qualified
 from strongroom.formats import blocks
 from strongroom.ledger.manifests import read_manifest
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.records import VerifiedPart
 from strongroom.retention import drop_detached as detached_purge
 from strongroom.storage.store import Store

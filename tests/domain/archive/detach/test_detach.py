@@ -11,7 +11,7 @@ import pytest
 from strongroom.archive import detach
 from strongroom.errors import NeededError
 from strongroom.ledger.evidence import DeleteEvidence, DetachEvidence
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.retention.drop_detached import DropEvidence
 from tests.support import restoring
 from tests.support.database import execute, scalar

@@ -12,7 +12,8 @@ import pytest
 from psycopg import errors
 
 from strongroom.ledger.holds import EVERYTHING, place_hold
-from strongroom.object_keys import ArchiveId, claim_key
+from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.records import claim_key
 from strongroom.retention import drop_detached as detached_purge
 from strongroom.storage.store import Store
 from tests.support.chain import NOW, Chain

@@ -10,7 +10,7 @@ import pytest
 from strongroom.errors import HeldError
 from strongroom.ledger.evidence import DetachEvidence
 from strongroom.ledger.holds import EVERYTHING, place_hold, release_hold
-from strongroom.object_keys import ArchiveId
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.retention import drop_detached as detached_purge
 from strongroom.retention.condemn import condemn_archive
 from tests.support import restoring

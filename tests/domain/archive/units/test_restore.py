@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from strongroom.errors import RestoreError
-from strongroom.object_keys import suppressed_prefix
+from strongroom.object_keys.records import suppressed_prefix
 from tests.support.chain import NOW, Chain, some_settings
 from tests.support.database import execute
 from tests.support.restoring import restore

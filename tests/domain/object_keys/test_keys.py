@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strongroom.object_keys import ArchiveId, ArchiveIdError, claim_key, manifest_archive_id, table_folder
+from strongroom.object_keys.archives import ArchiveId, ArchiveIdError, manifest_archive_id
+from strongroom.object_keys.layout import table_folder
+from strongroom.object_keys.records import claim_key
 
 names = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), min_size=1, max_size=30)
 archive_ids = st.builds(
