@@ -1,7 +1,8 @@
-"""The reference of commands has each command and each option that `airflow` offers."""
+"""The reference of commands has each command and each option that `airflow` offers, and no page gives another one."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,3 +60,27 @@ def test_the_reference_names_each_option() -> None:
     }
 
     assert {words: options for words, options in missing.items() if options} == {}
+
+
+def test_no_page_gives_an_option_that_its_command_does_not_have() -> None:
+    """In examples and within sentences; the changelog also names options that are gone."""
+    known = offered()
+    pages = [
+        page for page in (*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")) if page.name != "CHANGELOG.md"
+    ]
+    given = [
+        (page.name, command)
+        for page in pages
+        for command in re.findall(r"airflow strongroom [^\n`|;#)]+", page.read_text().replace("\\\n", " "))
+    ]
+
+    wrong = [
+        (page, option, words)
+        for page, command in given
+        for words in [max((one for one in known if f"{command} ".startswith(f"{one} ")), key=len, default="")]
+        for option in re.findall(r"(?<=\s)--[a-z][\w-]*", command.removeprefix(words))
+        if words and option not in known[words]
+    ]
+
+    assert len(given) > 100
+    assert wrong == []
