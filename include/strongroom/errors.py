@@ -109,7 +109,7 @@ class BusyError(StrongroomError):
 
 
 class PausedError(StrongroomError):
-    """An operator paused the steps of a table, and nobody resumed them in time."""
+    """An operator paused the steps of a table, or its orders are damaged, and nobody resumed them in time."""
 
     code = "SR-206"
 

@@ -71,7 +71,7 @@ No row is deleted before its archive was read back and sealed, so a failed run h
 | `ContendedError` | another run works on this partition | wait for it; the claim of a dead run expires |
 | `HeldError` | a hold stops all deletion | clear the task when the hold is released; the message names it |
 | `OutOfTimeError` | the time that `stop_after` allows is over | clear the task when it may work on the database again |
-| `PausedError` | somebody paused the table and did not resume it in time | `airflow strongroom resume`, then clear the task |
+| `PausedError` | somebody paused the table, or its orders are damaged, and nobody resumed it in time | `airflow strongroom resume`, then clear the task |
 | `BusyError` | the database was above its `delete_limits` for too long | Airflow retries; find out what keeps the database busy |
 | `IdentityError` | the store belongs to another database, or to none | give this database a bucket or prefix of its own; claim a new one with `airflow strongroom bucket claim` |
 """

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from pydantic import AwareDatetime, Field
 
-from strongroom.errors import ContendedError
+from strongroom.errors import ContendedError, IntegrityError
 from strongroom.object_keys.records import orders_key
 from strongroom.records import Record, parse_record
 from strongroom.settings import TableSettings
@@ -66,7 +66,7 @@ class Steering:
             between: Called every two seconds of waiting. It renews the claim, and raises if the step must not go on.
 
         Raises:
-            PausedError: The pause was too long.
+            PausedError: The pause was too long, or the orders stayed damaged for as long.
         """
         return False
 
@@ -83,23 +83,26 @@ def read_orders(store: Store, settings: TableSettings) -> Orders:
     """The orders of a table; none of them if nobody ever gave one.
 
     Raises:
-        IntegrityError: They cannot be read.
+        IntegrityError: They are damaged.
     """
-    return _read(store, settings)[0]
+    orders = _read(store, settings)[0]
+    if isinstance(orders, IntegrityError):
+        raise orders
+    return orders
 
 
 def change_orders(store: Store, settings: TableSettings, change: Callable[[Orders], Orders]) -> Orders:
-    """Change the orders of a table, and return them as they are now.
+    """Change the orders of a table, and return them as they are now. Damaged ones are replaced, as if there had been none.
 
     Raises:
         ContendedError: Others changed them again and again at the same moment.
-        IntegrityError: Those that are there cannot be read.
+        IntegrityError: An object lies there that is too large to be read.
     """
     for _ in range(_TRIES):
         before, etag = _read(store, settings)
-        after = change(before)
+        after = change(Orders() if isinstance(before, IntegrityError) else before)
         if after == before:
-            return before
+            return after
         if store.swap(_key(settings), after.to_bytes(), etag=etag) or _read(store, settings)[0] == after:
             return after
     raise ContendedError(
@@ -113,19 +116,24 @@ def pause_until(settings: TableSettings, since: AwareDatetime) -> AwareDatetime:
     return since + timedelta(seconds=settings.pause_limit_seconds)
 
 
-def _read(store: Store, settings: TableSettings) -> tuple[Orders, str | None]:
+def _read(store: Store, settings: TableSettings) -> tuple[Orders | IntegrityError, str | None]:
+    """The orders, or what is wrong with them, and the ETag of their object."""
     key = _key(settings)
     present = store.read(key)
     if present is None:
         return Orders(), None
     body, etag = present
-    orders = parse_record(
-        Orders,
-        body,
-        where=f"{store}{key}",
-        what="a sound record of orders",
-        hint="Running steps keep to the last orders that they could read. Let an administrator of the bucket remove this object.",
-    )
+    try:
+        orders = parse_record(
+            Orders,
+            body,
+            where=f"{store}{key}",
+            what="a sound record of orders",
+            hint=f"No row is lost, and steps of the table wait as in a pause. `airflow strongroom resume {settings.table} --reason …` replaces "
+            "the object, and they go on; `pause` and `throttle` replace it, too.",
+        )
+    except IntegrityError as error:
+        return error, etag
     return orders, etag
 
 

@@ -1,7 +1,8 @@
 """What running steps are told, and what they tell: orders to go slower or to pause, and how far they have come.
 
 A thread of its own reads the orders and writes the progress, so a step never waits for a store or a staging that does not
-answer: it keeps to the orders that it knew last. A step looks at them only between two batches, outside any transaction. So a
+answer: it keeps to the orders that it knew last. Orders that are damaged may hold a pause, so they are one until somebody
+replaces them. A step looks at them only between two batches, outside any transaction. So a
 paused step holds no lock and no snapshot, and what follows a pause is checked as ever.
 """
 
@@ -12,13 +13,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 
 from pydantic import AwareDatetime, Field
 
-from strongroom.errors import PausedError, StoreError, StrongroomError
-from strongroom.ledger.orders import Orders, Pause, Steering, read_orders
+from strongroom.errors import IntegrityError, PausedError, StoreError, StrongroomError
+from strongroom.ledger.orders import Orders, Pause, Steering, Throttle, pause_until, read_orders
 from strongroom.object_keys.archives import part_name
 from strongroom.records import Record
 from strongroom.settings import TableSettings
@@ -64,6 +66,18 @@ class StepProgress(Record):
         return (self.rows - self.done_rows) / self.rows_per_second if self.rows_per_second else None
 
 
+@dataclass(frozen=True)
+class _Damaged:
+    """That nobody can say what was ordered."""
+
+    what: str
+    cure: str
+    until: datetime
+
+    def __str__(self) -> str:
+        return f"its orders are damaged: {self.what}; {self.cure} replaces it"
+
+
 def progress_name(step: str, number: int) -> str:
     """The name of a step's progress in staging."""
     return f"{part_name(number)}.{step}.now.json"
@@ -91,6 +105,7 @@ class Steered(Steering):
     ) -> None:
         self._store, self._staging, self._settings, self._clock = store, staging, settings, clock
         self.orders = Orders()
+        self._damaged: _Damaged | None = None
         self._progress = progress
         self._seen: deque[tuple[float, int]] = deque()
         self._told: StepProgress | None = None
@@ -131,7 +146,7 @@ class Steered(Steering):
         paused = False
         before = self._progress.waits
         while (why := self._why_wait()) is not None:
-            paused = paused or why is self.orders.pause
+            paused = paused or not isinstance(why, Throttle)
             self._say("order", f"The step waits: {why}")
             if self._progress.waits != str(why):
                 if paused:
@@ -140,7 +155,7 @@ class Steered(Steering):
             time.sleep(_SLICE_SECONDS)
             if time.monotonic() >= next_look:
                 _look_after(between)
-                if why is not self.orders.pause:
+                if isinstance(why, Throttle):
                     self.tell()  # its speed falls while it waits
                 next_look = time.monotonic() + LOOK_SECONDS
         if self._progress.waits != before:
@@ -157,13 +172,17 @@ class Steered(Steering):
         throttle = self.orders.throttle
         return None if throttle is None else throttle.rows_per_second
 
-    def _why_wait(self) -> object | None:
-        """The order that asks to wait now.
+    def _why_wait(self) -> Pause | Throttle | _Damaged | None:
+        """The order that asks to wait now, or that this is not known.
 
         Raises:
             PausedError: It has asked for too long.
         """
-        orders = self.orders
+        orders, damaged = self.orders, self._damaged
+        if damaged is not None:
+            if self._clock() >= damaged.until:
+                raise _damaged_too_long(self._settings, damaged)
+            return damaged
         if orders.pause is not None:
             if self._clock() >= orders.pause.until:
                 raise _paused_too_long(self._settings, orders.pause)
@@ -186,7 +205,11 @@ class Steered(Steering):
 
     def _look(self) -> None:
         try:
-            self.orders = read_orders(self._store, self._settings)
+            self.orders, self._damaged = read_orders(self._store, self._settings), None
+        except IntegrityError as error:
+            if self._damaged is None:
+                until = pause_until(self._settings, self._clock())
+                self._damaged = _Damaged(error.what, f"`airflow strongroom resume {self._settings.table}`", until)
         except Exception as error:  # noqa: BLE001 - whatever it is, the step goes on with the orders that it knows
             self._say("orders", f"The orders of the table cannot be read ({_kind(error)}); the last known ones count")
 
@@ -226,4 +249,14 @@ def _paused_too_long(settings: TableSettings, pause: Pause) -> PausedError:
         found="no such order",
         hint="Nothing is lost: what was deleted is in a verified archive, everything else is in the table. Resume the table, then clear "
         "this task: it continues after its last batch.",
+    )
+
+
+def _damaged_too_long(settings: TableSettings, damaged: _Damaged) -> PausedError:
+    return PausedError(
+        f"{settings.qualified_name} waited because {damaged}",
+        expected=f"that order until {damaged.until:%Y-%m-%d %H:%M} UTC (`pause_limit_seconds`)",
+        found="the same object",
+        hint="Nothing is lost: what was deleted is in a verified archive, everything else is in the table. Find out who wrote the object. Replace "
+        "it with that command, or with `pause` or `throttle`, then clear this task: it continues after its last batch.",
     )

@@ -1,6 +1,6 @@
 """`airflow strongroom throttle`, `pause` and `resume`: orders that running steps of a table obey within seconds.
 
-Each order is written into Airflow's audit log before it is given.
+Each order is written into Airflow's audit log before it is given. It replaces orders that are damaged.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from airflow.utils.platform import getuser
 from airflow.utils.session import create_session
 from rich.markup import escape
 
-from strongroom.errors import ConfigurationError
+from strongroom.errors import ConfigurationError, IntegrityError
 from strongroom.ledger.claims import shared_clock
-from strongroom.ledger.orders import Orders, Pause, Throttle, change_orders, pause_until
+from strongroom.ledger.orders import Orders, Pause, Throttle, change_orders, pause_until, read_orders
 from strongroom.settings import TableSettings
-from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
+from strongroom.storage.store import Store
+from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings, warn
 from strongroom_airflow.connections import connect_store
 
 
@@ -83,13 +84,25 @@ def _order(
     table = _steered_table(args)
     store, who = connect_store(table), args.who or getuser()
     now = shared_clock(store, datetime.now(timezone.utc))()
-    _audit(args.subcommand, table, who, args.reason, facts)
+    damage = _damage(store, table)
+    _audit(args.subcommand, table, who, args.reason, facts | ({} if damage is None else {"replaces": damage}))
     orders = change_orders(store, table, lambda before: change(before, who, now))
+    if damage is not None:
+        warn(f"{damage}. It was replaced: if it held a pause or a throttle, that is over unless you order it again.")
     if args.json:
         print_json(orders.model_dump(mode="json"))
     else:
         print_out(escape(words(table, orders)))
     return 0
+
+
+def _damage(store: Store, table: TableSettings) -> str | None:
+    """What is wrong with the orders that are there now."""
+    try:
+        read_orders(store, table)
+    except IntegrityError as error:
+        return error.what
+    return None
 
 
 def _steered_table(args: Namespace) -> TableSettings:

@@ -85,12 +85,12 @@ def read_settings() -> Settings:
     """Read the settings; a warning on standard error names each table that is left out."""
     settings = load_settings()
     for fault in settings.left_out.values():
-        _warn(f"{fault}\nThis table is left out. The others are not affected.")
+        warn(f"{fault}\nThis table is left out. The others are not affected.")
     return settings
 
 
 @cache
-def _warn(text: str) -> None:
+def warn(text: str) -> None:
     """Print a warning on standard error, once in each process."""
     error_console().print(f"[bold yellow]warning:[/] {escape(text)}", soft_wrap=True)
 

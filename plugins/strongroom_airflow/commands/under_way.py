@@ -17,12 +17,13 @@ from airflow.utils.state import DagRunState
 from sqlalchemy import select
 
 from strongroom.database.waits import waits_for_locks
-from strongroom.errors import StrongroomError
+from strongroom.errors import IntegrityError, StrongroomError
 from strongroom.ledger.claims import parse_claim
 from strongroom.ledger.orders import Orders, read_orders
 from strongroom.object_keys.records import claim_key
 from strongroom.records import ArchivePlan, PlannedPart
 from strongroom.settings import TableSettings
+from strongroom.storage.store import Store
 from strongroom.tables.steering import STEPS, StepProgress, progress_name
 from strongroom_airflow.commands.runs import Task, error_of, page_of, read_snapshot, results, scheduler_is_alive
 from strongroom_airflow.connections import connect_staging, connect_store
@@ -105,10 +106,18 @@ class _Looking:
     def look(self) -> TableUnderWay:
         found = self._runs()
         store = connect_store(self._settings)
-        orders = self._try("orders", lambda: read_orders(store, self._settings)) or Orders()
+        orders = self._try("orders", lambda: self._orders(store)) or Orders()
         locks = (self._try("locks", self._locks) if found else None) or []
         runs = tuple(self._run(*one, orders=orders, locks=locks) for one in found)
         return TableUnderWay(self._settings.qualified_name, self._dag_id, orders, runs, tuple(self._unknown.values()))
+
+    def _orders(self, store: Store) -> Orders | None:
+        try:
+            return read_orders(store, self._settings)
+        except IntegrityError as error:
+            cure = f"`airflow strongroom resume {self._settings.table} --reason …`"
+            self._unknown["orders"] = f"orders unknown: {error.what}; steps wait as in a pause until {cure} replaces it"
+            return None
 
     def _runs(self) -> list[tuple[str, str, str, datetime | None]]:
         with create_session() as session:

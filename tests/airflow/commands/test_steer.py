@@ -182,6 +182,29 @@ def test_orders_are_on_record_in_airflows_audit_log_and_in_force_until_they_are_
     assert json.loads(second[2])["rows_per_second"] is None
 
 
+def test_damaged_orders_are_seen_and_an_order_that_replaces_them_says_so(chain, metadata, airflow):
+    words = ("--reason", "a bad edit", "--who", "ada")
+    found = chain.store.read("claims/orders/public.audit.json")
+    assert chain.store.swap("claims/orders/public.audit.json", b"slip", etag=None if found is None else found[1])
+
+    shown = airflow("strongroom", "status", "audit")
+    resumed = airflow("strongroom", "resume", "audit", *words)
+    again = airflow("strongroom", "resume", "audit", *words)
+
+    with psycopg.connect(metadata) as connection:
+        query = "SELECT extra FROM log WHERE event = 'strongroom_resume' ORDER BY id DESC LIMIT 2"
+        [second, first] = [json.loads(extra) for (extra,) in connection.execute(query).fetchall()]
+    assert "orders/public.audit.json is not a sound record of orders; steps wait as in a pause until" in shown.stdout
+    assert "`airflow strongroom resume audit --reason …` replaces it" in shown.stdout
+    assert resumed.returncode == 0
+    assert "public.audit is not paused; its steps go on." in resumed.stdout
+    assert "It was replaced: if it held a pause or a throttle, that is over" in resumed.stderr
+    assert first["replaces"].endswith("claims/orders/public.audit.json is not a sound record of orders")
+    assert read_orders(chain.store, chain.settings).model_dump() == {"throttle": None, "pause": None}
+    assert "replaced" not in again.stderr
+    assert "replaces" not in second
+
+
 def test_an_order_without_a_reason_or_a_speed_is_refused(chain, airflow):
     without_reason = airflow("strongroom", "pause", "audit")
     without_speed = airflow("strongroom", "throttle", "audit", "--reason", "a busy hour")

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from strongroom.archive.report import report_run
-from strongroom.errors import ContendedError, OutOfTimeError, PausedError, StagingError, StoreError, StrongroomError
+from strongroom.errors import ContendedError, IntegrityError, OutOfTimeError, PausedError, StagingError, StoreError
 from strongroom.ledger.claims import running_clock
 from strongroom.ledger.orders import Orders, Pause, Throttle, change_orders, pause_until, read_orders
 from strongroom.records import DeletedPart, VerifiedPart
@@ -22,6 +22,8 @@ from strongroom.tables import steering
 from strongroom.tables.steering import Steered, StepProgress, progress_name
 from tests.support.chain import NOW, Chain, some_settings
 from tests.support.database import execute, scalar
+
+ORDERS_KEY = "claims/orders/public.audit.json"
 
 TABLE = """
 CREATE TABLE audit (id bigint PRIMARY KEY, at timestamptz NOT NULL, who text);
@@ -67,6 +69,14 @@ def rows_left(chain: Chain) -> int:
 def comes(condition: Callable[[], Any]) -> Any:
     """Whether something comes true within a time that is long enough on a busy machine."""
     return next((found for _ in range(3000) if (found := condition()) or time.sleep(0.02)), None)
+
+
+def _fail() -> None:
+    raise StoreError("the store did not answer", hint="Try again.")
+
+
+def _lose() -> None:
+    raise ContendedError("contended: another run has it", hint="Nothing was changed.")
 
 
 class Deleting(threading.Thread):
@@ -159,12 +169,9 @@ def test_a_column_that_is_added_in_a_pause_stops_the_delete(paused, chain):
 
 
 def test_a_claim_that_is_lost_and_a_time_that_is_over_end_a_pause(chain, part):
-    def lose() -> None:
-        raise ContendedError("contended: another run has it", hint="Nothing was changed.")
-
     order(chain, pause=a_pause(chain))
 
-    chain.keep_claim = lose
+    chain.keep_claim = _lose
     with pytest.raises(ContendedError):
         chain.delete(part)
     chain.keep_claim, chain.stop_at = lambda: None, NOW + timedelta(seconds=0.5)
@@ -366,12 +373,76 @@ def test_progress_in_staging_on_s3_is_read_by_another_machine_and_goes_with_the_
     assert list(PurgeStore(chain.staging_client, settings.staging_store).versions("staging/")) == []
 
 
-def test_orders_that_cannot_be_read_are_an_error_for_who_gives_them_and_none_for_steps(chain, part):
-    chain.store.put_bytes("claims/orders/public.audit.json", b"slip")
+DAMAGED = {
+    "not JSON": b"slip",
+    "cut": b'{"throttle": null, "pau',
+    "empty": b"",
+    "of another version": b'{"throttle": null, "pause": null, "format_version": 2}',
+    "of wrong types": b'{"throttle": {"rows_per_second": "fast", "who": "b", "why": "w", "since": "2026-11-23T12:00:00Z"}}',
+    "a list": b"[]",
+}
 
-    with pytest.raises(StrongroomError, match="is not a sound record of orders"):
-        order(chain, pause=a_pause(chain))
+
+def damage(chain: Chain, body: bytes = DAMAGED["not JSON"]) -> None:
+    """Write over the orders, whatever they are, as whoever may write the store can."""
+    present = chain.store.read(ORDERS_KEY)
+    assert chain.store.swap(ORDERS_KEY, body, etag=None if present is None else present[1])
+
+
+@pytest.mark.parametrize("body", DAMAGED.values(), ids=DAMAGED)
+def test_damaged_orders_hold_a_step_as_a_pause_does_until_an_order_replaces_them(chain, part, body):
+    damage(chain, body)
+    with pytest.raises(IntegrityError, match=r"claims/orders/public\.audit\.json is not a sound record of orders"):
+        read_orders(chain.store, chain.settings)
+    deleting = Deleting(chain, part, lambda: None)
+    deleting.start()
+
+    told = comes(deleting.waits)
+    left = rows_left(chain)
+    order(chain, throttle=None)
+    deleting.join(timeout=60)
+
+    assert "its orders are damaged: s3://" in told.waits
+    assert "`airflow strongroom resume audit` replaces it" in told.waits
+    assert left == 40
+    assert isinstance(deleting.outcome, DeletedPart), deleting.outcome
+    assert read_orders(chain.store, chain.settings) == Orders()
+
+
+def test_a_pause_whose_object_is_damaged_stays_one(paused, chain):
+    damage(chain)
+
+    told = comes(lambda: (progress := paused.waits()) and "are damaged" in progress.waits and progress)
+    time.sleep(0.3)
+
+    assert told.done_rows == 12
+    assert rows_left(chain) == 28
+
+
+def test_orders_that_stay_damaged_end_in_an_error_that_names_object_and_command(chain, part):
+    damage(chain)
+    chain.settings = chain.settings.model_copy(update={"pause_limit_seconds": 1})
+
+    with pytest.raises(
+        PausedError, match=r"its orders are damaged: s3://.*claims/orders/public\.audit\.json"
+    ) as caught:
+        chain.delete(part)
+
+    assert "`airflow strongroom resume audit`" in str(caught.value)
+    assert rows_left(chain) == 40
+    order(chain, throttle=Throttle(rows_per_second=10_000, who="ada", why="night", since=NOW))
     assert chain.delete(part).deleted == 40
+
+
+def test_damaged_orders_still_count_while_the_store_is_down(chain, tmp_path, monkeypatch):
+    damage(chain)
+    down = threading.Event()
+
+    with steered(chain, FolderRoot(tmp_path).of("a")) as one:
+        monkeypatch.setattr(chain.store, "read", lambda *_: down.set() or _fail())
+        assert down.wait(60)
+        with pytest.raises(ContendedError):
+            one.wait(_lose)
 
 
 def test_two_who_change_orders_at_once_lose_nothing(chain):
