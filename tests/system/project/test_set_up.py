@@ -23,7 +23,7 @@ def build_editable(folder, config_settings=None, metadata_directory=None):
         wheel.writestr("ours-1.0.dist-info/RECORD", "")
     return "ours-1.0-py3-none-any.whl"
 """
-UV = '#!/bin/sh\necho "$UV_DEFAULT_INDEX $*" >> "$UV_CALLS"\nexit "$UV_STATUS"\n'
+UV = '#!/bin/sh\necho "$UV_DEFAULT_INDEX $UV_SYSTEM_CERTS $*" >> "$UV_CALLS"\nexit "$UV_STATUS"\n'
 
 
 class Project:
@@ -94,12 +94,12 @@ def project(tmp_path: Path) -> Project:
 
 
 def test_the_lock_is_installed_by_the_uv_that_it_pins_from_where_pip_looks(project: Project):
-    """uv too must match its hash, and a second run has nothing to do."""
+    """uv too must match its hash, trusts the system's certificates as pip does, and a second run has nothing to do."""
     said = project.set_up()
 
     first, second = project.calls.read_text().splitlines()
     assert first == (
-        f"{project.index} pip install --quiet --python .venv/bin/python --no-deps --require-hashes -r requirements.lock"
+        f"{project.index} true pip install --quiet --python .venv/bin/python --no-deps --require-hashes -r requirements.lock"
     )
     assert second.endswith("--no-deps --no-build-isolation -e .")
     assert project.installed() == {"uv"}
