@@ -398,7 +398,9 @@ def test_the_page_names_every_service_port_and_variable():
     )
     named = [name for row in table for name in re.findall(r"`([\w-]+)`", row)]
     [removed] = re.findall(
-        r"^2\. Remove (.+), and `store-claim` from the `depends_on` of `worker` and `exporter`", page, re.MULTILINE
+        r"^2\. Remove (.+), and `store-claim` from the `depends_on` of `worker` and `exporter`",
+        page.replace("\n   ", " "),
+        re.MULTILINE,
     )
     left = SERVICES.keys() - set(re.findall(r"`([\w-]+)`", removed))
 
