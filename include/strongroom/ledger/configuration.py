@@ -1,19 +1,22 @@
 """Which settings of a table were in force when, and what changed between them, as entries of the store's log.
 
 The settings themselves lie at the key that their digest names. A change is a record of its own, numbered, so that the latest one says
-what is in force; settings that come back get another number.
+what is in force; settings that come back get another number. When settings ended is the instant at which the record of the change was
+written, by the store's clock. A store without a log has the same records, and no entries.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timezone
-from operator import itemgetter
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 
-from strongroom.ledger.journal import Act, Facts, enter, log_of, subject_of
+from strongroom.ledger.journal import Act, Facts, enter, subject_of
 from strongroom.object_keys.records import settings_change_key, settings_key, settings_prefix
 from strongroom.records import Record, Sha256
 from strongroom.settings import TableSettings
@@ -33,33 +36,74 @@ class SettingsChange(Record):
     noticed_at: datetime
 
 
+@dataclass(frozen=True)
+class PastSettings:
+    """Settings of a table that were in force.
+
+    Attributes:
+        values: As JSON has them; None if they cannot be read, so that nobody knows them.
+        ended_at: When the store first saw others, by its clock; None for those that it saw last.
+    """
+
+    values: dict[str, Any] | None
+    ended_at: datetime | None
+
+
 def keep_settings(store: Store, settings: TableSettings) -> None:
     """Keep the settings of a table, and enter that they changed, if they did. A repeat changes nothing.
 
-    Whoever acts by settings calls this before it acts. A store without a log keeps none.
+    Whoever seals by settings calls this before.
     """
-    if log_of(store) is None:
+    known = _Known(store, settings.schema_name, settings.table_name)
+    _notice(store, settings, known)
+    store.put_bytes(settings_key(settings.schema_name, settings.table_name, settings.sha256), _body_of(settings))
+
+
+def notice_change(store: Store, settings: TableSettings) -> None:
+    """:func:`keep_settings` where the store already knows settings of the table; elsewhere it goes on knowing none.
+
+    Whoever purges by settings calls this before.
+    """
+    if _Known(store, settings.schema_name, settings.table_name).in_force is not None:
+        keep_settings(store, settings)
+
+
+def past_settings(store: Store, schema_name: str, table_name: str, *, since: datetime) -> list[PastSettings]:
+    """The settings of a table that were in force at any time since an instant, as far as the store knows.
+
+    Args:
+        store: Where its archives lie.
+        schema_name: Of the table, which need not be configured any more.
+        table_name: Likewise.
+        since: Aware instant.
+
+    Returns:
+        Latest first; empty where the store knows no settings of the table.
+    """
+    known = _Known(store, schema_name, table_name)
+    ends = [change.at for change in known.changes]
+    spans = [(sha256, ends[0] if ends else None) for sha256 in known.at_first]
+    spans += zip((change.sha256 for change in known.changes), [*ends[1:], None], strict=True) if ends else []
+    return [
+        PastSettings(_values(store, settings_key(schema_name, table_name, sha256), sha256), ended_at)
+        for sha256, ended_at in reversed(spans)
+        if ended_at is None or ended_at > since
+    ]
+
+
+def _notice(store: Store, settings: TableSettings, known: _Known) -> None:
+    before, name, sha256 = known.in_force, (settings.schema_name, settings.table_name), settings.sha256
+    if before in (None, sha256):
         return
-    name, sha256 = (settings.schema_name, settings.table_name), settings.sha256
-    body = settings.model_dump_json().encode()
-    number, before = _in_force(store, *name)
-    if before not in (None, sha256):
-        _enter_change(store, settings, before, number + 1)
-    store.put_bytes(settings_key(*name, sha256), body)
-
-
-def _enter_change(store: Store, settings: TableSettings, before: str, number: int) -> None:
-    name, sha256 = (settings.schema_name, settings.table_name), settings.sha256
-    earlier = store.read(settings_key(*name, before))
-    told = json.loads(earlier[0]) if earlier is not None else {}
+    told = _values(store, settings_key(*name, before), before)
     change = SettingsChange(
         table=settings.qualified_name,
         before=before,
         after=sha256,
-        changed=tuple(changed_names(told, json.loads(settings.model_dump_json()))),
+        changed=tuple(changed_names(told or {}, json.loads(_body_of(settings)))),
         noticed_at=datetime.now(timezone.utc),
     )
-    key = settings_change_key(*name, number, sha256)
+    key = settings_change_key(*name, known.number + 1, sha256)
     kept = store.put_first(key, change.to_bytes())
     facts: Facts = {"before": before, "changed": ", ".join(change.changed)}
     act = Act(kind="configuration changed", table=change.table, settings_sha256=sha256, facts=facts)
@@ -78,17 +122,56 @@ def changed_names(before: dict[str, Any], after: dict[str, Any], within: str = "
             yield f"{within}{name}"
 
 
-def _in_force(store: Store, schema_name: str, table_name: str) -> tuple[int, str | None]:
-    """Number of the latest change, and digest of the settings since: before the first change, those that were kept last."""
-    prefix = settings_prefix(schema_name, table_name)
-    latest: tuple[int, str | None] = (0, None)
-    kept_last: datetime | None = None
-    for version in store.versions(prefix):
-        name = version.key.removeprefix(prefix)
-        if (change := _CHANGE.fullmatch(name)) is not None:
-            latest = max(latest, (int(change[1]), change[2]), key=itemgetter(0))
-            continue
-        alone = _SETTINGS.fullmatch(name)
-        if alone is not None and not latest[0] and (kept_last is None or version.modified_at > kept_last):
-            latest, kept_last = (0, alone[1]), version.modified_at
-    return latest
+def _body_of(settings: TableSettings) -> bytes:
+    return settings.model_dump_json().encode()
+
+
+def _values(store: Store, key: str, sha256: str) -> dict[str, Any] | None:
+    """Settings that the store has kept; None if they are gone or others than their digest says."""
+    present = store.read(key)
+    if present is None or hashlib.sha256(present[0]).hexdigest() != sha256:
+        return None
+    values: dict[str, Any] = json.loads(present[0])
+    return values
+
+
+class _Step(NamedTuple):
+    """A change: its number, the settings from then on, and when it was written."""
+
+    number: int
+    sha256: str
+    at: datetime
+
+
+class _Known:
+    """What a store knows of the settings of one table.
+
+    Attributes:
+        changes: In their order.
+        at_first: Digests of the settings that were kept before the first change: usually one; the last comes last.
+    """
+
+    def __init__(self, store: Store, schema_name: str, table_name: str) -> None:
+        prefix = settings_prefix(schema_name, table_name)
+        changes, kept = {}, {}
+        for version in sorted(store.versions(prefix), key=attrgetter("modified_at")):
+            name = version.key.removeprefix(prefix)
+            if (change := _CHANGE.fullmatch(name)) is not None:
+                changes[name] = _Step(int(change[1]), change[2], version.modified_at)
+            elif (alone := _SETTINGS.fullmatch(name)) is not None:
+                kept[alone[1]] = version.modified_at
+        self.changes = sorted(changes.values())
+        told = {change.sha256 for change in self.changes}
+        self.at_first = [sha256 for sha256 in kept if sha256 not in told]
+
+    @property
+    def number(self) -> int:
+        """Of the latest change; 0 before the first."""
+        return self.changes[-1].number if self.changes else 0
+
+    @property
+    def in_force(self) -> str | None:
+        """Digest of the settings in force: those of the latest change, or before the first one those that were kept last."""
+        if self.changes:
+            return self.changes[-1].sha256
+        return self.at_first[-1] if self.at_first else None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
+from urllib.parse import unquote
 
 from strongroom.object_keys.layout import (
     CASES,
@@ -54,6 +56,15 @@ def settings_key(schema_name: str, table_name: str, sha256: str) -> str:
 def settings_prefix(schema_name: str, table_name: str) -> str:
     """Key prefix of the settings of a table, and of the records that they changed."""
     return f"{EVIDENCE}{table_folder(schema_name, table_name)}{SETTINGS_FOLDER}"
+
+
+def tables_with_settings(keys: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Schema and name of each table whose settings are among the keys of evidence, maybe more than once."""
+    for key in keys:
+        folder, found, _ = key.removeprefix(EVIDENCE).partition(SETTINGS_FOLDER)
+        schema_name, dot, table_name = folder.partition(".")
+        if found and dot and key.startswith(EVIDENCE):
+            yield unquote(schema_name), unquote(table_name)
 
 
 def settings_change_key(schema_name: str, table_name: str, number: int, sha256: str) -> str:

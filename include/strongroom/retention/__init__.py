@@ -1,6 +1,7 @@
 """How archives and what belongs to them end. Nothing here makes or reads rows of an archive for a restore.
 
 - ``decide``         which archives are to be purged, and why the others stay
+- ``policy``         who must approve: what the settings say, and what they said until lately
 - ``approve``        what a person was shown and answered, as records in the store
 - ``purge``          one archive removed, and its removal proved, in the order that makes it safe to break off
 - ``certificate``    the intent and the certificate that a purge leaves
@@ -12,5 +13,5 @@
 - ``warm_rows``      which rows of a warm partition are in an archive as they are there
 - ``report``         the summary of one run
 
-Who must approve is the Airflow side's business; so is when a purge runs.
+When a purge runs, and how a person is asked, is the Airflow side's business.
 """

@@ -48,6 +48,11 @@ class Approval(Record):
         default=None,
         description="Why a yes does not count: this archive was not shown, or whoever started the run gave it.",
     )
+    policy: str | None = Field(
+        default=None,
+        exclude_if=lambda policy: policy is None,
+        description="Why a person had to approve, or why nobody had to; None where the purge was not judged by the settings.",
+    )
 
 
 class PurgeIntent(Record):
@@ -152,6 +157,11 @@ class Certificate(Record):
     )
     approved_by: str
     approved_at: AwareDatetime
+    approval_policy: str | None = Field(
+        default=None,
+        exclude_if=lambda policy: policy is None,
+        description="Why a person had to approve, or why nobody had to, by the settings of the table and those that were in force lately.",
+    )
     begun_at: AwareDatetime
     begun_by: RunIdentity
     destroyed_at: AwareDatetime
@@ -228,6 +238,7 @@ def make_certificate(
         sealed_at=manifest.created_at,
         approved_by=approval.by,
         approved_at=approval.at,
+        approval_policy=approval.policy,
         begun_at=intent.begun_at,
         begun_by=intent.begun_by,
         destroyed_at=destroyed_at,

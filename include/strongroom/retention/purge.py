@@ -130,16 +130,17 @@ def _is_unfinished(store: Store, archive: ArchiveId) -> bool:
 
 
 def _refused(archive: ArchiveId, approval: Approval) -> PurgeResult:
+    why = f" ({approval.policy})" if approval.policy else ""
     if approval.objection == "not_shown":
-        shown = (
-            "it needs a person's approval, and was not among the archives, as they are now, that this run showed for it"
-        )
+        shown = f"it needs a person's approval{why}, and was not among the archives, as they are now, that this run showed for it"
         return _stopped(archive, "refused", shown)
     if approval.objection == "self_approved":
         same = f"{approval.by} approved it and had started the run; `purge.four_eyes` asks for another person"
-        return _stopped(archive, "self_approved", f"{same}, {approval.at:%Y-%m-%d %H:%M} UTC")
+        return _stopped(archive, "self_approved", f"{same}, {approval.at:%Y-%m-%d %H:%M} UTC{why}")
     refused = f"answered no by {approval.by}" if approval.by != NOBODY else "not answered in time"
-    return _stopped(archive, "refused", f"the request for approval was {refused}, {approval.at:%Y-%m-%d %H:%M} UTC")
+    return _stopped(
+        archive, "refused", f"the request for approval was {refused}, {approval.at:%Y-%m-%d %H:%M} UTC{why}"
+    )
 
 
 class _Purging:
@@ -396,7 +397,8 @@ def _purged(archive: ArchiveId, certificate: Certificate) -> PurgeResult:
     return PurgeResult(
         archive_id=str(archive),
         result="purged",
-        detail=f"destroyed at {certificate.destroyed_at:%Y-%m-%d %H:%M} UTC, approved {certificate.approved_by}",
+        detail=f"destroyed at {certificate.destroyed_at:%Y-%m-%d %H:%M} UTC, approved {certificate.approved_by}"
+        + (f" ({certificate.approval_policy})" if certificate.approval_policy else ""),
         removed_versions=len(certificate.removed),
         removed_bytes=sum(version.size_bytes for version in certificate.removed),
         certificate_key=archive.destruction_key,

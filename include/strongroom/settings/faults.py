@@ -38,6 +38,7 @@ _REQUIRED = {
 _EXPECTED = {
     "bool_parsing": "true or false",
     "bool_type": "true or false",
+    "dict_type": "a mapping",
     "enum": "{expected}",
     "finite_number": "a finite number",
     "float_parsing": "a number",

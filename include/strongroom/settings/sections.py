@@ -186,8 +186,24 @@ class Purge(Section):
 
     require_approval: bool = False
     four_eyes: bool = False
+    confirmed: Mapping[Literal["require_approval", "four_eyes"], bool] = {}
     approval_timeout_seconds: TimeoutSeconds = 72_000
     sweep_after_days: Count = 7
+
+    @field_validator("confirmed")
+    @classmethod
+    def _compare(cls, confirmed: Mapping[str, bool], info: ValidationInfo) -> Mapping[str, bool]:
+        """It repeats what stands beside it. So what is left of an earlier change confirms no later one."""
+        for name, said in confirmed.items():
+            beside = info.data.get(name, said)
+            if said != beside:
+                raise fault(
+                    f"`{name}: {_word(beside)}` as beside it, or no word of {name}",
+                    found=_word(said),
+                    at=name,
+                    mutual=True,
+                )
+        return confirmed
 
 
 class DrillSettings(Section):
@@ -256,6 +272,10 @@ class Notification(Section):
                     "the id of an Airflow connection that has this address", found=f"an address with a secret in {name}"
                 )
         return arguments
+
+
+def _word(value: bool) -> str:
+    return str(value).lower()
 
 
 _SECRET_NAME = re.compile(r"password|passwd|secret|token|api_?key|credential", re.IGNORECASE)

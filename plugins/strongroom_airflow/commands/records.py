@@ -125,6 +125,7 @@ def show_certificate(store: Store, certificate: Certificate, *, put_back: bool, 
         ("sealed", f"{_minute(one.sealed_at)} UTC"),
         ("kept until", f"{one.retention_until:%Y-%m-%d}: {one.legal_basis}"),
         ("approved", f"{_minute(one.approved_at)} UTC, {one.approved_by}"),
+        *([("policy", one.approval_policy)] if one.approval_policy else []),
         ("begun", f"{_minute(one.begun_at)} UTC by {name_both(str(one.begun_by), one.begun_by.triggered_by)}"),
         (
             "destroyed",

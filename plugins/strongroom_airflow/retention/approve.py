@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -14,8 +14,9 @@ from strongroom.object_keys.archives import ArchiveId
 from strongroom.retention.approve import keep_answer, keep_question
 from strongroom.retention.certificate import BY_POLICY, NOBODY, Approval
 from strongroom.retention.decide import Decision, judge_again
+from strongroom.retention.policy import PurgePolicy
 from strongroom_airflow.connections import connect_store, connect_stores
-from strongroom_airflow.retention.run import PurgeBatch, PurgeRun, needs_approval, needs_four_eyes
+from strongroom_airflow.retention.run import PurgeBatch, PurgeRun
 from strongroom_airflow.step import translated_errors
 
 _LISTED = 100
@@ -49,20 +50,22 @@ class PurgeApproveOperator(ApprovalOperator):
     def _ask(self, run: PurgeRun) -> list[Decision]:
         """Judge the archives that need approval again, and record in their stores which ones are shown."""
         waiting: list[Decision] = []
+        reasons: dict[str, PurgePolicy] = {}
         by_store: defaultdict[str, list[ArchiveId]] = defaultdict(list)
         for batch in map(PurgeBatch.model_validate, self.batches or ()):
-            asked = [one.archive for one in batch.decisions if needs_approval(run.settings, one.archive)]
-            by_store[batch.store_table] += asked
+            by_store[batch.store_table] += [one.archive for one in batch.decisions]
         for store_table, archives in by_store.items():
             store = connect_store(run.settings.table(store_table))
-            now = run.now(store)
-            expired = [one for one in judge_again(store, archives, now=now) if one.reason == "expired"]
+            policies, now = run.policies(store), run.now(store)
+            asked = [archive for archive in archives if policies.of(archive).approval]
+            expired = [one for one in judge_again(store, asked, now=now) if one.reason == "expired"]
             if expired:
                 keep_question(store, expired, run=run.identity, now=now)
             waiting += expired
-        four_eyes = any(needs_four_eyes(run.settings, one.archive) for one in waiting)
+            reasons |= {one.archive.table_folder: policies.of(one.archive) for one in expired}
+        four_eyes = any(policy.four_eyes for policy in reasons.values())
         self.subject = f"Destroy {len(waiting)} expired archives with {_rows(waiting):,} rows, for good?"
-        self.body = _describe(waiting, run.identity.triggered_by if four_eyes else None)
+        self.body = _describe(waiting, reasons, run.identity.triggered_by if four_eyes else None)
         return waiting
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
@@ -86,15 +89,18 @@ def _rows(decisions: Sequence[Decision]) -> int:
     return sum(decision.record_count or 0 for decision in decisions)
 
 
-def _describe(decisions: Sequence[Decision], starter: str | None) -> str:
+def _describe(decisions: Sequence[Decision], reasons: Mapping[str, PurgePolicy], starter: str | None) -> str:
     """The list as Markdown, for the page of the required action.
 
+    :param reasons: Why each table's archives need approval.
     :param starter: The person who started the run and may not approve; None if anybody may.
     """
     four_eyes = f"{starter} started this run, so another person must approve (`purge.four_eyes`)."
     lines = [
         *([four_eyes, ""] if starter else []),
         "Every version of these archives is removed and cannot be restored. Each archive leaves a certificate.",
+        "",
+        *(f"- {table}: {policy.why}" for table, policy in sorted(reasons.items())),
         "",
         "| archive | rows | bytes | kept until | legal basis |",
         "|---|--:|--:|---|---|",

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Any
 
+from strongroom.ledger.configuration import notice_change
 from strongroom.retention.decide import Decision, sum_up
 from strongroom_airflow.connections import connect_store
 from strongroom_airflow.links import PageLink
 from strongroom_airflow.pages.addresses import map_page
 from strongroom_airflow.retention.base import PurgeStepOperator
-from strongroom_airflow.retention.run import MOST_A_RUN, PurgeRun, judge_store, make_batches, oldest_first
+from strongroom_airflow.retention.run import MOST_A_RUN, PurgeBatch, PurgeRun, judge_store, make_batches, oldest_first
 
 
 class PurgeDecideOperator(PurgeStepOperator):
@@ -26,25 +26,30 @@ class PurgeDecideOperator(PurgeStepOperator):
             self.log.warning("Left out: %s; none of its archives is purged", table, fault=fault)
         self.page = map_page()
         judged: list[Decision] = []
-        due: defaultdict[str, list[Decision]] = defaultdict(list)
+        due: list[Decision] = []
         seen: set[tuple[str, Decision]] = set()
+        batches: list[PurgeBatch] = []
         for store_table in run.store_tables:
             store = connect_store(store_table)
+            for table in run.settings.tables.values():
+                notice_change(store, table)
             # Two connections or addresses may lead to the same bucket.
             decisions = [
                 one for one in judge_store(run.settings, store, now=run.now(store)) if (str(store), one) not in seen
             ]
             seen.update((str(store), one) for one in decisions)
             judged += decisions
-            room = MOST_A_RUN - sum(map(len, due.values()))
-            due[store_table.table] += oldest_first(decisions)[:room]
-        chosen = sum(map(len, due.values()))
-        summary = sum_up(judged, postponed=sum(one.purge for one in judged) - chosen)
+            room = MOST_A_RUN - len(due)
+            chosen = oldest_first(decisions)[:room]
+            due += chosen
+            batches += make_batches(run.policies(store), store_table, chosen)
+        summary = sum_up(judged, postponed=sum(one.purge for one in judged) - len(due))
         run.context["ti"].xcom_push(key="judged", value=summary.model_dump(mode="json"))
-        self._show([*(one for group in due.values() for one in group), *summary.stay])
-        batches = [batch for one in run.store_tables for batch in make_batches(run.settings, one, due[one.table])]
+        self._show([*due, *summary.stay])
         kept = summary.counts.get("kept", 0)
-        sentence = f"{chosen} archives to purge, {kept} within their term, {len(summary.stay)} stay for another reason"
+        sentence = (
+            f"{len(due)} archives to purge, {kept} within their term, {len(summary.stay)} stay for another reason"
+        )
         facts = {**summary.counts, "postponed": summary.postponed, "next_expiry_at": str(summary.next_expiry_at)}
         return sentence, facts, [batch.model_dump(mode="json") for batch in batches]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow.sdk.observability.stats import Stats
 
-from strongroom.ledger.configuration import keep_settings
+from strongroom.ledger.configuration import notice_change
 from strongroom.retention.approve import approval_of
 from strongroom.retention.certificate import BY_POLICY, Approval, Issuer
 from strongroom.retention.purge import PurgeResult, purge_archive
@@ -17,7 +17,7 @@ from strongroom_airflow.assets import PURGES, announce, table_asset
 from strongroom_airflow.connections import connect_purge_store, connect_second, connect_store
 from strongroom_airflow.links import PageLink, page_of_archives
 from strongroom_airflow.retention.base import PurgeStepOperator
-from strongroom_airflow.retention.run import PurgeBatch, PurgeRun, needs_approval, needs_four_eyes
+from strongroom_airflow.retention.run import PurgeBatch, PurgeRun
 
 
 class PurgeArchivesOperator(PurgeStepOperator):
@@ -44,22 +44,24 @@ class PurgeArchivesOperator(PurgeStepOperator):
         table = run.settings.table(batch.store_table)
         store, purge_store = connect_store(table), connect_purge_store(table)
         second = connect_second(table, store)
-        asked = [one for one in batch.decisions if needs_approval(run.settings, one.archive)]
-        four_eyes = [one.archive_id for one in asked if needs_four_eyes(run.settings, one.archive)]
+        for settings in run.settings.tables.values():
+            if settings.qualified_name == batch.table:
+                notice_change(store, settings)  # they say who must approve
+        policies = run.policies(store)
+        asked = [one for one in batch.decisions if policies.of(one.archive).approval]
+        four_eyes = [one.archive_id for one in asked if policies.of(one.archive).four_eyes]
         approvals = (
             approval_of(store, asked, run=run.identity, four_eyes=four_eyes, now=run.now(store)) if asked else {}
         )
-        for settings in run.settings.tables.values():
-            if settings.qualified_name == batch.table:
-                keep_settings(store, settings)  # they say who must approve
         results = []
         for decision in batch.decisions:
             now = run.now(store)
+            approval = approvals.get(decision.archive_id) or Approval(approved=True, by=BY_POLICY, at=now)
             result = purge_archive(
                 store,
                 purge_store,
                 decision,
-                approvals.get(decision.archive_id) or Approval(approved=True, by=BY_POLICY, at=now),
+                approval.model_copy(update={"policy": policies.of(decision.archive).why}),
                 run=run.identity,
                 now=now,
                 claim_ttl=table.claim_ttl,

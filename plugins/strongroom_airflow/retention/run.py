@@ -1,17 +1,17 @@
-"""What every step of the retention purge needs: the stores, who must approve, and the record that tasks pass on."""
+"""What every step of the retention purge needs: the stores, who must approve there, and the record that tasks pass on."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 from operator import attrgetter
 
 from pydantic import AliasChoices, Field
 
-from strongroom.object_keys.archives import ArchiveId
 from strongroom.records import Record
 from strongroom.retention.decide import Decision, judge
+from strongroom.retention.policy import PurgePolicies
 from strongroom.settings import Settings, TableSettings
 from strongroom.storage.store import Store
 from strongroom_airflow.connections import store_tables
@@ -41,6 +41,10 @@ class PurgeRun(RunOfAllTables):
         """One table for each store: its settings open the store."""
         return store_tables(self.settings)
 
+    def policies(self, store: Store) -> PurgePolicies:
+        """Who must approve the purges of a store, as of now."""
+        return PurgePolicies(self.settings, store, self.now(store))
+
 
 def judge_store(settings: Settings, store: Store, *, now: datetime) -> list[Decision]:
     """Judge as :func:`strongroom.retention.decide.judge` does, but keep archives of tables that are left out.
@@ -58,7 +62,9 @@ def judge_store(settings: Settings, store: Store, *, now: datetime) -> list[Deci
     ]
 
 
-def make_batches(settings: Settings, store_table: TableSettings, decisions: Iterable[Decision]) -> list[PurgeBatch]:
+def make_batches(
+    policies: PurgePolicies, store_table: TableSettings, decisions: Iterable[Decision]
+) -> list[PurgeBatch]:
     """Group the archives of one store that are to be purged by table."""
     by_table: defaultdict[str, list[Decision]] = defaultdict(list)
     for decision in decisions:
@@ -67,31 +73,11 @@ def make_batches(settings: Settings, store_table: TableSettings, decisions: Iter
         PurgeBatch(
             table=table,
             store_table=store_table.table,
-            needs_approval=needs_approval(settings, group[0].archive),
+            needs_approval=policies.of(group[0].archive).approval,
             decisions=tuple(group),
         )
         for table, group in sorted(by_table.items())
     ]
-
-
-def needs_approval(settings: Settings, archive: ArchiveId) -> bool:
-    """Whether a person must approve a purge.
-
-    An archive whose table is no longer configured needs approval if any table needs it. It also needs approval while the
-    settings of any table are wrong, because that may be its table.
-    """
-    return _requires(settings, archive, lambda table: table.purge.require_approval or table.purge.four_eyes)
-
-
-def needs_four_eyes(settings: Settings, archive: ArchiveId) -> bool:
-    """Whether that person must not be the one who started the run; for unknown tables as in :func:`needs_approval`."""
-    return _requires(settings, archive, lambda table: table.purge.four_eyes)
-
-
-def _requires(settings: Settings, archive: ArchiveId, rule: Callable[[TableSettings], bool]) -> bool:
-    tables = list(settings.tables.values())
-    own = [one for one in tables if (one.schema_name, one.table_name) == (archive.schema_name, archive.table_name)]
-    return bool(settings.left_out and not own) or any(rule(table) for table in own or tables)
 
 
 def oldest_first(decisions: Iterable[Decision]) -> list[Decision]:

@@ -14,6 +14,7 @@ from strongroom.object_keys.archives import ArchiveId
 from strongroom.retention.approve import PurgeQuestion
 from strongroom.retention.certificate import Approval
 from strongroom.retention.decide import judge
+from strongroom.retention.policy import PurgePolicies
 from strongroom.settings import load_settings
 from strongroom.storage.store import Store
 from strongroom_airflow.defaults import notifiers_of
@@ -47,11 +48,11 @@ class Desk:
 
     def batches(self) -> list[dict[str, Any]]:
         """What `decide` returns."""
-        from strongroom.settings import load_settings
         from strongroom_airflow.retention.run import make_batches, oldest_first
 
         settings = load_settings()
-        made = make_batches(settings, settings.table("audit"), oldest_first(judge(self.store, now=NOW)))
+        policies = PurgePolicies(settings, self.store, NOW)
+        made = make_batches(policies, settings.table("audit"), oldest_first(judge(self.store, now=NOW)))
         return [batch.model_dump(mode="json") for batch in made]
 
     def ask(self, batches: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -250,3 +251,43 @@ def test_where_nobody_need_approve_nobody_is_asked_and_the_policy_is_named(desk)
     assert {result for result, _ in purged.values()} == {"purged"}
     assert list(desk.store.keys("evidence/purges/")) == []
     assert json.loads(desk.store.read(OLD.destruction_key)[0])["approved_by"] == "by policy"
+
+
+def test_approval_that_was_switched_off_is_still_asked_for_unless_that_is_said_twice(desk, monkeypatch):
+    """The run that still asked saw the strict settings. Nothing ran between the change and the next purge."""
+    desk.purge(desk.batches()[0])
+    desk.settings(require_approval=False)
+    [batch] = desk.batches()
+
+    asked = desk.ask([batch])
+    unanswered = desk.purge(batch)
+
+    switched_off = f"purge.require_approval was switched off on {datetime.now(timezone.utc):%Y-%m-%d}"
+    assert asked is None, "it waits for a person"
+    assert batch["needs_approval"]
+    assert f"- public.audit: {switched_off}" in desk.body
+    assert {(result, switched_off in detail) for result, detail in unanswered.values()} == {("refused", True)}
+
+    monkeypatch.setenv("STRONGROOM__PURGE__CONFIRMED", '{"require_approval": false}')
+    [batch] = desk.batches()
+    record = desk.ask([batch]) or {}
+    confirmed = desk.purge(batch)
+
+    assert (batch["needs_approval"], record["by"]) == (False, "by policy")
+    assert {result for result, _ in confirmed.values()} == {"purged"}
+    certificate = json.loads(desk.store.read(OLD.destruction_key)[0])
+    assert (certificate["approved_by"], certificate["approval_policy"]) == (
+        "by policy",
+        "purge.require_approval is off, confirmed",
+    )
+
+
+def test_decide_notices_a_change_before_anything_is_due(desk):
+    """So that its thirty days begin with the next run, and not when the first term is over."""
+    from strongroom_airflow.retention.decide import PurgeDecideOperator
+
+    before = len(list(desk.store.keys("evidence/public.audit/settings/changes/")))
+    desk.settings(require_approval=False)
+    PurgeDecideOperator(task_id="decide").execute(desk.context)
+
+    assert (before, len(list(desk.store.keys("evidence/public.audit/settings/changes/")))) == (0, 1)

@@ -155,6 +155,29 @@ def test_a_dry_run_names_what_needs_approval_and_what_cannot_be_verified(
     }
 
 
+def test_a_dry_run_says_until_when_approval_that_was_switched_off_is_still_asked_for(
+    store, settings, typed, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "300")
+    strict = settings.model_copy(update={"purge": settings.purge.model_copy(update={"require_approval": True})})
+    seal_month(store, strict, "2015-07")
+    before = list(store.versions(""))
+
+    table = typed("strongroom", "purge", "--dry-run")
+    document = typed("strongroom", "purge", "--dry-run", "--json")
+    monkeypatch.setenv("STRONGROOM__PURGE__CONFIRMED", '{"require_approval": false}')
+    confirmed = typed("strongroom", "purge", "--dry-run")
+
+    told = {(one["needs_approval"], one["policy"]) for one in json.loads(document.stdout)}
+    [(asks, why)] = told
+    assert (asks, "purge.require_approval was switched off on" in why) == (True, True)
+    assert f"public.audit: {why}" in table.stdout
+    assert "after approval" in table.stdout
+    assert "public.audit: purge.require_approval is off, confirmed" in confirmed.stdout
+    assert "after approval" not in confirmed.stdout
+    assert list(store.versions("")) == before
+
+
 def test_a_hold_is_placed_listed_and_released(store, typed, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     placed = typed("strongroom", "hold", "add", "audit", "--why", "a case", "--who", "ada", "--reference", "EFCC/17")

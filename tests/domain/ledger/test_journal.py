@@ -89,13 +89,21 @@ def test_settings_that_changed_are_entered_by_the_names_of_what_differs(chain):
     assert chain.store.read(f"evidence/public.audit/settings/{other.sha256}.json") is not None
 
 
-def test_a_store_without_a_log_keeps_no_settings(source, object_store, bucket, tmp_path):
+def test_a_store_without_a_log_keeps_settings_too_and_what_changed(object_store, bucket, tmp_path):
+    """They say for how long approval that was switched off is still asked for."""
     settings = some_settings(bucket, tmp_path)
+    other = settings.model_copy(update={"legal_basis": "another one"})
     store = Store(object_store.client("archiver"), settings.store)
 
-    keep_settings(store, settings)
+    for given in (settings, settings, other):
+        keep_settings(store, given)
 
-    assert list(store.keys("evidence/")) == []
+    folder = "evidence/public.audit/settings"
+    assert {*store.keys("evidence/")} == {
+        f"{folder}/{settings.sha256}.json",
+        f"{folder}/{other.sha256}.json",
+        f"{folder}/changes/00001-{other.sha256}.json",
+    }
 
 
 def test_what_a_purge_had_chosen_and_did_not_destroy_is_entered_with_its_reasons(vault):

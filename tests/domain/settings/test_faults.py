@@ -71,6 +71,12 @@ from tests.support.settings_files import a_table, faults_of, one_table
         ("delete_limits: {commit_seconds: 0}", "delete_limits.commit_seconds: expected more than 0, found 0"),
         ("delete_limits: {dead_rows_percent: 101}", "delete_limits.dead_rows_percent: expected 100 or less, found 101"),
         ("delete_limits: {lag: 1}", "delete_limits.lag: unknown key"),
+        ("purge: {confirmed: {four_eyes: true}}", "purge.confirmed.four_eyes: expected `four_eyes: false` as beside it, or no "
+         "word of four_eyes, found true"),
+        ("purge: {require_approval: true, confirmed: {require_approval: false}}", "purge.confirmed.require_approval: expected "
+         "`require_approval: true` as beside it, or no word of require_approval, found false"),
+        ("purge: {confirmed: [require_approval]}", "purge.confirmed: expected a mapping, found a list"),
+        ("purge: {confirmed: {sweep_after_days: 7}}", "purge.confirmed.sweep_after_days"),
         ("part_row: 5", "part_row: unknown key, did you mean part_rows?"),
         ("level: 5", "level: unknown key, did you mean compression.level?"),
         ("table: other", "table: unknown key"),
