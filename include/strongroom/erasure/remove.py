@@ -60,7 +60,7 @@ def remove_superseded(
             found=manifest.sha256,
             hint=_HINT,
         )
-    ends_at = settings.erasure.cooling_off.after(succession.proved_at)
+    ends_at = succession.cooled_off_at(settings)
     if ends_at <= now and (doubt := doubt_about(store, successor)):
         raise IntegrityError(
             f"{archive} cannot be destroyed: it may be the only copy of rows that its successor should have",

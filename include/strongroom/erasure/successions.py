@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import AwareDatetime
+from datetime import datetime
+
+from pydantic import AwareDatetime, Field
 
 from strongroom.erasure.cases import doubt_of
 from strongroom.errors import IntegrityError
@@ -38,6 +40,15 @@ class SuccessionRecord(Record):
     parts: tuple[PartSuccession, ...]
     proved_at: AwareDatetime
     proved_by: RunIdentity
+    remove_after: AwareDatetime | None = Field(
+        default=None,
+        exclude_if=lambda instant: instant is None,
+        description="When the cooling-off of the earlier archive ends; not there in records of the first versions.",
+    )
+
+    def cooled_off_at(self, settings: TableSettings) -> datetime:
+        """When the earlier archive may go, as it was fixed with the proof. Only older records leave that to the settings of today."""
+        return self.remove_after or settings.erasure.cooling_off.after(self.proved_at)
 
     @property
     def removed_rows(self) -> int:

@@ -327,6 +327,7 @@ class Superseding:
     ) -> SuccessionRecord:
         archive = ArchiveId.parse(manifest.archive_id)
         if (present := read_succession(self._store, archive)) is None:
+            proved_at = self._clock()
             present = SuccessionRecord(
                 archive_id=manifest.archive_id,
                 manifest_sha256=manifest.sha256,
@@ -334,8 +335,9 @@ class Superseding:
                 superseded_sha256=earlier.sha256,
                 case_id=self._case_id,
                 parts=tuple(one for one, _ in proved),
-                proved_at=self._clock(),
+                proved_at=proved_at,
                 proved_by=self._run,
+                remove_after=self._settings.erasure.cooling_off.after(proved_at),
             )
         facts = {
             "supersedes": present.supersedes,

@@ -22,7 +22,7 @@ class CoolOffOperator(BaseOperator):
         run = ErasureRun(context)
         with translated_errors(context):
             ends = [
-                table.erasure.cooling_off.after(succession.proved_at)
+                succession.cooled_off_at(table)
                 for of in run.stores
                 for succession in left_to_remove(of.store, run.case_id)
                 for table in of.tables

@@ -8,9 +8,11 @@ from datetime import timedelta
 import psycopg
 import pytest
 
+from strongroom.calendar import Term
 from strongroom.database.session import open_source
 from strongroom.erasure.find import find_person
 from strongroom.erasure.rows import Wanted
+from strongroom.erasure.successions import successions_of
 from strongroom.erasure.tables import Target, count_rows, erase_rows
 from strongroom.errors import ErasedError, ErasureError, IntegrityError, RestoreError
 from strongroom.ledger.manifests import require_manifest
@@ -141,6 +143,28 @@ def test_what_is_superseded_stays_through_its_cooling_off(make):
     [late] = person.remove(now=LATER)
 
     assert (early.result, late.result) == ("kept", "purged")
+
+
+def test_a_cooling_off_that_is_shortened_meanwhile_stays_as_long_as_it_was(make):
+    """It was fixed with the proof. Only a record of an earlier version, which does not tell it, goes by the settings."""
+    person = make()
+    person.open(ADA)
+    person.find()
+    person.answer()
+    person.erase()
+    [succession] = successions_of(person.chain.store, person.case_id)
+    shorter = person.chain.settings.model_copy(
+        update={"erasure": person.chain.settings.erasure.model_copy(update={"cooling_off": Term.parse("P1D")})}
+    )
+    person.chain.settings = shorter
+
+    [early] = person.remove(now=NOW + timedelta(days=6))
+
+    assert early.result == "kept"
+    assert succession.cooled_off_at(shorter) == succession.proved_at + timedelta(days=7)
+    older = succession.model_copy(update={"remove_after": None})
+    assert older.cooled_off_at(shorter) == succession.proved_at + timedelta(days=1)
+    assert b"remove_after" not in older.to_bytes()
 
 
 def test_nobody_restores_what_is_superseded(make):
