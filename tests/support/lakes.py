@@ -19,6 +19,7 @@ from strongroom.lake.catalogue import Lake, open_catalogue
 from strongroom.lake.places import OwnPlace, ReadPlace
 from strongroom.lake.reconcile import look_at_table, reconcile_table
 from strongroom.lake.records import TableState
+from strongroom.object_keys.archives import table_folder
 from strongroom.settings import TableSettings
 from strongroom_local.servers.s3 import ICEBERG_BUCKET, ObjectStore
 from tests.support.chain import NOW, Chain
@@ -91,13 +92,16 @@ class Lakeside:
             places = [table.metadata_location, snapshot.manifest_list]
             places += [manifest.manifest_path for manifest in snapshot.manifests(table.io)]
         keys = [place.removeprefix(f"s3://{self.bucket}/") for place in places]
-        return sorted(
-            [*keys, f"{self.prefix}/{self.settings.schema_name}.{self.settings.table_name}/metadata/version-hint.text"]
-        )
+        return sorted([*keys, self.hint_key])
+
+    @property
+    def hint_key(self) -> str:
+        folder = table_folder(self.settings.schema_name, self.settings.table_name)
+        return f"{self.prefix}/{folder}/metadata/version-hint.text"
 
     def hint(self) -> str:
-        key = f"{self.prefix}/{self.settings.schema_name}.{self.settings.table_name}/metadata/version-hint.text"
-        return self.object_store.client("admin").get_object(Bucket=self.bucket, Key=key)["Body"].read().decode()
+        client = self.object_store.client("admin")
+        return client.get_object(Bucket=self.bucket, Key=self.hint_key)["Body"].read().decode()
 
     def entries(self) -> list[ManifestEntry]:
         """Every entry of every manifest in the bucket, those of removed parts too."""

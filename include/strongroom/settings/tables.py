@@ -65,6 +65,10 @@ from strongroom.settings.values import (
 _S3 = "s3://"
 
 
+_CUTS = frozenset("?#")
+"""Where readers of Iceberg cut the name of an object."""
+
+
 class TableSettings(WithMembers):
     """Everything that one table's DAG needs to know.
 
@@ -278,6 +282,22 @@ class TableSettings(WithMembers):
         taken = [where.bucket for name in ("store", "replica") if (where := info.data.get(name)) is not None]
         if iceberg.bucket is not None and iceberg.bucket in taken:
             raise fault("a bucket of its own, without versions", found=iceberg.bucket, at="bucket", mutual=True)
+        return iceberg
+
+    @field_validator("iceberg")
+    @classmethod
+    def _require_readable_prefixes(cls, iceberg: Iceberg, info: ValidationInfo) -> Iceberg:
+        """PyIceberg and Spark cut a location at these signs, as if it were the address of a web page."""
+        store = info.data.get("store")
+        if iceberg.bucket is not None and _CUTS & set(iceberg.prefix):
+            raise fault("a prefix without ? and #, where readers of Iceberg cut a name", at="prefix")
+        if iceberg.bucket is not None and store is not None and _CUTS & set(store.prefix):
+            raise fault(
+                "no bucket, since `store.prefix` has ? or #, where readers of Iceberg cut a name",
+                found=iceberg.bucket,
+                at="bucket",
+                mutual=True,
+            )
         return iceberg
 
     @property

@@ -55,6 +55,8 @@ from tests.support.settings_files import a_table, faults_of, one_table
         ("store: {bucket: a..b}", "store.bucket: expected a bucket name without two dots in a row"),
         ("store: {bucket: xn--archive}", "store.bucket: expected a bucket name without S3's reserved"),
         ("store: {prefix: /archives}", "store.prefix: expected printable folder names"),
+        ("iceberg: {bucket: lake, prefix: 'a#b'}", "iceberg.prefix: expected a prefix without ? and #"),
+        ("iceberg: {bucket: lake}\nstore: {prefix: 'a?'}", "iceberg.bucket: expected no bucket, since `store.prefix` has ? or #"),
         ("store: {storage_class: COLD}", "store.storage_class: expected one of STANDARD, "),
         ("store: {storage_class: GLACIER}", "store.storage_class: expected a class that can be read at once"),
         ("store: {sse: 'aws:kms'}", "store.kms_key_id: expected the id or ARN of a key, because sse is aws:kms"),
