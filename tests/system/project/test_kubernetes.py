@@ -369,6 +369,7 @@ def test_the_examples_have_exactly_the_connections_that_pods_are_given():
 def connection_ids(table: Any) -> set[str]:
     """The connections that a table's tasks use by default."""
     ids = {value for name, value in table.model_dump().items() if name.endswith("_conn_id") and value}
+    ids |= {table.iceberg.conn_id, table.iceberg.catalog_conn_id}
     return ids - {"strongroom_owner"}  # of those who detach partitions
 
 
@@ -378,7 +379,7 @@ def test_the_examples_hold_no_secret_and_require_tls(name):
         assert connection["password"] == ""
         if connection["conn_type"] == "postgres":
             assert connection["extra"] == {"sslmode": "verify-full", "sslrootcert": "system"}
-            assert re.fullmatch("strongroom_(archiver|restorer|drill|eraser|reader)", connection["login"])
+            assert re.fullmatch("strongroom_(archiver|restorer|drill|eraser|reader|iceberg)", connection["login"])
 
 
 def test_every_config_map_and_volume_that_a_pod_names_is_there():
