@@ -6,7 +6,8 @@
 
 Each time it reads the head of the log, checks who signed it, and requires a proof that the log only grew since the head that it saw
 last. Then it keeps the new head and cosigns it: it writes `log/witness/<its key's id>/<size>` into the bucket, which anybody can read.
-If the log did not only grow, it says so, keeps the head that proves it as `refused-…`, cosigns nothing, and ends with code 1.
+If the log did not only grow, it says so, keeps the head that proves it as `refused-…`, cosigns nothing, and ends with code 1. It also
+writes that head to `log/witness/refused/<its key's id>/<instant>`, so that whoever watches the bucket is told.
 
 Somebody who rewrites the log later cannot make this program forget what it saw. So its host, its folder and its key must be out of
 their reach, and so must be its rights: it needs no more than deploy/s3/witness.json. Its S3 keys come from AWS_ACCESS_KEY_ID and
@@ -404,6 +405,8 @@ def look(bucket: Bucket, state: Path, keys: Sequence[tuple[str, bytes]], now: da
         LaterError: Something could not be read or written; nothing was cosigned, or the next look does it again.
     """
     body, kept = bucket.read("log/checkpoint"), state / "checkpoint"
+    name, secret = parse_key((state / "key").read_text(), OF_WITNESS)
+    place = key_id(name, OF_WITNESS, public_of(secret)).hex()
     try:
         head = Head.parse(body)
         head.require_signature(keys)
@@ -411,16 +414,32 @@ def look(bucket: Bucket, state: Path, keys: Sequence[tuple[str, bytes]], now: da
         if earlier is not None:
             require_growth(bucket, earlier, head)
     except RefusedError:
-        write_file(state / f"refused-{now:%Y%m%dT%H%M%SZ}", body)
+        tell_refusal(bucket, place, keep_refused(state, body, now), body)
         raise
     write_file(kept, body)  # before the cosignature leaves this host: a crash must not let it see less than it signed
-    name, secret = parse_key((state / "key").read_text(), OF_WITNESS)
-    place = key_id(name, OF_WITNESS, public_of(secret)).hex()
     bucket.create(f"log/witness/{place}/{head.size}", head.cosigned(name, secret, now))
     seen = (
         "this is its first look, so nothing older was compared" if earlier is None else f"it grew from {earlier.size}"
     )
     return f"{name} cosigned the head of {head.origin} with {head.size} entries; {seen}"
+
+
+def keep_refused(state: Path, body: bytes, now: datetime) -> str:
+    """Keep a head that was refused, and return the instant in its file's name. The same one is kept once until a good head is seen."""
+    good = (state / "checkpoint").stat().st_mtime if (state / "checkpoint").exists() else 0.0
+    for path in sorted(state.glob("refused-*"), reverse=True):
+        if path.stat().st_mtime > good and path.read_bytes() == body:
+            return path.name.removeprefix("refused-")
+    write_file(state / f"refused-{now:%Y%m%dT%H%M%SZ}", body)
+    return f"{now:%Y%m%dT%H%M%SZ}"
+
+
+def tell_refusal(bucket: Bucket, place: str, instant: str, body: bytes) -> None:
+    """Leave a head that was refused in the bucket, for whoever watches it. What stops that must not hide the refusal."""
+    try:
+        bucket.create(f"log/witness/refused/{place}/{instant}", body)
+    except LaterError as error:
+        print(f"The refusal could not be written into the bucket: {error}.", file=sys.stderr)
 
 
 def write_file(path: Path, body: bytes, mode: int = 0o644) -> None:

@@ -31,6 +31,7 @@ from sqlalchemy import case, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from strongroom.errors import StrongroomError
+from strongroom.ledger.watching import LogFigures, LogWatch
 from strongroom.overview.facts import StoreFacts
 from strongroom.overview.reading import read_facts, read_kept_facts
 from strongroom.settings import Settings, load_settings
@@ -59,6 +60,9 @@ class Figures(Collector):
         self._lock = threading.Lock()
         self._told: dict[StoreKey, StoreFacts] = {}
         """What each store told when it was last read."""
+        self._watches: dict[StoreKey, LogWatch] = {}
+        """What is remembered of each store's transparency log."""
+        self._logs: dict[StoreKey, LogFigures] = {}
         self._steps: list[StepFigures] = []
         self._approvals: dict[str, int] = {}
         self._families: list[Metric] = []
@@ -94,7 +98,11 @@ class Figures(Collector):
             # Nobody knows in which store the archives of a table are that is left out.
             if table.table not in unread and (table.configured or table.archives)
         )
-        families = list(make_metrics(statistics.model_copy(update={"tables": tables}), self._steps, self._approvals))
+        families = list(
+            make_metrics(
+                statistics.model_copy(update={"tables": tables}), self._steps, self._approvals, self._logs.values()
+            )
+        )
         up = {name: not isinstance(count, Uncounted) for name, count in counts.items()}
         for table in settings.tables.values():
             up[table.qualified_name] &= store_key(table) in read
@@ -109,14 +117,29 @@ class Figures(Collector):
         """Read every store; returns those that could be read."""
         tables = {store_key(table): table for table in store_tables(settings)}
         self._told = {key: facts for key, facts in self._told.items() if key in tables}
+        self._logs = {key: figures for key, figures in self._logs.items() if key in tables}
         read = set()
         for key, table in tables.items():
             try:
-                self._told[key] = _read_store(connect_store(table), now, self._told.get(key))
+                store = connect_store(table)
+                self._look_at_log(key, store, now)
+                self._told[key] = _read_store(store, now, self._told.get(key))
                 read.add(key)
             except UNREACHABLE as error:
                 log.error("could not read the store of %s: %s", table.qualified_name, describe(error))
         return read
+
+    def _look_at_log(self, key: StoreKey, store: Store, now: datetime) -> None:
+        """Look at the store's transparency log; a store without one has no figures of it."""
+        figures = self._watches.setdefault(key, LogWatch()).look(store, now)
+        if figures is None:
+            self._logs.pop(key, None)
+            return
+        self._logs[key] = figures
+        if figures.problem is not None:
+            log.error("could not read the transparency log of %s: %s", store, figures.problem)
+        if figures.grew is False:
+            log.critical("the transparency log of %s does not extend what was seen of it before", store)
 
     def _read_steps(self) -> bool:
         try:

@@ -3,68 +3,29 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from strongroom.ledger.journal import Act, enter
-from strongroom.ledger.log import Log
-from strongroom.storage.author import Author
-from strongroom.storage.store import Store
 from strongroom.tlog.notes import Note, SignerKey, VerifierKey
 from tests.support.audited import Copy, copy_bucket
-from tests.support.chain import some_settings
-from tests.support.logs import KEY, with_log
+from tests.support.logs import KEY
 from tests.support.synthetic_log import write_log
-from tests.support.tools import load_tool, verify_evidence
-
-witness = load_tool("witness")
-
-
-class Watch:
-    """A log in a bucket, and a witness of it."""
-
-    def __init__(self, object_store: Any, bucket: str, folder: Path) -> None:
-        self.admin, self.bucket, self.folder = object_store.client("admin"), bucket, folder
-        self.settings = with_log(some_settings(bucket, folder)).store
-        self.store = Store(object_store.client("archiver"), self.settings, author=Author(lambda: KEY))
-        self.where = ["--s3", bucket, "--endpoint", object_store.endpoint_url, "--log-key", str(KEY.verifier)]
-        Log(self.store, KEY.name, [KEY.verifier]).create(KEY)
-
-    def grow(self, entries: int = 1) -> None:
-        for _ in range(entries):
-            enter(self.store, Act(kind="purge reported"))
-
-    def look(self, *arguments: str) -> int:
-        return witness.main(["--state", str(self.folder / "state"), *self.where, "--once", *arguments])
-
-    def read(self, key: str) -> bytes:
-        return self.admin.get_object(Bucket=self.bucket, Key=key)["Body"].read()
-
-    def write(self, key: str, body: bytes) -> None:
-        self.admin.put_object(Bucket=self.bucket, Key=key, Body=body)
-
-    @property
-    def cosigned(self) -> list[int]:
-        """The sizes that lie in the bucket with a cosignature."""
-        return sorted(int(key.rpartition("/")[2]) for key in self.store.keys("log/witness/"))
+from tests.support.tools import verify_evidence
+from tests.support.witnessed import Watch, witness
 
 
 @pytest.fixture
 def watch(object_store, bucket, tmp_path, monkeypatch) -> Watch:
-    access_key, secret_key = object_store.keys("witness")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret_key)
-    return Watch(object_store, bucket, tmp_path)
+    return Watch(object_store, bucket, tmp_path, monkeypatch)
 
 
 @pytest.fixture
-def key(watch, capsys) -> VerifierKey:
+def key(watch) -> VerifierKey:
     """The public half of the witness's key."""
-    assert witness.main(["key", "witness.test/one", "--state", str(watch.folder / "state")]) == 0
-    return VerifierKey.parse(capsys.readouterr().out)
+    return watch.make_key()
 
 
 def test_it_cosigns_what_only_grew(watch, key, capsys):
@@ -117,16 +78,53 @@ def test_a_log_that_was_rolled_back_is_refused(watch, key, capsys):
     [refused] = (watch.folder / "state").glob("refused-*")
     assert refused.read_bytes() == older
     assert watch.cosigned == [4]
+    [told] = watch.store.keys("log/witness/refused/")
+    assert told == f"log/witness/refused/{key.key_id.hex()}/{refused.name.removeprefix('refused-')}"
+    assert watch.read(told) == older
+
+
+def test_a_refusal_is_kept_and_told_once_however_often_it_is_started_again(watch, key):
+    """As Kubernetes starts it again and again. After a good head, the same bad one is told anew."""
+    watch.grow(2)
+    older = watch.read("log/checkpoint")
+    watch.grow(2)
+    newer = watch.read("log/checkpoint")
+    assert watch.look() == 0
+    watch.write("log/checkpoint", older)
+    clock = [datetime.now(timezone.utc) + timedelta(minutes=minute) for minute in (1, 2, 3, 4)]
+    assert [watch.look(at=now) for now in clock[:3]] == [1, 1, 1]
+    watch.write("log/checkpoint", newer)
+    assert watch.look() == 0
+    watch.write("log/checkpoint", older)
+    assert watch.look(at=clock[3]) == 1
+
+    names = [path.name for path in sorted((watch.folder / "state").glob("refused-*"))]
+    assert names == [f"refused-{clock[at]:%Y%m%dT%H%M%SZ}" for at in (0, 3)]
+    assert [key.rpartition("/")[2] for key in watch.store.keys("log/witness/refused/")] == [
+        name.removeprefix("refused-") for name in names
+    ]
+
+
+def test_a_refusal_that_cannot_be_told_is_a_refusal(watch, key, monkeypatch, capsys):
+    def die(*_: Any) -> None:
+        raise witness.LaterError("the cable was pulled")
+
+    watch.write("log/checkpoint", b"junk")
+    monkeypatch.setattr(witness.Bucket, "create", die)
+
+    assert watch.look() == 1
+
+    said = capsys.readouterr().err
+    assert "The refusal could not be written into the bucket: the cable was pulled." in said
+    assert "REFUSED" in said
 
 
 @pytest.mark.parametrize("size", [4, 9])
-def test_a_log_that_was_rewritten_is_refused(watch, key, tmp_path, size, capsys):
+def test_a_log_that_was_rewritten_is_refused(watch, key, size, capsys):
     """With the log's own key, in the same size or longer, tiles and all."""
     watch.grow(4)
     assert watch.look() == 0
-    write_log(tmp_path / "forged", [b"forged %d" % number for number in range(size)], KEY)
-    for name in Copy(tmp_path / "forged").names():
-        watch.write(name, (tmp_path / "forged" / name).read_bytes())
+    watch.rewrite(size)
 
     assert watch.look() == 1
 
@@ -222,4 +220,19 @@ def test_an_auditor_believes_what_it_cosigned(watch, key, tmp_path):
 
     copy_bucket(watch.admin, watch.bucket, tmp_path / "copy")
     verdict = verify_evidence(tmp_path / "copy", "--key", str(KEY.verifier), "--witness", str(key))
+    assert "saw the first 3 of 3 entries" in str(verdict.of("proved", "anchor"))
+
+
+def test_a_head_that_it_once_refused_does_not_spoil_what_it_cosigned(watch, key, tmp_path):
+    """The log was put right. An auditor finds both."""
+    watch.grow(3)
+    good = watch.read("log/checkpoint")
+    watch.write("log/checkpoint", b"junk")
+    assert watch.look() == 1
+    watch.write("log/checkpoint", good)
+    assert watch.look() == 0
+
+    copy_bucket(watch.admin, watch.bucket, tmp_path / "copy")
+    verdict = verify_evidence(tmp_path / "copy", "--key", str(KEY.verifier), "--witness", str(key))
+    assert verdict.of("false", "anchor") == []
     assert "saw the first 3 of 3 entries" in str(verdict.of("proved", "anchor"))

@@ -12,12 +12,12 @@ from strongroom.errors import ConfigurationError, IntegrityError
 from strongroom.ledger.journal import (
     Place,
     Subject,
-    cosignatures,
     doubt_of_entry,
     log_of,
     place_of,
     trusted_keys,
 )
+from strongroom.ledger.witnesses import cosignatures
 from strongroom.object_keys.archives import ArchiveId
 from strongroom.object_keys.records import proof_key
 from strongroom.retention.certificate import Certificate, read_certificate
@@ -115,7 +115,7 @@ def _logged(store: Store, key: str, sha256: str) -> Logged | None:
         place=place_of(store, proof_key(key)) if doubt is None else None,
         doubt=doubt,
         proof=proof[0].decode() if proof else "",
-        witnessed=tuple((each.name, size, at) for each, size, at in cosignatures(store)),
+        witnessed=tuple((one.witness.name, one.checkpoint.size, one.at) for one in cosignatures(store)),
     )
 
 

@@ -11,7 +11,8 @@ from pydantic import AwareDatetime, Field
 from strongroom.audit.cases import CaseAudit, read_cases
 from strongroom.calendar import Partition, Window, newest_due, partitions_between
 from strongroom.errors import ConfigurationError
-from strongroom.ledger.journal import Entry, cosignatures, log_of, parse_entry, software
+from strongroom.ledger.journal import Entry, log_of, parse_entry, software
+from strongroom.ledger.witnesses import cosignatures
 from strongroom.records import Record
 from strongroom.settings import TableSettings
 from strongroom.storage.store import Store
@@ -180,7 +181,8 @@ def _read_store(
         root=head.checkpoint.root.hex(),
         checkpoint=head.note.to_bytes().decode(),
         witnessed=tuple(
-            f"{key.name} over {size} entries, {at:%Y-%m-%d %H:%M} UTC" for key, size, at in cosignatures(store)
+            f"{one.witness.name} over {one.checkpoint.size} entries, {one.at:%Y-%m-%d %H:%M} UTC"
+            for one in cosignatures(store)
         ),
         first=inside[0][0] if inside else None,
         last=inside[-1][0] if inside else None,

@@ -7,12 +7,14 @@ from datetime import datetime, timedelta
 from strongroom.checks.doors import Doors
 from strongroom.checks.result import Checklist
 from strongroom.errors import ConfigurationError
-from strongroom.ledger.journal import cosignatures, log_of
+from strongroom.ledger.journal import log_of
+from strongroom.ledger.witnesses import newest_cosignature, refused_at, witness_keys
 from strongroom.settings import TableSettings
 from strongroom.storage.store import Store
 
 _FRESH = timedelta(days=2)
-"""How old the newest cosignature of a witness may be before it is worth a word; the witness of tools/witness.py looks every few minutes."""
+"""How old the newest cosignature of a witness may be before it is worth a word, if the log has grown since; tools/witness.py looks every
+few minutes, and cosigns each head once."""
 
 
 def check_log(checks: Checklist, table: TableSettings, store: Store, doors: Doors, now: datetime) -> None:
@@ -34,8 +36,11 @@ def check_log(checks: Checklist, table: TableSettings, store: Store, doors: Door
         )
         return
 
+    entries: list[int] = []
+
     def sound() -> str:
-        return f"{log.head().checkpoint.size} entries"
+        entries.append(log.head().checkpoint.size)
+        return f"{entries[0]} entries"
 
     def signs() -> str:
         signer = doors.signing_key(table)
@@ -51,14 +56,18 @@ def check_log(checks: Checklist, table: TableSettings, store: Store, doors: Door
 
     checks.attempt("the transparency log is there, and its head is signed by a trusted key", sound)
     checks.attempt("the key for entries in the log is one that the settings trust", signs)
-    for key in table.store.witness_keys:
-        name = str(key).partition("+")[0]
-        seen = max((at for verifier, _, at in cosignatures(store) if str(verifier) == str(key)), default=None)
-        what = f"the witness {name} has cosigned the log within {_FRESH.days} days"
+    for key in witness_keys(table.store):
+        seen, refused = newest_cosignature(store, key), refused_at(store, key)
+        what = f"the witness {key.name} has cosigned the log within {_FRESH.days} days"
         hint = "See on the witness's host why it does not run: docs/howto/verify-evidence.md#run-a-witness."
-        if seen is None:
+        if refused is not None and (seen is None or refused > seen.at):
+            refusing = "Keep the witness's folder, and follow docs/runbooks/StrongroomWitnessRefuses.md."
+            checks.failed(
+                what, f"it refused a head on {refused:%Y-%m-%d %H:%M} UTC: the log did not only grow", refusing
+            )
+        elif seen is None:
             checks.warning(what, "it never has", hint)
-        elif now - seen > _FRESH:
-            checks.warning(what, f"last on {seen:%Y-%m-%d %H:%M} UTC", hint)
+        elif now - seen.at > _FRESH and [seen.checkpoint.size] != entries:
+            checks.warning(what, f"last on {seen.at:%Y-%m-%d %H:%M} UTC", hint)
         else:
-            checks.ok(what, f"{seen:%Y-%m-%d %H:%M} UTC")
+            checks.ok(what, f"{seen.at:%Y-%m-%d %H:%M} UTC, over {seen.checkpoint.size} entries")

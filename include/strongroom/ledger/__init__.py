@@ -6,6 +6,8 @@
 - ``log``              the transparency log: one history that many append to and nobody takes back
 - ``configuration``    which settings of a table were in force when
 - ``journal``          what is entered in that log, and what is believed only because the log has it
+- ``witnesses``        what witnesses of the log left in the store
+- ``watching``         whether the log only grows, has every record, and is witnessed, looked at again and again
 - ``adopt``            bringing into the log what is older than it, or whose writer died
 - ``evidence``         that rows were deleted, or detached with their table partitions
 - ``units``            archives that were sealed together, and which rows go first

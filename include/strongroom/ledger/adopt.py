@@ -5,7 +5,7 @@ A person asks for it, because the log vouches for what it is given. Each archive
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -92,10 +92,11 @@ def missing_from_log(store: Store) -> Missing:
     named = {subject.key for entry in entries for subject in entry.subjects}
     releases = tuple(unproved_releases(store))
     named |= {hold_key(hold.hold_id) for hold, _ in releases}
+    keys = (key for prefix in RECORDS for key in store.keys(prefix))
     return Missing(
         archives=tuple(archive for archive in sorted(archive_ids(store)) if not _is_entered(store, archive)),
         releases=releases,
-        records=tuple(key for key in _records(store) if key not in named),
+        records=tuple(key for key in record_keys(keys) if key not in named),
     )
 
 
@@ -138,16 +139,15 @@ def _is_entered(store: Store, archive: ArchiveId) -> bool:
     return doubt_of_entry(store, subject, proof_key(archive.seal_key), OF_MANIFESTS) is None
 
 
-def _records(store: Store) -> Iterator[str]:
-    """Keys of all records that entries should name. Settings, proofs, copies of manifests and the list of the erased are not."""
-    for prefix in RECORDS:
-        for key in store.keys(prefix):
-            if (
-                not key.endswith((".tlog-proof", "/sealed.json"))
-                and SETTINGS_FOLDER not in key
-                and not key.startswith(SUPPRESSED)
-            ):
-                yield key
+def record_keys(keys: Iterable[str]) -> Iterator[str]:
+    """Those of some keys below :data:`RECORDS` that entries should name. Settings, proofs, copies of manifests and the list of the erased are not."""
+    for key in keys:
+        if (
+            not key.endswith((".tlog-proof", "/sealed.json"))
+            and SETTINGS_FOLDER not in key
+            and not key.startswith(SUPPRESSED)
+        ):
+            yield key
 
 
 def _adopt(store: Store, archive: ArchiveId, who: str) -> str | None:

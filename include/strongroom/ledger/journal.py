@@ -24,13 +24,13 @@ from strongroom.errors import ConfigurationError, IntegrityError
 from strongroom.ledger.log import CHECKPOINT, Head, Log
 from strongroom.object_keys.archives import ArchiveId
 from strongroom.object_keys.layout import LOG, SOURCE_IDENTITY
-from strongroom.object_keys.records import proof_key, rotation_key, witness_prefix
+from strongroom.object_keys.records import proof_key, rotation_key
 from strongroom.records import Record, Sha256
 from strongroom.settings import StoreSettings
 from strongroom.storage.author import Author
 from strongroom.storage.store import Store
 from strongroom.tlog.checkpoints import Checkpoint, EntryProof
-from strongroom.tlog.notes import Note, SignerKey, VerifierKey
+from strongroom.tlog.notes import SignerKey, VerifierKey
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 ACT = "urn:strongroom:act:v1"
@@ -155,10 +155,11 @@ def log_of(store: Store) -> Log | None:
 
 def trusted_keys(settings: StoreSettings) -> tuple[VerifierKey, ...]:
     """The keys that may have signed the log; the first is the one in use."""
-    return tuple(map(_parsed, settings.log_keys))
+    return tuple(map(parsed_key, settings.log_keys))
 
 
-_parsed = lru_cache(maxsize=64)(VerifierKey.parse)
+parsed_key = lru_cache(maxsize=64)(VerifierKey.parse)
+"""A key from its line in the settings."""
 
 
 @dataclass(frozen=True)
@@ -193,25 +194,6 @@ def checkpoint_of(store: Store) -> str | None:
     """
     log = log_of(store)
     return None if log is None else log.head().note.to_bytes().decode()
-
-
-def cosignatures(store: Store) -> list[tuple[VerifierKey, int, datetime]]:
-    """The newest cosignature of each witness that the settings trust: who, over how many entries, and when."""
-    found = []
-    for key in map(_parsed, store.settings.witness_keys):
-        prefix = witness_prefix(key.key_id.hex())
-        sizes = sorted(int(name) for each in store.keys(prefix) if (name := each.removeprefix(prefix)).isdecimal())
-        for size in sizes[-1:]:
-            present = store.read(f"{prefix}{size}")
-            note = Note.parse(f"{store}{prefix}{size}", present[0]) if present is not None else None
-            at = note.cosigned_at(key) if note is not None else None
-            if (
-                note is not None
-                and at is not None
-                and Checkpoint.parse(f"{store}{prefix}{size}", note.text).size == size
-            ):
-                found.append((key, size, at))
-    return found
 
 
 def begin_log(store: Store) -> Head | None:

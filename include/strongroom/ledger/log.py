@@ -161,6 +161,15 @@ class Log:
         """
         head = self.head().checkpoint
         self._complete(head)
+        return self.entries_of(head, start, end)
+
+    def entries_of(self, head: Checkpoint, start: int, end: int) -> list[bytes]:
+        """Entries ``[start, end)`` of the tree under a head. Each is compared with the tree's hashes. Writes nothing.
+
+        Raises:
+            IntegrityError: The log is damaged, or a writer has not made the head's tiles yet (:meth:`is_complete`).
+            ValueError: It is not that long.
+        """
         if not 0 <= start <= end <= head.size:
             raise ValueError(f"a log of {head.size} entries has none from {start} to {end}")
         found: list[bytes] = []
@@ -202,6 +211,25 @@ class Log:
         verify_consistency(earlier.size, size, proof, earlier.root, head.checkpoint.root)
         return head
 
+    def extends(self, head: Checkpoint, earlier: Checkpoint) -> bool:
+        """Whether the tree under a head begins with the tree under an earlier one. Writes nothing.
+
+        Raises:
+            IntegrityError: A tile that would show it is missing or damaged, so nobody can tell.
+        """
+        if earlier.origin != head.origin or earlier.size > head.size:
+            return False
+        proof = prove_consistency(self._subtree(head), earlier.size, head.size)
+        try:
+            verify_consistency(earlier.size, head.size, proof, earlier.root, head.root)
+        except IntegrityError:
+            return False
+        return True
+
+    def is_complete(self, head: Checkpoint) -> bool:
+        """Whether the head's tiles are there. Of a new head they are missing for a moment, or until the next writer if its writer died."""
+        return not head.size or self._store.head(f"{LOG}{_edge_tile(head.size).path}") is not None
+
     def _grown(
         self, before: Checkpoint, hashes: Sequence[bytes], entries: Sequence[bytes]
     ) -> tuple[dict[Tile, bytes], Checkpoint]:
@@ -232,7 +260,7 @@ class Log:
 
     def _complete(self, head: Checkpoint) -> None:
         """Make what is missing of a checkpoint's tiles from its pending entries. The tiles of all earlier ones are there."""
-        if not head.size or self._store.head(f"{LOG}{_edge_tile(head.size).path}") is not None:
+        if self.is_complete(head):
             return
         key = _pending_key(head)
         present = self._store.read(key)

@@ -137,6 +137,11 @@ def witness_prefix(key_id: str) -> str:
     return f"{LOG}witness/{key_id}/"
 
 
+def refusal_prefix(key_id: str) -> str:
+    """Key prefix of the heads that a witness refused, each named by the instant."""
+    return f"{LOG}witness/refused/{key_id}/"
+
+
 def release_proof_key(hold_id: str, sha256: str) -> str:
     """Key of the proof that the transparency log has the release of a hold. Each try to release it has its own digest."""
     return f"{EVIDENCE}holds/{hold_id}-released-{sha256}.tlog-proof"

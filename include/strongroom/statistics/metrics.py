@@ -9,6 +9,7 @@ from datetime import datetime
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 
 from strongroom.erasure.clock import StoreCases
+from strongroom.ledger.watching import LogFigures, WitnessFigures
 from strongroom.statistics.figures import Statistics, TableStatistics
 
 
@@ -72,7 +73,7 @@ _TABLE_GAUGES = (
 
 
 def make_metrics(
-    statistics: Statistics, steps: Sequence[StepFigures], approvals: Mapping[str, int]
+    statistics: Statistics, steps: Sequence[StepFigures], approvals: Mapping[str, int], logs: Iterable[LogFigures]
 ) -> Iterator[Metric]:
     """All metric families.
 
@@ -80,6 +81,7 @@ def make_metrics(
         statistics: Of all tables.
         steps: How the steps of all DAGs went.
         approvals: How many requests for an approval wait for an answer, by DAG.
+        logs: What the last look at the transparency log of each store found.
     """
     for name, words, read in _TABLE_GAUGES:
         family = GaugeMetricFamily(f"strongroom_{name}", words, labels=("table",))
@@ -92,6 +94,7 @@ def make_metrics(
     yield _costs(statistics.tables)
     yield from _whole(statistics)
     yield from _cases(statistics)
+    yield from _logs(logs, statistics.made_at)
     yield from _steps(steps)
     waiting = GaugeMetricFamily(
         "strongroom_waiting_approvals", "Requests for a person's approval that have no answer yet.", labels=("dag_id",)
@@ -187,6 +190,74 @@ def _cases(statistics: Statistics) -> Iterator[Metric]:
         yield family
 
 
+_LOG_GAUGES: tuple[tuple[str, str, Callable[[LogFigures, datetime], float | None]], ...] = (
+    (
+        "log_up",
+        "Whether the transparency log, its entries and what witnesses wrote could be read, signed by a trusted key.",
+        lambda one, _: one.problem is None,
+    ),
+    (
+        "log_grew",
+        "Whether the head of the log extends each head that this exporter or a witness saw before.",
+        lambda one, _: one.grew,
+    ),
+    ("log_entries", "Entries of the log.", lambda one, _: one.entries),
+    (
+        "log_newest_entry_timestamp_seconds",
+        "When the newest entry of the log was made.",
+        lambda one, _: _unix(one.newest_at),
+    ),
+    ("log_unentered_records", "Records that the log does not have.", lambda one, _: one.unentered),
+    (
+        "log_unentered_seconds",
+        "Age of the oldest record that the log does not have; 0 if it has all of them.",
+        lambda one, now: None if one.unentered is None else _age(one.unentered_since, now),
+    ),
+)
+"""Name, help and value of each metric about the transparency log of a store, at an instant."""
+
+_WITNESS_GAUGES: tuple[tuple[str, str, Callable[[WitnessFigures, datetime], float | None]], ...] = (
+    (
+        "witness_cosigned_timestamp_seconds",
+        "When the witness last cosigned a head of the log.",
+        lambda one, _: _unix(one.cosigned_at),
+    ),
+    (
+        "witness_unseen_entries",
+        "Entries of the log that the newest cosignature of the witness does not cover.",
+        lambda one, _: one.unseen,
+    ),
+    (
+        "witness_unseen_seconds",
+        "Age of the oldest of these entries; 0 if there is none.",
+        lambda one, now: None if one.unseen and one.unseen_since is None else _age(one.unseen_since, now),
+    ),
+    (
+        "witness_refuses",
+        "Whether the witness refused a head of the log and has cosigned none since.",
+        lambda one, _: one.refuses,
+    ),
+)
+"""Name, help and value of each metric about what a witness left in a store, at an instant."""
+
+
+def _logs(logs: Iterable[LogFigures], now: datetime) -> Iterator[Metric]:
+    by_store = {one.store: one for one in logs}  # two connections may lead to one
+    for name, words, read in _LOG_GAUGES:
+        family = GaugeMetricFamily(f"strongroom_{name}", words, labels=("store",))
+        for store, log in by_store.items():
+            if (value := read(log, now)) is not None:
+                family.add_metric((store,), value)
+        yield family
+    for name, words, read_one in _WITNESS_GAUGES:
+        family = GaugeMetricFamily(f"strongroom_{name}", words, labels=("store", "witness"))
+        for store, log in by_store.items():
+            for one in log.witnesses:
+                if (value := read_one(one, now)) is not None:
+                    family.add_metric((store, one.name), value)
+        yield family
+
+
 def _steps(steps: Iterable[StepFigures]) -> Iterator[Metric]:
     labels = ("dag_id", "step")
     seconds = SummaryMetricFamily(
@@ -202,6 +273,11 @@ def _steps(steps: Iterable[StepFigures]) -> Iterator[Metric]:
 
 def _unix(instant: datetime | None) -> float | None:
     return instant.timestamp() if instant else None
+
+
+def _age(since: datetime | None, now: datetime) -> float:
+    """Seconds since an instant; 0 if there was none."""
+    return max(0.0, (now - since).total_seconds()) if since else 0.0
 
 
 def _days(since: datetime | None, until: datetime | None) -> float | None:

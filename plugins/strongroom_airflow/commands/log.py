@@ -11,8 +11,9 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from strongroom.ledger.adopt import Adoption, Missing, adopt, missing_from_log
-from strongroom.ledger.journal import Entry, change_key, cosignatures, log_of, parse_entry
+from strongroom.ledger.journal import Entry, change_key, log_of, parse_entry
 from strongroom.ledger.log import Head, Log
+from strongroom.ledger.witnesses import cosignatures
 from strongroom.storage.store import Store
 from strongroom.tlog.notes import COSIGNATURE, SIGNATURE, SignerKey
 from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
@@ -117,7 +118,8 @@ def _as_json(store: Store, head: Head, first: int, entries: list[Entry]) -> dict
         "root": head.checkpoint.root.hex(),
         "checkpoint": head.note.to_bytes().decode(),
         "witnessed": [
-            {"witness": key.name, "size": size, "at": at.isoformat()} for key, size, at in cosignatures(store)
+            {"witness": one.witness.name, "size": one.checkpoint.size, "at": one.at.isoformat()}
+            for one in cosignatures(store)
         ],
         "entries": [{"index": first + at, **entry.model_dump(mode="json")} for at, entry in enumerate(entries)],
     }
@@ -125,7 +127,10 @@ def _as_json(store: Store, head: Head, first: int, entries: list[Entry]) -> dict
 
 def _head_in_words(store: Store, log: Log, head: Head) -> str:
     signers = ", ".join(key.name for key in head.note.require_signature(str(store), log.trusted))
-    witnessed = [f"{key.name} at {size} entries, {at:%Y-%m-%d %H:%M} UTC" for key, size, at in cosignatures(store)]
+    witnessed = [
+        f"{one.witness.name} at {one.checkpoint.size} entries, {one.at:%Y-%m-%d %H:%M} UTC"
+        for one in cosignatures(store)
+    ]
     return (
         f"The log of {store} has {head.checkpoint.size} entries, root {head.checkpoint.root.hex()}.\n"
         f"Signed by {signers}; {f'witnessed by {chr(59).join(witnessed)}' if witnessed else 'not witnessed'}."

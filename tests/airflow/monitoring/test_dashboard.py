@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,13 @@ import psycopg
 import pytest
 import yaml
 
+from strongroom.ledger.journal import log_of
 from strongroom.object_keys.archives import ArchiveId
+from strongroom.object_keys.records import witness_prefix
 from strongroom.settings import Replica
 from strongroom.statistics.proofs import verify_archives
 from strongroom.storage.store import Store
+from strongroom.tlog.notes import COSIGNATURE, SignerKey
 from strongroom_local.servers.processes import wait_until
 from tests.airflow.monitoring.conftest import make_tasks, running_exporter
 from tests.airflow.monitoring.test_alerts import metrics_of_exporter
@@ -35,12 +38,25 @@ from tests.support.tools import load_tool
 MONITORING = REPOSITORY / "deploy" / "monitoring"
 DASHBOARD = json.loads((MONITORING / "dashboard.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
-ROWS = ["Health", "Archive", "Database", "Cost", "Proofs", "Cases", "Steps"]
+ROWS = ["Health", "Archive", "Database", "Cost", "Proofs", "Log", "Cases", "Steps"]
 UNITS = {"none", "short", "bytes", "s", "d", "currencyUSD", "dateTimeAsIso"}
 """The ids that Grafana has for the units used here."""
 
 FIRES = {"StrongroomApprovalWaiting"}
 """What the expressions find in the fixture: a purge that waits for a person. It has waited for seconds only, so nobody is told yet."""
+
+
+WITNESS = SignerKey.generate("witness.test/one", COSIGNATURE)
+
+
+def cosign(store: Store) -> None:
+    """Cosign the head of a store's log, as a witness does."""
+    log = log_of(store)
+    assert log is not None
+    head = log.head()
+    note = head.note.cosigned(WITNESS, datetime.now(timezone.utc))
+    key_id = WITNESS.verifier.key_id.hex()
+    store.put_bytes(f"{witness_prefix(key_id)}{head.checkpoint.size}", note.to_bytes())
 
 
 def expressions(panel: dict[str, Any]) -> list[str]:
@@ -72,6 +88,7 @@ def everything(source, metadata, object_store, bucket, tmp_path) -> dict[str, st
         drill(chain, role, archive)
     list(verify_archives(chain.store, [archive], who="ada", now=lambda: NOW + timedelta(minutes=1)))
     Person(chain, object_store.client("purger")).open("+234800007")
+    cosign(chain.store)
     config = tmp_path / "archive.yaml"
     table = {"date_column": "at", "replica": {"filled_by": "strongroom", "bucket": copy}}
     config.write_text(json.dumps({"legal_basis": "a test", "tables": {"audit": table}}))
@@ -81,6 +98,7 @@ def everything(source, metadata, object_store, bucket, tmp_path) -> dict[str, st
         "STRONGROOM__STORE__BUCKET": bucket,
         "STRONGROOM__STORE__ENDPOINT_URL": object_store.endpoint_url,
         "STRONGROOM__STORE__LOG_KEYS": str(KEY.verifier),
+        "STRONGROOM__STORE__WITNESS_KEYS": str(WITNESS.verifier),
         "AIRFLOW_CONN_STRONGROOM_STORE": aws_connection(*object_store.keys("reader")),
         "AIRFLOW_CONN_STRONGROOM_SOURCE": postgres_connection(source),
     }

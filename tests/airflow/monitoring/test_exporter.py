@@ -89,7 +89,7 @@ def test_every_metric_says_what_it_is_has_few_labels_and_stands_in_the_documenta
         family.name for family in families if not family.documentation or family.type in ("unknown", "untyped")
     ] == []
     labels = {label for family in families for sample in family.samples for label in sample.labels}
-    assert labels <= {"table", "tier", "store", "dag_id", "step"}
+    assert labels <= {"table", "tier", "store", "witness", "dag_id", "step"}
     suffixes = {"counter": ("_total",), "summary": ("_count", "_sum")}
     served = {
         f"{family.name}{suffix}": (family.type, family.documentation)

@@ -104,7 +104,7 @@ def require_hold_and_page(chain: Chain, schema: str, table: str, counted: TableC
         now=NOW,
     )
     assert "<script>" not in make_page(statistics)
-    assert list(make_metrics(statistics, [], {}))
+    assert list(make_metrics(statistics, [], {}, []))
 
 
 def make_warm_table(chain: Chain) -> None:

@@ -10,7 +10,10 @@ import pytest
 
 from strongroom.checks.deployment import check_deployment
 from strongroom.database.session import open_source, read_identity
+from strongroom.ledger.journal import Act, enter
+from strongroom.ledger.log import Log
 from strongroom.ledger.owner import record_owner
+from strongroom.object_keys.records import refusal_prefix, witness_prefix
 from strongroom.settings import Settings, StoreSettings
 from strongroom.settings.sections import Iceberg
 from strongroom.storage.s3 import make_client
@@ -20,7 +23,7 @@ from strongroom_local.servers.s3 import ICEBERG_BUCKET
 from tests.support.chain import some_settings
 from tests.support.checking import Deployed, faults, now, warnings
 from tests.support.database import AUDIT, execute
-from tests.support.logs import AUTHOR, with_log
+from tests.support.logs import AUTHOR, KEY, with_log
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +230,30 @@ def test_a_witness_that_never_looked_is_a_warning(deployed, settings):
     [line] = warnings(check(deployed, watched))
 
     assert line == "the witness witness.test/a has cosigned the log within 2 days: it never has"
+
+
+def test_a_witness_is_late_only_if_the_log_has_grown_since_it_looked(deployed, settings, object_store):
+    """It cosigns each head once, so of a quiet log its newest cosignature may be old. A refusal is a fault."""
+    signer = SignerKey.generate("witness.test/b", COSIGNATURE)
+    watched = settings.model_copy(
+        update={"store": settings.store.model_copy(update={"witness_keys": (str(signer.verifier),)})}
+    )
+    store = Store(object_store.client("archiver"), watched.store, author=AUTHOR)
+    head, key_id = Log(store, KEY.name, [KEY.verifier]).head(), signer.verifier.key_id.hex()
+    note = head.note.cosigned(signer, now() - timedelta(days=7))
+    store.put_bytes(f"{witness_prefix(key_id)}{head.checkpoint.size}", note.to_bytes())
+
+    quiet = check(deployed, watched)
+    enter(store, Act(kind="purge reported"))
+    late = check(deployed, watched)
+    store.put_bytes(f"{refusal_prefix(key_id)}{now():%Y%m%dT%H%M%SZ}", b"a head")
+    refused = check(deployed, watched)
+
+    assert (faults(quiet), warnings(quiet)) == ([], [])
+    [line] = warnings(late)
+    assert line.startswith("the witness witness.test/b has cosigned the log within 2 days: last on ")
+    [fault] = faults(refused)
+    assert "it refused a head on " in fault
 
 
 def test_staging_on_s3_is_tried_with_its_own_keys(deployed, settings, claimed, tmp_path):

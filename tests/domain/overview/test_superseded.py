@@ -94,7 +94,10 @@ def test_metrics_count_open_cases_and_what_waits_to_be_removed(person):
     statistics = make_statistics(Settings(tables={}), facts.archives, cases=[clocks], now=NOW)
 
     samples = {
-        one.name: one for family in make_metrics(statistics, [], {}) for one in family.samples if "store" in one.labels
+        one.name: one
+        for family in make_metrics(statistics, [], {}, [])
+        for one in family.samples
+        if "store" in one.labels
     }
 
     assert {name: one.value for name, one in samples.items() if "seconds" not in name} == {

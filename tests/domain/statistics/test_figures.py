@@ -205,7 +205,7 @@ def test_metrics_have_a_sample_for_what_is_known_and_none_for_what_is_not():
     class Once:
         def collect(self):
             return make_metrics(
-                some_statistics(), [StepFigures("archive__audit", "upload", 4, 2.5, 1)], {"retention_purge": 1}
+                some_statistics(), [StepFigures("archive__audit", "upload", 4, 2.5, 1)], {"retention_purge": 1}, []
             )
 
     registry = CollectorRegistry()
@@ -250,7 +250,7 @@ def test_the_key_of_a_verification_tells_archive_time_and_result():
 
 def sample_of(statistics: Statistics, name: str) -> dict[str, float]:
     """The samples of one metric by table; of one without a table under no name."""
-    samples = (sample for family in make_metrics(statistics, [], {}) for sample in family.samples)
+    samples = (sample for family in make_metrics(statistics, [], {}, []) for sample in family.samples)
     return {sample.labels.get("table", ""): sample.value for sample in samples if sample.name == f"strongroom_{name}"}
 
 
