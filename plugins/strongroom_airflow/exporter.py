@@ -15,6 +15,7 @@ import threading
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -117,7 +118,8 @@ class Figures(Collector):
         """Read every store; returns those that could be read."""
         tables = {store_key(table): table for table in store_tables(settings)}
         self._told = {key: facts for key, facts in self._told.items() if key in tables}
-        self._logs = {key: figures for key, figures in self._logs.items() if key in tables}
+        unopened = "its store cannot be opened"  # until it was looked at
+        self._logs = {key: replace(told, problem=unopened) for key, told in self._logs.items() if key in tables}
         read = set()
         for key, table in tables.items():
             try:

@@ -22,6 +22,7 @@ from strongroom.settings import Replica
 from strongroom.statistics.proofs import verify_archives
 from strongroom.storage.store import Store
 from strongroom.tlog.notes import COSIGNATURE, SignerKey
+from strongroom_airflow.exporter import Figures
 from strongroom_local.servers.processes import wait_until
 from tests.airflow.monitoring.conftest import make_tasks, running_exporter
 from tests.airflow.monitoring.test_alerts import metrics_of_exporter
@@ -135,6 +136,26 @@ def test_prometheus_takes_every_query_each_panel_has_data_and_every_alert_is_jud
     assert rows["value"][1] == "40"
     assert [rule["name"] for rule in judged(prometheus)] == list(answers)
     assert {name for name, found in answers.items() if found} == FIRES
+
+
+def test_a_log_whose_store_cannot_be_opened_any_more_is_not_up(everything, monkeypatch) -> None:
+    """Its other figures are the last ones that were read."""
+    for name, value in everything.items():
+        monkeypatch.setenv(name, value)
+    exporter = Figures()
+
+    def told() -> dict[str, float]:
+        exporter.refresh()
+        samples = [sample for family in exporter.collect() for sample in family.samples if "store" in sample.labels]
+        return {sample.name: sample.value for sample in samples if sample.name.startswith("strongroom_log_")}
+
+    before = told()
+    monkeypatch.delenv("AIRFLOW_CONN_STRONGROOM_STORE")
+    after = told()
+
+    assert (before["strongroom_log_up"], before["strongroom_log_grew"]) == (1, 1)
+    ages = {"strongroom_log_unentered_seconds": after["strongroom_log_unentered_seconds"]}
+    assert after == before | {"strongroom_log_up": 0} | ages
 
 
 def judged(server: Prometheus) -> list[dict[str, Any]]:
