@@ -393,7 +393,9 @@ class DeletedPart(Record):
     batches: int
     longest_batch_seconds: float
     evidence_key: str
-    deleted_at: AwareDatetime
+    deleted_at: AwareDatetime = Field(
+        description="Right before the last commit that deleted rows, by the database's clock; of none, when it was found that none are left."
+    )
     deleted_by: str | None = Field(
         default=None, description="DAG and run of an earlier try that did all this; then nothing was deleted now."
     )

@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -53,6 +54,11 @@ _NEWLY_REFERENCED = (
     errors.RestrictViolation,  # PostgreSQL 18's error for a foreign key with RESTRICT
 )
 """A row began to refer to one of the batch after the statement had looked; the next try sees it."""
+
+_NUMBER_AND_TIME = (
+    "concat(pg_current_xact_id(), to_char(clock_timestamp() AT TIME ZONE 'UTC', ' YYYY-MM-DD\"T\"HH24:MI:SS.US+00:00'))"
+)
+"""Of a transaction that is about to be committed, by the server's own clock."""
 
 _NO_RANGE = "no range of dates holds just them"
 _REFERENCED = "a row of their block came to be referred to"
@@ -134,7 +140,7 @@ def _keep_evidence(
         **progress.model_dump(include=_OF_THE_DELETE),
         evidence_key=key,
         annex=annex,
-        deleted_at=step.now,
+        deleted_at=progress.deleted_at or step.now,
         warm_table=str(warm) if warm is not None else None,
         dag_id=step.run.dag_id,
         run_id=step.run.run_id,
@@ -369,7 +375,7 @@ class _Deleting:
                 raise psycopg.Rollback(whole)
             # Until this transaction ends, the DELETE's own lock blocks changes to the table. So the catalogue now shows
             # what the DELETE met, and an error rolls the whole batch back.
-            transaction = self._require_unchanged(progress)
+            transaction, at = self._require_unchanged(progress)
             pending = PendingBatch(
                 transaction=transaction,
                 rows=gone.rows,
@@ -379,19 +385,21 @@ class _Deleting:
                 kept=gone.kept,
                 one_by_one=gone.one_by_one,
                 seconds=time.monotonic() - started,
+                at=at,
             )
             self._step.staging.save(progress.model_copy(update={"pending": pending}))
             self._pace.before_commit(started, gone.rows, rows_seconds)
         return pending
 
-    def _require_unchanged(self, progress: DeleteProgress) -> str:
-        """Inspect the table again if anything that its last inspection saw has changed. Returns the transaction's number."""
-        unchanged, transaction = self._inspected.ask_again("pg_current_xact_id()::text")
+    def _require_unchanged(self, progress: DeleteProgress) -> tuple[str, datetime]:
+        """Inspect the table again if anything that its last inspection saw has changed. Returns the transaction's number and the time."""
+        unchanged, answer = self._inspected.ask_again(_NUMBER_AND_TIME)
         if not unchanged:
             inspected = Questions(self._connection)
             inspect_again(inspected, self._step.settings, progress)
             self._inspected = inspected
-        return str(transaction)
+        transaction, at = str(answer).split(" ")
+        return transaction, datetime.fromisoformat(at)
 
 
 def _blame_trigger(

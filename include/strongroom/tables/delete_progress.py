@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from psycopg import errors
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from strongroom.database.retry import TRIES
 from strongroom.database.session import Connection
@@ -32,6 +32,9 @@ class PendingBatch(Record):
         default=None, description="Why its rows went one by one, each compared; None if by range."
     )
     seconds: float
+    at: AwareDatetime | None = Field(
+        default=None, description="Right before its commit, by the server's clock; None if an earlier version began it."
+    )
 
 
 class DeleteProgress(VerifiedPart):
@@ -50,6 +53,9 @@ class DeleteProgress(VerifiedPart):
     kept: tuple[KeptRow, ...] = ()
     by_range: int = Field(default=0, description="How many rows were deleted by ranges of their date.")
     one_by_one: dict[str, int] = Field(default={}, description="How many rows went one by one, by the reason.")
+    deleted_at: AwareDatetime | None = Field(
+        default=None, description="Right before the last commit that deleted rows, or else the last one."
+    )
     pending: PendingBatch | None = Field(default=None, description="The batch that is not yet in the counts.")
 
     def counted_rows(self) -> int:
@@ -78,6 +84,7 @@ class DeleteProgress(VerifiedPart):
                 "kept": (*self.kept, *batch.kept[:room]),
                 "by_range": self.by_range + (batch.deleted if batch.one_by_one is None else 0),
                 "one_by_one": dict(one_by_one),
+                "deleted_at": batch.at if batch.deleted or not self.deleted else self.deleted_at,
                 "pending": None,
             }
         )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import psycopg
 import pytest
 
+from strongroom.archive import delete
 from strongroom.archive.delete import delete_part
 from strongroom.ledger.evidence import DeleteEvidence, KeptRow, keep_annex, parse_evidence
 from strongroom.records import DeletedPart
 from strongroom.tables import delete_progress
-from tests.support.chain import NOW, RUN
-from tests.support.database import execute
+from tests.support.chain import RUN
+from tests.support.database import ask, execute
 from tests.support.deleting import (
     Moved,
     delete_while,
@@ -24,16 +26,58 @@ from tests.support.deleting import (
 from tests.support.fuzzing import sample_of
 
 
+def test_the_evidence_dates_the_last_commit_that_deleted_rows_whenever_its_task_began(chain, part):
+    """By the server's clock: a task that waited through a pause began hours before."""
+    began: list[Any] = []
+    chain.keep_claim = lambda: began.append(clock_of(chain))
+
+    deleted = chain.delete(part)
+
+    assert began[-1] < deleted.deleted_at < clock_of(chain)
+    assert evidence_of(chain, part).deleted_at == deleted.deleted_at
+
+
+def test_the_evidence_dates_the_delete_and_not_the_try_that_finds_it_done(chain, part, monkeypatch):
+    """The first try dies when all rows are deleted; the second one has nothing left to delete."""
+
+    def die(*_: Any) -> None:
+        raise DiedError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(delete, "keep_annex", die)
+        with pytest.raises(DiedError):
+            chain.delete(part)
+    died = clock_of(chain)
+
+    assert chain.delete(part).deleted_at < died
+
+
+def test_rows_that_somebody_else_deleted_are_dated_by_when_they_were_missed(chain, part):
+    execute(chain.conninfo, "DELETE FROM audit")
+    before = clock_of(chain)
+
+    deleted = chain.delete(part)
+
+    assert (deleted.deleted, deleted.gone) == (0, 10)
+    assert before < deleted.deleted_at < clock_of(chain)
+
+
+class DiedError(Exception):
+    """The process was killed."""
+
+
+def clock_of(chain):
+    """The time by the server's clock."""
+    [(now,)] = ask(chain.conninfo, "SELECT clock_timestamp()")
+    return now
+
+
 def test_all_rows_that_are_as_archived_go_and_the_evidence_says_so(chain, part):
     deleted = chain.delete(part)
 
     assert left(chain) == []
     assert (deleted.deleted, deleted.gone, deleted.changed, deleted.referenced, deleted.rows) == (10, 0, 0, 0, 10)
-    assert (deleted.batches, deleted.deleted_at, deleted.evidence_key) == (
-        3,
-        NOW,
-        part.archive.delete_evidence_key(0),
-    )
+    assert (deleted.batches, deleted.evidence_key) == (3, part.archive.delete_evidence_key(0))
     assert deleted.longest_batch_seconds > 0
     evidence = evidence_of(chain, part)
     assert (kept_of(chain.store, evidence), evidence.warm_table, evidence.dag_id, evidence.run_id) == (
