@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -162,11 +163,16 @@ class DiedError(Exception):
 
 def die_at_manifest(monkeypatch, unit, number: int) -> None:
     """Die before a manifest is written, the so many-th one."""
+    die_at_put(monkeypatch, unit, number, lambda key: key.startswith("metadata/") and "2026-05" in key)
+
+
+def die_at_put(monkeypatch, unit, number: int, wanted: Callable[[str], bool]) -> None:
+    """Die before an object is written whose key is wanted, the so many-th one."""
     seen = []
     put = type(unit.store).put_bytes
 
     def dying(store, key, body, **kwargs):
-        if key.startswith("metadata/") and key.endswith(".json") and "2026-05" in key:
+        if wanted(key):
             seen.append(key)
             if len(seen) == number:
                 raise DiedError

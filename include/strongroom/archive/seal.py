@@ -76,7 +76,7 @@ def seal_unit(
         parts: Verification records of all of them.
 
     Raises:
-        IntegrityError: As :func:`seal_archive`, of any of them.
+        IntegrityError: As :func:`seal_archive`, of any of them; or they would expire at different times.
     """
     of_each = [(settings, plan, _parts_of(plan, parts)) for settings, plan in tables]
     for _, plan, own in of_each:
@@ -86,7 +86,31 @@ def seal_unit(
     unit = _unit([(plan, own) for _, plan, own in reversed(children_first)])
     if len(of_each) == 1 and _sealed_alone(store, of_each[0][1]):
         unit = ()
+    _require_one_term(store, children_first)
     return [_seal(store, settings, plan, own, _Sealing(run, now, unit)) for settings, plan, own in children_first]
+
+
+def _require_one_term(
+    store: Store, of_each: Sequence[tuple[TableSettings, ArchivePlan, Sequence[VerifiedPart]]]
+) -> None:
+    """Check that the archives of a unit will expire together, if the settings changed after some of them were sealed."""
+    terms = {}
+    for settings, plan, _ in of_each:
+        present = read_manifest(store, ArchiveId.parse(str(plan.archive_id)))
+        terms[plan.archive_id] = _term(settings, plan) if present is None else present.retention_until
+    if len({*terms.values()}) > 1:
+        raise IntegrityError(
+            f"the archives of {of_each[-1][1].table} {of_each[-1][1].partition_key} and its members would expire at different times",
+            expected="one term for all, because objects are kept whole",
+            found=", ".join(f"{archive_id} until {until:%Y-%m-%d %H:%M} UTC" for archive_id, until in terms.items()),
+            hint="No row was deleted. If `cold_retention` changed after an earlier try of this run, clear 'plan' and the tasks after it: "
+            "everything goes into new archives.",
+        )
+
+
+def _term(settings: TableSettings, plan: ArchivePlan) -> datetime:
+    """When an archive expires."""
+    return settings.cold_retention.after(plan.end_at)
 
 
 def _sealed_alone(store: Store, plan: ArchivePlan) -> bool:
@@ -221,7 +245,7 @@ def _manifest(
         checksum=hashlib.sha256(sha256_sums(described)).hexdigest(),
         parts=described,
         created_at=now,
-        retention_until=settings.cold_retention.after(window.end),
+        retention_until=_term(settings, plan),
         legal_basis=settings.legal_basis,
         storage_class=settings.store.storage_class,
         encryption=settings.store.sse,

@@ -20,6 +20,11 @@ def unit_archive(manifest: Manifest) -> UnitArchive:
     return UnitArchive(archive_id=manifest.archive_id, record_count=manifest.record_count, checksum=manifest.checksum)
 
 
+def ids_of_unit(manifest: Manifest) -> list[str]:
+    """Its own id first, then those of the archives that were sealed together with it."""
+    return [*dict.fromkeys((manifest.archive_id, *(one.archive_id for one in manifest.unit)))]
+
+
 def depth(manifest: Manifest) -> int:
     """How many foreign keys lead from its rows to those of the root."""
     return len(manifest.table.dated_through)
@@ -50,8 +55,8 @@ def require_unit(store: Store, manifest: Manifest) -> list[Attested]:
 
 def covering_unit(holds: Iterable[Hold], manifest: Manifest) -> list[Hold]:
     """Those of some holds in force that cover an archive or any that was sealed together with it: objects are kept whole."""
-    every = [manifest.archive_id, *(one.archive_id for one in manifest.unit)]
-    return [hold for hold in holds if any(hold.covers(ArchiveId.parse(one)) for one in every)]
+    every = [*map(ArchiveId.parse, ids_of_unit(manifest))]
+    return [hold for hold in holds if any(map(hold.covers, every))]
 
 
 def children_left(manifest: Manifest, others: Sequence[Attested]) -> list[str]:

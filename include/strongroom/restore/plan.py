@@ -17,7 +17,7 @@ from strongroom.errors import IntegrityError, RestoreError
 from strongroom.ledger.evidence import parse_evidence
 from strongroom.ledger.index import stray_keys
 from strongroom.ledger.manifest_record import Manifest
-from strongroom.ledger.manifests import archive_ids, in_range, require_readable
+from strongroom.ledger.manifests import archive_ids, in_range, is_destroyed, require_readable
 from strongroom.ledger.owner import require_owned
 from strongroom.ledger.restore_records import keep_record, split_table
 from strongroom.ledger.units import depth
@@ -82,6 +82,8 @@ def plan_restore(
         ErasedError: Rows of a person who was erased would come back.
     """
     manifests = locate_archives(store, request)
+    if request.target is not None and split_table(request.target) == split_table(manifests[0].table_name):
+        request = request.model_copy(update={"target": None})  # a table's own name names no other target
     require_nobody_restored(store, manifests, persons, folder)
     members = _members(store, request, manifests)
     for of_table in members:
@@ -131,6 +133,7 @@ def _members(store: Store, request: RestoreRequest, manifests: Sequence[Manifest
 
     Raises:
         RestoreError: Some of the rows are asked for, and it is unknown which rows of other tables belong to them.
+            Or one of the archives was destroyed.
         IntegrityError: One of the archives is missing or damaged.
     """
     partial = request.since is not None or request.before is not None
@@ -150,9 +153,28 @@ def _members(store: Store, request: RestoreRequest, manifests: Sequence[Manifest
             hint="Nothing was loaded. Name whole partitions; or name the archives of one table, which are restored alone.",
         )
     ids = {entry.archive_id for one in of_roots for entry in one.unit} - {one.archive_id for one in manifests}
-    found = [require_readable(store, archive) for archive in map(ArchiveId.parse, sorted(ids))]
+    found = [_of_unit(store, archive) for archive in map(ArchiveId.parse, sorted(ids))]
     found.sort(key=lambda one: (depth(one), one.table_name, one.window_start, one.partition_key, one.rank))
     return [list(group) for _, group in groupby(found, key=lambda one: one.table_name)]
+
+
+def _of_unit(store: Store, archive: ArchiveId) -> Manifest:
+    """The manifest of an archive that comes back because of another one.
+
+    Raises:
+        RestoreError: It was destroyed, so no object that had rows in it comes back whole.
+    """
+    try:
+        return require_readable(store, archive)
+    except IntegrityError:
+        if not is_destroyed(store, archive):
+            raise
+    raise RestoreError(
+        f"{archive} was destroyed, which was sealed together with archives that are to come back",
+        found=f"its certificate {store}{archive.destruction_key}",
+        hint=f"Nothing was loaded. The term of {archive.partition_key} is over, and a purge is destroying the others, too: leave this "
+        "partition out. Name the archives that are left if you need their rows, parents first: each is restored alone.",
+    )
 
 
 def _together(plans: Sequence[RestorePlan]) -> RestorePlan:

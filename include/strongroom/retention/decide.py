@@ -16,7 +16,7 @@ from strongroom.ledger.index import DamagedManifest, survey_manifests
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import read_manifest
 from strongroom.ledger.restore_records import read_restore_record
-from strongroom.ledger.units import covering_unit
+from strongroom.ledger.units import covering_unit, ids_of_unit
 from strongroom.object_keys.archives import ArchiveId, unfinished_purges
 from strongroom.object_keys.layout import EVIDENCE, RESTORES
 from strongroom.records import Record, Sha256, name_both
@@ -32,7 +32,7 @@ class Decision(Record):
 
     ``expired``: its term is over. ``superseded``: a later archive holds its rows without those of a person who was erased, and the
     cooling-off is over. ``unfinished``: an earlier purge removed its manifest and still has to certify that.
-    ``kept``: its term still runs. ``held``: a legal hold covers it. ``contended``: somebody needs it right now.
+    ``kept``: its term still runs, or that of an archive that was sealed together with it. ``held``: a legal hold covers it. ``contended``: somebody needs it right now.
     ``left_out``: the settings of its table are wrong, so it is unknown who must approve.
     ``unverifiable``: its manifest is damaged, hidden or gone, or there are several, so it is unknown whether its term is
     over; or it was destroyed before.
@@ -69,8 +69,11 @@ def decide(
     now: datetime,
     needed: Mapping[str, str] | None = None,
     superseded: Mapping[str, str] | None = None,
+    beside: Iterable[Manifest] = (),
 ) -> list[Decision]:
     """Decide which archives to purge.
+
+    Archives that were sealed together stay as long as one of them must: objects are kept whole. Only one that is superseded goes alone.
 
     Args:
         archives: Manifests of any tables, in any order.
@@ -78,12 +81,14 @@ def decide(
         now: Aware instant that terms are measured against.
         needed: Archive ids that somebody needs right now, and what for.
         superseded: Archive ids that go before the end of their term, and why.
+        beside: Other manifests that were sealed together with some of these. Nothing is decided about them.
 
     Returns:
         One decision per archive, by table, oldest window first, each with its reason.
     """
     ordered = sorted(archives, key=lambda archive: (archive.table_name, archive.window_end, archive.archive_id))
-    return [_decide_one(archive, holds, now, needed or {}, superseded or {}) for archive in ordered]
+    terms = {one.archive_id: one.retention_until for one in (*ordered, *beside)}
+    return [_decide_one(archive, holds, now, needed or {}, superseded or {}, terms) for archive in ordered]
 
 
 def judge(store: Store, *, now: datetime) -> list[Decision]:
@@ -112,15 +117,7 @@ def judge_again(store: Store, archives: Sequence[ArchiveId], *, now: datetime) -
     Raises:
         IntegrityError: A hold or a restore record cannot be read.
     """
-
-    def read(archive: ArchiveId) -> Manifest | None:
-        try:
-            return read_manifest(store, archive)
-        except IntegrityError:
-            return None
-
-    with ThreadPoolExecutor(_READERS) as readers:
-        return decide_now(store, filter(None, readers.map(read, archives)), now=now)
+    return decide_now(store, _sound(store, archives), now=now)
 
 
 def decide_now(
@@ -132,7 +129,26 @@ def decide_now(
     superseded: Mapping[str, str] | None = None,
 ) -> list[Decision]:
     """:func:`decide`, with the holds and restores that are in force in a store; whoever goes on watching the holds gives the watch."""
-    return decide(archives, (watch or HoldWatch(store)).in_force(), now, _restored(store, now), superseded)
+    archives = list(archives)
+    in_force = (watch or HoldWatch(store)).in_force()
+    return decide(archives, in_force, now, _restored(store, now), superseded, _beside(store, archives))
+
+
+def _beside(store: Store, archives: Sequence[Manifest]) -> list[Manifest]:
+    """The manifests, if they are sound, of other archives that were sealed together with some."""
+    others = {name for one in archives for name in ids_of_unit(one)} - {one.archive_id for one in archives}
+    return _sound(store, map(ArchiveId.parse, sorted(others)))
+
+
+def _sound(store: Store, archives: Iterable[ArchiveId]) -> list[Manifest]:
+    def read(archive: ArchiveId) -> Manifest | None:
+        try:
+            return read_manifest(store, archive)
+        except IntegrityError:
+            return None
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        return [one for one in readers.map(read, archives) if one is not None]
 
 
 def sum_up(decisions: Iterable[Decision], *, postponed: int = 0) -> Judged:
@@ -153,18 +169,29 @@ def _decide_one(
     now: datetime,
     needed: Mapping[str, str],
     superseded: Mapping[str, str],
+    terms: Mapping[str, datetime],
 ) -> Decision:
-    until = f"{archive.retention_until:%Y-%m-%d %H:%M} UTC"
     holding = covering_unit(holds, archive)
     early = superseded.get(archive.archive_id) if now < archive.retention_until else None
-    why = early or f"its term ended at {until}"
+    unit = ids_of_unit(archive) if early is None else [archive.archive_id]  # a successor of it stays
+    last = max(
+        unit, key=lambda one: terms.get(one, archive.retention_until)
+    )  # of equal ones the first, which is its own
+    until = terms.get(last, archive.retention_until)
+    need = next((needed[one] for one in unit if one in needed), None)
+    why = early or f"its term ended at {_instant(archive.retention_until)}"
     reason: Reason
     if now < archive.retention_until and early is None:
-        reason, detail = "kept", f"its term runs until {until}"
+        reason, detail = "kept", f"its term runs until {_instant(archive.retention_until)}"
+    elif now < until and early is None:
+        reason, detail = (
+            "kept",
+            f"{why}, but that of {last}, which was sealed together with it, runs until {_instant(until)}",
+        )
     elif holding:
         reason, detail = "held", f"{why}, but {'; '.join(map(str, holding))}"
-    elif archive.archive_id in needed:
-        reason, detail = "contended", f"{why}, but {needed[archive.archive_id]}"
+    elif need is not None:
+        reason, detail = "contended", f"{why}, but {need}"
     elif early is not None:
         reason, detail = "superseded", early
     else:
@@ -174,12 +201,16 @@ def _decide_one(
         purge=reason in ("expired", "superseded"),
         reason=reason,
         detail=detail,
-        retention_until=archive.retention_until,
+        retention_until=until,
         legal_basis=archive.legal_basis,
         record_count=archive.record_count,
         compressed_size=archive.compressed_size,
         manifest_sha256=archive.sha256,
     )
+
+
+def _instant(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M} UTC"
 
 
 def _unverifiable(damaged: DamagedManifest) -> Decision:

@@ -28,7 +28,7 @@ from strongroom.ledger.journal import (
 )
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import manifest_exists, read_manifest
-from strongroom.ledger.units import covering_unit
+from strongroom.ledger.units import covering_unit, ids_of_unit
 from strongroom.object_keys.archives import ArchiveId
 from strongroom.object_keys.records import proof_key
 from strongroom.records import Record, RunIdentity
@@ -185,6 +185,8 @@ class _Purging:
         copies = [] if self._second is None else versions_of(self._second.purge_store, self._archive)
         if locks := [*self._locks(self._purge_store, versions), *self._locks_of_copies(copies)]:
             return _stopped(self._archive, "locked", "; ".join(locks))
+        if intent is None and manifest is not None and (locks := self._locks_of_unit(manifest)):
+            return _stopped(self._archive, "locked", "; ".join(locks))
         if intent is None:
             assert manifest is not None  # noqa: S101 - _doubt() lets nothing else pass
             intent = self._begin(manifest, approval, versions, copies)
@@ -207,6 +209,15 @@ class _Purging:
         if self._second is None:
             return []
         return [f"in the replica {lock}" for lock in self._locks(self._second.purge_store, copies)]
+
+    def _locks_of_unit(self, manifest: Manifest) -> list[str]:
+        """Locks on archives that were sealed together with this one: objects are kept whole. One that is superseded goes alone."""
+        others = ids_of_unit(manifest)[1:] if self._erasure is None else []
+        return [
+            f"{other} was sealed together with it, and {lock}"
+            for other in others
+            for lock in self._locks(self._purge_store, versions_of(self._purge_store, ArchiveId.parse(other)))
+        ]
 
     @staticmethod
     def _locks(purge_store: PurgeStore, versions: Sequence[StoredVersion]) -> list[str]:
