@@ -12,6 +12,7 @@ from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import require_manifest
 from strongroom.object_keys.archives import ArchiveId
 from strongroom.restore.claims import release_claims, renew_claims
+from strongroom.restore.lane import restore_lane
 from strongroom.restore.load import restore_part
 from strongroom.restore.plan import plan_restore
 from strongroom.restore.records import RestoredPart, RestorePart, RestorePlan, RestoreReport, RestoreRequest
@@ -50,9 +51,9 @@ def load(
         on_session: Called with each session before it is used.
         on_batch: Called in each transaction, before it changes a row.
     """
-    parts = []
     owner, clock = planned.restore_id, running_clock(planned.planned_at)
-    for part in planned.parts:
+
+    def restored(part: RestorePart) -> RestoredPart:
         keep_claim = renew_claims(chain.store, planned, part, owner=owner, clock=clock, ttl=TTL)
         with chain.source() as connection, staging_of(chain, planned, part) as staging:
             on_session(connection)
@@ -61,8 +62,9 @@ def load(
                 on_batch(connection)
                 keep_claim()
 
-            parts.append(restore_part(connection, chain.store, staging, planned, part, keep_claim=keep))
-    return parts
+            return restore_part(connection, chain.store, staging, planned, part, keep_claim=keep)
+
+    return [result for lane in planned.lanes for result in restore_lane(lane, restored)]
 
 
 def staging_of(chain: Chain, planned: RestorePlan, part: RestorePart) -> Staging:

@@ -10,7 +10,7 @@ What they work with:
 
 - ``records``, ``progress``  what was asked for, the plan and the results; how far a part has come
 - ``target``, ``fit``, ``sequences``  the table, how archived columns go into it, and its sequences
-- ``part_batches``  the rows of a part, a batch at a time
+- ``part_batches``, ``lane``  the rows of a part, a batch at a time; parts one after the other
 - ``statements``, ``target_rows``, ``refusals``  the SQL of a load, the rows read back, and why a load failed
 - ``erased``  let no restore bring a person back who was erased
 - ``claims``, ``thaw``  keep other runs away; ask for parts in a Glacier class
