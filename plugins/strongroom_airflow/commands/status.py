@@ -10,6 +10,7 @@ from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Column, Table
 
+from strongroom.settings import Settings, TableSettings
 from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
 from strongroom_airflow.commands.under_way import RunUnderWay, StepUnderWay, TableUnderWay, look_under_way
 
@@ -31,15 +32,20 @@ _ORDER = (
 def status(args: Namespace) -> int:
     """Print what is known of the runs that have not ended, of one table or of all."""
     settings = read_settings()
-    names = list(settings.tables) if args.table is None else [settings.table(args.table).table]
+    asked = settings.tables.values() if args.table is None else [_archived_by(settings, settings.table(args.table))]
     now = datetime.now(timezone.utc)
-    tables = [look_under_way(settings.table(name), now) for name in names]
+    tables = [look_under_way(one, settings.members_of(one), now) for one in asked if not one.is_member]
     if args.json:
         print_json(json.loads(json.dumps([one.as_json() for one in tables], default=_as_text)))
         return 0
     for one in tables:
         _show(one, now)
     return 0
+
+
+def _archived_by(settings: Settings, table: TableSettings) -> TableSettings:
+    """The table whose runs archive one: of a member of a unit, the root."""
+    return table if table.unit is None else settings.table(table.unit.tables[0])
 
 
 def _as_text(value: object) -> str:
@@ -82,10 +88,13 @@ def _done(run: RunUnderWay) -> str:
 
 def _steps_table(run: RunUnderWay, now: datetime) -> Table:
     numbers = (Column(name, justify="right", no_wrap=True) for name in ("part", "rows", "rows/s", "left", "told"))
-    table = Table(Column("step", no_wrap=True), *numbers, Column("state", overflow="fold"), box=SIMPLE)
+    several = any(one.table for one in run.steps)
+    of_table = [Column("table", overflow="fold")] if several else []
+    table = Table(Column("step", no_wrap=True), *of_table, *numbers, Column("state", overflow="fold"), box=SIMPLE)
     for one in run.steps:
         table.add_row(
             one.step,
+            *([one.table or ""] if several else []),
             "" if one.part is None else str(one.part),
             _rows(one),
             "" if one.rows_per_second is None else f"{one.rows_per_second:,.0f}",

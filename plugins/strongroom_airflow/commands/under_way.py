@@ -5,9 +5,10 @@ Each of them may fail to answer. Then a remark says so, and the rest is told.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from airflow.models.dagrun import DagRun
@@ -20,6 +21,7 @@ from strongroom.database.waits import waits_for_locks
 from strongroom.errors import IntegrityError, StrongroomError
 from strongroom.ledger.claims import parse_claim
 from strongroom.ledger.orders import Orders, read_orders
+from strongroom.object_keys.archives import ArchiveId
 from strongroom.object_keys.records import claim_key
 from strongroom.records import ArchivePlan, PlannedPart
 from strongroom.settings import TableSettings
@@ -41,6 +43,7 @@ class StepUnderWay:
     Attributes:
         step: Its id without its group.
         part: Number of the part; None for a step of the whole run.
+        table: ``schema.table`` of the part, where a run archives several tables; else None.
         state: Airflow's state of the task.
         rows: How many it has to do; None if that is not known, as all figures that are None.
         why: Why it waits, each reason in words.
@@ -58,6 +61,7 @@ class StepUnderWay:
     why: tuple[str, ...] = ()
     told_at: datetime | None = None
     host: str | None = None
+    table: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,14 +96,20 @@ class TableUnderWay:
         return asdict(self) | {"orders": self.orders.model_dump(mode="json")}
 
 
-def look_under_way(settings: TableSettings, now: datetime) -> TableUnderWay:
-    """Everything about the runs of one table that have not ended."""
-    return _Looking(settings, now).look()
+def look_under_way(settings: TableSettings, members: Sequence[TableSettings], now: datetime) -> TableUnderWay:
+    """Everything about the runs of one table that have not ended.
+
+    Args:
+        settings: Of the table.
+        members: Settings of the tables that its runs archive with it.
+        now: Aware UTC instant.
+    """
+    return _Looking(settings, members, now).look()
 
 
 class _Looking:
-    def __init__(self, settings: TableSettings, now: datetime) -> None:
-        self._settings, self._now = settings, now
+    def __init__(self, settings: TableSettings, members: Sequence[TableSettings], now: datetime) -> None:
+        self._settings, self._members, self._now = settings, members, now
         self._dag_id = f"archive__{settings.slug}"
         self._unknown: dict[str, str] = {}
 
@@ -146,10 +156,11 @@ class _Looking:
         for task in tasks:
             if task.state == "success":
                 done[_step(task)] = done.get(_step(task), 0) + 1
-        parts = [] if plan is None else [part for one in plan.all_tables for part in one.parts]
-        told = self._try("progress", lambda: self._progress(parts, tasks)) or {}
+        parts: list[PlannedPart] = [] if plan is None else [part for one in plan.all_tables for part in one.parts]
+        part_of = {task: _part_of(task, parts) for task in tasks}
+        told = self._try("progress", lambda: self._progress(part_of)) or {}
         steps = tuple(
-            self._step_under_way(task, told.get((_step(task), max(task.map_index, 0))), locks)
+            self._step_under_way(task, part_of[task], told.get(task), locks)
             for task in tasks
             if task.state and task.state not in _ENDED
         )
@@ -167,23 +178,25 @@ class _Looking:
             why=tuple(self._why_run_waits(run_id, key, state, steps, orders)),
         )
 
-    def _progress(self, parts: Sequence[PlannedPart], tasks: Iterable[Task]) -> dict[tuple[str, int], StepProgress]:
-        """What the steps at work have told, by step and map index.
+    def _progress(self, part_of: Mapping[Task, PlannedPart | None]) -> dict[Task, StepProgress]:
+        """What the tasks at work have told.
 
         Args:
-            parts: Those that tasks are mapped over, in that order; of a unit, parts of several archives.
+            part_of: The part that each task works on; None for a step of the whole run.
         """
-        found: dict[tuple[str, int], StepProgress] = {}
-        for task in tasks:
-            step, index = _step(task), max(task.map_index, 0)
-            if step in STEPS and task.state == "running" and index < len(parts):
-                with connect_staging(self._settings).of(parts[index].archive_id) as staging:
-                    progress = staging.kept(progress_name(step, parts[index].number), StepProgress)
+        found: dict[Task, StepProgress] = {}
+        for task, part in part_of.items():
+            step = _step(task)
+            if step in STEPS and task.state == "running" and part is not None:
+                with connect_staging(self._settings).of(part.archive_id) as staging:
+                    progress = staging.kept(progress_name(step, part.number), StepProgress)
                 if progress is not None:
-                    found[step, index] = progress
+                    found[task] = progress
         return found
 
-    def _step_under_way(self, task: Task, progress: StepProgress | None, locks: list[tuple[str, str]]) -> StepUnderWay:
+    def _step_under_way(
+        self, task: Task, part: PlannedPart | None, progress: StepProgress | None, locks: list[tuple[str, str]]
+    ) -> StepUnderWay:
         facts: dict[str, Any] = {}
         if progress is not None:
             facts = {
@@ -194,24 +207,37 @@ class _Looking:
                 "told_at": progress.told_at,
                 "host": progress.host,
             }
+        archive = ArchiveId.parse(part.archive_id) if part is not None and self._members else None
+        settings = self._settings_of(archive)
+        mapped = task.map_index if task.map_index >= 0 else None
         return StepUnderWay(
             step=_step(task),
-            part=task.map_index if task.map_index >= 0 else None,
+            part=mapped if archive is None or part is None or mapped is None else part.number,
+            table=None if archive is None or mapped is None else settings.qualified_name,
             state=task.state,
-            why=tuple(self._why(task, progress, locks)),
+            why=tuple(self._why(task, settings, progress, locks)),
             **facts,
         )
 
-    def _why(self, task: Task, progress: StepProgress | None, locks: list[tuple[str, str]]) -> Iterable[str]:
+    def _settings_of(self, archive: ArchiveId | None) -> TableSettings:
+        """Of the table that a task works on."""
+        place = None if archive is None else (archive.schema_name, archive.table_name)
+        return next((one for one in self._members if (one.schema_name, one.table_name) == place), self._settings)
+
+    def _why(
+        self, task: Task, settings: TableSettings, progress: StepProgress | None, locks: list[tuple[str, str]]
+    ) -> Iterable[str]:
         if progress is not None and progress.waits:
             yield progress.waits
         if task.state == "running":
-            name = f"strongroom {self._settings.table} {task.task_id}"[:63]
+            name = f"strongroom {settings.table} {task.task_id}"[:63]
             yield from dict.fromkeys(words for session, words in locks if session == name)
         elif task.state in ("scheduled", "queued"):
             yield self._pool()
         elif task.state == "up_for_reschedule":
-            yield f"waits for earlier parts: at most {self._settings.max_parallel_parts} at a time (`max_parallel_parts`)"
+            of_children = " or for rows of tables that refer to its own" if self._members else ""
+            most = f"at most {self._settings.max_parallel_parts} at a time (`max_parallel_parts`)"
+            yield f"waits for earlier parts: {most}{of_children}"
         elif task.state == "up_for_retry":
             error = (error_of(self._dag_id, task) or "it failed").partition("\n")[0]
             yield f"is tried again (try {task.try_number} of {task.max_tries + 1}): {error}"
@@ -234,16 +260,17 @@ class _Looking:
             yield f"{orders.pause}; until {orders.pause.until:%Y-%m-%d %H:%M} UTC at the latest"
         if orders.throttle is not None:
             yield str(orders.throttle)
-        holder = self._try("claim", lambda: self._claim_of_another(run_id, key))
-        if holder:
-            yield f"the claim is held by {holder}"
+        for one in (self._settings, *self._members):
+            holder = self._try("claim", partial(self._claim_of_another, one, run_id, key))
+            if holder:
+                yield f"the claim{f' on {one.qualified_name}' if self._members else ''} is held by {holder}"
         if state == DagRunState.QUEUED and is_paused(self._dag_id):
             yield f"the DAG {self._dag_id} is paused"
         if not any(step.state == "running" for step in steps) and not scheduler_is_alive():
             yield "no scheduler is alive"
 
-    def _claim_of_another(self, run_id: str, key: str) -> str | None:
-        where = claim_key(self._settings.schema_name, self._settings.table_name, key)
+    def _claim_of_another(self, settings: TableSettings, run_id: str, key: str) -> str | None:
+        where = claim_key(settings.schema_name, settings.table_name, key)
         present = connect_store(self._settings).read(where)
         claim = None if present is None else parse_claim(where, present[0])
         if claim is None or claim.state != "held" or claim.expires_at <= self._now:
@@ -253,7 +280,8 @@ class _Looking:
     def _locks(self) -> list[tuple[str, str]]:
         name = f"strongroom status {self._settings.table}"
         with connect_database(self._settings, self._settings.source_conn_id, application_name=name) as connection:
-            return waits_for_locks(connection, f"strongroom {self._settings.table} ")
+            names = [one.table for one in (self._settings, *self._members)]  # each session has its own table's
+            return [one for table in names for one in waits_for_locks(connection, f"strongroom {table} ")]
 
     def _try(self, what: str, ask: Callable[[], _Answer]) -> _Answer | None:
         try:
@@ -261,6 +289,11 @@ class _Looking:
         except StrongroomError as error:
             self._unknown[what] = f"{what} unknown: {error.what}"
             return None
+
+
+def _part_of(task: Task, parts: Sequence[PlannedPart]) -> PlannedPart | None:
+    index = max(task.map_index, 0)
+    return parts[index] if index < len(parts) else None
 
 
 def _step(task: Task) -> str:

@@ -10,7 +10,6 @@ import pytest
 from airflow.sdk import Asset
 from structlog.testing import capture_logs
 
-from strongroom.records import PlannedPart
 from strongroom_airflow.step import OUTCOME_XCOM
 from tests.support.operating import context_of
 from tests.support.units import SECTION, rows_of_may
@@ -150,28 +149,3 @@ def test_only_the_root_has_a_dag_and_its_tasks_name_the_table(metadata, deployme
     names = {dag_id: dag.get_task("delete").partial_kwargs["map_index_template"] for dag_id, dag in bag.dags.items()}
     assert names["archive__audit"] == "part {{ task.part['number'] }}"
     assert "archive_id" in names["archive__orders"]
-
-
-def test_status_looks_for_the_progress_of_a_task_where_its_own_part_lies(metadata, unit):
-    """Each part of a unit has its archive, and its number there is not the index of its tasks."""
-    from strongroom.settings import load_settings
-    from strongroom.tables.steering import StepProgress, progress_name
-    from strongroom_airflow.archive.run import ArchiveRun
-    from strongroom_airflow.commands.runs import Task
-    from strongroom_airflow.commands.under_way import _Looking
-
-    settings = load_settings().table("orders")
-    run = Run()
-    parts = [PlannedPart.model_validate(one) for one in run.plan()]
-    for part in parts:
-        facts = {"archive_id": part.archive_id, "number": part.number, "run": "r", "host": "h", "rows": 1}
-        told = StepProgress(step="delete", **facts, began_at=unit.now, told_at=unit.now)
-        with ArchiveRun(settings, run.context).staging(part.archive_id) as staging:
-            staging.keep(progress_name("delete", part.number), told)
-    tasks = [Task("r", "delete", number, "running") for number in range(len(parts))]
-
-    found = _Looking(settings, unit.now)._progress(parts, tasks)
-
-    assert {index: one.archive_id for (_, index), one in found.items()} == {
-        index: part.archive_id for index, part in enumerate(parts)
-    }
