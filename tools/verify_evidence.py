@@ -2311,6 +2311,10 @@ def _faults_of_choice(audit: Audit, act: Act, record: dict[str, Any]) -> Iterato
             count = len(drawn[group]) if kind == "random" else 1
             if drawn[group] != set(members[:count]):
                 yield f"chose others for '{group}' than the seed draws: {', '.join(members[:count])}"
+    for name in sorted(candidates.keys() & why.keys()):
+        for other in candidates[name].get("unit") or ():
+            if other in lots and other not in why:
+                yield f"chose {name} without {other}, which was sealed together with it"
     ages: dict[str, list[tuple[datetime, str]]] = defaultdict(list)
     for name in lots:
         ages[text_of(candidates[name], "table")].append((instant_of(candidates[name], "window_end"), name))

@@ -13,6 +13,7 @@ from strongroom.drill.records import Candidate, Choice, DrillLane, DrillRun, Ski
 from strongroom.ledger.index import Survey, survey_manifests
 from strongroom.ledger.journal import Act, log_of, record
 from strongroom.ledger.manifest_record import Manifest
+from strongroom.ledger.units import ids_of_unit
 from strongroom.object_keys.archives import ArchiveId
 from strongroom.object_keys.layout import EVIDENCE
 from strongroom.object_keys.reports import drill_run_key
@@ -94,6 +95,7 @@ def _candidate(manifest: Manifest) -> Candidate:
         original_size_bytes=manifest.original_size,
         format=manifest.format,
         server_version=major[0] if major else manifest.source.server_version,
+        unit=tuple(ids_of_unit(manifest)[1:]),
     )
 
 

@@ -3,6 +3,8 @@
 Of each table: the newest, the oldest and the largest, and some at random. Of the store: one of each format, and one of each
 version of the server. Those at random, and where several have a format or version, are those with the lowest
 SHA-256 of the seed's 32 bytes followed by the archive's id.
+
+With each of them go the archives that it was sealed together with, so that objects are drilled whole.
 """
 
 from __future__ import annotations
@@ -48,6 +50,10 @@ def choose(
         take(drawn(its, seed)[:1], f"format {name}")
     for name, its in sorted(_grouped(fitting, lambda one: one.server_version).items()):
         take(drawn(its, seed)[:1], f"server {name}")
+    together = {one.archive_id: one.unit for one in fitting}
+    for archive in sorted(reasons):
+        others = [one for one in fitting if one.archive_id in together[str(archive)]]
+        take((one for one in others if ArchiveId.parse(one.archive_id) not in reasons), f"unit of {archive}")
     too_large = sorted(
         (one for one in candidates if one not in fitting), key=lambda one: ArchiveId.parse(one.archive_id)
     )

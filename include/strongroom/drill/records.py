@@ -25,6 +25,11 @@ class Candidate(Record):
     original_size_bytes: int
     format: PartFormat
     server_version: str = Field(description="The major version of the server that the rows came from, such as `18`.")
+    unit: tuple[str, ...] = Field(
+        default=(),
+        exclude_if=lambda unit: not unit,
+        description="Ids of the archives that it was sealed together with.",
+    )
 
 
 class Choice(Record):

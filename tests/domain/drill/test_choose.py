@@ -96,3 +96,24 @@ def test_what_is_too_large_is_named_and_the_next_one_is_taken():
 
 def test_a_store_without_archives_gives_no_choice():
     assert choose([], SEED, {}) == ([], [])
+
+
+def test_archives_that_were_sealed_together_are_drilled_together():
+    """Whichever is chosen brings the others; one that is too large stays out, and is named."""
+    ids = [f"public.{table}.2026-03.0001" for table in ("events", "notes", "pictures")]
+    unit = {one: {"unit": tuple(other for other in ids if other != one)} for one in ids}
+    events = [a_candidate("events", month) for month in (1, 2, 4, 5)]
+    of_unit = [
+        a_candidate("events", 3, original_size_bytes=2000, **unit[ids[0]]),
+        a_candidate("notes", 3, **unit[ids[1]]),
+        a_candidate("pictures", 3, **(unit[ids[2]] | {"original_size_bytes": 10**15})),
+    ]
+    others = [a_candidate("notes", month, original_size_bytes=5000 + month) for month in (1, 2, 4, 5)]
+
+    choices, skips = choose([*events, *of_unit, *others], SEED, {"public.notes": DrillSettings(random=0)})
+
+    found = names(choices)
+    assert "largest" in found[ids[0]]
+    assert found[ids[1]] == (f"unit of {ids[0]}",)
+    assert [one.archive_id for one in skips] == [ids[2]]
+    assert ids[2] not in found
