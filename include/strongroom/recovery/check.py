@@ -8,12 +8,13 @@ from typing import Literal
 from pydantic import AwareDatetime, Field
 
 from strongroom.errors import IdentityError
-from strongroom.ledger.holds import covering, holds_in_force
+from strongroom.ledger.holds import holds_in_force
 from strongroom.ledger.index import DamagedManifest, Survey, survey_manifests
 from strongroom.ledger.journal import OF_MANIFESTS, Entry, Kind, log_of, parse_entry
 from strongroom.ledger.log import Head
 from strongroom.ledger.owner import require_owned
-from strongroom.object_keys.archives import ArchiveId, certified, unfinished_purges
+from strongroom.ledger.units import covering_unit, ids_of_unit
+from strongroom.object_keys.archives import certified, unfinished_purges
 from strongroom.object_keys.layout import EVIDENCE
 from strongroom.records import Record
 from strongroom.recovery.kit import KitStore, RecoveryError
@@ -51,6 +52,10 @@ class StoreState(Record):
     damaged: tuple[DamagedManifest, ...]
     lost: tuple[str, ...] = Field(
         description="The log says that they were sealed; they are not there, and were not purged."
+    )
+    parted: tuple[str, ...] = Field(
+        default=(),
+        description="They were sealed together with an archive that is lost, damaged or destroyed, so their objects do not come back whole.",
     )
 
     @property
@@ -121,6 +126,9 @@ def survey_store(
     purged = {str(one) for one in certified(evidence)} | gone_of(entries)
     purging = {str(one) for one in unfinished_purges(evidence)} - purged
     sealed = {one.act.archive_id for one in entries if one.act.kind in OF_MANIFESTS}
+    lost = {name for name in sealed - present - purged - purging if name is not None}
+    apart = {one.archive_id for one in survey.damaged} | lost | purged | purging
+    apart -= {one.supersedes.archive_id for one in survey.manifests if one.supersedes is not None}
     state = StoreState(
         store=str(store),
         read_from=read_from,
@@ -137,12 +145,13 @@ def survey_store(
             )
             for one in survey.manifests
         ),
-        held=tuple(one.archive_id for one in survey.manifests if covering(holds, ArchiveId.parse(one.archive_id))),
+        held=tuple(one.archive_id for one in survey.manifests if covering_unit(holds, one)),
         superseded=tuple(one.archive_id for one in survey.superseded),
         purged=tuple(sorted(purged)),
         purging=tuple(sorted(purging)),
         damaged=survey.damaged,
-        lost=tuple(sorted(name for name in sealed - present - purged - purging if name is not None)),
+        lost=tuple(sorted(lost)),
+        parted=tuple(one.archive_id for one in survey.manifests if apart.intersection(ids_of_unit(one))),
     )
     return state, survey
 

@@ -146,6 +146,10 @@ def _show(state: StoreState, filled: Filled | None, owner: str | None) -> None:
         ("of which a purge began", state.purging),
         ("lost: the log says that they were sealed", state.lost),
         ("damaged", tuple(f"{one.archive_id} ({one.problem})" for one in state.damaged)),
+        (
+            "sealed together with an archive that is lost, damaged or destroyed, so they are restored one by one",
+            state.parted,
+        ),
     ):
         if names:
             print_out(escape(f"{len(names)} {words}: {', '.join(names[:20])}{' …' if len(names) > 20 else ''}"))
