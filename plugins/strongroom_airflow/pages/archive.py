@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse, Response
 
 from strongroom.audit.certificate import make_certificate_page, read_kept
 from strongroom.ledger.holds import covering
+from strongroom.ledger.units import covering_unit
 from strongroom.object_keys.archives import ArchiveId
 from strongroom.overview.commands import check_commands
 from strongroom.overview.details import MOST_OBJECTS, ArchiveDetails, read_details
@@ -33,7 +34,9 @@ def show_archive(user: GetUserDep, session: SessionDep, id: str) -> HTMLResponse
     archive, store, details, problem = _find(user, id)
     manifest = details.manifest if details else None
     facts = gathering.facts(seconds=0)
-    holds = {hold.hold_id: hold for known in facts.store_facts for hold in covering(known.holds, archive)}
+    placed = [hold for known in facts.store_facts for hold in known.holds]
+    holding = covering(placed, archive) if manifest is None else covering_unit(placed, manifest)
+    holds = {hold.hold_id: hold for hold in holding}
     readings = [known.readings[id] for known in facts.store_facts if id in known.readings]
     choices = []
     if manifest is not None and may_trigger(QUERY_DAG, user):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from strongroom.ledger.holds import place_hold
+from strongroom.ledger.holds import covered, place_hold
 from strongroom.ledger.manifests import read_manifest
 from strongroom.object_keys.archives import ArchiveId
 from strongroom.storage.store import Store
 from tests.support.chain import NOW, some_settings
+from tests.support.database import execute
 from tests.support.erasing import supersede
 from tests.support.logs import AUTHOR, KEY, with_log
 from tests.support.rights_by_dag import refuse
 from tests.support.sealing import seal_month
+from tests.support.units import ORDERS, SECTION, UnitChain, unit_settings
 from tests.support.vault import Vault
 
 MAY = "public.audit.2026-05.0001"
@@ -152,3 +154,22 @@ def test_an_archive_that_is_superseded_says_so_and_so_does_its_successor(ada, ch
     assert "not deleted yet" not in later.text
     assert f"{MAY} is superseded by {successor} and not counted. It is {waits}" in partition.text
     assert f"supersedes {MAY} for case DSR-7" in partition.text
+
+
+def test_an_archive_of_a_unit_names_those_that_it_belongs_with_and_a_hold_on_any_of_them(
+    ada, deployment, source, object_store, bucket, tmp_path
+):
+    execute(source, ORDERS)
+    deployment.tables(**SECTION)
+    deployment.store(object_store, bucket)
+    deployment.database(source, "source")
+    unit = UnitChain(source, object_store.client("archiver"), unit_settings(bucket, tmp_path))
+    unit.seal(unit.plan())
+    place_hold(unit.store, covered("public", "line_notes"), who="ada", why="fraud", reference="Case 4711", now=NOW)
+
+    page = ada.get("/object", id="public.orders.2026-05.0001")
+
+    assert "sealed together with public.order_lines.2026-05.0001 (270 rows)" in page.text
+    assert "public.line_notes.2026-05.0001 (120 rows)" in page.text
+    assert "/object?id=public.order_lines.2026-05.0001" in page.html
+    assert "Case 4711: fraud, by ada" in page.text
