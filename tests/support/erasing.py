@@ -83,14 +83,14 @@ class Person:
     now: datetime = NOW
     before: list[Any] = field(default_factory=list)
 
-    def open(self, *values: str, kind: str = "erasure") -> Case:
+    def open(self, *values: str, kind: str = "erasure", of_class: str = "msisdn") -> Case:
         """The person asks."""
         return open_case(
             self.chain.store,
             SUBJECT_KEY,
             self.case_id,
             kind="erasure" if kind == "erasure" else "access",
-            identifiers={"msisdn": values},
+            identifiers={of_class: values},
             received_at=self.now - timedelta(days=1),
             identity_check="passport seen in the shop",
             who="clerk",
