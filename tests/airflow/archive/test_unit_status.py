@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from strongroom.ledger.claims import take_claim
-from strongroom.object_keys import claim_key
+from strongroom.object_keys.records import claim_key
 from strongroom.records import VerifiedPart
 from strongroom.tables.steering import StepProgress, progress_name
 from tests.support.database import scalar
