@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -43,7 +44,10 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "strongroom.database.key_batch": (),
     "strongroom.database.questions": (),
     "strongroom.database.inspect": ("inspect_unchanged", "inspect_again"),
-    "strongroom.database.rows": ("refers", "dated_inside"),
+    "strongroom.database.rows": ("references_that_keep", "dated_inside"),
+    "strongroom.database.paths": (),
+    "strongroom.database.units": (),
+    "strongroom.ledger.units": (),
     "strongroom.calendar": ("Window.covers", "Window.overlaps"),
     "strongroom.ledger.evidence": ("detached_windows", "covers", "parse_evidence"),
     "strongroom.ledger.manifests": ("require_part_of", "require_object"),
@@ -51,13 +55,24 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "strongroom.tables.guard": (),
     "strongroom.tables.compare": (),
     "strongroom.retention.drop_detached": (),
+    "strongroom.retention.drop_warm": (),
     "strongroom.retention.warm_rows": (),
+    "strongroom.retention.policy": (),
+    "strongroom.ledger.configuration": ("notice_change", "past_settings", "_values", "_Known"),
 }
 """Modules, and those of their functions and methods that the delete depends on. An empty entry means all."""
 
-_DELETE, _DETACH = "tests/domain/archive/delete", "tests/domain/archive/detach"
+_DELETE, _DETACH, _UNITS = (f"tests/domain/archive/{folder}" for folder in ("delete", "detach", "units"))
+_SUCCESSOR = "tests/domain/erasure/test_erasure.py::test_a_successor_lets_no_row_leave_the_table"
+_KEPT_SETTINGS = "tests/domain/ledger/test_journal.py::test_a_store_without_a_log_keeps_settings_too_and_what_changed"
+_POLICY = "tests/domain/retention/test_policy.py"
 TESTS = {
     **dict.fromkeys(TARGETS, (_DELETE,)),
+    "strongroom.database.rows": (_UNITS, _DELETE),
+    "strongroom.database.paths": (_UNITS, _DELETE),
+    "strongroom.database.units": ("tests/domain/database/test_units.py", _UNITS),
+    "strongroom.ledger.units": ("tests/domain/ledger/test_units.py", _UNITS),
+    "strongroom.ledger.deletable": (f"{_UNITS}/test_archive.py", _DELETE, _SUCCESSOR),
     "strongroom.database.questions": ("tests/domain/database/test_questions.py", _DELETE),
     "strongroom.tables.pace": ("tests/domain/tables/test_pace.py", "tests/domain/database/test_replica.py"),
     "strongroom.tables.block_ranges": ("tests/domain/tables/test_block_ranges.py",),
@@ -67,13 +82,16 @@ TESTS = {
     "strongroom.tables.guard": ("tests/domain/tables/test_guard.py", _DETACH),
     "strongroom.tables.compare": (_DETACH,),
     "strongroom.retention.drop_detached": (_DETACH,),
+    "strongroom.retention.drop_warm": ("tests/domain/tables/test_warm.py",),
     "strongroom.retention.warm_rows": ("tests/domain/retention/test_warm_rows.py",),
+    "strongroom.retention.policy": (_POLICY,),
+    "strongroom.ledger.configuration": (_KEPT_SETTINGS, _POLICY),
 }
 """The tests that must fail for a mutant of a module, fastest first."""
 
 FIRST = {
     "BatchDelete._move": "to_the_warm_table or warm_before",
-    "_move_statement": "to_the_warm_table or warm_before",
+    "move_statement": "to_the_warm_table or warm_before",
     "settle": "earlier_try or server_knows or broke_off",
     "_status": "earlier_try or server_knows or broke_off",
     "require_wanted": "restored_and_are_needed",
@@ -97,6 +115,7 @@ FIRST = {
     "restore_blocks": "made_anew or blocks_back",
     "read_blocks": "made_anew or blocks_back",
     "_cut_again": "made_anew or blocks_back",
+    "archived_texts": "all_are_read or made_anew",
     "blocks_read_back": "as_blocks",
     "ArchivedKeys": "told_apart",
     "KeysInTurn": "told_apart or by_range",
@@ -110,7 +129,17 @@ FIRST = {
     "instant_of": "test_block_ranges",
     "BlockRange": "test_block_ranges",
     "delete_range": "by_range or test_warm",
-    "refers": "told_apart or comes_to_be_referred_to",
+    "references_that_keep": "meanwhile or complaint or told_apart",
+    "matches": "told_apart or comes_to_be_referred_to or collation",
+    "object_references": "complaint or outside",
+    "way_up": "complaint or outside or leave_all_tables",
+    "_way_to": "complaint or outside",
+    "unit_archive": "names_its_archives",
+    "require_unit": "another_unit",
+    "children_left": "wait_for_all_parts",
+    "require_children_gone": "told_for_what",
+    "covering_unit": "covers_all_archives",
+    "require_sealed": "wait_for_their_children or before_all_archives",
     "inspect_unchanged": "other_columns",
     "compare_with_archive": "as_blocks or just_what_was_archived or look_and_the_guard or many_batches or share_an_instant",
     "wrong_columns": "not_what_was_proved",
@@ -147,10 +176,12 @@ _SECONDS = 600
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make mutants")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--only", default="", help="Mutants whose name has this text")
+    parser.add_argument(
+        "--only", default="", help="Mutants whose name has this text, or one of several with commas between them"
+    )
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the servers are stopped in this case too
-    mutants = [one for one in all_mutants() if asked.only in f"{one.module} {one.name}"]
+    mutants = all_mutants(asked.only.split(","))
     tested = [one for one in mutants if key_of(one) not in EQUIVALENT]
     print(f"{len(mutants)} mutants, {len(mutants) - len(tested)} of them equivalent", flush=True)
     with servers() as folder:
@@ -169,12 +200,18 @@ def main() -> int:
     return 1 if survivors or stale else 0
 
 
-def all_mutants() -> list[Mutant]:
+def all_mutants(texts: Sequence[str] = ("",)) -> list[Mutant]:
+    """Those whose module and name have one of some texts."""
     found = []
     for module, functions in TARGETS.items():
         path = REPOSITORY / "include" / Path(*module.split(".")).with_suffix(".py")
-        found += make_mutants(module, path.read_text(), functions)
+        wanted = partial(_is_wanted, texts, module)
+        found += make_mutants(module, path.read_text(), functions, wanted)
     return found
+
+
+def _is_wanted(texts: Sequence[str], module: str, name: str) -> bool:
+    return any(text in f"{module} {name}" for text in texts)
 
 
 def key_of(mutant: Mutant) -> str:

@@ -60,9 +60,16 @@ class Mutant:
     source: str
 
 
-def make_mutants(module: str, source: str, functions: tuple[str, ...] = ()) -> list[Mutant]:
-    """All mutants of a module, or of some of its functions, in source order."""
+def make_mutants(
+    module: str, source: str, functions: tuple[str, ...] = (), wanted: Callable[[str], bool] = lambda _: True
+) -> list[Mutant]:
+    """All mutants of a module, or of some of its functions, in source order.
+
+    Args:
+        wanted: Whether a mutant is wanted, by its name. To make one takes longer than to name it.
+    """
     tree = ast.parse(source)
+    original = ast.unparse(tree)
     seen: Counter[str] = Counter()
     mutants = []
     for position, (where, node) in enumerate(_walk(tree)):
@@ -71,11 +78,13 @@ def make_mutants(module: str, source: str, functions: tuple[str, ...] = ()) -> l
         for what, change in _changes(node):
             name = f"{where}: {what}"
             seen[name] += 1
+            if not wanted(f"{name} #{seen[name]}"):
+                continue
             broken = copy.deepcopy(tree)
             _, twin = list(_walk(broken))[position]
             change(twin)
             text = ast.unparse(ast.fix_missing_locations(broken))
-            if text != ast.unparse(tree):
+            if text != original:
                 mutants.append(Mutant(module, f"{name} #{seen[name]}", text))
     return mutants
 

@@ -167,6 +167,19 @@ def test_a_cooling_off_that_is_shortened_meanwhile_stays_as_long_as_it_was(make)
     assert b"remove_after" not in older.to_bytes()
 
 
+def test_a_successor_lets_no_row_leave_the_table(make):
+    """A forged record of a delete names it. Its rows left the table long ago, and what is there now was never in it."""
+    person = make()
+    person.open(ADA)
+    person.find()
+    person.answer()
+    person.erase()
+    manifest = require_manifest(person.chain.store, SECOND)
+
+    with pytest.raises(IntegrityError, match=r"no row is deleted because of public\.audit\.2026-05\.0002"):
+        person.chain.delete(manifest.verified_part(0))
+
+
 def test_nobody_restores_what_is_superseded(make):
     person = make()
     person.open(ADA)

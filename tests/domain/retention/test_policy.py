@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from strongroom.ledger.configuration import keep_settings, notice_change
+from strongroom.ledger.configuration import keep_settings, notice_change, past_settings
 from strongroom.object_keys.archives import ArchiveId
-from strongroom.retention.policy import WAITING, PurgePolicies, PurgePolicy
+from strongroom.retention.policy import PurgePolicies, PurgePolicy
 from strongroom.settings import Settings, TableSettings
 from strongroom.storage.store import Store
 from tests.support.chain import some_settings
 
 NOW = datetime.now(timezone.utc)
-DAY = timedelta(days=1)
+DAY, WAITING = timedelta(days=1), timedelta(days=30)
 AUDIT, CALLS = (ArchiveId("public", table, "2015-05", 1) for table in ("audit", "calls"))
 BY_PERSON, BY_TWO = {"require_approval": True}, {"four_eyes": True}
 
@@ -120,6 +120,22 @@ def test_other_changes_meanwhile_shorten_nothing(desk):
     )
 
     assert (soon.approval, late.approval) == (True, False)
+
+
+def test_settings_end_at_the_instant_that_the_store_gives_the_record_of_the_change(desk):
+    """They were in force until then, and not at that instant any more."""
+    desk.kept(**BY_PERSON)
+    notice_change(desk.store, desk.table())
+    [changed] = desk.store.versions("evidence/public.audit/settings/changes/")
+
+    at_it, before_it = (
+        past_settings(desk.store, "public", "audit", since=changed.modified_at - early)
+        for early in (timedelta(), timedelta(microseconds=1))
+    )
+
+    assert [one.ended_at for one in at_it] == [None]
+    assert [one.ended_at for one in before_it] == [None, changed.modified_at]
+    assert [(one.values or {})["purge"]["require_approval"] for one in before_it] == [False, True]
 
 
 def test_settings_that_came_back_count_until_they_went_again(desk):

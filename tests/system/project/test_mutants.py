@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+from pathlib import Path
 
+from bench.mutants.__main__ import FIRST, TARGETS
 from bench.mutants.making import make_mutants
+from tests.support.repository import REPOSITORY
 
 SOURCE = '''
 """Docs."""
@@ -50,3 +53,24 @@ def test_each_mutant_is_another_program():
 
 def test_only_the_functions_that_are_asked_for_are_broken():
     assert make_mutants("m", SOURCE, ("other",)) == []
+
+
+def test_each_function_that_is_to_be_broken_is_where_it_is_looked_for():
+    """One that moved to another module would be broken no more, and nobody would notice."""
+    known: set[str] = set()
+    for module, functions in TARGETS.items():
+        names = names_in(REPOSITORY / "include" / Path(*module.split(".")).with_suffix(".py"))
+        assert set(functions) <= names, module
+        known |= names
+
+    assert FIRST.keys() <= known
+
+
+def names_in(path: Path) -> set[str]:
+    """Functions and classes of a module, and methods with their class."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+            names |= {f"{node.name}.{inner.name}" for inner in node.body if isinstance(inner, ast.FunctionDef)}
+    return names

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from strongroom.errors import IntegrityError, NeededError
+from strongroom.ledger.manifests import require_manifest
+from strongroom.ledger.units import require_unit
 from tests.support.restoring import restore
 from tests.support.units import TABLES, UnitChain, archive_named, rows_of, rows_of_may, unit_settings
 
@@ -49,3 +51,23 @@ def test_while_one_table_is_restored_no_row_of_the_others_is_deleted(unit):
         unit.delete(parts[0])
 
     assert rows_of(unit.conninfo) == before
+
+
+@pytest.mark.parametrize("what", ["count", "table"])
+def test_an_archive_of_another_unit_lets_no_row_go(unit, what):
+    """It is sealed and sound, and says of the unit another thing than the archive whose rows are to go."""
+    unit.seal(unit.plan())
+    manifest = require_manifest(unit.store, archive_named("order_lines"))
+    first, *others = manifest.unit
+    if what == "count":
+        other = (first.model_copy(update={"record_count": first.record_count + 1}), *others)
+    else:
+        other = tuple(one for one in manifest.unit if "line_notes" not in one.archive_id)
+
+    assert [one.manifest.archive_id for one in require_unit(unit.store, manifest)] == [
+        one.archive_id for one in manifest.unit if one.archive_id != manifest.archive_id
+    ]
+    with pytest.raises(IntegrityError, match="which is not there as it should be") as refused:
+        require_unit(unit.store, manifest.model_copy(update={"unit": other}))
+
+    assert refused.value.found == "an archive of another unit"
