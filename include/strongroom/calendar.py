@@ -152,7 +152,7 @@ class Term:
             return _plain(moved.add(weeks=self.weeks, days=self.days))
         except (OverflowError, ValueError) as error:
             raise PartitionError(
-                f"{self} after {_minute(begin)} lies beyond the calendar",
+                f"{self} after {_minute(begin)} is beyond the calendar",
                 hint="Nothing was read or changed; a shorter term or an earlier partition was probably meant.",
             ) from error
 
@@ -329,7 +329,7 @@ def _start_of(frequency: Frequency, key: object) -> date:
     year = int(key[:4])
     try:
         if not FIRST_YEAR <= year <= LAST_YEAR:
-            raise ValueError(f"the year must lie between {FIRST_YEAR} and {LAST_YEAR}")
+            raise ValueError(f"the year must be between {FIRST_YEAR} and {LAST_YEAR}")
         return _STARTS[frequency](key)
     except ValueError as error:
         raise PartitionError(

@@ -155,7 +155,7 @@ def signing_key(conn_id: str) -> SignerKey:
         return SignerKey.parse(secret or "")
     except ConfigurationError as error:
         raise ConfigurationError(
-            f"the password of the connection {conn_id} is no key of a transparency log",
+            f"the password of the connection {conn_id} is not a key of a transparency log",
             expected=error.expected,
             hint="Nothing was deleted that needs an entry in the log. Copy the whole line that `airflow strongroom log key` printed "
             "into the password.",

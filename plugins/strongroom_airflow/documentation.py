@@ -13,7 +13,7 @@ loss, and a store that belongs to another database. If an interrupted run left a
     "extract_to_staging": """Copies the part's rows out of the table as JSON lines or parquet, in one read-only snapshot, with a
 SHA-256 of each block of some thousand rows beside them. **Clear it** at any time. A finished part is not read twice.""",
     "compress": """Compresses the JSON lines in staging as the settings say. Lines were extracted with zstd 1, parquet with its own
-compression; what the settings do not want otherwise stays as it is. **Clear it** at any time.""",
+compression. If the settings ask for nothing else, the file stays as it is. **Clear it** at any time.""",
     "checksum": """Reads the compressed file again and computes its checksum, before anything leaves the machine. A mismatch fails at once: **clear `plan`** and the tasks after it.""",
     "upload": """Writes the part to a key that does not exist yet. The store checks the SHA-256 on arrival.
 **Clear it** at any time. The same bytes are not written twice; other bytes under that key are an error.""",

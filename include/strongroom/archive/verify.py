@@ -110,7 +110,7 @@ def _require_equal(part: UploadedPart, number: int, block: Block, rows: Sequence
             f"{part.archive_id} part {part.number} does not give its rows back",
             expected=f"block {number}, of {block.rows} rows, to have the digest of the live rows",
             found=f"{len(rows)} rows with another",
-            hint="No row was deleted. A column's type is not archived exactly, or the table changed in mid-run: "
+            hint="No row was deleted. A column's type is not archived exactly, or the table changed during the run: "
             "clear 'plan' and the tasks after it; if it happens again, please report the column types.",
         )
 
@@ -119,6 +119,6 @@ def _without_blocks(part: UploadedPart) -> IntegrityError:
     return IntegrityError(
         f"the blocks of {part.archive_id} part {part.number} in staging are missing or damaged",
         expected=part.blocks_sha256,
-        hint="No row was deleted because of them. If the archive is sealed, clear this task: they are made anew from the "
+        hint="No row was deleted because of them. If the archive is sealed, clear this task: they are rebuilt from the "
         "archive. If it is not, clear 'plan' and the tasks after it.",
     )

@@ -80,7 +80,7 @@ def _sound(report: AuditReport) -> Judgement:
 def _accountable(report: AuditReport) -> Judgement:
     alone = [store.store for store in report.stores if not store.witnessed]
     if alone:
-        return False, f"signed, not witnessed: {', '.join(alone)}. Who holds the log's key could have written it anew"
+        return False, f"signed, not witnessed: {', '.join(alone)}. Who holds the log's key could have rewritten it"
     return True, "the log of each store is signed, and witnessed by a host of others"
 
 

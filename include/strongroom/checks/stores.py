@@ -197,7 +197,7 @@ class ProbedStore:
     def check_publisher(self, own: TriedStore, archives: TriedStore, conn_id: str) -> None:
         """Who publishes Iceberg tables reads archives, and writes only in a bucket of its own, which keeps no versions."""
         checks = self._checks
-        hint = "Attach the policies that `deploy/s3/fill iceberg.json BUCKET PREFIX` and `iceberg-archives.json` print, and nothing beside them."
+        hint = "Attach the policies that `deploy/s3/fill iceberg.json BUCKET PREFIX` and `iceberg-archives.json` print, and nothing else."
 
         def worked() -> str:
             key = f"strongroom-check/{self._token}"
@@ -258,5 +258,5 @@ def _ignores_conditions(store: Store) -> StrongroomError:
 def _stays(store: Store, key: str) -> StrongroomError:
     return StoreError(
         f"{store}{key} was removed and is still there",
-        hint="Look whether the bucket replicates into itself, or whether a cache lies in between.",
+        hint="Check whether the bucket replicates into itself, or whether there is a cache in between.",
     )

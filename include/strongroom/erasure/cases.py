@@ -166,7 +166,7 @@ def open_case(
         )
     if store.head(case_key(case_id, "received")) is not None:
         raise ErasureError(
-            f"there is a case {case_id} already",
+            f"case {case_id} already exists",
             hint="Nothing was recorded. `airflow strongroom subject list` shows it; each request has an id of its own.",
         )
     body = key.protect(json.dumps({kind: list(values) for kind, values in identifiers.items()}).encode())
@@ -229,7 +229,7 @@ def read_case(store: Store, case_id: str) -> CaseState:
         raise IntegrityError(
             f"the transparency log of {store} does not vouch for case {case_id}",
             found=doubt,
-            hint="Nothing was changed. Whoever can write into the bucket may have put it there. Open the case anew under another id.",
+            hint="Nothing was changed. Somebody who can write into the bucket may have put it there. Open the case again under another id.",
         )
     return CaseState(
         case,
@@ -287,7 +287,7 @@ def read_identifiers(store: Store, key: SubjectKey, case: Case) -> dict[str, fro
             f"{store}{where} is not the record that case {case.case_id} names",
             expected=f"SHA-256 {case.subject_sha256}",
             found=found,
-            hint="Nothing was changed. Somebody wrote over it: list its versions. Open the case anew under another id.",
+            hint="Nothing was changed. Somebody wrote over it: list its versions. Open the case again under another id.",
         )
     return {kind: frozenset(values) for kind, values in json.loads(key.reveal(f"{store}{where}", present[0])).items()}
 

@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 Fate = Literal["erase", "keep", "refuse", "wait", "unsearchable"]
 
-_NO_ROWS = "The rows of the person cannot be told. Nothing was changed; `airflow strongroom verify` says what is wrong with the archive."
+_NO_ROWS = "It is not known which rows are the person's. Nothing was changed; `airflow strongroom verify` says what is wrong with the archive."
 
 
 class Place(Record):

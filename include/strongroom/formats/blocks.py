@@ -123,5 +123,5 @@ def parse_line(line: bytes) -> Block:
     except ValueError:
         raise IntegrityError(
             "the blocks of a part in staging do not have their form",
-            hint="No row was deleted because of them. Clear this task: they are made anew from the archive.",
+            hint="No row was deleted because of them. Clear this task: they are rebuilt from the archive.",
         ) from None

@@ -81,7 +81,7 @@ def _doubt(
         if found is None:
             return "unreadable", f"part {part.number} is missing"
         if found.versions != 1 or found.size_bytes != part.compressed_size:
-            return "unreadable", f"part {part.number} is hidden, or another version lies over it"
+            return "unreadable", f"part {part.number} is hidden, or another version covers it"
         if found.storage_class in _FROZEN:
             return "frozen", f"part {part.number} is in {found.storage_class}"
     return None

@@ -163,5 +163,5 @@ def _elsewhere(location: str, expected: str) -> StoreAccessError:
         f"an Iceberg table names {location}, which is not where it may",
         expected=expected,
         hint="Nothing was read or written there, and no archive was touched. If `iceberg.bucket` or `iceberg.prefix` changed, drop the table from the catalogue: the "
-        "next run makes it anew.",
+        "next run creates it again.",
     )

@@ -107,7 +107,7 @@ def _retried(lake: Lake, work: Callable[[], _Done]) -> _Done:
     raise ContendedError(
         f"the Iceberg table of {lake.table} was changed by others, or its metadata is gone",
         expected=f"its metadata below {lake.own}{lake.folder}/, and no other run at the same time",
-        hint="No archive was touched. Run it again. If that does not help, drop the table from the catalogue: the next run makes it anew.",
+        hint="No archive was touched. Run it again. If that does not help, drop the table from the catalogue: the next run creates it again.",
     )
 
 

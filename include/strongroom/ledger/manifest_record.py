@@ -275,7 +275,7 @@ def _faults_of_succession(manifest: Manifest, archive: ArchiveId) -> Iterator[st
         return
     earlier = ArchiveId.parse_or_none(manifest.supersedes.archive_id)
     if earlier is None or replace(earlier, sequence=archive.sequence) != archive or earlier >= archive:
-        yield f"a succession to {manifest.supersedes.archive_id}, which is no earlier archive of its partition"
+        yield f"a succession to {manifest.supersedes.archive_id}, which is not an earlier archive of its partition"
     elif manifest.supersedes.rank > earlier.sequence:
         yield "a rank that is higher than the sequence of the archive that it supersedes"
 

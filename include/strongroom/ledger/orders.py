@@ -38,7 +38,7 @@ class Pause(Record):
     who: str
     why: str
     since: AwareDatetime
-    until: AwareDatetime = Field(description="Steps that still wait then fail. They do not go on by themselves.")
+    until: AwareDatetime = Field(description="Steps that still wait then fail. They do not continue by themselves.")
 
     def __str__(self) -> str:
         return f"paused by {self.who} at {self.since:%Y-%m-%d %H:%M} UTC: {self.why}"
@@ -130,7 +130,7 @@ def _read(store: Store, settings: TableSettings) -> tuple[Orders | IntegrityErro
             where=f"{store}{key}",
             what="a sound record of orders",
             hint=f"No row is lost, and steps of the table wait as in a pause. `airflow strongroom resume {settings.table} --reason …` replaces "
-            "the object, and they go on; `pause` and `throttle` replace it, too.",
+            "the object, and they continue; `pause` and `throttle` replace it, too.",
         )
     except IntegrityError as error:
         return error, etag

@@ -155,13 +155,13 @@ def what_hides(store: Store, part: VerifiedPart) -> str | None:
     """What lies over the version that was verified; None if nothing does, or only a copy with the same content."""
     newest = store.head(part.object_key)
     if newest is None:
-        return f"a delete marker lies over version {part.version_id}"
+        return f"a delete marker covers version {part.version_id}"
     if newest.version_id == part.version_id:
         return None
     over = part.model_copy(update={"version_id": newest.version_id})
     if newest.size_bytes == part.compressed_size_bytes and _difference(store, over) is None:
         return None
-    return f"version {newest.version_id}, which is another object, lies over version {part.version_id}"
+    return f"version {newest.version_id}, which is another object, covers version {part.version_id}"
 
 
 def _verify_sums(store: Store, archive: ArchiveId, manifest: Manifest) -> PartVerdict:

@@ -36,7 +36,7 @@ def read_suppressed(store: Store, key: SubjectKey, settings: TableSettings) -> d
                 f"the list of erased persons of {settings.qualified_name} was made with another key",
                 expected=f"key {key_id}",
                 found=f"key {key.key_id} in connection {settings.subject_conn_id}",
-                hint="No row was archived or loaded: it is unknown who must not come back. Give the connection its earlier password.",
+                hint="No row was archived or loaded: it is not known whose rows must not come back. Give the connection its earlier password.",
             )
         if token not in found or found[token].before < before:
             found[token] = Suppressed(case_id, before)

@@ -102,7 +102,7 @@ def _propose(
         settings = TableSettings.model_validate({"table": table.name, "date_column": date.name, "legal_basis": "init"})
         seen, faults = examine_table(connection, settings)
     except ValidationError:
-        seen, faults = None, ["its name cannot stand in archive.yaml: a dot or quotes in it"]
+        seen, faults = None, ["its name cannot be used in archive.yaml, because it contains a dot or quotes"]
     except UnarchivableError as error:  # somebody dropped it a moment ago
         seen, faults = None, [error.what]
     if seen is None:

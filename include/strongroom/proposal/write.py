@@ -44,12 +44,12 @@ def write_settings(proposals: Sequence[Proposal], choices: Choices, *, where: st
     """
     lines = [
         f"# Proposed by `airflow strongroom init` for {_comment(where)}, {now:%Y-%m-%d}. Every line is a proposal: read it, change it.",
-        "# All settings: docs/reference/configuration.md. Passwords and keys belong into Airflow's connections, not here.",
+        "# All settings: docs/reference/configuration.md. Passwords and keys belong in Airflow's connections, not here.",
         "",
         "# The law, contract or decision that says how long archives are kept. It goes into each manifest and certificate.",
         f"legal_basis: {_value(choices.legal_basis)}"
         if choices.legal_basis
-        else "legal_basis:        # <- FILL IN: nothing starts before",
+        else "legal_basis:        # <- FILL IN: nothing starts until you do",
         "",
         "# How long rows stay in the table, and archives in the store, from the end of a partition. P90D are days, P7Y calendar years.",
         f"hot_retention: {choices.hot}",

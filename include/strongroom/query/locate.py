@@ -51,7 +51,7 @@ def locate_archives(store: Store, request: QueryRequest) -> Located:
     located = _named(store, request) if request.archives else _in_range(store, request)
     if not located.manifests and not located.not_searched:
         raise QueryError(
-            f"no archive of {request.table} lies in the range {_minute(request.since)} to {_minute(request.before)}",
+            f"no archive of {request.table} is in the range {_minute(request.since)} to {_minute(request.before)}",
             hint="Nothing was read. `airflow strongroom list` prints the archives that exist. Rows that are still in the table "
             "are not searched.",
         )
@@ -96,7 +96,7 @@ def _named(store: Store, request: QueryRequest) -> Located:
     for archive in archives:
         if (archive.schema_name, archive.table_name) != table:
             raise QueryError(
-                f"{archive} is no archive of {request.table}",
+                f"{archive} is not an archive of {request.table}",
                 hint="Nothing was read. One query searches the archives of one table.",
             )
     found = [trusted_manifest(store, archive) for archive in archives]

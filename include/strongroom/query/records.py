@@ -121,7 +121,7 @@ _NO_FAULT = frozenset({"purged", "row_limit"})
 
 
 class NotSearched(Record):
-    """An archive, or one part of it, that lies in the range and was not searched."""
+    """An archive, or one part of it, that is in the range and was not searched."""
 
     archive_id: str
     part: int | None = Field(default=None, description="None means the whole archive.")

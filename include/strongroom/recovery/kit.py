@@ -175,12 +175,12 @@ def read_kit(folder: Path) -> Kit:
                     f"{folder / name} is not the file of the kit",
                     expected=sha256,
                     found=found,
-                    hint="Nothing was changed. Take another copy of the kit; if it was changed on purpose, make SHA256SUMS anew.",
+                    hint="Nothing was changed. Take another copy of the kit; if it was changed on purpose, create SHA256SUMS again.",
                 )
         body = (folder / KIT).read_bytes()
     except (OSError, UnicodeDecodeError) as error:
         raise RecoveryError(
-            f"{folder} is no recovery kit",
+            f"{folder} is not a recovery kit",
             expected=f"a folder with {SUMS} and all files that it names",
             found=getattr(error, "strerror", None) or str(error),
             hint="Nothing was changed. `airflow strongroom recovery-kit` writes one.",

@@ -116,7 +116,7 @@ def _gone_fault(
     if likely:
         return f"{what} is gone and looks renamed to {' or '.join(likely)}"
     if column.name in shape.primary_key:
-        return f"{what} is gone, and rows are told apart by it"
+        return f"{what} is gone, and rows are identified by it"
     if dropped_columns == "refuse":
         return f"{what} was dropped (choose to keep dropped columns, and its values go to {SIDE_COLUMN})"
     return None

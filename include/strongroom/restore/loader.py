@@ -117,7 +117,7 @@ class Loader:
         except psycopg.DataError as error:
             types = {column.name: column.type for column in self._shape.columns}
             raise RestoreError(
-                f"a key of the request is no primary key of {self._target}",
+                f"a key of the request is not a primary key of {self._target}",
                 expected=", ".join(f"{name} ({types[name]})" for name in self._shape.primary_key),
                 found=type(error).__name__,
                 hint="Nothing was loaded. Write the keys as PostgreSQL prints them.",

@@ -250,7 +250,7 @@ def locate_archives(store: Store, request: RestoreRequest) -> list[Manifest]:
     wanted = [ArchiveId.parse(text) for text in request.archives] or list(_archives_in_range(store, request))
     if not wanted:
         raise RestoreError(
-            f"no archive of {request.table} lies in the range {request.first_partition or '…'} to {request.last_partition or '…'}",
+            f"no archive of {request.table} is in the range {request.first_partition or '…'} to {request.last_partition or '…'}",
             hint="Nothing was loaded. `airflow strongroom list` prints the archives that exist.",
         )
     manifests = sorted(
@@ -374,7 +374,7 @@ def _require_keys(request: RestoreRequest, manifests: Sequence[Manifest]) -> Non
         odd = next((one for one in request.keys if len(one) != len(key)), None)
         if odd is not None:
             raise RestoreError(
-                f"{', '.join(odd)} is no primary key of {manifest.table_name}",
+                f"{', '.join(odd)} is not the primary key of {manifest.table_name}",
                 expected=f"{len(key)} values: {', '.join(key)}",
                 found=f"{len(odd)}",
                 hint="Nothing was loaded. Write each key as a list of its columns' values.",

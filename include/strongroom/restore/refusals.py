@@ -90,7 +90,7 @@ class Refusals:
         triggers = [name for name, *_ in self._triggers()]
         return RestoreError(
             f"{count} rows are not what was archived once they are in {self._target}",
-            expected="rows that lie in the table as they were archived",
+            expected="rows that are in the table as they were archived",
             found="; ".join(self._differences(archived, rows)) or "rows that are gone again, or lie beside the table",
             hint="Nothing of this batch was loaded; batches before it were compared and stay. "
             + (f"If it is a trigger ({', '.join(triggers)}), disable it for the restore. " if triggers else "")

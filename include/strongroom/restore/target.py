@@ -80,7 +80,7 @@ def find_target(connection: Connection, schema_name: str, table_name: str) -> Ta
     oid, kind = rows[0]
     if kind not in "rp":
         raise RestoreError(
-            f"{schema_name}.{table_name} is no table",
+            f"{schema_name}.{table_name} is not a table",
             expected="an ordinary or partitioned table",
             hint="Nothing was loaded. Name another target.",
         )

@@ -46,7 +46,7 @@ class Approval(Record):
     at: AwareDatetime
     objection: Literal["not_shown", "self_approved"] | None = Field(
         default=None,
-        description="Why a yes does not count: this archive was not shown, or whoever started the run gave it.",
+        description="Why a yes does not count: this archive was not shown, or the person who started the run gave it.",
     )
     policy: str | None = Field(
         default=None,
@@ -86,7 +86,7 @@ METHOD = (
     "identities of the store found none left. In the terms of NIST SP 800-88 this is Clear: the store no longer gives the data back."
 )
 LIMITS = (
-    "The media under the store were not examined or overwritten; that is the duty of whoever runs the store. Replicas of the bucket that are not named here, its "
+    "The media under the store were not examined or overwritten; that is the duty of the store's operator. Replicas of the bucket that are not named here, its "
     "backups, backups of the source database, and files that somebody downloaded were not searched."
 )
 

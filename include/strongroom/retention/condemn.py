@@ -93,7 +93,7 @@ def _condemn(store: Store, archive: ArchiveId, why: str, who: str, now: datetime
     if holding := covering_unit(holds_in_force(store), manifest):
         raise CondemnError(
             f"{archive} is under {'; '.join(map(str, holding))}",
-            hint="Nothing was changed. Whoever placed the hold must know that a part is gone. Release the hold first, or get the "
+            hint="Nothing was changed. Tell the person who placed the hold that a part is gone. Release the hold first, or get the "
             "part back.",
         )
     verdict = verify_archive(store, archive)

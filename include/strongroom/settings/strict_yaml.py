@@ -39,7 +39,7 @@ def parse_yaml(text: str) -> tuple[Any, list[str]]:
         reader = _Reader(text)
         return reader.read_document(), reader.faults
     except UnicodeEncodeError:  # an environment variable may hold bytes that are no text
-        raise YamlError("not text, some of its bytes are no characters") from None
+        raise YamlError("not text, some of its bytes are not characters") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}: " if mark else ""
@@ -104,7 +104,7 @@ class _Reader:
             if not isinstance(key, str):
                 self.faults.append(f"{line}: expected text as a key, found {_describe(key)}; quote it if it is a name")
             elif key == "<<":
-                self.faults.append(f"{line}: merge keys are not read here; what tables share stands at the top level")
+                self.faults.append(f"{line}: merge keys are not read here; put what tables share at the top level")
             elif key in mapping:
                 self.faults.append(f"{line}: key {key!r} stands here a second time, first on {lines[key]}")
             else:

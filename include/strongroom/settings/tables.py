@@ -401,7 +401,7 @@ class Settings(Section):
         return ConfigurationError(
             "\n".join(self.left_out[name] for name in names),
             hint="No row of such a table was touched and none of its archives was purged; nothing is started for it. The other "
-            "tables are archived, restored and purged as ever. Correct these lines (all settings: docs/reference/configuration.md).",
+            "tables are archived, restored and purged as usual. Correct these lines (all settings: docs/reference/configuration.md).",
         )
 
 

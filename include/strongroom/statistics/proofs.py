@@ -236,7 +236,7 @@ def parse_sample(text: str) -> Fraction:
     if slash and count.isdecimal() and of.isdecimal() and 0 < int(count) <= int(of):
         return Fraction(int(count), int(of))
     raise SampleError(
-        f"{text!r} is no sample",
+        f"{text!r} is not a sample",
         expected="n/t for n of every t archives, such as 1/10",
         hint="Nothing was read. Write two whole numbers, the first not larger than the second.",
     )

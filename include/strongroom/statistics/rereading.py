@@ -108,7 +108,7 @@ def find_archives(
     found = sorted(in_range(known, first_partition, last_partition))
     if not found:
         raise VerificationError(
-            f"no archive of {schema_name}.{table_name} lies in the range {first_partition or '…'} to {last_partition or '…'}",
+            f"no archive of {schema_name}.{table_name} is in the range {first_partition or '…'} to {last_partition or '…'}",
             hint="Nothing was read. `airflow strongroom list` prints the archives that exist.",
         )
     return found

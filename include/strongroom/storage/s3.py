@@ -212,7 +212,7 @@ def _answered(error: ClientError, doing: str, where: str) -> StrongroomError:
             f"{where} lies in a Glacier class and cannot be read",
             expected="an object that can be read at once",
             found=error.response["Error"].get("StorageClass", code),
-            hint="Nothing was changed. A restore asks for its return and waits for it.",
+            hint="Nothing was changed. A restore requests it from Glacier and waits for it.",
         )
     said = f"{code}: {error.response.get('Error', {}).get('Message', '')}".strip(": ")
     if code in _REFUSED:

@@ -76,7 +76,7 @@ def instant_of(text: str) -> datetime:
     """A date as PostgreSQL writes it in UTC, or an instant in ISO's form."""
     found = _INSTANT.fullmatch(text)
     if found is None:
-        raise ValueError(f"{text[:50]!r} is no date")
+        raise ValueError(f"{text[:50]!r} is not a date")
     day, time, fraction = found.groups()
     whole = datetime.fromisoformat(f"{day}T{time or '00:00:00'}")
     return whole.replace(microsecond=int((fraction or "").ljust(6, "0")), tzinfo=timezone.utc)

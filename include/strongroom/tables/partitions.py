@@ -165,7 +165,7 @@ def read_leaves(connection: Connection, oid: int, window: Window) -> list[Leaf]:
         if held is None or not held.overlaps(window):
             continue
         if kind != "r":
-            obstacle = "it is partitioned itself" if kind == "p" else "it is no ordinary table"
+            obstacle = "it is partitioned itself" if kind == "p" else "it is not an ordinary table"
         elif not window.covers(held):
             obstacle = "the window covers only a part of it"
         elif not owner:

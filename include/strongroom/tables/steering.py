@@ -161,7 +161,7 @@ class Steered(Steering):
         if self._progress.waits != before:
             self.tell(waits=before)
         if paused:
-            self._say("order", "The step goes on after a pause")
+            self._say("order", "The step continues after a pause")
         return paused
 
     def spent(self, rows: int, began: float) -> None:

@@ -40,7 +40,7 @@ class Checkpoint:
             raise _damaged(where, "a checkpoint", "other lines")
         root = _hash(lines[2])
         if root is None:
-            raise _damaged(where, "a checkpoint", "a root that is no hash")
+            raise _damaged(where, "a checkpoint", "a root that is not a hash")
         return cls(lines[0], int(lines[1]), root)
 
 
@@ -120,5 +120,5 @@ def _damaged(where: str, what: str, found: str) -> IntegrityError:
     return IntegrityError(
         f"{where} is not {what}",
         found=found,
-        hint="Nothing was changed. List the versions of that object; a sound one may lie under it.",
+        hint="Nothing was changed. List the versions of that object; an earlier one may be sound.",
     )

@@ -77,7 +77,7 @@ def prove_consistency(subtree: SubtreeHash, earlier: int, size: int) -> list[byt
         ValueError: The earlier tree is larger.
     """
     if not 0 <= earlier <= size:
-        raise ValueError(f"a tree of {earlier} leaves is no beginning of one of {size}")
+        raise ValueError(f"a tree of {earlier} leaves is not the beginning of one of {size}")
     if earlier in (0, size):
         return []
     start, end, whole, path = 0, size, True, []
@@ -123,7 +123,7 @@ def verify_consistency(earlier: int, size: int, proof: Sequence[bytes], earlier_
         IntegrityError: The proof does not show it.
     """
     if not 0 <= earlier <= size:
-        raise _unproved(f"a tree of {earlier} leaves is no beginning of one of {size}")
+        raise _unproved(f"a tree of {earlier} leaves is not the beginning of one of {size}")
     if earlier in (0, size):
         same = earlier_root == (EMPTY if earlier == 0 else root)
         if proof or not same:
@@ -162,6 +162,6 @@ def _unproved(found: str) -> IntegrityError:
         "a proof of the transparency log does not hold",
         expected="hashes that lead to the signed root",
         found=found,
-        hint="Nothing was changed. Do not believe what it should prove. Keep this log and the checkpoints that you have, and find out "
+        hint="Nothing was changed. Do not trust what it should prove. Keep this log and the checkpoints that you have, and find out "
         "who wrote to the bucket.",
     )

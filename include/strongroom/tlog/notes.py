@@ -185,7 +185,7 @@ class Note:
             except (binascii.Error, ValueError):
                 raise _no_note(where, "a signature that is not base64") from None
             if not line.startswith(_DASH) or not is_key_name(name) or len(signature) < 5:
-                raise _no_note(where, "a line that is no signature")
+                raise _no_note(where, "a line that is not a signature")
             signatures.append((name, signature))
         return cls(f"{head}\n", tuple(signatures))
 
@@ -253,5 +253,5 @@ def _no_note(where: str, found: str) -> IntegrityError:
         f"{where} is not a sound checkpoint",
         expected="a note that the log's key signed",
         found=found,
-        hint="Nothing was changed. List the versions of that object; a sound one may lie under it.",
+        hint="Nothing was changed. List the versions of that object; an earlier one may be sound.",
     )

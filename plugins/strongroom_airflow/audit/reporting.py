@@ -50,7 +50,7 @@ def report_period(
 
 def _no_period(found: str) -> ConfigurationError:
     return ConfigurationError(
-        "this is no period for a report",
+        "this is not a period for a report",
         expected="two days such as 2026-01-01 and 2027-01-01, the second one after the first",
         found=found,
         hint="Nothing was read. The second day is the first one after the period.",

@@ -323,11 +323,11 @@ def _follow(console: Console, dag_id: str, backfill_id: int) -> None:
     """
     if not scheduler_is_alive():
         console.print(f"[yellow]{NO_SCHEDULER}[/]")
-    console.print("Following the runs. Ctrl-C stops following; the runs go on.")
+    console.print("Following the runs. Ctrl-C stops following; the runs continue.")
     try:
         states = _wait(console, backfill_id)
     except KeyboardInterrupt:
-        raise Stopped(f"Stopped following backfill {backfill_id} of {dag_id}; its runs go on.") from None
+        raise Stopped(f"Stopped following backfill {backfill_id} of {dag_id}; its runs continue.") from None
     _close(backfill_id)
     failed = [label for label, state in states.items() if state == DagRunState.FAILED]
     if failed:

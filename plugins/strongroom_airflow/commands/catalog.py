@@ -93,7 +93,7 @@ def _show(manifests: Sequence[Manifest], damaged: Sequence[DamagedManifest], str
     for one in damaged:
         print_out(f"[red]{one.archive_id} has a damaged manifest:[/] {escape(one.problem)}")
     for key in strays:
-        print_out(f"[yellow]{escape(key)} is no manifest and was ignored:[/] somebody else wrote it.")
+        print_out(f"[yellow]{escape(key)} is not a manifest and was ignored:[/] somebody else wrote it.")
 
 
 def _total(manifests: Sequence[Manifest]) -> str:

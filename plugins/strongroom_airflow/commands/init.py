@@ -32,7 +32,7 @@ def init(args: Namespace) -> int:
     target = Path(args.output)
     if target.exists() and not args.force:
         raise ConfigurationError(
-            f"{target} is there already",
+            f"{target} already exists",
             hint="Nothing was written and no database was asked. Name another file with --output, or write over this one with --force.",
         )
     choices = Choices(Term.parse(args.hot), Term.parse(args.cold), args.legal_basis, args.bucket, args.endpoint_url)

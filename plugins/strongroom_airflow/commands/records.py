@@ -115,7 +115,7 @@ def show_certificate(store: Store, certificate: Certificate, *, put_back: bool, 
     print_facts(
         ("archive", f"{one.archive_id}: destroyed"),
         ("certificate", one.number or "version 1, without a number"),
-        ("issued by", ", ".join(filter(None, (one.organisation, one.environment))) or "not told by the settings"),
+        ("issued by", ", ".join(filter(None, (one.organisation, one.environment))) or "not in the settings"),
         ("table", one.table_name),
         ("window", f"{_minute(one.window_start)} to {_minute(one.window_end)} UTC"),
         ("rows", f"{one.record_count:,}"),

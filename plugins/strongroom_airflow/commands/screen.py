@@ -1,7 +1,7 @@
 """What a user sees of the runs that a command starts: the start, the progress, the problems, the end.
 
 Progress goes to standard error: a bar on a terminal, elsewhere a line for each task that ends. Standard output is for the
-command's result. Ctrl-C stops following; the runs go on.
+command's result. Ctrl-C stops following; the runs continue.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def print_start(dag_id: str, run_id: str, *, started: bool, wait: bool, as_json:
             print_json({"dag_id": dag_id, "run_id": run_id, "page": page_of(dag_id, run_id)})
         return
     words = f"{'Started' if started else 'Already under way:'} {run_id}: {page_of(dag_id, run_id)}"
-    print_out(escape(words) + ("\nCtrl-C stops following; the run goes on." if wait else ""))
+    print_out(escape(words) + ("\nCtrl-C stops following; the run continues." if wait else ""))
 
 
 def print_problems(dag_id: str, run_id: str, problems: Sequence[Problem]) -> None:
@@ -132,7 +132,7 @@ def follow(
 
 
 def _stopped(dag_id: str, run_ids: Sequence[str]) -> Stopped:
-    go_on, them = ("the run goes on", "it") if len(run_ids) == 1 else (f"{len(run_ids)} runs go on", "them")
+    go_on, them = ("the run continues", "it") if len(run_ids) == 1 else (f"{len(run_ids)} runs continue", "them")
     pages = (page_of(dag_id, run_id) for run_id in run_ids)
     return Stopped("\n".join([f"Stopped following; {go_on}. The same command follows {them} again.", *pages]))
 

@@ -87,7 +87,7 @@ def _done(run: RunUnderWay) -> str:
 
 
 def _steps_table(run: RunUnderWay, now: datetime) -> Table:
-    numbers = (Column(name, justify="right", no_wrap=True) for name in ("part", "rows", "rows/s", "left", "told"))
+    numbers = (Column(name, justify="right", no_wrap=True) for name in ("part", "rows", "rows/s", "left", "reported"))
     several = any(one.table for one in run.steps)
     of_table = [Column("table", overflow="fold")] if several else []
     table = Table(Column("step", no_wrap=True), *of_table, *numbers, Column("state", overflow="fold"), box=SIMPLE)

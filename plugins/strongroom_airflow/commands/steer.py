@@ -57,7 +57,7 @@ def pause(args: Namespace) -> int:
         assert orders.pause is not None  # noqa: S101 - it was just ordered
         return (
             f"{table.qualified_name} is paused. A delete stops after its batch; a part that is being read is read to its end. "
-            f"Steps that still wait at {orders.pause.until:%Y-%m-%d %H:%M} UTC fail. To go on: "
+            f"Steps that still wait at {orders.pause.until:%Y-%m-%d %H:%M} UTC fail. To continue: "
             f"`airflow strongroom resume {table.table} --reason …`."
         )
 
@@ -66,12 +66,12 @@ def pause(args: Namespace) -> int:
 
 @command
 def resume(args: Namespace) -> int:
-    """Let the steps of a paused table go on."""
+    """Let the steps of a paused table continue."""
 
     def change(orders: Orders, who: str, now: datetime) -> Orders:  # noqa: ARG001 - each change takes them
         return orders.model_copy(update={"pause": None})
 
-    return _order(args, change, lambda table, _: f"{table.qualified_name} is not paused; its steps go on.", {})
+    return _order(args, change, lambda table, _: f"{table.qualified_name} is not paused; its steps continue.", {})
 
 
 def _order(

@@ -185,7 +185,7 @@ def _day(text: str) -> datetime:
         found = datetime.fromisoformat(text)
     except ValueError:
         raise ErasureError(
-            f"{text[:100]!r} is no day",
+            f"{text[:100]!r} is not a day",
             expected="a day such as 2026-11-23",
             hint="Nothing was recorded.",
         ) from None

@@ -73,7 +73,7 @@ def command(function: Callable[[Namespace], int | None]) -> Callable[[Namespace]
             print_error(error)
             status = 1
         except KeyboardInterrupt as stop:
-            words = str(stop) or "Interrupted. Runs that were already started go on."
+            words = str(stop) or "Interrupted. Runs that were already started continue."
             error_console().print(escape(words), soft_wrap=True)
             status = INTERRUPTED
         sys.exit(status or 0)

@@ -50,7 +50,7 @@ def _find_unconfigured(settings: Settings, name: str, partition_key: str | None)
     schema_name, table_name, what = parse_coverage(name)
     if partition_key is not None:
         raise HoldError(
-            f"{name} is no table in archive.yaml, so --partition cannot be used with it",
+            f"{name} is not a table in archive.yaml, so --partition cannot be used with it",
             expected="an archive id or the beginning of one, such as public.audit_events.2026-07",
             hint="No hold was placed. Write the partition after the table.",
         )
@@ -60,7 +60,7 @@ def _find_unconfigured(settings: Settings, name: str, partition_key: str | None)
     found = [store for store in connect_stores(settings) if any(store.keys(manifest_prefix(schema_name, table_name)))]
     if not found:
         raise HoldError(
-            f"{name} is unknown: it is no table in archive.yaml, and no store holds an archive of it",
+            f"{name} is unknown: it is not a table in archive.yaml, and no store holds an archive of it",
             hint="No hold was placed. `airflow strongroom list` prints the archives that exist.",
         )
     return what, found

@@ -154,7 +154,7 @@ def _fault(notification: Notification, expected: str, found: str) -> Configurati
         f"the notifier {notification.notifier!r} under notifications: cannot be made",
         expected=expected,
         found=found,
-        hint="No row was touched, and all DAGs run as ever. Correct it in archive.yaml, or install the provider where Airflow runs (docs/howto/notifications.md).",
+        hint="No row was touched, and all DAGs run as usual. Correct it in archive.yaml, or install the provider where Airflow runs (docs/howto/notifications.md).",
     )
 
 

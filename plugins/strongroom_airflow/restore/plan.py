@@ -59,6 +59,6 @@ class RestoreLocateOperator(RestoreOperator):
 def _sentence(plan: RestorePlan) -> str:
     what = f"{plan.rows} rows in {len(plan.parts)} parts of {', '.join(plan.every_archive[:5])}"
     more = f" and {len(plan.every_archive) - 5} more archives" if len(plan.every_archive) > 5 else ""
-    strays = f"; ignored {', '.join(plan.strays)}, which is no key of a manifest" if plan.strays else ""
+    strays = f"; ignored {', '.join(plan.strays)}, which is not the key of a manifest" if plan.strays else ""
     verb = "Dry run: would restore" if plan.request.dry_run else "Restoring"
     return f"{verb} {what}{more} into {plan.target}{strays}"

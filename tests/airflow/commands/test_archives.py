@@ -68,7 +68,7 @@ WRONG_ARGUMENTS = [
     (("show", "nonsense"), "is not an archive id"),
     (("list", "nope"), "is not configured"),
     (("verify",), "needs exactly one of an archive id, --all and --sample"),
-    (("verify", "--sample", "2/1"), "is no sample"),
+    (("verify", "--sample", "2/1"), "is not a sample"),
     (("archive", "audit"), "needs a table and either --partition or --before; or --plan"),
 ]
 
@@ -113,7 +113,7 @@ def test_catalog_selects_by_prefix_partition_and_age_and_names_what_is_damaged(c
 
     assert damaged.returncode == 1
     assert f"{ARCHIVE} has a damaged manifest: expected one version of it, found 2 versions" in damaged.stdout
-    assert f"{stray} is no manifest and was ignored" in " ".join(damaged.stdout.split())
+    assert f"{stray} is not a manifest and was ignored" in " ".join(damaged.stdout.split())
 
 
 def test_verify_reads_all_archives_or_a_sample_and_names_what_is_unverifiable(chain, airflow, object_store, bucket):

@@ -50,7 +50,7 @@ def test_a_period_that_is_none_is_refused(store, airflow, begin, end):
     ended = airflow("strongroom", "audit", "--from", begin, "--to", end)
 
     assert ended.returncode == 1
-    assert "this is no period for a report" in ended.stderr
+    assert "this is not a period for a report" in ended.stderr
     assert "HINT:" in ended.stderr
 
 

@@ -38,7 +38,7 @@ def test_it_writes_a_file_once_and_says_what_to_do_next(source, target, airflow)
         f"STRONGROOM_CONFIG={target}",
         f"STRONGROOM_CONFIG={target}",
     ]
-    assert (again.returncode, f"{target} is there already" in again.stderr) == (1, True)
+    assert (again.returncode, f"{target} already exists" in again.stderr) == (1, True)
     assert over.returncode == 0, over.stderr
     [audit] = json.loads(over.stdout)["tables"]
     assert (audit["date_column"], audit["primary_key"], audit["proposal"]) == ("at", ["id"], "ask")

@@ -121,7 +121,7 @@ def test_a_delete_that_runs_is_paused_seen_and_resumed(running, in_airflow, dele
     assert "an index is built" in shown.stdout
     assert "waits for the scheduler or a worker" in shown.stdout  # the report, which is scheduled
     resumed = airflow("strongroom", "resume", "audit", "--reason", "the index is there")
-    assert "its steps go on" in resumed.stdout
+    assert "its steps continue" in resumed.stdout
     assert comes(lambda: deleting)
     assert isinstance(deleting[0], DeletedPart)
     assert (deleting[0].deleted, rows_left(chain)) == (600, 0)
@@ -197,7 +197,7 @@ def test_damaged_orders_are_seen_and_an_order_that_replaces_them_says_so(chain, 
     assert "orders/public.audit.json is not a sound record of orders; steps wait as in a pause until" in shown.stdout
     assert "`airflow strongroom resume audit --reason …` replaces it" in shown.stdout
     assert resumed.returncode == 0
-    assert "public.audit is not paused; its steps go on." in resumed.stdout
+    assert "public.audit is not paused; its steps continue." in resumed.stdout
     assert "It was replaced: if it held a pause or a throttle, that is over" in resumed.stderr
     assert first["replaces"].endswith("claims/orders/public.audit.json is not a sound record of orders")
     assert read_orders(chain.store, chain.settings).model_dump() == {"throttle": None, "pause": None}

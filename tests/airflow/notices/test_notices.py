@@ -194,7 +194,7 @@ def test_a_notifier_that_cannot_be_made_is_an_import_error_and_every_dag_runs_as
     [(file, error)] = [pair for bag in bags for pair in bag.import_errors.items()]
     assert file.endswith("left_out_tables.py")
     assert expected in error
-    assert "HINT: No row was touched, and all DAGs run as ever. Correct it in archive.yaml" in error
+    assert "HINT: No row was touched, and all DAGs run as usual. Correct it in archive.yaml" in error
     assert len(bags[1].dags) == 5
     assert all(task.on_failure_callback for dag in bags[1].dags.values() for task in dag.tasks)
 

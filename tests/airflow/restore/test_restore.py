@@ -238,7 +238,7 @@ class TestRun:
     def test_what_cannot_be_located_loads_nothing_and_leaves_no_record(self, archived, airflow):
         ended = run_dag(airflow, {"table": "audit", "first_partition": "2026-06", "why": "a test"})
 
-        assert "no archive of public.audit lies in the range" in ended.stdout
+        assert "no archive of public.audit is in the range" in ended.stdout
         assert "there is nothing to report: locate failed" in ended.stdout
         assert (ids(archived), list(archived.store.keys("restores/"))) == ([], [])
 

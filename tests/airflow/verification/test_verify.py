@@ -153,7 +153,7 @@ def test_what_cannot_be_located_reads_nothing(deployed, store, airflow, subtests
         ({}, "needs either archives or a table"),
         ({"table": "audit", "archives": ["public.audit.2026-05.0001"]}, "found both"),
         ({"archives": ["public.audit.2026-05.0009"]}, "there is no archive public.audit.2026-05.0009"),
-        ({"table": "audit", "first_partition": "2027-01"}, "no archive of public.audit lies in the range"),
+        ({"table": "audit", "first_partition": "2027-01"}, "no archive of public.audit is in the range"),
         ({"table": "nope"}, "is not configured"),
     ):
         with subtests.test(conf=conf):

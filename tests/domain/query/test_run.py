@@ -71,7 +71,7 @@ class TestRange:
         assert {int(str(row[0])) for row in rows(chain)} == set(range(24, 48))
 
     def test_a_range_without_an_archive_or_the_wrong_way_round_is_refused(self, archived):
-        with pytest.raises(QueryError, match=r"no archive of .* lies in the range"):
+        with pytest.raises(QueryError, match=r"no archive of .* is in the range"):
             ask(archived, since="2026-06-01")
         with pytest.raises(QueryError, match="ends before it begins"):
             ask(archived, since="2026-06-01", before="2026-05-01")
@@ -305,6 +305,6 @@ def test_what_cannot_be_asked_is_refused_before_a_part_is_read_and_no_value_is_q
         assert str(condition["value"]) not in str(raised.value)
     with pytest.raises(QueryError, match="have no column 'nope'"):
         ask(archived, columns=["nope"])
-    with pytest.raises(QueryError, match="is no archive of"):
+    with pytest.raises(QueryError, match="is not an archive of"):
         ask(archived, archives=["public.other.2026-05.0001"])
     assert_nothing_is_shown(archived)

@@ -87,7 +87,7 @@ def test_a_kit_names_what_a_person_must_bring_and_holds_no_secret(vault, kept, t
     (tmp_path / "kit" / "archive.yaml").write_text("tables: {other: {}}\n")
     with pytest.raises(RecoveryError, match="is not the file of the kit"):
         read_kit(tmp_path / "kit")
-    with pytest.raises(RecoveryError, match="is no recovery kit"):
+    with pytest.raises(RecoveryError, match="is not a recovery kit"):
         read_kit(tmp_path)
 
 

@@ -51,7 +51,7 @@ class TestSchemaDrift:
             ("ALTER TABLE audit RENAME who TO whom", r"column who \(text\) is gone and looks renamed to whom"),
             ("ALTER TABLE audit ALTER badge TYPE bigint", "column badge was archived as integer and is bigint now"),
             ("ALTER TABLE audit DROP CONSTRAINT audit_pkey", "no unique index on just id"),
-            ("ALTER TABLE audit DROP id", "column id .* is gone, and rows are told apart by it"),
+            ("ALTER TABLE audit DROP id", "column id .* is gone, and rows are identified by it"),
         ],
     )
     def test_what_does_not_fit_is_named_before_anything_is_loaded(self, archived, change, told):

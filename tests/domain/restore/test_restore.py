@@ -81,9 +81,9 @@ class TestRoundTrip:
         assert ask(archived.conninfo, "SELECT id FROM audit WHERE id IN (4, 5, 700) ORDER BY 1") == [(5,), (700,)]
 
     def test_keys_that_are_no_keys_are_refused(self, archived):
-        with pytest.raises(RestoreError, match="is no primary key of"):
+        with pytest.raises(RestoreError, match="is not the primary key of"):
             restore(archived, keys=[["1", "2"]])
-        with pytest.raises(RestoreError, match="a key of the request is no primary key"):
+        with pytest.raises(RestoreError, match="a key of the request is not a primary key"):
             restore(archived, keys=["one"])
 
     def test_partitions_of_a_range_come_back_and_others_stay_away(self, archived):
@@ -96,7 +96,7 @@ class TestRoundTrip:
     def test_what_asks_for_nothing_or_for_too_much_is_refused(self, archived):
         with pytest.raises(RestoreError, match="either archives or a table"):
             plan(archived, table=None)
-        with pytest.raises(RestoreError, match=r"no archive of public\.audit lies in the range"):
+        with pytest.raises(RestoreError, match=r"no archive of public\.audit is in the range"):
             plan(archived, first_partition="2026-07")
         with pytest.raises(IntegrityError, match="there is no archive"):
             plan(archived, archives=["public.audit.2026-05.0007"])

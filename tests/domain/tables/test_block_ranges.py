@@ -33,7 +33,7 @@ def test_a_block_begins_where_the_part_does_and_ends_before_its_until(text, inst
 
 @pytest.mark.parametrize("text", ["infinity", "2026-05-02 BC", "2026-05-02 00:00:00+02"])
 def test_what_is_no_date_in_utc_is_no_border(text):
-    with pytest.raises(ValueError, match="is no date"):
+    with pytest.raises(ValueError, match="is not a date"):
         ranges_of(PART, [Block(3, "a", text)])
 
 

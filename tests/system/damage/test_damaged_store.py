@@ -202,9 +202,9 @@ def test_what_lies_over_a_part_is_found_and_the_proved_version_is_what_comes_bac
     restored = damaged.restore(0)
 
     assert (verdict.result, verdict.objects[0].result) == ("hidden", "hidden")
-    assert "lies over version" in verdict.objects[0].detail
+    assert "covers version" in verdict.objects[0].detail
     assert (restored.result, restored.inserted) == ("restored", 10)
-    assert "lies over version" in restored.sentence()
+    assert "covers version" in restored.sentence()
 
 
 def test_two_parts_that_were_swapped_are_found(damaged):

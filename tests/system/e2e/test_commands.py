@@ -85,7 +85,7 @@ def test_a_restore_waits_for_glacier_without_a_worker_and_is_followed_to_its_end
     followed = ended(again)
 
     assert left.returncode == 130, left.stderr
-    assert "Stopped following; the run goes on." in left.stderr
+    assert "Stopped following; the run continues." in left.stderr
     assert f"thaw waits for {len(frozen.parts)} parts to come back from Glacier" in left.stderr
     assert "Traceback" not in left.stderr
     assert away == 120

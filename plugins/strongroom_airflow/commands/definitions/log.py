@@ -73,6 +73,6 @@ _ROTATE = ActionCommand(
 
 LOG = GroupCommand(
     name="log",
-    help="The stores' transparency logs: what was done, so that nobody can take it back unseen",
+    help="The stores' transparency logs: what was done, so that nobody can change it unseen",
     subcommands=(_KEY, _SHOW, _ADOPT, _ROTATE),
 )

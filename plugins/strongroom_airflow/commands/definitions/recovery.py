@@ -11,7 +11,7 @@ RECOVERY_KIT = ActionCommand(
     name="recovery-kit",
     help="Write what a recovery needs into a new folder: settings, public keys, names of connections; no secret",
     description=(
-        "Write a folder that is kept where neither the machines nor the buckets are. Its README says what a person must bring besides."
+        "Write a folder that is kept where neither the machines nor the buckets are. Its README says what else a person must bring."
     ),
     func=load_when_called("recovery.recovery_kit"),
     args=(
@@ -23,7 +23,7 @@ RECOVERY_KIT = ActionCommand(
 
 RECOVER = ActionCommand(
     name="recover",
-    help="Check a bucket against a recovery kit, build anew what is derived, and say what can be restored",
+    help="Check a bucket against a recovery kit, rebuild what is derived, and say what can be restored",
     description=(
         "Begin again from nothing but a bucket and a kit. Signatures, the growth of the log since the kit, and the owner are checked "
         "first. With --from replica --fill, an empty bucket is filled from the second copy, without what was purged or superseded. Rows come "

@@ -47,7 +47,7 @@ ARCHIVE = ActionCommand(
             help="Every due partition that ended by this date and has rows",
             type=parsedate,
         ),
-        Arg(("--again",), help="Start another run where one has ended before", action="store_true"),
+        Arg(("--again",), help="Start another run even if one has already ended", action="store_true"),
         Arg(("-n", "--dry-run"), help="Print the partitions and start nothing", action="store_true"),
         Arg(("--no-wait",), help="Return as soon as the runs are created", action="store_true"),
         Arg(("--json",), help="Print JSON at the end", action="store_true"),

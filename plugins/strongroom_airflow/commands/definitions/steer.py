@@ -16,7 +16,7 @@ _WHY = (
 
 STATUS = ActionCommand(
     name="status",
-    help="Say how far runs have come, how fast they are, and why they wait",
+    help="Show how far runs are, how fast, and why they wait",
     description=(
         "Say for each archive run that is under way which step of which part works, how many rows are done, how fast, how long "
         "it still takes, and why it waits: a lock, a pool, a standby, a claim, an order. Without a table: all tables."
@@ -31,7 +31,7 @@ STATUS = ActionCommand(
 
 THROTTLE = ActionCommand(
     name="throttle",
-    help="Limit how fast each delete of a table goes, also one that runs",
+    help="Limit the speed of each delete of a table, including running ones",
     description="Running deletes obey within seconds, and so do later ones until the limit is lifted with --off.",
     func=load_when_called("steer.throttle"),
     args=(
@@ -46,7 +46,7 @@ THROTTLE = ActionCommand(
 
 PAUSE = ActionCommand(
     name="pause",
-    help="Let the steps of a table wait that work on its database, also those that run",
+    help="Pause the steps of a table that work on its database, including running ones",
     description=(
         "A running delete finishes its batch and waits without a transaction. A part that is being read is read to its end; no "
         "further part is begun. After pause_limit_seconds the steps that wait fail. This pauses no DAG."
@@ -57,7 +57,7 @@ PAUSE = ActionCommand(
 
 RESUME = ActionCommand(
     name="resume",
-    help="Let the steps of a paused table go on",
+    help="Let the steps of a paused table continue",
     func=load_when_called("steer.resume"),
     args=(TABLE, *_WHY),
 )

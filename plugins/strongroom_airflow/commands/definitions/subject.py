@@ -21,8 +21,8 @@ _OPEN = ActionCommand(
     name="open",
     help="Record that a person asked for erasure or access; the identifiers are read from standard input",
     description=(
-        "Open a case. Who the person is, is read from standard input, one class=value a line, so that no command line and no log holds it. "
-        "Classes are those of `subjects.columns`. Give every spelling that the tables may have."
+        "Open a case. The identifiers are read from standard input, one class=value per line, so that no command line and no log holds it. "
+        "Classes are those of `subjects.columns`. Give every spelling that may be in the tables."
     ),
     func=load_when_called("subject.open_"),
     args=(
@@ -39,9 +39,7 @@ _OPEN = ActionCommand(
             metavar="DATE",
             help="Day on which the request came in, UTC; the month is counted from it",
         ),
-        Arg(
-            ("--identity-check",), required=True, metavar="TEXT", help="How it was made sure that the person is the one"
-        ),
+        Arg(("--identity-check",), required=True, metavar="TEXT", help="How the person's identity was checked"),
         Arg(
             ("--identifiers",),
             metavar="FILE",
@@ -64,7 +62,7 @@ _LIST = ActionCommand(
 
 _EXTEND = ActionCommand(
     name="extend",
-    help="Record that the person was told of two months more, and why (GDPR 12(3))",
+    help="Record that the person was told of two extra months, and why (GDPR 12(3))",
     func=load_when_called("subject.extend"),
     args=(_CASE, Arg(("--why",), required=True, help="The reason that the person was given"), _WHO, ARG_VERBOSE),
 )
@@ -84,6 +82,6 @@ _REPORT = ActionCommand(
 
 SUBJECT = GroupCommand(
     name="subject",
-    help="Requests of persons: what is held about them, and erasing it",
+    help="Requests of persons: report what is held about them, and erase it",
     subcommands=(_KEY, _OPEN, _LIST, _EXTEND, _REPORT),
 )

@@ -76,7 +76,7 @@ def compared(chain: Chain, parts: tuple[VerifiedPart, ...]) -> comparing.Compari
 
 @pytest.mark.parametrize("format_", ["jsonl", "parquet"])
 def test_of_a_partition_that_is_just_what_was_archived_no_row_is_looked_up(make_chain, looked_up, format_):
-    """The blocks are in staging until the delete; for the drop they are made anew from the archive."""
+    """The blocks are in staging until the delete; for the drop they are rebuilt from the archive."""
     chain = make_chain(format=format_)
 
     report = chain.run()
