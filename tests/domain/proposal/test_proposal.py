@@ -96,7 +96,7 @@ def test_what_cannot_be_archived_is_left_with_every_reason(shop):
     assert "it has no primary key" in left["letters"][0]
     assert left["countries"] == ("no column of type date, timestamp or timestamptz dates its rows",)
     assert left["fresh"][0] == "no row of it is older than 90 days"
-    assert "cannot stand in archive.yaml" in left["Odd Shop.a.b"][0]
+    assert "cannot be used in archive.yaml" in left["Odd Shop.a.b"][0]
 
 
 def test_only_tables_of_the_wanted_schemas_are_looked_at(shop):

@@ -117,7 +117,7 @@ def test_what_is_not_in_a_tree_cannot_be_proved():
     """Nor can a larger tree be a beginning."""
     with pytest.raises(ValueError, match="no leaf 5"):
         prove_inclusion(subtree, 5, 5)
-    with pytest.raises(ValueError, match="no beginning"):
+    with pytest.raises(ValueError, match="not the beginning"):
         prove_consistency(subtree, 6, 5)
     with pytest.raises(IntegrityError):
         verify_consistency(6, 5, [], EMPTY, EMPTY)
