@@ -223,5 +223,5 @@ def _nothing(chart: Chart, filters: Filters) -> str:
     if not chart.tables:
         return "There is no table that you may see. Tables are set up in archive.yaml."
     if filters.any:
-        return "No partition is like that."
+        return "No partition matches."
     return "There is no archive yet, and no row was counted yet."

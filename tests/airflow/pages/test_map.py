@@ -72,7 +72,7 @@ def test_filters_show_what_they_name(ada, archived):
     months = ada.get("/archive", from_="2026-05", to="2026-06").cells()
     assert {name.split("/")[1] for name in months} == {"2026-05", "2026-06"}
     none = ada.get("/archive", state="purged", table=PAYROLL)
-    assert "No partition is like that." in none.text
+    assert "No partition matches." in none.text
     assert none.links["Show all"] == "/strongroom/archive"
     assert "state=purged" in none.links["Read again"]
 

@@ -82,7 +82,7 @@ def test_its_runs_lead_to_airflow(ada, archived, database):
     [(run_id,)] = database.execute("SELECT run_id FROM dag_run").fetchall()
     assert page.links[run_id].endswith(f"/dags/archive__audit/runs/{run_id}")
     assert f'<a data-airflow href="{page.links[run_id]}">' in page.html
-    assert "This page is read again every 4 s." in page.text
+    assert "This page refreshes every 4 s." in page.text
 
 
 def states_in(page) -> list[str]:
@@ -105,9 +105,9 @@ def test_rows_are_restored_when_the_run_has_ended_and_not_before(ada, chain, dat
     after = ada.get("/partition", table=AUDIT, key="2026-05")
 
     assert states_in(during) == ["running", "archived"]
-    assert "This page is read again every 4 s." in during.text
+    assert "This page refreshes every 4 s." in during.text
     assert states_in(after) == ["restored", "archived"]
-    assert "This page is read again" not in after.text
+    assert "This page refreshes" not in after.text
 
 
 def test_each_user_is_offered_what_they_may_do(ada, carol, chain, subtests):
@@ -155,7 +155,7 @@ def test_a_month_that_nobody_wrote_to_is_empty(ada, archived):
 
     assert page.status == 200
     assert "empty" in page.text
-    assert "There is none." in page.text
+    assert "There are no archives." in page.text
 
 
 def test_a_database_that_does_not_answer_costs_its_own_part(ada, chain, deployment, source):

@@ -77,7 +77,7 @@ def test_a_destroyed_archive_and_a_hold_are_found_and_their_texts_are_escaped(ar
     "words", ["secret", "public.secret.2026-05.0001", "case secret", "manual__x_secret", "manual__x_theirs"]
 )
 def test_what_one_may_not_see_is_as_if_it_were_not_there(archived, words):
-    assert "Nothing that you may see is like that." in found(words)
+    assert "Nothing that you may see matches." in found(words)
 
 
 def test_runs_are_found_by_a_part_of_their_id_the_latest_first_and_the_others_counted(archived):
@@ -91,7 +91,7 @@ def test_runs_are_found_by_a_part_of_their_id_the_latest_first_and_the_others_co
 
 def test_a_percent_sign_in_words_is_a_percent_sign(archived):
     assert "case%audit" in found("case%a")
-    assert "Nothing that you may see is like that." in found("case%%a")
+    assert "Nothing that you may see matches." in found("case%%a")
 
 
 def test_an_empty_search_finds_nothing_and_says_what_can_be_found(archived):
