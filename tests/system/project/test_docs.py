@@ -54,6 +54,19 @@ def test_each_page_that_something_names_is_there() -> None:
     assert [(name, path) for name, path in sorted(named) if not (REPOSITORY / name).is_file()] == []
 
 
+def test_the_first_page_of_the_documentation_leads_to_each_page() -> None:
+    """Runbooks are found from their alerts, and decisions from their folder."""
+    docs = REPOSITORY / "docs"
+    index = (docs / "README.md").read_text()
+    folders = ("start", "howto", "reference", "explain", "measured")
+    pages = [
+        str(page.relative_to(docs)) for page in PAGES if page.parent.name in folders and page.parent.parent == docs
+    ]
+
+    assert len(pages) > 50
+    assert [page for page in pages if f"]({page})" not in index] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_each_path_that_a_page_names_is_there(page: Path) -> None:
     """Files and folders, by their path from the repository's root."""
