@@ -71,7 +71,7 @@ def test_the_page_says_what_the_record_says_and_where_the_log_has_it(vault):
     assert hashlib.sha256(vault.store.read(MAY.destruction_key)[0]).hexdigest() in page
     assert f"entry {kept.logged.place.index}</b>" in page
     assert str(KEY.verifier) in page
-    assert "by nobody: who holds the log" in page
+    assert "by nobody: anyone with the log" in page
     assert vault.store.read(proof_key(MAY.destruction_key))[0].decode().strip() in page
     assert one.checkpoint.splitlines()[2] in page
 

@@ -283,7 +283,7 @@ def test_cells_are_chosen_by_mouse_and_by_keyboard(admin):
     assert chosen() == names[1:5]
     assert urlsplit(page.url).path == "/strongroom/archive"
     expect(page.locator("#chosen")).to_have_text("4 cells chosen")
-    page.get_by_role("button", name="Unselect").click()
+    page.get_by_role("button", name="Clear selection").click()
     assert chosen() == []
 
     cells.nth(2).click(modifiers=["Shift"])
