@@ -107,15 +107,6 @@ EQUIVALENT: dict[str, str] = {
         ),
         "what was found is only found once more",
     ),
-    **dict.fromkeys(
-        (
-            "policy.module: without `'four_eyes'` in a list #1",
-            "policy.module: without `'require_approval'` in a list #1",
-            "policy.module: without `str` in a list #1",
-            "policy.module: without `str` in a list #2",
-        ),
-        "only the name of a type changes",
-    ),
     "blocks._most: Lt in `sum(map(len, rows[:most_rows])) <= most_bytes` #1": "just as many bytes are then counted one by one",
     "drop_detached._Dropping._judge: without `evidence is None` in a condition #1": "without evidence nothing is known",
     "drop_detached._Dropping._changed: without `found is None` in a condition #1": "None is not its name either",

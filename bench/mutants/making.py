@@ -41,6 +41,7 @@ _SQL = (
     (r"COLLATE \{\}", ""),
     (r"\bEXISTS\b", "NOT EXISTS"),
 )
+_TYPES = ("Callable", "Literal", "Mapping", "dict", "list", "tuple")
 _LEVELS = {"READ_COMMITTED": ("REPEATABLE_READ",)}
 _REASONS = {"changed": "referenced", "referenced": "changed"}
 
@@ -107,10 +108,12 @@ def _walk(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
 
 
 def _is_prose(node: ast.AST) -> bool:
-    """Whether a node is a docstring, an import, an f-string, or a call that only builds an error or a type variable."""
+    """Whether a node is a docstring, an import, an f-string, a type, or a call that only builds an error or a type variable."""
     if isinstance(node, (ast.Import, ast.ImportFrom, ast.JoinedStr)):
         return True
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        return True
+    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id in _TYPES:
         return True
     return (
         isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.endswith(("Error", "TypeVar"))

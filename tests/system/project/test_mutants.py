@@ -11,6 +11,7 @@ from tests.support.repository import REPOSITORY
 
 SOURCE = '''
 """Docs."""
+Pair = tuple[str, Literal["a", "b"]]
 def guard(rows, known):
     """More docs: a = b AND c."""
     require(rows)
