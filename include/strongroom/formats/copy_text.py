@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
 from operator import itemgetter
 from typing import Final, cast
 
@@ -16,6 +17,7 @@ NULL = "\\N"
 ESCAPES = {"\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
 """Each character that the server escapes when it writes. The backslash must be replaced first."""
 
+_INSTANT: Final = re.compile(r"(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?(?:\+00(?::00)?)?)?")
 _TRANSLATED: Final = str.maketrans(ESCAPES)
 
 
@@ -83,3 +85,19 @@ def picked(rows: Sequence[bytes], width: int, positions: Sequence[int]) -> Seque
     if len(places) == 1:
         return [take(row.split(b"\t", splits)) for row in rows]
     return [b"\t".join(take(row.split(b"\t", splits))) for row in rows]
+
+
+def instant_of(text: str) -> datetime:
+    """A date or an instant, as PostgreSQL writes it in UTC or in ISO's form.
+
+    Python 3.10 reads neither ``+00`` nor a fraction that has not three or six digits.
+
+    Raises:
+        ValueError: It is neither, or one that Python's calendar does not have, such as ``infinity``.
+    """
+    found = _INSTANT.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text[:50]!r} is not a date")
+    day, time, fraction = found.groups()
+    whole = datetime.fromisoformat(f"{day}T{time or '00:00:00'}")
+    return whole.replace(microsecond=int((fraction or "").ljust(6, "0")), tzinfo=timezone.utc)

@@ -16,7 +16,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from uuid import UUID
 
 import numpy as np
@@ -24,7 +24,7 @@ import zstandard
 from cryptography.fernet import Fernet, InvalidToken
 
 from strongroom.errors import ConfigurationError, ErasedError, IntegrityError
-from strongroom.formats.copy_text import unescape_all
+from strongroom.formats.copy_text import instant_of, unescape_all
 from strongroom.formats.line_reader import LineReader
 from strongroom.formats.type_names import without_modifier
 from strongroom.records import PartFormat, TableShape
@@ -328,7 +328,6 @@ def _reader(
 def _is_before(date: str | None, before: datetime) -> bool:
     """Whether a row's date, as the archive has it, is before an instant. A date that no calendar has counts as before."""
     try:
-        found = datetime.fromisoformat(str(date))
+        return instant_of(str(date)) < before
     except ValueError:
         return True
-    return (found if found.tzinfo is not None else found.replace(tzinfo=timezone.utc)) < before

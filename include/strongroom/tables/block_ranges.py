@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import NamedTuple
 
 from strongroom.calendar import Window
 from strongroom.formats.blocks import Block
+from strongroom.formats.copy_text import instant_of
 from strongroom.records import VerifiedPart
-
-_INSTANT = re.compile(r"(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?(?:\+00(?::00)?)?)?")
 
 
 class BlockRange(NamedTuple):
@@ -70,13 +68,3 @@ def date_of(row: bytes, position: int) -> datetime:
         position: Of the date column.
     """
     return instant_of(row.split(b"\t", position + 1)[position].decode())
-
-
-def instant_of(text: str) -> datetime:
-    """A date as PostgreSQL writes it in UTC, or an instant in ISO's form."""
-    found = _INSTANT.fullmatch(text)
-    if found is None:
-        raise ValueError(f"{text[:50]!r} is not a date")
-    day, time, fraction = found.groups()
-    whole = datetime.fromisoformat(f"{day}T{time or '00:00:00'}")
-    return whole.replace(microsecond=int((fraction or "").ljust(6, "0")), tzinfo=timezone.utc)
