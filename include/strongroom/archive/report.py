@@ -121,8 +121,9 @@ class RunReport(Record):
         if self.checkpoint is not None:
             _, size, root, *_ = self.checkpoint.split("\n")
             kept.append(f"the transparency log has {size} entries, root {root}")
+        parts = "1 part" if self.parts == 1 else f"{self.parts} parts"
         return (
-            f"{self.outcome}: {where} as {self.archive_id}: {self.archived_rows} rows archived in {self.parts} parts, "
+            f"{self.outcome}: {where} as {self.archive_id}: {self.archived_rows} rows archived in {parts}, "
             f"{self.original_size_bytes} bytes to {self.compressed_size_bytes} ({self.ratio:.1f}x), "
             f"{self.deleted_rows} rows deleted" + ("; " + "; ".join(kept) if kept else "")
         )

@@ -158,7 +158,9 @@ class QueryOutcome(Record):
 
     def sentence(self) -> str:
         """In a few words, without any value."""
-        found = f"{self.rows} rows from {len(self.searched)} archives of {self.request.table}"
+        rows = "1 row" if self.rows == 1 else f"{self.rows} rows"
+        archives = "1 archive" if len(self.searched) == 1 else f"{len(self.searched)} archives"
+        found = f"{rows} from {archives} of {self.request.table}"
         left = f"; {len(self.not_searched)} archives or parts were not searched" if self.not_searched else ""
         copied = f"; {self.read_from_replica} parts were read from the replica" if self.read_from_replica else ""
         return f"{self.outcome}: {found}{left}{copied}"

@@ -34,7 +34,8 @@ def add(args: Namespace) -> int:
         return _warn_of_left_out(what)
     for store, hold in zip(stores, holds, strict=True):
         number = sum(hold.covers(archive) for archive in archive_ids(store))
-        print_out(escape(f"Placed {hold} in {store}. It is in force and covers {number} archives."))
+        archives = "1 archive" if number == 1 else f"{number} archives"
+        print_out(escape(f"Placed {hold} in {store}. It is in force and covers {archives}."))
     if what == EVERYTHING:
         print_out("Runs that delete rows stop within seconds. Everything they have deleted is proved.")
     for archive in begun:

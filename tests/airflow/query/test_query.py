@@ -107,7 +107,7 @@ class TestRun:
             assert [row.values for row in result.rows()] == [("66", "6.60")]
             assert result.outcome.outcome == "complete"
         said = ended.stdout + ended.stderr
-        assert "1 rows from 1 archives of public.audit" in said
+        assert "1 row from 1 archive of public.audit" in said
         kept = deployed.execute("SELECT value::text FROM xcom WHERE dag_id = 'query_archive'").fetchall()
         told = [
             line for line in said.splitlines() if "conf" not in line.lower()
@@ -216,7 +216,7 @@ class TestCommand:
         assert ended.returncode == 0, ended.stderr
         assert list(csv.reader(io.StringIO(ended.stdout))) == [["id", "cost"], ["66", "6.60"]]
         assert f"Started {run_id}" in ended.stderr
-        assert "complete: 1 rows from 1 archives of public.audit" in ended.stderr
+        assert "complete: 1 row from 1 archive of public.audit" in ended.stderr
 
 
 def wait_for_run(connection) -> str:

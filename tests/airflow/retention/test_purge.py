@@ -245,7 +245,7 @@ BESIDE_A_WRONG_TABLE = [
     (("list",), 0, "3 archives"),
     (("verify", "--all"), 0, "3 sound"),
     (("show", str(OLD)), 0, "public.audit"),
-    (("hold", "add", str(OLD), "--why", "x", "--reference", "y"), 0, "covers 1 archives"),
+    (("hold", "add", str(OLD), "--why", "x", "--reference", "y"), 0, "covers 1 archive."),
     (("hold", "add", "--all", "--why", "x", "--reference", "y"), 1, "may have a store of its own"),
     (("list", "audit"), 1, "retries: expected a whole number"),
     (("restore", "audit", "-p", "2015-05", "--why", "a case"), 1, "retries: expected a whole number"),

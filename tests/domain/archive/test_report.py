@@ -42,3 +42,10 @@ def test_a_run_says_what_it_did_and_which_rows_stay(facts, line):
     given = {"outcome": "archived", "archive_id": ARCHIVE, "planned_at": NOW, "finished_at": NOW} | facts
 
     assert RunReport(table="public.audit_events", partition_key="2026-05", **given).headline() == line
+
+
+@pytest.mark.parametrize(("parts", "words"), [(1, "3 rows archived in 1 part, "), (2, "3 rows archived in 2 parts, ")])
+def test_the_line_in_the_log_counts_parts_as_people_do(parts, words):
+    given = {"outcome": "archived", "archive_id": ARCHIVE, "planned_at": NOW, "finished_at": NOW, "archived_rows": 3}
+
+    assert words in RunReport(table="public.audit_events", partition_key="2026-05", parts=parts, **given).sentence()
