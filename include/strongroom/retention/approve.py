@@ -56,6 +56,16 @@ def keep_answer(store: Store, approval: Approval, *, run: RunIdentity) -> None:
         record_with_proof(store, answer_key(asked), answer.to_bytes(), act)
 
 
+def refused_in(store: Store, *, run: RunIdentity) -> frozenset[str]:
+    """Ids of the archives about which the run's latest question was answered no. That counts even if nobody has to be asked any more.
+
+    Raises:
+        IntegrityError: The question or the answer cannot be read.
+    """
+    question, answer = _read(store, run)
+    return frozenset(question.shown if question is not None and answer is not None and not answer.approved else ())
+
+
 def approval_of(
     store: Store, decisions: Sequence[Decision], *, run: RunIdentity, four_eyes: Sequence[str], now: datetime
 ) -> dict[str, Approval]:

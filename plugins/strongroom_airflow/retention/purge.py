@@ -9,7 +9,7 @@ from typing import Any
 from airflow.sdk.observability.stats import Stats
 
 from strongroom.ledger.configuration import notice_change
-from strongroom.retention.approve import approval_of
+from strongroom.retention.approve import approval_of, refused_in
 from strongroom.retention.certificate import BY_POLICY, Approval, Issuer
 from strongroom.retention.purge import PurgeResult, purge_archive
 from strongroom.retention.report import enter_refusals
@@ -47,8 +47,8 @@ class PurgeArchivesOperator(PurgeStepOperator):
         for settings in run.settings.tables.values():
             if settings.qualified_name == batch.table:
                 notice_change(store, settings)  # they say who must approve
-        policies = run.policies(store)
-        asked = [one for one in batch.decisions if policies.of(one.archive).approval]
+        policies, refused = run.policies(store), refused_in(store, run=run.identity)
+        asked = [one for one in batch.decisions if policies.of(one.archive).approval or one.archive_id in refused]
         four_eyes = [one.archive_id for one in asked if policies.of(one.archive).four_eyes]
         approvals = (
             approval_of(store, asked, run=run.identity, four_eyes=four_eyes, now=run.now(store)) if asked else {}

@@ -291,3 +291,16 @@ def test_decide_notices_a_change_before_anything_is_due(desk):
     PurgeDecideOperator(task_id="decide").execute(desk.context)
 
     assert (before, len(list(desk.store.keys("evidence/public.audit/settings/changes/")))) == (0, 1)
+
+
+def test_a_no_stays_a_no_when_nobody_need_be_asked_any_more(desk, monkeypatch):
+    """Between question and purge the thirty days ended, or somebody said twice that approval is off."""
+    [batch] = desk.batches()
+    desk.ask([batch])
+    desk.answer("Reject")
+    desk.settings(require_approval=False)
+    monkeypatch.setenv("STRONGROOM__PURGE__CONFIRMED", '{"require_approval": false}')
+
+    refused = desk.purge(batch)
+
+    assert {(result, "answered no by ada" in detail) for result, detail in refused.values()} == {("refused", True)}
