@@ -3,6 +3,7 @@
 #   PYTHON=python3.12   the Python for .venv (default: the one in .venv, or the first of 3.10 to 3.13 found)
 #   ROWS=200000         call records a month for demo and sample; the other tables follow in proportion
 #   KEEP=1              demo leaves its stack running
+#   FIGURES=1           pictures takes only those of alerts and figures
 #   UNPAUSED=1          up lets purge, drills, scrub and statistics run on schedule (0 pauses them; default: unchanged)
 #   ARGS="-k verify"    more arguments for pytest or the benches
 #   POSTGRES=15         test on the system's PostgreSQL of that version; installed if missing, on Debian as root
@@ -41,8 +42,8 @@ help: ## Show this list
 demo: setup ## Archive two months of five tables through real Airflow, prove it, bring one back (ROWS=50000 KEEP=1)
 	@$(LOCAL) demo --rows $(ROWS) $(if $(KEEP),--keep)
 
-pictures: setup ## Take the pictures of the documentation from the stack that make demo KEEP=1 left running (minutes)
-	@$(LOCAL) pictures
+pictures: setup ## Take the pictures of the documentation from the stack that make demo KEEP=1 left running (minutes; FIGURES=1: of the figures alone)
+	@$(LOCAL) pictures $(if $(FIGURES),--figures)
 
 test: setup ## Run every test against real embedded servers (ARGS="-k ..."; POSTGRES=15: tests without Airflow, on that server)
 	@$(if $(POSTGRES),programs=$$(deploy/find-postgres --install $(POSTGRES)) && STRONGROOM_POSTGRES=$$programs )EVERYTHING=$(EVERYTHING) deploy/make-test $(ARGS)

@@ -111,12 +111,12 @@ def demo(stack: Stack, options: argparse.Namespace) -> int:
     return demonstration.run(stack, keep=options.keep, rows=options.rows)
 
 
-def pictures(stack: Stack, _: argparse.Namespace) -> int:
+def pictures(stack: Stack, options: argparse.Namespace) -> int:
     """Take the pictures of the documentation from the stack that the demo left running."""
     from strongroom_local.demo import pictures as of_the_pages
 
     with _console.status("starting") as spinner:
-        files = of_the_pages.make(stack, lambda doing: spinner.update(doing))
+        files = of_the_pages.make(stack, lambda doing: spinner.update(doing), only_figures=options.figures)
     for file in files:
         _console.print(f"{file}  {file.stat().st_size:,} bytes", soft_wrap=True)
     return 0
@@ -168,6 +168,8 @@ def _parser() -> argparse.ArgumentParser:
             )
         if function is demo:
             subparser.add_argument("--keep", action="store_true", help="leave the stack up at the end")
+        if function is pictures:
+            subparser.add_argument("--figures", action="store_true", help="take those of the figures alone")
     return parser
 
 

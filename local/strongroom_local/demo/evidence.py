@@ -40,25 +40,37 @@ class Verdict:
         return self.words == "proved"
 
 
+def cosign(stack: Stack) -> str:
+    """Let a witness look at the log once; returns its public key.
+
+    Raises:
+        ServerError: It could not do its work.
+    """
+    folder = stack.folder / "witness"
+    public = folder / "public"
+    if not public.exists():
+        made = _run(stack, "witness", [WITNESS, "key", "witness.strongroom.local", "--state", folder])
+        public.write_text(made.stdout.strip().splitlines()[-1] + "\n")
+    key = str(stack.log_key.verifier)
+    _run(stack, "witness", [WITNESS, "--state", folder, *_where(stack), "--log-key", key, "--once"])
+    return public.read_text().strip()
+
+
 def verify_bucket(stack: Stack) -> Verdict:
     """Let a witness cosign the log, and check the whole bucket.
 
     Raises:
         ServerError: One of the programs could not do its work.
     """
-    folder = stack.folder / "witness"
-    where = ["--s3", BUCKET, "--endpoint", stack.object_store.endpoint_url]
-    key = str(stack.log_key.verifier)
-    public = folder / "public"
-    if not public.exists():
-        made = _run(stack, "witness", [WITNESS, "key", "witness.strongroom.local", "--state", folder])
-        public.write_text(made.stdout.strip().splitlines()[-1] + "\n")
-    _run(stack, "witness", [WITNESS, "--state", folder, *where, "--log-key", key, "--once"])
-    given = [*where, "--key", key, "--witness", public.read_text().strip()]
+    given = [*_where(stack), "--key", str(stack.log_key.verifier), "--witness", cosign(stack)]
     checked = _run(stack, "auditor", [VERIFIER, *given, "--json"], codes=(0, 1, 2))
     told = json.loads(checked.stdout)
     words = {0: "proved", 1: "false", 2: "not all proved"}[checked.returncode]
     return Verdict(words, tuple(told["findings"]))
+
+
+def _where(stack: Stack) -> list[str]:
+    return ["--s3", BUCKET, "--endpoint", stack.object_store.endpoint_url]
 
 
 def _run(

@@ -50,16 +50,18 @@ def test_without_one_it_fails_and_says_what_to_do(machine):
             machine.program(name, text)
 
 
+UNPACKED = (
+    "#!/bin/sh\nmkdir -p usr/bin usr/share/prometheus/web/static/rickshaw\nfor name in promtool prometheus; do\n"
+    f"printf '{STARTS.encode('unicode_escape').decode()}' > usr/bin/$name; {shutil.which('chmod')} +x usr/bin/$name; done\n"
+)
+
+
 def test_debians_package_is_unpacked_into_the_project_and_not_installed(machine):
     """Installed, it would start a server."""
     machine.link("mkdir", "mktemp", "rm", "mv", "touch", "chmod")
     machine.program("id", "#!/bin/sh\necho 0\n")
     machine.program("apt-get", '#!/bin/sh\necho "apt-get $*"\n[ "$1" = update ] || touch prometheus_1_amd64.deb\n')
-    machine.program(
-        "dpkg-deb",
-        "#!/bin/sh\nmkdir -p usr/bin\nfor name in promtool prometheus; do\n"
-        f"printf '{STARTS.encode('unicode_escape').decode()}' > usr/bin/$name; {shutil.which('chmod')} +x usr/bin/$name; done\n",
-    )
+    machine.program("dpkg-deb", UNPACKED)
 
     assert machine.find().returncode == 1
     found = machine.find("--install")
@@ -71,3 +73,25 @@ def test_debians_package_is_unpacked_into_the_project_and_not_installed(machine)
         "apt-get download -qq -o APT::Sandbox::User=root prometheus",
     ]
     assert [path.name for path in own.parent.iterdir()] == ["prometheus"]
+
+
+def test_for_pictures_it_is_debians_with_the_scripts_of_its_pages(machine):
+    """Another one on the PATH has pages of its own, at other addresses."""
+    machine.link("mkdir", "mktemp", "rm", "mv", "touch", "chmod", "sed")
+    for name in ("promtool", "prometheus"):
+        machine.program(name, STARTS)
+    nothing = machine.find("--pages")
+    machine.program("id", "#!/bin/sh\necho 1\n")
+    machine.program("apt-cache", "#!/bin/sh\necho '  Depends: adduser'\necho '  Depends: libjs-rickshaw'\n")
+    machine.program("apt-get", '#!/bin/sh\necho "apt-get $*"\ntouch prometheus_1_amd64.deb libjs-d3_1_all.deb\n')
+    machine.program("dpkg-deb", UNPACKED)
+
+    found = machine.find("--pages")
+    again = machine.find("--pages")
+
+    assert (nothing.returncode, nothing.stdout) == (1, "")
+    assert "error: this machine has no Prometheus whose pages can be shown" in nothing.stderr
+    own = machine.project / ".strongroom" / "prometheus"
+    assert found.stdout.strip() == again.stdout.strip() == str(own / "usr" / "bin" / "promtool")
+    assert found.stderr.splitlines() == ["apt-get download -qq prometheus libjs-d3 libjs-rickshaw"]
+    assert again.stderr == ""
