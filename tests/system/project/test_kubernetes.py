@@ -21,6 +21,7 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
 from strongroom.settings import load_settings
+from strongroom.settings.sections import Replica
 from strongroom.tlog.notes import SignerKey
 from strongroom_airflow.provider import get_cli_commands
 from strongroom_local.servers.airflow import read_shared_settings
@@ -370,6 +371,7 @@ def connection_ids(table: Any) -> set[str]:
     """The connections that a table's tasks use by default."""
     ids = {value for name, value in table.model_dump().items() if name.endswith("_conn_id") and value}
     ids |= {table.iceberg.conn_id, table.iceberg.catalog_conn_id}
+    ids |= {Replica.model_fields[name].default for name in ("conn_id", "purge_conn_id")}
     return ids - {"strongroom_owner"}  # of those who detach partitions
 
 
