@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from strongroom.errors import IntegrityError
-from strongroom.ledger.journal import parsed_key
+from strongroom.ledger.journal import log_of, parsed_key
 from strongroom.object_keys.records import refusal_prefix, witness_prefix
 from strongroom.settings import StoreSettings
 from strongroom.storage.store import Store
 from strongroom.tlog.checkpoints import Checkpoint
-from strongroom.tlog.notes import Note, VerifierKey
+from strongroom.tlog.notes import LARGEST_NOTE, Note, VerifierKey
 
 _STAMP = "%Y%m%dT%H%M%SZ"
 
@@ -51,18 +51,21 @@ def newest_cosignature(store: Store, witness: VerifierKey) -> Cosignature | None
 
 
 def cosignature_at(store: Store, witness: VerifierKey, size: int) -> Cosignature | None:
-    """The cosignature of a witness under the head with this many entries; None if there is none of its own. Costs one read."""
+    """The cosignature of a witness under the head of this log with this many entries; None if there is none of its own. Costs one read."""
     key = f"{witness_prefix(witness.key_id.hex())}{size}"
-    present = store.read(key)
-    if present is None:
-        return None
     try:
+        present = store.read(key, most_bytes=LARGEST_NOTE)
+        if present is None:
+            return None
         note = Note.parse(f"{store}{key}", present[0])
         checkpoint = Checkpoint.parse(f"{store}{key}", note.text)
     except IntegrityError:
         return None
     at = note.cosigned_at(witness)
-    return Cosignature(witness, checkpoint, at) if at is not None and checkpoint.size == size else None
+    log = log_of(store)
+    if at is None or checkpoint.size != size or log is None or checkpoint.origin != log.origin:
+        return None  # one key may cosign many logs
+    return Cosignature(witness, checkpoint, at)
 
 
 def refused_at(store: Store, witness: VerifierKey) -> datetime | None:

@@ -297,15 +297,22 @@ class Store(S3Place):
             metadata=answer["Metadata"],
         )
 
-    def read(self, key: str, version_id: str | None = None) -> tuple[bytes, str] | None:
-        """Read a small object whole, the newest version unless told otherwise, with its ETag; None if there is none."""
+    def read(
+        self, key: str, version_id: str | None = None, *, most_bytes: int | None = None
+    ) -> tuple[bytes, str] | None:
+        """Read a small object whole, the newest version unless told otherwise, with its ETag; None if there is none.
+
+        Raises:
+            IntegrityError: It has more bytes than any object of its kind. None of them was read.
+        """
+        most_bytes = most_bytes or LARGEST_READ_BYTES
         try:
             with self._translated("read", key):
                 answer = self.client.get_object(**self._named(key, version_id))
-                if answer["ContentLength"] > LARGEST_READ_BYTES:
+                if answer["ContentLength"] > most_bytes:
                     raise IntegrityError(
                         f"{self}{key} is larger than any object of its kind",
-                        expected=f"at most {LARGEST_READ_BYTES} bytes",
+                        expected=f"at most {most_bytes} bytes",
                         found=f"{answer['ContentLength']} bytes",
                         hint="Nothing was deleted or loaded. Strongroom did not write it: list its versions, and let an "
                         "administrator of the bucket remove this one by its version id.",

@@ -18,7 +18,8 @@ from strongroom.errors import ConfigurationError, IntegrityError
 SIGNATURE, COSIGNATURE = 0x01, 0x04
 """Kinds of Ed25519 keys: of a log, and of a witness."""
 
-_LARGEST_NOTE = 64 * 1024
+LARGEST_NOTE = 64 * 1024
+"""In bytes; no checkpoint is nearly as long."""
 _BREAK = "\n\n"
 _DASH = "\u2014 "
 _PRIVATE = "PRIVATE+KEY+"
@@ -172,7 +173,7 @@ class Note:
             text = body.decode()
         except UnicodeDecodeError:
             raise _no_note(where, "bytes that are not UTF-8") from None
-        if len(body) > _LARGEST_NOTE or any(ord(each) < 32 and each != "\n" for each in text):
+        if len(body) > LARGEST_NOTE or any(ord(each) < 32 and each != "\n" for each in text):
             raise _no_note(where, "a note that is too long, or has control characters")
         head, middle, tail = text.rpartition(_BREAK)
         if not middle or not tail.endswith("\n"):
@@ -223,7 +224,7 @@ class Note:
         for name, body in self.signatures:
             if (name, body[:4]) == (key.name, key.key_id) and len(body) == 76:
                 seconds = int.from_bytes(body[4:12], "big")
-                if seconds < 1 << 40 and key.verify(_cosigned_message(self.text, seconds), body[12:]):
+                if seconds < 1 << 36 and key.verify(_cosigned_message(self.text, seconds), body[12:]):
                     return datetime.fromtimestamp(seconds, timezone.utc)
         return None
 

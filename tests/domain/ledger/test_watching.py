@@ -11,6 +11,7 @@ from strongroom.ledger.journal import Act, log_of, parse_entry, record
 from strongroom.ledger.watching import LogFigures, LogWatch
 from strongroom.ledger.witnesses import cosignatures, newest_cosignature
 from strongroom.storage.store import Store
+from strongroom.tlog.checkpoints import Checkpoint
 from strongroom.tlog.notes import COSIGNATURE, Note, SignerKey
 from tests.support.counting import count_requests
 from tests.support.logs import KEY
@@ -240,7 +241,7 @@ def test_a_refusal_is_told_until_the_witness_cosigns_again(watch, look):
     assert [one.witnesses[0].refuses for one in (before, refused, after)] == [False, True, False]
 
 
-def test_what_others_put_among_cosignatures_hides_none(watch, reader, look):
+def test_what_others_put_among_cosignatures_hides_none(watch, reader, look, monkeypatch):
     """Who may write into the log's folder could make a witness look as if it had never cosigned."""
     watch.grow(2)
     watch.look()
@@ -252,6 +253,8 @@ def test_what_others_put_among_cosignatures_hides_none(watch, reader, look):
     watch.write(f"{folder}/9", head.cosigned(stranger, datetime.now(timezone.utc)).to_bytes())
     watch.write(f"{folder}/99", b"junk")
     watch.write(f"{folder}/²", b"junk")
+    monkeypatch.setattr("strongroom.storage.store.LARGEST_READ_BYTES", 100_000)
+    watch.write(f"{folder}/999", b"\n" * 100_001)
     watch.write(f"log/witness/refused/{key_id}/junk", b"junk")
 
     [found] = cosignatures(reader)
@@ -260,6 +263,21 @@ def test_what_others_put_among_cosignatures_hides_none(watch, reader, look):
     assert found.checkpoint.size == 2
     assert newest_cosignature(reader, found.witness) == found
     assert (witness.unseen, witness.refuses) == (0, False)
+
+
+def test_what_a_witness_cosigned_of_another_log_says_nothing_of_this_one(watch, reader):
+    """One key may cosign many logs. Whoever copies such a head here must not make this log look forked."""
+    watch.grow(2)
+    signer = SignerKey.parse((watch.folder / "state" / "key").read_text())
+    other = SignerKey.generate("strongroom.test/other")
+    head = (
+        Note(Checkpoint(other.name, 3, bytes(32)).text, ()).signed(other).cosigned(signer, datetime.now(timezone.utc))
+    )
+    watch.write(f"log/witness/{signer.verifier.key_id.hex()}/3", head.to_bytes())
+
+    figures = looks_of(reader)()
+
+    assert (figures.problem, figures.grew, figures.witnesses[0].unseen) == (None, True, 2)
 
 
 def test_a_look_at_what_did_not_change_reads_the_head_and_lists_refusals(watch, reader, look):

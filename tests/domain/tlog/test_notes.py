@@ -68,6 +68,17 @@ def test_a_witness_says_when_it_saw_the_note():
     assert note.cosigned_at(SignerKey.generate("witness", COSIGNATURE).verifier) is None
 
 
+def test_a_witness_whose_clock_no_calendar_has_did_not_cosign():
+    """Whatever it signs, it must not stop those who read what other witnesses saw."""
+    log, witness = SignerKey.generate("log"), SignerKey.generate("witness", COSIGNATURE)
+    seconds = 1 << 39
+    text = a_note(log).text
+    signature = witness.sign(f"cosignature/v1\ntime {seconds}\n{text}".encode())
+    body = witness.verifier.key_id + seconds.to_bytes(8, "big") + signature
+
+    assert Note(text, ((witness.name, body),)).cosigned_at(witness.verifier) is None
+
+
 @pytest.mark.parametrize(
     "body",
     [
