@@ -182,7 +182,7 @@ class _Purging:
                 return _as_decided(again)
 
         versions = versions_of(self._purge_store, self._archive)
-        copies = [] if self._second is None else versions_of(self._second.purge_store, self._archive)
+        copies = self._copies(self._archive)
         if locks := [*self._locks(self._purge_store, versions), *self._locks_of_copies(copies)]:
             return _stopped(self._archive, "locked", "; ".join(locks))
         if intent is None and manifest is not None and (locks := self._locks_of_unit(manifest)):
@@ -205,6 +205,9 @@ class _Purging:
         holds = self._holds.in_force()
         return covering(holds, self._archive) if self._manifest is None else covering_unit(holds, self._manifest)
 
+    def _copies(self, archive: ArchiveId) -> list[StoredVersion]:
+        return [] if self._second is None else versions_of(self._second.purge_store, archive)
+
     def _locks_of_copies(self, copies: Sequence[StoredVersion]) -> list[str]:
         if self._second is None:
             return []
@@ -215,8 +218,11 @@ class _Purging:
         others = ids_of_unit(manifest)[1:] if self._erasure is None else []
         return [
             f"{other} was sealed together with it, and {lock}"
-            for other in others
-            for lock in self._locks(self._purge_store, versions_of(self._purge_store, ArchiveId.parse(other)))
+            for other in map(ArchiveId.parse, others)
+            for lock in (
+                *self._locks(self._purge_store, versions_of(self._purge_store, other)),
+                *self._locks_of_copies(self._copies(other)),
+            )
         ]
 
     @staticmethod

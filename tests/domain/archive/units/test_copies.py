@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -9,11 +10,17 @@ import pytest
 from strongroom.drill.begin import begin_drills
 from strongroom.errors import IntegrityError
 from strongroom.ledger.manifests import require_manifest
+from strongroom.records import RunIdentity
 from strongroom.recovery.check import survey_store
 from strongroom.recovery.fill import fill_store
 from strongroom.recovery.kit import describe_store
+from strongroom.retention.certificate import Approval
+from strongroom.retention.decide import judge
+from strongroom.retention.purge import PurgeResult, purge_archive
+from strongroom.retention.second_copy import SecondCopy
 from strongroom.settings import Replica
 from strongroom.settings.units import UnitSettings
+from strongroom.storage.purge_store import PurgeStore
 from strongroom.storage.store import Store
 from tests.support.chain import NOW
 from tests.support.database import a_database, execute
@@ -24,6 +31,7 @@ from tests.support.second_copy import TwoCopies
 from tests.support.units import ORDERS, TABLES, UnitChain, archive_named, rows_of, rows_of_may, unit_settings
 
 FORMATS = {"orders": "jsonl", "order_lines": "parquet", "line_notes": "parquet", "order_alerts": "jsonl"}
+LATE = datetime(2036, 1, 1, tzinfo=timezone.utc)
 EVERY = {f"public.{table}.2026-05.0001" for table in TABLES}
 
 
@@ -119,6 +127,32 @@ def test_a_recovery_says_which_archives_lost_one_of_their_unit_and_no_half_comes
         restore(unit.root)
     assert not any(rows_of_may(unit.conninfo).values())
     assert restore(unit.root, "restore-2", archives=["public.orders.2026-05.0001"]).inserted == 100
+
+
+def test_a_lock_on_one_archive_in_the_second_copy_keeps_the_others(copied, object_store):
+    """In both copies: a lawyer may know of either alone."""
+    unit, copies, _ = copied
+    buckets = (unit.store.settings.bucket, copies.replica.settings.bucket)
+    key = next(copies.replica.keys(archive_named("order_alerts").archive_prefix))
+    object_store.client("admin").put_object_legal_hold(Bucket=buckets[1], Key=key, LegalHold={"Status": "ON"})
+    purge_stores = [PurgeStore(copies.purger, one.settings) for one in (unit.store, copies.replica)]
+    second = SecondCopy(copies.replica, purge_stores[1], filled_by_us=True)
+    [root] = [one for one in judge(unit.store, now=LATE) if one.archive.table_name == "orders"]
+
+    def purge() -> PurgeResult:
+        approval = Approval(approved=True, by="ada", at=LATE)
+        run = RunIdentity(dag_id="retention_purge", run_id="1")
+        ttl = timedelta(hours=1)
+        return purge_archive(
+            unit.store, purge_stores[0], root, approval, run=run, now=LATE, claim_ttl=ttl, second=second
+        )
+
+    tried = purge()
+
+    object_store.client("admin").put_object_legal_hold(Bucket=buckets[1], Key=key, LegalHold={"Status": "OFF"})
+    assert tried.result == "locked"
+    assert "public.order_alerts.2026-05.0001 was sealed together with it, and in the replica" in tried.detail
+    assert purge().result == "purged"
 
 
 def test_each_archive_of_a_unit_is_drilled_with_the_others(copied):
