@@ -178,7 +178,7 @@ class Steered(Steering):
         Raises:
             PausedError: It has asked for too long.
         """
-        orders, damaged = self.orders, self._damaged
+        damaged, orders = self._damaged, self.orders  # in this order: orders that replace damaged ones are set first
         if damaged is not None:
             if self._clock() >= damaged.until:
                 raise _damaged_too_long(self._settings, damaged)
