@@ -43,6 +43,8 @@ DEFAULT_FILE = Path(__file__).resolve().parents[2] / "config" / "archive.yaml"
 FILE_VARIABLE = "STRONGROOM_CONFIG"
 PREFIX = "STRONGROOM__"
 
+_CONFIRMED: Key = ("purge", "confirmed")
+
 VERSION = 1
 """Of the settings file. It grows when a key changes its meaning or goes; a file that names no version has the first one."""
 
@@ -262,6 +264,11 @@ class _Draft:
             self._report(("table",), describe_unknown(("table",)))
         if WITH in self.document:
             self._report((WITH,), "expected it in the section of a table, found it at the top")
+        if _holds(self.document, _CONFIRMED):
+            self._report(
+                _CONFIRMED,
+                "expected it in the sections of tables, found it at the top, where it would confirm the slip of a table whose section is lost",
+            )
         required = {"date_column": "date_column", "legal_basis": "legal_basis"}
         try:
             TableSettings.model_validate({**required, **self.document, "table": "table"}, context=context)

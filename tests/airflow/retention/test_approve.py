@@ -268,7 +268,7 @@ def test_approval_that_was_switched_off_is_still_asked_for_unless_that_is_said_t
     assert f"- public.audit: {switched_off}" in desk.body
     assert {(result, switched_off in detail) for result, detail in unanswered.values()} == {("refused", True)}
 
-    monkeypatch.setenv("STRONGROOM__PURGE__CONFIRMED", '{"require_approval": false}')
+    monkeypatch.setenv("STRONGROOM__TABLES__AUDIT__PURGE__CONFIRMED", '{"require_approval": false}')
     [batch] = desk.batches()
     record = desk.ask([batch]) or {}
     confirmed = desk.purge(batch)
@@ -299,7 +299,7 @@ def test_a_no_stays_a_no_when_nobody_need_be_asked_any_more(desk, monkeypatch):
     desk.ask([batch])
     desk.answer("Reject")
     desk.settings(require_approval=False)
-    monkeypatch.setenv("STRONGROOM__PURGE__CONFIRMED", '{"require_approval": false}')
+    monkeypatch.setenv("STRONGROOM__TABLES__AUDIT__PURGE__CONFIRMED", '{"require_approval": false}')
 
     refused = desk.purge(batch)
 

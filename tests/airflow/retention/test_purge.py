@@ -165,7 +165,7 @@ def test_a_dry_run_says_until_when_approval_that_was_switched_off_is_still_asked
 
     table = typed("strongroom", "purge", "--dry-run")
     document = typed("strongroom", "purge", "--dry-run", "--json")
-    monkeypatch.setenv("STRONGROOM__PURGE__CONFIRMED", '{"require_approval": false}')
+    monkeypatch.setenv("STRONGROOM__TABLES__AUDIT__PURGE__CONFIRMED", '{"require_approval": false}')
     confirmed = typed("strongroom", "purge", "--dry-run")
 
     told = {(one["needs_approval"], one["policy"]) for one in json.loads(document.stdout)}

@@ -126,6 +126,21 @@ def test_a_term_under_a_year_counts_when_it_is_said_twice(a_file):
     assert loaded.left_out == {}
 
 
+@pytest.mark.parametrize("variable", [False, True])
+def test_what_switches_approval_off_at_once_is_not_inherited(a_file, variable):
+    """Else a table that loses its own `require_approval: true` would be purged the next day, confirmed by what was meant for others."""
+    strict = "tables: {events: {purge: {require_approval: true, confirmed: {}}}, calls: {}}"
+    lost = "legal_basis: a law\ndate_column: at\n"
+    top = "" if variable else "purge: {confirmed: {require_approval: false}}\n"
+    environ = {"STRONGROOM__PURGE__CONFIRMED": '{"require_approval": false}'} if variable else {}
+
+    with pytest.raises(ConfigurationError) as refused:
+        load_settings(a_file(f"{lost}{top}{strict}"), environ)
+
+    where = "STRONGROOM__PURGE__CONFIRMED" if variable else "archive.yaml: purge.confirmed"
+    assert f"{where}: expected it in the sections of tables, found it at the top" in str(refused.value)
+
+
 def test_a_table_with_a_fault_of_its_own_is_left_out_and_the_others_are_loaded(a_file):
     """The fault is told to whoever asks for that table, under any of its names, and for no other."""
     path = a_file(
