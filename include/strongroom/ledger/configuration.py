@@ -22,7 +22,7 @@ from strongroom.records import Record, Sha256
 from strongroom.settings import TableSettings
 from strongroom.storage.store import Store
 
-_CHANGE = re.compile(r"changes/([0-9]{5})-([0-9a-f]{64})\.json")
+_CHANGE = re.compile(r"changes/([0-9]{5,})-([0-9a-f]{64})\.json")
 _SETTINGS = re.compile(r"([0-9a-f]{64})\.json")
 
 
@@ -54,9 +54,7 @@ def keep_settings(store: Store, settings: TableSettings) -> None:
 
     Whoever seals by settings calls this before.
     """
-    known = _Known(store, settings.schema_name, settings.table_name)
-    _notice(store, settings, known)
-    store.put_bytes(settings_key(settings.schema_name, settings.table_name, settings.sha256), _body_of(settings))
+    _keep(store, settings, _Known(store, settings.schema_name, settings.table_name))
 
 
 def notice_change(store: Store, settings: TableSettings) -> None:
@@ -64,8 +62,9 @@ def notice_change(store: Store, settings: TableSettings) -> None:
 
     Whoever purges by settings calls this before.
     """
-    if _Known(store, settings.schema_name, settings.table_name).in_force is not None:
-        keep_settings(store, settings)
+    known = _Known(store, settings.schema_name, settings.table_name)
+    if known.in_force is not None:
+        _keep(store, settings, known)
 
 
 def past_settings(store: Store, schema_name: str, table_name: str, *, since: datetime) -> list[PastSettings]:
@@ -89,6 +88,11 @@ def past_settings(store: Store, schema_name: str, table_name: str, *, since: dat
         for sha256, ended_at in reversed(spans)
         if ended_at is None or ended_at > since
     ]
+
+
+def _keep(store: Store, settings: TableSettings, known: _Known) -> None:
+    _notice(store, settings, known)
+    store.put_bytes(settings_key(settings.schema_name, settings.table_name, settings.sha256), _body_of(settings))
 
 
 def _notice(store: Store, settings: TableSettings, known: _Known) -> None:
@@ -127,12 +131,15 @@ def _body_of(settings: TableSettings) -> bytes:
 
 
 def _values(store: Store, key: str, sha256: str) -> dict[str, Any] | None:
-    """Settings that the store has kept; None if they are gone or others than their digest says."""
+    """Settings that the store has kept; None if they are gone, no settings, or others than their digest says."""
     present = store.read(key)
     if present is None or hashlib.sha256(present[0]).hexdigest() != sha256:
         return None
-    values: dict[str, Any] = json.loads(present[0])
-    return values
+    try:
+        values = json.loads(present[0])
+    except (ValueError, RecursionError):
+        return None
+    return values if isinstance(values, dict) else None
 
 
 class _Step(NamedTuple):

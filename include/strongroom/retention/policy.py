@@ -129,4 +129,5 @@ def _unless(switch: _Switch) -> str:
 
 def _has(past: PastSettings, switch: _Switch) -> bool:
     """Whether a switch was on in earlier settings. Those that nobody can read count as strict."""
-    return past.values is None or past.values.get("purge", {}).get(switch, False) is not False
+    purge = {} if past.values is None else past.values.get("purge", {})
+    return past.values is None or not isinstance(purge, dict) or purge.get(switch, False) is not False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -175,6 +176,30 @@ def test_earlier_settings_that_nobody_can_read_count_as_strict(desk, object_stor
     assert (policy.approval, policy.four_eyes) == (True, True)
     assert "settings that cannot be read were replaced" in policy.why
     assert not desk.policy(AUDIT, loose, after=WAITING + DAY).approval
+
+
+@pytest.mark.parametrize("body", [b"[1]", b"{", b"\xff", b"[" * 100_000, b'{"purge": [1]}'])
+def test_what_was_never_settings_and_has_its_digest_counts_as_strict(desk, body):
+    """Whoever writes such an object must neither loosen a purge nor stop it and each seal with an error."""
+    loose = desk.table()
+    desk.store.put_bytes(f"evidence/public.audit/settings/{hashlib.sha256(body).hexdigest()}.json", body)
+
+    seen = desk.policy(AUDIT, loose)
+    desk.kept()
+    sealed = desk.policy(AUDIT, loose)
+
+    assert (seen.four_eyes, sealed.four_eyes) == (True, True)
+    assert not desk.policy(AUDIT, loose, after=WAITING + DAY).approval
+
+
+def test_changes_are_seen_after_the_number_that_its_key_has_room_for(desk):
+    """Two installations with other settings of one table change them back and forth, for years."""
+    desk.kept()
+    desk.store.put_bytes(f"evidence/public.audit/settings/changes/99999-{desk.table().sha256}.json", b"{}")
+
+    desk.kept(**BY_PERSON)
+
+    assert desk.policy(AUDIT, desk.table(), after=WAITING + DAY).approval, "no run has seen it switched off"
 
 
 @pytest.mark.parametrize(("last", "asks"), [({}, (False, False)), (BY_PERSON, (True, False)), (BY_TWO, (True, True))])
