@@ -5,6 +5,7 @@ Whoever watches looks again and again and remembers what it saw, so each look re
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -23,9 +24,13 @@ from strongroom.object_keys.layout import RECORDS
 from strongroom.storage.store import Store
 from strongroom.tlog.checkpoints import Checkpoint
 from strongroom.tlog.notes import VerifierKey
+from strongroom.tlog.tiles import WIDTH
 
 _RECORDS_EVERY = timedelta(hours=1)
 """How often the records are listed, which are many."""
+
+_AT_ONCE = 16 * WIDTH
+"""How many entries are in memory at a time."""
 
 _IN_HAND = timedelta(minutes=10)
 """How young a record may be whose writer is about to enter it."""
@@ -159,11 +164,18 @@ class LogWatch:
             return
         self._proved = cosigned
         first = len(self._at)
-        for index, line in enumerate(log.entries_of(head, first, head.size) if head.size > first else (), first):
-            entry = parse_entry(f"entry {index} of {log.origin}", line)
-            self._at.append(entry.at)
-            self._named.update(subject.key for subject in entry.subjects)
+        new = [*self._read(log, head, first)]
+        self._at += (at for at, _ in new)
+        self._named.update(key for _, keys in new for key in keys)
         self._seen = head
+
+    @staticmethod
+    def _read(log: Log, head: Checkpoint, first: int) -> Iterator[tuple[datetime, tuple[str, ...]]]:
+        """Of each entry from one on: when it was entered, and the keys of the objects that it names."""
+        for start in range(first, head.size, _AT_ONCE):
+            for index, line in enumerate(log.entries_of(head, start, min(start + _AT_ONCE, head.size)), start):
+                entry = parse_entry(f"entry {index} of {log.origin}", line)
+                yield entry.at, tuple(subject.key for subject in entry.subjects)
 
     def _of(self, store: Store, key: VerifierKey, head: Checkpoint) -> WitnessFigures:
         cosigned = self._cosigned[key]

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from strongroom.ledger.journal import Act, log_of, parse_entry, record
+from strongroom.ledger.log import Log
 from strongroom.ledger.watching import LogFigures, LogWatch
 from strongroom.ledger.witnesses import cosignatures, newest_cosignature
 from strongroom.storage.store import Store
@@ -78,6 +79,25 @@ def test_a_store_without_a_log_has_no_figures(reader):
     without = Store(reader.client, reader.settings.model_copy(update={"log_keys": ()}))
 
     assert LogWatch().look(without, datetime.now(timezone.utc)) is None
+
+
+def test_a_long_log_is_read_a_piece_at_a_time(watch, look, monkeypatch):
+    """All entries of years together would fill the memory of the exporter."""
+    watch.grow(300)
+    pieces: list[tuple[int, int]] = []
+    whole = Log.entries_of
+
+    def piece(log: Log, head: Checkpoint, start: int, end: int) -> list[bytes]:
+        pieces.append((start, end))
+        return whole(log, head, start, end)
+
+    monkeypatch.setattr(Log, "entries_of", piece)
+    monkeypatch.setattr("strongroom.ledger.watching._AT_ONCE", 128)
+
+    figures = look()
+
+    assert (figures.problem, figures.entries) == (None, 300)
+    assert pieces == [(0, 128), (128, 256), (256, 300)]
 
 
 def test_an_empty_log_is_one_too(look):
