@@ -37,6 +37,9 @@ from pathlib import Path
 from typing import cast
 from urllib.parse import quote, urlsplit
 
+LARGEST = 64 * 1024
+"""In bytes: no head or tile of a log is nearly as long. What is longer is cut there, so it fills neither memory nor disk."""
+
 
 class RefusedError(Exception):
     """The log is not one that only grew. Somebody must look."""
@@ -80,7 +83,7 @@ class Bucket:
             headers = signed_headers(method, self._address.netloc, path, body, more or {}, self._region)
             connection.request(method, path, body or None, headers)
             answer = connection.getresponse()
-            return answer.status, answer.read()
+            return answer.status, answer.read(LARGEST)
         except (http.client.HTTPException, OSError) as error:
             raise LaterError(f"the store does not answer: {error}") from None
         finally:

@@ -156,6 +156,20 @@ def test_a_head_that_the_log_did_not_sign_is_refused(watch, key):
     assert watch.cosigned == []
 
 
+def test_a_head_of_any_length_is_refused_and_fills_no_disk(watch, key):
+    """Each other one is kept, and whoever may write a head could write a longer one every minute."""
+    watch.grow(2)
+    good = watch.read("log/checkpoint")
+    watch.write("log/checkpoint", good + b"x" * 10 * witness.LARGEST)
+
+    assert watch.look() == 1
+
+    [refused] = (watch.folder / "state").glob("refused-*")
+    assert refused.stat().st_size == witness.LARGEST
+    watch.write("log/checkpoint", good)
+    assert watch.look() == 0
+
+
 def test_what_cannot_be_read_now_is_looked_at_later(watch, key):
     """A writer died between head and tiles: nothing is cosigned, and nothing is refused."""
     watch.grow(1)
