@@ -120,8 +120,8 @@ class Moved:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def read(self, key: str, version_id: str | None = None) -> Any:
-        return None if "/delete-part" in key else self._store.read(key, version_id)
+    def read(self, key: str, *more: Any, **others: Any) -> Any:
+        return None if "/delete-part" in key else self._store.read(key, *more, **others)
 
     def put_first(self, key: str, body: bytes, **others: Any) -> bytes:
         return body if "/delete-part" in key else self._store.put_first(key, body, **others)

@@ -57,7 +57,7 @@ class Shelf(Store):
         super().__init__(None, StoreSettings(bucket="nowhere"))
         self.body = body
 
-    def read(self, *_: str) -> tuple[bytes, str]:
+    def read(self, *_: Any, **__: Any) -> tuple[bytes, str]:
         return self.body, "etag"
 
     def versions(self, prefix: str) -> Any:

@@ -18,6 +18,8 @@ from strongroom.settings import TableSettings
 from strongroom.storage.store import Store
 
 _TRIES = 5
+_LARGEST = 64 << 10
+"""In bytes: no orders are nearly as long, and each step reads them every two seconds."""
 
 
 class Throttle(Record):
@@ -96,7 +98,6 @@ def change_orders(store: Store, settings: TableSettings, change: Callable[[Order
 
     Raises:
         ContendedError: Others changed them again and again at the same moment.
-        IntegrityError: An object lies there that is too large to be read.
     """
     for _ in range(_TRIES):
         before, etag = _read(store, settings)
@@ -119,7 +120,11 @@ def pause_until(settings: TableSettings, since: AwareDatetime) -> AwareDatetime:
 def _read(store: Store, settings: TableSettings) -> tuple[Orders | IntegrityError, str | None]:
     """The orders, or what is wrong with them, and the ETag of their object."""
     key = _key(settings)
-    present = store.read(key)
+    try:
+        present = store.read(key, most_bytes=_LARGEST)
+    except IntegrityError as error:
+        large = store.head(key)
+        return error, large.etag if large is not None else None
     if present is None:
         return Orders(), None
     body, etag = present

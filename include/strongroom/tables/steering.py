@@ -106,6 +106,9 @@ class Steered(Steering):
         self._store, self._staging, self._settings, self._clock = store, staging, settings, clock
         self.orders = Orders()
         self._damaged: _Damaged | None = None
+        self._pause: Pause | None = None
+        self._longest = clock()
+        """How long the last pause may last at most, whatever somebody wrote into it."""
         self._progress = progress
         self._seen: deque[tuple[float, int]] = deque()
         self._told: StepProgress | None = None
@@ -183,10 +186,13 @@ class Steered(Steering):
             if self._clock() >= damaged.until:
                 raise _damaged_too_long(self._settings, damaged)
             return damaged
-        if orders.pause is not None:
-            if self._clock() >= orders.pause.until:
-                raise _paused_too_long(self._settings, orders.pause)
-            return orders.pause
+        if (pause := orders.pause) is not None:
+            if pause != self._pause:
+                self._pause, self._longest = pause, pause_until(self._settings, self._clock())
+            ends = min(pause.until, self._longest)
+            if self._clock() >= ends:
+                raise _paused_too_long(self._settings, pause, ends)
+            return pause
         if orders.throttle is not None:
             until = self._last_began + self._last_rows / orders.throttle.rows_per_second
             if time.monotonic() < until:
@@ -242,10 +248,10 @@ def _kind(error: Exception) -> str:
     return error.what if isinstance(error, StrongroomError) else type(error).__name__
 
 
-def _paused_too_long(settings: TableSettings, pause: Pause) -> PausedError:
+def _paused_too_long(settings: TableSettings, pause: Pause, until: datetime) -> PausedError:
     return PausedError(
         f"{settings.qualified_name} is {pause}",
-        expected=f"`airflow strongroom resume {settings.table}` until {pause.until:%Y-%m-%d %H:%M} UTC (`pause_limit_seconds`)",
+        expected=f"`airflow strongroom resume {settings.table}` until {until:%Y-%m-%d %H:%M} UTC (`pause_limit_seconds`)",
         found="no such order",
         hint="Nothing is lost: what was deleted is in a verified archive, everything else is in the table. Resume the table, then clear "
         "this task: it continues after its last batch.",

@@ -276,10 +276,10 @@ def test_the_last_known_orders_count_while_the_store_is_down(chain, tmp_path, mo
     down = threading.Event()
     real = chain.store.read
 
-    def read(*place: Any) -> Any:
+    def read(*place: Any, **how: Any) -> Any:
         if down.is_set():
             raise StoreError("the store did not answer", hint="Try again.")
-        return real(*place)
+        return real(*place, **how)
 
     monkeypatch.setattr(chain.store, "read", read)
     order(chain, throttle=Throttle(rows_per_second=7, who="ada", why="a busy hour", since=NOW))
@@ -298,11 +298,11 @@ def test_a_store_that_does_not_answer_keeps_no_step_waiting(chain, tmp_path, mon
     hangs, looked = threading.Event(), threading.Event()
     real = chain.store.read
 
-    def read(*place: Any) -> Any:
+    def read(*place: Any, **how: Any) -> Any:
         if looked.is_set():
             hangs.wait(30)
         looked.set()
-        return real(*place)
+        return real(*place, **how)
 
     monkeypatch.setattr(chain.store, "read", read)
     with steered(chain, FolderRoot(tmp_path).of("a")) as one:
@@ -434,12 +434,35 @@ def test_orders_that_stay_damaged_end_in_an_error_that_names_object_and_command(
     assert chain.delete(part).deleted == 40
 
 
+def test_orders_that_are_too_long_to_be_any_are_not_read_and_an_order_replaces_them(chain):
+    """Each step would read them every two seconds."""
+    damage(chain, b"{}" + b" " * 65_536)
+
+    with pytest.raises(
+        IntegrityError, match=r"claims/orders/public\.audit\.json is larger than any object of its kind"
+    ):
+        read_orders(chain.store, chain.settings)
+
+    assert order(chain, throttle=None) == read_orders(chain.store, chain.settings) == Orders()
+
+
+def test_no_pause_holds_a_step_longer_than_the_settings_allow_whatever_is_written_into_it(chain, part):
+    """By somebody who may write the store, or while `pause_limit_seconds` was longer."""
+    order(chain, pause=a_pause(chain, until=NOW + timedelta(days=9_000)))
+    chain.settings = chain.settings.model_copy(update={"pause_limit_seconds": 1})
+
+    with pytest.raises(PausedError, match=r"resume audit` until 2026-11-"):
+        chain.delete(part)
+
+    assert rows_left(chain) == 40
+
+
 def test_damaged_orders_still_count_while_the_store_is_down(chain, tmp_path, monkeypatch):
     damage(chain)
     down = threading.Event()
 
     with steered(chain, FolderRoot(tmp_path).of("a")) as one:
-        monkeypatch.setattr(chain.store, "read", lambda *_: down.set() or _fail())
+        monkeypatch.setattr(chain.store, "read", lambda *_, **__: down.set() or _fail())
         assert down.wait(60)
         with pytest.raises(ContendedError):
             one.wait(_lose)
