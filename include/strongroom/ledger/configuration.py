@@ -16,6 +16,8 @@ from datetime import datetime, timezone
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from strongroom.ledger.journal import Act, Facts, enter, subject_of
 from strongroom.object_keys.records import settings_change_key, settings_key, settings_prefix
 from strongroom.records import Record, Sha256
@@ -77,13 +79,14 @@ def past_settings(store: Store, schema_name: str, table_name: str, *, since: dat
         since: Aware instant.
 
     Returns:
-        Latest first; empty where the store knows no settings of the table.
+        Those that are gone without a trace, then the others, latest first; empty where the store knows no settings of the table.
     """
     known = _Known(store, schema_name, table_name)
     ends = [change.at for change in known.changes]
     spans = [(sha256, ends[0] if ends else None) for sha256 in known.at_first]
     spans += zip((change.sha256 for change in known.changes), [*ends[1:], None], strict=True) if ends else []
-    return [
+    gone = [PastSettings(None, at) for at in known.gone_until if at > since]
+    return gone + [
         PastSettings(_values(store, settings_key(schema_name, table_name, sha256), sha256), ended_at)
         for sha256, ended_at in reversed(spans)
         if ended_at is None or ended_at > since
@@ -142,6 +145,15 @@ def _values(store: Store, key: str, sha256: str) -> dict[str, Any] | None:
     return values if isinstance(values, dict) else None
 
 
+def _before(store: Store, key: str) -> str | None:
+    """The digest of the settings before a change, by its record; None if that cannot be read. Believed only where it makes a purge stricter."""
+    present = store.read(key)
+    try:
+        return None if present is None else SettingsChange.model_validate_json(present[0]).before
+    except ValidationError:
+        return None
+
+
 class _Step(NamedTuple):
     """A change: its number, the settings from then on, and when it was written."""
 
@@ -156,6 +168,7 @@ class _Known:
     Attributes:
         changes: In their order.
         at_first: Digests of the settings that were kept before the first change: usually one; the last comes last.
+        gone_until: When settings ended of which nothing is left: a number is missing, or what was kept before the first change.
     """
 
     def __init__(self, store: Store, schema_name: str, table_name: str) -> None:
@@ -170,6 +183,14 @@ class _Known:
         self.changes = sorted(changes.values())
         told = {change.sha256 for change in self.changes}
         self.at_first = [sha256 for sha256 in kept if sha256 not in told]
+        numbers = [0, *(change.number for change in self.changes)]
+        self.gone_until = [
+            change.at for change, before in zip(self.changes, numbers, strict=False) if change.number > before + 1
+        ]
+        if self.changes and not self.at_first:  # they came back later, or they are gone
+            first = self.changes[0]
+            if _before(store, settings_change_key(schema_name, table_name, first.number, first.sha256)) not in kept:
+                self.gone_until.append(first.at)
 
     @property
     def number(self) -> int:

@@ -192,6 +192,26 @@ def test_what_was_never_settings_and_has_its_digest_counts_as_strict(desk, body)
     assert not desk.policy(AUDIT, loose, after=WAITING + DAY).approval
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_earlier_settings_of_which_no_version_is_left_count_as_strict(desk, object_store, first):
+    """An administrator removed them, or a recovery did not find them. What was in force is told by what is missing."""
+    if not first:
+        desk.kept()
+    desk.kept(**BY_PERSON)
+    loose = desk.table(sweep_after_days=8)
+    desk.kept(sweep_after_days=8)
+    strict = desk.table(**BY_PERSON).sha256
+    admin, bucket = object_store.client("admin"), desk.store.settings.bucket
+    for one in desk.store.versions("evidence/public.audit/settings/"):
+        if one.key.endswith(f"{strict}.json"):
+            admin.delete_object(Bucket=bucket, Key=one.key, VersionId=one.version_id)
+
+    policy = desk.policy(AUDIT, loose, after=DAY)
+
+    assert (policy.approval, policy.four_eyes) == (True, True)
+    assert not desk.policy(AUDIT, loose, after=WAITING + DAY).approval
+
+
 def test_changes_are_seen_after_the_number_that_its_key_has_room_for(desk):
     """Two installations with other settings of one table change them back and forth, for years."""
     desk.kept()
