@@ -78,6 +78,7 @@ def _check_store(tables: list[TableSettings], doors: Doors, now: Callable[[], da
     try:
         if not probed.check_bucket(now):
             return checks.results
+        probed.check_keys()
         probed.check_rules(tables, now())
         if (source := source_of(first, doors)) is not None:
             probed.check_owner(source)

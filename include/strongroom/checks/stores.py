@@ -83,6 +83,7 @@ class ProbedStore:
         if not self._checks.attempt("the archiver writes an object, and reads back the same bytes", written):
             return False
         self._conditional_writes(body)
+        self._comparing_server(body)
         checks, archiver, hint = self._checks, self._archiver, self._hint
         outside = archiver.may_write(self._elsewhere, body)
         checks.refused("the archiver's writing outside its folders", outside, hint)
@@ -100,6 +101,33 @@ class ProbedStore:
             return "If-None-Match and If-Match are honoured"
 
         self._checks.attempt("the server refuses to overwrite what it is told not to", honoured)
+
+    def _comparing_server(self, body: bytes) -> None:
+        """A server that compares an upload with its SHA-256 finds what broke on the way at once, and not only when it is read back."""
+        [planted] = self._planted("broken")
+        what = "the server refuses an upload that is not what its SHA-256 says"
+        try:
+            taken = self._archiver.takes_what_broke(planted, body)
+        except StrongroomError as error:
+            self._checks.fault(what, error)
+            return
+        if taken:
+            self._checks.warning(
+                what,
+                "it took one",
+                "No row depends on it: each upload is read back and compared before a row is deleted. But that comes later, and costs a run.",
+            )
+        else:
+            self._checks.ok(what)
+
+    def check_keys(self) -> None:
+        """The server asks who somebody is. Where it does not, whoever reaches it may remove archives, whatever the policies say."""
+        stranger = self._archiver.lets_strangers_in(f"{ARCHIVES}strongroom-check/{self._token}")
+        hint = (
+            "This server lets everybody in who reaches it: switch its access control on. "
+            "One that has none, such as a simulator, is not fit for archives."
+        )
+        self._checks.refused("an access key that was never given out", stranger, hint)
 
     def check_rules(self, tables: Sequence[TableSettings], now: datetime) -> None:
         """No lifecycle rule removes archives of a table before their term."""
@@ -154,7 +182,7 @@ class ProbedStore:
 
     def clean_up(self, *others: TriedStore) -> None:
         """Remove what a wrong right has let through, with whichever keys can."""
-        for key in (self.key, self._elsewhere, *self._planted("purger", "publisher")):
+        for key in (self.key, self._elsewhere, *self._planted("broken", "purger", "publisher")):
             for store in (*others, self._archiver):
                 try:
                     for version in store.history(key):
@@ -235,6 +263,7 @@ def check_replica(
             "The DAG replicate_archives compares both copies: look at its last run.",
         )
         return
+    probed.check_keys()
     if probed.check_archiver(now()):
         probed.check_purger(purger, replica.purge_conn_id)
     probed.clean_up(purger)

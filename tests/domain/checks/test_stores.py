@@ -20,6 +20,7 @@ from strongroom.storage.s3 import make_client
 from strongroom.storage.store import Store
 from strongroom.tlog.notes import COSIGNATURE, SIGNATURE, SignerKey
 from strongroom_local.servers.s3 import ICEBERG_BUCKET
+from tests.support import glacier
 from tests.support.chain import some_settings
 from tests.support.checking import Deployed, faults, now, warnings
 from tests.support.database import AUDIT, execute
@@ -77,6 +78,8 @@ def test_sound_identities_pass_and_nothing_of_the_check_stays(deployed, settings
     assert "the archiver's removing a version is refused" in tried
     assert "the purger's removing evidence is refused" in tried
     assert "the purger removes the probe for good" in tried
+    assert "an access key that was never given out is refused" in tried
+    assert "the server refuses an upload that is not what its SHA-256 says" in tried
     assert kept(object_store, settings.store.bucket) == before
 
 
@@ -308,6 +311,20 @@ def test_a_replica_is_tried_too(deployed, settings, bucket):
     assert faults(sound) == []
     assert f"replica s3://{bucket}/" in {one.area for one in sound}
     assert [fault.partition(":")[0] for fault in faults(broken)] == ["the purger removes the probe for good"]
+
+
+def test_a_server_that_asks_nobody_who_he_is_and_compares_nothing_is_named(deployed, settings):
+    bucket = f"open-{secrets.token_hex(4)}"
+    with glacier.running() as url:
+        glacier.make_bucket(url, bucket)
+        simulated = Strange(deployed.object_store, deployed.databases, endpoint_url=url)
+        store = StoreSettings(bucket=bucket)
+        results = check(simulated, settings.model_copy(update={"store": store}))
+
+    [stranger] = [one for one in results if one.what.startswith("an access key that was never given out")]
+    assert (stranger.verdict, stranger.found) == ("failed", "it was allowed")
+    assert "switch its access control on" in stranger.hint
+    assert "the server refuses an upload that is not what its SHA-256 says: it took one" in warnings(results)
 
 
 class Strange(Deployed):
