@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowRescheduleException
@@ -12,11 +12,9 @@ from strongroom.archive.delete import delete_part
 from strongroom.errors import ChildrenLeftError
 from strongroom.records import DeletedPart, VerifiedPart
 from strongroom_airflow.archive.base import StrongroomOperator
+from strongroom_airflow.archive.pausing import pause
 from strongroom_airflow.archive.run import ArchiveRun
 from strongroom_airflow.pages.addresses import archive_page
-
-_PAUSE = timedelta(seconds=5)
-"""How long a delete gives its slot up while rows that refer to its own are being deleted."""
 
 
 class DeleteOperator(StrongroomOperator):
@@ -66,7 +64,7 @@ class DeleteOperator(StrongroomOperator):
         """Give the slot up while the deletes of children, which come first in the list of parts, are under way."""
         if run.earlier_unfinished(run.context["ti"].map_index, self.task_id):
             self.log.info("Waits for rows of other tables: %s", error.what)
-            raise AirflowRescheduleException(datetime.now(timezone.utc) + _PAUSE)
+            raise AirflowRescheduleException(datetime.now(timezone.utc) + pause())
 
 
 _OF_A_REPEAT = ("archive_id", "number", "rows", "in_table", "evidence_key", "deleted_at", "deleted_by")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowRescheduleException
@@ -10,11 +10,8 @@ from airflow.sdk.exceptions import AirflowRescheduleException
 from strongroom.archive.extract_to_staging import extract_part
 from strongroom.records import ExtractedPart, PlannedPart
 from strongroom_airflow.archive.base import PartOperator
+from strongroom_airflow.archive.pausing import pause
 from strongroom_airflow.archive.run import ArchiveRun
-
-_SHORTEST_PAUSE = timedelta(seconds=5)
-_PAUSE_PER_PART = timedelta(seconds=2)
-"""Less than a part takes, so that a part with many before it checks seldom and still starts in time."""
 
 
 class ExtractToStagingOperator(PartOperator):
@@ -57,11 +54,3 @@ class ExtractToStagingOperator(PartOperator):
                 keep_claim=run.keep_claim,
                 steering=steering,
             )
-
-
-def pause(too_many: int) -> timedelta:
-    """How long a part waits before it checks again.
-
-    :param too_many: How many parts must finish before it may start.
-    """
-    return max(_SHORTEST_PAUSE, _PAUSE_PER_PART * too_many)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from strongroom.errors import ConfigurationError
-from strongroom_airflow.archive.extract_to_staging import pause
+from strongroom_airflow.archive.pausing import pause
 from strongroom_airflow.archive.run import ArchiveRun
 from strongroom_airflow.database_connections import connect_database
 from tests.support.chain import some_settings
@@ -76,9 +76,18 @@ def test_a_part_waits_for_earlier_parts_that_will_still_finish(tmp_path, states,
     assert run.earlier_unfinished_parts(2, "part.verify") == [], "as many may be under way at a time"
 
 
-def test_a_part_with_many_before_it_checks_seldom():
+def test_a_part_with_many_before_it_checks_seldom(monkeypatch):
     """A thousand parts that all checked every few seconds would cost Airflow more than the parts themselves."""
+    monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "1")
+
     assert [pause(too_many).total_seconds() for too_many in (1, 2, 3, 900)] == [5, 5, 6, 1800]
+
+
+def test_a_task_that_waits_stays_away_longer_than_its_supervisor_lingers(monkeypatch):
+    """With Airflow's default of 5 seconds, a pause of 5 made the scheduler take every other waiting delete for killed."""
+    monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "5")
+
+    assert [pause(too_many).total_seconds() for too_many in (1, 6, 7)] == [13, 13, 14]
 
 
 @pytest.fixture

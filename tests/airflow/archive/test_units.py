@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from datetime import datetime, timezone
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from airflow.sdk import Asset
 from structlog.testing import capture_logs
 
+from strongroom_airflow.archive.pausing import pause
 from strongroom_airflow.step import OUTCOME_XCOM
 from tests.support.operating import context_of
 from tests.support.units import SECTION, rows_of_may
@@ -108,8 +110,10 @@ def test_the_delete_of_parents_waits_for_that_of_their_children(metadata, unit):
     states = {"delete_0": "running"}
     run.context["ti"].get_task_states = lambda **_: {"r": states}
 
-    with pytest.raises(AirflowRescheduleException):
+    began = datetime.now(timezone.utc)
+    with pytest.raises(AirflowRescheduleException) as given_up:
         run.delete(parts[-1])
+    assert given_up.value.reschedule_date >= began + pause()
     states.update({f"delete_{number}": "failed" for number in range(3)})
     with pytest.raises(ChildrenLeftError):
         run.delete(parts[-1])
