@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -47,6 +47,7 @@ class Proposal:
         key: The columns that tell a row from all others.
         due_rows: The planner's estimate of rows that leave the table first; None if it is not known.
         oldest: The earliest date; None if it is not known.
+        members: Tables whose rows refer to it, through others too, which `with:` would archive together with it.
         reasons: A sentence each.
     """
 
@@ -59,6 +60,7 @@ class Proposal:
     oldest: datetime | None = None
     frequency: Frequency = Frequency.MONTHLY
     reasons: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
 
 
 def propose(
@@ -78,8 +80,21 @@ def propose(
     for table in tables:
         for child in table.referenced_by:
             parents.setdefault(child.replace('"', ""), []).append(table.name)
-    proposals = [_propose(connection, table, parents, hot, now, least_bytes) for table in tables]
+    proposals = [
+        replace(_propose(connection, table, parents, hot, now, least_bytes), members=_members(table, tables))
+        for table in tables
+    ]
     return sorted(proposals, key=lambda one: (order[one.verdict], -one.table.size_bytes, one.table.name))
+
+
+def _members(root: SeenTable, tables: Sequence[SeenTable]) -> tuple[str, ...]:
+    """The tables that refer to a table, and those that refer to them: parents first."""
+    by_place = {f"{one.schema_name}.{one.table_name}": one for one in tables}
+    found = [root]
+    for one in found:
+        children = (by_place.get(name.replace('"', "")) for name in one.referenced_by)
+        found += [child for child in children if child is not None and child not in found]
+    return tuple(one.name for one in found[1:])
 
 
 def _propose(

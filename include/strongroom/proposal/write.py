@@ -99,6 +99,11 @@ def _section(one: Proposal) -> list[str]:
 def _commented(one: Proposal) -> list[str]:
     lines = _section(one)[:-1]
     lines.insert(1, f"  # Because {_comment('; '.join(one.reasons))}.")
+    if one.members:
+        names = ", ".join(map(_value, one.members))
+        lines.append(
+            f"    with: [{names}]        # their rows go with the rows that they refer to; they need no section then"
+        )
     return [line if line.startswith("  #") else f"  # {line.removeprefix('  ')}" for line in lines] + [""]
 
 
@@ -141,7 +146,7 @@ def _comment(text: str) -> str:
 
 
 def next_commands(proposals: Sequence[Proposal], *, file: str, conninfo: str) -> list[str]:
-    """What to type next: give the roles their rights, try everything, see what would be archived.
+    """What to type next in the folder of the repository: give the roles their rights, try everything, see what would be archived.
 
     Args:
         file: Path of the settings.

@@ -392,6 +392,15 @@ class Settings(Section):
         names = () if root.unit is None or root.is_member else root.unit.members
         return tuple(self.table(name) for name in names)
 
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """Names of the tables that runs are started for: all but the members of units."""
+        return tuple(name for name, table in self.tables.items() if not table.is_member)
+
+    def root_of(self, table: TableSettings) -> TableSettings:
+        """The table whose run archives this one: itself, or the root of its unit."""
+        return table if table.unit is None else self.table(table.unit.tables[0])
+
     def leaves_out(self, schema_name: str, table_name: str) -> bool:
         """Whether a table stands in the file and its settings are wrong."""
         return any(f"{schema_name}.{table_name}".casefold() in names_of(known) for known in self.left_out)

@@ -65,12 +65,11 @@ def init(args: Namespace) -> int:
         return 0
     print_out(_table_of(where, proposals))
     print_out(f"Wrote [bold]{escape(str(target.absolute()))}[/].")
-    if choices.legal_basis is None:
-        print_out("Fill in [bold]legal_basis[/] there: nothing starts before. Then:")
-    else:
-        print_out("Read it, then:")
+    begin = "Read it" if choices.legal_basis else "Fill in [bold]legal_basis[/] there: nothing starts before. Then"
+    print_out(f"{begin}, in the folder of Strongroom's repository, after the connections of docs/start/install.md:")
     for one in commands:
         print_out(escape(f"  {one}"))
+    print_out("Name in --set=tables each table that you keep or add in the file, those of `with:` too.")
     return 0
 
 

@@ -32,7 +32,7 @@ _COLOURS = {"planned": "green", "resumed": "green", "refused": "red"}
 def plan(args: Namespace) -> int:
     """Say what runs would do with one table or all; exit code 1 if a run would be refused."""
     settings = read_settings()
-    names = list(settings.tables) if args.table is None else [settings.table(args.table).table]
+    names = settings.roots if args.table is None else [settings.root_of(settings.table(args.table)).table]
     preview = Preview(
         made_at=datetime.now(timezone.utc), made_by=getuser(), tables=tuple(look(settings, names, explain=True))
     )
@@ -95,7 +95,10 @@ def _show_table(table: TablePreview, *, in_full: bool) -> None:
         print_out(_partitions_table(table.partitions))
     elif table.due:
         print_out(f"  {escape(_ways(table.due))}")
-    for line in _remarks(table):
+    if not in_full and (units := [one.plan for one in table.due if one.plan is not None and one.plan.members]):
+        for line in unit_graph(*units):
+            print_out(f"  {escape(line)}")
+    for line in _remarks(table, in_full=in_full):
         print_out(f"  {escape(line)}")
     if in_full and table.due:
         for line in table.locks:
@@ -109,13 +112,23 @@ def _sum(partitions: Iterable[PartitionPreview]) -> str:
         return "nothing is due"
     keys = due[0].partition_key if len(due) == 1 else f"{due[0].partition_key} to {due[-1].partition_key}"
     partitions_ = f"{len(due)} {'partition' if len(due) == 1 else 'partitions'} ({keys})"
-    parts = sum(len(one.plan.parts) for one in due if one.plan is not None)
-    facts = [partitions_, f"{sum(one.rows for one in due):,} rows", f"{parts} {'part' if parts == 1 else 'parts'}"]
+    members = [member for one in due if one.plan is not None for member in one.plan.members]
+    parts = sum(len(plan.parts) for plan in (*members, *(one.plan for one in due if one.plan is not None)))
+    rows = f"{sum(one.rows for one in due):,} rows"
+    if members:
+        rows += f" and {sum(one.due_rows for one in members):,} of their members"
+    facts = [partitions_, rows, f"{parts} {'part' if parts == 1 else 'parts'}"]
     facts += [words for words in (_bytes(due), _time(due), _cost(due)) if words]
     return ", ".join(facts)
 
 
 def _bytes(due: Sequence[PartitionPreview]) -> str:
+    """How many; of a unit, those of its root, since nothing is measured of its members."""
+    words = _measured(due)
+    return f"{words} without members" if words and any(one.plan and one.plan.members for one in due) else words
+
+
+def _measured(due: Sequence[PartitionPreview]) -> str:
     estimates = [one.estimate for one in due]
     if all(one.archived_bytes is not None for one in estimates):
         return f"about {decimal(sum(one.archived_bytes or 0 for one in estimates))} in the store"
@@ -159,14 +172,14 @@ def _partitions_table(partitions: Sequence[PartitionPreview]) -> Table:
     for one in partitions:
         parts = "" if one.plan is None else str(len(one.plan.parts))
         colour = _COLOURS.get(one.outcome, "yellow")
-        about = _bytes([one]).removeprefix("about ").removesuffix(" in the store") if one.runs else ""
+        about = _measured([one]).removeprefix("about ").removesuffix(" in the store") if one.runs else ""
         table.add_row(
             one.partition_key, f"[{colour}]{one.outcome}[/]", f"{one.rows:,}", parts, about, escape(one.delete)
         )
     return table
 
 
-def _remarks(table: TablePreview) -> Iterator[str]:
+def _remarks(table: TablePreview, *, in_full: bool) -> Iterator[str]:
     """What stays, what is refused, and what stops it."""
     for one in table.partitions:
         if one.problem is not None:
@@ -178,7 +191,7 @@ def _remarks(table: TablePreview) -> Iterator[str]:
             yield f"{one.partition_key} is sealed as {one.plan.archive_id}; the run deletes what is left of its rows"
         for restore in one.plan.restores:
             yield f"{one.partition_key} is left alone, because its rows were restored: {restore}"
-        if one.plan.members and one.plan.archive_id is not None:
+        if in_full and one.plan.members and one.plan.archive_id is not None:
             yield from unit_graph(one.plan)
         for exclusion in one.plan.exclusions:
             if exclusion.reason not in ("no_date", "no_parent"):

@@ -10,7 +10,6 @@ from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Column, Table
 
-from strongroom.settings import Settings, TableSettings
 from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
 from strongroom_airflow.commands.under_way import RunUnderWay, StepUnderWay, TableUnderWay, look_under_way
 
@@ -32,20 +31,15 @@ _ORDER = (
 def status(args: Namespace) -> int:
     """Print what is known of the runs that have not ended, of one table or of all."""
     settings = read_settings()
-    asked = settings.tables.values() if args.table is None else [_archived_by(settings, settings.table(args.table))]
+    names = settings.roots if args.table is None else [settings.root_of(settings.table(args.table)).table]
     now = datetime.now(timezone.utc)
-    tables = [look_under_way(one, settings.members_of(one), now) for one in asked if not one.is_member]
+    tables = [look_under_way(one, settings.members_of(one), now) for one in map(settings.table, names)]
     if args.json:
         print_json(json.loads(json.dumps([one.as_json() for one in tables], default=_as_text)))
         return 0
     for one in tables:
         _show(one, now)
     return 0
-
-
-def _archived_by(settings: Settings, table: TableSettings) -> TableSettings:
-    """The table whose runs archive one: of a member of a unit, the root."""
-    return table if table.unit is None else settings.table(table.unit.tables[0])
 
 
 def _as_text(value: object) -> str:

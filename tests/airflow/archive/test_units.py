@@ -153,3 +153,20 @@ def test_only_the_root_has_a_dag_and_its_tasks_name_the_table(metadata, deployme
     names = {dag_id: dag.get_task("delete").partial_kwargs["map_index_template"] for dag_id, dag in bag.dags.items()}
     assert names["archive__audit"] == "part {{ task.part['number'] }}"
     assert "archive_id" in names["archive__orders"]
+
+
+def test_plan_and_status_speak_of_the_root_and_count_the_rows_of_all_tables(metadata, unit, airflow):
+    """A member is due with its root. That nothing of it is due would be read as: its rows stay."""
+    every, member, status = (
+        airflow("strongroom", *words) for words in (["plan"], ["plan", "line_notes"], ["status", "order_lines"])
+    )
+
+    assert (every.returncode, member.returncode, status.returncode) == (0, 0, 0), every.stderr + member.stderr
+    assert (
+        "public.orders: 3 partitions (2026-04 to 2026-06), 102 rows and 420 of their members, 6 parts" in every.stdout
+    )
+    assert "public.orders by at: 102 rows in 3 parts" in every.stdout
+    assert "├─ public.order_lines by order_id (order_lines_order_id_fkey): 270 rows in 1 part" in every.stdout
+    assert "nothing is due" not in every.stdout + member.stdout
+    assert "public.orders by at: 100 rows in 1 part, public.orders.2026-05.0001" in member.stdout
+    assert status.stdout == "public.orders: no run is under way\n"

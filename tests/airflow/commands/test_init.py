@@ -27,7 +27,10 @@ def test_it_writes_a_file_once_and_says_what_to_do_next(source, target, airflow)
 
     assert wrote.returncode == 0, wrote.stderr
     assert f"Wrote {target}." in wrote.stdout
-    assert "Fill in legal_basis there: nothing starts before. Then:" in wrote.stdout
+    assert (
+        "Fill in legal_basis there: nothing starts before. Then, in the folder of Strongroom's repository"
+        in wrote.stdout
+    )
     assert "decide: it is small" in wrote.stdout
     assert conninfo_to_dict(source)["password"] not in wrote.stdout
     commands = [

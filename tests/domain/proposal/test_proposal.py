@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timezone
 
 import pytest
@@ -86,6 +87,19 @@ def test_a_table_that_could_go_wrong_is_left_to_a_person_with_the_reason(shop):
     assert "no index begins with created_at, so each run reads the whole table" in found["customers"].reasons
     assert found["Odd Shop.Sales: 2026 # all"].verdict == "ask"
     assert proposals(shop, least_bytes=1 << 30)["orders"].reasons == ("it is small",)
+
+
+def test_a_table_that_others_refer_to_comes_with_the_line_that_archives_them_together(shop, tmp_path):
+    found = proposals(shop)
+    assert {name: one.members for name, one in found.items() if one.members} == {"customers": ("addresses", "orders")}
+
+    text = write_settings([found["customers"]], choices(), where="database shop", now=NOW)
+    path = tmp_path / "archive.yaml"
+    path.write_text(re.sub(r"(?m)^  # (?=customers:|  )", "  ", text))
+    settings = load_settings(path, {})
+
+    assert settings.left_out == {}
+    assert [one.table for one in settings.members_of(settings.table("customers"))] == ["addresses", "orders"]
 
 
 def test_what_cannot_be_archived_is_left_with_every_reason(shop):
