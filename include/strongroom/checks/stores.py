@@ -115,7 +115,7 @@ class ProbedStore:
             self._checks.warning(
                 what,
                 "it took one",
-                "No row depends on it: each upload is read back and compared before a row is deleted. But that comes later, and costs a run.",
+                "Prefer a server that compares. No row depends on it: each upload is read back and compared before a row is deleted, but that is later.",
             )
         else:
             self._checks.ok(what)

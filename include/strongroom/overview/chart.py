@@ -233,11 +233,16 @@ class _Table:
         return Cell(
             table=self.name,
             partition=partition,
-            states=worst_first(self._states(partition) or {State.EMPTY}),
+            states=worst_first(self._states(partition) or {self._nothing}),
             rows=sum(one.record_count for one in archives.values()),
             waiting=self.waiting.get(partition.key, 0) if self.rows else None,
             archives=tuple(sorted({*archives, *damaged})),
         )
+
+    @property
+    def _nothing(self) -> State:
+        """What a partition is of which there is nothing to say. Rows of a member are dated by those of its root."""
+        return State.WITH_ROOT if self.settings is not None and self.settings.is_member else State.EMPTY
 
     def _states(self, partition: Partition) -> set[State]:
         key = partition.key

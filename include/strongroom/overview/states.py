@@ -23,6 +23,7 @@ class State(str, Enum):
     ARCHIVED = "archived"
     PURGED = "purged"
     HOT = "hot"
+    WITH_ROOT = "with"
     EMPTY = "empty"
     BEFORE = "before"
 
@@ -81,6 +82,11 @@ _WORDS = {
     State.ARCHIVED: ("archived", "✓", "Archived, read back from the store and matched."),
     State.PURGED: ("purged", "∅", "Its archives were destroyed when their term was over; certificates are kept."),
     State.HOT: ("hot", "•", "Inside hot retention; the rows stay in the table."),
+    State.WITH_ROOT: (
+        "with another table",
+        "↳",
+        "Its rows belong to rows of the table that names it in `with`, and go with them.",
+    ),
     State.EMPTY: ("empty", " ", "There is no row and no archive."),
     State.BEFORE: ("before the first row", " ", "Older than any row or archive of the table."),
 }

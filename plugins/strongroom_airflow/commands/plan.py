@@ -110,7 +110,8 @@ def _sum(partitions: Iterable[PartitionPreview]) -> str:
     due = list(partitions)
     if not due:
         return "nothing is due"
-    keys = due[0].partition_key if len(due) == 1 else f"{due[0].partition_key} to {due[-1].partition_key}"
+    named = sorted(one.partition_key for one in due)
+    keys = named[0] if len(due) == 1 else f"{named[0]} to {named[-1]}"
     partitions_ = f"{len(due)} {'partition' if len(due) == 1 else 'partitions'} ({keys})"
     members = [member for one in due if one.plan is not None for member in one.plan.members]
     parts = sum(len(plan.parts) for plan in (*members, *(one.plan for one in due if one.plan is not None)))

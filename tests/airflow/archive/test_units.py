@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from strongroom_airflow.archive.pausing import pause
 from strongroom_airflow.step import OUTCOME_XCOM
+from tests.support.database import execute
 from tests.support.operating import context_of
 from tests.support.units import SECTION, rows_of_may
 
@@ -155,8 +156,13 @@ def test_only_the_root_has_a_dag_and_its_tasks_name_the_table(metadata, deployme
     assert "archive_id" in names["archive__orders"]
 
 
-def test_plan_and_status_speak_of_the_root_and_count_the_rows_of_all_tables(metadata, unit, airflow):
+def test_plan_and_status_speak_of_the_root_and_count_the_rows_of_all_tables(metadata, unit, deployment, airflow):
     """A member is due with its root. That nothing of it is due would be read as: its rows stay."""
+    execute(
+        unit.conninfo, "CREATE TABLE older (id int PRIMARY KEY, at date); INSERT INTO older VALUES (1, '2026-03-05')"
+    )
+    deployment.tables(**SECTION, older={"date_column": "at"})
+
     every, member, status = (
         airflow("strongroom", *words) for words in (["plan"], ["plan", "line_notes"], ["status", "order_lines"])
     )
@@ -167,6 +173,7 @@ def test_plan_and_status_speak_of_the_root_and_count_the_rows_of_all_tables(meta
     )
     assert "public.orders by at: 102 rows in 3 parts" in every.stdout
     assert "├─ public.order_lines by order_id (order_lines_order_id_fkey): 270 rows in 1 part" in every.stdout
+    assert "In all: 4 partitions (2026-03 to 2026-06), 103 rows and 420 of their members, 7 parts" in every.stdout
     assert "nothing is due" not in every.stdout + member.stdout
     assert "public.orders by at: 100 rows in 1 part, public.orders.2026-05.0001" in member.stdout
     assert status.stdout == "public.orders: no run is under way\n"

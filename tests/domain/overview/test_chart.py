@@ -13,6 +13,7 @@ from strongroom.overview.facts import LatestReading, Left, StoreFacts
 from strongroom.overview.states import State
 from strongroom.records import RestoreRecord
 from strongroom.settings import Settings
+from strongroom.settings.units import UnitSettings
 from strongroom.statistics.figures import Uncounted
 from tests.support.chain import NOW
 from tests.support.overview import a_table, an_archive, chart_of, rows_of, store_facts
@@ -95,6 +96,16 @@ def test_the_latest_run_tells_failed_or_running(run, state):
 
 def test_a_run_that_succeeded_adds_nothing():
     assert states_of("2026-05", store_facts(an_archive()), runs={"2026-05": "success"}) == (State.ARCHIVED,)
+
+
+def test_a_member_without_an_archive_is_not_called_empty():
+    """Nobody counts its rows by month: they are dated by the rows that they refer to."""
+    member = a_table().in_unit(UnitSettings(("cases", "audit")))
+
+    cells = cells_of(chart_of(store_facts(an_archive()), table=member))
+
+    assert cells["2026-05"].states == (State.ARCHIVED,)
+    assert {cell.states for key, cell in cells.items() if key > "2026-05"} == {(State.WITH_ROOT,)}
 
 
 def test_rows_that_wait_beside_an_archive_are_left():
