@@ -169,11 +169,11 @@ def test_plan_and_status_speak_of_the_root_and_count_the_rows_of_all_tables(meta
 
     assert (every.returncode, member.returncode, status.returncode) == (0, 0, 0), every.stderr + member.stderr
     assert (
-        "public.orders: 3 partitions (2026-04 to 2026-06), 102 rows and 420 of their members, 6 parts" in every.stdout
+        "public.orders: 3 partitions (2026-04 to 2026-06), 102 rows and 423 of their members, 7 parts" in every.stdout
     )
     assert "public.orders by at: 102 rows in 3 parts" in every.stdout
-    assert "├─ public.order_lines by order_id (order_lines_order_id_fkey): 270 rows in 1 part" in every.stdout
-    assert "In all: 4 partitions (2026-03 to 2026-06), 103 rows and 420 of their members, 7 parts" in every.stdout
+    assert "├─ public.order_lines by order_id (order_lines_order_id_fkey): 273 rows in 2 parts" in every.stdout
+    assert "In all: 4 partitions (2026-03 to 2026-06), 103 rows and 423 of their members, 8 parts" in every.stdout
     assert "nothing is due" not in every.stdout + member.stdout
     assert "public.orders by at: 100 rows in 1 part, public.orders.2026-05.0001" in member.stdout
     assert status.stdout == "public.orders: no run is under way\n"
