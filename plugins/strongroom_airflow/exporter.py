@@ -36,8 +36,8 @@ from strongroom.ledger.watching import LogFigures, LogWatch
 from strongroom.overview.facts import StoreFacts
 from strongroom.overview.reading import read_facts, read_kept_facts
 from strongroom.settings import Settings, load_settings
-from strongroom.statistics.figures import Uncounted
 from strongroom.statistics.metrics import StepFigures, make_metrics
+from strongroom.statistics.records import Uncounted
 from strongroom.storage.store import Store
 from strongroom_airflow.connections import StoreKey, connect_store, store_key, store_tables
 from strongroom_airflow.statistics.collect import (

@@ -11,7 +11,7 @@ from strongroom.overview.chart import Chart, RunFacts, make_chart
 from strongroom.overview.facts import ArchiveFacts, Left, StoreFacts
 from strongroom.overview.source import TableRows
 from strongroom.settings import Settings, TableSettings
-from strongroom.statistics.figures import Uncounted
+from strongroom.statistics.records import Uncounted
 from strongroom.statistics.waiting import TableCounts, WaitingPartition
 from tests.support.chain import NOW
 from tests.support.synthetic import a_manifest, many_manifests

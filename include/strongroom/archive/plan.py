@@ -9,14 +9,12 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal
 
-from psycopg import sql
 from psycopg.pq import TransactionStatus
 
-from strongroom.calendar import Partition, Window, refuse_if_hot, refuse_if_spent
+from strongroom.calendar import Partition, refuse_if_hot, refuse_if_spent
 from strongroom.database.date_index import has_date_index
 from strongroom.database.delete_allowed import require_delete_allowed
 from strongroom.database.inspect import InspectedTable, inspect_table
-from strongroom.database.rows import count_rows_where, exclusions_by_reference, in_window
 from strongroom.database.session import Connection, read_identity
 from strongroom.database.units import Place
 from strongroom.errors import StagingError, UnarchivableError
@@ -33,6 +31,7 @@ from strongroom.storage.bucket import refuse_early_expiry
 from strongroom.storage.staging_folder import free_bytes
 from strongroom.storage.store import LARGEST_PUT_BYTES, Store
 from strongroom.tables.cut import MOST_PARTS, Cut, cut_partition
+from strongroom.tables.exclusions import find_exclusions
 from strongroom.tables.readable import may_be_too_wide, refuse_unsteady_text, refuse_wide_rows
 from strongroom.tables.warm import warm_table
 
@@ -248,7 +247,7 @@ class _Planning:
     def look(self) -> tuple[tuple[Exclusion, ...], Cut]:
         """What stays, and what is due. The caller's transaction is read only."""
         refuse_unsteady_text(self.connection, self.table, self.partition.window)
-        exclusions = _exclusions(self.connection, self.table, self.partition.window)
+        exclusions = find_exclusions(self.connection, self.table, self.partition.window)
         return exclusions, cut_partition(self.connection, self.table, self.partition, self.settings)
 
     def make_new(self, exclusions: tuple[Exclusion, ...], cut: Cut) -> Planned:
@@ -352,35 +351,6 @@ def _refuse_long_id(settings: TableSettings, archive_id: str) -> None:
             found=f"{len(archive_id)}; each byte that is not A-Z, a-z, 0-9, _ or - takes three",
             hint="Nothing was read and no row was deleted. Give the schema or the table a shorter name.",
         )
-
-
-def _exclusions(connection: Connection, table: InspectedTable, window: Window) -> tuple[Exclusion, ...]:
-    """Rows that stay; each is counted once, under the first foreign key that refers to it or to its object."""
-    exclusions = []
-    by_reference = exclusions_by_reference(table)
-    for position, (detail, referred) in enumerate(by_reference):
-        earlier = (sql.SQL("NOT ") + one for _, one in by_reference[:position])
-        condition = sql.SQL(" AND ").join([in_window(table, window), referred, *earlier])
-        rows = count_rows_where(connection, table, condition)
-        if rows:
-            exclusions.append(Exclusion(reason="referenced", detail=detail, rows=rows))
-    if table.date_nullable:
-        column = sql.Identifier(table.shape.date_column)
-        rows = count_rows_where(connection, table, sql.SQL("t.{} IS NULL").format(column))
-        if rows:
-            detail = f"their {table.shape.date_column} is NULL; they belong to no partition"
-            exclusions.append(Exclusion(reason="no_date", detail=detail, rows=rows))
-    nullable = {column.name for column in table.shape.columns if column.nullable}
-    own = table.shape.dated_through[0].columns if table.shape.dated_through else ()
-    if names := [name for name in own if name in nullable]:
-        null = sql.SQL(" OR ").join(sql.SQL("t.{} IS NULL").format(sql.Identifier(name)) for name in names)
-        rows = count_rows_where(connection, table, sql.Composed([null]))
-        if rows:
-            detail = (
-                f"their {' or '.join(names)} is NULL; they belong to no row of {table.shape.dated_through[0].parent}"
-            )
-            exclusions.append(Exclusion(reason="no_parent", detail=detail, rows=rows))
-    return tuple(exclusions)
 
 
 def _check_room(settings: TableSettings, archive_id: str, cut: Cut) -> None:

@@ -19,7 +19,8 @@ from strongroom.overview.facts import ArchiveFacts, LatestReading, StoreFacts
 from strongroom.overview.source import TableRows
 from strongroom.overview.states import State, worst_first
 from strongroom.settings import Settings, TableSettings, qualify
-from strongroom.statistics.figures import Uncounted, next_run, run_at
+from strongroom.statistics.figures import next_run, run_at
+from strongroom.statistics.records import Uncounted
 
 EXPIRING_DAYS = 90
 """How long before the end of its term an archive counts as expiring."""

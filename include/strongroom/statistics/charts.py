@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from strongroom.calendar import Frequency, Partition
-from strongroom.statistics.figures import IN_DATABASE, Figures, Growth, Statistics, TableStatistics
+from strongroom.statistics.figures import IN_DATABASE
+from strongroom.statistics.records import Figures, Growth, Statistics, TableStatistics
 from strongroom.statistics.words import number, ratio, short, size, usd
 
 WIDTH = 720

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from strongroom.object_keys.reports import statistics_key
-from strongroom.statistics.figures import Figures, Statistics
+from strongroom.statistics.records import Figures, Statistics
 from strongroom.storage.store import Store
 
 _HEAD = ("table", "archives", "rows", "bytes", "on S3", "ratio", "overdue", "late", "undated", "USD a month", "saved")

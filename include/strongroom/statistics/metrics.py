@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from strongroom.erasure.clock import StoreCases
 from strongroom.ledger.watching import LogFigures, WitnessFigures
-from strongroom.statistics.figures import Statistics, TableStatistics
+from strongroom.statistics.records import Statistics, TableStatistics
 
 
 @dataclass(frozen=True)

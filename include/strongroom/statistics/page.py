@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from strongroom.statistics.charts import WIDTH, Cells, Numbers, make_charts
-from strongroom.statistics.figures import Figures, Statistics, TableStatistics
+from strongroom.statistics.records import Figures, Statistics, TableStatistics
 from strongroom.statistics.words import day, minute, number, ratio, size, usd
 
 TEMPLATES = Path(__file__).parent / "templates"

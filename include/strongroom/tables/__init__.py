@@ -8,6 +8,7 @@
 - ``unit_graph``     the tables that are archived together, as lines of text
 - ``cut``            a window cut into parts
 - ``readable``       rows that an archive could not give back
+- ``exclusions``     rows that stay in their table, and why
 - ``delete_range``   the statement that deletes or moves a block by the range of its dates
 - ``delete_batch``   the statements that delete or move single rows by their keys
 - ``delete_progress``  how far a delete has come, noted before each commit

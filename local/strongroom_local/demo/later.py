@@ -18,7 +18,7 @@ from strongroom.calendar import Partition
 from strongroom.restore.records import RestoreReport
 from strongroom.retention.decide import Decision, judge
 from strongroom.settings import TableSettings
-from strongroom.statistics.figures import Statistics
+from strongroom.statistics.records import Statistics
 from strongroom_local.demo.api import Airflow, await_run, trigger
 from strongroom_local.demo.checks import Check, check_restored
 from strongroom_local.demo.evidence import Verdict

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from strongroom.statistics.figures import Figures
+from strongroom.statistics.records import Figures
 from strongroom_local.demo.checks import Check
 from strongroom_local.demo.evidence import Verdict
 from strongroom_local.demo.later import Later, PurgeDay

@@ -25,7 +25,7 @@ from strongroom.overview.facts import ArchiveFacts, StoreFacts
 from strongroom.overview.reading import read_facts, read_kept_facts
 from strongroom.overview.source import TableRows, look_at_table
 from strongroom.settings import Settings, TableSettings, load_settings, qualify
-from strongroom.statistics.figures import Uncounted
+from strongroom.statistics.records import Uncounted
 from strongroom_airflow.connections import StoreKey, connect_store, store_key, store_tables
 from strongroom_airflow.database_connections import connect_database
 from strongroom_airflow.pages.rendering import span

@@ -12,8 +12,9 @@ from fastapi.responses import HTMLResponse
 from strongroom.overview.facts import StoreFacts, merged
 from strongroom.overview.source import TableRows
 from strongroom.settings import qualify
-from strongroom.statistics.figures import Statistics, make_statistics
+from strongroom.statistics.figures import make_statistics
 from strongroom.statistics.page import shown
+from strongroom.statistics.records import Statistics
 from strongroom_airflow.pages.addresses import MAP, TOTALS, page
 from strongroom_airflow.pages.gathering import Facts, gathering
 from strongroom_airflow.pages.rendering import render

@@ -14,7 +14,8 @@ from strongroom.ledger.index import survey_manifests, write_index
 from strongroom.overview.facts import StoreFacts, merged
 from strongroom.overview.reading import keep_facts, read_facts, read_kept_facts
 from strongroom.settings import Settings, TableSettings, qualify
-from strongroom.statistics.figures import Statistics, Uncounted, make_statistics
+from strongroom.statistics.figures import make_statistics
+from strongroom.statistics.records import Statistics, Uncounted
 from strongroom.statistics.waiting import TableCounts, count_waiting
 from strongroom_airflow.connections import connect_stores
 from strongroom_airflow.database_connections import connect_database

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from strongroom.overview.reading import read_facts
 from strongroom.settings import Settings, StoreSettings
-from strongroom.statistics.figures import Uncounted
+from strongroom.statistics.records import Uncounted
 from strongroom.storage.store import Store
 from strongroom_local.servers.processes import wait_until
 from tests.support.chain import NOW, some_settings

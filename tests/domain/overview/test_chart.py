@@ -14,7 +14,7 @@ from strongroom.overview.states import State
 from strongroom.records import RestoreRecord
 from strongroom.settings import Settings
 from strongroom.settings.units import UnitSettings
-from strongroom.statistics.figures import Uncounted
+from strongroom.statistics.records import Uncounted
 from tests.support.chain import NOW
 from tests.support.overview import a_table, an_archive, chart_of, rows_of, store_facts
 

@@ -17,8 +17,9 @@ from strongroom.overview.reading import keep_facts, read_facts, read_kept_facts
 from strongroom.overview.states import State
 from strongroom.retention.sweep import sweep_store
 from strongroom.settings import DrillSettings, Settings
-from strongroom.statistics.figures import Uncounted, make_statistics
+from strongroom.statistics.figures import make_statistics
 from strongroom.statistics.metrics import make_metrics
+from strongroom.statistics.records import Uncounted
 from tests.support.audited import copy_bucket
 from tests.support.damaging import Vandal
 from tests.support.erasing import RUN, Person, an_erased_store

@@ -13,11 +13,12 @@ from strongroom.ledger.holds import Hold
 from strongroom.object_keys.archives import ArchiveId
 from strongroom.object_keys.reports import VerificationKey, parse_verification_key, verification_key
 from strongroom.settings import Settings, TableSettings
-from strongroom.statistics.figures import GIBIBYTE, Statistics, Uncounted, make_statistics, next_run
+from strongroom.statistics.figures import GIBIBYTE, make_statistics, next_run
 from strongroom.statistics.keep import log_lines
 from strongroom.statistics.metrics import StepFigures, make_metrics
 from strongroom.statistics.page import make_page
 from strongroom.statistics.proofs import Proofs, SampleError, choose_sample, make_proofs, parse_sample
+from strongroom.statistics.records import Statistics, Uncounted
 from strongroom.statistics.waiting import TableCounts, WaitingPartition
 from tests.support.synthetic import a_manifest, many_manifests
 
