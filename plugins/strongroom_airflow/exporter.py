@@ -46,6 +46,7 @@ from strongroom_airflow.statistics.collect import (
     count_tables,
     describe,
 )
+from strongroom_airflow.steps import step_of
 from strongroom_airflow.stored_connections import find_stored_connections
 
 log = logging.getLogger("strongroom.exporter")
@@ -210,7 +211,7 @@ def read_steps() -> list[StepFigures]:
     """Successes, failures and durations of the tasks of all DAGs of the package, until `airflow db clean` removes them."""
     sums: dict[tuple[str, str], list[float]] = {}
     for dag_id, task_id, state, count, seconds in _counted_tasks():
-        figures = sums.setdefault((dag_id, task_id.rpartition(".")[2]), [0, 0.0, 0])
+        figures = sums.setdefault((dag_id, step_of(task_id)), [0, 0.0, 0])
         if state == TaskInstanceState.SUCCESS:
             figures[0] += count
             figures[1] += seconds or 0.0

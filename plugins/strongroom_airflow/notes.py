@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from airflow.listeners import hookimpl
 
+from strongroom_airflow.steps import step_of
+
 if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun
 
@@ -112,7 +114,7 @@ def _failure(dag_run: DagRun) -> str | None:
             return outcomes[task]
     task_id, map_index = failed[0]
     error = _read_xcoms(dag_run, ERROR_XCOM).get(failed[0], "it left no error; see its log").partition("\n")[0]
-    step = task_id.rpartition(".")[2] + (f" {map_index}" if map_index >= 0 else "")
+    step = step_of(task_id) + (f" {map_index}" if map_index >= 0 else "")
     others = f" ({len(failed)} tasks failed)" if len(failed) > 1 else ""
     partition = f"{dag_run.partition_key}: " if dag_run.partition_key else ""
     return f"{partition}failed at {step}{others}: {error}"

@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from pydantic import ValidationError
 
 from strongroom.errors import IntegrityError, StrongroomError
+from strongroom_airflow.steps import step_of
 from strongroom_airflow.stopping import Stopping
 from strongroom_airflow.task_run import TaskRun
 from strongroom_airflow.tracing import step_span
@@ -131,7 +132,7 @@ class StepOperator(BaseOperator):
         started = time.monotonic()
         with (
             translated_errors(context),
-            step_span(self.task_id.rpartition(".")[2]) as span,
+            step_span(step_of(self.task_id)) as span,
             self.opened(context) as run,
             self._stopping.working(),
         ):

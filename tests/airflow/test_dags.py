@@ -14,6 +14,7 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.serialization.serialized_objects import DagSerialization
 
 from strongroom.settings import DEFAULT_FILE, FILE_VARIABLE
+from strongroom_airflow.steps import ARCHIVE_STEPS, step_of
 from tests.support.deployment import aws_connection
 from tests.support.repository import REPOSITORY
 
@@ -117,6 +118,7 @@ def test_the_steps_follow_each_other_as_designed(dags, dag_id):
     found = {task.task_id: set(task.downstream_task_ids) for task in dags[dag_id].tasks}
 
     assert found == EDGES
+    assert tuple(map(step_of, EDGES)) == tuple(step for step in ARCHIVE_STEPS if step != "detach")
 
 
 @pytest.mark.parametrize("dag_id", DAG_IDS)

@@ -33,9 +33,6 @@ LOOK_SECONDS = 2.0
 TELL_SECONDS = 5.0
 """How often progress is written at most."""
 
-STEPS = ("extract_to_staging", "detach", "delete")
-"""The steps that tell how far they have come."""
-
 _SLICE_SECONDS = 0.2
 _RATE_SECONDS = 30.0
 """The time that the speed is told of."""

@@ -37,7 +37,7 @@ class DeleteOperator(StrongroomOperator):
             with (
                 run.source() as connection,
                 run.staging(part.archive_id) as staging,
-                run.steered(staging, "delete", part.archive_id, number=part.number, rows=part.rows) as steering,
+                run.steered(staging, part.archive_id, number=part.number, rows=part.rows) as steering,
             ):
                 deleted = delete_part(connection, part, run.deleting_step(staging, steering))
         except ChildrenLeftError as error:

@@ -31,7 +31,7 @@ class DetachOperator(StrongroomOperator):
         with (
             run.owner() as connection,
             run.staging(archive_id) as staging,
-            run.steered(staging, "detach", archive_id, rows=sum(part.rows for part in parts)) as steering,
+            run.steered(staging, archive_id, rows=sum(part.rows for part in parts)) as steering,
         ):
             evidence = detach_partitions(connection, parts, run.deleting_step(staging, steering))
         for one in evidence.detached:

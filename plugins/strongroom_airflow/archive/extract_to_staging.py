@@ -40,9 +40,7 @@ class ExtractToStagingOperator(PartOperator):
         with (
             run.reading() as connection,
             run.staging(part.archive_id) as staging,
-            run.steered(
-                staging, "extract_to_staging", part.archive_id, number=part.number, rows=part.expected_rows
-            ) as steering,
+            run.steered(staging, part.archive_id, number=part.number, rows=part.expected_rows) as steering,
         ):
             return extract_part(
                 connection,

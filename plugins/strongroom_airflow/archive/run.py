@@ -24,6 +24,7 @@ from strongroom.storage.store import Store
 from strongroom.tables.steering import Steered, StepProgress
 from strongroom_airflow.connections import connect_staging, connect_store
 from strongroom_airflow.database_connections import connect_database
+from strongroom_airflow.steps import step_of
 from strongroom_airflow.task_run import TaskRun
 
 _UNFINISHED = ["scheduled", "queued", "running", "restarting", "up_for_retry", "up_for_reschedule", "deferred"]
@@ -113,18 +114,17 @@ class ArchiveRun(TaskRun):
         owner = str(self.identity)
         return claim_keeper(self.store, self._claim_keys, owner=owner, clock=self.now, ttl=self.settings.claim_ttl)
 
-    def steered(self, staging: Staging, step: str, archive_id: str, *, number: int = 0, rows: int) -> Steered:
+    def steered(self, staging: Staging, archive_id: str, *, number: int = 0, rows: int) -> Steered:
         """Obeys the orders of the table while a step works, and tells how far it has come.
 
         :param staging: The archive's.
-        :param step: Id of the step, without its group.
         :param archive_id: What it works on.
         :param number: Of the part.
         :param rows: How many rows it has to do.
         """
         now = self.now()
         progress = StepProgress(
-            step=step,
+            step=step_of(self.context["ti"].task_id),
             archive_id=archive_id,
             number=number,
             run=str(self.identity),

@@ -12,19 +12,7 @@ from rich.table import Column, Table
 
 from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
 from strongroom_airflow.commands.under_way import RunUnderWay, StepUnderWay, TableUnderWay, look_under_way
-
-_ORDER = (
-    "plan",
-    "extract_to_staging",
-    "compress",
-    "checksum",
-    "upload",
-    "verify",
-    "seal",
-    "detach",
-    "delete",
-    "report",
-)
+from strongroom_airflow.steps import ARCHIVE_STEPS
 
 
 @command
@@ -74,7 +62,7 @@ def _parts(number: int) -> str:
 
 
 def _done(run: RunUnderWay) -> str:
-    found = [step for step in _ORDER if step in run.done]
+    found = [step for step in ARCHIVE_STEPS if step in run.done]
     several = (run.parts or 0) > 1
     words = [f"{step} {run.done[step]}" if several and run.done[step] > 1 else step for step in found]
     return ", ".join(words) or "nothing yet"

@@ -26,10 +26,11 @@ from strongroom.object_keys.records import claim_key
 from strongroom.records import ArchivePlan, PlannedPart
 from strongroom.settings import TableSettings
 from strongroom.storage.store import Store
-from strongroom.tables.steering import STEPS, StepProgress, progress_name
+from strongroom.tables.steering import StepProgress, progress_name
 from strongroom_airflow.commands.runs import Task, error_of, page_of, read_snapshot, results, scheduler_is_alive
 from strongroom_airflow.connections import connect_staging, connect_store
 from strongroom_airflow.database_connections import connect_database
+from strongroom_airflow.steps import step_of
 from strongroom_airflow.trigger import FINISHED, is_paused
 
 _ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
@@ -155,7 +156,7 @@ class _Looking:
         done: dict[str, int] = {}
         for task in tasks:
             if task.state == "success":
-                done[_step(task)] = done.get(_step(task), 0) + 1
+                done[step_of(task.task_id)] = done.get(step_of(task.task_id), 0) + 1
         parts: list[PlannedPart] = [] if plan is None else [part for one in plan.all_tables for part in one.parts]
         part_of = {task: _part_of(task, parts) for task in tasks}
         told = self._try("progress", lambda: self._progress(part_of)) or {}
@@ -186,8 +187,8 @@ class _Looking:
         """
         found: dict[Task, StepProgress] = {}
         for task, part in part_of.items():
-            step = _step(task)
-            if step in STEPS and task.state == "running" and part is not None:
+            step = step_of(task.task_id)
+            if task.state == "running" and part is not None:
                 with connect_staging(self._settings).of(part.archive_id) as staging:
                     progress = staging.kept(progress_name(step, part.number), StepProgress)
                 if progress is not None:
@@ -211,7 +212,7 @@ class _Looking:
         settings = self._settings_of(archive)
         mapped = task.map_index if task.map_index >= 0 else None
         return StepUnderWay(
-            step=_step(task),
+            step=step_of(task.task_id),
             part=mapped if archive is None or part is None or mapped is None else part.number,
             table=None if archive is None or mapped is None else settings.qualified_name,
             state=task.state,
@@ -294,7 +295,3 @@ class _Looking:
 def _part_of(task: Task, parts: Sequence[PlannedPart]) -> PlannedPart | None:
     index = max(task.map_index, 0)
     return parts[index] if index < len(parts) else None
-
-
-def _step(task: Task) -> str:
-    return task.task_id.rpartition(".")[2]

@@ -13,6 +13,7 @@ from strongroom.errors import StrongroomError
 from strongroom.settings import TableSettings, qualify
 from strongroom_airflow.notices.fates import UNTOUCHED, fate_of_rows
 from strongroom_airflow.pages.addresses import base_url, totals_page
+from strongroom_airflow.steps import step_of
 
 _NAMED = 20
 """How many tables or archives a notice names."""
@@ -50,7 +51,7 @@ class Notice:
 def tell_failed(context: Context) -> Notice:
     """A task failed for good."""
     ti, dag_id = context["ti"], _dag_id(context)
-    step = str(ti.task_id).rpartition(".")[2]
+    step = step_of(str(ti.task_id))
     run = getattr(context.get("dag_run"), "run_id", None) or getattr(ti, "run_id", "")
     about = " ".join(filter(None, (_table(context), _window(context))))
     part = f" {ti.map_index}" if (getattr(ti, "map_index", -1) or 0) >= 0 else ""
