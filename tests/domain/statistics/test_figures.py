@@ -235,7 +235,7 @@ def test_samples_of_any_size_come_to_every_archive_in_turn():
 
 @pytest.mark.parametrize("text", ["", "1", "0/5", "6/5", "1/", "-1/5", "a/b", "1/2/3"])
 def test_what_is_no_sample_is_refused(text):
-    with pytest.raises(SampleError, match="no sample"):
+    with pytest.raises(SampleError, match="is not a sample"):
         parse_sample(text)
 
 
