@@ -25,6 +25,9 @@ ERROR_XCOM = "error"
 OUTCOME_XCOM = "outcome"
 """XCom key of the outcome of a run in one line, which becomes the run's note."""
 
+MEMBERS_XCOM = "members"
+"""XCom key of the reports of a unit's members, beside that of its root, for the command that follows the run."""
+
 _RESERVED = frozenset({"target", "level", "msg", "event", "timestamp", "exception"})
 """Field names that Airflow's supervisor uses itself. One of them in a log line (`target`) would end the task's process."""
 

@@ -15,10 +15,10 @@ from strongroom.records import ArchivePlan, DeletedPart, VerifiedPart
 from strongroom.tables.vacuum import Vacuum, vacuum_after
 from strongroom_airflow.archive.base import StrongroomOperator
 from strongroom_airflow.archive.run import ArchiveRun
-from strongroom_airflow.archive.seal import MANIFEST_XCOM, MEMBERS_XCOM
+from strongroom_airflow.archive.seal import MANIFEST_XCOM, SUMS_XCOM
 from strongroom_airflow.assets import of_archive_run
 from strongroom_airflow.pages.addresses import archive_page
-from strongroom_airflow.step import conclude
+from strongroom_airflow.step import MEMBERS_XCOM, conclude
 
 
 class ReportOperator(StrongroomOperator):
@@ -59,9 +59,11 @@ class ReportOperator(StrongroomOperator):
             )
         run.release()
         summary = report.model_dump(mode="json")
-        of_members = {"members": [one.model_dump(mode="json") for one in members]} if members else {}
+        of_members = {MEMBERS_XCOM: [one.model_dump(mode="json") for one in members]} if members else {}
         run.context["outlet_events"][self.asset].extra = of_archive_run(report) | of_members
         conclude(run.context, " ".join([report.headline(), *(f"With it {_in_short(one)}." for one in members)]))
+        for key, reports in of_members.items():
+            run.context["ti"].xcom_push(key=key, value=reports)
         for one in members:
             self.log.info(one.sentence())
         # Not "earlier than": the store's clock has whole seconds, so two tries within one second may seem to swap.
@@ -87,7 +89,7 @@ class ReportOperator(StrongroomOperator):
             return report_run(run.store, None, plan, [], [], now=run.now())
         own = run.of(ArchiveId.parse(plan.archive_id))
         vacuum = self._vacuum(own, [part for part in deleted if part.archive_id == plan.archive_id])
-        sums = run.context["ti"].xcom_pull(task_ids=self.sealed_by, key=MEMBERS_XCOM) or {}
+        sums = run.context["ti"].xcom_pull(task_ids=self.sealed_by, key=SUMS_XCOM) or {}
         with run.staging(plan.archive_id) as staging:
             now, sealed = run.now(), sums.get(plan.archive_id)
             report = report_run(

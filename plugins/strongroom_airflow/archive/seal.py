@@ -16,7 +16,7 @@ from strongroom_airflow.pages.addresses import archive_page
 MANIFEST_XCOM = "manifest_sha256"
 """XCom key of the SHA-256 of the manifest, for the report."""
 
-MEMBERS_XCOM = "members_sha256"
+SUMS_XCOM = "members_sha256"
 """XCom key of the SHA-256 of the manifests of a unit's members, by their archives."""
 
 
@@ -71,7 +71,7 @@ class SealOperator(StrongroomOperator):
         *members, root = seal_unit(run.store, tables, parts, run=run.identity, now=run.now())
         run.context["ti"].xcom_push(key=MANIFEST_XCOM, value=root.manifest_sha256)
         sums = {one.archive_id: one.manifest_sha256 for one in members}
-        run.context["ti"].xcom_push(key=MEMBERS_XCOM, value=sums)
+        run.context["ti"].xcom_push(key=SUMS_XCOM, value=sums)
         for one in members:
             self.log.info("Sealed %s", one.archive_id, rows=_rows(one), manifest_sha256=one.manifest_sha256)
         every = [*members, root]

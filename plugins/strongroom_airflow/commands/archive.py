@@ -32,6 +32,7 @@ from strongroom_airflow.commands.runs import (
 from strongroom_airflow.commands.screen import follow, print_problems
 from strongroom_airflow.commands.terminal import command, print_json, print_out, read_settings
 from strongroom_airflow.database_connections import connect_database
+from strongroom_airflow.step import MEMBERS_XCOM
 from strongroom_airflow.trigger import RunError, begin_partition
 
 _NOT_SUCCEEDED = frozenset({DagRunState.FAILED, REMOVED})
@@ -46,14 +47,14 @@ class Run:
         run_id: Airflow's id of the run.
         found: ``started`` by this command, ``running`` already, or ``ran`` before. JSON output calls it ``fate``.
         state: Airflow's state of the run.
-        report: What the run's last task returned; None if it has not ended.
+        reports: Of the run's table, then of the other tables of its unit; none if the run did not come so far.
     """
 
     partition_key: str
     run_id: str
     found: str
     state: str
-    report: RunReport | None = None
+    reports: tuple[RunReport, ...] = ()
 
     def words(self, dag_id: str) -> str:
         """Whether the run was started, and where the UI shows it."""
@@ -63,8 +64,10 @@ class Run:
         return f"{self.partition_key} {verb} {self.run_id}: {page_of(dag_id, self.run_id)}"
 
     def outcome(self) -> str:
-        """How the run ended, in one line with the archive's id."""
-        return self.report.sentence() if self.report else f"{self.partition_key} ended as {self.state} in {self.run_id}"
+        """How the run ended, in a line with the archive's id; of a unit, a line for each table."""
+        if not self.reports:
+            return f"{self.partition_key} ended as {self.state} in {self.run_id}"
+        return "\n".join(one.sentence() for one in self.reports)
 
 
 @command
@@ -211,7 +214,7 @@ def _follow(dag_id: str, runs: Sequence[Run], *, quiet: bool) -> list[Run]:
     unfinished = {run.run_id: run for run in runs if run.found != "ran"}
 
     def on_end(run_id: str, state: str) -> None:
-        ended[run_id] = replace(unfinished[run_id], state=state, report=_report_of(dag_id, run_id))
+        ended[run_id] = replace(unfinished[run_id], state=state, reports=_reports_of(dag_id, run_id))
         if not quiet:
             print_out(escape(ended[run_id].outcome()))
 
@@ -219,12 +222,14 @@ def _follow(dag_id: str, runs: Sequence[Run], *, quiet: bool) -> list[Run]:
     return [ended[run.run_id] for run in runs]
 
 
-def _report_of(dag_id: str, run_id: str) -> RunReport | None:
-    returned = results(dag_id, run_id, "report")
-    return RunReport.model_validate(returned[0]) if returned else None
+def _reports_of(dag_id: str, run_id: str) -> tuple[RunReport, ...]:
+    of_members = results(dag_id, run_id, "report", key=MEMBERS_XCOM)
+    returned = [*results(dag_id, run_id, "report"), *(one for reports in of_members for one in reports)]
+    return tuple(map(RunReport.model_validate, returned))
 
 
 def _as_json(dag_id: str, run: Run, found: Sequence[Problem]) -> dict[str, Any]:
+    reports = [one.model_dump(mode="json") for one in run.reports]
     return {
         "partition_key": run.partition_key,
         "run_id": run.run_id,
@@ -232,6 +237,7 @@ def _as_json(dag_id: str, run: Run, found: Sequence[Problem]) -> dict[str, Any]:
         "state": run.state,
         "page": page_of(dag_id, run.run_id),
         "problems": [problem.as_json() for problem in found],
-        "archive_id": run.report.archive_id if run.report else None,
-        "report": run.report.model_dump(mode="json") if run.report else None,
+        "archive_id": run.reports[0].archive_id if run.reports else None,
+        "report": reports[0] if reports else None,
+        "members": reports[1:],
     }

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections import defaultdict
 from datetime import datetime, timezone
+from subprocess import CompletedProcess
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +15,7 @@ from airflow.sdk import Asset
 from structlog.testing import capture_logs
 
 from strongroom_airflow.archive.pausing import pause
-from strongroom_airflow.step import OUTCOME_XCOM
+from strongroom_airflow.step import MEMBERS_XCOM, OUTCOME_XCOM
 from tests.support.database import execute
 from tests.support.operating import context_of
 from tests.support.units import SECTION, rows_of_may
@@ -67,6 +70,11 @@ class Run:
 
         return self.step(DeleteOperator, "delete", part=part)
 
+    def archive(self) -> Any:
+        """All of its steps; returns the report of the root."""
+        parts = self.seal([self.verify(part) for part in self.plan()])
+        return self.report(parts, [self.delete(part) for part in parts])
+
     def report(self, parts: Any, deleted: Any) -> Any:
         from strongroom_airflow.archive.report import ReportOperator
 
@@ -96,6 +104,54 @@ def test_one_run_archives_and_deletes_all_tables_of_a_unit(metadata, unit):
     members = run.context["outlet_events"][ASSET].extra["members"]
     assert {one["archive_id"]: one["manifest_sha256"] is not None for one in members} == {
         f"public.{name}.2026-05.0001": True for name in ("order_lines", "line_notes", "order_alerts")
+    }
+
+
+def _one(command: CompletedProcess[str]) -> Any:
+    """The one run in a command's JSON."""
+    assert command.returncode == 0, command.stderr
+    [run] = json.loads(command.stdout)
+    return run
+
+
+def test_the_command_that_follows_a_run_says_what_became_of_each_table(unit, parsing, airflow, monkeypatch):
+    from airflow.models.dag import DagModel
+    from airflow.models.dagrun import DagRun
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import delete, update
+
+    monkeypatch.setenv("STRONGROOM__STAGING", unit.root.settings.staging)
+    command = ("strongroom", "archive", "orders", "--partition", "2026-05", "--json")
+    with parsing("archive_tables.py", tables=SECTION):
+        begun = _one(airflow(*command, "--no-wait"))
+    run = Run()
+    left = {"return_value": run.archive(), MEMBERS_XCOM: run.pushed[MEMBERS_XCOM]}
+    of_run = {"dag_id": "archive__orders", "run_id": begun["run_id"]}
+    with create_session() as session:
+        session.execute(update(DagModel).where(DagModel.dag_id == of_run["dag_id"]).values(is_paused=False))
+        for key, value in left.items():
+            XComModel.set(key=key, value=value, task_id="report", **of_run, session=session)
+
+    def end() -> None:
+        with create_session() as session:
+            session.execute(update(DagRun).where(DagRun.run_id == begun["run_id"]).values(state="success"))
+
+    ending = threading.Timer(1, end)
+    ending.start()
+    try:
+        ended = _one(airflow(*command))
+    finally:
+        ending.join()
+        with create_session() as session:
+            session.execute(delete(DagRun).where(DagRun.dag_id == of_run["dag_id"]))
+
+    archived = {one["archive_id"]: one["deleted_rows"] for one in (ended["report"], *ended["members"])}
+    assert archived == {
+        "public.orders.2026-05.0001": 100,
+        "public.order_lines.2026-05.0001": 270,
+        "public.line_notes.2026-05.0001": 120,
+        "public.order_alerts.2026-05.0001": 30,
     }
 
 
