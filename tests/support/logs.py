@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 
 from strongroom.formats.persons import SubjectKey
-from strongroom.ledger.journal import Entry, log_of, parse_entry
+from strongroom.ledger.entries import Entry, parse_entry
+from strongroom.ledger.journal import log_of
 from strongroom.records import RunIdentity
 from strongroom.settings import TableSettings
 from strongroom.storage.author import Author

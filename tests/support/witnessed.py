@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from strongroom.ledger.journal import Act, enter
+from strongroom.ledger.entries import Act
+from strongroom.ledger.journal import enter
 from strongroom.ledger.log import Log
 from strongroom.storage.author import Author
 from strongroom.storage.store import Store

@@ -15,7 +15,8 @@ from typing import Any, get_args
 import pytest
 from botocore.exceptions import ClientError
 
-from strongroom.ledger.journal import Act, Kind, begin_log, change_key, enter
+from strongroom.ledger.entries import Act, Kind
+from strongroom.ledger.journal import begin_log, change_key, enter
 from strongroom.object_keys.records import hold_key
 from strongroom.storage.author import Author
 from strongroom.storage.store import Store

@@ -33,8 +33,9 @@ from strongroom.database.triggers import delete_triggers
 from strongroom.errors import SourceError, StrongroomError, UnarchivableError
 from strongroom.ledger.claims import running_clock
 from strongroom.ledger.deletable import DeletingStep, require_deletable, require_sealed
+from strongroom.ledger.entries import subject_of
 from strongroom.ledger.evidence import DeleteEvidence, KeptRow, covers, detached_windows, keep_annex, parse_evidence
-from strongroom.ledger.journal import enter, subject_of
+from strongroom.ledger.journal import enter
 from strongroom.ledger.manifests import manifest_of
 from strongroom.ledger.owner import require_owner
 from strongroom.records import DeletedPart, VerifiedPart, upload_of

@@ -27,9 +27,10 @@ from strongroom.errors import IntegrityError, SourceAccessError, StrongroomError
 from strongroom.formats.blocks import Block
 from strongroom.ledger.claims import running_clock
 from strongroom.ledger.deletable import DeletingStep, require_deletable, require_sealed
+from strongroom.ledger.entries import subject_of
 from strongroom.ledger.evidence import DetachedPartition, DetachEvidence, LeftPartition, parse_detached, read_detached
 from strongroom.ledger.holds import HoldWatch
-from strongroom.ledger.journal import enter, subject_of
+from strongroom.ledger.journal import enter
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import manifest_of
 from strongroom.object_keys.archives import ArchiveId

@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import AwareDatetime, Field
 
+from strongroom.ledger.entries import Act, Facts
 from strongroom.ledger.evidence import read_detached
-from strongroom.ledger.journal import Act, Facts, checkpoint_of, log_of, record
+from strongroom.ledger.journal import checkpoint_of, log_of, record
 from strongroom.object_keys.archives import ArchiveId
 from strongroom.object_keys.records import empty_key
 from strongroom.records import (

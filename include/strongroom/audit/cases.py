@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, Field, ValidationError
 
 from strongroom.calendar import Window
 from strongroom.erasure.cases import Case, Closing, Extension
-from strongroom.ledger.journal import Entry
+from strongroom.ledger.entries import Entry
 from strongroom.object_keys.records import case_key
 from strongroom.records import Record
 from strongroom.storage.store import Store

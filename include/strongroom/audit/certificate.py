@@ -9,14 +9,8 @@ from datetime import datetime
 
 from strongroom.audit.page import render
 from strongroom.errors import ConfigurationError, IntegrityError
-from strongroom.ledger.journal import (
-    Place,
-    Subject,
-    doubt_of_entry,
-    log_of,
-    place_of,
-    trusted_keys,
-)
+from strongroom.ledger.entries import Subject
+from strongroom.ledger.journal import Place, doubt_of_entry, log_of, place_of, trusted_keys
 from strongroom.ledger.witnesses import cosignatures
 from strongroom.object_keys.archives import ArchiveId
 from strongroom.object_keys.records import proof_key

@@ -9,7 +9,8 @@ from strongroom.audit.controls import Finding, judge
 from strongroom.audit.oscal import make_oscal
 from strongroom.audit.page import make_audit_page
 from strongroom.audit.report import AuditReport
-from strongroom.ledger.journal import Act, Facts, enter, log_of, subject_of
+from strongroom.ledger.entries import Act, Facts, subject_of
+from strongroom.ledger.journal import enter, log_of
 from strongroom.object_keys.reports import audit_key
 from strongroom.records import Record
 from strongroom.settings.sections import RequiredControl

@@ -11,7 +11,8 @@ from pydantic import AwareDatetime, Field
 from strongroom.audit.cases import CaseAudit, read_cases
 from strongroom.calendar import Partition, Window, newest_due, partitions_between
 from strongroom.errors import ConfigurationError
-from strongroom.ledger.journal import Entry, log_of, parse_entry, software
+from strongroom.ledger.entries import Entry, parse_entry, software
+from strongroom.ledger.journal import log_of
 from strongroom.ledger.witnesses import cosignatures
 from strongroom.records import Record
 from strongroom.settings import TableSettings

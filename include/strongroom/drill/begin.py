@@ -10,8 +10,9 @@ from datetime import datetime
 
 from strongroom.drill.choose import choose
 from strongroom.drill.records import Candidate, Choice, DrillLane, DrillRun, Skip
+from strongroom.ledger.entries import Act
 from strongroom.ledger.index import Survey, survey_manifests
-from strongroom.ledger.journal import Act, log_of, record
+from strongroom.ledger.journal import log_of, record
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.units import ids_of_unit
 from strongroom.object_keys.archives import ArchiveId

@@ -21,7 +21,8 @@ from strongroom.drill.records import ArchiveDrill, Choice, PartDrill, Result
 from strongroom.drill.scratch import drop_leftovers, missing_types, scratch_table
 from strongroom.errors import FrozenError, IntegrityError, RestoreError, StrongroomError
 from strongroom.ledger import journal
-from strongroom.ledger.journal import Kind, doubt_of_entry, of_archive, subject_of
+from strongroom.ledger.entries import Kind, of_archive, subject_of
+from strongroom.ledger.journal import doubt_of_entry
 from strongroom.ledger.manifests import require_manifest
 from strongroom.object_keys.archives import ArchiveId
 from strongroom.object_keys.records import proof_key

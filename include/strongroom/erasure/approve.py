@@ -13,7 +13,7 @@ from pydantic import AwareDatetime
 from strongroom.erasure.cases import doubt_of, keep, records_of
 from strongroom.erasure.find import Found
 from strongroom.errors import ErasureError, IntegrityError
-from strongroom.ledger.journal import Act, Facts
+from strongroom.ledger.entries import Act, Facts
 from strongroom.ledger.stored_records import read_record
 from strongroom.object_keys.records import case_key
 from strongroom.records import Record, RunIdentity, make_salt

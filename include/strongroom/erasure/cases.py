@@ -18,7 +18,8 @@ from pydantic import AwareDatetime
 
 from strongroom.calendar import Term
 from strongroom.errors import ErasureError, IntegrityError
-from strongroom.ledger.journal import Act, doubt_of_entry, record_with_proof, subject_of
+from strongroom.ledger.entries import Act, subject_of
+from strongroom.ledger.journal import doubt_of_entry, record_with_proof
 from strongroom.ledger.stored_records import read_record
 from strongroom.object_keys.layout import CASES
 from strongroom.object_keys.records import case_key, case_prefix, is_case_id, proof_key, subject_key

@@ -8,7 +8,8 @@ from pydantic import AwareDatetime, Field
 
 from strongroom.erasure.cases import read_case
 from strongroom.errors import ErasureError, IntegrityError
-from strongroom.ledger.journal import doubt_of_entry, subject_of
+from strongroom.ledger.entries import subject_of
+from strongroom.ledger.journal import doubt_of_entry
 from strongroom.object_keys.layout import CASES
 from strongroom.object_keys.records import case_key, proof_key
 from strongroom.records import Record

@@ -12,7 +12,7 @@ from strongroom.erasure.erase import Erased
 from strongroom.erasure.find import Place
 from strongroom.erasure.successions import SuccessionRecord, successions_of, superseded_for
 from strongroom.errors import ErasureError
-from strongroom.ledger.journal import Act, Facts
+from strongroom.ledger.entries import Act, Facts
 from strongroom.ledger.stored_records import read_record
 from strongroom.object_keys.archives import ArchiveId
 from strongroom.object_keys.records import case_key

@@ -22,7 +22,7 @@ from strongroom.erasure.supersede import Superseding
 from strongroom.erasure.tables import Target, erase_rows, targets_of
 from strongroom.errors import ContendedError
 from strongroom.ledger.claims import claim_keeper, others_at_work, release_claim, take_claim
-from strongroom.ledger.journal import Act, Facts
+from strongroom.ledger.entries import Act, Facts
 from strongroom.ledger.stored_records import read_record
 from strongroom.ledger.suppressed import persons_of, suppress
 from strongroom.object_keys.archives import ArchiveId

@@ -17,8 +17,8 @@ from strongroom.erasure.rows import Wanted, columns_of
 from strongroom.erasure.tables import rows_in_table, targets_of
 from strongroom.formats.line_writer import LineWriter
 from strongroom.formats.row_texts import read_copy
+from strongroom.ledger.entries import Act
 from strongroom.ledger.index import survey_manifests
-from strongroom.ledger.journal import Act
 from strongroom.object_keys.records import case_key
 from strongroom.records import Record
 from strongroom.settings import TableSettings

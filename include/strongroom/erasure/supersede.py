@@ -26,8 +26,8 @@ from strongroom.formats.blocks import cut_into_blocks
 from strongroom.formats.codecs import Codec
 from strongroom.formats.persons import LocatorWriter, Persons
 from strongroom.ledger.claims import KeepClaim
+from strongroom.ledger.entries import of_archive
 from strongroom.ledger.holds import covering, holds_in_force
-from strongroom.ledger.journal import of_archive
 from strongroom.ledger.manifest_record import (
     Manifest,
     Succession,

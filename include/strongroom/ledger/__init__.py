@@ -5,6 +5,7 @@
 - ``index``            all manifests of a store at once, fast
 - ``log``              the transparency log: one history that many append to and nobody takes back
 - ``configuration``    which settings of a table were in force when
+- ``entries``          what an entry of that log says: which act, on which objects, by whom
 - ``journal``          what is entered in that log, and what is believed only because the log has it
 - ``witnesses``        what witnesses of the log left in the store
 - ``watching``         whether the log only grows, has every record, and is witnessed, looked at again and again

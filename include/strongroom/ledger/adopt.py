@@ -12,20 +12,9 @@ from datetime import datetime
 from pydantic import AwareDatetime
 
 from strongroom.errors import ConfigurationError, IntegrityError
+from strongroom.ledger.entries import OF_MANIFESTS, Act, Facts, of_archive, parse_entry, subject_of
 from strongroom.ledger.holds import Hold, release_proved, unproved_releases
-from strongroom.ledger.journal import (
-    OF_MANIFESTS,
-    Act,
-    Facts,
-    doubt_of_entry,
-    enter,
-    enter_with_proof,
-    log_of,
-    of_archive,
-    parse_entry,
-    record,
-    subject_of,
-)
+from strongroom.ledger.journal import doubt_of_entry, enter, enter_with_proof, log_of, record
 from strongroom.ledger.manifests import archive_ids, manifest_of, read_attested
 from strongroom.ledger.reread import verify_manifest
 from strongroom.object_keys.archives import ArchiveId

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from strongroom.ledger.journal import Act, Facts, enter, subject_of
+from strongroom.ledger.entries import Act, Facts, subject_of
+from strongroom.ledger.journal import enter
 from strongroom.object_keys.records import settings_change_key, settings_key, settings_prefix
 from strongroom.records import Record, Sha256
 from strongroom.settings import TableSettings

@@ -10,7 +10,7 @@ from strongroom.calendar import Partition, refuse_if_hot
 from strongroom.database.session import Connection, read_identity
 from strongroom.errors import IntegrityError
 from strongroom.ledger.claims import KeepClaim
-from strongroom.ledger.journal import Act, Kind, of_archive
+from strongroom.ledger.entries import Act, Kind, of_archive
 from strongroom.ledger.manifests import Attested, require_attested, require_object, require_part_of
 from strongroom.ledger.orders import Steering
 from strongroom.ledger.owner import require_owner

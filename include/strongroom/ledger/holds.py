@@ -22,7 +22,8 @@ from pydantic import AwareDatetime, Field
 
 from strongroom.calendar import Partition
 from strongroom.errors import ContendedError, HeldError, IntegrityError, PartitionError, StrongroomError
-from strongroom.ledger.journal import Act, Kind, doubt_of_entry, enter, enter_with_proof, subject_of
+from strongroom.ledger.entries import Act, Kind, subject_of
+from strongroom.ledger.journal import doubt_of_entry, enter, enter_with_proof
 from strongroom.object_keys.archives import ArchiveId
 from strongroom.object_keys.layout import HOLDS, table_folder
 from strongroom.object_keys.records import hold_key, release_proof_key

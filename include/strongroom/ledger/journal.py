@@ -1,150 +1,25 @@
 """What was done with a store's archives, entry by entry, in its transparency log.
 
-An entry is one line of JSON in the shape of an in-toto statement. It names objects by key and SHA-256 and says what was done with
-them, when, by which run or person. It holds no row, no key of a row and no words about a person: those are in the object that it
-names. What removes something is entered before it begins, and again when it has ended.
+What removes something is entered before it begins, and again when it has ended.
 
 A store without ``store.log_keys`` has no log. Then nothing is entered and nothing is asked of it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from functools import lru_cache
-from importlib.metadata import version
-from typing import Any, Literal
-
-from pydantic import Field, ValidationError
 
 from strongroom.errors import ConfigurationError, IntegrityError
+from strongroom.ledger.entries import Act, Facts, Kind, Subject, parse_entry, subject_of, write_entry
 from strongroom.ledger.log import CHECKPOINT, Head, Log
-from strongroom.object_keys.archives import ArchiveId
 from strongroom.object_keys.layout import LOG, SOURCE_IDENTITY
 from strongroom.object_keys.records import proof_key, rotation_key
-from strongroom.records import Record, Sha256
 from strongroom.settings import StoreSettings
-from strongroom.storage.author import Author
 from strongroom.storage.store import Store
 from strongroom.tlog.checkpoints import Checkpoint, EntryProof
 from strongroom.tlog.notes import SignerKey, VerifierKey
-
-STATEMENT = "https://in-toto.io/Statement/v1"
-ACT = "urn:strongroom:act:v1"
-"""What kind of statement an entry is. Another shape gets another version."""
-
-Kind = Literal[
-    "log begun",
-    "archived",
-    "adopted",
-    "empty",
-    "delete intended",
-    "deleted",
-    "detach intended",
-    "detached",
-    "drop intended",
-    "dropped",
-    "verified",
-    "drills chosen",
-    "drilled",
-    "replicated",
-    "restore begun",
-    "restored",
-    "queried",
-    "held",
-    "released",
-    "condemned",
-    "approval asked",
-    "approval answered",
-    "purge intended",
-    "purged",
-    "purge reported",
-    "sweep intended",
-    "recorded late",
-    "adoption reported",
-    "audit reported",
-    "refused",
-    "configuration changed",
-    "key changed",
-    "owner changed",
-    "recovered",
-    "case opened",
-    "case found",
-    "case answered",
-    "erasure intended",
-    "erased",
-    "superseded",
-    "case closed",
-]
-"""What was done. `adopted` are archives that are older than the log; `recorded late` is an object whose writer died before it
-entered it."""
-
-Facts = dict[str, int | str | None]
-"""What an entry tells without its object: counts, terms and instants."""
-
-OF_MANIFESTS: tuple[Kind, ...] = ("archived", "adopted")
-"""The kinds that make the log vouch for a manifest."""
-
-
-class Subject(Record):
-    """An object that an entry is about."""
-
-    key: str
-    sha256: Sha256
-    version_id: str | None = None
-
-
-class Act(Record):
-    """What was done, without who did it: that is known of the store's author."""
-
-    kind: Kind
-    archive_id: str | None = None
-    table: str | None = Field(default=None, description="Schema and name.")
-    partition_key: str | None = None
-    who: str | None = Field(default=None, description="The person behind it, if it is another than the author.")
-    legal_basis: str | None = None
-    settings_sha256: Sha256 | None = Field(
-        default=None, description="Of the table's settings as they were in force, as JSON."
-    )
-    facts: Facts = Field(default_factory=dict)
-
-
-class Entry(Record):
-    """An entry of the log, read again."""
-
-    act: Act
-    at: datetime
-    subjects: tuple[Subject, ...]
-    dag_id: str | None = None
-    run_id: str | None = None
-    triggered_by: str | None = None
-    task_id: str | None = None
-    try_number: int | None = None
-    person: str | None = None
-    software: str
-
-    def vouches_for(self, key: str, sha256: str) -> bool:
-        """Whether it is about an object with just this content."""
-        return any((one.key, one.sha256) == (key, sha256) for one in self.subjects)
-
-
-def subject_of(key: str, body: bytes, version_id: str | None = None) -> Subject:
-    """An object as a subject."""
-    return Subject(key=key, sha256=hashlib.sha256(body).hexdigest(), version_id=version_id)
-
-
-def of_archive(archive: ArchiveId, kind: Kind, **more: Any) -> Act:
-    """An act on one archive."""
-    return Act(
-        kind=kind,
-        archive_id=str(archive),
-        table=f"{archive.schema_name}.{archive.table_name}",
-        partition_key=archive.partition_key,
-        **more,
-    )
 
 
 def log_of(store: Store) -> Log | None:
@@ -231,7 +106,7 @@ def enter(store: Store, act: Act, subjects: Sequence[Subject] = ()) -> Head | No
     log = log_of(store)
     if log is None:
         return None
-    _, head = log.append([_line(store, act, subjects)], _signer(store, log))
+    _, head = log.append([write_entry(store.author, act, subjects)], _signer(store, log))
     return head
 
 
@@ -257,7 +132,7 @@ def change_key(store: Store, earlier: SignerKey) -> Head:
         )
     log.head().note.require_signature(where, [earlier.verifier])
     facts: Facts = {"from": str(earlier.verifier), "to": str(signer.verifier)}
-    _, head = log.append([_line(store, Act(kind="key changed", facts=facts), ())], signer, also=earlier)
+    _, head = log.append([write_entry(store.author, Act(kind="key changed", facts=facts), ())], signer, also=earlier)
     store.put_bytes(rotation_key(head.checkpoint.size), head.note.to_bytes(), content_type="text/plain")
     return head
 
@@ -291,7 +166,7 @@ def enter_with_proof(store: Store, act: Act, subject: Subject, kept_at: str) -> 
     log = log_of(store)
     if log is None or doubt_of_entry(store, subject, kept_at, [act.kind]) is None:
         return
-    line = _line(store, act, [subject])
+    line = write_entry(store.author, act, [subject])
     index, _ = log.append([line], _signer(store, log))
     proof = replace(log.prove(index), extra=line)
     store.put_bytes(kept_at, proof.to_bytes(), content_type="text/plain")
@@ -317,71 +192,6 @@ def doubt_of_entry(store: Store, subject: Subject, kept_at: str, kinds: Collecti
     if entry.act.kind not in kinds or not entry.vouches_for(subject.key, subject.sha256):
         return "a proof of another entry, which does not name these bytes"
     return None
-
-
-def parse_entry(where: str, line: bytes) -> Entry:
-    """Read an entry.
-
-    Raises:
-        IntegrityError: It is none of ours.
-    """
-    try:
-        statement = json.loads(line)
-        if (statement["_type"], statement["predicateType"]) != (STATEMENT, ACT):
-            raise ValueError("another kind of statement")
-        subjects = [
-            {"key": one["name"], "sha256": one["digest"]["sha256"], **one.get("annotations", {})}
-            for one in statement["subject"]
-        ]
-        told = dict(statement["predicate"])
-        act = {name: told.pop(name) for name in [*told] if name in Act.model_fields}
-        return Entry.model_validate({"act": act, "subjects": subjects, **told})
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ValidationError):
-        raise IntegrityError(
-            f"{where} is not an entry of a Strongroom log",
-            expected=f"an in-toto statement with predicate {ACT}",
-            hint="Nothing was changed. A newer version may have written it; if not, somebody holds the log's key.",
-        ) from None
-
-
-def _line(store: Store, act: Act, subjects: Sequence[Subject]) -> bytes:
-    author = store.author
-    run = author.run if author is not None else None
-    told = {
-        **act.model_dump(mode="json", exclude_none=True, exclude={"facts"}),
-        **({"facts": act.facts} if act.facts else {}),
-        "at": f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%S.%fZ}",
-        **(run.model_dump(exclude_none=True) if run is not None else {}),
-        **_of_author(author),
-        "software": software(),
-    }
-    statement = {
-        "_type": STATEMENT,
-        "predicateType": ACT,
-        "subject": [
-            {
-                "name": one.key,
-                "digest": {"sha256": one.sha256},
-                **({"annotations": {"version_id": one.version_id}} if one.version_id else {}),
-            }
-            for one in subjects
-        ],
-        "predicate": told,
-    }
-    return json.dumps(statement, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _of_author(author: Author | None) -> dict[str, Any]:
-    if author is None:
-        return {}
-    told = {"task_id": author.task_id, "try_number": author.try_number, "person": author.person}
-    return {name: value for name, value in told.items() if value is not None}
-
-
-@lru_cache(maxsize=1)
-def software() -> str:
-    """Name and version of what does the work."""
-    return f"strongroom {version('strongroom')}"
 
 
 def _signer(store: Store, log: Log) -> SignerKey:

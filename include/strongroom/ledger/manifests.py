@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from strongroom.calendar import Partition
 from strongroom.errors import IntegrityError, StrongroomError
-from strongroom.ledger.journal import OF_MANIFESTS, Subject, doubt_of_entry, subject_of
+from strongroom.ledger.entries import OF_MANIFESTS, Subject, subject_of
+from strongroom.ledger.journal import doubt_of_entry
 from strongroom.ledger.manifest_record import Manifest, faults_of
 from strongroom.object_keys.archives import ArchiveId, manifest_archive_id, manifest_prefix, partition_prefix
 from strongroom.object_keys.records import evidence_prefix, proof_key

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from strongroom.errors import ContendedError, IdentityError, StoreAccessError
-from strongroom.ledger.journal import Act, Facts, begin_log, enter, subject_of
+from strongroom.ledger.entries import Act, Facts, subject_of
+from strongroom.ledger.journal import begin_log, enter
 from strongroom.ledger.stored_records import read_record
 from strongroom.object_keys.archives import manifest_archive_id, manifest_prefix, sealed_and_kept, stored_archive_id
 from strongroom.object_keys.layout import ARCHIVES, EVIDENCE, SOURCE_IDENTITY

@@ -10,7 +10,8 @@ from datetime import datetime
 
 from strongroom.calendar import Partition
 from strongroom.errors import IntegrityError, NeededError, RestoreError
-from strongroom.ledger.journal import Act, Facts, enter, subject_of
+from strongroom.ledger.entries import Act, Facts, subject_of
+from strongroom.ledger.journal import enter
 from strongroom.ledger.manifests import Attested
 from strongroom.ledger.stored_records import read_record
 from strongroom.object_keys.archives import ArchiveId

@@ -12,7 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from strongroom.errors import IntegrityError
 from strongroom.ledger.configuration import keep_settings
-from strongroom.ledger.journal import Facts, enter_with_proof, of_archive, subject_of
+from strongroom.ledger.entries import Facts, of_archive, subject_of
+from strongroom.ledger.journal import enter_with_proof
 from strongroom.ledger.manifest_record import Manifest, sha256_sums
 from strongroom.object_keys.archives import ArchiveId
 from strongroom.object_keys.records import proof_key

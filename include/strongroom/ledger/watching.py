@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 
 from strongroom.errors import IntegrityError, StrongroomError
 from strongroom.ledger.adopt import record_keys
-from strongroom.ledger.journal import log_of, parse_entry
+from strongroom.ledger.entries import parse_entry
+from strongroom.ledger.journal import log_of
 from strongroom.ledger.log import Log
 from strongroom.ledger.witnesses import (
     Cosignature,

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from strongroom.errors import FrozenError, IntegrityError, QueryError, QueryLimitError, StoreAccessError, StoreError
 from strongroom.formats.codecs import Writable
-from strongroom.ledger.journal import Act, Facts, enter, record
+from strongroom.ledger.entries import Act, Facts
+from strongroom.ledger.journal import enter, record
 from strongroom.ledger.manifest_record import Manifest, ManifestPart
 from strongroom.ledger.restore_records import split_table
 from strongroom.object_keys.archives import ArchiveId

@@ -8,9 +8,10 @@ from typing import Literal
 from pydantic import AwareDatetime, Field
 
 from strongroom.errors import IdentityError
+from strongroom.ledger.entries import OF_MANIFESTS, Entry, Kind, parse_entry
 from strongroom.ledger.holds import holds_in_force
 from strongroom.ledger.index import DamagedManifest, Survey, survey_manifests
-from strongroom.ledger.journal import OF_MANIFESTS, Entry, Kind, log_of, parse_entry
+from strongroom.ledger.journal import log_of
 from strongroom.ledger.log import Head
 from strongroom.ledger.owner import require_owned
 from strongroom.ledger.units import covering_unit, ids_of_unit

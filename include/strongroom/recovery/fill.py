@@ -15,7 +15,8 @@ from pydantic import AwareDatetime
 
 from strongroom.errors import IntegrityError
 from strongroom.ledger.copies import compare_copy, copy_object, digest_of
-from strongroom.ledger.journal import Act, Facts, doubt_of_entry, record, subject_of
+from strongroom.ledger.entries import Act, Facts, subject_of
+from strongroom.ledger.journal import doubt_of_entry, record
 from strongroom.ledger.log import CHECKPOINT
 from strongroom.ledger.manifest_record import Manifest, sha256_sums
 from strongroom.ledger.manifests import archive_ids, require_manifest

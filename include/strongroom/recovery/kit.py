@@ -11,7 +11,8 @@ from typing import Literal
 from pydantic import AwareDatetime, Field
 
 from strongroom.errors import ConfigurationError, StrongroomError
-from strongroom.ledger.journal import checkpoint_of, software
+from strongroom.ledger.entries import software
+from strongroom.ledger.journal import checkpoint_of
 from strongroom.ledger.owner import require_owned
 from strongroom.records import Record, SourceIdentity, parse_record
 from strongroom.settings import StoreSettings, TableSettings

@@ -13,7 +13,8 @@ from typing import Literal
 from strongroom.errors import ContendedError, IntegrityError
 from strongroom.ledger.claims import claim_keeper, release_claim, running_clock, take_claim
 from strongroom.ledger.copies import ObjectCopy, compare_copy, copy_object, digest_of, place_of
-from strongroom.ledger.journal import of_archive, record
+from strongroom.ledger.entries import of_archive
+from strongroom.ledger.journal import record
 from strongroom.ledger.manifest_record import Manifest, sha256_sums
 from strongroom.ledger.manifests import read_manifest
 from strongroom.object_keys.archives import ArchiveId

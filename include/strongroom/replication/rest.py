@@ -15,7 +15,8 @@ from typing import Literal
 
 from strongroom.errors import IntegrityError
 from strongroom.ledger.copies import ObjectCopy, compare_copy, copy_object, digest_of, place_of
-from strongroom.ledger.journal import Act, log_of, record, trusted_keys
+from strongroom.ledger.entries import Act
+from strongroom.ledger.journal import log_of, record, trusted_keys
 from strongroom.ledger.log import CHECKPOINT, Head, Log
 from strongroom.object_keys.layout import EVIDENCE, HOLDS, LOG, REPORTS, RESTORES, SOURCE_IDENTITY
 from strongroom.object_keys.reports import copied_records_key, copied_records_prefix

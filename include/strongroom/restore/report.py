@@ -8,7 +8,8 @@ from typing import Literal
 
 from strongroom.database.session import Connection
 from strongroom.errors import RestoreError
-from strongroom.ledger.journal import Act, Facts, enter, subject_of
+from strongroom.ledger.entries import Act, Facts, subject_of
+from strongroom.ledger.journal import enter
 from strongroom.ledger.restore_records import split_table
 from strongroom.object_keys.reports import restore_report_key
 from strongroom.records import make_salt

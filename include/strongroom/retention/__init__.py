@@ -7,7 +7,8 @@
 - ``certificate``    the intent and the certificate that a purge leaves
 - ``second_copy``    the replica as a purge and the sweep see it
 - ``condemn``        an archive given up because a part of it is lost
-- ``sweep``          leftovers of broken runs, and what has expired
+- ``leftovers``      what broken runs left behind, and what has expired: found and judged
+- ``sweep``          leftovers removed, in store and staging
 - ``drop_detached``  detached table partitions, dropped after their cooling-off
 - ``drop_warm``      partitions of warm tables, dropped after their term
 - ``warm_rows``      which rows of a warm partition are in an archive as they are there

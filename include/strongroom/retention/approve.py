@@ -11,7 +11,8 @@ from datetime import datetime
 
 from pydantic import AwareDatetime
 
-from strongroom.ledger.journal import Act, doubt_of_entry, record, record_with_proof, subject_of
+from strongroom.ledger.entries import Act, subject_of
+from strongroom.ledger.journal import doubt_of_entry, record, record_with_proof
 from strongroom.ledger.stored_records import read_record
 from strongroom.object_keys.records import answer_key, is_question, proof_key, question_key, questions_prefix
 from strongroom.records import Record, RunIdentity, Sha256

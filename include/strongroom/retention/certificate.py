@@ -10,8 +10,9 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
+from strongroom.ledger.entries import software
 from strongroom.ledger.holds import Hold
-from strongroom.ledger.journal import checkpoint_of, software
+from strongroom.ledger.journal import checkpoint_of
 from strongroom.ledger.manifest_record import Manifest, ManifestPart
 from strongroom.ledger.restore_records import restores_of
 from strongroom.ledger.stored_records import read_record

@@ -13,8 +13,9 @@ from pydantic import AwareDatetime, Field
 
 from strongroom.errors import StrongroomError
 from strongroom.ledger.claims import release_claim, take_claim
+from strongroom.ledger.entries import of_archive
 from strongroom.ledger.holds import holds_in_force
-from strongroom.ledger.journal import of_archive, record
+from strongroom.ledger.journal import record
 from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.reread import ArchiveVerdict, read_deletions, verify_archive
 from strongroom.ledger.stored_records import read_record

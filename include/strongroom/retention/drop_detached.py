@@ -20,9 +20,9 @@ from strongroom.errors import ContendedError, HeldError, IntegrityError, SourceE
 from strongroom.formats.blocks import Block
 from strongroom.ledger import journal
 from strongroom.ledger.claims import claim_keeper, release_claim, running_clock, take_claim
+from strongroom.ledger.entries import Act, Kind, of_archive
 from strongroom.ledger.evidence import DetachedPartition, DetachEvidence, read_detached
 from strongroom.ledger.holds import HoldWatch, covering, holds_in_force
-from strongroom.ledger.journal import Act, Kind, of_archive
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.owner import require_owner

@@ -16,9 +16,10 @@ from pydantic import AwareDatetime
 
 from strongroom.calendar import Frequency, Partition
 from strongroom.database.session import Connection, qualified
+from strongroom.ledger.entries import Act, Kind
 from strongroom.ledger.holds import Hold, covering, holds_in_force, on_everything
 from strongroom.ledger.index import read_manifests, split_superseded
-from strongroom.ledger.journal import Act, Kind, enter, record
+from strongroom.ledger.journal import enter, record
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.reread import doubt_about
 from strongroom.object_keys.archives import ArchiveId

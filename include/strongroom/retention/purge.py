@@ -18,14 +18,9 @@ from typing import Literal
 
 from strongroom.errors import ContendedError, IntegrityError, StoreError
 from strongroom.ledger.claims import KeepClaim, claim_keeper, release_claim, running_clock, take_claim
+from strongroom.ledger.entries import of_archive, subject_of
 from strongroom.ledger.holds import Hold, HoldWatch, covering
-from strongroom.ledger.journal import (
-    doubt_of_entry,
-    enter_with_proof,
-    of_archive,
-    record_with_proof,
-    subject_of,
-)
+from strongroom.ledger.journal import doubt_of_entry, enter_with_proof, record_with_proof
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import manifest_exists, read_manifest
 from strongroom.ledger.units import covering_unit, ids_of_unit

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 from pydantic import AwareDatetime
 
-from strongroom.ledger.journal import Act, Facts, enter, record
+from strongroom.ledger.entries import Act, Facts
+from strongroom.ledger.journal import enter, record
 from strongroom.object_keys.reports import purge_report_key
 from strongroom.records import Record
 from strongroom.retention.certificate import Approval

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from strongroom.ledger.copies import copy_intent, place_of, places_of
-from strongroom.ledger.journal import doubt_of_entry, subject_of
+from strongroom.ledger.entries import subject_of
+from strongroom.ledger.journal import doubt_of_entry
 from strongroom.ledger.manifests import manifest_exists
 from strongroom.object_keys.archives import (
     ArchiveId,

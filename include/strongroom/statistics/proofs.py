@@ -16,7 +16,7 @@ from pydantic import AwareDatetime, Field, ValidationError
 
 from strongroom.errors import IntegrityError, StrongroomError
 from strongroom.ledger import journal
-from strongroom.ledger.journal import of_archive
+from strongroom.ledger.entries import of_archive
 from strongroom.ledger.reread import ArchiveVerdict, verify_archive
 from strongroom.object_keys.archives import ArchiveId
 from strongroom.object_keys.layout import REPORTS, decode_table

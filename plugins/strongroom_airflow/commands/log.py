@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from strongroom.ledger.adopt import Adoption, Missing, adopt, missing_from_log
-from strongroom.ledger.journal import Entry, change_key, log_of, parse_entry
+from strongroom.ledger.entries import Entry, parse_entry
+from strongroom.ledger.journal import change_key, log_of
 from strongroom.ledger.log import Head, Log
 from strongroom.ledger.witnesses import cosignatures
 from strongroom.storage.store import Store

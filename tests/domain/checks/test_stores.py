@@ -10,7 +10,8 @@ import pytest
 
 from strongroom.checks.deployment import check_deployment
 from strongroom.database.session import open_source, read_identity
-from strongroom.ledger.journal import Act, enter
+from strongroom.ledger.entries import Act
+from strongroom.ledger.journal import enter
 from strongroom.ledger.log import Log
 from strongroom.ledger.owner import record_owner
 from strongroom.object_keys.records import refusal_prefix, witness_prefix

@@ -18,7 +18,8 @@ from psycopg import sql
 from strongroom.drill import drill as module
 from strongroom.drill.digests import RowDigests
 from strongroom.errors import RestoreError, SourceError
-from strongroom.ledger.journal import of_archive, record_with_proof
+from strongroom.ledger.entries import of_archive
+from strongroom.ledger.journal import record_with_proof
 from strongroom.ledger.manifests import require_manifest
 from strongroom.object_keys.archives import ArchiveId
 from strongroom.object_keys.reports import drill_key, parse_drill_key

@@ -15,9 +15,10 @@ from strongroom.archive.seal import seal_archive
 from strongroom.errors import ConfigurationError, IdentityError, IntegrityError, QueryError
 from strongroom.ledger import holds
 from strongroom.ledger.configuration import keep_settings
+from strongroom.ledger.entries import Act, parse_entry
 from strongroom.ledger.holds import HoldError, holds_in_force, place_hold, release_hold
 from strongroom.ledger.index import survey_manifests
-from strongroom.ledger.journal import Act, begin_log, enter, log_of, parse_entry
+from strongroom.ledger.journal import begin_log, enter, log_of
 from strongroom.ledger.log import CHECKPOINT
 from strongroom.ledger.manifest_record import sha256_sums
 from strongroom.ledger.manifests import require_manifest

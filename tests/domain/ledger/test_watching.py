@@ -7,7 +7,8 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from strongroom.ledger.journal import Act, log_of, parse_entry, record
+from strongroom.ledger.entries import Act, parse_entry
+from strongroom.ledger.journal import log_of, record
 from strongroom.ledger.log import Log
 from strongroom.ledger.watching import LogFigures, LogWatch
 from strongroom.ledger.witnesses import cosignatures, newest_cosignature

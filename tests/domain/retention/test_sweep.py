@@ -16,7 +16,8 @@ from strongroom.object_keys.archives import ArchiveId
 from strongroom.object_keys.layout import MANIFEST_INDEX, OVERVIEW, PROBES
 from strongroom.object_keys.records import claim_key, orders_key
 from strongroom.records import RestoreRecord, RunIdentity
-from strongroom.retention.sweep import find_leftovers, sweep_query_results, sweep_staging, sweep_store
+from strongroom.retention.leftovers import find_leftovers
+from strongroom.retention.sweep import sweep_query_results, sweep_staging, sweep_store
 from strongroom.storage.purge_store import PurgeStore
 from strongroom.storage.staging import OF_QUERIES, OF_RESTORES
 from strongroom.storage.staging_folder import FolderRoot
