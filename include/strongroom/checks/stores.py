@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 from strongroom.checks.result import Checklist
 from strongroom.errors import IntegrityError, StoreAccessError, StoreError, StrongroomError
@@ -167,12 +168,8 @@ class ProbedStore:
             checks.refused(f"the purger's removing {what}", purger.may_remove(never, NO_VERSION), hint)
 
         def removed() -> str:
-            versions = [version for key in (self.key, planted) for version in purger.history(key)]
-            for version in versions:
-                purger.remove(version)
-            if left := [version for key in (self.key, planted) for version in purger.history(key)]:
-                raise _stays(purger, left[0].key)
-            return f"{len(versions)} {'version' if len(versions) == 1 else 'versions'}"
+            versions = _remove_versions(purger, self.key, planted)
+            return f"{versions} {'version' if versions == 1 else 'versions'}"
 
         checks.attempt("the purger removes the probe for good", removed)
 
@@ -204,16 +201,7 @@ class ProbedStore:
         """The stager works below its prefix, and comes to no archive."""
         checks, hint = self._checks, _POLICY.format(policy="stager.json", conn_id=conn_id)
         key = f"staging/strongroom-check/{self._token}"
-
-        def worked() -> str:
-            stager.put_bytes(key, b"{}")
-            present = stager.read(key)
-            for version in stager.history(key):
-                stager.remove(version)
-            if present is None or present[0] != b"{}" or stager.history(key):
-                raise _differs(stager, key)
-            return str(stager)
-
+        worked = partial(_write_read_remove, stager, key, lambda: _remove_versions(stager, key))
         checks.attempt("the stager writes, reads and removes in staging", worked)
         apart = TriedStore(stager.client, self._store.settings)
         checks.refused(
@@ -226,17 +214,15 @@ class ProbedStore:
         """Who publishes Iceberg tables reads archives, and writes only in a bucket of its own, which keeps no versions."""
         checks = self._checks
         hint = "Attach the policies that `deploy/s3/fill iceberg.json BUCKET PREFIX` and `iceberg-archives.json` print, and nothing else."
+        key = f"strongroom-check/{self._token}"
 
-        def worked() -> str:
-            key = f"strongroom-check/{self._token}"
-            own.put_bytes(key, b"{}")
-            present = own.read(key)
+        def remove() -> None:
             if not own.may_hide(key):  # without versions nothing is hidden: it is gone
                 raise StoreAccessError(f"{own}{key} cannot be removed", hint=hint)
-            if present is None or present[0] != b"{}" or own.head(key) is not None:
-                raise _differs(own, key)
-            return str(own)
+            if own.head(key) is not None:
+                raise _stays(own, key)
 
+        worked = partial(_write_read_remove, own, key, remove)
         checks.attempt(f"{conn_id} writes, reads and removes in the bucket of Iceberg tables", worked)
         if archives.may_read(f"{ARCHIVES}strongroom-check/{self._token}"):
             checks.ok(f"{conn_id} may read archives")
@@ -267,6 +253,32 @@ def check_replica(
     if probed.check_archiver(now()):
         probed.check_purger(purger, replica.purge_conn_id)
     probed.clean_up(purger)
+
+
+def _write_read_remove(store: Store, key: str, remove: Callable[[], object]) -> str:
+    """Try an identity at work; says where it worked."""
+    body = b"{}"
+    store.put_bytes(key, body)
+    present = store.read(key)
+    remove()
+    if present is None or present[0] != body:
+        raise _differs(store, key)
+    return str(store)
+
+
+def _remove_versions(store: TriedStore, *keys: str) -> int:
+    """Remove all versions of some objects; says how many there were.
+
+    Raises:
+        StoreError: One is still there.
+    """
+    versions = [version for key in keys for version in store.history(key)]
+    for version in versions:
+        store.remove(version)
+    for key in keys:
+        if store.history(key):
+            raise _stays(store, key)
+    return len(versions)
 
 
 def _differs(store: Store, key: str) -> StrongroomError:
