@@ -138,7 +138,6 @@ FIRST = {
     "object_references": "complaint or outside",
     "way_up": "complaint or outside or leave_all_tables",
     "_way_to": "complaint or outside",
-    "unit_archive": "names_its_archives",
     "require_unit": "another_unit",
     "children_left": "wait_for_all_parts",
     "require_children_gone": "told_for_what",

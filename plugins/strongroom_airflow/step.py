@@ -112,6 +112,15 @@ def conclude(context: Context, outcome: str) -> None:
     context["ti"].xcom_push(key=OUTCOME_XCOM, value=outcome)
 
 
+def leave_summary(context: Context, sentence: str, summary: Mapping[str, Any]) -> None:
+    """Leave a run's summary and its outcome. A last step that fails because of what it sums up calls it before.
+
+    :param sentence: The outcome, without a capital and a final full stop.
+    """
+    context["ti"].xcom_push(key="return_value", value=summary)
+    conclude(context, f"{sentence[:1].upper()}{sentence[1:]}.")
+
+
 class StepOperator(BaseOperator):
     """A step: it opens what it needs, calls the domain, and logs in a few lines what it did and how long that took.
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html.parser import HTMLParser
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import urlencode
 
 ORIGIN = "http://airflow.test"
 """Where the test client believes that the web server is."""
@@ -134,8 +134,3 @@ def _answer(response: object) -> Answer:
 
     assert isinstance(response, Response)
     return Answer(response.status_code, response.headers, response.text)
-
-
-def query_of(address: str) -> list[tuple[str, str]]:
-    """The parameters of an address."""
-    return parse_qsl(urlsplit(address).query)

@@ -9,15 +9,10 @@ from collections.abc import Iterable, Sequence
 
 from strongroom.errors import ChildrenLeftError, IntegrityError
 from strongroom.ledger.holds import Hold
-from strongroom.ledger.manifest_record import Manifest, UnitArchive
+from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import Attested, read_attested
 from strongroom.object_keys.archives import ArchiveId
 from strongroom.storage.store import Store
-
-
-def unit_archive(manifest: Manifest) -> UnitArchive:
-    """How the manifests of a unit name one of its archives."""
-    return UnitArchive(archive_id=manifest.archive_id, record_count=manifest.record_count, checksum=manifest.checksum)
 
 
 def ids_of_unit(manifest: Manifest) -> list[str]:

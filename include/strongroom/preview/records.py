@@ -34,11 +34,6 @@ class Estimate(Record):
         default=None, description="Of the archive, in the storage class it goes to."
     )
 
-    @property
-    def is_guess(self) -> bool:
-        """Whether no earlier archive of the table tells."""
-        return self.bytes_from != "archives"
-
 
 class WholePartition(Record):
     """A partition of the table that a run looks at as a whole."""

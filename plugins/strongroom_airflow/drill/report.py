@@ -17,7 +17,7 @@ from strongroom_airflow.drill.run import DrillRun
 from strongroom_airflow.links import page_of_archives
 from strongroom_airflow.notices.sending import tell_of_tables
 from strongroom_airflow.notices.texts import tell_drill_failed
-from strongroom_airflow.step import conclude
+from strongroom_airflow.step import leave_summary
 
 
 class DrillReportOperator(DrillOperator):
@@ -49,8 +49,7 @@ class DrillReportOperator(DrillOperator):
         found = [ArchiveDrill.model_validate(one) for lane in self.found or () for one in lane or ()]
         report = sum_up(lanes, skips, found, who=run.who, now=datetime.now(timezone.utc))
         summary = report.model_dump(mode="json")
-        ti.xcom_push(key="return_value", value=summary)
-        conclude(run.context, f"{report.sentence()[:1].upper()}{report.sentence()[1:]}.")
+        leave_summary(run.context, report.sentence(), summary)
         failed: dict[str, list[str]] = {}
         for one in found:
             if one.result == "failed":

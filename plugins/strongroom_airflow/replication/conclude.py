@@ -10,7 +10,7 @@ from strongroom.errors import IntegrityError
 from strongroom.replication.records import ArchiveCopy, ReplicaLane, require_same, sum_up
 from strongroom.replication.rest import replicate_rest
 from strongroom_airflow.replication.run import ReplicaOperator, ReplicaRun
-from strongroom_airflow.step import conclude
+from strongroom_airflow.step import leave_summary
 
 
 class ReplicaConcludeOperator(ReplicaOperator):
@@ -52,8 +52,7 @@ class ReplicaConcludeOperator(ReplicaOperator):
         found = [ArchiveCopy.model_validate(one) for lane in self.found or () for one in lane or ()]
         report = sum_up(wanted, found, rests, who=run.who, now=datetime.now(timezone.utc))
         summary = report.model_dump(mode="json")
-        ti.xcom_push(key="return_value", value=summary)
-        conclude(run.context, f"{report.sentence()[:1].upper()}{report.sentence()[1:]}.")
+        leave_summary(run.context, report.sentence(), summary)
         require_same(report)
         facts = {name: value for name, value in summary.items() if name != "wrong"}
         return report.sentence(), facts, summary

@@ -9,7 +9,7 @@ from typing import Any
 from strongroom.object_keys.archives import ArchiveId
 from strongroom.statistics.rereading import Lane, Reread, VerificationError, require_complete, sum_up
 from strongroom_airflow.links import page_of_archives
-from strongroom_airflow.step import conclude
+from strongroom_airflow.step import leave_summary
 from strongroom_airflow.verification.base import VerificationOperator
 from strongroom_airflow.verification.run import VerificationRun
 
@@ -41,8 +41,7 @@ class VerificationReportOperator(VerificationOperator):
         found = [Reread.model_validate(one) for lane in self.found or () for one in lane or ()]
         report = sum_up(len(wanted), found, who=run.who, why=run.why, now=datetime.now(timezone.utc))
         summary = report.model_dump(mode="json")
-        run.context["ti"].xcom_push(key="return_value", value=summary)
-        conclude(run.context, f"{report.sentence()[:1].upper()}{report.sentence()[1:]}.")
+        leave_summary(run.context, report.sentence(), summary)
         require_complete(report)
         facts = {name: value for name, value in summary.items() if name != "unsound"}
         return report.sentence(), facts, summary

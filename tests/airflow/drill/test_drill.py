@@ -13,11 +13,11 @@ from strongroom.object_keys.reports import parse_drill_key
 from strongroom.storage.store import Store
 from strongroom_airflow.pages.addresses import base_url, map_page
 from tests.support.chain import Chain, some_settings
+from tests.support.dags import read_dags
 from tests.support.database import execute
 from tests.support.drilling import drill_role, scratch_tables
 from tests.support.logs import KEY, entries_of, with_log
 from tests.support.receivers import web_receiver
-from tests.support.repository import REPOSITORY
 
 DAG_ID = "restore_drill"
 MONTHS = ("2026-03", "2026-04", "2026-05")
@@ -81,14 +81,8 @@ def results(store: Store) -> dict[str, str]:
 
 
 def test_it_runs_monthly_and_tells_what_each_task_and_result_means(metadata):
-    from airflow.dag_processing.dagbag import DagBag
+    dag = read_dags("restore_drill")[DAG_ID]
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STRONGROOM_CONFIG", str(REPOSITORY / "include" / "config" / "archive.yaml"))
-        bag = DagBag(REPOSITORY / "dags" / "restore_drill.py", load_op_links=False)
-
-    assert bag.import_errors == {}
-    dag = bag.dags[DAG_ID]
     assert dag.task_ids == ["choose", "drill", "report"]
     assert (dag.schedule, dag.catchup, dag.max_active_runs) == ("0 3 15 * *", False, 1)
     assert all(task.doc_md and task.owner == "strongroom" for task in dag.tasks)

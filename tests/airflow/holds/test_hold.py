@@ -14,7 +14,7 @@ from strongroom.object_keys.archives import ArchiveId
 from strongroom.storage.store import Store
 from strongroom_airflow.holds.hold import HOLDS_XCOM, HoldOperator
 from tests.support.chain import some_settings
-from tests.support.repository import REPOSITORY
+from tests.support.dags import read_dags
 from tests.support.sealing import seal_month
 
 DAG_ID = "legal_hold"
@@ -171,13 +171,7 @@ class TestDag:
 
     @pytest.fixture(scope="class")
     def dag(self, metadata):  # noqa: ARG002 - reading DAGs looks into the database
-        from airflow.dag_processing.dagbag import DagBag
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("STRONGROOM_CONFIG", str(REPOSITORY / "include" / "config" / "archive.yaml"))
-            bag = DagBag(REPOSITORY / "dags" / "legal_hold.py", load_op_links=False)
-        assert bag.import_errors == {}
-        return bag.dags[DAG_ID]
+        return read_dags("legal_hold")[DAG_ID]
 
     def test_it_runs_by_hand_alone_says_what_it_does_and_opens_without_an_error(self, dag):
         dag.params.validate()

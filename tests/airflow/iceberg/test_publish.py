@@ -13,6 +13,7 @@ from strongroom.errors import ConfigurationError, StoreAccessError
 from strongroom.settings import load_settings
 from strongroom_airflow.iceberg.lakes import catalogue_properties, opened_lake, published_tables
 from tests.support.chain import Chain, some_settings
+from tests.support.dags import read_dags
 from tests.support.database import execute
 from tests.support.deployment import aws_connection, postgres_connection
 from tests.support.lakes import Lakeside, a_lakeside
@@ -111,21 +112,9 @@ def test_what_is_wrong_with_connections_is_said(lakeside, deployment, object_sto
 
 
 def test_without_a_bucket_there_is_no_such_dag(metadata):
-    from airflow.dag_processing.dagbag import DagBag
+    assert read_dags("publish_iceberg") == {}
+    dag = read_dags("publish_iceberg", STRONGROOM__ICEBERG__BUCKET="a-lake")[DAG_ID]
 
-    from tests.support.repository import REPOSITORY
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STRONGROOM_CONFIG", str(REPOSITORY / "include" / "config" / "archive.yaml"))
-        path = REPOSITORY / "dags" / "publish_iceberg.py"
-        bag = DagBag(path, load_op_links=False)
-        assert (bag.dags, bag.import_errors) == ({}, {})
-
-        patch.setenv("STRONGROOM__ICEBERG__BUCKET", "a-lake")
-        bag = DagBag(path, load_op_links=False)
-
-    assert bag.import_errors == {}
-    dag = bag.dags[DAG_ID]
     assert dag.task_ids == ["reconcile"]
     assert (dag.schedule, dag.catchup, dag.max_active_runs) == ("30 5 * * *", False, 1)
     assert all(task.doc_md and task.owner == "strongroom" for task in dag.tasks)

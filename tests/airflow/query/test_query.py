@@ -19,9 +19,9 @@ from strongroom.records import RunIdentity
 from strongroom_airflow.query.results import open_query_result
 from strongroom_local.servers.s3 import ObjectStore
 from tests.support.chain import Chain, some_settings
+from tests.support.dags import read_dags
 from tests.support.database import execute
 from tests.support.querying import ask
-from tests.support.repository import REPOSITORY
 
 RUNS = "SELECT run_id, state::text, conf FROM dag_run WHERE dag_id = 'query_archive' ORDER BY id"
 SOUGHT = "agent 66 Okafor"
@@ -140,13 +140,7 @@ class TestRun:
 class TestForm:
     @pytest.fixture(scope="class")
     def dag(self, metadata):  # noqa: ARG002 - reading DAGs looks into the database
-        from airflow.dag_processing.dagbag import DagBag
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("STRONGROOM_CONFIG", str(REPOSITORY / "include" / "config" / "archive.yaml"))
-            bag = DagBag(REPOSITORY / "dags" / "query_archive.py", load_op_links=False)
-        assert bag.import_errors == {}
-        return bag.dags["query_archive"]
+        return read_dags("query_archive")["query_archive"]
 
     def test_it_runs_by_hand_alone_and_every_field_says_what_it_is(self, dag):
         params = {name: dag.params.get_param(name) for name in dag.params}

@@ -10,6 +10,7 @@ import pytest
 from strongroom.ledger.log import CHECKPOINT
 from strongroom.object_keys.reports import parse_copy_key
 from strongroom_airflow.connections import connect_second, connect_store, store_tables
+from tests.support.dags import read_dags
 from tests.support.deployment import Deployment, aws_connection
 from tests.support.logs import KEY, entries_of
 from tests.support.second_copy import TwoCopies, fill_two_copies
@@ -89,22 +90,11 @@ def test_the_settings_open_store_and_replica(vault, airflow):
 
 
 def test_without_a_replica_there_is_no_such_dag(metadata):
-    from airflow.dag_processing.dagbag import DagBag
+    assert read_dags("replicate_archives") == {}
+    dag = read_dags(
+        "replicate_archives", STRONGROOM__REPLICA__FILLED_BY="store", STRONGROOM__REPLICA__BUCKET="another-bucket"
+    )[DAG_ID]
 
-    from tests.support.repository import REPOSITORY
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STRONGROOM_CONFIG", str(REPOSITORY / "include" / "config" / "archive.yaml"))
-        path = REPOSITORY / "dags" / "replicate_archives.py"
-        bag = DagBag(path, load_op_links=False)
-        assert (bag.dags, bag.import_errors) == ({}, {})
-
-        patch.setenv("STRONGROOM__REPLICA__FILLED_BY", "store")
-        patch.setenv("STRONGROOM__REPLICA__BUCKET", "another-bucket")
-        bag = DagBag(path, load_op_links=False)
-
-    assert bag.import_errors == {}
-    dag = bag.dags[DAG_ID]
     assert dag.task_ids == ["choose", "copy", "conclude"]
     assert (dag.schedule, dag.catchup, dag.max_active_runs) == ("30 4 * * *", False, 1)
     assert all(task.doc_md and task.owner == "strongroom" for task in dag.tasks)

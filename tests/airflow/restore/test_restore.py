@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,9 +14,9 @@ from strongroom.object_keys.archives import ArchiveId
 from strongroom_airflow.restore.run import RestoreRun
 from strongroom_local.servers.s3 import ObjectStore
 from tests.support.chain import Chain, some_settings
+from tests.support.dags import fill_in, read_dags
 from tests.support.database import execute
 from tests.support.deployment import Deployment, write_config
-from tests.support.repository import REPOSITORY
 
 ARCHIVE = "public.audit.2026-05.0001"
 RUNS = "SELECT run_id, state::text, conf FROM dag_run WHERE dag_id = 'restore_archive' ORDER BY id"
@@ -106,13 +104,7 @@ def reports(chain):
 class TestForm:
     @pytest.fixture(scope="class")
     def dag(self, metadata):  # noqa: ARG002 - reading DAGs looks into the database
-        os.environ["STRONGROOM_CONFIG"] = str(REPOSITORY / "include" / "config" / "archive.yaml")
-        from airflow.dag_processing.dagbag import DagBag
-
-        bag = DagBag(REPOSITORY / "dags" / "restore_archive.py", load_op_links=False)
-        del os.environ["STRONGROOM_CONFIG"]
-        assert bag.import_errors == {}
-        return bag.dags["restore_archive"]
+        return read_dags("restore_archive")["restore_archive"]
 
     def test_it_runs_by_hand_alone_and_tells_what_each_task_does(self, dag):
         assert dag.task_ids == ["locate", "thaw", "restore", "report"]
@@ -148,14 +140,8 @@ class TestForm:
     def test_a_form_filled_in_wrongly_starts_no_run(self, dag, wrong):
         from airflow.sdk.exceptions import ParamValidationError
 
-        params = copy.deepcopy(dag.params)
-
-        def fill_in():
-            params.update(wrong)
-            params.validate()
-
         with pytest.raises(ParamValidationError):
-            fill_in()
+            fill_in(dag, wrong)
 
 
 def test_whoever_it_names_the_user_who_triggered_it_stays_on_record(tmp_path, monkeypatch):

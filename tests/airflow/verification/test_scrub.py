@@ -12,7 +12,7 @@ from strongroom.object_keys.archives import ArchiveId
 from strongroom.object_keys.reports import verification_key
 from strongroom.storage.store import Store
 from tests.support.chain import some_settings
-from tests.support.repository import REPOSITORY
+from tests.support.dags import read_dags
 from tests.support.sealing import seal_month
 
 DAG_ID = "scrub_archives"
@@ -44,14 +44,8 @@ def read_again(store: Store) -> list[str]:
 
 
 def test_it_runs_weekly_with_a_share_that_reads_each_archive_once_a_year(metadata):
-    from airflow.dag_processing.dagbag import DagBag
+    dag = read_dags("scrub_archives")[DAG_ID]
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STRONGROOM_CONFIG", str(REPOSITORY / "include" / "config" / "archive.yaml"))
-        bag = DagBag(REPOSITORY / "dags" / "scrub_archives.py", load_op_links=False)
-
-    assert bag.import_errors == {}
-    dag = bag.dags[DAG_ID]
     assert dag.task_ids == ["locate", "verify", "report"]
     assert (dag.schedule, dag.params["sample"]) == ("0 5 * * 1", "1/52")
     assert all(task.doc_md and task.owner == "strongroom" for task in dag.tasks)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 
 import psycopg
@@ -12,7 +11,7 @@ from strongroom.object_keys.archives import ArchiveId
 from strongroom.storage.store import Store
 from strongroom_airflow.pages.addresses import archive_page, base_url, map_page
 from tests.support.chain import some_settings
-from tests.support.repository import REPOSITORY
+from tests.support.dags import fill_in, read_dags
 from tests.support.sealing import seal_month
 
 DAG_ID = "verify_archives"
@@ -73,13 +72,7 @@ def records(store: Store) -> dict[str, dict]:
 class TestForm:
     @pytest.fixture(scope="class")
     def dag(self, metadata):  # noqa: ARG002 - reading DAGs looks into the database
-        from airflow.dag_processing.dagbag import DagBag
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("STRONGROOM_CONFIG", str(REPOSITORY / "include" / "config" / "archive.yaml"))
-            bag = DagBag(REPOSITORY / "dags" / "verify_archives.py", load_op_links=False)
-        assert bag.import_errors == {}
-        return bag.dags[DAG_ID]
+        return read_dags("verify_archives")[DAG_ID]
 
     def test_it_runs_by_hand_alone_and_tells_what_each_task_and_result_means(self, dag):
         assert dag.task_ids == ["locate", "verify", "report"]
@@ -98,14 +91,8 @@ class TestForm:
     def test_a_form_filled_in_wrongly_starts_no_run(self, dag, wrong):
         from airflow.sdk.exceptions import ParamValidationError
 
-        params = copy.deepcopy(dag.params)
-
-        def fill_in():
-            params.update(wrong)
-            params.validate()
-
         with pytest.raises(ParamValidationError):
-            fill_in()
+            fill_in(dag, wrong)
 
 
 def test_a_range_is_read_again_and_each_archive_leaves_its_record(deployed, store, airflow):

@@ -8,9 +8,9 @@ import pytest
 
 from strongroom.errors import ChildrenLeftError
 from strongroom.ledger.holds import Hold
-from strongroom.ledger.manifest_record import Manifest
+from strongroom.ledger.manifest_record import Manifest, UnitArchive
 from strongroom.ledger.manifests import Attested
-from strongroom.ledger.units import children_left, covering_unit, require_children_gone, unit_archive
+from strongroom.ledger.units import children_left, covering_unit, require_children_gone
 from strongroom.object_keys.archives import ArchiveId
 from strongroom.records import ForeignKey
 from tests.support.synthetic import a_manifest
@@ -28,7 +28,10 @@ def a_unit() -> dict[str, Manifest]:
             place = parent
         shape = manifest.table.model_copy(update={"dated_through": tuple(path)})
         found[table] = manifest.model_copy(update={"table": shape})
-    named = tuple(map(unit_archive, found.values()))
+    named = tuple(
+        UnitArchive(archive_id=one.archive_id, record_count=one.record_count, checksum=one.checksum)
+        for one in found.values()
+    )
     return {table: manifest.model_copy(update={"unit": named}) for table, manifest in found.items()}
 
 
@@ -64,15 +67,6 @@ def test_whoever_must_wait_is_told_for_what():
 
     assert "public.notes.2026-05.0001" in str(refused.value.found)
     require_children_gone(UNIT["lines"], [attested(each, 2) for each in OTHERS["lines"]])
-
-
-def test_a_unit_names_its_archives_as_they_are():
-    named = {one.archive_id: one for one in UNIT["orders"].unit}
-
-    assert len(named) == len(PARENTS)
-    for manifest in UNIT.values():
-        one = named[manifest.archive_id]
-        assert (one.record_count, one.checksum) == (manifest.record_count, manifest.checksum)
 
 
 @pytest.mark.parametrize(
