@@ -35,6 +35,7 @@ os.environ.update(
     AIRFLOW__CORE__DAGS_FOLDER=str(DAGS),
     AIRFLOW__CORE__PLUGINS_FOLDER=str(REPOSITORY / "plugins"),
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT="240",  # seconds, as in deploy/airflow.env: a busy machine parses slowly
     AIRFLOW__CORE__FERNET_KEY=Fernet.generate_key().decode(),
     AIRFLOW__API_AUTH__JWT_SECRET=Fernet.generate_key().decode(),
     AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{HOME.name}/unused.db",

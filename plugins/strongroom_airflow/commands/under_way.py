@@ -183,7 +183,7 @@ class _Looking:
         """What the tasks at work have told.
 
         Args:
-            part_of: The part that each task works on; None for a step of the whole run.
+            part_of: The part that each task works on, or the first one for a step of the whole run; None if there is none.
         """
         found: dict[Task, StepProgress] = {}
         for task, part in part_of.items():
