@@ -91,9 +91,11 @@ def parsing(
         links = [dags_folder / name for name in names]
         for link in links:
             link.symlink_to(REPOSITORY / "dags" / link.name)
-        yield
-        for link in links:
-            link.unlink()
+        try:
+            yield
+        finally:
+            for link in links:
+                link.unlink()
 
     @contextmanager
     def parse(*names: str, tables: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[None]:

@@ -13,7 +13,8 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import DupFd
 from typing import IO, Any
 
-_SECONDS = 120
+_SECONDS = 600
+"""More than a run of a whole DAG takes at load 20."""
 
 
 def fork_airflow(*arguments: str) -> subprocess.CompletedProcess[str]:
