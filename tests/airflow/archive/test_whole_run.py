@@ -30,16 +30,23 @@ def test_a_run_archives_all_tables_and_names_them_and_a_restore_brings_them_back
     with parsing("archive_tables.py", "restore_archive.py", tables=SECTION):
         from airflow import settings as airflow_settings
         from airflow.dag_processing.dagbag import DagBag
+        from airflow.models.asset import AssetActive
+        from airflow.utils.session import create_session
+        from sqlalchemy import delete
 
+        with (
+            create_session() as session
+        ):  # of two assets with one name only the first is active; the other has another test's bucket
+            session.execute(delete(AssetActive))
         try:
             run = DagBag(str(dags_folder / "archive_tables.py")).dags["archive__orders"].test()
         finally:
             airflow_settings.Session.remove()  # its transaction stays open, and would block the tests that come after
         gone = not any(rows_of_may(unit.conninfo).values())
+        assert (run.state, gone) == ("success", True)
         asked = {"table": "orders", "first_partition": "2026-05", "last_partition": "2026-05", "why": "Case 4711"}
         restored = airflow("dags", "test", "restore_archive", "--conf", json.dumps(asked))
 
-    assert (run.state, gone) == ("success", True)
     assert restored.returncode == 0, restored.stderr
     assert rows_of(unit.conninfo) == before
     with psycopg.connect(metadata) as connection:
