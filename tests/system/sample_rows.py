@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 
 from strongroom.calendar import Frequency, Partition, Term, newest_due
 from strongroom_local.demo import sample
@@ -34,12 +34,8 @@ MONTHS = 3
 
 
 def due_month() -> Partition:
-    """The newest month that is due, which the demo archives, with the one before."""
-    now = datetime.now(timezone.utc)
-    tick = now.replace(day=1, hour=2, minute=0, second=0, microsecond=0)
-    if tick > now:
-        tick = (tick - timedelta(days=3)).replace(day=1)
-    due = newest_due(Frequency.MONTHLY, Term.parse("P90D"), tick)
+    """The newest month that is due now, which the demo archives, with the one before. The schedule may reach it a day later."""
+    due = newest_due(Frequency.MONTHLY, Term.parse("P90D"), datetime.now(timezone.utc))
     assert due is not None
     return due
 
