@@ -1,4 +1,4 @@
-"""A unit goes and comes back as Airflow runs it: mapped tasks, XCom, and names of tasks in the UI."""
+"""A unit goes and comes back as Airflow runs it. First of the folder: an asset whose bucket another test named would be inactive."""
 
 from __future__ import annotations
 
@@ -30,14 +30,7 @@ def test_a_run_archives_all_tables_and_names_them_and_a_restore_brings_them_back
     with parsing("archive_tables.py", "restore_archive.py", tables=SECTION):
         from airflow import settings as airflow_settings
         from airflow.dag_processing.dagbag import DagBag
-        from airflow.models.asset import AssetActive
-        from airflow.utils.session import create_session
-        from sqlalchemy import delete
 
-        with (
-            create_session() as session
-        ):  # of two assets with one name only the first is active; the other has another test's bucket
-            session.execute(delete(AssetActive))
         try:
             run = DagBag(str(dags_folder / "archive_tables.py")).dags["archive__orders"].test()
         finally:
