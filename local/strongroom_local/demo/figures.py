@@ -93,7 +93,7 @@ def scraped(stack: Stack) -> Iterator[Prometheus]:
     Raises:
         ServerError: There is no Prometheus whose pages can be shown, or it does not start.
     """
-    program = _find_prometheus()
+    program = find_program("find-promtool", "--pages").with_name("prometheus")
     witness = cosign(stack)
     with tempfile.TemporaryDirectory() as folder, PortClaims() as claims:
         exporter_port, port = claims.choose(2)
@@ -110,14 +110,18 @@ def scraped(stack: Stack) -> Iterator[Prometheus]:
             yield server
 
 
-def _find_prometheus() -> Path:
-    found = subprocess.run(
-        [REPOSITORY / "deploy" / "find-promtool", "--pages"], capture_output=True, text=True, check=False
-    )
+def find_program(script: str, option: str) -> Path:
+    """The program that a script of ``deploy/`` finds, and fetches if it is not there.
+
+    Raises:
+        ServerError: It could not be found.
+    """
+    command = [str(REPOSITORY / "deploy" / script), option]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
     if found.returncode != 0:
         what, _, hint = found.stderr.strip().rpartition("error: ")[2].partition("\nhint: ")
         raise ServerError(what, hint=hint)
-    return Path(found.stdout.strip()).with_name("prometheus")
+    return Path(found.stdout.strip())
 
 
 def _server(program: Path, folder: Path, target: int, port: int) -> list[str | Path]:

@@ -7,7 +7,6 @@ a place in use looks like. The oldest months of one table stay as they are: over
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -22,7 +21,7 @@ from strongroom.calendar import Frequency, Partition, hot_until
 from strongroom.settings import TableSettings, load_settings
 from strongroom_local.demo import sample
 from strongroom_local.demo.api import Airflow, await_run, run_path, trigger
-from strongroom_local.demo.figures import GRAPHS, scraped
+from strongroom_local.demo.figures import GRAPHS, find_program, scraped
 from strongroom_local.demo.runs import Target, follow, start_runs
 from strongroom_local.servers.airflow import REPOSITORY
 from strongroom_local.servers.processes import ServerError
@@ -56,7 +55,7 @@ def make(stack: Stack, progress: Progress, folder: Path = FOLDER, *, only_figure
     """
     if not stack.running:
         raise ServerError("the stack is not running", hint="nothing was changed; start it with 'make demo KEEP=1'")
-    browser_path = _find_browser()
+    browser_path = str(find_program("find-chromium", "--install"))
     folder.mkdir(exist_ok=True)
     with scraped(stack) as prometheus:
         month = _archive_more(stack, progress, _FEW_MONTHS if only_figures else None)
@@ -90,16 +89,6 @@ def _pages(month: Partition, run_id: str) -> list[tuple[str, str, dict[str, str]
         ("look-inside", "/query", {"run": run_id}, {}),
         ("totals", "/totals", {}, {}),
     ]
-
-
-def _find_browser() -> str:
-    found = subprocess.run(
-        [REPOSITORY / "deploy" / "find-chromium", "--install"], capture_output=True, text=True, check=False
-    )
-    if found.returncode != 0:
-        what, _, hint = found.stderr.strip().rpartition("error: ")[2].partition("\nhint: ")
-        raise ServerError(what, hint=hint)
-    return found.stdout.strip()
 
 
 def _archive_more(stack: Stack, progress: Progress, newest: int | None) -> Partition:

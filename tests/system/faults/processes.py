@@ -12,6 +12,7 @@ import resource
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 from strongroom.errors import StrongroomError
 from strongroom.formats import blocks
 from strongroom_airflow.stopping import StoppedError, Stopping
+from tests.support.proxies import Moment
 from tests.system.faults.steps import BLOCK_ROWS, Place, Steps
 
 STOPPED = 15
@@ -53,6 +55,36 @@ def step_process(place: Place, name: str, ending: Ending | None = None) -> Any:
     """
     _FORKSERVER.set_forkserver_preload(["tests.system.faults.warm"])
     return _Process(target=_run, args=(place, name, ending or Ending()), daemon=True)
+
+
+class KillAt:
+    """A watch of proxies: kill -9 a process at the numbered moment among those that count. No message passes afterwards."""
+
+    def __init__(self, number: int, counted: Callable[[Moment], bool]) -> None:
+        self._left, self._counted = number, counted
+        self._lock = threading.Lock()
+        self._process: Any = None
+        self.moment: Moment | None = None
+
+    def __call__(self, moment: Moment) -> bool:
+        with self._lock:
+            if self.moment is not None:
+                return False
+            if not self._counted(moment):
+                return True
+            if self._left:
+                self._left -= 1
+                return True
+            self.moment = moment
+        self._process.kill()
+        return False
+
+    def run(self, process: Any, seconds: float) -> bool:
+        """Run a process to its end; whether it was killed before."""
+        self._process = process
+        process.start()
+        process.join(seconds)
+        return bool(process.exitcode == -signal.SIGKILL)
 
 
 _FORKSERVER = multiprocessing.get_context("forkserver")

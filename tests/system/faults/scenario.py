@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +24,7 @@ from tests.support.ledger import Ledger, Tally, examine, opened
 from tests.support.logs import with_log
 from tests.support.proxies import HoldingProxy, Moment, Watch, pass_all
 from tests.system.faults.matrix import MATRIX
-from tests.system.faults.processes import Ending, step_process
+from tests.system.faults.processes import Ending, KillAt, step_process
 from tests.system.faults.progress import TELLER
 from tests.system.faults.steps import ARCHIVE_STEPS, CLAIM_TTL, Place, Steps
 
@@ -152,27 +151,12 @@ class Scenario:
 
     def kill_at(self, step: str, number: int, counted: Callable[[Moment], bool]) -> Moment:
         """Run a step and kill -9 it at the numbered moment among those that count. No message passes afterwards."""
-        numbers = itertools.count()
-        lock = threading.Lock()
-        dead: list[Moment] = []
-        children: list[Any] = []
-
-        def watch(moment: Moment) -> bool:
-            with lock:
-                if dead:
-                    return False
-                if not counted(moment) or next(numbers) != number:
-                    return True
-                dead.append(moment)
-            children[0].kill()
-            return False
-
-        with self.boundaries(watch) as (place, _):
-            children.append(step_process(place, step))
-            children[0].start()
-            children[0].join(_WAIT_SECONDS)
-        assert children[0].exitcode == -signal.SIGKILL, f"{step} ended before moment {number}: {self.said()}"
-        return dead[0]
+        killing = KillAt(number, counted)
+        with self.boundaries(killing) as (place, _):
+            killed = killing.run(step_process(place, step), _WAIT_SECONDS)
+        assert killed, f"{step} ended before moment {number}: {self.said()}"
+        assert killing.moment is not None
+        return killing.moment
 
     def recover(self, step: str, how: str, names: Sequence[str] = ARCHIVE_STEPS) -> None:
         """Finish the run as an operator of Airflow would."""

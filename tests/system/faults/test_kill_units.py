@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import signal
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +21,7 @@ from tests.support.proxies import HoldingProxy, Moment
 from tests.support.restoring import restore
 from tests.support.units import ORDERS, TABLES, UnitChain, archive_named, rows_of, rows_of_may, unit_settings
 from tests.system.faults.matrix import MATRIX
+from tests.system.faults.processes import KillAt
 from tests.system.faults.scenario import moment_of
 from tests.system.faults.steps import Place
 from tests.system.faults.unit_steps import UnitRun, unit_process
@@ -58,30 +56,16 @@ class Stage:
 
     def kill_at(self, run: UnitRun, step: str, number: int, counted: Callable[[Moment], bool]) -> None:
         """Kill -9 a step at the numbered moment among those that count. No message passes afterwards."""
-        numbers, lock, dead, children = itertools.count(), threading.Lock(), [], []
-
-        def watch(moment: Moment) -> bool:
-            with lock:
-                if dead:
-                    return False
-                if not counted(moment) or next(numbers) != number:
-                    return True
-                dead.append(moment)
-            children[0].kill()
-            return False
-
+        killing = KillAt(number, counted)
         with (
-            HoldingProxy(watch) as store_proxy,
-            DatabaseProxy((self.postgres.host, self.postgres.port), watch) as database_proxy,
+            HoldingProxy(killing) as store_proxy,
+            DatabaseProxy((self.postgres.host, self.postgres.port), killing) as database_proxy,
         ):
             store_proxy.forward_to(LOOPBACK, self.object_store.port)
             conninfo, endpoint_url = database_proxy.conninfo(self.conninfo), store_proxy.endpoint_url
-            children.append(
-                unit_process(run.through(replace(run.place, conninfo=conninfo, endpoint_url=endpoint_url)), step)
-            )
-            children[0].start()
-            children[0].join(_WAIT_SECONDS)
-        assert children[0].exitcode == -signal.SIGKILL, (run.place.folder / "stderr").read_text()
+            through = run.through(replace(run.place, conninfo=conninfo, endpoint_url=endpoint_url))
+            killed = killing.run(unit_process(through, step), _WAIT_SECONDS)
+        assert killed, (run.place.folder / "stderr").read_text()
 
 
 @pytest.fixture
