@@ -35,6 +35,7 @@ os.environ.update(
     AIRFLOW__CORE__DAGS_FOLDER=str(DAGS),
     AIRFLOW__CORE__PLUGINS_FOLDER=str(REPOSITORY / "plugins"),
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL="0",
     AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT="240",  # seconds, as in deploy/airflow.env: a busy machine parses slowly
     AIRFLOW__CORE__FERNET_KEY=Fernet.generate_key().decode(),
     AIRFLOW__API_AUTH__JWT_SECRET=Fernet.generate_key().decode(),
@@ -82,7 +83,8 @@ def parsing(
 ) -> Callable[..., AbstractContextManager[None]]:
     """Puts DAG files of the repository into the tests' Airflow for a while, and their DAGs into its database. By default, the table is `audit`.
 
-    All of the repository's DAGs are parsed at once, and again only after somebody has asked for other tables.
+    All of the repository's DAGs are parsed at once, and again only after somebody has asked for other tables; or `anew`, as a test
+    must ask that runs tasks: Airflow runs none whose asset has the bucket of this test while one of the same name has another test's.
     """
     in_database: list[Mapping[str, Mapping[str, Any]] | None] = []
 
@@ -98,8 +100,11 @@ def parsing(
                 link.unlink()
 
     @contextmanager
-    def parse(*names: str, tables: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[None]:
-        if in_database != [tables]:
+    def parse(*names: str, tables: Mapping[str, Mapping[str, Any]] | None = None, anew: bool = False) -> Iterator[None]:
+        if anew:
+            with psycopg.connect(metadata) as connection:
+                connection.execute("DELETE FROM asset_active")
+        if anew or in_database != [tables]:
             with (
                 pytest.MonkeyPatch.context() as patch,
                 linked(path.name for path in (REPOSITORY / "dags").glob("*.py")),

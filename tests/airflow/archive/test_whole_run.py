@@ -1,4 +1,4 @@
-"""A unit goes and comes back as Airflow runs it. First of the folder: an asset whose bucket another test named would be inactive."""
+"""A unit goes and comes back as Airflow runs it: mapped tasks, XCom, and names of tasks in the UI."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_run_archives_all_tables_and_names_them_and_a_restore_brings_them_back
         return run
 
     monkeypatch.setattr(runs, "get_or_create_dagrun", with_key)
-    with parsing("archive_tables.py", "restore_archive.py", tables=SECTION):
+    with parsing("archive_tables.py", "restore_archive.py", tables=SECTION, anew=True):
         from airflow import settings as airflow_settings
         from airflow.dag_processing.dagbag import DagBag
 
