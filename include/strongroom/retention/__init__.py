@@ -4,6 +4,7 @@
 - ``policy``         who must approve: what the settings say, and what they said until lately
 - ``approve``        what a person was shown and answered, as records in the store
 - ``purge``          one archive removed, and its removal proved, in the order that makes it safe to break off
+- ``archive_versions``  all versions of an archive's objects, and the locks on them
 - ``certificate``    the intent and the certificate that a purge leaves
 - ``second_copy``    the replica as a purge and the sweep see it
 - ``condemn``        an archive given up because a part of it is lost

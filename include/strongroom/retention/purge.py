@@ -12,7 +12,6 @@ archive.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -23,10 +22,11 @@ from strongroom.ledger.holds import Hold, HoldWatch, covering
 from strongroom.ledger.journal import doubt_of_entry, enter_with_proof, record_with_proof
 from strongroom.ledger.manifest_record import Manifest
 from strongroom.ledger.manifests import manifest_exists, read_manifest
-from strongroom.ledger.units import covering_unit, ids_of_unit
+from strongroom.ledger.units import covering_unit
 from strongroom.object_keys.archives import ArchiveId
 from strongroom.object_keys.records import proof_key
 from strongroom.records import Record, RunIdentity
+from strongroom.retention.archive_versions import locks_on, locks_on_unit, versions_of
 from strongroom.retention.certificate import (
     NOBODY,
     Approval,
@@ -44,8 +44,6 @@ from strongroom.retention.second_copy import ReplicaCopy, SecondCopy, copies_els
 from strongroom.storage.purge_store import LockedError, PurgeStore
 from strongroom.storage.store import Store
 from strongroom.storage.versions import StoredVersion
-
-_READERS = 8
 
 
 class PurgeResult(Record):
@@ -177,10 +175,11 @@ class _Purging:
                 return _as_decided(again)
 
         versions = versions_of(self._purge_store, self._archive)
-        copies = self._copies(self._archive)
-        if locks := [*self._locks(self._purge_store, versions), *self._locks_of_copies(copies)]:
-            return _stopped(self._archive, "locked", "; ".join(locks))
-        if intent is None and manifest is not None and (locks := self._locks_of_unit(manifest)):
+        copies = [] if self._second is None else versions_of(self._second.purge_store, self._archive)
+        locks = locks_on(self._purge_store, versions, self._second, copies)
+        if intent is None and manifest is not None and self._erasure is None:  # one that is superseded goes alone
+            locks += locks_on_unit(self._purge_store, self._second, manifest)
+        if locks:
             return _stopped(self._archive, "locked", "; ".join(locks))
         if intent is None:
             assert manifest is not None  # noqa: S101 - _doubt() lets nothing else pass
@@ -199,38 +198,6 @@ class _Purging:
         """Holds in force that keep the archive, and what was sealed together with it as long as its manifest says so."""
         holds = self._holds.in_force()
         return covering(holds, self._archive) if self._manifest is None else covering_unit(holds, self._manifest)
-
-    def _copies(self, archive: ArchiveId) -> list[StoredVersion]:
-        return [] if self._second is None else versions_of(self._second.purge_store, archive)
-
-    def _locks_of_copies(self, copies: Sequence[StoredVersion]) -> list[str]:
-        if self._second is None:
-            return []
-        return [f"in the replica {lock}" for lock in self._locks(self._second.purge_store, copies)]
-
-    def _locks_of_unit(self, manifest: Manifest) -> list[str]:
-        """Locks on archives that were sealed together with this one: objects are kept whole. One that is superseded goes alone."""
-        others = ids_of_unit(manifest)[1:] if self._erasure is None else []
-        return [
-            f"{other} was sealed together with it, and {lock}"
-            for other in map(ArchiveId.parse, others)
-            for lock in (
-                *self._locks(self._purge_store, versions_of(self._purge_store, other)),
-                *self._locks_of_copies(self._copies(other)),
-            )
-        ]
-
-    @staticmethod
-    def _locks(purge_store: PurgeStore, versions: Sequence[StoredVersion]) -> list[str]:
-        if not versions or not purge_store.may_hold_locks:
-            return []
-        with ThreadPoolExecutor(_READERS) as lookers:
-            locks = lookers.map(purge_store.lock_of, versions)
-            return [
-                f"{version.key} version {version.version_id} is under {lock}"
-                for version, lock in zip(versions, locks, strict=True)
-                if lock is not None
-            ]
 
     def _begin(
         self,
@@ -375,21 +342,6 @@ def _doubt(decision: Decision, manifest: Manifest | None, intent: PurgeIntent | 
     if intent is not None and intent.manifest != manifest:
         return "its manifest is not the one that an earlier purge began with"
     return None
-
-
-def versions_of(store: Store, archive: ArchiveId) -> list[StoredVersion]:
-    """All versions and delete markers of an archive, in the order in which a purge removes them.
-
-    The parts come first, with anything else in their folder, then SHA256SUMS, and the manifest last. Of one object, older
-    versions come before newer ones, so that none is uncovered, and delete markers after the versions they hide.
-    """
-    folder = store.versions(archive.archive_prefix)
-    manifest = (version for version in store.versions(archive.manifest_key) if version.key == archive.manifest_key)
-    ranks = {archive.sums_key: 1, archive.manifest_key: 2}
-    return sorted(
-        (*folder, *manifest),
-        key=lambda one: (ranks.get(one.key, 0), one.key, one.is_marker, one.modified_at, one.is_latest),
-    )
 
 
 def _places(manifest: Manifest, removed: Sequence[StoredVersion]) -> list[tuple[str, str]]:

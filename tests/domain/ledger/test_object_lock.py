@@ -13,9 +13,10 @@ from strongroom.errors import StoreAccessError
 from strongroom.ledger.manifests import require_manifest
 from strongroom.ledger.object_lock import lock_archive, short_locks
 from strongroom.object_keys.archives import ArchiveId
+from strongroom.retention.archive_versions import versions_of
 from strongroom.retention.certificate import Approval
 from strongroom.retention.decide import judge
-from strongroom.retention.purge import PurgeResult, purge_archive, versions_of
+from strongroom.retention.purge import PurgeResult, purge_archive
 from strongroom.retention.sweep import sweep_store
 from strongroom.settings import StoreSettings
 from strongroom.storage.purge_store import PurgeStore
